@@ -1,0 +1,1 @@
+//! A tape is a program.

@@ -1,0 +1,1 @@
+//! The processor: every kernel, on all cores.

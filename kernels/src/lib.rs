@@ -1,0 +1,48 @@
+//! What a device can do: memory, and programs of kernels.
+//!
+//! A [`Program`] is a list of [`Step`]s over numbered slots of memory. It is checked once, when it is
+//! made, and can then run any number of times without a check per element or an allocation.
+//! This crate holds all of the project's `unsafe` code.
+
+mod contraction;
+mod cpu;
+mod device;
+mod kernel;
+mod map;
+mod program;
+mod shapes;
+
+pub use contraction::{Conv, ConvKind, MatMul};
+pub use device::{Buffer, Device, DeviceError, View};
+pub use kernel::{Distribution, Kernel, Random};
+pub use map::{Binary, Instr, Load, Map, Store, StoreKind, Unary};
+pub use program::{Operand, Program, ProgramError, Slot, Step};
+pub use shapes::{ArgMax, Concat, Pad, Rows, Take, Window, WindowKind};
+
+/// The element types that arithmetic is done in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Float {
+    /// 32-bit.
+    F32,
+    /// 64-bit.
+    F64,
+}
+
+impl Float {
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+}
+
+impl From<Float> for tensor::DType {
+    fn from(float: Float) -> Self {
+        match float {
+            Float::F32 => Self::F32,
+            Float::F64 => Self::F64,
+        }
+    }
+}
