@@ -66,6 +66,18 @@ pub struct Conv {
     pub accumulate: bool,
 }
 
+impl MatMul {
+    /// Multiply-adds times two.
+    pub fn flops(&self) -> u64 {
+        2 * (self.batch * self.m * self.n) as u64 * self.k as u64
+    }
+
+    /// Bytes of scratch memory that the CPU needs.
+    pub fn workspace(&self) -> usize {
+        0
+    }
+}
+
 impl Conv {
     /// Height of y.
     pub fn out_h(&self) -> usize {
