@@ -2,6 +2,7 @@
 
 use crate::{DType, Shape};
 use half::{bf16, f16};
+use thiserror::Error;
 
 /// The numbers of an [`Array`], by element type.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +24,487 @@ pub enum Data {
 }
 
 /// An array in host memory: row-major numbers and their shape.
+///
+/// ```
+/// use tensor::{Array, DType};
+/// let a = Array::new([2, 3], vec![1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+/// let t = a.permute(&[1, 0])?;
+/// assert_eq!(t.shape().to_string(), "[3, 2]");
+/// assert_eq!(t.as_f32(), Some(&[1.0, 4.0, 2.0, 5.0, 3.0, 6.0][..]));
+/// assert_eq!(t.cast(DType::U8).as_u8(), Some(&[1, 4, 2, 5, 3, 6][..]));
+/// assert!(Array::new([2, 2], vec![1.0_f32]).is_err());
+/// # Ok::<(), tensor::ArrayError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
     shape: Shape,
     data: Data,
+}
+
+/// Why an array could not be made.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ArrayError {
+    /// More or fewer numbers than the shape has places.
+    #[error("shape {shape} holds {} elements, but {count} were given", shape.count())]
+    Count {
+        /// The shape asked for.
+        shape: Shape,
+        /// The numbers there are.
+        count: usize,
+    },
+    /// More or fewer bytes than the shape and the element type need.
+    #[error("{dtype} {shape} takes {} bytes, but {bytes} were given", shape.count() * dtype.size())]
+    Bytes {
+        /// The element type asked for.
+        dtype: DType,
+        /// The shape asked for.
+        shape: Shape,
+        /// The bytes there are.
+        bytes: usize,
+    },
+    /// The axes are not each axis of the shape once.
+    #[error("axes {axes:?} are no permutation of the {} axes of shape {shape}", shape.len())]
+    Axes {
+        /// The axes asked for.
+        axes: Vec<usize>,
+        /// The array's shape.
+        shape: Shape,
+    },
+}
+
+/// Evaluates an expression with the vector of whichever variant is there.
+macro_rules! each {
+    ($data:expr, $v:ident => $body:expr) => {
+        match $data {
+            Data::F32($v) => $body,
+            Data::F64($v) => $body,
+            Data::BF16($v) => $body,
+            Data::F16($v) => $body,
+            Data::U8($v) => $body,
+            Data::I32($v) => $body,
+            Data::U32($v) => $body,
+        }
+    };
+}
+
+/// A number that has a place in [`Data`]: every one of them is an f64 exactly.
+trait Element: bytemuck::Pod {
+    fn wide(self) -> f64;
+    fn narrow(wide: f64) -> Self;
+}
+
+macro_rules! element {
+    ($t:ty, $variant:ident, $narrow:expr) => {
+        impl Element for $t {
+            fn wide(self) -> f64 {
+                self.into()
+            }
+            fn narrow(wide: f64) -> Self {
+                ($narrow)(wide)
+            }
+        }
+
+        impl From<Vec<$t>> for Data {
+            fn from(numbers: Vec<$t>) -> Self {
+                Data::$variant(numbers)
+            }
+        }
+    };
+}
+
+element!(f32, F32, |x| x as f32);
+element!(f64, F64, |x| x);
+element!(bf16, BF16, |x| bf16::from_f32(round_to_odd(x)));
+element!(f16, F16, |x| f16::from_f32(round_to_odd(x)));
+element!(u8, U8, |x| x as u8);
+element!(i32, I32, |x| x as i32);
+element!(u32, U32, |x| x as u32);
+
+/// The f32 next to `x` whose last bit is odd, or `x` itself where it is an f32.
+///
+/// Rounding once more from there, to a type at least two bits shorter, gives what rounding `x` in
+/// one go would have given (Boldo and Melquiond 2008); the f64 conversions of `half` 2.7 look at
+/// the upper 32 bits only, and so take numbers just above a tie for ties.
+fn round_to_odd(x: f64) -> f32 {
+    let near = x as f32;
+    let wide = f64::from(near);
+    if wide == x || x.is_nan() || near.to_bits() & 1 == 1 {
+        near
+    } else if wide.abs() < x.abs() {
+        f32::from_bits(near.to_bits() + 1)
+    } else {
+        f32::from_bits(near.to_bits() - 1)
+    }
+}
+
+impl Data {
+    /// The numbers as another type (see [`Array::cast`]).
+    fn collect(dtype: DType, numbers: impl Iterator<Item = f64>) -> Self {
+        fn vec<T: Element>(numbers: impl Iterator<Item = f64>) -> Vec<T> {
+            numbers.map(T::narrow).collect()
+        }
+        match dtype {
+            DType::F32 => Data::F32(vec(numbers)),
+            DType::F64 => Data::F64(vec(numbers)),
+            DType::BF16 => Data::BF16(vec(numbers)),
+            DType::F16 => Data::F16(vec(numbers)),
+            DType::U8 => Data::U8(vec(numbers)),
+            DType::I32 => Data::I32(vec(numbers)),
+            DType::U32 => Data::U32(vec(numbers)),
+        }
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Data::F32(_) => DType::F32,
+            Data::F64(_) => DType::F64,
+            Data::BF16(_) => DType::BF16,
+            Data::F16(_) => DType::F16,
+            Data::U8(_) => DType::U8,
+            Data::I32(_) => DType::I32,
+            Data::U32(_) => DType::U32,
+        }
+    }
+
+    /// The number of elements.
+    pub fn count(&self) -> usize {
+        each!(self, v => v.len())
+    }
+}
+
+impl Array {
+    /// An array of `shape` with these numbers in row-major order, their type its element type.
+    ///
+    /// # Errors
+    /// [`ArrayError::Count`] if there are not as many numbers as the shape has places.
+    pub fn new(shape: impl Into<Shape>, data: impl Into<Data>) -> Result<Self, ArrayError> {
+        let (shape, data) = (shape.into(), data.into());
+        let count = data.count();
+        if count == shape.count() {
+            Ok(Self { shape, data })
+        } else {
+            Err(ArrayError::Count { shape, count })
+        }
+    }
+
+    /// `value` at every place, converted as [`Array::cast`] does.
+    pub fn full(dtype: DType, shape: impl Into<Shape>, value: f64) -> Self {
+        let shape = shape.into();
+        let data = Data::collect(dtype, std::iter::repeat_n(value, shape.count()));
+        Self { shape, data }
+    }
+
+    /// Zero at every place.
+    pub fn zeros(dtype: DType, shape: impl Into<Shape>) -> Self {
+        Self::full(dtype, shape, 0.0)
+    }
+
+    /// One number, with no axes.
+    pub fn scalar(value: f64, dtype: DType) -> Self {
+        Self::full(dtype, Shape::scalar(), value)
+    }
+
+    /// An array from the bytes of its elements, in this machine's byte order and at any alignment.
+    ///
+    /// # Errors
+    /// [`ArrayError::Bytes`] if there are not as many bytes as the elements take.
+    pub fn from_bytes(
+        dtype: DType,
+        shape: impl Into<Shape>,
+        bytes: &[u8],
+    ) -> Result<Self, ArrayError> {
+        fn vec<T: Element>(bytes: &[u8]) -> Vec<T> {
+            bytes
+                .chunks_exact(size_of::<T>())
+                .map(bytemuck::pod_read_unaligned)
+                .collect()
+        }
+        let shape = shape.into();
+        if bytes.len() != shape.count() * dtype.size() {
+            return Err(ArrayError::Bytes {
+                dtype,
+                shape,
+                bytes: bytes.len(),
+            });
+        }
+        let data = match dtype {
+            DType::F32 => Data::F32(vec(bytes)),
+            DType::F64 => Data::F64(vec(bytes)),
+            DType::BF16 => Data::BF16(vec(bytes)),
+            DType::F16 => Data::F16(vec(bytes)),
+            DType::U8 => Data::U8(vec(bytes)),
+            DType::I32 => Data::I32(vec(bytes)),
+            DType::U32 => Data::U32(vec(bytes)),
+        };
+        Ok(Self { shape, data })
+    }
+
+    /// The extents, outermost first.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.data.dtype()
+    }
+
+    /// The numbers, in row-major order.
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// The bytes of the numbers, in this machine's byte order.
+    pub fn bytes(&self) -> &[u8] {
+        each!(&self.data, v => bytemuck::cast_slice(v))
+    }
+
+    /// The numbers, widened; exact for every element type.
+    pub fn to_f64_vec(&self) -> Vec<f64> {
+        each!(&self.data, v => v.iter().map(|x| x.wide()).collect())
+    }
+
+    /// The same numbers as another element type: floats round to nearest, ties to even; integers
+    /// drop the fraction and stop at the ends of their range, and take NaN for 0.
+    ///
+    /// ```
+    /// use tensor::{Array, DType};
+    /// let a = Array::new([3], vec![-1.5_f32, 3.9, 1e9])?;
+    /// assert_eq!(a.cast(DType::U8).as_u8(), Some(&[0, 3, 255][..]));
+    /// # Ok::<(), tensor::ArrayError>(())
+    /// ```
+    #[must_use]
+    pub fn cast(&self, dtype: DType) -> Self {
+        if dtype == self.dtype() {
+            return self.clone();
+        }
+        let data = each!(&self.data, v => Data::collect(dtype, v.iter().map(|x| x.wide())));
+        Self {
+            shape: self.shape.clone(),
+            data,
+        }
+    }
+
+    /// The same numbers in the same order under another shape.
+    ///
+    /// # Errors
+    /// [`ArrayError::Count`] if the new shape has another number of places.
+    pub fn reshape(self, shape: impl Into<Shape>) -> Result<Self, ArrayError> {
+        Self::new(shape, self.data)
+    }
+
+    /// The array with its axes in another order, rewritten in memory: axis `i` of the result is
+    /// axis `axes[i]` of this array (as numpy's `transpose`).
+    ///
+    /// # Errors
+    /// [`ArrayError::Axes`] if `axes` does not name each axis once.
+    pub fn permute(&self, axes: &[usize]) -> Result<Self, ArrayError> {
+        let mut sorted = axes.to_vec();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..self.shape.len()) {
+            return Err(ArrayError::Axes {
+                axes: axes.to_vec(),
+                shape: self.shape.clone(),
+            });
+        }
+        let own = self.shape.strides();
+        let extents: Vec<usize> = axes.iter().map(|&axis| self.shape[axis]).collect();
+        let strides: Vec<usize> = axes.iter().map(|&axis| own[axis]).collect();
+        let data = each!(&self.data, v => {
+            let mut out = Vec::with_capacity(v.len());
+            gather(v, 0, &extents, &strides, &mut out);
+            out.into()
+        });
+        Ok(Self {
+            shape: extents.into(),
+            data,
+        })
+    }
+
+    /// Whether no number is infinite or NaN.
+    pub fn all_finite(&self) -> bool {
+        each!(&self.data, v => v.iter().all(|x| x.wide().is_finite()))
+    }
+}
+
+/// Appends the elements that lie at `strides` from `start`, the last axis fastest.
+fn gather<T: Copy>(
+    from: &[T],
+    start: usize,
+    extents: &[usize],
+    strides: &[usize],
+    out: &mut Vec<T>,
+) {
+    let (Some((&extent, extents)), Some((&stride, strides))) =
+        (extents.split_first(), strides.split_first())
+    else {
+        return out.push(from[start]);
+    };
+    for i in 0..extent {
+        gather(from, start + i * stride, extents, strides, out);
+    }
+}
+
+macro_rules! slice {
+    ($name:ident, $t:ty, $variant:ident) => {
+        #[doc = concat!("The numbers, if they are [`DType::", stringify!($variant), "`].")]
+        pub fn $name(&self) -> Option<&[$t]> {
+            match &self.data {
+                Data::$variant(v) => Some(v),
+                _ => None,
+            }
+        }
+    };
+}
+
+impl Array {
+    slice!(as_f32, f32, F32);
+    slice!(as_f64, f64, F64);
+    slice!(as_u8, u8, U8);
+    slice!(as_i32, i32, I32);
+    slice!(as_u32, u32, U32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ALL: [DType; 7] = [
+        DType::F32,
+        DType::F64,
+        DType::BF16,
+        DType::F16,
+        DType::U8,
+        DType::I32,
+        DType::U32,
+    ];
+
+    #[test]
+    fn mistakes_name_what_was_given() {
+        let error = Array::new([2, 2], vec![1_i32; 3]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "shape [2, 2] holds 4 elements, but 3 were given"
+        );
+        let error = Array::from_bytes(DType::F32, [2], &[0; 7]).unwrap_err();
+        assert_eq!(error.to_string(), "f32 [2] takes 8 bytes, but 7 were given");
+        let array = Array::zeros(DType::F32, [2, 3]);
+        for axes in [&[0][..], &[0, 0], &[1, 2], &[0, 1, 2]] {
+            let error = array.permute(axes).unwrap_err().to_string();
+            assert!(
+                error.ends_with("are no permutation of the 2 axes of shape [2, 3]"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn bytes_and_casts_keep_small_numbers() {
+        for dtype in ALL {
+            let array = Array::new([2, 1, 2], vec![0.0, 1.0, 7.0, 200.0])
+                .unwrap()
+                .cast(dtype);
+            assert_eq!(array.dtype(), dtype);
+            assert_eq!(array.bytes().len(), 4 * dtype.size());
+            assert_eq!(array.to_f64_vec(), [0.0, 1.0, 7.0, 200.0]);
+            let mut shifted = vec![0];
+            shifted.extend(array.bytes());
+            let back = Array::from_bytes(dtype, [2, 1, 2], &shifted[1..]).unwrap();
+            assert_eq!(back, array);
+            assert_eq!(Array::full(dtype, [3], 5.0).to_f64_vec(), [5.0; 3]);
+        }
+    }
+
+    #[test]
+    fn integers_stop_at_their_ends() {
+        let wild = Array::new([4], vec![f64::NEG_INFINITY, -1e10, f64::NAN, 1e10]).unwrap();
+        assert_eq!(
+            wild.cast(DType::I32).as_i32().unwrap(),
+            [i32::MIN, i32::MIN, 0, i32::MAX]
+        );
+        assert_eq!(wild.cast(DType::U32).as_u32().unwrap(), [0, 0, 0, u32::MAX]);
+        assert!(!wild.all_finite());
+        assert!(!Array::scalar(1e6, DType::F16).all_finite());
+        assert!(Array::scalar(1e6, DType::BF16).all_finite());
+    }
+
+    #[test]
+    fn halves_round_once() {
+        let half = |x: f64| f16::narrow(x).to_f64();
+        let (unit, ulp) = (1.0, 2.0_f64.powi(-10));
+        assert_eq!(half(unit + ulp / 2.0), unit, "a tie goes to even");
+        assert_eq!(
+            half(unit + 1.5 * ulp),
+            unit + 2.0 * ulp,
+            "a tie goes to even"
+        );
+        assert_eq!(
+            half(unit + ulp / 2.0 + 1e-15),
+            unit + ulp,
+            "just above a tie is no tie"
+        );
+        assert_eq!(
+            half(unit + 1.5 * ulp - 1e-15),
+            unit + ulp,
+            "just below a tie is no tie"
+        );
+        assert_eq!(
+            bf16::narrow(1.0 + 2.0_f64.powi(-8) + 1e-15).to_f64(),
+            1.0 + 2.0_f64.powi(-7)
+        );
+        assert_eq!(half(65_519.999), 65_504.0, "below the tie with infinity");
+        assert_eq!(half(65_520.0), f64::INFINITY);
+        assert_eq!(half(-1e-300), 0.0);
+        assert!(half(-1e-300).is_sign_negative());
+    }
+
+    fn error(near: impl Into<f64>, x: f64) -> f64 {
+        (near.into() - x).abs()
+    }
+
+    proptest! {
+        #[test]
+        fn halves_are_the_nearest(x in -65_000.0..65_000.0_f64, tiny in -1e-4..1e-4_f64) {
+            for x in [x, tiny] {
+                let (half, brain) = (f16::narrow(x), bf16::narrow(x));
+                for by in [-1, 1] {
+                    let other = f16::from_bits(half.to_bits().wrapping_add_signed(by)).to_f64();
+                    prop_assert!(half == f16::ZERO || error(half, x) <= (other - x).abs());
+                    let other = bf16::from_bits(brain.to_bits().wrapping_add_signed(by)).to_f64();
+                    prop_assert!(error(brain, x) <= (other - x).abs());
+                }
+            }
+        }
+
+        #[test]
+        fn a_permutation_and_its_inverse_cancel(
+            extents in prop::collection::vec(0_usize..4, 0..5), seed in any::<u64>(),
+        ) {
+            let shape = Shape::from(extents);
+            let numbers: Vec<u32> = (0..shape.count() as u32).collect();
+            let array = Array::new(shape.clone(), numbers).unwrap();
+            let mut axes: Vec<usize> = (0..shape.len()).collect();
+            axes.sort_by_key(|&axis| (seed ^ axis as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let there = array.permute(&axes).unwrap();
+            let mut inverse = vec![0; axes.len()];
+            for (i, &axis) in axes.iter().enumerate() {
+                inverse[axis] = i;
+                prop_assert_eq!(there.shape()[i], shape[axis]);
+            }
+            prop_assert_eq!(there.permute(&inverse).unwrap(), array);
+        }
+    }
+
+    #[test]
+    fn permute_reorders_as_numpy_does() {
+        // numpy: np.arange(24).reshape(2, 3, 4).transpose(2, 0, 1).ravel()
+        let array = Array::new([2, 3, 4], (0..24).collect::<Vec<i32>>()).unwrap();
+        let moved = array.permute(&[2, 0, 1]).unwrap();
+        assert_eq!(moved.shape()[..], [4, 2, 3]);
+        assert_eq!(moved.as_i32().unwrap()[..8], [0, 4, 8, 12, 16, 20, 1, 5]);
+        assert_eq!(array.clone().reshape([6, 4]).unwrap().data(), array.data());
+        assert!(array.reshape([5, 5]).is_err());
+    }
 }

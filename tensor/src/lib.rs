@@ -4,6 +4,6 @@ mod array;
 mod dtype;
 mod shape;
 
-pub use array::{Array, Data};
+pub use array::{Array, ArrayError, Data};
 pub use dtype::DType;
 pub use shape::Shape;
