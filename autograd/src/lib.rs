@@ -1,1 +1,12 @@
-//! A tape is a program.
+//! A tape is a program: record, differentiate, plan, run.
+
+mod error;
+mod op;
+mod ops;
+mod tape;
+mod transform;
+
+pub use error::{Error, Result};
+pub use kernels::Distribution;
+pub use ops::contraction::ConvOptions;
+pub use tape::{Tape, Var};

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The device has not enough memory.
-    #[error("out of memory: {wanted} bytes wanted on {device}, {held} already held by this program")]
+    #[error(
+        "out of memory: {wanted} bytes wanted on {device}, {held} already held by this program"
+    )]
     OutOfMemory {
         /// Bytes asked for.
         wanted: usize,
@@ -42,13 +44,21 @@ struct Inner {
 impl Device {
     /// The processor, with that many threads (all cores if `None`). Results do not depend on the number.
     pub fn cpu(threads: Option<usize>) -> Result<Self, DeviceError> {
-        let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let threads =
+            threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("kernels-{i}"))
             .build()
-            .map_err(|e| DeviceError::Threads { threads, reason: e.to_string() })?;
-        Ok(Self(Arc::new(Inner { pool, held: AtomicUsize::new(0), peak: AtomicUsize::new(0) })))
+            .map_err(|e| DeviceError::Threads {
+                threads,
+                reason: e.to_string(),
+            })?;
+        Ok(Self(Arc::new(Inner {
+            pool,
+            held: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+        })))
     }
 
     /// A short name for people: `cpu`.
@@ -78,14 +88,23 @@ impl Device {
 
     /// Zeroed memory, aligned to 64 bytes. Pages are taken from the system when first touched.
     pub fn alloc(&self, bytes: usize) -> Result<Buffer, DeviceError> {
-        let no_memory = || DeviceError::OutOfMemory { wanted: bytes, held: self.held_bytes(), device: self.name().into() };
+        let no_memory = || DeviceError::OutOfMemory {
+            wanted: bytes,
+            held: self.held_bytes(),
+            device: self.name().into(),
+        };
         let layout = Layout::from_size_align(bytes.max(1), 64).map_err(|_| no_memory())?;
         // SAFETY: the layout's size is not zero.
         let pointer = unsafe { alloc_zeroed(layout) };
         let pointer = NonNull::new(pointer).ok_or_else(no_memory)?;
         let held = self.0.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.0.peak.fetch_max(held, Ordering::Relaxed);
-        Ok(Buffer { pointer, layout, bytes, device: self.clone() })
+        Ok(Buffer {
+            pointer,
+            layout,
+            bytes,
+            device: self.clone(),
+        })
     }
 
     pub(crate) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
@@ -130,7 +149,13 @@ impl Buffer {
     pub fn write(&self, offset: usize, source: &[u8]) {
         self.view(offset, source.len());
         // SAFETY: the range was checked; `source` cannot overlap, for nobody holds references into a buffer.
-        unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), self.pointer.as_ptr().add(offset), source.len()) }
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                source.as_ptr(),
+                self.pointer.as_ptr().add(offset),
+                source.len(),
+            )
+        }
     }
 
     /// Copies bytes from `offset` to the host.
@@ -140,7 +165,13 @@ impl Buffer {
     pub fn read(&self, offset: usize, target: &mut [u8]) {
         self.view(offset, target.len());
         // SAFETY: as for `write`.
-        unsafe { std::ptr::copy_nonoverlapping(self.pointer.as_ptr().add(offset), target.as_mut_ptr(), target.len()) }
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                self.pointer.as_ptr().add(offset),
+                target.as_mut_ptr(),
+                target.len(),
+            )
+        }
     }
 
     /// Sets a range to zero.
@@ -159,8 +190,16 @@ impl Buffer {
     /// If the range does not fit.
     pub fn view(&self, offset: usize, bytes: usize) -> View<'_> {
         let end = offset.checked_add(bytes);
-        assert!(end.is_some_and(|end| end <= self.bytes), "bytes {offset}+{bytes} of a buffer of {}", self.bytes);
-        View { buffer: self, offset, bytes }
+        assert!(
+            end.is_some_and(|end| end <= self.bytes),
+            "bytes {offset}+{bytes} of a buffer of {}",
+            self.bytes
+        );
+        View {
+            buffer: self,
+            offset,
+            bytes,
+        }
     }
 }
 

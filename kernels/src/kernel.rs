@@ -1,6 +1,9 @@
 //! The kernels a device has, what each reads and writes, and what it costs.
 
-use crate::{ArgMax, Concat, Conv, ConvKind, Float, Map, MatMul, Pad, Rows, StoreKind, Take, Window, WindowKind};
+use crate::{
+    ArgMax, Concat, Conv, ConvKind, Float, Map, MatMul, Pad, Rows, StoreKind, Take, Window,
+    WindowKind,
+};
 use tensor::DType;
 
 /// Counter-based random numbers (Philox 4x32-10, Salmon et al. 2011). Input: u32 \[4\] = seed low, seed

@@ -1,0 +1,54 @@
+//! What can go wrong while recording, planning and running.
+
+use kernels::{DeviceError, ProgramError};
+
+/// An error of this crate; one line each.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Operands do not fit an operation.
+    #[error("{op}: {reason}")]
+    Record {
+        /// The operation.
+        op: &'static str,
+        /// What does not fit, with the shapes.
+        reason: String,
+    },
+    /// A gradient was asked for where none exists.
+    #[error("{op} has no derivative: {reason}")]
+    NoDerivative {
+        /// The operation.
+        op: &'static str,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The inputs or outputs of a plan were given wrongly.
+    #[error("plan: {0}")]
+    Plan(String),
+    /// An impossible setting of the training loop.
+    #[error("{0}")]
+    Setting(String),
+    /// A number that should be finite is not.
+    #[error("{what} is not finite at inner step {step}")]
+    NotFinite {
+        /// Which number.
+        what: &'static str,
+        /// The inner step, counted from 0.
+        step: usize,
+    },
+    /// The device refused.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A program was refused or failed.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+}
+
+/// What most functions here return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+pub(crate) fn refuse<T>(op: &'static str, reason: impl Into<String>) -> Result<T> {
+    Err(Error::Record {
+        op,
+        reason: reason.into(),
+    })
+}

@@ -1,0 +1,199 @@
+//! Contractions: matrix products and convolutions. Each family is closed: the derivative of one member
+//! is the two others.
+
+use crate::error::{Result, refuse};
+use crate::op::{Op, Rule};
+use crate::tape::Var;
+use kernels::{Conv, ConvKind, Float, MatMul};
+use tensor::{DType, Shape};
+
+/// C = op(A)·op(B): Ā = C̄·op(B)ᵀ and B̄ = op(A)ᵀ·C̄, read through the transposes.
+pub(crate) const MATMUL: Rule = Rule::Bilinear(|at, cotangent, position| {
+    let Op::MatMul(spec) = &at.op else {
+        unreachable!("the entry of matmul")
+    };
+    let (a, b) = (at.args[0], at.args[1]);
+    let (ta, tb) = (spec.transpose_a, spec.transpose_b);
+    match (position, ta, tb) {
+        (0, false, _) => cotangent.matmul_with(b, false, !tb),
+        (0, true, _) => b.matmul_with(cotangent, tb, true),
+        (_, _, false) => a.matmul_with(cotangent, !ta, false),
+        (_, _, true) => cotangent.matmul_with(a, true, ta),
+    }
+});
+
+/// x, w and y of a convolution: each kind computes one of them, linear in the two others.
+pub(crate) const CONV: Rule = Rule::Bilinear(|at, cotangent, position| {
+    let Op::Conv(spec) = &at.op else {
+        unreachable!("the entry of conv")
+    };
+    let other = at.args[1 - position];
+    let (kind, first, second) = match (spec.kind, position) {
+        (ConvKind::Forward, 0) => (ConvKind::Input, cotangent, other),
+        (ConvKind::Forward, _) => (ConvKind::Weight, other, cotangent),
+        (ConvKind::Input, 0) => (ConvKind::Forward, cotangent, other),
+        (ConvKind::Input, _) => (ConvKind::Weight, cotangent, other),
+        (ConvKind::Weight, 0) => (ConvKind::Input, other, cotangent),
+        (ConvKind::Weight, _) => (ConvKind::Forward, other, cotangent),
+    };
+    let op = Op::Conv(Conv { kind, ..*spec });
+    let target = at.args[position];
+    if vanishes(&op, &[first, second]) {
+        return Ok(target.constant_like(0.0));
+    }
+    Ok(target
+        .tape()
+        .push(op, &[first, second], target.shape(), target.dtype()))
+});
+
+/// Whether the result is zero because a float operand is: true of every operation without a simplification
+/// of its own.
+pub(crate) fn vanishes(op: &Op, args: &[Var<'_>]) -> bool {
+    let zero = |arg: &Var<'_>| arg.as_constant() == Some(0.0);
+    match op {
+        Op::MatMul(_) | Op::Conv(_) => args.iter().any(zero),
+        Op::Take(_) | Op::Rows(_) | Op::Window(_) => zero(&args[0]),
+        _ => false,
+    }
+}
+
+pub(crate) fn float_of(name: &'static str, vars: &[Var<'_>]) -> Result<Float> {
+    let dtype = vars[0].dtype();
+    if vars.iter().any(|v| v.dtype() != dtype) {
+        return refuse(name, format!("types differ: {vars:?}"));
+    }
+    match dtype {
+        DType::F32 => Ok(Float::F32),
+        DType::F64 => Ok(Float::F64),
+        other => refuse(
+            name,
+            format!("arithmetic is done in f32 or f64, not {other}: cast first"),
+        ),
+    }
+}
+
+/// Step, border and such of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvOptions {
+    /// Vertical and horizontal step.
+    pub stride: [usize; 2],
+    /// Zero rows above and below, zero columns left and right.
+    pub pad: [usize; 4],
+}
+
+impl ConvOptions {
+    /// Step 1 and `n` zeros on every side.
+    pub fn padded(n: usize) -> Self {
+        Self {
+            stride: [1, 1],
+            pad: [n; 4],
+        }
+    }
+}
+
+impl<'t> Var<'t> {
+    /// The matrix product \[m, k\]·\[k, n\], or of each pair of a batch \[b, m, k\]·\[b, k, n\].
+    pub fn matmul(self, other: Var<'t>) -> Result<Var<'t>> {
+        self.matmul_with(other, false, false)
+    }
+
+    /// The matrix product of self or its transpose with other or its transpose (last two axes).
+    pub fn matmul_with(
+        self,
+        other: Var<'t>,
+        transpose_self: bool,
+        transpose_other: bool,
+    ) -> Result<Var<'t>> {
+        self.tape().expect_own("matmul", &[other])?;
+        let float = float_of("matmul", &[self, other])?;
+        let (a, b) = (self.shape(), other.shape());
+        let bad = || {
+            refuse(
+                "matmul",
+                format!(
+                    "{a}{} · {b}{} does not fit",
+                    mark(transpose_self),
+                    mark(transpose_other)
+                ),
+            )
+        };
+        let rank = a.len();
+        if !(rank == 2 || rank == 3) || b.len() != rank || a[..rank - 2] != b[..rank - 2] {
+            return bad();
+        }
+        let sides = |s: &Shape, t: bool| {
+            if t {
+                (s[rank - 1], s[rank - 2])
+            } else {
+                (s[rank - 2], s[rank - 1])
+            }
+        };
+        let ((m, k), (inner, n)) = (sides(&a, transpose_self), sides(&b, transpose_other));
+        if k != inner {
+            return bad();
+        }
+        let batch = a[..rank - 2].iter().product();
+        let shape: Shape = [&a[..rank - 2], &[m, n]].concat().into();
+        let spec = MatMul {
+            float,
+            batch,
+            m,
+            n,
+            k,
+            transpose_a: transpose_self,
+            transpose_b: transpose_other,
+            accumulate: false,
+        };
+        if vanishes(&Op::MatMul(spec), &[self, other]) {
+            return Ok(self.tape().constant(0.0, self.dtype(), shape));
+        }
+        Ok(self
+            .tape()
+            .push(Op::MatMul(spec), &[self, other], shape, self.dtype()))
+    }
+
+    /// Convolution of images \[n, h, w, c\] with weights \[out, kh, kw, c\].
+    pub fn conv2d(self, weight: Var<'t>, options: ConvOptions) -> Result<Var<'t>> {
+        self.tape().expect_own("conv2d", &[weight])?;
+        let float = float_of("conv2d", &[self, weight])?;
+        let (x, w) = (self.shape(), weight.shape());
+        let ConvOptions { stride, pad } = options;
+        let (&[n, h, width, c], &[out, kh, kw, channels]) = (&*x, &*w) else {
+            return refuse(
+                "conv2d",
+                format!("images {x} and weights {w} must have four axes"),
+            );
+        };
+        let fits = h + pad[0] + pad[1] >= kh && width + pad[2] + pad[3] >= kw;
+        if c != channels || !fits || stride.contains(&0) || kh * kw == 0 {
+            return refuse(
+                "conv2d",
+                format!("images {x}, weights {w}, {options:?} do not fit"),
+            );
+        }
+        let spec = Conv {
+            float,
+            kind: ConvKind::Forward,
+            n,
+            h,
+            w: width,
+            c,
+            out,
+            window: [kh, kw],
+            stride,
+            pad,
+            accumulate: false,
+        };
+        let shape: Shape = [n, spec.out_h(), spec.out_w(), out].into();
+        if vanishes(&Op::Conv(spec), &[self, weight]) {
+            return Ok(self.tape().constant(0.0, self.dtype(), shape));
+        }
+        Ok(self
+            .tape()
+            .push(Op::Conv(spec), &[self, weight], shape, self.dtype()))
+    }
+}
+
+fn mark(transposed: bool) -> &'static str {
+    if transposed { "ᵀ" } else { "" }
+}

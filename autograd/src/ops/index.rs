@@ -1,0 +1,197 @@
+//! Indices: rows by number, pooling windows, the greatest, random numbers.
+
+use crate::error::{Result, refuse};
+use crate::op::{Op, Rule};
+use crate::ops::contraction::float_of;
+use crate::tape::{Tape, Var};
+use kernels::{ArgMax, Distribution, Float, Random, Rows, Window, WindowKind};
+use tensor::{DType, Shape};
+
+/// gather ↔ scatter-add; the indices are fixed.
+pub(crate) const ROWS: Rule = Rule::Linear {
+    fixed: &[1],
+    transpose: |at, cotangent, _| {
+        let Op::Rows(rows) = &at.op else {
+            unreachable!("the entry of rows")
+        };
+        let op = Op::Rows(Rows {
+            adjoint: !rows.adjoint,
+            ..*rows
+        });
+        Ok(cotangent.tape().push(
+            op,
+            &[cotangent, at.args[1]],
+            at.args[0].shape(),
+            cotangent.dtype(),
+        ))
+    },
+};
+
+/// window gather ↔ window scatter; the offsets are fixed. Which pixel is greatest is a constant.
+pub(crate) fn window_rule(window: &Window) -> Rule {
+    if window.kind == WindowKind::ArgMax {
+        return Rule::Constant;
+    }
+    Rule::Linear {
+        fixed: &[1],
+        transpose: |at, cotangent, _| {
+            let Op::Window(window) = &at.op else {
+                unreachable!("the entry of window")
+            };
+            let kind = match window.kind {
+                WindowKind::Gather => WindowKind::Scatter,
+                _ => WindowKind::Gather,
+            };
+            let op = Op::Window(Window { kind, ..*window });
+            Ok(cotangent.tape().push(
+                op,
+                &[cotangent, at.args[1]],
+                at.args[0].shape(),
+                cotangent.dtype(),
+            ))
+        },
+    }
+}
+
+impl<'t> Var<'t> {
+    /// Rows of self \[rows, …\] picked by an i32 index array \[count\]: \[count, …\].
+    pub fn rows(self, index: Var<'t>) -> Result<Var<'t>> {
+        self.tape().expect_own("rows", &[index])?;
+        float_of("rows", &[self])?;
+        let (x, picked) = (self.shape(), index.shape());
+        if x.is_empty() || picked.len() != 1 || index.dtype() != DType::I32 {
+            return refuse(
+                "rows",
+                format!("{self:?} by {index:?}: the index must be i32 with one axis"),
+            );
+        }
+        let spec = Rows {
+            rows: x[0],
+            width: x[1..].iter().product(),
+            count: picked[0],
+            adjoint: false,
+        };
+        let shape: Shape = [&picked[..], &x[1..]].concat().into();
+        Ok(self
+            .tape()
+            .push(Op::Rows(spec), &[self, index], shape, self.dtype()))
+    }
+
+    /// The index (i32) of the greatest along an axis, which goes; the first of equals.
+    pub fn argmax(self, axis: usize) -> Result<Var<'t>> {
+        float_of("argmax", &[self])?;
+        let shape = self.shape();
+        if axis >= shape.len() || shape[axis] == 0 {
+            return refuse("argmax", format!("axis {axis} of {shape}"));
+        }
+        let spec = ArgMax {
+            outer: shape[..axis].iter().product(),
+            n: shape[axis],
+            inner: shape[axis + 1..].iter().product(),
+        };
+        let kept: Shape = [&shape[..axis], &shape[axis + 1..]].concat().into();
+        Ok(self
+            .tape()
+            .push(Op::ArgMax(spec), &[self], kept, DType::I32))
+    }
+
+    /// 1 at each index and 0 elsewhere: indices of any shape, with a last axis of `classes` added.
+    pub fn one_hot(self, classes: usize, dtype: DType) -> Result<Var<'t>> {
+        let mut shape = self.shape().to_vec();
+        let index = self
+            .cast(dtype)
+            .reshape([shape.clone(), vec![1]].concat())?;
+        shape.push(classes);
+        let counter = self.tape().iota(shape.len() - 1, dtype, shape.clone())?;
+        index.expand(shape)?.equal(counter)
+    }
+
+    /// The greatest along the last axis, which stays with extent 1; the derivative goes to the first of
+    /// equals.
+    pub fn max_last(self) -> Result<Var<'t>> {
+        let shape = self.shape();
+        let Some(last) = shape.len().checked_sub(1) else {
+            return refuse("max_last", "a scalar has no axis");
+        };
+        let hot = self.argmax(last)?.one_hot(shape[last], self.dtype())?;
+        hot.select(self, self.constant_like(0.0))?.sum_keep(&[last])
+    }
+
+    /// The greatest pixel of every window over images \[n, h, w, c\]; borders never win, ties go to the
+    /// first. `pad`: rows above and below, columns left and right.
+    pub fn max_pool(
+        self,
+        window: [usize; 2],
+        stride: [usize; 2],
+        pad: [usize; 4],
+    ) -> Result<Var<'t>> {
+        float_of("max_pool", &[self])?;
+        let shape = self.shape();
+        let &[n, h, w, c] = &*shape else {
+            return refuse("max_pool", format!("images are [n, h, w, c], not {shape}"));
+        };
+        let inside = |extent: usize, size: usize, before: usize, after: usize| {
+            size > 0 && before < size && after < size && extent + before + after >= size
+        };
+        let fits = inside(h, window[0], pad[0], pad[1]) && inside(w, window[1], pad[2], pad[3]);
+        if !fits || stride.contains(&0) || window[0] * window[1] > 255 {
+            return refuse(
+                "max_pool",
+                format!("windows {window:?} step {stride:?} border {pad:?} over {shape}"),
+            );
+        }
+        let spec = Window {
+            kind: WindowKind::ArgMax,
+            n,
+            h,
+            w,
+            c,
+            window,
+            stride,
+            pad,
+        };
+        let pooled: Shape = [n, spec.out_h(), spec.out_w(), c].into();
+        let offsets = self
+            .tape()
+            .push(Op::Window(spec), &[self], pooled.clone(), DType::U8);
+        let gather = Op::Window(Window {
+            kind: WindowKind::Gather,
+            ..spec
+        });
+        Ok(self
+            .tape()
+            .push(gather, &[self, offsets], pooled, self.dtype()))
+    }
+}
+
+impl Tape {
+    /// Random numbers that depend on the key (u32 \[4\]: seed low, seed high, outer step, inner step) and on
+    /// `op`, which tells apart several draws: the same key gives the same numbers, so a step that is
+    /// recomputed is the step.
+    pub fn random<'t>(
+        &'t self,
+        key: Var<'t>,
+        op: u32,
+        distribution: Distribution,
+        dtype: DType,
+        shape: impl Into<Shape>,
+    ) -> Result<Var<'t>> {
+        let shape = shape.into();
+        self.expect_own("random", &[key])?;
+        let float = match dtype {
+            DType::F32 => Float::F32,
+            DType::F64 => Float::F64,
+            other => return refuse("random", format!("f32 or f64, not {other}")),
+        };
+        if key.dtype() != DType::U32 || *key.shape() != [4] {
+            return refuse("random", format!("the key must be u32 [4], not {key:?}"));
+        }
+        let spec = Random {
+            float,
+            distribution,
+            count: shape.count(),
+            op,
+        };
+        Ok(self.push(Op::Random(spec), &[key], shape, dtype))
+    }
+}

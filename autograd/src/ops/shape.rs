@@ -1,0 +1,413 @@
+//! Shapes: views, borders, joining, and sums.
+
+use crate::error::{Result, refuse};
+use crate::op::{Op, Rule};
+use crate::tape::{Tape, Var};
+use kernels::Take;
+use std::sync::Arc;
+use tensor::Shape;
+
+/// reshape ↔ reshape
+pub(crate) const RESHAPE: Rule = Rule::Linear {
+    fixed: &[],
+    transpose: |at, cotangent, _| cotangent.reshape(at.args[0].shape()),
+};
+
+/// permute ↔ the inverse permutation
+pub(crate) const PERMUTE: Rule = Rule::Linear {
+    fixed: &[],
+    transpose: |at, cotangent, _| {
+        let Op::Permute(axes) = &at.op else {
+            unreachable!("the entry of permute")
+        };
+        let mut inverse = vec![0; axes.len()];
+        axes.iter()
+            .enumerate()
+            .for_each(|(to, &from)| inverse[from] = to);
+        cotangent.permute(&inverse)
+    },
+};
+
+/// broadcast ↔ sum
+pub(crate) const BROADCAST: Rule = Rule::Linear {
+    fixed: &[],
+    transpose: |at, cotangent, _| {
+        let (from, to) = (at.args[0].shape(), at.out.shape());
+        cotangent.sum_flagged(
+            &from
+                .iter()
+                .zip(&*to)
+                .map(|(a, b)| a != b)
+                .collect::<Vec<_>>(),
+        )
+    },
+};
+
+/// sum ↔ broadcast
+pub(crate) const SUM: Rule = Rule::Linear {
+    fixed: &[],
+    transpose: |at, cotangent, _| cotangent.expand(at.args[0].shape()),
+};
+
+/// slice ↔ zero border
+pub(crate) const SLICE: Rule = Rule::Linear {
+    fixed: &[],
+    transpose: |at, cotangent, _| {
+        let Op::Slice(start) = &at.op else {
+            unreachable!("the entry of slice")
+        };
+        let (whole, part) = (at.args[0].shape(), at.out.shape());
+        let after: Vec<_> = (0..whole.len())
+            .map(|i| whole[i] - start[i] - part[i])
+            .collect();
+        cotangent.pad(start, &after)
+    },
+};
+
+/// zero border ↔ slice
+pub(crate) const PAD: Rule = Rule::Linear {
+    fixed: &[],
+    transpose: |at, cotangent, _| {
+        let Op::Pad { before, .. } = &at.op else {
+            unreachable!("the entry of pad")
+        };
+        cotangent.slice(before, &at.args[0].shape())
+    },
+};
+
+/// concat ↔ slices
+pub(crate) const CONCAT: Rule = Rule::Linear {
+    fixed: &[],
+    transpose: |at, cotangent, position| {
+        let Op::Concat(axis) = at.op else {
+            unreachable!("the entry of concat")
+        };
+        let shape = at.args[position].shape();
+        let mut start = vec![0; shape.len()];
+        start[axis] = at.args[..position]
+            .iter()
+            .map(|arg| arg.shape()[axis])
+            .sum();
+        cotangent.slice(&start, &shape)
+    },
+};
+
+/// constant indices ↔ sums over them
+pub(crate) const TAKE: Rule = Rule::Linear {
+    fixed: &[],
+    transpose: |at, cotangent, _| {
+        let Op::Take(take) = &at.op else {
+            unreachable!("the entry of take")
+        };
+        let op = Op::Take(Take {
+            adjoint: !take.adjoint,
+            ..take.clone()
+        });
+        Ok(cotangent
+            .tape()
+            .push(op, &[cotangent], at.args[0].shape(), cotangent.dtype()))
+    },
+};
+
+/// The common shape under numpy's rules: aligned at the last axis, extents of 1 stretch.
+pub(crate) fn broadcast_shapes(name: &'static str, shapes: &[Shape]) -> Result<Shape> {
+    let rank = shapes.iter().map(|s| s.len()).max().unwrap_or(0);
+    let mut common = vec![1; rank];
+    for shape in shapes {
+        for (extent, wanted) in shape.iter().rev().zip(common.iter_mut().rev()) {
+            if *wanted == 1 {
+                *wanted = *extent;
+            } else if *extent != 1 && extent != wanted {
+                let list: Vec<_> = shapes.iter().map(ToString::to_string).collect();
+                return refuse(name, format!("shapes do not fit: {}", list.join(" and ")));
+            }
+        }
+    }
+    Ok(common.into())
+}
+
+impl<'t> Var<'t> {
+    /// The same numbers in another shape.
+    pub fn reshape(self, shape: impl Into<Shape>) -> Result<Var<'t>> {
+        let shape = shape.into();
+        if shape == self.shape() {
+            return Ok(self);
+        }
+        if shape.count() != self.shape().count() {
+            return refuse(
+                "reshape",
+                format!("{} has not as many elements as {shape}", self.shape()),
+            );
+        }
+        let node = self.tape().node(self.id);
+        match node.op {
+            Op::Reshape => self.tape().var(node.args[0]).reshape(shape),
+            Op::Const(_) => Ok(self.tape().push(node.op, &[], shape, node.dtype)),
+            _ => Ok(self.tape().push(Op::Reshape, &[self], shape, node.dtype)),
+        }
+    }
+
+    /// Axes in another order: axis `i` of the result is axis `axes[i]` of self.
+    pub fn permute(self, axes: &[usize]) -> Result<Var<'t>> {
+        let shape = self.shape();
+        let mut sorted = axes.to_vec();
+        sorted.sort_unstable();
+        if sorted.len() != shape.len() || sorted.iter().enumerate().any(|(i, a)| i != *a) {
+            return refuse(
+                "permute",
+                format!("{axes:?} does not order the axes of {shape}"),
+            );
+        }
+        if axes.is_sorted() {
+            return Ok(self);
+        }
+        let node = self.tape().node(self.id);
+        let permuted: Shape = axes.iter().map(|&a| shape[a]).collect::<Vec<_>>().into();
+        match node.op {
+            Op::Permute(first) => {
+                let both: Vec<_> = axes.iter().map(|&a| first[a]).collect();
+                self.tape().var(node.args[0]).permute(&both)
+            }
+            Op::Const(_) => Ok(self.tape().push(node.op, &[], permuted, node.dtype)),
+            _ => Ok(self
+                .tape()
+                .push(Op::Permute(axes.to_vec()), &[self], permuted, node.dtype)),
+        }
+    }
+
+    /// Repeated to a shape under numpy's rules: aligned at the last axis, extents of 1 stretch.
+    pub fn expand(self, shape: impl Into<Shape>) -> Result<Var<'t>> {
+        let (from, to) = (self.shape(), shape.into());
+        if from == to {
+            return Ok(self);
+        }
+        let lead = to.len().checked_sub(from.len());
+        let fits = |lead: usize| (0..from.len()).all(|i| from[i] == 1 || from[i] == to[lead + i]);
+        let Some(lead) = lead.filter(|&lead| fits(lead)) else {
+            return refuse("broadcast", format!("{from} does not stretch to {to}"));
+        };
+        let aligned = self.reshape([vec![1; lead], from.to_vec()].concat())?;
+        if aligned.shape() == to {
+            return Ok(aligned);
+        }
+        let node = aligned.tape().node(aligned.id);
+        match node.op {
+            Op::Const(_) => Ok(self.tape().push(node.op, &[], to, node.dtype)),
+            Op::Broadcast => self.tape().var(node.args[0]).expand(to),
+            _ => Ok(self.tape().push(Op::Broadcast, &[aligned], to, node.dtype)),
+        }
+    }
+
+    /// The box of the given extents that begins at `start`.
+    pub fn slice(self, start: &[usize], extents: &[usize]) -> Result<Var<'t>> {
+        let shape = self.shape();
+        let inside = start.len() == shape.len()
+            && extents.len() == shape.len()
+            && (0..shape.len()).all(|i| start[i] + extents[i] <= shape[i]);
+        if !inside {
+            return refuse(
+                "slice",
+                format!("{extents:?} from {start:?} is not inside {shape}"),
+            );
+        }
+        if *extents == *shape {
+            return Ok(self);
+        }
+        if let Some(value) = self.as_constant() {
+            return Ok(self.tape().constant(value, self.dtype(), extents));
+        }
+        Ok(self.tape().push(
+            Op::Slice(start.to_vec()),
+            &[self],
+            extents.into(),
+            self.dtype(),
+        ))
+    }
+
+    /// A border of zeros: so many elements before and after along every axis.
+    pub fn pad(self, before: &[usize], after: &[usize]) -> Result<Var<'t>> {
+        let shape = self.shape();
+        if before.len() != shape.len() || after.len() != shape.len() {
+            return refuse("pad", format!("{before:?} and {after:?} for {shape}"));
+        }
+        let padded: Vec<_> = (0..shape.len())
+            .map(|i| before[i] + shape[i] + after[i])
+            .collect();
+        if self.as_constant() == Some(0.0) {
+            return Ok(self.tape().constant(0.0, self.dtype(), padded));
+        }
+        if before.iter().chain(after).all(|&n| n == 0) {
+            return Ok(self);
+        }
+        let op = Op::Pad {
+            before: before.to_vec(),
+            after: after.to_vec(),
+        };
+        Ok(self.tape().push(op, &[self], padded.into(), self.dtype()))
+    }
+
+    /// Picks by constant indices along an axis; an index may come several times.
+    pub fn take(self, axis: usize, index: &[u32]) -> Result<Var<'t>> {
+        let shape = self.shape();
+        if axis >= shape.len() || index.iter().any(|&i| i as usize >= shape[axis]) {
+            return refuse(
+                "take",
+                format!("indices {index:?} along axis {axis} of {shape}"),
+            );
+        }
+        let take = Take {
+            outer: shape[..axis].iter().product(),
+            n: shape[axis],
+            inner: shape[axis + 1..].iter().product(),
+            index: Arc::from(index),
+            adjoint: false,
+        };
+        let mut taken = shape.to_vec();
+        taken[axis] = index.len();
+        Ok(self
+            .tape()
+            .push(Op::Take(take), &[self], taken.into(), self.dtype()))
+    }
+
+    /// A border of `n` on both sides of an axis that mirrors the array without its edge.
+    pub fn reflect_pad(self, axis: usize, n: usize) -> Result<Var<'t>> {
+        let extent = self.shape().get(axis).copied().unwrap_or(0);
+        if n >= extent {
+            return refuse(
+                "reflect_pad",
+                format!("a border of {n} on axis {axis} of {}", self.shape()),
+            );
+        }
+        let mirrored = |i: usize| i.abs_diff(n).min(2 * (extent - 1) - i.abs_diff(n));
+        let index: Vec<u32> = (0..extent + 2 * n).map(|i| mirrored(i) as u32).collect();
+        self.take(axis, &index)
+    }
+
+    /// A border of `n` on both sides of an axis that repeats the edge.
+    pub fn edge_pad(self, axis: usize, n: usize) -> Result<Var<'t>> {
+        let extent = self.shape().get(axis).copied().unwrap_or(0);
+        if extent == 0 {
+            return refuse("edge_pad", format!("axis {axis} of {}", self.shape()));
+        }
+        let index: Vec<u32> = (0..extent + 2 * n)
+            .map(|i| i.saturating_sub(n).min(extent - 1) as u32)
+            .collect();
+        self.take(axis, &index)
+    }
+
+    /// Sums over the flagged axes, which stay with extent 1.
+    pub(crate) fn sum_flagged(self, axes: &[bool]) -> Result<Var<'t>> {
+        let shape = self.shape();
+        let flags: Vec<bool> = axes
+            .iter()
+            .zip(&*shape)
+            .map(|(&flag, &n)| flag && n != 1)
+            .collect();
+        if !flags.contains(&true) {
+            return Ok(self);
+        }
+        let summed: Shape = shape
+            .iter()
+            .zip(&flags)
+            .map(|(&n, &flag)| if flag { 1 } else { n })
+            .collect::<Vec<_>>()
+            .into();
+        if let Some(value) = self.as_constant() {
+            let terms = shape.count() / summed.count().max(1);
+            return Ok(self
+                .tape()
+                .constant(value * terms as f64, self.dtype(), summed));
+        }
+        Ok(self
+            .tape()
+            .push(Op::Sum(flags), &[self], summed, self.dtype()))
+    }
+
+    /// Sums over some axes, which stay with extent 1.
+    pub fn sum_keep(self, axes: &[usize]) -> Result<Var<'t>> {
+        let shape = self.shape();
+        if let Some(axis) = axes.iter().find(|&&axis| axis >= shape.len()) {
+            return refuse("sum", format!("axis {axis} of {shape}"));
+        }
+        self.sum_flagged(
+            &(0..shape.len())
+                .map(|i| axes.contains(&i))
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    /// Sums over some axes, which go.
+    pub fn sum(self, axes: &[usize]) -> Result<Var<'t>> {
+        let kept: Vec<_> = (0..self.shape().len())
+            .filter(|i| !axes.contains(i))
+            .collect();
+        let shape = self.shape();
+        self.sum_keep(axes)?
+            .reshape(kept.into_iter().map(|i| shape[i]).collect::<Vec<_>>())
+    }
+
+    /// The sum of everything, a scalar.
+    pub fn sum_all(self) -> Result<Var<'t>> {
+        self.sum(&(0..self.shape().len()).collect::<Vec<_>>())
+    }
+
+    /// The mean of everything, a scalar.
+    pub fn mean_all(self) -> Result<Var<'t>> {
+        self.sum_all()? / self.shape().count() as f64
+    }
+
+    /// The mean over some axes, which stay with extent 1.
+    pub fn mean_keep(self, axes: &[usize]) -> Result<Var<'t>> {
+        let shape = self.shape();
+        let count: usize = axes
+            .iter()
+            .map(|&a| shape.get(a).copied().unwrap_or(1))
+            .product();
+        self.sum_keep(axes)? / count as f64
+    }
+
+    /// Images \[n, h, w, c\] with every pixel repeated to a block of `factor`².
+    pub fn upsample(self, factor: usize) -> Result<Var<'t>> {
+        let shape = self.shape();
+        let &[n, h, w, c] = &*shape else {
+            return refuse("upsample", format!("images are [n, h, w, c], not {shape}"));
+        };
+        self.reshape([n, h, 1, w, 1, c])?
+            .expand([n, h, factor, w, factor, c])?
+            .reshape([n, h * factor, w * factor, c])
+    }
+}
+
+impl Tape {
+    /// Arrays side by side along an axis.
+    pub fn concat<'t>(&'t self, parts: &[Var<'t>], axis: usize) -> Result<Var<'t>> {
+        let Some(first) = parts.first() else {
+            return refuse("concat", "nothing to join");
+        };
+        self.expect_own("concat", parts)?;
+        let mut shape = first.shape().to_vec();
+        if axis >= shape.len() {
+            return refuse("concat", format!("axis {axis} of {}", first.shape()));
+        }
+        shape[axis] = 0;
+        for part in parts {
+            let other = part.shape();
+            let fits = other.len() == shape.len()
+                && (0..shape.len()).all(|i| i == axis || other[i] == shape[i]);
+            if !fits || part.dtype() != first.dtype() {
+                return refuse(
+                    "concat",
+                    format!("{part:?} does not fit {first:?} along axis {axis}"),
+                );
+            }
+            shape[axis] += other[axis];
+        }
+        if parts.len() == 1 {
+            return Ok(*first);
+        }
+        if parts.iter().all(|part| part.as_constant() == Some(0.0)) {
+            return Ok(self.constant(0.0, first.dtype(), shape));
+        }
+        Ok(self.push(Op::Concat(axis), parts, shape.into(), first.dtype()))
+    }
+}

@@ -1,0 +1,263 @@
+//! Derivatives: each reads a stretch of tape and appends more tape.
+
+use crate::error::{Error, Result, refuse};
+use crate::op::{Applied, Op, Rule};
+use crate::tape::{Id, Tape, Var};
+
+impl Tape {
+    /// Gradients of a scalar with respect to some variables, zeros where it does not depend on them.
+    ///
+    /// ```
+    /// # use autograd::Tape; use tensor::DType;
+    /// let tape = Tape::new();
+    /// let x = tape.input("x", DType::F64, [3])?;
+    /// let cubes = x.powi(3)?.sum_all()?;
+    /// let first = tape.grad(cubes, &[x])?[0];          // 3 x²
+    /// let second = tape.grad(first.sum_all()?, &[x])?[0]; // 6 x
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    pub fn grad<'t>(&'t self, loss: Var<'t>, wrt: &[Var<'t>]) -> Result<Vec<Var<'t>>> {
+        if loss.shape().count() != 1 {
+            return refuse(
+                "grad",
+                format!("the loss must be one number, not {}", loss.shape()),
+            );
+        }
+        self.vjp(&[(loss, loss.constant_like(1.0))], wrt)
+    }
+
+    /// Vector-Jacobian products: what cotangents of some results mean for `wrt` (reverse mode).
+    /// Variables in `wrt` are taken as independent of each other.
+    pub fn vjp<'t>(
+        &'t self,
+        seeds: &[(Var<'t>, Var<'t>)],
+        wrt: &[Var<'t>],
+    ) -> Result<Vec<Var<'t>>> {
+        check_pairs(self, "vjp", seeds)?;
+        check_variables(self, "vjp", wrt)?;
+        let last = seeds.iter().map(|(out, _)| out.id).max().unwrap_or(0);
+        let depends = self.depends_on(wrt, last);
+        let mut cotangents: Vec<Option<Var<'t>>> = vec![None; last + 1];
+        for &(out, cotangent) in seeds {
+            add_to(&mut cotangents[out.id], cotangent)?;
+        }
+        for id in (0..=last).rev() {
+            let Some(cotangent) = cotangents[id] else {
+                continue;
+            };
+            if !depends[id] || wrt.iter().any(|w| w.id == id) {
+                continue;
+            }
+            let applied = self.applied(id);
+            for (position, arg) in applied.args.iter().enumerate() {
+                if !depends[arg.id] {
+                    continue;
+                }
+                if let Some(part) = pull(&applied, cotangent, position)? {
+                    add_to(&mut cotangents[arg.id], part)?;
+                }
+            }
+        }
+        let of = |w: &Var<'t>| cotangents.get(w.id).copied().flatten();
+        Ok(wrt
+            .iter()
+            .map(|w| of(w).unwrap_or_else(|| w.constant_like(0.0)))
+            .collect())
+    }
+
+    /// Jacobian-vector products: how results move when variables move along tangents (forward mode).
+    /// It reads any stretch of tape, one that a gradient wrote included.
+    pub fn jvp<'t>(
+        &'t self,
+        outs: &[Var<'t>],
+        tangents: &[(Var<'t>, Var<'t>)],
+    ) -> Result<Vec<Var<'t>>> {
+        check_pairs(self, "jvp", tangents)?;
+        let wrt: Vec<Var<'t>> = tangents.iter().map(|pair| pair.0).collect();
+        check_variables(self, "jvp", &wrt)?;
+        self.expect_own("jvp", outs)?;
+        let last = outs.iter().map(|out| out.id).max().unwrap_or(0);
+        let depends = self.depends_on(&wrt, last);
+        let needed = self.needed_by(outs, last);
+        let mut moved: Vec<Option<Var<'t>>> = vec![None; last + 1];
+        for id in 0..=last {
+            if let Some((_, tangent)) = tangents.iter().find(|(w, _)| w.id == id) {
+                moved[id] = Some(*tangent);
+            } else if depends[id] && needed[id] {
+                moved[id] = push_forward(&self.applied(id), &moved)?;
+            }
+        }
+        Ok(outs
+            .iter()
+            .map(|out| moved[out.id].unwrap_or_else(|| out.constant_like(0.0)))
+            .collect())
+    }
+
+    /// Hessian-vector products of a scalar, forward over reverse: how its gradients with respect to `wrt`
+    /// move along `direction` (one tangent per variable).
+    pub fn hvp<'t>(
+        &'t self,
+        loss: Var<'t>,
+        wrt: &[Var<'t>],
+        direction: &[Var<'t>],
+    ) -> Result<Vec<Var<'t>>> {
+        let gradients = self.grad(loss, wrt)?;
+        let tangents: Vec<_> = wrt.iter().copied().zip(direction.iter().copied()).collect();
+        self.jvp(&gradients, &tangents)
+    }
+
+    fn applied(&self, id: Id) -> Applied<'_> {
+        let node = self.node(id);
+        let args = node.args.iter().map(|&arg| self.var(arg)).collect();
+        Applied {
+            op: node.op,
+            args,
+            out: self.var(id),
+        }
+    }
+
+    /// For every entry up to `last`: can it change with `wrt`?
+    fn depends_on(&self, wrt: &[Var<'_>], last: Id) -> Vec<bool> {
+        let mut depends = vec![false; last + 1];
+        for id in 0..=last {
+            depends[id] = wrt.iter().any(|w| w.id == id)
+                || self.with_node(id, |node| {
+                    node.dtype.is_float()
+                        && !matches!(node.op.rule(), Rule::Constant)
+                        && node.args.iter().any(|&arg| depends[arg])
+                });
+        }
+        // A cast to an integer must be seen by the sweep, which refuses it.
+        for id in 0..=last {
+            depends[id] |= self.with_node(id, |node| {
+                matches!(node.op, Op::Cast(_)) && !node.dtype.is_float() && depends[node.args[0]]
+            });
+        }
+        depends
+    }
+
+    /// For every entry up to `last`: do the outputs use it?
+    fn needed_by(&self, outs: &[Var<'_>], last: Id) -> Vec<bool> {
+        let mut needed = vec![false; last + 1];
+        for out in outs {
+            needed[out.id] = true;
+        }
+        for id in (0..=last).rev() {
+            if needed[id] {
+                self.with_node(id, |node| {
+                    node.args.iter().for_each(|&arg| needed[arg] = true)
+                });
+            }
+        }
+        needed
+    }
+}
+
+/// The cotangent of one argument; `None` where it is zero.
+fn pull<'t>(applied: &Applied<'t>, cotangent: Var<'t>, position: usize) -> Result<Option<Var<'t>>> {
+    match applied.op.rule() {
+        Rule::Constant => Ok(None),
+        Rule::Linear { fixed, .. } if fixed.contains(&position) => Ok(None),
+        Rule::Linear { transpose, .. } | Rule::Bilinear(transpose) => {
+            transpose(applied, cotangent, position).map(Some)
+        }
+        Rule::Pointwise(partial) => partial(applied, position)?
+            .map(|factor| cotangent * factor)
+            .transpose(),
+        Rule::Undefined(reason) => undefined(applied, reason),
+    }
+}
+
+/// The tangent of a result from those of its arguments; `None` where it is zero.
+fn push_forward<'t>(applied: &Applied<'t>, moved: &[Option<Var<'t>>]) -> Result<Option<Var<'t>>> {
+    let tangents: Vec<_> = applied.args.iter().map(|arg| moved[arg.id]).collect();
+    let mut sum = None;
+    match applied.op.rule() {
+        Rule::Constant => {}
+        Rule::Linear { fixed, .. } => {
+            let free = |i: &usize| !fixed.contains(i);
+            if (0..tangents.len())
+                .filter(free)
+                .any(|i| tangents[i].is_some())
+            {
+                let args: Vec<_> = (0..tangents.len())
+                    .map(|i| {
+                        let arg = applied.args[i];
+                        if free(&i) {
+                            tangents[i].unwrap_or_else(|| arg.constant_like(0.0))
+                        } else {
+                            arg
+                        }
+                    })
+                    .collect();
+                sum = Some(applied.again(&args)?);
+            }
+        }
+        Rule::Bilinear(_) => {
+            for (i, tangent) in tangents.iter().enumerate() {
+                if let Some(tangent) = tangent {
+                    let mut args = applied.args.clone();
+                    args[i] = *tangent;
+                    add_to(&mut sum, applied.again(&args)?)?;
+                }
+            }
+        }
+        Rule::Pointwise(partial) => {
+            for (i, tangent) in tangents.iter().enumerate() {
+                let Some(tangent) = tangent else { continue };
+                if let Some(factor) = partial(applied, i)? {
+                    add_to(&mut sum, (*tangent * factor)?)?;
+                }
+            }
+        }
+        Rule::Undefined(reason) => return undefined(applied, reason),
+    }
+    Ok(sum)
+}
+
+fn undefined<T>(applied: &Applied<'_>, reason: &str) -> Result<T> {
+    Err(Error::NoDerivative {
+        op: applied.op.name(),
+        reason: reason.into(),
+    })
+}
+
+fn add_to<'t>(sum: &mut Option<Var<'t>>, part: Var<'t>) -> Result<()> {
+    *sum = Some(match *sum {
+        Some(sum) => (sum + part)?,
+        None => part,
+    });
+    Ok(())
+}
+
+fn check_pairs(tape: &Tape, name: &'static str, pairs: &[(Var<'_>, Var<'_>)]) -> Result<()> {
+    for (var, partner) in pairs {
+        tape.expect_own(name, &[*var, *partner])?;
+        if var.shape() != partner.shape() || var.dtype() != partner.dtype() {
+            return refuse(
+                name,
+                format!("{var:?} and its (co)tangent {partner:?} differ"),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn check_variables(tape: &Tape, name: &'static str, wrt: &[Var<'_>]) -> Result<()> {
+    tape.expect_own(name, wrt)?;
+    for var in wrt {
+        if !var.dtype().is_float() {
+            return refuse(
+                name,
+                format!("with respect to {var:?}: only floats have derivatives"),
+            );
+        }
+        if var.as_constant().is_some() {
+            return refuse(
+                name,
+                format!("with respect to a constant, {var:?}: make it an input"),
+            );
+        }
+    }
+    Ok(())
+}
