@@ -2,6 +2,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -229,6 +230,14 @@ impl View<'_> {
     /// Its size.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        self.pointer().addr()
+    }
+
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.address()..self.address() + self.bytes
     }
 
     pub(crate) fn pointer(&self) -> *mut u8 {

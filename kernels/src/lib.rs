@@ -4,6 +4,7 @@
 //! made, and can then run any number of times without a check per element or an allocation.
 //! This crate holds all of the project's `unsafe` code.
 
+mod check;
 mod contraction;
 mod cpu;
 mod device;

@@ -1,6 +1,8 @@
 //! Programs: kernels in order, over slots of memory.
 
-use crate::{Device, Kernel, View, cpu};
+use crate::{Device, Kernel, StoreKind, View, cpu};
+use std::ops::Range;
+use tensor::DType;
 
 /// Where an array lies: a slot of memory, and bytes from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,9 +29,10 @@ pub struct Step {
     pub kernel: Kernel,
     /// What it reads.
     pub inputs: Vec<Operand>,
-    /// What it writes.
+    /// What it writes. Outputs must not overlap each other, the workspace or the inputs, but for one
+    /// case: see [`StoreKind::Full`].
     pub outputs: Vec<Operand>,
-    /// Where its [`Kernel::workspace`] lies, if it needs any.
+    /// Where its [`Kernel::workspace`] lies, if it needs any: at a multiple of 8 bytes.
     pub workspace: Option<Operand>,
 }
 
@@ -59,6 +62,292 @@ pub enum ProgramError {
 pub struct Program {
     slots: Vec<Slot>,
     steps: Vec<Step>,
+    bound: Vec<Bound>,
+}
+
+impl Program {
+    /// Checks everything that running relies on: every array lies inside its slot and is aligned, only
+    /// writable slots are written to, and no step writes where it still reads.
+    pub fn new(slots: Vec<Slot>, steps: Vec<Step>) -> Result<Self, ProgramError> {
+        let bind = |(at, step)| {
+            Bound::new(&slots, step).map_err(|reason| ProgramError::Step { step: at, reason })
+        };
+        let bound = steps
+            .iter()
+            .enumerate()
+            .map(bind)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            slots,
+            steps,
+            bound,
+        })
+    }
+
+    /// Runs the steps in order, on one view per slot: of the slot's size or larger, starting at a multiple
+    /// of 8 bytes. The view of a writable slot must not overlap any other.
+    pub fn run(&self, device: &Device, views: &[View<'_>]) -> Result<(), ProgramError> {
+        self.check_views(views)?;
+        let memory = Memory(views);
+        device.install(|| {
+            for (at, bound) in self.bound.iter().enumerate() {
+                let step = Arrays {
+                    bound,
+                    memory: &memory,
+                };
+                cpu::run(&bound.compiled, &step)
+                    .map_err(|reason| ProgramError::Step { step: at, reason })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Its steps.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The memory it works on.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    fn check_views(&self, views: &[View<'_>]) -> Result<(), ProgramError> {
+        let refuse = |slot, reason| Err(ProgramError::Binding { slot, reason });
+        if views.len() != self.slots.len() {
+            let reason = format!("{} views for {} slots", views.len(), self.slots.len());
+            return refuse(views.len().min(self.slots.len()), reason);
+        }
+        for (at, (view, slot)) in views.iter().zip(&self.slots).enumerate() {
+            if view.bytes() < slot.bytes {
+                return refuse(
+                    at,
+                    format!("a view of {} bytes; {} needed", view.bytes(), slot.bytes),
+                );
+            }
+            if view.address() % 8 != 0 {
+                return refuse(
+                    at,
+                    "the view does not start at a multiple of 8 bytes".into(),
+                );
+            }
+        }
+        for (at, _) in self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.writable)
+        {
+            let mut others = views.iter().enumerate().filter(|&(other, _)| other != at);
+            if let Some((other, _)) =
+                others.find(|(_, other)| overlap(&other.range(), &views[at].range()))
+            {
+                return refuse(
+                    at,
+                    format!("writable, and its view overlaps that of slot {other}"),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A range of a slot that was found to lie inside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Array {
+    slot: usize,
+    offset: usize,
+    bytes: usize,
+}
+
+impl Array {
+    fn new(
+        slots: &[Slot],
+        operand: Operand,
+        alignment: usize,
+        bytes: usize,
+    ) -> Result<Self, String> {
+        let Operand { slot, offset } = operand;
+        let size = slots
+            .get(slot)
+            .ok_or_else(|| format!("slot {slot} of {}", slots.len()))?
+            .bytes;
+        if !offset.is_multiple_of(alignment) {
+            return Err(format!(
+                "offset {offset} is not a multiple of {alignment} bytes"
+            ));
+        }
+        if offset.checked_add(bytes).is_none_or(|end| end > size) {
+            return Err(format!(
+                "{bytes} bytes at offset {offset} of slot {slot}, which has {size}"
+            ));
+        }
+        Ok(Self {
+            slot,
+            offset,
+            bytes,
+        })
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        let range = |array: &Self| array.offset..array.offset + array.bytes;
+        self.slot == other.slot && overlap(&range(self), &range(other))
+    }
+}
+
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
+    !a.is_empty() && !b.is_empty() && a.start < b.end && b.start < a.end
+}
+
+/// A step that was found sound, ready to run.
+#[derive(Clone, Debug)]
+struct Bound {
+    compiled: cpu::Compiled,
+    inputs: Vec<Array>,
+    outputs: Vec<Array>,
+    workspace: Array,
+}
+
+impl Bound {
+    fn new(slots: &[Slot], step: &Step) -> Result<Self, String> {
+        let Step { kernel, .. } = step;
+        kernel
+            .check()
+            .map_err(|reason| format!("{}: {reason}", kernel.name()))?;
+        let inputs = arrays(slots, "input", &step.inputs, &kernel.inputs())?;
+        let outputs = arrays(slots, "output", &step.outputs, &kernel.outputs())?;
+        let workspace = match (kernel.workspace(), step.workspace) {
+            (0, _) => Array {
+                slot: 0,
+                offset: 0,
+                bytes: 0,
+            },
+            (bytes, None) => return Err(format!("a workspace of {bytes} bytes is needed")),
+            (bytes, Some(operand)) => Array::new(slots, operand, 8, bytes)
+                .map_err(|reason| format!("workspace: {reason}"))?,
+        };
+        let written = || {
+            outputs
+                .iter()
+                .chain([&workspace])
+                .filter(|array| array.bytes > 0)
+        };
+        if let Some(array) = written().find(|array| !slots[array.slot].writable) {
+            return Err(format!(
+                "writes to slot {}, which is not writable",
+                array.slot
+            ));
+        }
+        check_overlaps(kernel, &inputs, &outputs, &workspace)?;
+        Ok(Self {
+            compiled: cpu::compile(kernel)?,
+            inputs,
+            outputs,
+            workspace,
+        })
+    }
+}
+
+fn arrays(
+    slots: &[Slot],
+    what: &str,
+    operands: &[Operand],
+    needed: &[(DType, usize)],
+) -> Result<Vec<Array>, String> {
+    if operands.len() != needed.len() {
+        return Err(format!(
+            "{} {what}s given, {} needed",
+            operands.len(),
+            needed.len()
+        ));
+    }
+    let array = |(i, (&operand, &(dtype, count))): (usize, (&Operand, &(DType, usize)))| {
+        let bytes = count.saturating_mul(dtype.size());
+        Array::new(slots, operand, dtype.size(), bytes)
+            .map_err(|reason| format!("{what} {i}: {reason}"))
+    };
+    operands.iter().zip(needed).enumerate().map(array).collect()
+}
+
+fn check_overlaps(
+    kernel: &Kernel,
+    inputs: &[Array],
+    outputs: &[Array],
+    workspace: &Array,
+) -> Result<(), String> {
+    for (o, output) in outputs.iter().enumerate() {
+        if outputs[..o].iter().any(|other| other.overlaps(output)) {
+            return Err(format!("output {o} overlaps another output"));
+        }
+        let mut clash = inputs
+            .iter()
+            .enumerate()
+            .filter(|(_, input)| input.overlaps(output));
+        if let Some((i, _)) =
+            clash.find(|&(i, input)| input != output || !may_replace(kernel, i, o))
+        {
+            return Err(format!("output {o} overlaps input {i}"));
+        }
+    }
+    if outputs
+        .iter()
+        .chain(inputs)
+        .any(|array| array.overlaps(workspace))
+    {
+        return Err("the workspace overlaps an input or an output".into());
+    }
+    Ok(())
+}
+
+/// Whether output `o` may lie exactly where input `i` does: see [`StoreKind::Full`].
+fn may_replace(kernel: &Kernel, i: usize, o: usize) -> bool {
+    let Kernel::Map(map) = kernel else {
+        return false;
+    };
+    let (load, store) = (&map.loads[i], &map.stores[o]);
+    store.kind == StoreKind::Full && store.dtype == load.dtype && load.is_contiguous(&map.extents)
+}
+
+/// The views of all slots, shared by the threads that run the steps.
+struct Memory<'a>(&'a [View<'a>]);
+
+// SAFETY: only the addresses of the views are used, never their `&Buffer`; the thread that owns the
+// buffers waits in `Program::run` until all others are done.
+unsafe impl Sync for Memory<'_> {}
+
+/// The memory of one step.
+pub(crate) struct Arrays<'a> {
+    bound: &'a Bound,
+    memory: &'a Memory<'a>,
+}
+
+impl Arrays<'_> {
+    pub(crate) fn input(&self, i: usize) -> Raw {
+        self.raw(self.bound.inputs[i])
+    }
+
+    pub(crate) fn output(&self, i: usize) -> Raw {
+        self.raw(self.bound.outputs[i])
+    }
+
+    pub(crate) fn workspace(&self) -> Raw {
+        match self.bound.workspace {
+            Array { bytes: 0, .. } => Raw {
+                pointer: std::ptr::without_provenance_mut(64),
+                bytes: 0,
+            },
+            array => self.raw(array),
+        }
+    }
+
+    fn raw(&self, array: Array) -> Raw {
+        // SAFETY: the array lies inside its slot (`Bound::new`), the slot inside its view (`check_views`).
+        let pointer = unsafe { self.memory.0[array.slot].pointer().add(array.offset) };
+        Raw {
+            pointer,
+            bytes: array.bytes,
+        }
+    }
 }
 
 /// A checked piece of memory, as kernels get it.
@@ -72,3 +361,25 @@ pub(crate) struct Raw {
 unsafe impl Send for Raw {}
 // SAFETY: as above.
 unsafe impl Sync for Raw {}
+
+impl Raw {
+    /// The elements.
+    ///
+    /// # Safety
+    /// The memory holds values of type `T` at its alignment, and nobody writes to it during `'a`.
+    pub(crate) unsafe fn slice<'a, T: bytemuck::Pod>(self) -> &'a [T] {
+        debug_assert!(self.pointer.cast::<T>().is_aligned());
+        // SAFETY: promised by the caller; all memory of a device is initialised.
+        unsafe { std::slice::from_raw_parts(self.pointer.cast(), self.bytes / size_of::<T>()) }
+    }
+
+    /// The elements, to write to.
+    ///
+    /// # Safety
+    /// As for [`Raw::slice`], and nobody else reads or writes during `'a`.
+    pub(crate) unsafe fn slice_mut<'a, T: bytemuck::Pod>(self) -> &'a mut [T] {
+        debug_assert!(self.pointer.cast::<T>().is_aligned());
+        // SAFETY: promised by the caller; all memory of a device is initialised.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer.cast(), self.bytes / size_of::<T>()) }
+    }
+}
