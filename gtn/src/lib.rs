@@ -1,1 +1,3 @@
 //! GTN.
+
+pub mod data;

@@ -1,0 +1,352 @@
+//! The data sets: MNIST and Fashion-MNIST from their files, and one that the program makes itself.
+//!
+//! All three hold 28 x 28 grey images of ten classes in three splits. Neither published set has a
+//! validation split, so the last sixth of its training images (10,000 of 60,000) becomes one, and
+//! the test images are left for the final report.
+
+pub mod idx;
+pub mod strokes;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use idx::IdxError;
+
+/// Rows, and columns, of an image.
+pub const SIDE: usize = 28;
+/// Pixels of an image.
+pub const PIXELS: usize = SIDE * SIDE;
+/// Classes of every data set.
+pub const CLASSES: usize = 10;
+
+/// Which data set to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum DatasetChoice {
+    /// MNIST where its files are found, otherwise the embedded one
+    #[default]
+    Auto,
+    /// MNIST, handwritten digits, from its files
+    Mnist,
+    /// Fashion-MNIST, pictures of clothes, from its files
+    FashionMnist,
+    /// Digits that the program draws itself; needs no files
+    Embedded,
+}
+
+/// Labelled images.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Split {
+    /// [`PIXELS`] bytes per image, row by row, 0 for the background.
+    pub images: Vec<u8>,
+    /// One class per image, below [`CLASSES`].
+    pub labels: Vec<u8>,
+}
+
+impl Split {
+    /// How many images there are.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The pixels of image `i`.
+    pub fn image(&self, i: usize) -> &[u8] {
+        &self.images[i * PIXELS..][..PIXELS]
+    }
+
+    /// The first `count` images, and the others.
+    fn split_at(mut self, count: usize) -> (Split, Split) {
+        let images = self.images.split_off(count * PIXELS);
+        let labels = self.labels.split_off(count);
+        (self, Split { images, labels })
+    }
+}
+
+/// A data set, read or made, and how to normalise its pixels.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// As in a run folder's name: `mnist`, `fashion-mnist` or `embedded`.
+    pub name: &'static str,
+    /// What learners of real data train on.
+    pub train: Split,
+    /// What the meta-loss and every choice made during a run look at.
+    pub validation: Split,
+    /// What only the final report looks at.
+    pub test: Split,
+    /// Mean of the training pixels divided by 255.
+    pub mean: f32,
+    /// Standard deviation of the training pixels divided by 255.
+    pub std: f32,
+    /// One sentence for the user: which data set this is, and why this one.
+    pub origin: String,
+}
+
+impl Dataset {
+    /// The chosen images of one of the splits as a learner takes them: `(p / 255 - mean) / std`,
+    /// of shape `[indices.len(), 28, 28, 1]`.
+    ///
+    /// ```
+    /// use gtn::data::{DatasetChoice, PIXELS, load};
+    ///
+    /// let data = load(DatasetChoice::Embedded, None, 1)?;
+    /// let batch = data.normalised(&data.validation, &[3, 1, 4]);
+    /// assert_eq!(batch.len(), 3 * PIXELS);
+    /// # Ok::<(), gtn::data::DataError>(())
+    /// ```
+    pub fn normalised(&self, split: &Split, indices: &[usize]) -> Vec<f32> {
+        let value = |p| (f32::from(p) / 255.0 - self.mean) / self.std;
+        // 256 divisions instead of one per pixel.
+        let table: [f32; 256] = std::array::from_fn(|p| value(p as u8));
+        let bytes = indices.iter().flat_map(|&i| split.image(i));
+        bytes.map(|&p| table[usize::from(p)]).collect()
+    }
+}
+
+/// Why there is no data set.
+#[derive(Debug, Error)]
+pub enum DataError {
+    /// A file of the data set is missing, damaged or of another kind.
+    #[error(transparent)]
+    File(#[from] IdxError),
+    /// The folder that the user named does not hold the data set.
+    #[error(
+        "--data-dir {}: no {title} there or in its folder {subfolder}: \
+         no train-images-idx3-ubyte, with or without .gz", folder.display()
+    )]
+    NotInFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// The data set's name for people.
+        title: &'static str,
+        /// Where in the folder it may also be.
+        subfolder: &'static str,
+    },
+    /// The data set was asked for, and is nowhere.
+    #[error("no {title} found ({searched}); name its folder with --data-dir")]
+    NotFound {
+        /// The data set's name for people.
+        title: &'static str,
+        /// Where it was looked for.
+        searched: String,
+    },
+    /// The files are those of the other published set, which has the same file names.
+    #[error("{}: these are the files of {found}, not of {wanted}; choose the data set {name}", folder.display())]
+    OtherSet {
+        /// The folder.
+        folder: PathBuf,
+        /// What was looked for.
+        wanted: &'static str,
+        /// What it is.
+        found: &'static str,
+        /// What to choose in order to use it.
+        name: &'static str,
+    },
+    /// There are too few training images for a training and a validation split.
+    #[error("{}: {found} training images, and no fewer than 6 can be split", folder.display())]
+    TooFew {
+        /// The folder.
+        folder: PathBuf,
+        /// How many there are.
+        found: usize,
+    },
+}
+
+/// A data set that comes as four files.
+#[derive(Debug)]
+struct Published {
+    name: &'static str,
+    title: &'static str,
+    mean: f32,
+    std: f32,
+    /// How its training labels begin: the two sets share file names and sizes, not these.
+    first_labels: [u8; 10],
+}
+
+const MNIST: Published = Published {
+    name: "mnist",
+    title: "MNIST",
+    mean: 0.1307,
+    std: 0.3081,
+    first_labels: [5, 0, 4, 1, 9, 2, 1, 3, 1, 4],
+};
+
+const FASHION_MNIST: Published = Published {
+    name: "fashion-mnist",
+    title: "Fashion-MNIST",
+    mean: 0.2860,
+    std: 0.3530,
+    first_labels: [9, 0, 0, 3, 0, 2, 7, 2, 5, 5],
+};
+
+/// Loads the chosen data set.
+///
+/// Files are looked for in `data_dir` (the flag `--data-dir`) and nowhere else where it is given,
+/// otherwise in the folder that the environment's `GTN_DATA_DIR` names and then in `./data`; in
+/// each directly and in a subfolder `mnist` or `fashion-mnist`. `seed` decides the embedded set's
+/// images and nothing else. A folder that holds some of the four files and not all is an error.
+pub fn load(
+    choice: DatasetChoice,
+    data_dir: Option<&Path>,
+    seed: u64,
+) -> Result<Dataset, DataError> {
+    let env = std::env::var_os("GTN_DATA_DIR")
+        .filter(|dir| !dir.is_empty())
+        .map(PathBuf::from);
+    let places = Places {
+        flag: data_dir,
+        env,
+        current: "data".into(),
+    };
+    match choice {
+        DatasetChoice::Auto => places.read(&MNIST).or_else(|error| match error {
+            DataError::NotFound { searched, .. } => {
+                Ok(embedded(seed, &format!("no MNIST was found: {searched}")))
+            }
+            error => Err(error),
+        }),
+        DatasetChoice::Mnist => places.read(&MNIST),
+        DatasetChoice::FashionMnist => places.read(&FASHION_MNIST),
+        DatasetChoice::Embedded => Ok(embedded(seed, "it was asked for")),
+    }
+}
+
+/// Where files are looked for.
+struct Places<'a> {
+    flag: Option<&'a Path>,
+    env: Option<PathBuf>,
+    current: PathBuf,
+}
+
+impl Places<'_> {
+    fn read(&self, set: &Published) -> Result<Dataset, DataError> {
+        if let Some(folder) = self.flag {
+            return read_in(set, folder, "--data-dir names it").unwrap_or_else(|| {
+                let (title, subfolder) = (set.title, set.name);
+                Err(DataError::NotInFolder {
+                    folder: folder.to_owned(),
+                    title,
+                    subfolder,
+                })
+            });
+        }
+        let mut searched = String::new();
+        match &self.env {
+            Some(folder) => {
+                if let Some(data) = read_in(set, folder, "GTN_DATA_DIR names it") {
+                    return data;
+                }
+                let _ = write!(searched, "none in GTN_DATA_DIR, {},", folder.display());
+            }
+            None => searched.push_str("GTN_DATA_DIR is not set,"),
+        }
+        if let Some(data) = read_in(set, &self.current, "it is there") {
+            return data;
+        }
+        let _ = write!(searched, " none in ./{}", self.current.display());
+        Err(DataError::NotFound {
+            title: set.title,
+            searched,
+        })
+    }
+}
+
+const FILES: [&str; 4] = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+];
+
+/// The data set in `folder` or its subfolder, if any of its files is there.
+fn read_in(set: &Published, folder: &Path, why: &str) -> Option<Result<Dataset, DataError>> {
+    [folder.join(set.name), folder.to_owned()]
+        .into_iter()
+        .find(|dir| FILES.iter().any(|file| idx::find(&dir.join(file)).is_ok()))
+        .map(|dir| read_published(set, &dir, why))
+}
+
+fn read_published(set: &Published, folder: &Path, why: &str) -> Result<Dataset, DataError> {
+    let read = |images, labels| {
+        let size = [SIDE as u32; 2];
+        idx::read_labelled(
+            &folder.join(images),
+            &folder.join(labels),
+            size,
+            CLASSES as u8,
+        )
+        .map(|(images, labels)| Split { images, labels })
+    };
+    let test = read(FILES[2], FILES[3])?;
+    let all = read(FILES[0], FILES[1])?;
+    let other = [&MNIST, &FASHION_MNIST]
+        .into_iter()
+        .find(|other| other.name != set.name);
+    if let Some(other) = other.filter(|other| all.labels.starts_with(&other.first_labels)) {
+        let (wanted, found, name) = (set.title, other.title, other.name);
+        return Err(DataError::OtherSet {
+            folder: folder.to_owned(),
+            wanted,
+            found,
+            name,
+        });
+    }
+    if all.len() < 6 {
+        return Err(DataError::TooFew {
+            folder: folder.to_owned(),
+            found: all.len(),
+        });
+    }
+    let count = all.len();
+    let (train, validation) = all.split_at(count - count / 6);
+    let origin = format!("{} from {}, because {why}", set.title, folder.display());
+    let Published {
+        name, mean, std, ..
+    } = *set;
+    Ok(Dataset {
+        name,
+        train,
+        validation,
+        test,
+        mean,
+        std,
+        origin,
+    })
+}
+
+/// The data set that needs no files, in its usual sizes.
+fn embedded(seed: u64, why: &str) -> Dataset {
+    let train = strokes::draw(seed, 0, 20_000);
+    let (mean, std) = mean_and_std(&train.images);
+    Dataset {
+        name: "embedded",
+        validation: strokes::draw(seed, 1, 2_000),
+        test: strokes::draw(seed, 2, 5_000),
+        train,
+        mean,
+        std,
+        origin: format!("digits drawn by the program itself, because {why}"),
+    }
+}
+
+/// Mean and standard deviation of the pixels divided by 255; exact sums, so the same everywhere.
+fn mean_and_std(pixels: &[u8]) -> (f32, f32) {
+    let (sum, squares) = pixels.iter().fold((0u64, 0u64), |(sum, squares), &p| {
+        let p = u64::from(p);
+        (sum + p, squares + p * p)
+    });
+    let n = pixels.len() as f64;
+    let mean = sum as f64 / n;
+    let variance = squares as f64 / n - mean * mean;
+    ((mean / 255.0) as f32, (variance.sqrt() / 255.0) as f32)
+}

@@ -1,0 +1,214 @@
+//! Which data set is loaded from where, and what is in it.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// Writes a split of black images with these labels, as the published files are.
+fn write_split(dir: &Path, images: &str, labels: &str, classes: &[u8]) {
+    let count = classes.len() as u32;
+    let header = |words: &[u32]| {
+        words
+            .iter()
+            .flat_map(|w| w.to_be_bytes())
+            .collect::<Vec<_>>()
+    };
+    let pixels = vec![0; classes.len() * PIXELS];
+    fs::create_dir_all(dir).unwrap();
+    fs::write(
+        dir.join(images),
+        [header(&[2051, count, 28, 28]), pixels].concat(),
+    )
+    .unwrap();
+    fs::write(
+        dir.join(labels),
+        [header(&[2049, count]), classes.to_vec()].concat(),
+    )
+    .unwrap();
+}
+
+fn write_set(dir: &Path, train: &[u8]) {
+    write_split(dir, FILES[0], FILES[1], train);
+    write_split(dir, FILES[2], FILES[3], &[7, 2, 1]);
+}
+
+#[test]
+fn the_last_sixth_of_train_is_validation() {
+    let dir = TempDir::new().unwrap();
+    write_set(dir.path(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 7]);
+    let data = load(DatasetChoice::Auto, Some(dir.path()), 0).unwrap();
+    assert_eq!((data.name, data.mean, data.std), ("mnist", 0.1307, 0.3081));
+    assert_eq!(data.train.labels, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(data.validation.labels, [8, 7]);
+    assert_eq!(data.test.labels, [7, 2, 1]);
+    assert_eq!(data.train.images.len(), 10 * PIXELS);
+    let expected = format!(
+        "MNIST from {}, because --data-dir names it",
+        dir.path().display()
+    );
+    assert_eq!(data.origin, expected);
+}
+
+#[test]
+fn a_subfolder_is_found_and_other_clothes_are_not_digits() {
+    let dir = TempDir::new().unwrap();
+    let sub = dir.path().join("fashion-mnist");
+    write_set(&sub, &FASHION_MNIST.first_labels);
+    let data = load(DatasetChoice::FashionMnist, Some(dir.path()), 0).unwrap();
+    assert_eq!((data.name, data.train.len()), ("fashion-mnist", 9));
+    let error = load(DatasetChoice::Auto, Some(dir.path()), 0).unwrap_err();
+    assert!(
+        matches!(error, DataError::NotInFolder { title: "MNIST", .. }),
+        "{error}"
+    );
+    let error = load(DatasetChoice::Mnist, Some(&sub), 0).unwrap_err();
+    assert!(
+        error.to_string().ends_with(
+            "these are the files of Fashion-MNIST, not of MNIST; \
+         choose the data set fashion-mnist"
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_part_of_the_files_is_an_error_and_no_reason_to_look_elsewhere() {
+    let dir = TempDir::new().unwrap();
+    write_set(dir.path(), &[0; 12]);
+    fs::remove_file(dir.path().join(FILES[1])).unwrap();
+    let line = load(DatasetChoice::Auto, Some(dir.path()), 0)
+        .unwrap_err()
+        .to_string();
+    assert!(line.ends_with("train-labels-idx1-ubyte: no such file, with or without .gz"));
+    let in_env = Places {
+        flag: None,
+        env: Some(dir.path().into()),
+        current: "none".into(),
+    };
+    assert!(matches!(in_env.read(&MNIST), Err(DataError::File(_))));
+    let in_current = Places {
+        flag: None,
+        env: None,
+        current: dir.path().into(),
+    };
+    assert!(matches!(in_current.read(&MNIST), Err(DataError::File(_))));
+}
+
+#[test]
+fn says_where_it_looked() {
+    let dir = TempDir::new().unwrap();
+    let line = load(DatasetChoice::Auto, Some(dir.path()), 0)
+        .unwrap_err()
+        .to_string();
+    let expected = format!(
+        "--data-dir {}: no MNIST there or in its folder mnist: \
+         no train-images-idx3-ubyte, with or without .gz",
+        dir.path().display()
+    );
+    assert_eq!(line, expected);
+    let places = Places {
+        flag: None,
+        env: Some("/no/where".into()),
+        current: "none".into(),
+    };
+    let line = places.read(&FASHION_MNIST).unwrap_err().to_string();
+    assert_eq!(
+        line,
+        "no Fashion-MNIST found (none in GTN_DATA_DIR, /no/where, none in ./none); \
+         name its folder with --data-dir"
+    );
+}
+
+#[test]
+fn a_handful_of_images_cannot_be_split() {
+    let dir = TempDir::new().unwrap();
+    write_set(dir.path(), &[0; 5]);
+    let error = load(DatasetChoice::Mnist, Some(dir.path()), 0).unwrap_err();
+    assert!(
+        matches!(error, DataError::TooFew { found: 5, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_embedded_set_is_normalised_by_its_own_numbers() {
+    let data = load(DatasetChoice::Embedded, None, 11).unwrap();
+    let sizes = [&data.train, &data.validation, &data.test].map(Split::len);
+    assert_eq!(sizes, [20_000, 2_000, 5_000]);
+    assert_eq!(
+        data.origin,
+        "digits drawn by the program itself, because it was asked for"
+    );
+    let all: Vec<usize> = (0..data.train.len()).collect();
+    let values = data.normalised(&data.train, &all);
+    let n = values.len() as f64;
+    let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    let square = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n;
+    assert!(
+        mean.abs() < 1e-4 && (square - 1.0).abs() < 1e-4,
+        "{mean} {square}"
+    );
+}
+
+#[test]
+fn normalised_takes_the_chosen_images_in_order() {
+    let images = [vec![255; PIXELS], vec![0; PIXELS]].concat();
+    let train = Split {
+        images,
+        labels: vec![1, 2],
+    };
+    let (validation, test) = (Split::default(), Split::default());
+    let (mean, std, origin) = (0.5, 0.25, String::new());
+    let data = Dataset {
+        name: "",
+        train,
+        validation,
+        test,
+        mean,
+        std,
+        origin,
+    };
+    let batch = data.normalised(&data.train, &[1, 0, 1]);
+    let expected = [[-2.0; PIXELS], [2.0; PIXELS], [-2.0; PIXELS]].concat();
+    assert_eq!(batch, expected);
+}
+
+#[test]
+fn the_published_files_hold_the_known_facts() {
+    let Some(dir) = std::env::var_os("GTN_DATA_DIR") else {
+        println!("skipped: GTN_DATA_DIR is not set");
+        return;
+    };
+    let dir = PathBuf::from(dir);
+    for (choice, set) in [
+        (DatasetChoice::Mnist, &MNIST),
+        (DatasetChoice::FashionMnist, &FASHION_MNIST),
+    ] {
+        let data = match load(choice, Some(&dir), 0) {
+            Err(DataError::NotInFolder { .. }) => {
+                println!("skipped: no {} in {}", set.title, dir.display());
+                continue;
+            }
+            data => data.unwrap(),
+        };
+        let sizes = [&data.train, &data.validation, &data.test].map(Split::len);
+        assert_eq!(sizes, [50_000, 10_000, 10_000]);
+        assert_eq!(data.train.labels[..10], set.first_labels);
+        let labels = [&data.train.labels[..], &data.validation.labels].concat();
+        let mut counts = [0; CLASSES];
+        for label in labels {
+            counts[usize::from(label)] += 1;
+        }
+        if set.name == "mnist" {
+            let known = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949];
+            assert_eq!(counts, known);
+        } else {
+            assert_eq!(counts, [6000; 10]);
+        }
+        let pixels = [&data.train.images[..], &data.validation.images].concat();
+        let (mean, std) = mean_and_std(&pixels);
+        assert!((mean - data.mean).abs() < 1e-4 && (std - data.std).abs() < 1e-4);
+    }
+}
