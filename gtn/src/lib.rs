@@ -1,3 +1,4 @@
 //! GTN.
 
 pub mod data;
+pub mod run_folder;

@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(told_images(&bytes).unwrap(), bytes[16..]);
         assert_eq!(told_images(&gzip(&bytes)).unwrap(), bytes[16..]);
         assert_eq!(told_labels(&labels(&[0, 9, 4])).unwrap(), [0, 9, 4]);
-        assert_eq!(told_labels(&labels(&[])).unwrap(), []);
+        assert!(told_labels(&labels(&[])).unwrap().is_empty());
     }
 
     #[test]

@@ -1,0 +1,196 @@
+//! Run folders as a run, a resumed run and a full disk leave them.
+
+use std::process::Command;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_run_writes_its_files_and_goes_on_where_its_checkpoint_is() {
+    let root = TempDir::new().unwrap();
+    let mut run = RunFolder::create_numbered(root.path(), "mnist", "small", 7).unwrap();
+    let path = root.path().join("mnist-small-7-1");
+    assert_eq!(run.path(), path);
+    run.write_config("seed = 7\n").unwrap();
+    for step in 1..=4 {
+        run.append_metrics(step, &json!({ "loss": 0.5 })).unwrap();
+        if step == 2 {
+            run.save_checkpoint(step, |file| file.write_all(b"two"))
+                .unwrap();
+        }
+    }
+    // What a process leaves that is killed while it writes.
+    run.metrics.write_all(b"{\"outer_step\":5,\"lo").unwrap();
+    fs::write(path.join(".unfinished-x"), "half").unwrap();
+    drop(run);
+
+    assert_eq!(
+        fs::read(RunFolder::checkpoint_in(&path).unwrap()).unwrap(),
+        b"two"
+    );
+    let mut run = RunFolder::resume(&path, 2).unwrap();
+    assert_eq!(run.last_checkpoint(), Some(2));
+    run.append_metrics(3, &json!({ "loss": f32::NAN })).unwrap();
+    let lines = fs::read_to_string(path.join(METRICS)).unwrap();
+    let expected = "{\"outer_step\":1,\"loss\":0.5}\n{\"outer_step\":2,\"loss\":0.5}\n\
+                    {\"outer_step\":3,\"loss\":null}\n";
+    assert_eq!(lines, expected);
+    assert_eq!(names(&path), [CHECKPOINT, CONFIG, METRICS]);
+}
+
+#[test]
+fn a_last_line_without_its_end_is_dropped_even_if_it_parses() {
+    let dir = TempDir::new().unwrap();
+    let mut run = RunFolder::create(dir.path()).unwrap();
+    run.save_checkpoint(9, |_| Ok(())).unwrap();
+    run.append_metrics(1, &json!({})).unwrap();
+    run.metrics.write_all(b"{\"outer_step\":2}").unwrap();
+    drop(run);
+    RunFolder::resume(dir.path(), 9).unwrap();
+    assert_eq!(
+        fs::read(dir.path().join(METRICS)).unwrap(),
+        b"{\"outer_step\":1}\n"
+    );
+}
+
+#[test]
+fn numbers_count_up_and_a_filled_folder_is_refused() {
+    let root = TempDir::new().unwrap();
+    for number in 1..=2 {
+        let run = RunFolder::create_numbered(root.path(), "a", "b", 0).unwrap();
+        assert!(run.path().ends_with(format!("a-b-0-{number}")));
+    }
+    let path = root.path().join("a-b-0-1");
+    let line = RunFolder::create(&path).unwrap_err().to_string();
+    let expected = format!(
+        "{} is not empty: resume the run there, or name another folder",
+        path.display()
+    );
+    assert_eq!(line, expected);
+    let line = RunFolder::resume(&path, 1).unwrap_err().to_string();
+    assert!(line.ends_with("holds no run to resume: no checkpoint.safetensors there"));
+}
+
+#[test]
+fn two_processes_cannot_write_to_one_run() {
+    let dir = TempDir::new().unwrap();
+    let mut run = RunFolder::create(dir.path()).unwrap();
+    run.save_checkpoint(1, |_| Ok(())).unwrap();
+    let error = RunFolder::resume(dir.path(), 1).unwrap_err();
+    assert!(matches!(error, RunFolderError::InUse { .. }), "{error}");
+    drop(run);
+    RunFolder::resume(dir.path(), 1).unwrap();
+}
+
+#[test]
+fn a_file_where_a_folder_should_be_is_named() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let expected = format!("{} is a file, and a folder is needed there", file.display());
+    for path in [file.clone(), file.join("runs")] {
+        assert_eq!(RunFolder::create(&path).unwrap_err().to_string(), expected);
+    }
+    let numbered = RunFolder::create_numbered(&file, "a", "b", 0).unwrap_err();
+    assert_eq!(numbered.to_string(), expected);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_named() {
+    // The one place of Linux where nobody, root included, makes a folder.
+    if !Path::new("/sys/kernel").is_dir() {
+        println!("skipped: no /sys on this system");
+        return;
+    }
+    let line = RunFolder::create(Path::new("/sys/kernel/run"))
+        .unwrap_err()
+        .to_string();
+    assert!(line.starts_with("cannot write /sys/kernel/run: "), "{line}");
+    let file = Path::new("/sys/kernel/note");
+    let line = write_atomically(file, |_| Ok(())).unwrap_err().to_string();
+    assert!(
+        line.starts_with("cannot write /sys/kernel/note: "),
+        "{line}"
+    );
+    assert!(
+        !line.contains(UNFINISHED) && !line.contains("os error"),
+        "{line}"
+    );
+}
+
+#[test]
+fn metrics_must_be_an_object() {
+    let dir = TempDir::new().unwrap();
+    let mut run = RunFolder::create(dir.path()).unwrap();
+    let error = run.append_metrics(1, &0.5).unwrap_err();
+    assert!(matches!(error, RunFolderError::Metrics(_)), "{error}");
+    assert_eq!(fs::read(dir.path().join(METRICS)).unwrap(), b"");
+}
+
+/// Fills the disk under `dir` with a checkpoint, and looks at what is left.
+fn fill(dir: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+    let path = dir.join("run");
+    let mut run = RunFolder::create(&path).unwrap();
+    run.save_checkpoint(3, |file| file.write_all(b"three"))
+        .unwrap();
+    let line = run.save_checkpoint(4, write).unwrap_err().to_string();
+    let expected = format!(
+        "cannot write {}: No space left on device; the last checkpoint, of outer step 3, is intact",
+        path.join(CHECKPOINT).display()
+    );
+    assert_eq!(line, expected);
+    assert_eq!(fs::read(path.join(CHECKPOINT)).unwrap(), b"three");
+    assert_eq!(names(&path), [CHECKPOINT, METRICS]);
+}
+
+#[test]
+fn a_device_without_space_leaves_the_last_checkpoint() {
+    let Ok(mut full) = OpenOptions::new().write(true).open("/dev/full") else {
+        println!("skipped: no /dev/full on this system");
+        return;
+    };
+    let dir = TempDir::new().unwrap();
+    fill(dir.path(), |file| {
+        file.write_all(b"half")?;
+        full.write_all(b"the other half")
+    });
+}
+
+#[test]
+fn a_full_disk_leaves_the_last_checkpoint() {
+    const NAME: &str = "run_folder::tests::a_full_disk_leaves_the_last_checkpoint";
+    const DISK: &str = "GTN_TEST_TINY_DISK";
+    if let Some(disk) = std::env::var_os(DISK) {
+        return fill(Path::new(&disk), |file| file.write_all(&vec![1; 1 << 20]));
+    }
+    // This test again, in a namespace of its own where it may mount a disk of 256 KiB; the
+    // mount is gone with the process.
+    let dir = TempDir::new().unwrap();
+    let mount = "mount -t tmpfs -o size=256k none \"$GTN_TEST_TINY_DISK\" && exec \"$@\"";
+    let result = Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-c", mount, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", NAME])
+        .env(DISK, dir.path())
+        .output();
+    match result {
+        Ok(output) if output.status.success() => {
+            assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+        }
+        Ok(output) if output.status.code() == Some(101) => {
+            panic!("{}", String::from_utf8_lossy(&output.stdout));
+        }
+        _ => println!("skipped: no tiny disk can be mounted on this system"),
+    }
+}
