@@ -1,0 +1,170 @@
+//! Arrays in files: safetensors and npz, read with every byte checked and written all or nothing.
+
+mod npz;
+mod safetensors;
+
+pub use npz::{read_npz, write_npz};
+pub use safetensors::{
+    read_safetensors, safetensors_bytes, safetensors_from_bytes, write_safetensors,
+};
+
+use crate::{Array, DType, Data, Shape};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Arrays by name.
+pub type Arrays = BTreeMap<String, Array>;
+
+/// What a safetensors file says about itself: free text by key.
+pub type Metadata = BTreeMap<String, String>;
+
+// Both formats are little-endian, and arrays go in and out as their bytes are in memory.
+const _: () = assert!(cfg!(target_endian = "little"));
+
+/// A file of arrays could not be read or written: one line with its path and what is wrong.
+#[derive(Debug, Error)]
+#[error("{}: {fault}", path.display())]
+pub struct FileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// What is wrong with a file of arrays.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// The system would not give the bytes.
+    #[error("cannot be read: {0}")]
+    Read(io::Error),
+    /// The system would not take the bytes.
+    #[error("cannot be written: {0}")]
+    Write(io::Error),
+    /// Cut short, damaged, or another kind of file.
+    #[error("is not a sound {format} file: {why}")]
+    Format {
+        /// The format it was read as.
+        format: &'static str,
+        /// What does not fit.
+        why: String,
+    },
+    /// An element type that [`DType`] does not have.
+    #[error(
+        "array {name:?} has elements of type {dtype}; \
+         only f64, f32, f16, bf16, i64, i32, u32, u8 and bool can be read"
+    )]
+    DType {
+        /// The array.
+        name: String,
+        /// Its element type, as the file spells it.
+        dtype: String,
+    },
+    /// 64-bit integers are kept as [`DType::I32`], and this one does not fit.
+    #[error("array {name:?} holds {value}, which is out of the range of i32")]
+    Range {
+        /// The array.
+        name: String,
+        /// The number in it.
+        value: i64,
+    },
+    /// The format keeps this name for itself.
+    #[error("cannot be written: no array may be named {0:?}")]
+    Name(String),
+}
+
+impl Fault {
+    fn at(self, path: &Path) -> FileError {
+        FileError {
+            path: path.to_owned(),
+            fault: self,
+        }
+    }
+
+    /// A format fault whose message is sure to be one line.
+    fn format(format: &'static str, why: &impl ToString) -> Self {
+        Fault::Format {
+            format,
+            why: why.to_string().replace(char::is_control, " "),
+        }
+    }
+}
+
+/// How a file may hold what becomes an [`Array`].
+enum Stored {
+    As(DType),
+    I64,
+}
+
+impl Stored {
+    /// The array of these little-endian bytes.
+    fn decode(self, format: &'static str, name: &str, shape: &[usize], bytes: &[u8]) -> Decoded {
+        let size = match self {
+            Stored::As(dtype) => dtype.size(),
+            Stored::I64 => size_of::<i64>(),
+        };
+        // Extents of zero hide nothing here: a hostile shape may overflow the strides as well.
+        let most = shape
+            .iter()
+            .try_fold(size, |bytes, &extent| bytes.checked_mul(extent.max(1)));
+        let wanted = most.map(|bytes| if shape.contains(&0) { 0 } else { bytes });
+        let shape = Shape::from(shape);
+        if wanted != Some(bytes.len()) {
+            let held = bytes.len();
+            let why = format!("array {name:?} of shape {shape} cannot have {held} bytes");
+            return Err(Fault::format(format, &why));
+        }
+        let array = match self {
+            Stored::As(dtype) => Array::from_bytes(dtype, shape, bytes),
+            Stored::I64 => Array::new(shape, narrow(name, bytes)?),
+        };
+        Ok(array.expect("the bytes were counted above"))
+    }
+}
+
+type Decoded = Result<Array, Fault>;
+
+/// 64-bit integers, as labels come from numpy, in the integer type there is.
+fn narrow(name: &str, bytes: &[u8]) -> Result<Data, Fault> {
+    let numbers = bytes
+        .chunks_exact(size_of::<i64>())
+        .map(bytemuck::pod_read_unaligned::<i64>);
+    let fits = |value| {
+        i32::try_from(value).map_err(|_| Fault::Range {
+            name: name.to_owned(),
+            value,
+        })
+    };
+    Ok(Data::I32(numbers.map(fits).collect::<Result<_, _>>()?))
+}
+
+/// Writes a file so that its path holds either what it held before or all of the new bytes, also
+/// after a crash: a temporary file beside it, flushed to the disk, takes its place.
+fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Readable as the umask allows, as any other file; temporary ones are private otherwise.
+        builder.permissions(PermissionsExt::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder)?;
+    write(file.as_file_mut())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

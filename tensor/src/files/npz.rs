@@ -1,0 +1,193 @@
+//! numpy's npz format: a zip archive of `.npy` files, each a header (a Python dictionary) and bytes.
+//! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
+
+use super::{Arrays, Decoded, Fault, FileError, Stored, write_atomically};
+use crate::{Array, DType};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::path::Path;
+use zip::result::{ZipError, ZipResult};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
+
+const FORMAT: &str = "npz";
+const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// Reads all arrays of an npz file, compressed or not. 64-bit integers become [`DType::I32`],
+/// booleans [`DType::U8`], and two opaque bytes (`V2`, as JAX's bfloat16 is saved)
+/// [`DType::BF16`].
+///
+/// # Errors
+/// [`FileError`] if the file is missing, cut short, damaged, of another kind, has an element type
+/// that [`DType`] lacks, or a 64-bit integer out of range.
+pub fn read_npz(path: impl AsRef<Path>) -> Result<Arrays, FileError> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(|e| Fault::Read(e).at(path))?;
+    read(BufReader::new(file)).map_err(|fault| fault.at(path))
+}
+
+/// Writes arrays as an npz file that numpy's `load` reads; an interrupted write leaves the old
+/// file. Equal input gives equal bytes.
+///
+/// ```
+/// use tensor::{Array, Arrays, read_npz, write_npz};
+/// let arrays = Arrays::from([("x".to_string(), Array::new([1, 2], vec![1, 2])?)]);
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("x.npz");
+/// write_npz(&path, &arrays)?;
+/// assert_eq!(read_npz(&path)?, arrays);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`FileError`] if the system refuses.
+pub fn write_npz(path: impl AsRef<Path>, arrays: &Arrays) -> Result<(), FileError> {
+    let path = path.as_ref();
+    write_atomically(path, |file| Ok(write(file, arrays)?)).map_err(|e| Fault::Write(e).at(path))
+}
+
+fn write(file: &mut File, arrays: &Arrays) -> ZipResult<()> {
+    let mut zip = ZipWriter::new(BufWriter::new(file));
+    for (name, array) in arrays {
+        // Floats hardly compress; and no time of day, so that equal input gives equal bytes.
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .last_modified_time(DateTime::default())
+            .large_file(array.bytes().len() >= 1 << 31);
+        zip.start_file(format!("{name}.npy"), options)?;
+        zip.write_all(&header(array))?;
+        zip.write_all(array.bytes())?;
+    }
+    zip.finish()?.flush()?;
+    Ok(())
+}
+
+pub(super) fn read(file: impl Read + Seek) -> Result<Arrays, Fault> {
+    let mut zip = ZipArchive::new(file).map_err(explain)?;
+    let mut arrays = Arrays::new();
+    for index in 0..zip.len() {
+        let mut entry = zip.by_index(index).map_err(explain)?;
+        let file_name = entry.name().map_err(explain)?.into_owned();
+        let Some(name) = file_name.strip_suffix(".npy") else {
+            return Err(Fault::format(
+                FORMAT,
+                &format!("its part {file_name:?} is not an array"),
+            ));
+        };
+        let mut bytes = Vec::new();
+        entry
+            .read_to_end(&mut bytes)
+            .map_err(|e| Fault::format(FORMAT, &e))?;
+        arrays.insert(name.to_owned(), decode(name, &bytes)?);
+    }
+    Ok(arrays)
+}
+
+/// A zip error; those of the system keep their own words.
+fn explain(error: ZipError) -> Fault {
+    match error {
+        ZipError::Io(e) if e.raw_os_error().is_some() => Fault::Read(e),
+        other => Fault::format(FORMAT, &other),
+    }
+}
+
+fn header(array: &Array) -> Vec<u8> {
+    let descr = match array.dtype() {
+        DType::F32 => "<f4",
+        DType::F64 => "<f8",
+        DType::BF16 => "<V2",
+        DType::F16 => "<f2",
+        DType::U8 => "|u1",
+        DType::I32 => "<i4",
+        DType::U32 => "<u4",
+    };
+    let shape: Vec<String> = array
+        .shape()
+        .iter()
+        .map(|extent| format!("{extent},"))
+        .collect();
+    let shape = shape.concat();
+    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
+    // Magic, version and length take 10 bytes; the numbers start at a multiple of 64.
+    while !(10 + text.len() + 1).is_multiple_of(64) {
+        text.push(' ');
+    }
+    text.push('\n');
+    [
+        MAGIC,
+        &[1, 0],
+        &(text.len() as u16).to_le_bytes(),
+        text.as_bytes(),
+    ]
+    .concat()
+}
+
+/// The array of one `.npy` file.
+fn decode(name: &str, bytes: &[u8]) -> Decoded {
+    let Some((text, numbers)) = split(bytes) else {
+        return Err(Fault::format(
+            FORMAT,
+            &format!("array {name:?} has no .npy header"),
+        ));
+    };
+    let Some((descr, fortran, shape)) = parse(text) else {
+        return Err(Fault::format(
+            FORMAT,
+            &format!("array {name:?} has the header {text:?}"),
+        ));
+    };
+    let stored = match descr {
+        "<f4" => Stored::As(DType::F32),
+        "<f8" => Stored::As(DType::F64),
+        "<V2" | "|V2" => Stored::As(DType::BF16),
+        "<f2" => Stored::As(DType::F16),
+        "|u1" | "|b1" => Stored::As(DType::U8),
+        "<i4" => Stored::As(DType::I32),
+        "<u4" => Stored::As(DType::U32),
+        "<i8" => Stored::I64,
+        other => {
+            return Err(Fault::DType {
+                name: name.to_owned(),
+                dtype: other.to_owned(),
+            });
+        }
+    };
+    if !fortran {
+        return stored.decode(FORMAT, name, &shape, numbers);
+    }
+    // Column-major is row-major with the axes the other way round.
+    let reversed: Vec<usize> = shape.iter().rev().copied().collect();
+    let axes: Vec<usize> = (0..shape.len()).rev().collect();
+    let array = stored.decode(FORMAT, name, &reversed, numbers)?;
+    Ok(array.permute(&axes).expect("a reversal is a permutation"))
+}
+
+/// The text of a `.npy` header and the bytes after it.
+fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (version, rest) = bytes.strip_prefix(MAGIC)?.split_at_checked(2)?;
+    let (length, rest) = rest.split_at_checked(if version[0] == 1 { 2 } else { 4 })?;
+    let length = length
+        .iter()
+        .rev()
+        .fold(0, |sum, &byte| sum << 8 | usize::from(byte));
+    let (text, numbers) = rest.split_at_checked(length)?;
+    Some((str::from_utf8(text).ok()?, numbers))
+}
+
+/// Element type, whether column-major, and shape out of a `.npy` header's dictionary.
+fn parse(text: &str) -> Option<(&str, bool, Vec<usize>)> {
+    let value = |key| Some(text.split_once(key)?.1.trim_start());
+    let descr = value("'descr':")?.strip_prefix('\'')?.split_once('\'')?.0;
+    let fortran = value("'fortran_order':")?.starts_with("True");
+    let extents = value("'shape':")?
+        .strip_prefix('(')?
+        .split_once(')')?
+        .0
+        .split(',');
+    let extents = extents.map(str::trim).filter(|extent| !extent.is_empty());
+    Some((
+        descr,
+        fortran,
+        extents.map(str::parse).collect::<Result<_, _>>().ok()?,
+    ))
+}
