@@ -106,7 +106,7 @@ impl Tape {
         self.jvp(&gradients, &tangents)
     }
 
-    fn applied(&self, id: Id) -> Applied<'_> {
+    pub(crate) fn applied(&self, id: Id) -> Applied<'_> {
         let node = self.node(id);
         let args = node.args.iter().map(|&arg| self.var(arg)).collect();
         Applied {
@@ -137,7 +137,7 @@ impl Tape {
     }
 
     /// For every entry up to `last`: do the outputs use it?
-    fn needed_by(&self, outs: &[Var<'_>], last: Id) -> Vec<bool> {
+    pub(crate) fn needed_by(&self, outs: &[Var<'_>], last: Id) -> Vec<bool> {
         let mut needed = vec![false; last + 1];
         for out in outs {
             needed[out.id] = true;

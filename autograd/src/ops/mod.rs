@@ -11,9 +11,10 @@ use crate::op::{Applied, Op};
 use crate::tape::Var;
 
 impl<'t> Applied<'t> {
-    /// The same operation on other operands of the same shapes; operands of zeros make it simpler.
+    /// The same operation on other operands of the same shapes, recorded on their tape. What is known of
+    /// the operands (constants, zeros) makes it simpler.
     pub(crate) fn again(&self, args: &[Var<'t>]) -> Result<Var<'t>> {
-        let tape = self.out.tape();
+        let tape = args[0].tape();
         match &self.op {
             Op::Unary(op) => args[0].unary(*op),
             Op::Binary(op) => args[0].binary(*op, args[1]),
@@ -29,7 +30,7 @@ impl<'t> Applied<'t> {
             Op::Sum(axes) => args[0].sum_flagged(axes),
             op => {
                 if contraction::vanishes(op, args) {
-                    return Ok(self.out.constant_like(0.0));
+                    return Ok(tape.constant(0.0, self.out.dtype(), self.out.shape()));
                 }
                 Ok(tape.push(op.clone(), args, self.out.shape(), self.out.dtype()))
             }

@@ -1,0 +1,434 @@
+//! Which results reach memory, and which element-wise work is done together.
+//!
+//! Results of kernels are *stored*. Everything element-wise (and every view) is computed where it is read,
+//! unless that would do too much work twice. Stored element-wise results and sums are *roots*: one or more
+//! roots over one iteration space become one [`Map`].
+
+use crate::op::Op;
+use crate::plan::emit::{Emitter, Refusal, space};
+use crate::tape::{Id, Node};
+use kernels::{Map, Unary};
+use tensor::{DType, Shape};
+
+/// The entries of a simplified tape and what is decided about them.
+pub(super) struct Graph {
+    pub(super) nodes: Vec<Node>,
+    pub(super) outs: Vec<Id>,
+    /// Whether the result of an entry is in memory of its own.
+    pub(super) stored: Vec<bool>,
+    /// A sum whose second term is a product used nowhere else: the product is added in place.
+    pub(super) accumulates: Vec<Option<Accumulate>>,
+}
+
+/// `sum = base + product`, done by the product's kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Accumulate {
+    pub(super) base: Id,
+    pub(super) product: Id,
+}
+
+/// One launch.
+#[derive(Clone, Debug)]
+pub(super) enum Item {
+    /// A fused element-wise program computing these roots.
+    Map(Fused),
+    /// A kernel of its own: the entry.
+    Kernel(Id),
+    /// A contraction added in place: the entry of the sum.
+    Accumulate(Id),
+}
+
+/// A [`Map`] and the entries that it reads and computes.
+#[derive(Clone, Debug)]
+pub(super) struct Fused {
+    pub(super) roots: Vec<Id>,
+    pub(super) map: Map,
+    /// For each load: the stored entry and the element that it begins at.
+    pub(super) reads: Vec<(Id, usize)>,
+}
+
+/// Work per element from which a value that is read several times is stored (in additions).
+const RECOMPUTE_LIMIT: usize = 6;
+/// Arrays from which a value that is read several times is stored.
+const REREAD_LIMIT: usize = 3;
+/// A fused program grows to at most this many instructions.
+const CODE_LIMIT: usize = 160;
+/// How many earlier programs a root may try to join.
+const CANDIDATES: usize = 32;
+
+impl Graph {
+    pub(super) fn new(nodes: Vec<Node>, outs: Vec<Id>) -> Self {
+        let count = nodes.len();
+        let mut graph = Self { nodes, outs, stored: vec![false; count], accumulates: vec![None; count] };
+        graph.store_what_must_be();
+        graph.find_accumulations();
+        graph.store_what_pays();
+        graph
+    }
+
+    pub(super) fn shape(&self, id: Id) -> &Shape {
+        &self.nodes[id].shape
+    }
+
+    pub(super) fn is_input(&self, id: Id) -> bool {
+        matches!(self.nodes[id].op, Op::Input(_))
+    }
+
+    /// The stored entry that holds the numbers of `id` contiguously, and the element they begin at.
+    pub(super) fn resolve(&self, id: Id) -> (Id, usize) {
+        let (mut id, mut offset) = (id, 0);
+        while !self.stored[id] {
+            let node = &self.nodes[id];
+            match self.contiguous(id) {
+                Some(start) => {
+                    offset += start;
+                    id = node.args[0];
+                }
+                None => break,
+            }
+        }
+        (id, offset)
+    }
+
+    /// Where a view begins in its operand, if it is a stretch of it.
+    fn contiguous(&self, id: Id) -> Option<usize> {
+        let node = &self.nodes[id];
+        match &node.op {
+            Op::Reshape => Some(0),
+            Op::Slice(start) => {
+                let whole = self.shape(node.args[0]);
+                let first = (0..whole.len()).find(|&a| node.shape[a] != whole[a])?;
+                let single = node.shape[..first].iter().all(|&n| n == 1);
+                let full = (first + 1..whole.len()).all(|a| node.shape[a] == whole[a]);
+                let begin = start.iter().zip(whole.strides()).map(|(s, stride)| s * stride).sum();
+                (single && full).then_some(begin)
+            }
+            _ => None,
+        }
+    }
+
+    /// Kernels, their operands, and outputs.
+    fn store_what_must_be(&mut self) {
+        for id in 0..self.nodes.len() {
+            if matches!(kind(&self.nodes[id].op), Kind::Input | Kind::Kernel | Kind::Sum) {
+                self.stored[id] = true;
+            }
+        }
+        for id in 0..self.nodes.len() {
+            let node = &self.nodes[id];
+            match kind(&node.op) {
+                Kind::Kernel => {
+                    for arg in node.args.clone() {
+                        self.store_base(arg);
+                    }
+                }
+                Kind::Pointwise => {
+                    let Op::Cast(to) = node.op else { continue };
+                    let arg = node.args[0];
+                    let works = matches!(to, DType::F32 | DType::F64);
+                    if works && self.nodes[arg].dtype != to {
+                        // A map computes in one type: whatever comes from another is read from memory.
+                        self.store_origin(arg);
+                    }
+                    self.stored[id] |= !works;
+                }
+                _ => {}
+            }
+        }
+        for out in self.outs.clone() {
+            let mut base = out;
+            while self.nodes[base].op == Op::Reshape {
+                base = self.nodes[base].args[0];
+            }
+            self.stored[base] = true;
+        }
+    }
+
+    fn store_base(&mut self, id: Id) {
+        let (base, _) = self.resolve(id);
+        self.stored[base] = true;
+    }
+
+    /// Stores what a chain of views looks at.
+    fn store_origin(&mut self, id: Id) {
+        let mut base = id;
+        while kind(&self.nodes[base].op) == Kind::View {
+            base = self.nodes[base].args[0];
+        }
+        self.stored[base] = true;
+    }
+
+    /// Sums of which one term is a contraction that nothing else needs.
+    fn find_accumulations(&mut self) {
+        let uses = self.uses();
+        for id in 0..self.nodes.len() {
+            if self.nodes[id].op != Op::Binary(kernels::Binary::Add) {
+                continue;
+            }
+            let [a, b] = [self.nodes[id].args[0], self.nodes[id].args[1]];
+            let product = |arg: Id| {
+                let mut product = arg;
+                let mut alone = uses[product] == 1;
+                while self.nodes[product].op == Op::Reshape && !self.stored[product] {
+                    product = self.nodes[product].args[0];
+                    alone &= uses[product] == 1;
+                }
+                let contraction = matches!(self.nodes[product].op, Op::MatMul(_) | Op::Conv(_));
+                (alone && contraction && !self.outs.contains(&product)).then_some(product)
+            };
+            let found = match (product(a), product(b)) {
+                (Some(p), Some(q)) if q < p => Some((b, p)),
+                (_, Some(q)) => Some((a, q)),
+                (Some(p), None) => Some((b, p)),
+                (None, None) => None,
+            };
+            let Some((base, product)) = found else { continue };
+            let (origin, _) = self.resolve(base);
+            if self.stored[origin] {
+                self.accumulates[id] = Some(Accumulate { base, product });
+                self.stored[id] = true;
+            }
+        }
+    }
+
+    /// How many entries read each entry, looking through views.
+    fn uses(&self) -> Vec<usize> {
+        let mut uses = vec![0; self.nodes.len()];
+        for &out in &self.outs {
+            uses[out] += 1;
+        }
+        for id in (0..self.nodes.len()).rev() {
+            let node = &self.nodes[id];
+            let through = kind(&node.op) == Kind::View && !self.stored[id];
+            let count = if through { uses[id] } else { 1 };
+            for &arg in &node.args {
+                uses[arg] += count;
+            }
+        }
+        uses
+    }
+
+    /// Element-wise values that would cost too much to compute again at every reader.
+    fn store_what_pays(&mut self) {
+        let uses = self.uses();
+        let mut work = vec![0usize; self.nodes.len()];
+        let mut arrays: Vec<Vec<Id>> = vec![Vec::new(); self.nodes.len()];
+        for id in 0..self.nodes.len() {
+            let node = &self.nodes[id];
+            let mut total = weight(&node.op);
+            let mut read: Vec<Id> = Vec::new();
+            for &arg in &node.args {
+                if self.stored[arg] {
+                    read.push(arg);
+                } else {
+                    total += work[arg];
+                    read.extend(&arrays[arg]);
+                }
+            }
+            read.retain(|&r| self.shape(r).count() >= node.shape.count());
+            read.sort_unstable();
+            read.dedup();
+            let pointwise = kind(&node.op) == Kind::Pointwise;
+            let grows = pointwise && self.grows_at_readers(id);
+            let costly = total > RECOMPUTE_LIMIT || read.len() >= REREAD_LIMIT;
+            let repeated = if node.shape.count() == 1 { total > 2 * RECOMPUTE_LIMIT } else { grows };
+            if pointwise && (repeated || (uses[id] > 1 && costly)) {
+                self.stored[id] = true;
+            }
+            work[id] = total;
+            arrays[id] = read;
+        }
+    }
+
+    /// Whether a reader repeats the value for many elements of its own.
+    fn grows_at_readers(&self, id: Id) -> bool {
+        self.nodes.iter().any(|user| {
+            user.args.contains(&id) && user.op == Op::Broadcast && user.shape.count() > self.shape(id).count()
+        }) || self.nodes.iter().enumerate().any(|(user, node)| {
+            node.op == Op::Reshape && node.args[0] == id && !self.stored[user] && self.grows_at_readers(user)
+        })
+    }
+
+    /// Groups all work into launches, in an order in which operands come first.
+    pub(super) fn items(&mut self) -> Vec<Item> {
+        loop {
+            match self.try_items() {
+                Ok(items) => return items,
+                Err(ids) => ids.into_iter().for_each(|id| self.stored[id] = true),
+            }
+        }
+    }
+
+    fn try_items(&self) -> Result<Vec<Item>, Vec<Id>> {
+        let mut items: Vec<Item> = Vec::new();
+        let mut maker: Vec<Option<usize>> = vec![None; self.nodes.len()];
+        let absorbed: Vec<Id> = self.accumulates.iter().flatten().map(|a| a.product).collect();
+        for id in 0..self.nodes.len() {
+            if !self.stored[id] || self.is_input(id) || self.shape(id).count() == 0 || absorbed.contains(&id) {
+                continue;
+            }
+            if self.accumulates[id].is_some() {
+                items.push(Item::Accumulate(id));
+            } else if kind(&self.nodes[id].op) == Kind::Kernel {
+                items.push(Item::Kernel(id));
+            } else {
+                let alone = self.fuse(&[id]).map_err(|refusal| match refusal {
+                    Refusal::Store(ids) => ids,
+                    Refusal::Conflict => unreachable!("a single root cannot read itself"),
+                })?;
+                if let Some((index, joined)) = self.join(&items, &maker, id, &alone) {
+                    items[index] = Item::Map(joined);
+                    maker[id] = Some(index);
+                    continue;
+                }
+                items.push(Item::Map(alone));
+            }
+            maker[id] = Some(items.len() - 1);
+        }
+        Ok(self.ordered(items, &maker))
+    }
+
+    fn fuse(&self, roots: &[Id]) -> Result<Fused, Refusal> {
+        Emitter::fuse(self, roots)
+    }
+
+    /// The nearest earlier map that `root` can become a part of.
+    fn join(&self, items: &[Item], maker: &[Option<usize>], root: Id, alone: &Fused) -> Option<(usize, Fused)> {
+        let count = space(self, root).count();
+        let mut tried = 0;
+        for index in (0..items.len()).rev() {
+            let Item::Map(group) = &items[index] else { continue };
+            if space(self, group.roots[0]).count() != count || !related(self, group, alone, count) {
+                continue;
+            }
+            tried += 1;
+            if tried > CANDIDATES {
+                break;
+            }
+            if self.comes_after(items, maker, alone, index) {
+                continue;
+            }
+            let roots = [&group.roots[..], &[root]].concat();
+            if let Ok(joined) = self.fuse(&roots)
+                && joined.map.code.len() <= CODE_LIMIT
+            {
+                return Some((index, joined));
+            }
+        }
+        None
+    }
+
+    /// Whether something between them needs `index` first and is needed by the new map.
+    fn comes_after(&self, items: &[Item], maker: &[Option<usize>], new: &Fused, index: usize) -> bool {
+        let mut seen = vec![false; items.len()];
+        let mut open: Vec<usize> = new.reads.iter().filter_map(|&(id, _)| maker[id]).filter(|&i| i != index).collect();
+        while let Some(item) = open.pop() {
+            if std::mem::replace(&mut seen[item], true) {
+                continue;
+            }
+            for dependency in self.reads(&items[item]).into_iter().filter_map(|id| maker[id]) {
+                if dependency == index {
+                    return true;
+                }
+                open.push(dependency);
+            }
+        }
+        false
+    }
+
+    /// The stored entries that a launch reads.
+    pub(super) fn reads(&self, item: &Item) -> Vec<Id> {
+        let bases = |args: &[Id]| args.iter().map(|&arg| self.resolve(arg).0).collect::<Vec<_>>();
+        match item {
+            Item::Map(fused) => fused.reads.iter().map(|&(id, _)| id).collect(),
+            Item::Kernel(id) => bases(&self.nodes[*id].args),
+            Item::Accumulate(id) => {
+                let Accumulate { base, product } = self.accumulates[*id].expect("an accumulating entry");
+                let mut reads = bases(&self.nodes[product].args);
+                reads.push(self.resolve(base).0);
+                reads
+            }
+        }
+    }
+
+    /// The stored entries that a launch computes.
+    pub(super) fn computes(item: &Item) -> &[Id] {
+        match item {
+            Item::Map(fused) => &fused.roots,
+            Item::Kernel(id) | Item::Accumulate(id) => std::slice::from_ref(id),
+        }
+    }
+
+    /// Operands first; otherwise in the order of the tape.
+    fn ordered(&self, items: Vec<Item>, maker: &[Option<usize>]) -> Vec<Item> {
+        use std::cmp::Reverse;
+        use std::collections::BinaryHeap;
+        let mut waits: Vec<usize> = vec![0; items.len()];
+        let mut unlocks: Vec<Vec<usize>> = vec![Vec::new(); items.len()];
+        for (index, item) in items.iter().enumerate() {
+            let mut needed: Vec<usize> = self.reads(item).into_iter().filter_map(|id| maker[id]).collect();
+            needed.sort_unstable();
+            needed.dedup();
+            waits[index] = needed.len();
+            needed.into_iter().for_each(|before| unlocks[before].push(index));
+        }
+        let rank = |index: usize| Self::computes(&items[index]).iter().copied().max().unwrap_or(0);
+        let mut ready: BinaryHeap<Reverse<(Id, usize)>> =
+            (0..items.len()).filter(|&i| waits[i] == 0).map(|i| Reverse((rank(i), i))).collect();
+        let mut order = Vec::with_capacity(items.len());
+        while let Some(Reverse((_, index))) = ready.pop() {
+            order.push(index);
+            for &next in &unlocks[index] {
+                waits[next] -= 1;
+                if waits[next] == 0 {
+                    ready.push(Reverse((rank(next), next)));
+                }
+            }
+        }
+        debug_assert_eq!(order.len(), items.len(), "launches form a cycle");
+        let mut items: Vec<Option<Item>> = items.into_iter().map(Some).collect();
+        order.into_iter().filter_map(|index| items[index].take()).collect()
+    }
+}
+
+/// Joining pays when an array is read once instead of twice, or not at all.
+fn related(graph: &Graph, group: &Fused, new: &Fused, count: usize) -> bool {
+    let large = |id: Id| graph.shape(id).count() == count;
+    new.reads.iter().any(|&(id, _)| {
+        group.roots.contains(&id) || (large(id) && group.reads.iter().any(|&(other, _)| other == id))
+    })
+}
+
+/// What the planner does with an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Input,
+    /// Constants and counters: never in memory unless something asks.
+    Free,
+    Pointwise,
+    View,
+    Sum,
+    Kernel,
+}
+
+pub(super) fn kind(op: &Op) -> Kind {
+    match op {
+        Op::Input(_) => Kind::Input,
+        Op::Const(_) | Op::Iota(_) | Op::Perturbation(_) => Kind::Free,
+        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) | Op::StopGradient => Kind::Pointwise,
+        Op::Reshape | Op::Permute(_) | Op::Broadcast | Op::Slice(_) => Kind::View,
+        Op::Sum(_) => Kind::Sum,
+        Op::Pad { .. } | Op::Concat(_) | Op::Take(_) | Op::MatMul(_) | Op::Conv(_) => Kind::Kernel,
+        Op::ArgMax(_) | Op::Rows(_) | Op::Window(_) | Op::Random(_) => Kind::Kernel,
+    }
+}
+
+/// Work of one element, in additions.
+fn weight(op: &Op) -> usize {
+    match op {
+        Op::Unary(Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid) => 10,
+        Op::Unary(Unary::Sqrt | Unary::Rsqrt) | Op::Binary(kernels::Binary::Div) | Op::Permute(_) => 4,
+        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) => 1,
+        _ => 0,
+    }
+}
