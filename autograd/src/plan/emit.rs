@@ -65,8 +65,18 @@ impl<'g> Emitter<'g> {
             }
             stores.push(store);
         }
-        let map = Map { float, extents: emitter.extents, loads: emitter.loads, code: emitter.code, stores };
-        Ok(Fused { roots: roots.to_vec(), map, reads: emitter.reads })
+        let map = Map {
+            float,
+            extents: emitter.extents,
+            loads: emitter.loads,
+            code: emitter.code,
+            stores,
+        };
+        Ok(Fused {
+            roots: roots.to_vec(),
+            map,
+            reads: emitter.reads,
+        })
     }
 
     fn root(&mut self, root: Id) -> Result<Store, Refusal> {
@@ -74,14 +84,29 @@ impl<'g> Emitter<'g> {
         let identity = self.identity.clone();
         let Op::Sum(axes) = &node.op else {
             let value = self.compute(root, &identity)?;
-            return Ok(Store { value, dtype: node.dtype, kind: StoreKind::Full });
+            return Ok(Store {
+                value,
+                dtype: node.dtype,
+                kind: StoreKind::Full,
+            });
         };
         let value = self.value(node.args[0], &identity)?;
         // Which of the finer axes belong to a summed one.
         let shape = self.graph.shape(node.args[0]);
-        let on = self.identity.coordinates(shape, &self.extents).ok_or(Refusal::Conflict)?;
-        let flags = on.steps.iter().map(|&(axis, factor)| factor > 0 && axes[axis]).collect();
-        Ok(Store { value, dtype: node.dtype, kind: StoreKind::Sum(flags) })
+        let on = self
+            .identity
+            .coordinates(shape, &self.extents)
+            .ok_or(Refusal::Conflict)?;
+        let flags = on
+            .steps
+            .iter()
+            .map(|&(axis, factor)| factor > 0 && axes[axis])
+            .collect();
+        Ok(Store {
+            value,
+            dtype: node.dtype,
+            kind: StoreKind::Sum(flags),
+        })
     }
 
     /// The value of an entry: read if it is stored, else computed.
@@ -100,7 +125,10 @@ impl<'g> Emitter<'g> {
         if let Some(&value) = self.known.get(&(id, view.clone())) {
             return value;
         }
-        self.loads.push(Load { dtype: self.graph.nodes[id].dtype, strides: view.strides.clone() });
+        self.loads.push(Load {
+            dtype: self.graph.nodes[id].dtype,
+            strides: view.strides.clone(),
+        });
         self.reads.push((id, view.offset));
         self.emit(id, view, Instr::Load(self.loads.len() - 1))
     }
@@ -146,7 +174,9 @@ impl<'g> Emitter<'g> {
 
     /// The index along an axis of the entry, from the counters of the iteration space.
     fn iota(&mut self, id: Id, axis: usize, view: &View) -> Result<usize, Refusal> {
-        let on = view.coordinates(self.graph.shape(id), &self.extents).ok_or_else(|| Refusal::Store(vec![id]))?;
+        let on = view
+            .coordinates(self.graph.shape(id), &self.extents)
+            .ok_or_else(|| Refusal::Store(vec![id]))?;
         self.code.push(Instr::Const(on.offset[axis] as f64));
         let mut sum = self.code.len() - 1;
         for (counter, &(along, factor)) in on.steps.iter().enumerate() {
@@ -169,7 +199,9 @@ impl<'g> Emitter<'g> {
 fn float_of(graph: &Graph, root: Id) -> Float {
     let node = &graph.nodes[root];
     let dtype = match node.op {
-        Op::Cast(_) if !matches!(node.dtype, DType::F32 | DType::F64) => graph.nodes[node.args[0]].dtype,
+        Op::Cast(_) if !matches!(node.dtype, DType::F32 | DType::F64) => {
+            graph.nodes[node.args[0]].dtype
+        }
         _ => node.dtype,
     };
     match dtype {

@@ -59,7 +59,12 @@ const CANDIDATES: usize = 32;
 impl Graph {
     pub(super) fn new(nodes: Vec<Node>, outs: Vec<Id>) -> Self {
         let count = nodes.len();
-        let mut graph = Self { nodes, outs, stored: vec![false; count], accumulates: vec![None; count] };
+        let mut graph = Self {
+            nodes,
+            outs,
+            stored: vec![false; count],
+            accumulates: vec![None; count],
+        };
         graph.store_what_must_be();
         graph.find_accumulations();
         graph.store_what_pays();
@@ -100,7 +105,11 @@ impl Graph {
                 let first = (0..whole.len()).find(|&a| node.shape[a] != whole[a])?;
                 let single = node.shape[..first].iter().all(|&n| n == 1);
                 let full = (first + 1..whole.len()).all(|a| node.shape[a] == whole[a]);
-                let begin = start.iter().zip(whole.strides()).map(|(s, stride)| s * stride).sum();
+                let begin = start
+                    .iter()
+                    .zip(whole.strides())
+                    .map(|(s, stride)| s * stride)
+                    .sum();
                 (single && full).then_some(begin)
             }
             _ => None,
@@ -110,7 +119,10 @@ impl Graph {
     /// Kernels, their operands, and outputs.
     fn store_what_must_be(&mut self) {
         for id in 0..self.nodes.len() {
-            if matches!(kind(&self.nodes[id].op), Kind::Input | Kind::Kernel | Kind::Sum) {
+            if matches!(
+                kind(&self.nodes[id].op),
+                Kind::Input | Kind::Kernel | Kind::Sum
+            ) {
                 self.stored[id] = true;
             }
         }
@@ -182,7 +194,9 @@ impl Graph {
                 (Some(p), None) => Some((b, p)),
                 (None, None) => None,
             };
-            let Some((base, product)) = found else { continue };
+            let Some((base, product)) = found else {
+                continue;
+            };
             let (origin, _) = self.resolve(base);
             if self.stored[origin] {
                 self.accumulates[id] = Some(Accumulate { base, product });
@@ -231,7 +245,11 @@ impl Graph {
             let pointwise = kind(&node.op) == Kind::Pointwise;
             let grows = pointwise && self.grows_at_readers(id);
             let costly = total > RECOMPUTE_LIMIT || read.len() >= REREAD_LIMIT;
-            let repeated = if node.shape.count() == 1 { total > 2 * RECOMPUTE_LIMIT } else { grows };
+            let repeated = if node.shape.count() == 1 {
+                total > 2 * RECOMPUTE_LIMIT
+            } else {
+                grows
+            };
             if pointwise && (repeated || (uses[id] > 1 && costly)) {
                 self.stored[id] = true;
             }
@@ -243,9 +261,14 @@ impl Graph {
     /// Whether a reader repeats the value for many elements of its own.
     fn grows_at_readers(&self, id: Id) -> bool {
         self.nodes.iter().any(|user| {
-            user.args.contains(&id) && user.op == Op::Broadcast && user.shape.count() > self.shape(id).count()
+            user.args.contains(&id)
+                && user.op == Op::Broadcast
+                && user.shape.count() > self.shape(id).count()
         }) || self.nodes.iter().enumerate().any(|(user, node)| {
-            node.op == Op::Reshape && node.args[0] == id && !self.stored[user] && self.grows_at_readers(user)
+            node.op == Op::Reshape
+                && node.args[0] == id
+                && !self.stored[user]
+                && self.grows_at_readers(user)
         })
     }
 
@@ -262,9 +285,18 @@ impl Graph {
     fn try_items(&self) -> Result<Vec<Item>, Vec<Id>> {
         let mut items: Vec<Item> = Vec::new();
         let mut maker: Vec<Option<usize>> = vec![None; self.nodes.len()];
-        let absorbed: Vec<Id> = self.accumulates.iter().flatten().map(|a| a.product).collect();
+        let absorbed: Vec<Id> = self
+            .accumulates
+            .iter()
+            .flatten()
+            .map(|a| a.product)
+            .collect();
         for id in 0..self.nodes.len() {
-            if !self.stored[id] || self.is_input(id) || self.shape(id).count() == 0 || absorbed.contains(&id) {
+            if !self.stored[id]
+                || self.is_input(id)
+                || self.shape(id).count() == 0
+                || absorbed.contains(&id)
+            {
                 continue;
             }
             if self.accumulates[id].is_some() {
@@ -293,11 +325,19 @@ impl Graph {
     }
 
     /// The nearest earlier map that `root` can become a part of.
-    fn join(&self, items: &[Item], maker: &[Option<usize>], root: Id, alone: &Fused) -> Option<(usize, Fused)> {
+    fn join(
+        &self,
+        items: &[Item],
+        maker: &[Option<usize>],
+        root: Id,
+        alone: &Fused,
+    ) -> Option<(usize, Fused)> {
         let count = space(self, root).count();
         let mut tried = 0;
         for index in (0..items.len()).rev() {
-            let Item::Map(group) = &items[index] else { continue };
+            let Item::Map(group) = &items[index] else {
+                continue;
+            };
             if space(self, group.roots[0]).count() != count || !related(self, group, alone, count) {
                 continue;
             }
@@ -319,14 +359,29 @@ impl Graph {
     }
 
     /// Whether something between them needs `index` first and is needed by the new map.
-    fn comes_after(&self, items: &[Item], maker: &[Option<usize>], new: &Fused, index: usize) -> bool {
+    fn comes_after(
+        &self,
+        items: &[Item],
+        maker: &[Option<usize>],
+        new: &Fused,
+        index: usize,
+    ) -> bool {
         let mut seen = vec![false; items.len()];
-        let mut open: Vec<usize> = new.reads.iter().filter_map(|&(id, _)| maker[id]).filter(|&i| i != index).collect();
+        let mut open: Vec<usize> = new
+            .reads
+            .iter()
+            .filter_map(|&(id, _)| maker[id])
+            .filter(|&i| i != index)
+            .collect();
         while let Some(item) = open.pop() {
             if std::mem::replace(&mut seen[item], true) {
                 continue;
             }
-            for dependency in self.reads(&items[item]).into_iter().filter_map(|id| maker[id]) {
+            for dependency in self
+                .reads(&items[item])
+                .into_iter()
+                .filter_map(|id| maker[id])
+            {
                 if dependency == index {
                     return true;
                 }
@@ -338,12 +393,17 @@ impl Graph {
 
     /// The stored entries that a launch reads.
     pub(super) fn reads(&self, item: &Item) -> Vec<Id> {
-        let bases = |args: &[Id]| args.iter().map(|&arg| self.resolve(arg).0).collect::<Vec<_>>();
+        let bases = |args: &[Id]| {
+            args.iter()
+                .map(|&arg| self.resolve(arg).0)
+                .collect::<Vec<_>>()
+        };
         match item {
             Item::Map(fused) => fused.reads.iter().map(|&(id, _)| id).collect(),
             Item::Kernel(id) => bases(&self.nodes[*id].args),
             Item::Accumulate(id) => {
-                let Accumulate { base, product } = self.accumulates[*id].expect("an accumulating entry");
+                let Accumulate { base, product } =
+                    self.accumulates[*id].expect("an accumulating entry");
                 let mut reads = bases(&self.nodes[product].args);
                 reads.push(self.resolve(base).0);
                 reads
@@ -366,15 +426,29 @@ impl Graph {
         let mut waits: Vec<usize> = vec![0; items.len()];
         let mut unlocks: Vec<Vec<usize>> = vec![Vec::new(); items.len()];
         for (index, item) in items.iter().enumerate() {
-            let mut needed: Vec<usize> = self.reads(item).into_iter().filter_map(|id| maker[id]).collect();
+            let mut needed: Vec<usize> = self
+                .reads(item)
+                .into_iter()
+                .filter_map(|id| maker[id])
+                .collect();
             needed.sort_unstable();
             needed.dedup();
             waits[index] = needed.len();
-            needed.into_iter().for_each(|before| unlocks[before].push(index));
+            needed
+                .into_iter()
+                .for_each(|before| unlocks[before].push(index));
         }
-        let rank = |index: usize| Self::computes(&items[index]).iter().copied().max().unwrap_or(0);
-        let mut ready: BinaryHeap<Reverse<(Id, usize)>> =
-            (0..items.len()).filter(|&i| waits[i] == 0).map(|i| Reverse((rank(i), i))).collect();
+        let rank = |index: usize| {
+            Self::computes(&items[index])
+                .iter()
+                .copied()
+                .max()
+                .unwrap_or(0)
+        };
+        let mut ready: BinaryHeap<Reverse<(Id, usize)>> = (0..items.len())
+            .filter(|&i| waits[i] == 0)
+            .map(|i| Reverse((rank(i), i)))
+            .collect();
         let mut order = Vec::with_capacity(items.len());
         while let Some(Reverse((_, index))) = ready.pop() {
             order.push(index);
@@ -387,7 +461,10 @@ impl Graph {
         }
         debug_assert_eq!(order.len(), items.len(), "launches form a cycle");
         let mut items: Vec<Option<Item>> = items.into_iter().map(Some).collect();
-        order.into_iter().filter_map(|index| items[index].take()).collect()
+        order
+            .into_iter()
+            .filter_map(|index| items[index].take())
+            .collect()
     }
 }
 
@@ -395,7 +472,8 @@ impl Graph {
 fn related(graph: &Graph, group: &Fused, new: &Fused, count: usize) -> bool {
     let large = |id: Id| graph.shape(id).count() == count;
     new.reads.iter().any(|&(id, _)| {
-        group.roots.contains(&id) || (large(id) && group.reads.iter().any(|&(other, _)| other == id))
+        group.roots.contains(&id)
+            || (large(id) && group.reads.iter().any(|&(other, _)| other == id))
     })
 }
 
@@ -415,7 +493,9 @@ pub(super) fn kind(op: &Op) -> Kind {
     match op {
         Op::Input(_) => Kind::Input,
         Op::Const(_) | Op::Iota(_) | Op::Perturbation(_) => Kind::Free,
-        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) | Op::StopGradient => Kind::Pointwise,
+        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) | Op::StopGradient => {
+            Kind::Pointwise
+        }
         Op::Reshape | Op::Permute(_) | Op::Broadcast | Op::Slice(_) => Kind::View,
         Op::Sum(_) => Kind::Sum,
         Op::Pad { .. } | Op::Concat(_) | Op::Take(_) | Op::MatMul(_) | Op::Conv(_) => Kind::Kernel,
@@ -427,7 +507,9 @@ pub(super) fn kind(op: &Op) -> Kind {
 fn weight(op: &Op) -> usize {
     match op {
         Op::Unary(Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid) => 10,
-        Op::Unary(Unary::Sqrt | Unary::Rsqrt) | Op::Binary(kernels::Binary::Div) | Op::Permute(_) => 4,
+        Op::Unary(Unary::Sqrt | Unary::Rsqrt)
+        | Op::Binary(kernels::Binary::Div)
+        | Op::Permute(_) => 4,
         Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) => 1,
         _ => 0,
     }

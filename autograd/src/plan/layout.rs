@@ -5,7 +5,9 @@ use crate::plan::fuse::{Accumulate, Fused, Graph, Item};
 use crate::plan::memory::{Interval, lower_bound, place};
 use crate::plan::view::View;
 use crate::tape::Id;
-use kernels::{Concat, Float, Instr, Kernel, Load, Map, Operand, Pad, Slot, Step, Store, StoreKind};
+use kernels::{
+    Concat, Float, Instr, Kernel, Load, Map, Operand, Pad, Slot, Step, Store, StoreKind,
+};
 use std::collections::HashMap;
 use tensor::{DType, Shape};
 
@@ -61,7 +63,11 @@ impl<'g> Builder<'g> {
         let mut builder = Self {
             graph,
             items,
-            places: slots.inputs.iter().map(|&(id, slot)| (id, Place::Slot(slot))).collect(),
+            places: slots
+                .inputs
+                .iter()
+                .map(|&(id, slot)| (id, Place::Slot(slot)))
+                .collect(),
             intervals: Vec::new(),
             last_read: HashMap::new(),
             launches: Vec::new(),
@@ -87,8 +93,13 @@ impl<'g> Builder<'g> {
         let mut copied = Vec::new();
         for (&out, &slot) in self.graph.outs.iter().zip(&slots.outputs) {
             let (base, offset) = self.graph.resolve(out);
-            let whole = offset == 0 && self.graph.shape(base).count() == self.graph.shape(out).count();
-            let donor = slots.inputs.iter().find(|&&(_, input)| input == slot).map(|&(id, _)| id);
+            let whole =
+                offset == 0 && self.graph.shape(base).count() == self.graph.shape(out).count();
+            let donor = slots
+                .inputs
+                .iter()
+                .find(|&&(_, input)| input == slot)
+                .map(|&(id, _)| id);
             let free = whole && !self.places.contains_key(&base) && self.graph.stored[base];
             if free && donor.is_none_or(|donor| self.updates_in_place(base, donor)) {
                 self.places.insert(base, Place::Slot(slot));
@@ -102,15 +113,22 @@ impl<'g> Builder<'g> {
     /// Whether `result` may be written over the input `donor`: nobody reads that later, and the launch
     /// that computes it reads it element by element.
     fn updates_in_place(&self, result: Id, donor: Id) -> bool {
-        let Some(at) = self.items.iter().position(|item| Graph::computes(item).contains(&result)) else {
+        let Some(at) = self
+            .items
+            .iter()
+            .position(|item| Graph::computes(item).contains(&result))
+        else {
             return false;
         };
-        let later = self.items[at + 1..].iter().any(|item| self.graph.reads(item).contains(&donor));
+        let later = self.items[at + 1..]
+            .iter()
+            .any(|item| self.graph.reads(item).contains(&donor));
         let fits = match &self.items[at] {
             Item::Map(fused) => writes_over(self.graph, fused, result, donor),
             Item::Kernel(_) => false,
             Item::Accumulate(id) => {
-                let Accumulate { base, product } = self.graph.accumulates[*id].expect("an accumulating entry");
+                let Accumulate { base, product } =
+                    self.graph.accumulates[*id].expect("an accumulating entry");
                 let args = &self.graph.nodes[product].args;
                 self.graph.resolve(base) == (donor, 0)
                     && self.graph.shape(donor).count() == self.graph.shape(result).count()
@@ -127,7 +145,8 @@ impl<'g> Builder<'g> {
             }
         }
         for &(out, _) in copied {
-            self.last_read.insert(self.graph.resolve(out).0, self.items.len());
+            self.last_read
+                .insert(self.graph.resolve(out).0, self.items.len());
         }
     }
 
@@ -136,12 +155,20 @@ impl<'g> Builder<'g> {
         let (places, last_read) = (&self.places, &self.last_read);
         for item in &mut self.items {
             let Item::Map(fused) = item else { continue };
-            let wanted: Vec<bool> =
-                fused.roots.iter().map(|id| last_read.contains_key(id) || places.contains_key(id)).collect();
+            let wanted: Vec<bool> = fused
+                .roots
+                .iter()
+                .map(|id| last_read.contains_key(id) || places.contains_key(id))
+                .collect();
             let mut keep = wanted.iter();
-            fused.map.stores.retain(|_| *keep.next().expect("a store per root"));
+            fused
+                .map
+                .stores
+                .retain(|_| *keep.next().expect("a store per root"));
             let mut keep = wanted.iter();
-            fused.roots.retain(|_| *keep.next().expect("a flag per root"));
+            fused
+                .roots
+                .retain(|_| *keep.next().expect("a flag per root"));
         }
     }
 
@@ -153,7 +180,10 @@ impl<'g> Builder<'g> {
     /// The place of a result of launch `index`: the caller's, that of a dying operand, or a new one.
     fn result(&mut self, index: usize, id: Id, dying: Option<Id>) -> Place {
         let last = self.last_read.get(&id).copied().unwrap_or(index);
-        let place = match (self.places.get(&id), dying.and_then(|d| self.places.get(&d))) {
+        let place = match (
+            self.places.get(&id),
+            dying.and_then(|d| self.places.get(&d)),
+        ) {
             (Some(&place), _) => place,
             (None, Some(&Place::Arena(interval))) => {
                 self.intervals[interval].last = last;
@@ -172,19 +202,37 @@ impl<'g> Builder<'g> {
 
     fn input(&self, id: Id) -> (Place, usize) {
         let (base, offset) = self.graph.resolve(id);
-        (self.places[&base], offset * self.graph.nodes[base].dtype.size())
+        (
+            self.places[&base],
+            offset * self.graph.nodes[base].dtype.size(),
+        )
     }
 
-    fn launch(&mut self, index: usize, kernel: Kernel, inputs: Vec<(Place, usize)>, outputs: Vec<Place>, id: Id) {
+    fn launch(
+        &mut self,
+        index: usize,
+        kernel: Kernel,
+        inputs: Vec<(Place, usize)>,
+        outputs: Vec<Place>,
+        id: Id,
+    ) {
         let needed = kernel.workspace();
         let workspace = (needed > 0).then(|| self.interval(needed, index, index));
         let last = self.last_read.get(&id).copied().unwrap_or(index);
         let note = (self.graph.shape(id).clone(), last);
-        self.launches.push(Launch { kernel, inputs, outputs, workspace, note });
+        self.launches.push(Launch {
+            kernel,
+            inputs,
+            outputs,
+            workspace,
+            note,
+        });
     }
 
     fn map(&mut self, index: usize, fused: Fused) {
-        let Some(&first) = fused.roots.first() else { return };
+        let Some(&first) = fused.roots.first() else {
+            return;
+        };
         let inputs = fused
             .reads
             .iter()
@@ -208,17 +256,31 @@ impl<'g> Builder<'g> {
     /// Whether no other operand of the program lies in the same memory.
     fn sole_holder(&self, id: Id, fused: &Fused) -> bool {
         let place = self.places[&id];
-        fused.reads.iter().all(|&(other, _)| other == id || self.places[&other] != place)
+        fused
+            .reads
+            .iter()
+            .all(|&(other, _)| other == id || self.places[&other] != place)
     }
 
     fn kernel(&mut self, index: usize, id: Id) {
-        let inputs = self.graph.nodes[id].args.iter().map(|&arg| self.input(arg)).collect();
+        let inputs = self.graph.nodes[id]
+            .args
+            .iter()
+            .map(|&arg| self.input(arg))
+            .collect();
         let output = self.result(index, id, None);
-        self.launch(index, lower(self.graph, id, false), inputs, vec![output], id);
+        self.launch(
+            index,
+            lower(self.graph, id, false),
+            inputs,
+            vec![output],
+            id,
+        );
     }
 
     fn accumulate(&mut self, index: usize, id: Id) {
-        let Accumulate { base, product } = self.graph.accumulates[id].expect("an accumulating entry");
+        let Accumulate { base, product } =
+            self.graph.accumulates[id].expect("an accumulating entry");
         let args = self.graph.nodes[product].args.clone();
         let (holder, offset) = self.graph.resolve(base);
         let same = offset == 0 && self.graph.shape(holder).count() == self.graph.shape(id).count();
@@ -234,7 +296,13 @@ impl<'g> Builder<'g> {
             self.launch(index, copy, vec![source], vec![output], id);
         }
         let inputs = args.iter().map(|&arg| self.input(arg)).collect();
-        self.launch(index, lower(self.graph, product, true), inputs, vec![output], id);
+        self.launch(
+            index,
+            lower(self.graph, product, true),
+            inputs,
+            vec![output],
+            id,
+        );
     }
 
     fn copy_out(&mut self, id: Id, slot: usize) {
@@ -248,37 +316,80 @@ impl<'g> Builder<'g> {
 
     fn finish(self, slots: &Slots) -> Layout {
         let (offsets, arena_bytes) = place(&self.intervals);
-        let count = 1 + slots.inputs.iter().map(|i| i.1).chain(slots.outputs.iter().copied()).max().unwrap_or(0);
-        let mut memory = vec![Slot { bytes: 0, writable: false }; count];
-        memory[ARENA] = Slot { bytes: arena_bytes, writable: true };
+        let count = 1 + slots
+            .inputs
+            .iter()
+            .map(|i| i.1)
+            .chain(slots.outputs.iter().copied())
+            .max()
+            .unwrap_or(0);
+        let mut memory = vec![
+            Slot {
+                bytes: 0,
+                writable: false
+            };
+            count
+        ];
+        memory[ARENA] = Slot {
+            bytes: arena_bytes,
+            writable: true,
+        };
         for &(id, slot) in &slots.inputs {
             memory[slot].bytes = bytes(self.graph, id);
         }
         for (&id, &slot) in self.graph.outs.iter().zip(&slots.outputs) {
-            memory[slot] = Slot { bytes: bytes(self.graph, id), writable: true };
+            memory[slot] = Slot {
+                bytes: bytes(self.graph, id),
+                writable: true,
+            };
         }
         let operand = |place: Place, offset: usize| match place {
-            Place::Arena(interval) => Operand { slot: ARENA, offset: offsets[interval] + offset },
+            Place::Arena(interval) => Operand {
+                slot: ARENA,
+                offset: offsets[interval] + offset,
+            },
             Place::Slot(slot) => Operand { slot, offset },
         };
-        let notes = self.launches.iter().map(|launch| launch.note.clone()).collect();
+        let notes = self
+            .launches
+            .iter()
+            .map(|launch| launch.note.clone())
+            .collect();
         let steps = self
             .launches
             .into_iter()
             .map(|launch| Step {
                 kernel: launch.kernel,
-                inputs: launch.inputs.into_iter().map(|(place, offset)| operand(place, offset)).collect(),
-                outputs: launch.outputs.into_iter().map(|place| operand(place, 0)).collect(),
-                workspace: launch.workspace.map(|interval| operand(Place::Arena(interval), 0)),
+                inputs: launch
+                    .inputs
+                    .into_iter()
+                    .map(|(place, offset)| operand(place, offset))
+                    .collect(),
+                outputs: launch
+                    .outputs
+                    .into_iter()
+                    .map(|place| operand(place, 0))
+                    .collect(),
+                workspace: launch
+                    .workspace
+                    .map(|interval| operand(Place::Arena(interval), 0)),
             })
             .collect();
-        Layout { slots: memory, steps, arena_bytes, least_bytes: lower_bound(&self.intervals), notes }
+        Layout {
+            slots: memory,
+            steps,
+            arena_bytes,
+            least_bytes: lower_bound(&self.intervals),
+            notes,
+        }
     }
 }
 
 /// Whether a full store of `root` may go over `operand`: same type, read contiguously and in no other way.
 fn writes_over(graph: &Graph, fused: &Fused, root: Id, operand: Id) -> bool {
-    let Some(position) = fused.roots.iter().position(|&r| r == root) else { return false };
+    let Some(position) = fused.roots.iter().position(|&r| r == root) else {
+        return false;
+    };
     let store = &fused.map.stores[position];
     let identity = View::identity(&fused.map.extents);
     let reads = |&(i, &(id, offset)): &(usize, &(Id, usize))| {
@@ -296,13 +407,24 @@ fn bytes(graph: &Graph, id: Id) -> usize {
 }
 
 fn copy_map(dtype: DType, count: usize) -> Kernel {
-    let float = if dtype.size() == 4 && dtype != DType::F32 || dtype == DType::F64 { Float::F64 } else { Float::F32 };
+    let float = if dtype.size() == 4 && dtype != DType::F32 || dtype == DType::F64 {
+        Float::F64
+    } else {
+        Float::F32
+    };
     Kernel::Map(Map {
         float,
         extents: vec![count],
-        loads: vec![Load { dtype, strides: vec![usize::from(count > 1)] }],
+        loads: vec![Load {
+            dtype,
+            strides: vec![usize::from(count > 1)],
+        }],
         code: vec![Instr::Load(0)],
-        stores: vec![Store { value: 0, dtype, kind: StoreKind::Full }],
+        stores: vec![Store {
+            value: 0,
+            dtype,
+            kind: StoreKind::Full,
+        }],
     })
 }
 
@@ -318,8 +440,14 @@ fn lower(graph: &Graph, id: Id, accumulate: bool) -> Kernel {
         _ => Float::F32,
     };
     match &node.op {
-        Op::MatMul(spec) => Kernel::MatMul(kernels::MatMul { accumulate, ..*spec }),
-        Op::Conv(spec) => Kernel::Conv(kernels::Conv { accumulate, ..*spec }),
+        Op::MatMul(spec) => Kernel::MatMul(kernels::MatMul {
+            accumulate,
+            ..*spec
+        }),
+        Op::Conv(spec) => Kernel::Conv(kernels::Conv {
+            accumulate,
+            ..*spec
+        }),
         Op::Window(spec) => Kernel::Window(float_of_first(), *spec),
         Op::Rows(spec) => Kernel::Rows(float(), *spec),
         Op::Take(spec) => Kernel::Take(float(), spec.clone()),
@@ -327,12 +455,25 @@ fn lower(graph: &Graph, id: Id, accumulate: bool) -> Kernel {
         Op::Random(spec) => Kernel::Random(*spec),
         Op::Pad { before, after } => {
             let extents = graph.shape(node.args[0]).to_vec();
-            Kernel::Pad(node.dtype, Pad { extents, before: before.clone(), after: after.clone() })
+            Kernel::Pad(
+                node.dtype,
+                Pad {
+                    extents,
+                    before: before.clone(),
+                    after: after.clone(),
+                },
+            )
         }
         Op::Concat(axis) => {
             let inner = |&arg: &Id| graph.shape(arg)[*axis..].iter().product();
             let outer = node.shape[..*axis].iter().product();
-            Kernel::Concat(node.dtype, Concat { outer, inner: node.args.iter().map(inner).collect() })
+            Kernel::Concat(
+                node.dtype,
+                Concat {
+                    outer,
+                    inner: node.args.iter().map(inner).collect(),
+                },
+            )
         }
         op => unreachable!("{} has no kernel of its own", op.name()),
     }

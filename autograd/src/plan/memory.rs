@@ -25,7 +25,12 @@ pub(super) fn place(intervals: &[Interval]) -> (Vec<usize>, usize) {
         let mut taken: Vec<(usize, usize)> = placed
             .iter()
             .filter(|&&j| intervals[j].first <= me.last && me.first <= intervals[j].last)
-            .map(|&j| (offsets[j], offsets[j] + intervals[j].bytes.next_multiple_of(ALIGN)))
+            .map(|&j| {
+                (
+                    offsets[j],
+                    offsets[j] + intervals[j].bytes.next_multiple_of(ALIGN),
+                )
+            })
             .collect();
         taken.sort_unstable();
         let mut offset = 0;
@@ -47,7 +52,11 @@ pub(super) fn lower_bound(intervals: &[Interval]) -> usize {
     let last = intervals.iter().map(|i| i.last).max().unwrap_or(0);
     let alive = |at: usize| {
         let bytes = |i: &Interval| i.bytes.next_multiple_of(ALIGN);
-        intervals.iter().filter(|i| i.first <= at && at <= i.last).map(bytes).sum()
+        intervals
+            .iter()
+            .filter(|i| i.first <= at && at <= i.last)
+            .map(bytes)
+            .sum()
     };
     (0..=last).map(alive).max().unwrap_or(0)
 }
@@ -65,7 +74,8 @@ mod tests {
             for b in 0..a {
                 let (x, y) = (intervals[a], intervals[b]);
                 if x.first <= y.last && y.first <= x.last {
-                    let apart = offsets[a] + x.bytes <= offsets[b] || offsets[b] + y.bytes <= offsets[a];
+                    let apart =
+                        offsets[a] + x.bytes <= offsets[b] || offsets[b] + y.bytes <= offsets[a];
                     assert!(apart, "{a} and {b} overlap");
                 }
             }

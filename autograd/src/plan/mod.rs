@@ -79,8 +79,14 @@ impl Plan {
     pub fn in_place(outs: &[Var<'_>], over: &[(usize, &str)]) -> Result<Self> {
         let (tape, ids) = simplify::simplify(outs)?;
         let mut graph = Graph::new(nodes(&tape), ids);
-        let input_ids: Vec<Id> = (0..graph.nodes.len()).filter(|&id| graph.is_input(id)).collect();
-        let port = |id: Id, name: String| Port { name, dtype: graph.nodes[id].dtype, shape: graph.shape(id).clone() };
+        let input_ids: Vec<Id> = (0..graph.nodes.len())
+            .filter(|&id| graph.is_input(id))
+            .collect();
+        let port = |id: Id, name: String| Port {
+            name,
+            dtype: graph.nodes[id].dtype,
+            shape: graph.shape(id).clone(),
+        };
         let inputs: Vec<Port> = input_ids
             .iter()
             .map(|&id| match &graph.nodes[id].op {
@@ -88,15 +94,36 @@ impl Plan {
                 _ => unreachable!("only inputs were selected"),
             })
             .collect();
-        let outputs: Vec<Port> = graph.outs.iter().enumerate().map(|(i, &id)| port(id, i.to_string())).collect();
+        let outputs: Vec<Port> = graph
+            .outs
+            .iter()
+            .enumerate()
+            .map(|(i, &id)| port(id, i.to_string()))
+            .collect();
         let donors = donors(&inputs, &outputs, over)?;
         let slots = slots(&input_ids, &donors);
         let items = graph.items();
-        let Layout { slots, steps, arena_bytes, least_bytes, notes } = Builder::layout(&graph, items, &slots);
+        let Layout {
+            slots,
+            steps,
+            arena_bytes,
+            least_bytes,
+            notes,
+        } = Builder::layout(&graph, items, &slots);
         let flops = steps.iter().map(|step| step.kernel.flops()).sum();
         let moved = steps.iter().map(|step| step.kernel.bytes()).sum();
         let program = Program::new(slots, steps)?;
-        Ok(Self { program, inputs, outputs, donors, arena_bytes, least_bytes, flops, moved, notes })
+        Ok(Self {
+            program,
+            inputs,
+            outputs,
+            donors,
+            arena_bytes,
+            least_bytes,
+            flops,
+            moved,
+            notes,
+        })
     }
 
     /// What it reads, in the order of the tape: inputs that no chosen result needs are not among them.
@@ -136,7 +163,13 @@ impl Plan {
 
     /// Runs on memory of the caller: an arena, an array for every input, and one for every output that is
     /// not written over an input. Allocates nothing.
-    pub fn execute(&self, device: &Device, arena: View<'_>, inputs: &[View<'_>], outputs: &[View<'_>]) -> Result<()> {
+    pub fn execute(
+        &self,
+        device: &Device,
+        arena: View<'_>,
+        inputs: &[View<'_>],
+        outputs: &[View<'_>],
+    ) -> Result<()> {
         let mut views: Vec<View<'_>> = Vec::with_capacity(1 + inputs.len() + outputs.len());
         views.push(arena);
         views.extend_from_slice(inputs);
@@ -153,11 +186,17 @@ impl Plan {
         for port in &self.inputs {
             let found = arrays.iter().find(|(name, _)| *name == port.name);
             let Some((_, array)) = found else {
-                return Err(Error::Plan(format!("no array was given for input `{}`", port.name)));
+                return Err(Error::Plan(format!(
+                    "no array was given for input `{}`",
+                    port.name
+                )));
             };
             if array.dtype() != port.dtype || *array.shape() != port.shape {
                 let (dtype, shape) = (array.dtype(), array.shape());
-                let reason = format!("input `{}` is {} {}, not {dtype} {shape}", port.name, port.dtype, port.shape);
+                let reason = format!(
+                    "input `{}` is {} {}, not {dtype} {shape}",
+                    port.name, port.dtype, port.shape
+                );
                 return Err(Error::Plan(reason));
             }
             inputs.push(device.alloc(port.bytes())?);
@@ -169,8 +208,12 @@ impl Plan {
                 outputs.push(device.alloc(port.bytes())?);
             }
         }
-        let whole = |buffers: &'_ [Buffer]| buffers.iter().map(|b| b.view(0, b.bytes())).collect::<Vec<_>>();
-        self.execute(device, arena.view(0, arena.bytes()), &whole(&inputs), &whole(&outputs))?;
+        self.execute(
+            device,
+            arena.view(0, arena.bytes()),
+            &whole(&inputs),
+            &whole(&outputs),
+        )?;
         let mut own = outputs.iter();
         let read = |(port, donor): (&Port, &Option<usize>)| {
             let buffer = match donor {
@@ -179,10 +222,18 @@ impl Plan {
             };
             let mut bytes = vec![0; port.bytes()];
             buffer.read(0, &mut bytes);
-            Array::from_bytes(port.dtype, port.shape.clone(), &bytes).expect("as many bytes as the port says")
+            Array::from_bytes(port.dtype, port.shape.clone(), &bytes)
+                .expect("as many bytes as the port says")
         };
         Ok(self.outputs.iter().zip(&self.donors).map(read).collect())
     }
+}
+
+fn whole(buffers: &[Buffer]) -> Vec<View<'_>> {
+    buffers
+        .iter()
+        .map(|buffer| buffer.view(0, buffer.bytes()))
+        .collect()
 }
 
 fn nodes(tape: &Tape) -> Vec<crate::tape::Node> {
@@ -195,10 +246,15 @@ fn donors(inputs: &[Port], outputs: &[Port], over: &[(usize, &str)]) -> Result<V
     for &(output, name) in over {
         let input = inputs.iter().position(|port| port.name == name);
         let fits = |input: usize| {
-            outputs.get(output).is_some_and(|out| out.shape == inputs[input].shape && out.dtype == inputs[input].dtype)
+            outputs.get(output).is_some_and(|out| {
+                out.shape == inputs[input].shape && out.dtype == inputs[input].dtype
+            })
         };
-        let Some(input) = input.filter(|&input| fits(input) && !donors.contains(&Some(input))) else {
-            return Err(Error::Plan(format!("output {output} cannot be written over input `{name}`")));
+        let Some(input) = input.filter(|&input| fits(input) && !donors.contains(&Some(input)))
+        else {
+            return Err(Error::Plan(format!(
+                "output {output} cannot be written over input `{name}`"
+            )));
         };
         donors[output] = Some(input);
     }
@@ -207,7 +263,11 @@ fn donors(inputs: &[Port], outputs: &[Port], over: &[(usize, &str)]) -> Result<V
 
 /// The arena, then inputs, then outputs with memory of their own.
 fn slots(input_ids: &[Id], donors: &[Option<usize>]) -> Slots {
-    let inputs: Vec<(Id, usize)> = input_ids.iter().enumerate().map(|(i, &id)| (id, 1 + i)).collect();
+    let inputs: Vec<(Id, usize)> = input_ids
+        .iter()
+        .enumerate()
+        .map(|(i, &id)| (id, 1 + i))
+        .collect();
     let mut next = 1 + inputs.len();
     let outputs = donors
         .iter()
@@ -227,18 +287,32 @@ fn slots(input_ids: &[Id], donors: &[Option<usize>]) -> Slots {
 /// The launches with sizes, places and lives, then the totals.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:>4} {:<16} {:<22} {:>9} {:>10} {:>5}", "", "kernel", "result", "MFLOP", "at", "until")?;
-        for (index, (step, (shape, last))) in self.program.steps().iter().zip(&self.notes).enumerate() {
+        writeln!(
+            f,
+            "{:>4} {:<16} {:<22} {:>9} {:>10} {:>5}",
+            "", "kernel", "result", "MFLOP", "at", "until"
+        )?;
+        for (index, (step, (shape, last))) in
+            self.program.steps().iter().zip(&self.notes).enumerate()
+        {
             let at = match step.outputs.first() {
                 Some(o) if o.slot == ARENA => format!("{}", o.offset),
                 Some(o) => format!("slot {}", o.slot),
                 None => String::new(),
             };
             let mflop = step.kernel.flops() as f64 / 1e6;
-            writeln!(f, "{index:>4} {:<16} {shape:<22} {mflop:>9.3} {at:>10} {last:>5}", step.kernel.name())?;
+            writeln!(
+                f,
+                "{index:>4} {:<16} {shape:<22} {mflop:>9.3} {at:>10} {last:>5}",
+                step.kernel.name()
+            )?;
         }
         let kib = self.arena_bytes as f64 / 1024.0;
         let gflop = self.flops as f64 / 1e9;
-        write!(f, "{} launches, {gflop:.3} GFLOP, {kib:.1} KiB peak", self.launches())
+        write!(
+            f,
+            "{} launches, {gflop:.3} GFLOP, {kib:.1} KiB peak",
+            self.launches()
+        )
     }
 }

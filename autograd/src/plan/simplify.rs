@@ -8,7 +8,9 @@ use crate::tape::{Id, Tape, Var};
 /// Zeros vanish and equal entries merge while it is recorded.
 pub(super) fn simplify(outs: &[Var<'_>]) -> Result<(Tape, Vec<Id>)> {
     let fresh = Tape::new();
-    let Some(first) = outs.first() else { return Ok((fresh, Vec::new())) };
+    let Some(first) = outs.first() else {
+        return Ok((fresh, Vec::new()));
+    };
     let tape = first.tape();
     tape.expect_own("plan", outs)?;
     let last = outs.iter().map(|out| out.id).max().unwrap_or(0);
@@ -16,7 +18,11 @@ pub(super) fn simplify(outs: &[Var<'_>]) -> Result<(Tape, Vec<Id>)> {
     let mut ids: Vec<Id> = vec![Id::MAX; last + 1];
     for id in (0..=last).filter(|&id| needed[id]) {
         let applied = tape.applied(id);
-        let args: Vec<Var<'_>> = applied.args.iter().map(|arg| fresh.var(ids[arg.id])).collect();
+        let args: Vec<Var<'_>> = applied
+            .args
+            .iter()
+            .map(|arg| fresh.var(ids[arg.id]))
+            .collect();
         let (shape, dtype) = (applied.out.shape(), applied.out.dtype());
         ids[id] = match &applied.op {
             Op::Perturbation(_) => fresh.constant(0.0, dtype, shape),

@@ -24,7 +24,13 @@ impl View {
     }
 
     /// The same points on the operand of a view operation; `None` if they do not lie on strides there.
-    pub(super) fn through(&self, op: &Op, out: &Shape, arg: &Shape, extents: &[usize]) -> Option<Self> {
+    pub(super) fn through(
+        &self,
+        op: &Op,
+        out: &Shape,
+        arg: &Shape,
+        extents: &[usize],
+    ) -> Option<Self> {
         if *op == Op::Reshape {
             return Some(self.clone());
         }
@@ -32,16 +38,34 @@ impl View {
         let arg_strides = arg.strides();
         // Stride in the operand of one step along axis `a` of the result, and where the result begins.
         let (step, begin): (Vec<usize>, usize) = match op {
-            Op::Broadcast => ((0..out.len()).map(|a| if arg[a] == 1 { 0 } else { arg_strides[a] }).collect(), 0),
+            Op::Broadcast => (
+                (0..out.len())
+                    .map(|a| if arg[a] == 1 { 0 } else { arg_strides[a] })
+                    .collect(),
+                0,
+            ),
             Op::Permute(axes) => (axes.iter().map(|&a| arg_strides[a]).collect(), 0),
             Op::Slice(start) => {
-                let begin = start.iter().zip(&arg_strides).map(|(s, stride)| s * stride).sum();
+                let begin = start
+                    .iter()
+                    .zip(&arg_strides)
+                    .map(|(s, stride)| s * stride)
+                    .sum();
                 (arg_strides, begin)
             }
             _ => return None,
         };
-        let offset = begin + on.offset.iter().zip(&step).map(|(c, s)| c * s).sum::<usize>();
-        let strides = on.steps.iter().map(|&(axis, factor)| if factor == 0 { 0 } else { factor * step[axis] }).collect();
+        let offset = begin
+            + on.offset
+                .iter()
+                .zip(&step)
+                .map(|(c, s)| c * s)
+                .sum::<usize>();
+        let strides = on
+            .steps
+            .iter()
+            .map(|&(axis, factor)| if factor == 0 { 0 } else { factor * step[axis] })
+            .collect();
         Some(Self { offset, strides })
     }
 
