@@ -1,4 +1,5 @@
 //! GTN.
 
 pub mod data;
+pub mod picture;
 pub mod run_folder;

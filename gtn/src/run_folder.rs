@@ -4,9 +4,6 @@
 //! so whatever happens meanwhile (a full disk, a killed process, no current), the folder holds the
 //! old file or the new one and never half of one.
 
-#[cfg(test)]
-mod tests;
-
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -364,3 +361,6 @@ fn read_error(path: &Path, source: io::Error) -> RunFolderError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests;
