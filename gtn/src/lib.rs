@@ -1,5 +1,6 @@
 //! GTN.
 
 pub mod data;
+pub mod nn;
 pub mod picture;
 pub mod run_folder;

@@ -1,0 +1,162 @@
+//! Families of learners: a structure by name, and widths, given or drawn anew at every outer step.
+
+use super::{Layer, Learner, Norm};
+use autograd::{Error, Result};
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+
+/// The structures that Such et al. (2020) train generators with. The widths are those of the layers in
+/// order, but for the last one, which has the classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum LearnerKind {
+    /// Two convolutions with max-pooling, two dense layers: the learner for MNIST.
+    BaseFc,
+    /// The same with the mean over the image and one dense layer.
+    Base,
+    /// Five convolutions, the second and fourth with step 2, the mean, and a dense layer: the learner for
+    /// CIFAR-10.
+    BaseLarger2,
+    /// Three dense layers.
+    Linear,
+}
+
+/// From where to where widths are drawn, ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WidthRanges {
+    /// Of the first convolution.
+    pub first_conv: [usize; 2],
+    /// Of the other layers.
+    pub others: [usize; 2],
+}
+
+impl Default for WidthRanges {
+    fn default() -> Self {
+        Self {
+            first_conv: [32, 128],
+            others: [64, 256],
+        }
+    }
+}
+
+impl WidthRanges {
+    /// Both ranges times a factor, for smaller learners; widths stay at least 1.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        let scale =
+            |range: [usize; 2]| range.map(|n| ((n as f64 * factor).round() as usize).max(1));
+        Self {
+            first_conv: scale(self.first_conv),
+            others: scale(self.others),
+        }
+    }
+}
+
+impl LearnerKind {
+    /// The widths that the kind is known with.
+    pub fn default_widths(self) -> &'static [usize] {
+        match self {
+            Self::BaseFc => &[64, 128, 256],
+            Self::Base => &[64, 128],
+            Self::BaseLarger2 => &[64, 128, 128, 256, 256],
+            Self::Linear => &[256, 128],
+        }
+    }
+
+    /// Widths drawn uniformly from the ranges.
+    ///
+    /// # Errors
+    /// If a range ends before it starts.
+    pub fn sample_widths<R: Rng + ?Sized>(
+        self,
+        ranges: &WidthRanges,
+        rng: &mut R,
+    ) -> Result<Vec<usize>> {
+        let mut draw = |[low, high]: [usize; 2]| {
+            if low > high {
+                return Err(Error::Setting(format!(
+                    "widths of learners: [{low}, {high}] is no range"
+                )));
+            }
+            Ok(rng.random_range(low..=high))
+        };
+        let convs = self != Self::Linear;
+        (0..self.default_widths().len())
+            .map(|i| {
+                draw(if i == 0 && convs {
+                    ranges.first_conv
+                } else {
+                    ranges.others
+                })
+            })
+            .collect()
+    }
+
+    /// The learner of this kind for images \[h, w, c\].
+    ///
+    /// # Errors
+    /// If there are more or fewer widths than layers, or the image is too small.
+    pub fn learner(
+        self,
+        image: [usize; 3],
+        classes: usize,
+        widths: &[usize],
+        norm: Norm,
+    ) -> Result<Learner> {
+        let wanted = self.default_widths().len();
+        if widths.len() != wanted {
+            return Err(Error::Setting(format!(
+                "learner {self:?}: {wanted} widths wanted, {} given",
+                widths.len()
+            )));
+        }
+        let pool = Layer::MaxPool {
+            window: 3,
+            stride: 2,
+            pad: 1,
+        };
+        let conv = |i: usize, stride, then: &[Layer]| {
+            let filters = widths[i];
+            // Where the mean is taken out, the normalisation's bias is the bias.
+            let bias = if norm == Norm::None {
+                Layer::Bias
+            } else {
+                Layer::Norm(norm)
+            };
+            [
+                &[Layer::Conv { filters, stride }],
+                then,
+                &[bias, Layer::Leaky],
+            ]
+            .concat()
+        };
+        let dense = |i: usize| {
+            let units = widths[i];
+            vec![
+                Layer::Dense { units },
+                Layer::Bias,
+                Layer::Norm(norm),
+                Layer::Leaky,
+            ]
+        };
+        let mut layers = match self {
+            Self::BaseFc => [conv(0, 1, &[pool]), conv(1, 1, &[pool]), dense(2)].concat(),
+            Self::Base => [
+                conv(0, 1, &[pool]),
+                conv(1, 1, &[pool]),
+                vec![Layer::GlobalMean],
+            ]
+            .concat(),
+            Self::BaseLarger2 => {
+                let convs = [1, 2, 1, 2, 1].iter().enumerate();
+                let convs = convs.flat_map(|(i, &stride)| conv(i, stride, &[]));
+                convs.chain([Layer::GlobalMean]).collect()
+            }
+            Self::Linear => [dense(0), dense(1)].concat(),
+        };
+        layers.extend([Layer::Dense { units: classes }, Layer::Bias]);
+        Learner::new(image, &layers)
+    }
+}

@@ -1,0 +1,227 @@
+//! The generator: noise and a class to an image that teaches.
+
+use super::layers::{
+    Border, LEAK, batch_norm, dense, kernel, moments, phase_kernels, upsample_conv, weight_scale,
+};
+use super::{Feed, ParamSpec};
+use autograd::{Error, Result, Var};
+use serde::{Deserialize, Serialize};
+
+/// Which generator: they differ where the published one and the usual building blocks differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Variant {
+    /// As published (Such et al. 2020): mirrored borders, images in ±2, the second batch norm over features,
+    /// no biases before a batch norm, which would take them out again.
+    #[default]
+    Paper,
+    /// As the benchmark set-ups have it: zero borders, images in ±1, the second batch norm over channels,
+    /// biases everywhere.
+    Benchmark,
+}
+
+/// Sizes of a generator. The default is the published one for MNIST.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GeneratorConfig {
+    /// Published or benchmark.
+    pub variant: Variant,
+    /// Length of the noise vector z.
+    pub noise: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Width of the first layer.
+    pub hidden: usize,
+    /// Channels at a quarter and at half of the image's size.
+    pub channels: [usize; 2],
+    /// Height, width and channels of the image; height and width are multiples of 4.
+    pub image: [usize; 3],
+}
+
+impl Default for GeneratorConfig {
+    fn default() -> Self {
+        Self {
+            variant: Variant::Paper,
+            noise: 128,
+            classes: 10,
+            hidden: 1024,
+            channels: [128, 64],
+            image: [28, 28, 1],
+        }
+    }
+}
+
+/// The generator of a Generative Teaching Network, x = G(z, y):
+///
+/// ```text
+/// [z, y] ─ dense g1 ─ norm ─ dense g2 ─ norm ─ image /4 ─ ×2 conv g3 ─ norm ─ image /2 ─ ×2 conv g4 ─ tanh
+/// ```
+///
+/// with weight norm in every layer, and a leaky rectifier after every batch norm, which always takes the
+/// batch's own statistics. `×2 conv` is nearest-neighbour upsampling and a 3×3 convolution.
+///
+/// Its forward pass comes in two halves: [`prepare`](Self::prepare) does what depends on the weights only,
+/// once for all inner steps; [`images`](Self::images) does the rest at each.
+///
+/// ```
+/// use autograd::Tape;
+/// use gtn::nn::{Generator, GeneratorConfig};
+/// use tensor::DType::F32;
+/// let generator = Generator::new(GeneratorConfig::default())?;
+/// let tape = Tape::new();
+/// let params: Vec<_> = generator
+///     .params()
+///     .iter()
+///     .map(|p| tape.input(&p.name, F32, p.shape.clone()))
+///     .collect::<Result<_, _>>()?;
+/// let (z, y) = (tape.input("z", F32, [64, 128])?, tape.input("y", F32, [64, 10])?);
+/// let x = generator.images(&generator.prepare(&params)?, z, y)?;
+/// assert_eq!(x.shape()[..], [64, 28, 28, 1]);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Generator {
+    config: GeneratorConfig,
+    params: Vec<ParamSpec>,
+}
+
+impl Generator {
+    /// A generator of these sizes.
+    ///
+    /// # Errors
+    /// If a size is zero, or the image's height or width no multiple of 4.
+    pub fn new(config: GeneratorConfig) -> Result<Self> {
+        let GeneratorConfig {
+            variant,
+            noise,
+            classes,
+            hidden,
+            channels: [quarter, half],
+            image: [h, w, c],
+        } = config;
+        if [noise, classes, hidden, quarter, half, h, w, c].contains(&0) || h % 4 + w % 4 != 0 {
+            return Err(Error::Setting(format!(
+                "generator: sizes must be at least 1, height and width multiples of 4: {config:?}"
+            )));
+        }
+        let features = quarter * (h / 4) * (w / 4);
+        let (biases, normed) = match variant {
+            Variant::Paper => (false, features),
+            Variant::Benchmark => (true, quarter),
+        };
+        let mut params = Vec::new();
+        let mut layer = |name: &str, weight: &[usize], normed: Option<usize>| {
+            params.extend(ParamSpec::weight(name, weight));
+            if biases || normed.is_none() {
+                params.push(ParamSpec::bias(name, weight[0]));
+            }
+            if let Some(units) = normed {
+                params.extend(ParamSpec::affine(name, units));
+            }
+        };
+        layer("g1", &[hidden, noise + classes], Some(hidden));
+        layer("g2", &[features, hidden], Some(normed));
+        layer("g3", &[half, 3, 3, quarter], Some(half));
+        layer("g4", &[c, 3, 3, half], None);
+        Ok(Self { config, params })
+    }
+
+    /// Its sizes.
+    pub fn config(&self) -> &GeneratorConfig {
+        &self.config
+    }
+
+    /// Its parameters φ, in the order that [`prepare`](Self::prepare) takes them.
+    pub fn params(&self) -> &[ParamSpec] {
+        &self.params
+    }
+
+    /// What the images need of the parameters: of a dense layer its directions and their scale, of a
+    /// convolution the kernels for [`upsample_conv`]; biases and affine maps as they are.
+    pub fn prepare<'t>(&self, params: &[Var<'t>]) -> Result<Vec<Var<'t>>> {
+        let feed = &mut Feed::new("generator", params, self.params.len())?;
+        let mut prepared = Vec::with_capacity(self.prepared_count());
+        for layer in 1..=4 {
+            let [v, s] = feed.take()?;
+            match layer {
+                1 | 2 => prepared.extend([v, weight_scale(v, s)?]),
+                _ => prepared.extend(phase_kernels(kernel(v, s)?)?),
+            }
+            if self.hidden_biases() || layer == 4 {
+                prepared.extend(feed.take::<1>()?);
+            }
+            if layer < 4 {
+                prepared.extend(feed.take::<2>()?);
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// Images \[n, h, w, c\] from noise \[n, `noise`\] and one-hot or soft classes \[n, `classes`\].
+    pub fn images<'t>(
+        &self,
+        prepared: &[Var<'t>],
+        z: Var<'t>,
+        classes: Var<'t>,
+    ) -> Result<Var<'t>> {
+        let feed = &mut Feed::new("generator", prepared, self.prepared_count())?;
+        let x = z.tape().concat(&[z, classes], 1)?;
+        let x = self.dense(feed, x)?;
+        let x = norm(feed, x)?;
+        let x = self.dense(feed, x)?;
+        let x = match self.config.variant {
+            Variant::Paper => self.small_image(norm(feed, x)?)?,
+            Variant::Benchmark => norm(feed, self.small_image(x)?)?,
+        };
+        let x = self.conv(feed, x)?;
+        let x = self.hidden_bias(feed, x)?;
+        let x = norm(feed, x)?;
+        let x = self.conv(feed, x)?;
+        let [bias] = feed.take()?;
+        let x = (x + bias)?.tanh()?;
+        match self.config.variant {
+            Variant::Paper => x * 2.0,
+            Variant::Benchmark => Ok(x),
+        }
+    }
+
+    fn dense<'t>(&self, feed: &mut Feed<'_, 't>, x: Var<'t>) -> Result<Var<'t>> {
+        let [v, scale] = feed.take()?;
+        self.hidden_bias(feed, dense(x, v, scale)?)
+    }
+
+    fn small_image<'t>(&self, x: Var<'t>) -> Result<Var<'t>> {
+        let ([h, w, _], [quarter, _]) = (self.config.image, self.config.channels);
+        x.reshape([x.shape()[0], h / 4, w / 4, quarter])
+    }
+
+    fn conv<'t>(&self, feed: &mut Feed<'_, 't>, x: Var<'t>) -> Result<Var<'t>> {
+        let border = match self.config.variant {
+            Variant::Paper => Border::Reflect,
+            Variant::Benchmark => Border::Zero,
+        };
+        upsample_conv(x, feed.take()?, border)
+    }
+
+    fn hidden_biases(&self) -> bool {
+        self.config.variant == Variant::Benchmark
+    }
+
+    fn hidden_bias<'t>(&self, feed: &mut Feed<'_, 't>, x: Var<'t>) -> Result<Var<'t>> {
+        if !self.hidden_biases() {
+            return Ok(x);
+        }
+        let [bias] = feed.take()?;
+        x + bias
+    }
+
+    /// Each of the two convolutions has four kernels in the place of direction and gain.
+    fn prepared_count(&self) -> usize {
+        self.params.len() + 4
+    }
+}
+
+/// Batch norm by the batch's own statistics, and the rectifier.
+fn norm<'t>(feed: &mut Feed<'_, 't>, x: Var<'t>) -> Result<Var<'t>> {
+    batch_norm(x, moments(x)?, feed.take()?)?.leaky_relu(LEAK)
+}
