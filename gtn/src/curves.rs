@@ -1,0 +1,346 @@
+//! Curves as an SVG file: accuracy over inner steps, meta-loss over outer steps.
+
+use std::ops::Range;
+use std::path::Path;
+
+use plotters::prelude::*;
+use thiserror::Error;
+
+use crate::run_folder::{WriteError, write_atomically};
+
+/// Pixels of one chart.
+const SIZE: (u32, u32) = (760, 440);
+
+/// Colours that also the colour-blind tell apart (Okabe and Ito, "Color Universal Design", 2008).
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+];
+
+/// Curves could not be drawn or written.
+#[derive(Debug, Error)]
+pub enum CurvesError {
+    /// The drawing failed.
+    #[error("cannot draw the curves: {0}")]
+    Draw(String),
+    /// The file could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// One place of a curve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Point {
+    x: f64,
+    mean: f64,
+    low: f64,
+    high: f64,
+}
+
+/// A named curve, with a band around it where it stands for several runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    name: String,
+    points: Vec<Point>,
+    runs: usize,
+}
+
+impl Series {
+    /// The mean of several runs in a band from their least to their greatest value.
+    ///
+    /// Each run has a value for each of `xs`; what it lacks, or what is not finite, is left out.
+    pub fn of_runs<R: AsRef<[f64]>>(name: &str, xs: &[f64], runs: &[R]) -> Self {
+        let points = xs.iter().enumerate().filter_map(|(i, &x)| {
+            let values = runs.iter().filter_map(|run| run.as_ref().get(i));
+            let values: Vec<f64> = values.copied().filter(|value| value.is_finite()).collect();
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let low = values.iter().copied().reduce(f64::min)?;
+            let high = values.iter().copied().reduce(f64::max)?;
+            Some(Point { x, mean, low, high })
+        });
+        Series {
+            name: name.to_owned(),
+            points: points.collect(),
+            runs: runs.len(),
+        }
+    }
+
+    /// The values of one run.
+    pub fn of_run(name: &str, xs: &[f64], values: &[f64]) -> Self {
+        Self::of_runs(name, xs, &[values])
+    }
+
+    fn legend(&self) -> String {
+        match self.runs {
+            0 | 1 => self.name.clone(),
+            runs => format!("{} (mean, min, max of {runs} runs)", self.name),
+        }
+    }
+}
+
+/// Curves over a common axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chart {
+    /// Above the curves.
+    pub title: String,
+    /// What the horizontal axis counts.
+    pub x: String,
+    /// What the vertical axis measures.
+    pub y: String,
+    /// The curves.
+    pub series: Vec<Series>,
+}
+
+/// How a learner's accuracy grows: with synthetic data beside real data, say.
+pub fn learning(series: Vec<Series>) -> Chart {
+    chart("Accuracy of learners", "inner step", "accuracy", series)
+}
+
+/// How meta-training went, one chart above the other.
+pub fn meta_training(loss: Vec<Series>, accuracy: Vec<Series>) -> [Chart; 2] {
+    [
+        chart("Meta-loss", "outer step", "meta-loss", loss),
+        chart(
+            "Accuracy after training",
+            "outer step",
+            "accuracy",
+            accuracy,
+        ),
+    ]
+}
+
+fn chart(title: &str, x: &str, y: &str, series: Vec<Series>) -> Chart {
+    Chart {
+        title: title.to_owned(),
+        x: x.to_owned(),
+        y: y.to_owned(),
+        series,
+    }
+}
+
+/// Writes the charts, one below the other, as one SVG file.
+///
+/// ```
+/// use gtn::curves::{Series, learning, write};
+///
+/// let taught = Series::of_runs("GTN", &[0., 1., 2.], &[[0.1, 0.8, 0.9], [0.1, 0.7, 0.9]]);
+/// let real = Series::of_run("real data", &[0., 1., 2.], &[0.1, 0.4, 0.5]);
+/// let dir = tempfile::tempdir()?;
+/// write(&dir.path().join("learning.svg"), &[learning(vec![taught, real])])?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn write(path: &Path, charts: &[Chart]) -> Result<(), CurvesError> {
+    let svg = svg(charts)?;
+    Ok(write_atomically(path, |file| {
+        file.write_all(svg.as_bytes())
+    })?)
+}
+
+/// The charts, one below the other, as the text of an SVG file.
+pub fn svg(charts: &[Chart]) -> Result<String, CurvesError> {
+    let mut svg = String::new();
+    let root = SVGBackend::with_string(&mut svg, (SIZE.0, SIZE.1 * charts.len() as u32));
+    let root = root.into_drawing_area();
+    let draw = || {
+        root.fill(&WHITE)?;
+        for (area, chart) in root.split_evenly((charts.len(), 1)).iter().zip(charts) {
+            chart.draw(area)?;
+        }
+        root.present()
+    };
+    draw().map_err(|error| CurvesError::Draw(error.to_string()))?;
+    drop(root);
+    Ok(svg)
+}
+
+/// An area of an SVG text, and what drawing there may return.
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
+
+impl Chart {
+    fn draw<'a>(&self, area: &Area<'a>) -> Drawn<'a> {
+        let points = || self.series.iter().flat_map(|series| &series.points);
+        let xs = span(points().map(|p| p.x), 0.0);
+        let ys = span(points().flat_map(|p| [p.low, p.high]), 0.05);
+        let mut context = ChartBuilder::on(area)
+            .caption(&self.title, ("sans-serif", 20))
+            .margin(12)
+            .margin_right(28)
+            .x_label_area_size(44)
+            .y_label_area_size(64)
+            .build_cartesian_2d(xs, ys.clone())?;
+        context
+            .configure_mesh()
+            .x_desc(&self.x)
+            .y_desc(&self.y)
+            .axis_desc_style(("sans-serif", 15))
+            .label_style(("sans-serif", 13))
+            // Steps are whole numbers: "5000", and not "5000.0".
+            .x_label_formatter(&|x| ((x * 1e3).round() / 1e3).to_string())
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(BLACK.mix(0.12))
+            .draw()?;
+        for (series, &colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
+            let points = &series.points;
+            if series.runs > 1 {
+                let above = points.iter().map(|p| (p.x, p.high));
+                let below = points.iter().rev().map(|p| (p.x, p.low));
+                let outline: Vec<_> = above.chain(below).collect();
+                context.draw_series([Polygon::new(outline, colour.mix(0.2).filled())])?;
+            }
+            let pen = colour.stroke_width(2);
+            // A line needs two places: a single one is drawn as a dot.
+            let dot = if points.len() == 1 { 3 } else { 0 };
+            let line = LineSeries::new(points.iter().map(|p| (p.x, p.mean)), pen).point_size(dot);
+            context
+                .draw_series(line)?
+                .label(series.legend())
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], pen));
+        }
+        context
+            .configure_series_labels()
+            .position(self.legend_position(&ys))
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.3))
+            .label_font(("sans-serif", 14))
+            .draw()
+    }
+
+    /// To the right, where the curves do not end.
+    fn legend_position(&self, ys: &Range<f64>) -> SeriesLabelPosition {
+        let ends = self.series.iter().filter_map(|series| series.points.last());
+        let middle = f64::midpoint(ys.start, ys.end);
+        let sides: Vec<bool> = ends.map(|end| end.mean >= middle).collect();
+        let above = sides.iter().filter(|&&above| above).count();
+        if 2 * above >= sides.len() {
+            SeriesLabelPosition::LowerRight
+        } else {
+            SeriesLabelPosition::UpperRight
+        }
+    }
+}
+
+/// From the least to the greatest value and a share of that beyond, never empty.
+fn span(values: impl Iterator<Item = f64>, beyond: f64) -> Range<f64> {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+        (low.min(value), high.max(value))
+    });
+    if low > high {
+        return 0.0..1.0;
+    }
+    if low == high {
+        return low - 0.5..high + 0.5;
+    }
+    let margin = beyond * (high - low);
+    low - margin..high + margin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_is_the_mean_between_least_and_greatest() {
+        let runs = [
+            vec![1.0, 5.0, f64::NAN],
+            vec![3.0, f64::INFINITY],
+            vec![2.0],
+        ];
+        let series = Series::of_runs("s", &[0.0, 10.0, 20.0, 30.0], &runs);
+        let expected = [
+            Point {
+                x: 0.0,
+                mean: 2.0,
+                low: 1.0,
+                high: 3.0,
+            },
+            Point {
+                x: 10.0,
+                mean: 5.0,
+                low: 5.0,
+                high: 5.0,
+            },
+        ];
+        assert_eq!(
+            series.points, expected,
+            "what is lacking or not finite is left out"
+        );
+    }
+
+    #[test]
+    fn the_file_names_everything_and_is_the_same_every_time() {
+        let taught = Series::of_runs("GTN", &[0.0, 5000.0], &[[0.1, 0.9], [0.2, 0.8]]);
+        let real = Series::of_run("real <data>", &[0.0, 5000.0], &[0.1, 0.4]);
+        let charts = [learning(vec![taught, real])];
+        let drawn = svg(&charts).unwrap();
+        let words = [
+            "Accuracy of learners",
+            "inner step",
+            "accuracy",
+            "5000",
+            "GTN (mean, min, max of 2 runs)",
+            "real &lt;data&gt;",
+        ];
+        for word in words {
+            assert!(drawn.contains(&format!("\n{word}\n")), "{word} in {drawn}");
+        }
+        assert_eq!(
+            drawn.matches("<polygon").count(),
+            1,
+            "only several runs have a band"
+        );
+        assert_eq!(
+            drawn.matches("stroke=\"#0072B2\"").count(),
+            2,
+            "a curve and its legend"
+        );
+        assert_eq!(drawn, svg(&charts).unwrap());
+    }
+
+    #[test]
+    fn charts_stand_one_below_the_other() {
+        let series = |name| vec![Series::of_run(name, &[1.0, 2.0], &[2.0, 1.0])];
+        let drawn = svg(&meta_training(series("train"), series("validation"))).unwrap();
+        let height = SIZE.1 * 2;
+        assert!(drawn.starts_with(&format!("<svg width=\"760\" height=\"{height}\"")));
+        assert!(drawn.find("meta-loss") < drawn.find("validation"));
+    }
+
+    #[test]
+    fn nothing_or_a_single_value_can_be_drawn() {
+        for values in [
+            &[][..],
+            &[0.5],
+            &[f64::NAN],
+            &[3e38],
+            &[0.5, 0.5],
+            &[3e38, 0.1],
+        ] {
+            let xs: Vec<f64> = (0..values.len()).map(|i| i as f64).collect();
+            let drawn = svg(&[learning(vec![Series::of_run("s", &xs, values)])]).unwrap();
+            let dots = usize::from(values.len() == 1 && values[0].is_finite());
+            assert_eq!(drawn.matches("<circle").count(), dots, "{values:?}");
+        }
+        assert!(svg(&[]).is_ok() && svg(&[learning(vec![])]).is_ok());
+    }
+
+    #[test]
+    fn the_legend_stands_where_the_curves_do_not_end() {
+        let place = |values: &[f64; 2]| {
+            let chart = learning(vec![Series::of_run("s", &[0.0, 1.0], values)]);
+            chart.legend_position(&(0.0..1.0))
+        };
+        assert!(matches!(
+            place(&[0.0, 1.0]),
+            SeriesLabelPosition::LowerRight
+        ));
+        assert!(matches!(
+            place(&[1.0, 0.0]),
+            SeriesLabelPosition::UpperRight
+        ));
+    }
+}
