@@ -56,7 +56,7 @@ impl Golden {
             let (ours, theirs) = (ours.to_f64_vec(), golden.to_f64_vec());
             assert_eq!(ours.len(), theirs.len(), "size of the gradient of {name}");
             // Unlike f64::max, keeps NaN, and so reports it.
-            let greater = |most: f64, d: f64| if d <= most { most } else { d };
+            let greater = |most: f64, d: f64| if d > most || d.is_nan() { d } else { most };
             let apart = ours
                 .iter()
                 .zip(&theirs)
