@@ -3,12 +3,17 @@
 mod error;
 mod op;
 mod ops;
+pub mod optim;
 mod plan;
 mod tape;
 mod transform;
+mod unroll;
 
 pub use error::{Error, Result};
 pub use kernels::Distribution;
 pub use ops::contraction::ConvOptions;
 pub use plan::{Plan, Port};
 pub use tape::{Tape, Var};
+pub use unroll::{
+    Forecast, Given, LossAndBuffers, Losses, Mode, Records, Row, Schedule, Scope, Training, Unroll,
+};

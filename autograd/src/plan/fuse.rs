@@ -479,7 +479,7 @@ fn related(graph: &Graph, group: &Fused, new: &Fused, count: usize) -> bool {
 
 /// What the planner does with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Input,
     /// Constants and counters: never in memory unless something asks.
     Free,
@@ -489,7 +489,7 @@ pub(super) enum Kind {
     Kernel,
 }
 
-pub(super) fn kind(op: &Op) -> Kind {
+pub(crate) fn kind(op: &Op) -> Kind {
     match op {
         Op::Input(_) => Kind::Input,
         Op::Const(_) | Op::Iota(_) | Op::Perturbation(_) => Kind::Free,

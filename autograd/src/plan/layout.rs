@@ -307,8 +307,8 @@ impl<'g> Builder<'g> {
 
     fn copy_out(&mut self, id: Id, slot: usize) {
         let count = self.graph.shape(id).count();
-        if count > 0 {
-            let (source, index) = (self.input(id), self.items.len());
+        let (source, index) = (self.input(id), self.items.len());
+        if count > 0 && source != (Place::Slot(slot), 0) {
             let copy = copy_map(self.graph.nodes[id].dtype, count);
             self.launch(index, copy, vec![source], vec![Place::Slot(slot)], id);
         }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::op::Op;
 use crate::tape::{Id, Tape, Var};
 use fuse::Graph;
+pub(crate) use fuse::{Kind, kind};
 use kernels::{Buffer, Device, Program, View};
 use layout::{ARENA, Builder, Layout, Slots};
 use std::fmt;
@@ -77,7 +78,26 @@ impl Plan {
     /// As [`Plan::new`], with some outputs (by position) written over inputs (by name): the caller gives
     /// one array for both.
     pub fn in_place(outs: &[Var<'_>], over: &[(usize, &str)]) -> Result<Self> {
-        let (tape, ids) = simplify::simplify(outs)?;
+        Self::build(outs, over, &[])
+    }
+
+    /// The names of the inputs that a plan will have.
+    pub(crate) fn inputs_of(outs: &[Var<'_>], given: &[(Var<'_>, String)]) -> Result<Vec<String>> {
+        let (tape, _) = simplify::simplify(outs, given)?;
+        let name = |node: crate::tape::Node| match node.op {
+            Op::Input(name) => Some(name),
+            _ => None,
+        };
+        Ok(nodes(&tape).into_iter().filter_map(name).collect())
+    }
+
+    /// As [`Plan::in_place`], with some results given as inputs of a name instead of computed.
+    pub(crate) fn build(
+        outs: &[Var<'_>],
+        over: &[(usize, &str)],
+        given: &[(Var<'_>, String)],
+    ) -> Result<Self> {
+        let (tape, ids) = simplify::simplify(outs, given)?;
         let mut graph = Graph::new(nodes(&tape), ids);
         let input_ids: Vec<Id> = (0..graph.nodes.len())
             .filter(|&id| graph.is_input(id))

@@ -5,8 +5,8 @@ use crate::op::Op;
 use crate::tape::{Id, Tape, Var};
 
 /// Records what `outs` need on a fresh tape, where perturbations are zeros and gradients need no stops.
-/// Zeros vanish and equal entries merge while it is recorded.
-pub(super) fn simplify(outs: &[Var<'_>]) -> Result<(Tape, Vec<Id>)> {
+/// Zeros vanish and equal entries merge while it is recorded. What is `given` becomes an input of that name.
+pub(super) fn simplify(outs: &[Var<'_>], given: &[(Var<'_>, String)]) -> Result<(Tape, Vec<Id>)> {
     let fresh = Tape::new();
     let Some(first) = outs.first() else {
         return Ok((fresh, Vec::new()));
@@ -14,16 +14,34 @@ pub(super) fn simplify(outs: &[Var<'_>]) -> Result<(Tape, Vec<Id>)> {
     let tape = first.tape();
     tape.expect_own("plan", outs)?;
     let last = outs.iter().map(|out| out.id).max().unwrap_or(0);
-    let needed = tape.needed_by(outs, last);
+    let name = |id: Id| {
+        given
+            .iter()
+            .find(|(var, _)| var.id == id)
+            .map(|(_, name)| name)
+    };
+    let mut needed = vec![false; last + 1];
+    outs.iter().for_each(|out| needed[out.id] = true);
+    for id in (0..=last).rev().filter(|&id| name(id).is_none()) {
+        if needed[id] {
+            tape.with_node(id, |node| {
+                node.args.iter().for_each(|&arg| needed[arg] = true)
+            });
+        }
+    }
     let mut ids: Vec<Id> = vec![Id::MAX; last + 1];
     for id in (0..=last).filter(|&id| needed[id]) {
         let applied = tape.applied(id);
+        let (shape, dtype) = (applied.out.shape(), applied.out.dtype());
+        if let Some(name) = name(id) {
+            ids[id] = fresh.push(Op::Input(name.clone()), &[], shape, dtype).id;
+            continue;
+        }
         let args: Vec<Var<'_>> = applied
             .args
             .iter()
             .map(|arg| fresh.var(ids[arg.id]))
             .collect();
-        let (shape, dtype) = (applied.out.shape(), applied.out.dtype());
         ids[id] = match &applied.op {
             Op::Perturbation(_) => fresh.constant(0.0, dtype, shape),
             op if args.is_empty() => fresh.push(op.clone(), &[], shape, dtype),

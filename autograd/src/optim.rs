@@ -1,0 +1,410 @@
+//! Optimisers that can be differentiated: element-wise updates, recorded like everything else.
+
+use crate::error::{Result, refuse};
+use crate::tape::Var;
+use tensor::Shape;
+
+/// How a gradient moves a parameter: θ′ = θ − lr·d, with d by
+///
+/// | | d | state |
+/// | --- | --- | --- |
+/// | `Sgd` | g | |
+/// | `Momentum` | u′ = momentum·u + g | u |
+/// | `Nesterov` | g + momentum·u′ | u |
+/// | `RmsProp` | g / (√v′ + eps), v′ = decay·v + (1 − decay)·g² | v |
+/// | `Adam` | m̂ / (√v̂ + eps) (Kingma and Ba 2015) | m, v, their weights |
+/// | `AdamW` | that + `weight_decay`·θ (Loshchilov and Hutter 2019) | as Adam |
+///
+/// Every hyper-parameter is a variable, so it can be learned, and be another one at every step. Derivatives
+/// are finite at a zero gradient, also where the second moment is zero: √′(0) = 0 on a tape.
+///
+/// ```
+/// use autograd::{Tape, optim::Optimizer};
+/// use tensor::DType;
+/// let tape = Tape::new();
+/// let theta = tape.input("theta", DType::F32, [3])?;
+/// let lr = tape.input("lr", DType::F32, [])?;
+/// let gradient = tape.grad((theta * theta)?.sum_all()?, &[theta])?[0];
+/// let (moved, _) = Optimizer::Sgd.update(theta, gradient, &[], &[lr])?;
+/// let outer_loss = moved.powi(4)?.sum_all()?;
+/// let of_the_rate = tape.grad(outer_loss, &[lr])?[0];
+/// # Ok::<(), autograd::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Optimizer {
+    /// Stochastic gradient descent.
+    Sgd,
+    /// Heavy ball (Polyak 1964).
+    Momentum,
+    /// Momentum that looks ahead (Nesterov 1983, as Sutskever et al. 2013 write it).
+    Nesterov,
+    /// Steps divided by the root of a moving mean of squares (Hinton 2012).
+    RmsProp,
+    /// Moving means of the gradient and its square, both freed of their start at zero.
+    Adam,
+    /// Adam with a weight decay that does not pass through the means.
+    AdamW,
+}
+
+impl Optimizer {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Sgd,
+        Self::Momentum,
+        Self::Nesterov,
+        Self::RmsProp,
+        Self::Adam,
+        Self::AdamW,
+    ];
+
+    /// Its name in messages and settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sgd => "sgd",
+            Self::Momentum => "momentum",
+            Self::Nesterov => "nesterov",
+            Self::RmsProp => "rmsprop",
+            Self::Adam => "adam",
+            Self::AdamW => "adamw",
+        }
+    }
+
+    /// Names of the hyper-parameters in the order that [`Optimizer::update`] takes them, with customary values.
+    pub fn hyper(self) -> &'static [(&'static str, f64)] {
+        match self {
+            Self::Sgd => &[("lr", 0.01)],
+            Self::Momentum | Self::Nesterov => &[("lr", 0.01), ("momentum", 0.9)],
+            Self::RmsProp => &[("lr", 0.01), ("decay", 0.99), ("eps", 1e-8)],
+            Self::Adam => &[
+                ("lr", 1e-3),
+                ("beta1", 0.9),
+                ("beta2", 0.999),
+                ("eps", 1e-8),
+            ],
+            Self::AdamW => &[
+                ("lr", 1e-3),
+                ("beta1", 0.9),
+                ("beta2", 0.999),
+                ("eps", 1e-8),
+                ("weight_decay", 0.01),
+            ],
+        }
+    }
+
+    /// Names and shapes of the state that goes with a parameter of a shape. It starts at zero.
+    ///
+    /// Adam keeps, beside the means `m` and `v`, the sum of the weights in each of them (scalars): with
+    /// one β that is 1 − βᵗ, the usual bias correction, without the cancellation; it stays right when β
+    /// changes from step to step, and has a derivative at β = 0.
+    pub fn state(self, theta: &Shape) -> Vec<(&'static str, Shape)> {
+        match self {
+            Self::Sgd => vec![],
+            Self::Momentum | Self::Nesterov => vec![("u", theta.clone())],
+            Self::RmsProp => vec![("v", theta.clone())],
+            Self::Adam | Self::AdamW => vec![
+                ("m", theta.clone()),
+                ("v", theta.clone()),
+                ("m_weight", Shape::scalar()),
+                ("v_weight", Shape::scalar()),
+            ],
+        }
+    }
+
+    /// Records one update of one parameter: gives θ′ and the new state.
+    ///
+    /// `state` as [`Optimizer::state`] lists it, `hyper` as [`Optimizer::hyper`] does: scalars, or arrays
+    /// that stretch to θ where they meet it only (a rate per element).
+    pub fn update<'t>(
+        self,
+        theta: Var<'t>,
+        gradient: Var<'t>,
+        state: &[Var<'t>],
+        hyper: &[Var<'t>],
+    ) -> Result<(Var<'t>, Vec<Var<'t>>)> {
+        self.check(theta, gradient, state, hyper)?;
+        let g = gradient;
+        let (direction, next) = match self {
+            Self::Sgd => (g, vec![]),
+            Self::Momentum => {
+                let u = ((hyper[1] * state[0])? + g)?;
+                (u, vec![u])
+            }
+            Self::Nesterov => {
+                let u = ((hyper[1] * state[0])? + g)?;
+                ((g + (hyper[1] * u)?)?, vec![u])
+            }
+            Self::RmsProp => {
+                let v = moving_mean(hyper[1], state[0], (g * g)?)?;
+                ((g / (v.sqrt()? + hyper[2])?)?, vec![v])
+            }
+            Self::Adam => adam(g, state, hyper)?,
+            Self::AdamW => {
+                let (direction, next) = adam(g, state, hyper)?;
+                ((direction + (hyper[4] * theta)?)?, next)
+            }
+        };
+        let moved = (theta - (hyper[0] * direction)?)?;
+        let kept = next
+            .iter()
+            .zip(state)
+            .all(|(new, old)| new.shape() == old.shape());
+        if !kept || moved.shape() != theta.shape() {
+            let shapes: Vec<_> = hyper.iter().map(Var::shape).collect();
+            return refuse(
+                self.name(),
+                format!(
+                    "hyper-parameters {shapes:?} do not stretch to {} and its state",
+                    theta.shape()
+                ),
+            );
+        }
+        Ok((moved, next))
+    }
+
+    fn check(
+        self,
+        theta: Var<'_>,
+        gradient: Var<'_>,
+        state: &[Var<'_>],
+        hyper: &[Var<'_>],
+    ) -> Result<()> {
+        let shape = theta.shape();
+        if gradient.shape() != shape {
+            return refuse(
+                self.name(),
+                format!("a gradient {} for a parameter {shape}", gradient.shape()),
+            );
+        }
+        let wanted = self.state(&shape);
+        let fits = wanted.len() == state.len()
+            && wanted
+                .iter()
+                .zip(state)
+                .all(|((_, shape), s)| *shape == s.shape());
+        if !fits {
+            return refuse(
+                self.name(),
+                format!("the state should be {wanted:?}, not {state:?}"),
+            );
+        }
+        if hyper.len() != self.hyper().len() {
+            let names: Vec<_> = self.hyper().iter().map(|(name, _)| *name).collect();
+            return refuse(
+                self.name(),
+                format!(
+                    "the hyper-parameters are {}, but {} were given",
+                    names.join(", "),
+                    hyper.len()
+                ),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The direction of Adam and its new state.
+fn adam<'t>(g: Var<'t>, state: &[Var<'t>], hyper: &[Var<'t>]) -> Result<(Var<'t>, Vec<Var<'t>>)> {
+    let (beta1, beta2, eps) = (hyper[1], hyper[2], hyper[3]);
+    let m = moving_mean(beta1, state[0], g)?;
+    let v = moving_mean(beta2, state[1], (g * g)?)?;
+    let m_weight = moving_mean(beta1, state[2], state[2].constant_like(1.0))?;
+    let v_weight = moving_mean(beta2, state[3], state[3].constant_like(1.0))?;
+    let spread = (v / v_weight)?.sqrt()?;
+    let direction = ((m / m_weight)? / (spread + eps)?)?;
+    Ok((direction, vec![m, v, m_weight, v_weight]))
+}
+
+/// decay·old + (1 − decay)·new
+fn moving_mean<'t>(decay: Var<'t>, old: Var<'t>, new: Var<'t>) -> Result<Var<'t>> {
+    let rest = (decay.constant_like(1.0) - decay)?;
+    (decay * old)? + (rest * new)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Tape, reference};
+    use tensor::{Array, DType};
+
+    /// Three textbook steps of one parameter in plain f64, with 1 − βᵗ.
+    fn textbook(optimizer: Optimizer, mut theta: f64, gradients: [f64; 3], h: &[f64]) -> f64 {
+        let (mut u, mut m, mut v) = (0.0, 0.0, 0.0);
+        for (step, g) in (1..).zip(gradients) {
+            let lr = h[0];
+            match optimizer {
+                Optimizer::Sgd => theta -= lr * g,
+                Optimizer::Momentum => {
+                    u = h[1] * u + g;
+                    theta -= lr * u;
+                }
+                Optimizer::Nesterov => {
+                    u = h[1] * u + g;
+                    theta -= lr * (g + h[1] * u);
+                }
+                Optimizer::RmsProp => {
+                    v = h[1] * v + (1.0 - h[1]) * g * g;
+                    theta -= lr * g / (v.sqrt() + h[2]);
+                }
+                Optimizer::Adam | Optimizer::AdamW => {
+                    m = h[1] * m + (1.0 - h[1]) * g;
+                    v = h[2] * v + (1.0 - h[2]) * g * g;
+                    let m_hat = m / (1.0 - h[1].powi(step));
+                    let v_hat = v / (1.0 - h[2].powi(step));
+                    let decay = h.get(4).unwrap_or(&0.0) * theta;
+                    theta -= lr * (m_hat / (v_hat.sqrt() + h[3]) + decay);
+                }
+            }
+        }
+        theta
+    }
+
+    fn customary(optimizer: Optimizer) -> Vec<f64> {
+        optimizer.hyper().iter().map(|&(_, value)| value).collect()
+    }
+
+    /// The inputs of steps from a zero state: θ, the gradients, the hyper-parameters; and θ after them.
+    fn record(tape: &Tape, optimizer: Optimizer, steps: usize) -> (Vec<Var<'_>>, Var<'_>) {
+        let scalar = |name: &str| tape.input(name, DType::F64, []).unwrap();
+        let mut inputs = vec![scalar("theta")];
+        inputs.extend((0..steps).map(|step| scalar(&format!("gradient {step}"))));
+        inputs.extend(optimizer.hyper().iter().map(|(name, _)| scalar(name)));
+        let (gradients, hyper) = inputs[1..].split_at(steps);
+        let zeros = optimizer.state(&Shape::scalar());
+        let mut state: Vec<_> = zeros
+            .iter()
+            .map(|(_, shape)| tape.constant(0.0, DType::F64, shape.clone()))
+            .collect();
+        let mut theta = inputs[0];
+        for &gradient in gradients {
+            (theta, state) = optimizer.update(theta, gradient, &state, hyper).unwrap();
+        }
+        (inputs, theta)
+    }
+
+    fn run(outs: &[Var<'_>], names: &[String], values: &[f64]) -> Vec<f64> {
+        let arrays: Vec<Array> = values
+            .iter()
+            .map(|&x| Array::scalar(x, DType::F64))
+            .collect();
+        let named: Vec<_> = names.iter().map(String::as_str).zip(&arrays).collect();
+        let results = reference::run(outs, &named).unwrap();
+        results.iter().map(|array| array.to_f64_vec()[0]).collect()
+    }
+
+    fn names(optimizer: Optimizer, steps: usize) -> Vec<String> {
+        let mut names = vec!["theta".to_owned()];
+        names.extend((0..steps).map(|step| format!("gradient {step}")));
+        names.extend(optimizer.hyper().iter().map(|(name, _)| (*name).to_owned()));
+        names
+    }
+
+    #[test]
+    fn three_steps_are_the_textbook_ones() {
+        let gradients = [0.3, -1.7, 0.01];
+        for optimizer in Optimizer::ALL {
+            let tape = Tape::new();
+            let (_, moved) = record(&tape, optimizer, 3);
+            let hyper = customary(optimizer);
+            let values = [&[0.8], &gradients[..], &hyper].concat();
+            let result = run(&[moved], &names(optimizer, 3), &values)[0];
+            let expected = textbook(optimizer, 0.8, gradients, &hyper);
+            assert!((result - expected).abs() < 1e-14, "{}", optimizer.name());
+            assert!((result - 0.8).abs() > 1e-5, "{} moves", optimizer.name());
+        }
+    }
+
+    /// From a zero state Adam moves by lr·g/(|g| + eps): slope −lr/eps at g = 0, and none in the rest.
+    #[test]
+    fn derivatives_are_finite_and_right_at_a_zero_gradient() {
+        for optimizer in Optimizer::ALL {
+            let tape = Tape::new();
+            let (inputs, moved) = record(&tape, optimizer, 1);
+            let first = tape.grad(moved, &inputs).unwrap();
+            let sum = tape.sum_of(&first).unwrap();
+            let second = tape.grad(sum, &inputs).unwrap();
+            let mut values = vec![0.8, 0.0];
+            values.extend(customary(optimizer));
+            let outs = [first, second].concat();
+            let results = run(&outs, &names(optimizer, 1), &values);
+            assert!(
+                results.iter().all(|x| x.is_finite()),
+                "{optimizer:?} {results:?}"
+            );
+            let lr = values[2];
+            let slope = match optimizer {
+                Optimizer::Sgd | Optimizer::Momentum => -lr,
+                Optimizer::Nesterov => -lr * 1.9,
+                Optimizer::RmsProp | Optimizer::Adam | Optimizer::AdamW => -lr / 1e-8,
+            };
+            assert!((results[1] / slope - 1.0).abs() < 1e-14, "{optimizer:?}");
+            let decay = if optimizer == Optimizer::AdamW {
+                0.01
+            } else {
+                0.0
+            };
+            assert!((results[0] - (1.0 - lr * decay)).abs() < 1e-15);
+            assert!((results[2] + decay * 0.8).abs() < 1e-15, "the rate's");
+            let rest = if optimizer == Optimizer::AdamW {
+                3..6
+            } else {
+                3..inputs.len()
+            };
+            assert!(results[rest].iter().all(|&x| x == 0.0), "{optimizer:?}");
+        }
+    }
+
+    #[test]
+    fn adam_without_a_first_mean_has_a_derivative() {
+        let tape = Tape::new();
+        let (inputs, moved) = record(&tape, Optimizer::Adam, 3);
+        let slope = tape.grad(moved, &inputs[5..6]).unwrap()[0];
+        let values = |beta1| [0.8, 0.3, -1.7, 0.01, 1e-3, beta1, 0.999, 1e-8];
+        let at = |out, beta1| run(&[out], &names(Optimizer::Adam, 3), &values(beta1))[0];
+        let difference = (at(moved, 1e-5) - at(moved, -1e-5)) / 2e-5;
+        assert!((at(slope, 0.0) - difference).abs() < 1e-9 * difference.abs());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let tape = Tape::new();
+        let array = |name: &str, shape: &[usize]| tape.input(name, DType::F32, shape).unwrap();
+        let (theta, wide, rate) = (
+            array("theta", &[2]),
+            array("wide", &[3]),
+            array("rate", &[]),
+        );
+        let refused = |optimizer: Optimizer, g, state: &[_], hyper: &[_]| {
+            optimizer
+                .update(theta, g, state, hyper)
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            refused(Optimizer::Sgd, wide, &[], &[rate]),
+            "sgd: a gradient [3] for a parameter [2]"
+        );
+        assert_eq!(
+            refused(Optimizer::Momentum, theta, &[theta], &[rate]),
+            "momentum: the hyper-parameters are lr, momentum, but 1 were given"
+        );
+        let error = refused(Optimizer::RmsProp, theta, &[], &[rate; 3]);
+        assert!(
+            error.starts_with("rmsprop: the state should be [(\"v\""),
+            "{error}"
+        );
+        let error = refused(Optimizer::Sgd, theta, &[], &[array("rates", &[4, 1])]);
+        assert_eq!(
+            error,
+            "sgd: hyper-parameters [Shape([4, 1])] do not stretch to [2] and its state"
+        );
+    }
+
+    #[test]
+    fn a_rate_per_element() {
+        let tape = Tape::new();
+        let theta = tape.input("theta", DType::F32, [2, 3]).unwrap();
+        let rates = tape.input("rates", DType::F32, [2, 3]).unwrap();
+        let (moved, _) = Optimizer::Sgd.update(theta, theta, &[], &[rates]).unwrap();
+        assert_eq!(moved.shape(), theta.shape());
+    }
+}

@@ -1,0 +1,121 @@
+//! Arrays that belong together, in one buffer: a learner's state, a step's inputs, gradients.
+
+use crate::error::{Error, Result};
+use crate::plan::Port;
+use kernels::{Buffer, Device, View};
+use tensor::Array;
+
+/// Alignment of every array, in bytes: a cache line.
+const ALIGN: usize = 64;
+
+/// A number of records of the same arrays, one record after another.
+#[derive(Debug)]
+pub struct Records {
+    ports: Vec<Port>,
+    offsets: Vec<usize>,
+    stride: usize,
+    count: usize,
+    buffer: Buffer,
+}
+
+/// Bytes of one record of these arrays.
+pub(super) fn record_bytes(ports: &[Port]) -> usize {
+    ports
+        .iter()
+        .map(|port| port.bytes().next_multiple_of(ALIGN))
+        .sum()
+}
+
+impl Records {
+    /// `count` records of zeros.
+    pub fn new(device: &Device, ports: Vec<Port>, count: usize) -> Result<Self> {
+        let stride = record_bytes(&ports);
+        let mut next = 0;
+        let offsets = ports
+            .iter()
+            .map(|port| {
+                next += port.bytes().next_multiple_of(ALIGN);
+                next - port.bytes().next_multiple_of(ALIGN)
+            })
+            .collect();
+        let bytes = stride.checked_mul(count).ok_or_else(|| {
+            Error::Setting(format!(
+                "{count} records of {stride} bytes are more than any memory"
+            ))
+        })?;
+        Ok(Self {
+            ports,
+            offsets,
+            stride,
+            count,
+            buffer: device.alloc(bytes)?,
+        })
+    }
+
+    /// The arrays of a record.
+    pub fn ports(&self) -> &[Port] {
+        &self.ports
+    }
+
+    /// How many records there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes of all records.
+    pub fn bytes(&self) -> usize {
+        self.stride * self.count
+    }
+
+    /// Array number `field` of record number `record`, for a plan to work on.
+    pub fn view(&self, record: usize, field: usize) -> View<'_> {
+        self.buffer.view(
+            record * self.stride + self.offsets[field],
+            self.ports[field].bytes(),
+        )
+    }
+
+    /// The position of an array by its name.
+    pub fn field(&self, name: &str) -> Option<usize> {
+        self.ports.iter().position(|port| port.name == name)
+    }
+
+    /// Copies an array in.
+    pub fn set(&self, record: usize, field: usize, array: &Array) -> Result<()> {
+        let port = &self.ports[field];
+        if array.dtype() != port.dtype || *array.shape() != port.shape {
+            let (dtype, shape) = (array.dtype(), array.shape());
+            let reason = format!(
+                "`{}` is {} {}, not {dtype} {shape}",
+                port.name, port.dtype, port.shape
+            );
+            return Err(Error::Plan(reason));
+        }
+        self.buffer
+            .write(record * self.stride + self.offsets[field], array.bytes());
+        Ok(())
+    }
+
+    /// Copies an array out.
+    pub fn get(&self, record: usize, field: usize) -> Array {
+        let port = &self.ports[field];
+        let mut bytes = vec![0; port.bytes()];
+        self.buffer
+            .read(record * self.stride + self.offsets[field], &mut bytes);
+        Array::from_bytes(port.dtype, port.shape.clone(), &bytes)
+            .expect("as many bytes as the port says")
+    }
+
+    /// Sets one record to zero.
+    pub fn zero(&self, record: usize) {
+        self.buffer.zero(record * self.stride, self.stride);
+    }
+
+    /// Copies a whole record from records of the same arrays.
+    pub fn copy(&self, record: usize, from: &Self, source: usize) {
+        debug_assert_eq!(self.ports, from.ports);
+        let mut bytes = vec![0; self.stride];
+        from.buffer.read(source * self.stride, &mut bytes);
+        self.buffer.write(record * self.stride, &bytes);
+    }
+}
