@@ -50,6 +50,7 @@ impl Device {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("kernels-{i}"))
+            .start_handler(|_| crate::cpu::scratch::reserve())
             .build()
             .map_err(|e| DeviceError::Threads {
                 threads,

@@ -6,7 +6,9 @@ pub(crate) mod map;
 mod math;
 mod parallel;
 mod random;
+pub(crate) mod scratch;
 mod shapes;
+mod simd;
 mod window;
 
 use crate::program::Arrays;
@@ -16,12 +18,18 @@ use shapes::PadPlan;
 /// A kernel made ready to run.
 #[derive(Clone, Debug)]
 pub(crate) enum Compiled {
+    Map(map::Plan),
+    /// A map without points, of so many outputs.
+    Empty(usize),
     Pad(PadPlan),
     Other(Kernel),
 }
 
 pub(crate) fn compile(kernel: &Kernel) -> Result<Compiled, String> {
     Ok(match kernel {
+        Kernel::Map(map) => {
+            map::Plan::new(map)?.map_or(Compiled::Empty(map.stores.len()), Compiled::Map)
+        }
         Kernel::Pad(dtype, pad) => Compiled::Pad(PadPlan::new(pad, dtype.size())),
         other => Compiled::Other(other.clone()),
     })
@@ -45,6 +53,14 @@ macro_rules! float {
 
 pub(crate) fn run(compiled: &Compiled, arrays: &Arrays<'_>) -> Result<(), String> {
     let kernel = match compiled {
+        Compiled::Map(plan) => {
+            plan.run(arrays);
+            return Ok(());
+        }
+        Compiled::Empty(outputs) => {
+            map::run_empty(arrays, *outputs);
+            return Ok(());
+        }
         Compiled::Pad(plan) => {
             plan.run(arrays);
             return Ok(());
@@ -57,7 +73,6 @@ pub(crate) fn run(compiled: &Compiled, arrays: &Arrays<'_>) -> Result<(), String
         || arrays.workspace(),
     );
     match kernel {
-        Kernel::Map(map) => float!(map.float, T => map::run::<T>(map, arrays)),
         Kernel::MatMul(matmul) => gemm::matmul(matmul, input(0), input(1), output(), workspace()),
         Kernel::Conv(conv) => conv::conv(conv, input(0), input(1), output(), workspace()),
         Kernel::Window(float, window) => {
@@ -68,7 +83,7 @@ pub(crate) fn run(compiled: &Compiled, arrays: &Arrays<'_>) -> Result<(), String
         Kernel::Rows(float, rows) => return float!(float, T => shapes::rows::<T>(rows, arrays)),
         Kernel::ArgMax(float, arg) => float!(float, T => shapes::argmax::<T>(arg, arrays)),
         Kernel::Random(random) => float!(random.float, T => random::random::<T>(random, arrays)),
-        Kernel::Pad(..) => unreachable!("compiled to a plan"),
+        Kernel::Map(_) | Kernel::Pad(..) => unreachable!("compiled to a plan"),
     }
     Ok(())
 }

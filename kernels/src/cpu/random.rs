@@ -1,36 +1,33 @@
 //! Counter-based random numbers.
 
-use super::math::Real;
+use super::math::{Real, cos_sin_turns, log};
 use super::parallel;
+use super::simd::multiversion;
 use crate::program::Arrays;
 use crate::{Distribution, Random};
 
+/// Calls of Philox that are made side by side.
+const LANES: usize = 64;
+
 /// Philox 4x32-10 of J. Salmon, M. Moraes, R. Dror, D. Shaw, «Parallel random numbers: as easy as 1, 2, 3»,
-/// SC 2011.
+/// SC 2011; the same key for all lanes.
 #[inline(always)]
-fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+fn philox<const N: usize>(mut counter: [[u32; N]; 4], mut key: [u32; 2]) -> [[u32; N]; 4] {
     for _ in 0..10 {
-        let [a, b] = [
-            u64::from(counter[0]) * 0xD251_1F53,
-            u64::from(counter[2]) * 0xCD9E_8D57,
-        ];
-        counter = [
-            (b >> 32) as u32 ^ counter[1] ^ key[0],
-            b as u32,
-            (a >> 32) as u32 ^ counter[3] ^ key[1],
-            a as u32,
-        ];
+        for lane in 0..N {
+            let a = u64::from(counter[0][lane]) * 0xD251_1F53;
+            let b = u64::from(counter[2][lane]) * 0xCD9E_8D57;
+            counter[0][lane] = (b >> 32) as u32 ^ counter[1][lane] ^ key[0];
+            counter[2][lane] = (a >> 32) as u32 ^ counter[3][lane] ^ key[1];
+            counter[1][lane] = b as u32;
+            counter[3][lane] = a as u32;
+        }
         key = [
             key[0].wrapping_add(0x9E37_79B9),
             key[1].wrapping_add(0xBB67_AE85),
         ];
     }
     counter
-}
-
-/// Numbers that one call of Philox gives: 32 random bits for an f32, 64 for an f64.
-const fn per_call<T>() -> usize {
-    16 / size_of::<T>()
 }
 
 pub(crate) fn random<T: Real>(random: &Random, arrays: &Arrays<'_>) {
@@ -41,20 +38,47 @@ pub(crate) fn random<T: Real>(random: &Random, arrays: &Arrays<'_>) {
             arrays.output(0).slice_mut::<T>(),
         )
     };
-    let draw = |call: usize| {
-        let bits = philox([call as u32, random.op, key[2], key[3]], [key[0], key[1]]);
-        match random.distribution {
-            Distribution::Uniform => T::uniform(bits),
-            Distribution::Normal => T::normal(bits),
-        }
-    };
-    let whole = output.len() - output.len() % per_call::<T>();
-    let (head, tail) = output.split_at_mut(whole);
-    parallel::rows(head, per_call::<T>(), 64, |call, out| {
-        out.copy_from_slice(draw(call).as_ref())
+    let key = [key[0], key[1], key[2], key[3]];
+    let width = LANES * 4 / T::WORDS;
+    parallel::chunks(output, width, 10 * width, |i, out| {
+        draw(random, key, (i * LANES) as u32, out)
     });
-    let count = tail.len();
-    tail.copy_from_slice(&draw(whole / per_call::<T>()).as_ref()[..count]);
+}
+
+multiversion! {
+    /// The numbers of [`LANES`] calls, as far as there is room for them.
+    fn draw<T: Real>(random: &Random, key: [u32; 4], first: u32, out: &mut [T]) {
+        let calls = std::array::from_fn(|lane| first.wrapping_add(lane as u32));
+        let counter = [calls, [random.op; LANES], [key[2]; LANES], [key[3]; LANES]];
+        let bits = philox(counter, [key[0], key[1]]);
+        let mut numbers = [[T::ZERO; LANES]; 4];
+        let count = 4 / T::WORDS;
+        let words = |i: usize, lane: usize| [bits[i * T::WORDS][lane], bits[i * T::WORDS + T::WORDS - 1][lane]];
+        match random.distribution {
+            Distribution::Uniform => {
+                for i in 0..count {
+                    for lane in 0..LANES {
+                        numbers[i][lane] = T::uniform(words(i, lane));
+                    }
+                }
+            }
+            Distribution::Normal => {
+                for i in (0..count).step_by(2) {
+                    for lane in 0..LANES {
+                        let radius = (-(T::TWO * log(T::positive(words(i, lane))))).sqrt();
+                        let (cos, sin) = cos_sin_turns(T::uniform(words(i + 1, lane)));
+                        numbers[i][lane] = radius * cos;
+                        numbers[i + 1][lane] = radius * sin;
+                    }
+                }
+            }
+        }
+        for (lane, out) in out.chunks_mut(count).enumerate() {
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = numbers[i][lane];
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +106,7 @@ mod tests {
             ),
         ];
         for (counter, key, expected) in cases {
-            assert_eq!(philox(counter, key), expected);
+            assert_eq!(philox(counter.map(|x| [x]), key), expected.map(|x| [x]));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Padding, concatenation, and indexing.
 
-use super::math::Real;
+use super::math::{Real, beats};
 use super::parallel;
 use crate::program::Arrays;
 use crate::{ArgMax, Concat, Pad, Rows, Take};
@@ -68,7 +68,7 @@ impl PadPlan {
             input: step,
             output: row,
         } = axes[0];
-        parallel::rows(output, row, row / 4, |i, out| match i.checked_sub(before) {
+        parallel::chunks(output, row, row / 4, |i, out| match i.checked_sub(before) {
             Some(i) if i < extent => pad(&axes[1..], &input[i * step..][..step], out),
             _ => out.fill(0),
         });
@@ -99,7 +99,7 @@ pub(crate) fn concat(concat: &Concat, size: usize, arrays: &Arrays<'_>) {
     // SAFETY: `Program` checked the arrays: they lie apart, and nobody else uses them now.
     let output = unsafe { arrays.output(0).slice_mut::<u8>() };
     let row = concat.inner.iter().sum::<usize>() * size;
-    parallel::rows(output, row, row / 4, |i, mut out| {
+    parallel::chunks(output, row, row / 4, |i, mut out| {
         for (input, inner) in concat.inner.iter().enumerate() {
             let (here, rest) = out.split_at_mut(inner * size);
             // SAFETY: as above.
@@ -124,7 +124,7 @@ pub(crate) fn take<T: Real>(take: &Take, arrays: &Arrays<'_>) {
     let (long, picked) = (n * inner, index.len() * inner);
     if *inner == 0 {
     } else if take.adjoint {
-        parallel::rows(output, long, long + picked, |i, out| {
+        parallel::chunks(output, long, long + picked, |i, out| {
             out.fill(T::ZERO);
             let rows = input[i * picked..][..picked].chunks_exact(*inner);
             for (&at, row) in index.iter().zip(rows) {
@@ -132,7 +132,7 @@ pub(crate) fn take<T: Real>(take: &Take, arrays: &Arrays<'_>) {
             }
         });
     } else {
-        parallel::rows(output, picked, picked, |i, out| {
+        parallel::chunks(output, picked, picked, |i, out| {
             let input = &input[i * long..][..long];
             for (&at, row) in index.iter().zip(out.chunks_exact_mut(*inner)) {
                 row.copy_from_slice(&input[at as usize * inner..][..*inner]);
@@ -166,7 +166,7 @@ pub(crate) fn rows<T: Real>(rows: &Rows, arrays: &Arrays<'_>) -> Result<(), Stri
             add(&mut output[at as usize * width..][..width], row);
         }
     } else {
-        parallel::rows(output, width, width, |i, out| {
+        parallel::chunks(output, width, width, |i, out| {
             out.copy_from_slice(&input[index[i] as usize * width..][..width]);
         });
     }
@@ -188,12 +188,12 @@ pub(crate) fn argmax<T: Real>(arg: &ArgMax, arrays: &Arrays<'_>) {
         )
     };
     let ArgMax { n, inner, .. } = *arg;
-    parallel::rows(output, inner, n * inner, |i, out| {
+    parallel::chunks(output, inner, n * inner, |i, out| {
         let input = &input[i * n * inner..][..n * inner];
         for (j, out) in out.iter_mut().enumerate() {
             let mut best = 0;
             for at in 1..n {
-                if input[at * inner + j].beats(input[best * inner + j]) {
+                if beats(input[at * inner + j], input[best * inner + j]) {
                     best = at;
                 }
             }

@@ -1,6 +1,6 @@
 //! Pooling windows.
 
-use super::math::Real;
+use super::math::{Real, beats};
 use super::parallel;
 use crate::program::Arrays;
 use crate::{Window, WindowKind};
@@ -22,7 +22,7 @@ pub(crate) fn window<T: Real>(window: &Window, arrays: &Arrays<'_>) -> Result<()
         WindowKind::ArgMax => {
             // SAFETY: as above.
             let output = unsafe { arrays.output(0).slice_mut::<u8>() };
-            parallel::rows(output, y_image, work, |i, out| {
+            parallel::chunks(output, y_image, work, |i, out| {
                 argmax(window, &input[i * x_image..][..x_image], out)
             });
         }
@@ -34,7 +34,7 @@ pub(crate) fn window<T: Real>(window: &Window, arrays: &Arrays<'_>) -> Result<()
                     arrays.output(0).slice_mut::<T>(),
                 )
             };
-            parallel::rows(output, y_image, work, |i, out| {
+            parallel::chunks(output, y_image, work, |i, out| {
                 let (x, picks) = (
                     &input[i * x_image..][..x_image],
                     &picks[i * y_image..][..y_image],
@@ -50,7 +50,7 @@ pub(crate) fn window<T: Real>(window: &Window, arrays: &Arrays<'_>) -> Result<()
                     arrays.output(0).slice_mut::<T>(),
                 )
             };
-            parallel::rows(output, x_image, work, |i, out| {
+            parallel::chunks(output, x_image, work, |i, out| {
                 let (y, picks) = (
                     &input[i * y_image..][..y_image],
                     &picks[i * y_image..][..y_image],
@@ -83,7 +83,7 @@ fn argmax<T: Real>(window: &Window, x: &[T], out: &mut [u8]) {
             let _ = first;
             for (channel, out) in out.iter_mut().enumerate() {
                 let best = pixel_of(window, at, *out as usize) * c + channel;
-                if x[pixel * c + channel].beats(x[best]) {
+                if beats(x[pixel * c + channel], x[best]) {
                     *out = offset as u8;
                 }
             }

@@ -1,0 +1,216 @@
+//! Fused element-wise programs, evaluated block by block.
+//!
+//! A [`Plan`] cuts the points into blocks of at most [`BLOCK`] ([`Tiling`]) and gives every value a *cell*.
+//! For each block the instructions run in order, each a loop over the block ([`ops`]) from cells to a cell;
+//! the registers of all cells together stay in the first cache. Inputs are read where they lie if they can
+//! be ([`access`]), and sums are taken in a fixed order ([`sum`]).
+
+mod access;
+mod element;
+mod ops;
+mod plan;
+mod sum;
+mod tiling;
+
+use super::math::Real;
+use super::{parallel, scratch};
+use crate::program::Arrays;
+use crate::{Float, Map};
+use ops::Arg;
+pub(crate) use plan::Plan;
+use plan::{Action, Op, Read, Source};
+use std::ops::Range;
+use tensor::DType;
+use tiling::Tiling;
+
+/// Points that are evaluated together. A register of f32 takes 2 KiB, so that twenty fit the first cache.
+const BLOCK: usize = 512;
+
+/// Points that loops do at once; a block's last step may be partly junk.
+const STEP: usize = 128;
+
+/// Most cells.
+const CELLS: usize = scratch::BYTES / (BLOCK * size_of::<f64>());
+
+/// Bytes of workspace for partial sums.
+pub(crate) fn workspace(map: &Map) -> usize {
+    if map.points() == 0 || !map.stores.iter().any(crate::Store::is_sum) {
+        return 0;
+    }
+    let tiling = Tiling::new(map);
+    let partials = map
+        .stores
+        .iter()
+        .map(|store| Plan::partials(map, &tiling, store));
+    partials.sum::<usize>() * map.float.size()
+}
+
+/// What a map without points leaves behind: empty sums.
+pub(crate) fn run_empty(arrays: &Arrays<'_>, outputs: usize) {
+    for i in 0..outputs {
+        // SAFETY: `Program` checked the arrays; nobody else uses them now.
+        unsafe { arrays.output(i).slice_mut::<u8>() }.fill(0);
+    }
+}
+
+impl Plan {
+    pub(crate) fn run(&self, arrays: &Arrays<'_>) {
+        match self.float {
+            Float::F32 => self.run_as::<f32>(arrays),
+            Float::F64 => self.run_as::<f64>(arrays),
+        }
+    }
+
+    fn run_as<T: Real>(&self, arrays: &Arrays<'_>) {
+        let work = (self.tiling.unit_points() as f64 * self.work) as usize;
+        parallel::ranges(0..self.tiling.units(), work, &|units| {
+            scratch::with(|memory| Machine::<T>::new(self, arrays, memory).run(units));
+        });
+        self.combine::<T>(arrays);
+    }
+}
+
+/// What a cell holds.
+#[derive(Clone, Copy)]
+enum Cell<T> {
+    Scalar(T),
+    /// A register, or an input in its place.
+    Block(*const T),
+}
+
+/// Evaluates blocks on one thread.
+struct Machine<'a, T> {
+    plan: &'a Plan,
+    arrays: &'a Arrays<'a>,
+    registers: *mut T,
+    cells: [Cell<T>; CELLS],
+    /// Rows added since sums were last added to those of all rows before.
+    depth: usize,
+}
+
+impl<'a, T: Real> Machine<'a, T> {
+    fn new(plan: &'a Plan, arrays: &'a Arrays<'a>, memory: *mut u8) -> Self {
+        Self {
+            plan,
+            arrays,
+            registers: memory.cast(),
+            cells: [Cell::Scalar(T::ZERO); CELLS],
+            depth: 0,
+        }
+    }
+
+    fn run(&mut self, units: Range<usize>) {
+        let plan = self.plan;
+        for action in &plan.once {
+            self.act(action, 0, BLOCK);
+        }
+        for unit in units {
+            let unit = plan.tiling.unit(unit);
+            self.begin_sums(unit);
+            plan.tiling.each_block(unit, |start, count| {
+                for action in &plan.block {
+                    self.act(action, start, count);
+                }
+                self.add_to_sums(unit, start, count);
+                self.store(start, count);
+            });
+            self.end_sums(unit);
+        }
+    }
+
+    fn act(&mut self, action: &Action, start: usize, count: usize) {
+        let steps = count.next_multiple_of(STEP);
+        // SAFETY: no operand of an action has its cell.
+        let out = unsafe { self.register(action.cell, steps) };
+        let arg = |cell| self.arg(cell, steps);
+        let scalar = match action.op {
+            Op::Read(read) => return self.read(&self.plan.reads[read], action.cell, start, count),
+            Op::Const(x) => Some(T::from_f64(x)),
+            Op::Unary(f, x) => ops::unary(f, arg(x), out),
+            Op::Binary(f, x, y) => ops::binary(f, arg(x), arg(y), out),
+            Op::Select(c, x, y) => ops::select(arg(c), arg(x), arg(y), out),
+        };
+        self.cells[action.cell] = match scalar {
+            Some(x) => Cell::Scalar(x),
+            None => Cell::Block(out.as_ptr()),
+        };
+    }
+
+    fn read(&mut self, read: &Read, cell: usize, start: usize, count: usize) {
+        // SAFETY: no reference into the register of this cell is alive.
+        let out = unsafe { self.register(cell, count) };
+        self.cells[cell] = Cell::Block(out.as_ptr());
+        let Source::Input(input, dtype) = read.source else {
+            return element::count(&read.access, start, out);
+        };
+        let input = self.arrays.input(input);
+        let run = read.access.run(start);
+        let whole = run.length >= count;
+        if whole
+            && run.stride == 1
+            && dtype == self.dtype()
+            && count.is_multiple_of(STEP)
+            && !read.copied
+        {
+            self.cells[cell] = Cell::Block(input.pointer.cast::<T>().wrapping_add(run.offset));
+            return;
+        }
+        let scalar = whole && run.stride == 0;
+        // SAFETY: `Program` checked that all the load reaches lies in the input. Nobody writes to that part
+        // of it before this block is stored.
+        unsafe {
+            element::read(
+                dtype,
+                input,
+                &read.access,
+                start,
+                &mut out[..if scalar { 1 } else { count }],
+            )
+        };
+        if scalar {
+            self.cells[cell] = Cell::Scalar(out[0]);
+        }
+    }
+
+    fn store(&self, start: usize, count: usize) {
+        for output in &self.plan.full {
+            let values = self.arg(output.cell, count);
+            // SAFETY: `Program` checked that the output has all points; no other block has these. Where it
+            // lies over an input, `values` is not the input itself: see `Read::copied`.
+            unsafe {
+                element::write(
+                    output.dtype,
+                    self.arrays.output(output.operand),
+                    start,
+                    count,
+                    values,
+                )
+            };
+        }
+    }
+
+    fn dtype(&self) -> DType {
+        self.plan.float.into()
+    }
+
+    /// The value of a cell for the first `count` points of the block.
+    fn arg(&self, cell: usize, count: usize) -> Arg<'a, T> {
+        match self.cells[cell] {
+            Cell::Scalar(x) => Arg::Scalar(x),
+            // SAFETY: registers have room for a block, and are not written to while operands are in use; an
+            // input in its place has that many elements, and nobody writes to them before this block does.
+            Cell::Block(values) => Arg::Block(unsafe { std::slice::from_raw_parts(values, count) }),
+        }
+    }
+
+    /// The memory of a cell.
+    ///
+    /// # Safety
+    /// While the result is in use nobody else may use that cell's register.
+    unsafe fn register(&self, cell: usize, count: usize) -> &'a mut [T] {
+        assert!(cell < CELLS && count <= BLOCK, "checked by `Plan::new`");
+        // SAFETY: the scratch has room for that many registers, this thread alone has it, and it is
+        // initialised.
+        unsafe { std::slice::from_raw_parts_mut(self.registers.add(cell * BLOCK), count) }
+    }
+}

@@ -1,0 +1,161 @@
+//! The instructions of a map, each a loop over a block.
+
+use super::STEP;
+use crate::cpu::math::{self, Real, is_nan};
+use crate::cpu::simd::multiversion;
+use crate::{Binary, Unary};
+
+/// A value of a block of points: a number that all share, or one each, in whole steps.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Arg<'a, T> {
+    Scalar(T),
+    Block(&'a [T]),
+}
+
+multiversion! {
+    /// Writes to `out`, or returns the result if it is the same for all points.
+    pub(super) fn unary<T: Real>(f: Unary, x: Arg<'_, T>, out: &mut [T]) -> Option<T> {
+        match f {
+            Unary::Neg => each1(x, out, |x| -x),
+            Unary::Exp => each1(x, out, math::exp),
+            Unary::Log => each1(x, out, math::log),
+            Unary::Sqrt => each1(x, out, Real::sqrt),
+            Unary::Rsqrt => each1(x, out, |x| T::ONE / x.sqrt()),
+            Unary::Tanh => each1(x, out, math::tanh),
+            Unary::Sigmoid => each1(x, out, math::sigmoid),
+            Unary::Abs => each1(x, out, Real::abs),
+            Unary::Sign => each1(x, out, |x| truth::<T>(x > T::ZERO) - truth(x < T::ZERO)),
+            Unary::PowI(n) => powi(x, n, out),
+        }
+    }
+}
+
+multiversion! {
+    /// As [`unary`].
+    pub(super) fn binary<T: Real>(f: Binary, x: Arg<'_, T>, y: Arg<'_, T>, out: &mut [T]) -> Option<T> {
+        match f {
+            Binary::Add => each2(x, y, out, |x, y| x + y),
+            Binary::Sub => each2(x, y, out, |x, y| x - y),
+            Binary::Mul => each2(x, y, out, |x, y| x * y),
+            Binary::Div => each2(x, y, out, |x, y| x / y),
+            Binary::Max => each2(x, y, out, |x, y| if x > y || is_nan(x) { x } else { y }),
+            Binary::Min => each2(x, y, out, |x, y| if x < y || is_nan(x) { x } else { y }),
+            Binary::Less => each2(x, y, out, |x, y| truth(x < y)),
+            Binary::LessEq => each2(x, y, out, |x, y| truth(x <= y)),
+            Binary::Equal => each2(x, y, out, |x, y| truth(x == y)),
+        }
+    }
+}
+
+multiversion! {
+    /// As [`unary`].
+    pub(super) fn select<T: Real>(c: Arg<'_, T>, x: Arg<'_, T>, y: Arg<'_, T>, out: &mut [T]) -> Option<T> {
+        match (c, x, y) {
+            (Arg::Scalar(c), x, y) => each1(if c != T::ZERO { x } else { y }, out, |x| x),
+            (Arg::Block(_), Arg::Scalar(x), y) => each2(c, y, out, |c, y| if c != T::ZERO { x } else { y }),
+            (Arg::Block(_), x, Arg::Scalar(y)) => each2(c, x, out, |c, x| if c != T::ZERO { x } else { y }),
+            (Arg::Block(c), Arg::Block(x), Arg::Block(y)) => {
+                for (((c, x), y), out) in steps(c).iter().zip(steps(x)).zip(steps(y)).zip(steps_mut(out)) {
+                    for i in 0..STEP {
+                        out[i] = if c[i] != T::ZERO { x[i] } else { y[i] };
+                    }
+                }
+                None
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn truth<T: Real>(x: bool) -> T {
+    if x { T::ONE } else { T::ZERO }
+}
+
+#[inline(always)]
+fn powi<T: Real>(x: Arg<'_, T>, n: i32, out: &mut [T]) -> Option<T> {
+    match x {
+        Arg::Scalar(x) => return Some(raise([x], n)[0]),
+        Arg::Block(x) => {
+            for (x, out) in steps(x).iter().zip(steps_mut(out)) {
+                *out = raise(*x, n);
+            }
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn raise<T: Real, const N: usize>(mut square: [T; N], n: i32) -> [T; N] {
+    let mut power = [T::ONE; N];
+    let mut left = n.unsigned_abs();
+    while left > 0 {
+        if left & 1 == 1 {
+            power
+                .iter_mut()
+                .zip(&square)
+                .for_each(|(power, &square)| *power = *power * square);
+        }
+        square
+            .iter_mut()
+            .for_each(|square| *square = *square * *square);
+        left >>= 1;
+    }
+    if n < 0 {
+        power.iter_mut().for_each(|power| *power = T::ONE / *power);
+    }
+    power
+}
+
+#[inline(always)]
+fn each1<T: Real>(x: Arg<'_, T>, out: &mut [T], f: impl Fn(T) -> T) -> Option<T> {
+    match x {
+        Arg::Scalar(x) => return Some(f(x)),
+        Arg::Block(x) => {
+            for (x, out) in steps(x).iter().zip(steps_mut(out)) {
+                for i in 0..STEP {
+                    out[i] = f(x[i]);
+                }
+            }
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn each2<T: Real>(x: Arg<'_, T>, y: Arg<'_, T>, out: &mut [T], f: impl Fn(T, T) -> T) -> Option<T> {
+    match (x, y) {
+        (Arg::Scalar(x), Arg::Scalar(y)) => return Some(f(x, y)),
+        (Arg::Scalar(x), Arg::Block(y)) => {
+            for (y, out) in steps(y).iter().zip(steps_mut(out)) {
+                for i in 0..STEP {
+                    out[i] = f(x, y[i]);
+                }
+            }
+        }
+        (Arg::Block(x), Arg::Scalar(y)) => {
+            for (x, out) in steps(x).iter().zip(steps_mut(out)) {
+                for i in 0..STEP {
+                    out[i] = f(x[i], y);
+                }
+            }
+        }
+        (Arg::Block(x), Arg::Block(y)) => {
+            for ((x, y), out) in steps(x).iter().zip(steps(y)).zip(steps_mut(out)) {
+                for i in 0..STEP {
+                    out[i] = f(x[i], y[i]);
+                }
+            }
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn steps<T>(x: &[T]) -> &[[T; STEP]] {
+    x.as_chunks().0
+}
+
+#[inline(always)]
+fn steps_mut<T>(x: &mut [T]) -> &mut [[T; STEP]] {
+    x.as_chunks_mut().0
+}

@@ -1,0 +1,325 @@
+//! A map made ready to run: what is computed when, and where values live.
+
+use super::access::Access;
+use super::tiling::{Sums, Tiling};
+use super::{BLOCK, CELLS};
+use crate::{Binary, Float, Instr, Map, Store, StoreKind, Unary};
+use tensor::DType;
+
+/// A map made ready to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(super) float: Float,
+    pub(super) tiling: Tiling,
+    pub(super) reads: Vec<Read>,
+    /// What is the same for all blocks: done at the start of every task.
+    pub(super) once: Vec<Action>,
+    /// What is done for every block.
+    pub(super) block: Vec<Action>,
+    pub(super) full: Vec<Output>,
+    pub(super) sums: Vec<Sum>,
+    /// Cost of a point, in visits of an element.
+    pub(super) work: f64,
+}
+
+/// Where values of the iteration space come from.
+#[derive(Clone, Debug)]
+pub(super) struct Read {
+    pub(super) source: Source,
+    pub(super) access: Access,
+    /// It must be copied, for a store may write over it before another store has written it elsewhere.
+    pub(super) copied: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    Input(usize, DType),
+    /// The offset itself: the index along an axis.
+    Index,
+}
+
+/// Computes the value of one cell. A cell is a number or a register for the points of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Action {
+    pub(super) op: Op,
+    pub(super) cell: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Op {
+    Read(usize),
+    Const(f64),
+    Unary(Unary, usize),
+    Binary(Binary, usize, usize),
+    Select(usize, usize, usize),
+}
+
+/// Where a value goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    pub(super) operand: usize,
+    pub(super) dtype: DType,
+    pub(super) cell: usize,
+}
+
+/// A sum over a value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sum {
+    pub(super) output: Output,
+    /// Cells for the sum of the last few rows, that of all rows before, and for a value that is a number.
+    pub(super) registers: [usize; 3],
+    /// Element of the workspace where the sums of all chunks begin, if they do not go straight to the output.
+    pub(super) partials: Option<usize>,
+}
+
+/// When a value is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Once,
+    Block,
+}
+
+impl Plan {
+    /// For a map that was checked; `None` if it has no points.
+    pub(crate) fn new(map: &Map) -> Result<Option<Self>, String> {
+        if map.points() == 0 {
+            return Ok(None);
+        }
+        let mut plan = Self {
+            float: map.float,
+            tiling: Tiling::new(map),
+            reads: Vec::new(),
+            once: Vec::new(),
+            block: Vec::new(),
+            full: Vec::new(),
+            sums: Vec::new(),
+            work: work(map),
+        };
+        let mut cells = Cells::default();
+        Lowering {
+            map,
+            plan: &mut plan,
+            cells: &mut cells,
+            values: vec![None; map.code.len()],
+        }
+        .run();
+        plan.add_sums(map, &mut cells);
+        if cells.count >= CELLS {
+            return Err(format!("{} values at once; at most {CELLS}", cells.count));
+        }
+        match plan
+            .reads
+            .iter()
+            .position(|read| !read.access.is_supported())
+        {
+            Some(_) => Err("too many axes that cannot be merged".into()),
+            None => Ok(Some(plan)),
+        }
+    }
+
+    /// Elements of the workspace.
+    pub(super) fn partials(map: &Map, tiling: &Tiling, store: &Store) -> usize {
+        let direct = store.dtype == map.float.into() && tiling.chunks() == 1;
+        match (&store.kind, &tiling.sums) {
+            (StoreKind::Sum(_), Sums::Rows { .. }) if tiling.chunks() > 1 => {
+                tiling.groups * tiling.chunks() * tiling.sum_width()
+            }
+            (StoreKind::Sum(_), Sums::Nested { .. }) if !direct => {
+                tiling.groups * tiling.chunks() * tiling.sum_width()
+            }
+            _ => 0,
+        }
+    }
+
+    fn add_sums(&mut self, map: &Map, cells: &mut Cells) {
+        let mut start = 0;
+        for sum in &mut self.sums {
+            sum.registers = [cells.fresh(), cells.fresh(), cells.fresh()];
+            let partials = Self::partials(map, &self.tiling, &map.stores[sum.output.operand]);
+            sum.partials = (partials > 0).then_some(start);
+            start += partials;
+        }
+    }
+}
+
+/// Numbers of cells, given out and taken back.
+#[derive(Default)]
+struct Cells {
+    free: Vec<usize>,
+    count: usize,
+}
+
+impl Cells {
+    fn fresh(&mut self) -> usize {
+        self.count += 1;
+        self.count - 1
+    }
+
+    fn take(&mut self, phase: Phase) -> usize {
+        match (phase, self.free.pop()) {
+            (Phase::Block, Some(cell)) => cell,
+            (_, back) => {
+                self.free.extend(back);
+                self.fresh()
+            }
+        }
+    }
+}
+
+struct Lowering<'a> {
+    map: &'a Map,
+    plan: &'a mut Plan,
+    cells: &'a mut Cells,
+    /// Cell and phase of each value that was computed.
+    values: Vec<Option<(usize, Phase)>>,
+}
+
+impl Lowering<'_> {
+    fn run(mut self) {
+        let last = self.last_uses();
+        for (at, &instr) in self.map.code.iter().enumerate() {
+            // Reads wait until their first use, so that registers are held for a short time.
+            if last[at].is_some() && !is_read(instr) {
+                self.compute(at);
+                for operand in operands(instr) {
+                    self.release(operand, at, &last);
+                }
+            }
+        }
+        for (operand, store) in self.map.stores.iter().enumerate() {
+            let (cell, _) = self.compute(store.value);
+            let output = Output {
+                operand,
+                dtype: store.dtype,
+                cell,
+            };
+            match store.kind {
+                StoreKind::Full => self.plan.full.push(output),
+                StoreKind::Sum(_) => self.plan.sums.push(Sum {
+                    output,
+                    registers: [0; 3],
+                    partials: None,
+                }),
+            }
+        }
+    }
+
+    /// The last instruction that uses each value; later than all if it is stored; `None` if nothing needs it.
+    fn last_uses(&self) -> Vec<Option<usize>> {
+        let code = &self.map.code;
+        let mut last = vec![None; code.len()];
+        self.map
+            .stores
+            .iter()
+            .for_each(|store| last[store.value] = Some(code.len()));
+        for (at, &instr) in code.iter().enumerate().rev() {
+            if last[at].is_some() {
+                operands(instr).for_each(|operand| last[operand] = last[operand].max(Some(at)));
+            }
+        }
+        last
+    }
+
+    /// The cell of a value; emits what computes it, unless that was done.
+    fn compute(&mut self, at: usize) -> (usize, Phase) {
+        if let Some(value) = self.values[at] {
+            return value;
+        }
+        let instr = self.map.code[at];
+        let mut phase = Phase::Once;
+        for operand in operands(instr) {
+            phase = phase.max(self.compute(operand).1);
+        }
+        let cell_of = |value: usize| self.values[value].map_or(0, |(cell, _)| cell);
+        let op = match instr {
+            Instr::Load(_) | Instr::Iota(_) => {
+                let read = self.read(at, instr);
+                phase = self.phase_of(&read.access);
+                self.plan.reads.push(read);
+                Op::Read(self.plan.reads.len() - 1)
+            }
+            Instr::Const(x) => Op::Const(x),
+            Instr::Unary(f, x) => Op::Unary(f, cell_of(x)),
+            Instr::Binary(f, x, y) => Op::Binary(f, cell_of(x), cell_of(y)),
+            Instr::Select(c, x, y) => Op::Select(cell_of(c), cell_of(x), cell_of(y)),
+        };
+        let cell = self.cells.take(phase);
+        let actions = if phase == Phase::Once {
+            &mut self.plan.once
+        } else {
+            &mut self.plan.block
+        };
+        actions.push(Action { op, cell });
+        self.values[at] = Some((cell, phase));
+        (cell, phase)
+    }
+
+    fn read(&self, at: usize, instr: Instr) -> Read {
+        let extents = &self.map.extents;
+        let unit = |axis| {
+            (0..extents.len())
+                .map(|other| usize::from(other == axis))
+                .collect::<Vec<_>>()
+        };
+        let (source, access) = match instr {
+            Instr::Load(i) => {
+                let load = &self.map.loads[i];
+                (
+                    Source::Input(i, load.dtype),
+                    Access::new(extents, &load.strides),
+                )
+            }
+            Instr::Iota(axis) => (Source::Index, Access::new(extents, &unit(axis))),
+            _ => unreachable!("not a read"),
+        };
+        let copied = self.map.stores.iter().any(|store| store.value == at);
+        Read {
+            source,
+            access,
+            copied,
+        }
+    }
+
+    /// A read is the same for all blocks if its pattern repeats, and blocks begin where it does.
+    fn phase_of(&self, access: &Access) -> Phase {
+        let tiling = &self.plan.tiling;
+        match access.period() {
+            _ if access.is_uniform() => Phase::Once,
+            Some(period) if tiling.grid().is_multiple_of(period) && period <= BLOCK => Phase::Once,
+            _ => Phase::Block,
+        }
+    }
+
+    fn release(&mut self, value: usize, at: usize, last: &[Option<usize>]) {
+        if let (Some((cell, Phase::Block)), true) = (self.values[value], last[value] == Some(at)) {
+            if !self.cells.free.contains(&cell) {
+                self.cells.free.push(cell);
+            }
+        }
+    }
+}
+
+fn is_read(instr: Instr) -> bool {
+    matches!(instr, Instr::Load(_) | Instr::Iota(_))
+}
+
+fn operands(instr: Instr) -> impl Iterator<Item = usize> {
+    let operands = match instr {
+        Instr::Load(_) | Instr::Const(_) | Instr::Iota(_) => [None; 3],
+        Instr::Unary(_, x) => [Some(x), None, None],
+        Instr::Binary(_, x, y) => [Some(x), Some(y), None],
+        Instr::Select(c, x, y) => [Some(c), Some(x), Some(y)],
+    };
+    operands.into_iter().flatten()
+}
+
+/// Visits of an element in memory that a point costs, roughly: what a thread hand-off is weighed against.
+fn work(map: &Map) -> f64 {
+    let of_instr = |instr: &Instr| match instr {
+        Instr::Load(_) => 1.0,
+        Instr::Const(_) | Instr::Iota(_) => 0.0,
+        Instr::Unary(Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid, _) => 2.0,
+        Instr::Unary(..) | Instr::Binary(..) | Instr::Select(..) => 0.2,
+    };
+    map.code.iter().map(of_instr).sum::<f64>() + map.stores.len() as f64
+}

@@ -1,0 +1,241 @@
+//! Sums at the end of a map, in an order that depends on the extents and the flags only.
+
+use super::access::Access;
+use super::ops::Arg;
+use super::plan::{Plan, Sum};
+use super::tiling::{LANES, Sums, Unit};
+use super::{BLOCK, Machine, element};
+use crate::cpu::math::Real;
+use crate::cpu::simd::multiversion;
+use crate::program::{Arrays, Raw};
+
+/// Rows that are added one after another before they are added to all rows before: rounding errors then grow
+/// like those of two much shorter sums.
+const DEPTH: usize = 32;
+
+impl<T: Real> Machine<'_, T> {
+    pub(super) fn begin_sums(&mut self, unit: Unit) {
+        self.depth = 0;
+        for sum in &self.plan.sums {
+            match &self.plan.tiling.sums {
+                Sums::Rows { .. } => self
+                    .accumulators(sum, BLOCK)
+                    .into_iter()
+                    .for_each(|rows| rows.fill(T::ZERO)),
+                Sums::Nested { width, .. } => self.target(sum, unit, 0, *width).fill(T::ZERO),
+                Sums::None | Sums::Small { .. } => {}
+            }
+        }
+    }
+
+    pub(super) fn add_to_sums(&mut self, unit: Unit, start: usize, count: usize) {
+        if let Sums::Rows { fold } = self.plan.tiling.sums {
+            self.depth += count.div_ceil(unit.columns * fold);
+        }
+        for sum in &self.plan.sums {
+            let values = self.values(sum, count);
+            match &self.plan.tiling.sums {
+                Sums::None => {}
+                &Sums::Small { reduce } => self.small_sums(sum, values, start, reduce),
+                &Sums::Rows { fold } => {
+                    let [recent, all] = self.accumulators(sum, unit.columns * fold);
+                    add_rows(values, recent);
+                    if self.depth >= DEPTH {
+                        add_rows(recent, all);
+                        recent.fill(T::ZERO);
+                    }
+                }
+                Sums::Nested { access, width } => {
+                    add_nested(access, start, values, self.target(sum, unit, 0, *width));
+                }
+            }
+        }
+        if self.depth >= DEPTH {
+            self.depth = 0;
+        }
+    }
+
+    pub(super) fn end_sums(&mut self, unit: Unit) {
+        let Sums::Rows { fold } = self.plan.tiling.sums else {
+            return;
+        };
+        for sum in &self.plan.sums {
+            let [recent, all] = self.accumulators(sum, unit.columns * fold);
+            add_rows(recent, all);
+            halve(all, unit.columns);
+            let (sums, at) = (&all[..unit.columns], unit.first_column);
+            if sum.partials.is_some() {
+                self.target(sum, unit, at, unit.columns)
+                    .copy_from_slice(sums);
+            } else {
+                self.write(sum, unit.group * self.plan.tiling.inner + at, sums);
+            }
+        }
+    }
+
+    fn small_sums(&self, sum: &Sum, values: &[T], start: usize, reduce: usize) {
+        let inner = self.plan.tiling.inner;
+        let [out, lanes] = self.accumulators(sum, BLOCK);
+        let count = values.len() / reduce;
+        small_sums(values, reduce, inner, lanes, &mut out[..count]);
+        self.write(sum, start / reduce, &out[..count]);
+    }
+
+    /// The values to sum.
+    fn values(&self, sum: &Sum, count: usize) -> &[T] {
+        match self.arg(sum.output.cell, count) {
+            Arg::Block(values) => values,
+            Arg::Scalar(x) => {
+                // SAFETY: this cell is used for nothing else.
+                let values = unsafe { self.register(sum.registers[2], count) };
+                values.fill(x);
+                values
+            }
+        }
+    }
+
+    /// Registers for the last few rows, and for all before.
+    fn accumulators(&self, sum: &Sum, width: usize) -> [&mut [T]; 2] {
+        let [recent, all, _] = sum.registers;
+        // SAFETY: these cells are used for nothing else, and by one function at a time.
+        [recent, all].map(|cell| unsafe { self.register(cell, width) })
+    }
+
+    /// Where part of the sum of a unit's chunk is formed: in the workspace, or in the output itself.
+    fn target(&self, sum: &Sum, unit: Unit, first: usize, count: usize) -> &mut [T] {
+        let width = self.plan.tiling.sum_width();
+        let chunk = unit.group * self.plan.tiling.chunks() + unit.chunk;
+        let (memory, at) = match sum.partials {
+            Some(partials) => (self.arrays.workspace(), partials + chunk * width),
+            None => (self.arrays.output(sum.output.operand), unit.group * width),
+        };
+        // SAFETY: `Program` checked both arrays; other units have other parts of them.
+        unsafe { part(memory, at + first, count) }
+    }
+
+    fn write(&self, sum: &Sum, at: usize, values: &[T]) {
+        let output = self.arrays.output(sum.output.operand);
+        // SAFETY: `Program` checked the output; no other unit has these sums.
+        unsafe {
+            element::write(
+                sum.output.dtype,
+                output,
+                at,
+                values.len(),
+                Arg::Block(values),
+            )
+        };
+    }
+}
+
+impl Plan {
+    /// Adds up the sums of chunks, in their order.
+    pub(super) fn combine<T: Real>(&self, arrays: &Arrays<'_>) {
+        let (width, chunks) = (self.tiling.sum_width(), self.tiling.chunks());
+        for sum in &self.sums {
+            let Some(first) = sum.partials else { continue };
+            // SAFETY: all units are done, so that this thread alone uses the workspace and the output.
+            let partials: &[T] = unsafe {
+                part(
+                    arrays.workspace(),
+                    first,
+                    self.tiling.groups * chunks * width,
+                )
+            };
+            let output = arrays.output(sum.output.operand);
+            for (group, partials) in partials.chunks_exact(chunks * width).enumerate() {
+                for column in (0..width).step_by(BLOCK) {
+                    let count = BLOCK.min(width - column);
+                    let mut total = [T::ZERO; BLOCK];
+                    for chunk in partials.chunks_exact(width) {
+                        add_rows(&chunk[column..column + count], &mut total[..count]);
+                    }
+                    let (at, total) = (group * width + column, Arg::Block(&total[..count]));
+                    // SAFETY: as above.
+                    unsafe { element::write(sum.output.dtype, output, at, count, total) };
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The elements lie in the array, and nobody else uses them while the result lives.
+unsafe fn part<'a, T: Real>(memory: Raw, at: usize, count: usize) -> &'a mut [T] {
+    debug_assert!(
+        (at + count) * size_of::<T>() <= memory.bytes,
+        "outside of the array"
+    );
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts_mut(memory.pointer.cast::<T>().wrapping_add(at), count) }
+}
+
+multiversion! {
+    /// Adds rows as long as `sum` to it, the last perhaps shorter.
+    fn add_rows<T: Real>(values: &[T], sum: &mut [T]) {
+        if let Ok(sum) = <&mut [T; LANES]>::try_from(&mut *sum) {
+            // The common case stays in vector registers.
+            let (rows, rest) = values.as_chunks::<LANES>();
+            let mut lanes = *sum;
+            for row in rows {
+                add(&mut lanes, row);
+            }
+            add(&mut lanes, rest);
+            *sum = lanes;
+        } else {
+            values.chunks(sum.len()).for_each(|row| add(sum, row));
+        }
+    }
+}
+
+multiversion! {
+    /// Sums of [reduce, inner] over the first, one after another.
+    fn small_sums<T: Real>(values: &[T], reduce: usize, inner: usize, lanes: &mut [T], out: &mut [T]) {
+        // As many rows side by side as fit the lanes. Lanes without a row would add zeros: left out.
+        let fold = if inner < LANES { 1 << (LANES / inner).ilog2() } else { 1 };
+        let lanes = &mut lanes[..inner * reduce.next_power_of_two().min(fold)];
+        for (values, out) in values.chunks_exact(reduce * inner).zip(out.chunks_exact_mut(inner)) {
+            lanes.fill(T::ZERO);
+            values.chunks(lanes.len()).for_each(|row| add(lanes, row));
+            halve(lanes, inner);
+            out.copy_from_slice(&lanes[..inner]);
+        }
+    }
+}
+
+multiversion! {
+    /// Adds each row to the part of the sum that `access` says.
+    fn add_nested<T: Real>(access: &Access, start: usize, values: &[T], sum: &mut [T]) {
+        let mut rest = values;
+        access.each_run(start, values.len(), |run| {
+            let (row, after) = rest.split_at(run.length);
+            rest = after;
+            if run.stride == 1 {
+                add(&mut sum[run.offset..], row);
+            } else {
+                let mut lanes = [T::ZERO; LANES];
+                row.chunks(LANES).for_each(|row| add(&mut lanes, row));
+                halve(&mut lanes, 1);
+                sum[run.offset] = sum[run.offset] + lanes[0];
+            }
+        });
+    }
+}
+
+#[inline(always)]
+fn add<T: Real>(sum: &mut [T], row: &[T]) {
+    for (sum, &x) in sum.iter_mut().zip(row) {
+        *sum = *sum + x;
+    }
+}
+
+/// Folds `lanes` upon its first `width` elements, of which it has a power of two times as many.
+#[inline(always)]
+fn halve<T: Real>(lanes: &mut [T], width: usize) {
+    let mut length = lanes.len();
+    while length > width {
+        length /= 2;
+        let (left, right) = lanes.split_at_mut(length);
+        add(left, &right[..length]);
+    }
+}

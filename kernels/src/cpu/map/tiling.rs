@@ -1,0 +1,276 @@
+//! How the points of a map are cut into blocks, and in which order its sums are taken.
+//!
+//! With sums all of this is a function of the extents and the flags only, so that neither threads nor the
+//! rest of the map have a say in the order of additions.
+
+use super::access::Access;
+use super::{BLOCK, STEP};
+use crate::{Instr, Map, StoreKind};
+
+/// Lanes that one long sum is dealt to.
+pub(super) const LANES: usize = 64;
+
+/// Points of a chunk of rows that is summed apart, at least.
+const CHUNK: usize = 1 << 15;
+
+/// Units that sums are cut into at most.
+const PARTS: usize = 64;
+
+/// The points as rows of `inner`; equally many rows form a group; groups are cut into chunks of rows and
+/// into strips of columns. A strip of a chunk is a [`Unit`]: what threads share, and what is evaluated
+/// block by block, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Tiling {
+    pub(super) inner: usize,
+    pub(super) groups: usize,
+    pub(super) group_rows: usize,
+    pub(super) chunk_rows: usize,
+    pub(super) strips: usize,
+    /// Rows of a block; 1 if a row is longer than a block.
+    block_rows: usize,
+    pub(super) sums: Sums,
+}
+
+/// How the sums of a map are taken.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Sums {
+    None,
+    /// A block holds many sums: of `reduce` × `inner` points over the first.
+    Small {
+        reduce: usize,
+    },
+    /// Rows are added up, `fold` of them side by side in the lanes; every group has a sum of `inner`.
+    Rows {
+        fold: usize,
+    },
+    /// Kept and summed axes in turns: every row is added where it belongs in its group's sum.
+    /// `access` says where, and the sum has `width` elements.
+    Nested {
+        access: Access,
+        width: usize,
+    },
+}
+
+/// A strip of a chunk of a group of rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Unit {
+    pub(super) group: usize,
+    pub(super) chunk: usize,
+    pub(super) first_row: usize,
+    pub(super) rows: usize,
+    pub(super) first_column: usize,
+    pub(super) columns: usize,
+}
+
+impl Tiling {
+    /// For a map that has points.
+    pub(super) fn new(map: &Map) -> Self {
+        let flags = map.stores.iter().find_map(|store| match &store.kind {
+            StoreKind::Sum(flags) => Some(flags),
+            StoreKind::Full => None,
+        });
+        match flags {
+            Some(flags) => Self::of_sums(&turns(&map.extents, flags)),
+            None => {
+                let inner = even_inner(map);
+                Self::small(map.points() / inner, 1, inner, Sums::None)
+            }
+        }
+    }
+
+    fn of_sums(turns: &[(usize, bool)]) -> Self {
+        let (outer, rest) = match turns {
+            [(extent, false), rest @ ..] => (*extent, rest),
+            all => (1, all),
+        };
+        match *rest {
+            [] => Self::rows(1, 1, outer),
+            [(reduce, _)] => Self::rows(outer, reduce, 1),
+            [(reduce, _), (inner, _)] => Self::rows(outer, reduce, inner),
+            [(reduce, _), ref rest @ ..] => Self::nested(outer, reduce, rest),
+        }
+    }
+
+    /// Blocks of several small groups of `reduce` × `inner`, or strips of long rows.
+    fn small(groups: usize, reduce: usize, inner: usize, sums: Sums) -> Self {
+        let block_rows = block_rows(reduce * inner, 1) * reduce;
+        Self {
+            inner,
+            groups: 1,
+            group_rows: groups * reduce,
+            chunk_rows: block_rows,
+            strips: inner.div_ceil(BLOCK),
+            block_rows,
+            sums,
+        }
+    }
+
+    /// Sums of [outer, reduce, inner] over the middle.
+    fn rows(outer: usize, reduce: usize, inner: usize) -> Self {
+        if reduce * inner <= BLOCK {
+            return Self::small(outer, reduce, inner, Sums::Small { reduce });
+        }
+        let fold = if inner < LANES {
+            1 << (LANES / inner).ilog2()
+        } else {
+            1
+        };
+        let block_rows = block_rows(inner, fold);
+        let strips = inner.div_ceil(BLOCK);
+        let chunk_rows = chunk_rows(outer * strips, reduce, inner.min(BLOCK));
+        Self {
+            inner,
+            groups: outer,
+            group_rows: reduce,
+            chunk_rows: chunk_rows.next_multiple_of(block_rows),
+            strips,
+            block_rows,
+            sums: Sums::Rows { fold },
+        }
+    }
+
+    /// Sums of [outer, reduce, kept, summed, …].
+    fn nested(outer: usize, reduce: usize, rest: &[(usize, bool)]) -> Self {
+        let extents: Vec<usize> = rest.iter().map(|&(extent, _)| extent).collect();
+        let (mut strides, mut width) = (vec![0; rest.len()], 1);
+        for (stride, &(extent, summed)) in strides.iter_mut().zip(rest).rev() {
+            *stride = if summed { 0 } else { width };
+            width *= if summed { 1 } else { extent };
+        }
+        let inner = extents[extents.len() - 1];
+        let rows: usize = extents.iter().product::<usize>() / inner;
+        Self {
+            inner,
+            groups: outer,
+            group_rows: reduce * rows,
+            chunk_rows: chunk_rows(outer, reduce, rows * inner) * rows,
+            strips: 1,
+            block_rows: block_rows(inner, 1),
+            sums: Sums::Nested {
+                access: Access::new(&extents, &strides),
+                width,
+            },
+        }
+    }
+
+    /// Chunks of a group.
+    pub(super) fn chunks(&self) -> usize {
+        self.group_rows.div_ceil(self.chunk_rows)
+    }
+
+    pub(super) fn units(&self) -> usize {
+        self.groups * self.strips * self.chunks()
+    }
+
+    pub(super) fn unit(&self, index: usize) -> Unit {
+        let (index, chunk) = (index / self.chunks(), index % self.chunks());
+        let (group, strip) = (index / self.strips, index % self.strips);
+        let skip = chunk * self.chunk_rows;
+        let width = if self.strips == 1 { self.inner } else { BLOCK };
+        Unit {
+            group,
+            chunk,
+            first_row: group * self.group_rows + skip,
+            rows: self.chunk_rows.min(self.group_rows - skip),
+            first_column: strip * width,
+            columns: width.min(self.inner - strip * width),
+        }
+    }
+
+    /// Points of a unit, at most.
+    pub(super) fn unit_points(&self) -> usize {
+        self.chunk_rows.min(self.group_rows) * if self.strips == 1 { self.inner } else { BLOCK }
+    }
+
+    /// Calls `visit(first point, points)` for the blocks of a unit, in order.
+    #[inline(always)]
+    pub(super) fn each_block(&self, unit: Unit, mut visit: impl FnMut(usize, usize)) {
+        if self.inner <= BLOCK {
+            for row in (0..unit.rows).step_by(self.block_rows) {
+                let rows = self.block_rows.min(unit.rows - row);
+                visit((unit.first_row + row) * self.inner, rows * self.inner);
+            }
+        } else {
+            for row in unit.first_row..unit.first_row + unit.rows {
+                for column in (0..unit.columns).step_by(BLOCK) {
+                    let start = row * self.inner + unit.first_column + column;
+                    visit(start, BLOCK.min(unit.columns - column));
+                }
+            }
+        }
+    }
+
+    /// Every block starts at a multiple of this.
+    pub(super) fn grid(&self) -> usize {
+        let rows = match self.inner <= BLOCK {
+            false => return 1,
+            true if self.groups > 1 => gcd(self.group_rows, self.block_rows),
+            true => self.block_rows,
+        };
+        gcd(rows, self.chunk_rows) * self.inner
+    }
+
+    /// Elements of each sum.
+    pub(super) fn sum_width(&self) -> usize {
+        match &self.sums {
+            Sums::Nested { width, .. } => *width,
+            _ => self.inner,
+        }
+    }
+}
+
+/// Merged axes with a flag each, flags in turns.
+fn turns(extents: &[usize], flags: &[bool]) -> Vec<(usize, bool)> {
+    let mut turns: Vec<(usize, bool)> = Vec::new();
+    for (&extent, &flag) in extents
+        .iter()
+        .zip(flags)
+        .filter(|&(&extent, _)| extent != 1)
+    {
+        match turns.last_mut() {
+            Some((outer, same)) if *same == flag => *outer *= extent,
+            _ => turns.push((extent, flag)),
+        }
+    }
+    turns
+}
+
+/// The longest rows along which all loads (and axis indices) move evenly.
+fn even_inner(map: &Map) -> usize {
+    let mut axes = (0..map.extents.len())
+        .rev()
+        .filter(|&axis| map.extents[axis] != 1);
+    let Some(last) = axes.next() else { return 1 };
+    let mut inner = map.extents[last];
+    for axis in axes {
+        let even = map
+            .loads
+            .iter()
+            .all(|load| load.strides[axis] == load.strides[last].saturating_mul(inner));
+        let counts = |instr: &Instr| matches!(*instr, Instr::Iota(at) if at == axis || at == last);
+        if !even || map.code.iter().any(counts) {
+            break;
+        }
+        inner *= map.extents[axis];
+    }
+    inner
+}
+
+/// Rows of a block: full steps if possible, else multiples of `fold`.
+fn block_rows(row: usize, fold: usize) -> usize {
+    let most = (BLOCK / row).max(1);
+    let even = STEP / gcd(row, STEP);
+    most - most % if most >= even { even } else { fold }
+}
+
+/// Rows of a chunk of `all` rows, so that all units together are about [`PARTS`].
+fn chunk_rows(groups: usize, all: usize, row_points: usize) -> usize {
+    let chunks = (PARTS / groups).max(1);
+    all.div_ceil(chunks)
+        .max(CHUNK.div_ceil(row_points))
+        .min(all)
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

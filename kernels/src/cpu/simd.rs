@@ -1,0 +1,88 @@
+//! Choosing vector instructions at run time.
+
+/// Vector instruction sets that loops are compiled for, from the least to the best.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Level {
+    /// Not looked at yet.
+    Unknown,
+    /// What every processor of the architecture has.
+    Baseline,
+    /// 256 bits.
+    Avx2,
+    /// 512 bits.
+    Avx512,
+}
+
+/// The best that this processor has.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn level() -> Level {
+    match LEVEL.load(Ordering::Relaxed) {
+        3 => Level::Avx512,
+        2 => Level::Avx2,
+        1 => Level::Baseline,
+        _ => detect(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+use std::sync::atomic::{AtomicU8, Ordering};
+
+#[cfg(target_arch = "x86_64")]
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Unknown as u8);
+
+#[cfg(target_arch = "x86_64")]
+#[cold]
+fn detect() -> Level {
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    let level = match (avx512, is_x86_feature_detected!("avx2")) {
+        (true, true) => Level::Avx512,
+        (false, true) => Level::Avx2,
+        (_, false) => Level::Baseline,
+    };
+    LEVEL.store(level as u8, Ordering::Relaxed);
+    level
+}
+
+/// Uses at most that level from now on. Results do not depend on it: that is what tests show with this.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) fn limit(most: Level) {
+    let level = detect().min(most);
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+/// A function whose loops are compiled once per [`Level`]; the best is called. What it calls in those loops
+/// must be `#[inline(always)]`, or it would stay at the baseline.
+macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$($T:ident: $Bound:path),+>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                fn avx512<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? {
+                    body($($arg),*)
+                }
+                #[target_feature(enable = "avx2")]
+                fn avx2<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? {
+                    body($($arg),*)
+                }
+                match $crate::cpu::simd::level() {
+                    // SAFETY: the processor was found to have these instructions.
+                    $crate::cpu::simd::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::cpu::simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    _ => {}
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+pub(crate) use multiversion;

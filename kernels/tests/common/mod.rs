@@ -1,0 +1,117 @@
+//! Running one kernel on host numbers.
+#![allow(dead_code, reason = "every test uses a part of it")]
+
+use bytemuck::{Pod, cast_slice, pod_read_unaligned};
+use kernels::{Device, Kernel, Operand, Program, ProgramError, Slot, Step};
+
+pub fn bytes<T: Pod>(numbers: &[T]) -> Vec<u8> {
+    cast_slice(numbers).to_vec()
+}
+
+pub fn numbers<T: Pod>(bytes: &[u8]) -> Vec<T> {
+    bytes
+        .chunks_exact(size_of::<T>())
+        .map(pod_read_unaligned)
+        .collect()
+}
+
+pub fn device(threads: usize) -> Device {
+    Device::cpu(Some(threads)).unwrap()
+}
+
+/// Where the arrays of a kernel lie: a slot each.
+pub struct Layout {
+    pub slots: Vec<Slot>,
+    pub step: Step,
+}
+
+impl Layout {
+    pub fn new(kernel: Kernel) -> Self {
+        let mut slots = Vec::new();
+        let mut slot = |bytes, writable| {
+            slots.push(Slot { bytes, writable });
+            Operand {
+                slot: slots.len() - 1,
+                offset: 0,
+            }
+        };
+        let inputs = kernel
+            .inputs()
+            .iter()
+            .map(|&(t, n)| slot(t.size() * n, false))
+            .collect();
+        let outputs = kernel
+            .outputs()
+            .iter()
+            .map(|&(t, n)| slot(t.size() * n, true))
+            .collect();
+        let workspace = Some(slot(kernel.workspace(), true));
+        Self {
+            slots,
+            step: Step {
+                kernel,
+                inputs,
+                outputs,
+                workspace,
+            },
+        }
+    }
+
+    /// Runs it; memory that it must write is full of garbage before. Gives the slots of the outputs.
+    pub fn run(self, device: &Device, inputs: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, ProgramError> {
+        let Self { slots, step } = self;
+        let mut starts = vec![0];
+        for slot in &slots {
+            starts.push((starts[starts.len() - 1] + slot.bytes).next_multiple_of(64));
+        }
+        let buffer = device.alloc(starts[slots.len()]).unwrap();
+        buffer.write(0, &vec![0xa5; buffer.bytes()]);
+        for (operand, input) in step.inputs.iter().zip(inputs) {
+            let start = starts[operand.slot] + operand.offset;
+            buffer.write(start, &input[..input.len().min(slots[operand.slot].bytes)]);
+        }
+        let views: Vec<_> = slots
+            .iter()
+            .zip(&starts)
+            .map(|(slot, &start)| buffer.view(start, slot.bytes))
+            .collect();
+        let (outputs, sizes): (Vec<_>, Vec<_>) = (step.outputs.clone(), step.kernel.outputs());
+        Program::new(slots, vec![step])?.run(device, &views)?;
+        let read = |(operand, (dtype, count)): (&Operand, &(tensor::DType, usize))| {
+            let mut bytes = vec![0; dtype.size() * count];
+            buffer.read(starts[operand.slot] + operand.offset, &mut bytes);
+            bytes
+        };
+        Ok(outputs.iter().zip(&sizes).map(read).collect())
+    }
+}
+
+pub fn run(device: &Device, kernel: Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    Layout::new(kernel).run(device, inputs).unwrap()
+}
+
+/// Runs with 1, 2 and 3 threads; the bits must agree.
+pub fn run_all(kernel: &Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    use std::sync::LazyLock;
+    static DEVICES: LazyLock<[Device; 3]> = LazyLock::new(|| [device(1), device(2), device(3)]);
+    let [one, two, three] = DEVICES
+        .each_ref()
+        .map(|device| run(device, kernel.clone(), inputs));
+    assert_eq!(one, two, "1 and 2 threads differ");
+    assert_eq!(one, three, "1 and 3 threads differ");
+    one
+}
+
+/// Numbers in (-2, 2) that look random, some of them special.
+pub fn noise(count: usize, seed: u64) -> Vec<f64> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut draw = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    };
+    (0..count)
+        .map(|_| f64::from(draw() as u32) / f64::from(1 << 29) - 2.0)
+        .collect()
+}
