@@ -45,9 +45,11 @@ pub(crate) fn unary_rule(op: Unary) -> Rule {
         Unary::Exp => Rule::Pointwise(|at, _| Ok(Some(at.out))),
         Unary::Log => Rule::Pointwise(|at, _| at.args[0].reciprocal().map(Some)),
         Unary::Sqrt => Rule::Pointwise(|at, _| {
-            let zero = at.out.constant_like(0.0);
-            let slope = (at.out.constant_like(0.5) / at.out)?;
-            zero.less(at.out)?.select(slope, zero).map(Some)
+            let (zero, one) = (at.out.constant_like(0.0), at.out.constant_like(1.0));
+            let positive = zero.less(at.out)?;
+            // Chosen before the division too: the slope of the slope at 0 would be 0·∞.
+            let slope = (at.out.constant_like(0.5) / positive.select(at.out, one)?)?;
+            positive.select(slope, zero).map(Some)
         }),
         Unary::Rsqrt => Rule::Pointwise(|at, _| (at.out.powi(3)? * -0.5).map(Some)),
         Unary::Tanh => {
