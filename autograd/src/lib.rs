@@ -1,10 +1,13 @@
 //! A tape is a program: record, differentiate, plan, run.
 
+pub mod check;
 mod error;
 mod op;
 mod ops;
 pub mod optim;
 mod plan;
+#[doc(hidden)]
+pub mod reference;
 mod tape;
 mod transform;
 mod unroll;
