@@ -1,3 +1,6 @@
+mod goldens;
+mod values;
+
 use super::*;
 use autograd::Tape;
 use rand::{SeedableRng, rngs::StdRng};
