@@ -1,5 +1,6 @@
 //! GTN.
 
+pub mod bench;
 pub mod curves;
 pub mod data;
 pub mod nn;

@@ -1,2 +1,14 @@
 //! The command line.
-fn main() {}
+
+use clap::Parser;
+
+#[derive(Parser)]
+enum Cli {
+    #[command(subcommand)]
+    Bench(gtn::bench::Command),
+}
+
+fn main() -> anyhow::Result<()> {
+    let Cli::Bench(command) = Cli::parse();
+    gtn::bench::run(&command)
+}

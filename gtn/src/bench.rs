@@ -1,0 +1,427 @@
+//! `gtn bench meta-grad`: the meta-gradient of a fixed set-up, timed, measured and comparable with other
+//! engines.
+
+use crate::nn::{Learner, ParamSpec, Setup, Statistics, cross_entropy, init};
+use anyhow::{Context, Result, bail};
+use autograd::optim::Optimizer;
+use autograd::{Given, Mode, Port, Records, Row, Schedule, Scope, Training, Unroll};
+use kernels::Device;
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+use std::time::Instant;
+use tensor::{Array, Arrays, DType, Metadata, read_safetensors, write_safetensors};
+
+/// Benchmarks.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Time the meta-gradient of a fixed set-up, and measure its memory
+    MetaGrad(MetaGradArgs),
+}
+
+/// What the inner steps train on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum DataKind {
+    /// Images that the generator makes; its weights and inputs are learned.
+    #[default]
+    Gen,
+    /// Free images that are learned themselves.
+    Direct,
+}
+
+/// Element types of the benchmark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum FloatKind {
+    /// 32-bit
+    #[default]
+    F32,
+    /// 64-bit
+    F64,
+}
+
+/// How a step is differentiated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ModeKind {
+    /// A forward tangent of the gradient
+    #[default]
+    Mixed,
+    /// Reverse over reverse: the reference
+    Reverse,
+}
+
+impl From<ModeKind> for Mode {
+    fn from(mode: ModeKind) -> Self {
+        match mode {
+            ModeKind::Mixed => Self::Mixed,
+            ModeKind::Reverse => Self::Reverse,
+        }
+    }
+}
+
+/// Settings of `gtn bench meta-grad`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MetaGradArgs {
+    /// Which set-up: A (small MNIST), B (the paper's MNIST), C (perceptron), tiny, tinymlp
+    #[arg(long, default_value = "A")]
+    pub setup: String,
+    /// Inner steps T; 0 takes the set-up's
+    #[arg(long, default_value_t = 0)]
+    pub steps: usize,
+    /// Inner batch B; 0 takes the set-up's
+    #[arg(long, default_value_t = 0)]
+    pub batch: usize,
+    /// What the inner steps train on
+    #[arg(long, value_enum, default_value_t)]
+    pub data: DataKind,
+    /// Batch norm after the learner's convolutions
+    #[arg(long)]
+    pub bn: bool,
+    /// What is kept between the sweeps: store-all, per-step or every-K
+    #[arg(long, default_value_t)]
+    pub schedule: Schedule,
+    /// How a step is differentiated
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: ModeKind,
+    /// Element type
+    #[arg(long, value_enum, default_value_t)]
+    pub dtype: FloatKind,
+    /// Threads; 0 takes all cores
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Device: cpu
+    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
+    pub device: String,
+    /// How often it is computed; the first time is not counted if there are more
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    pub repeats: u64,
+    /// Starting values, as a safetensors file
+    #[arg(long)]
+    pub init: Option<PathBuf>,
+    /// Write the meta-gradient to this safetensors file
+    #[arg(long)]
+    pub dump: Option<PathBuf>,
+    /// Print the plans: their launches, work and memory
+    #[arg(long)]
+    pub plans: bool,
+    /// One JSON object as the last line of standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs a benchmark command.
+pub fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::MetaGrad(args) => meta_grad(args),
+    }
+}
+
+const CLASSES: usize = 10;
+
+/// A set-up with its sizes, ready to be trained.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// Networks and names.
+    pub setup: Setup,
+    /// T
+    pub steps: usize,
+    /// B
+    pub batch: usize,
+    /// Generator, or free images.
+    pub data: DataKind,
+    /// Element type of everything.
+    pub dtype: DType,
+}
+
+/// The arrays of a problem on a device.
+#[derive(Debug)]
+pub struct Loaded {
+    start: Records,
+    shared: Records,
+    rows: Records,
+    outer_rows: Records,
+}
+
+impl Loaded {
+    /// As the driver takes them.
+    pub fn given(&self) -> Given<'_> {
+        Given { start: &self.start, shared: &self.shared, rows: &self.rows, outer_rows: &self.outer_rows }
+    }
+}
+
+fn ports(specs: &[ParamSpec], dtype: DType) -> Vec<Port> {
+    specs.iter().map(|spec| Port { name: spec.name.clone(), dtype, shape: spec.shape.clone() }).collect()
+}
+
+impl Problem {
+    /// The training loop of `benchmarks`: momentum SGD on synthetic data, one outer loss at the end.
+    pub fn training(&self) -> Training<'_> {
+        let (dtype, batch) = (self.dtype, self.batch);
+        let port = |name: &str, shape: Vec<usize>| Port { name: name.into(), dtype, shape: shape.into() };
+        let input = match self.data {
+            DataKind::Gen => port("z", vec![batch, self.setup.generator.config().noise]),
+            DataKind::Direct => port("x", vec![batch, 28, 28, 1]),
+        };
+        let labels = |n: usize| port("y", vec![n, CLASSES]);
+        let outer = self.setup.outer_batch;
+        Training {
+            theta: ports(self.setup.learner.params(), dtype),
+            // The outer loss takes statistics of its own batch: nothing reads what a step leaves.
+            buffers: Vec::new(),
+            shared: match self.data {
+                DataKind::Gen => ports(self.setup.generator.params(), dtype),
+                DataKind::Direct => Vec::new(),
+            },
+            rows: vec![
+                Row { port: input, learned: true },
+                Row { port: labels(batch), learned: false },
+            ],
+            outer_rows: vec![port("x", vec![outer, 28, 28, 1]), labels(outer)],
+            optimizer: Optimizer::Momentum,
+            prepare: Box::new(|_, shared| match self.data {
+                DataKind::Gen => self.setup.generator.prepare(shared),
+                DataKind::Direct => Ok(Vec::new()),
+            }),
+            loss: Box::new(|scope: Scope<'_, '_>| {
+                let [input, labels] = [scope.rows[0], scope.rows[1]];
+                let images = match self.data {
+                    DataKind::Gen => self.setup.generator.images(scope.shared, input, labels)?,
+                    DataKind::Direct => input,
+                };
+                Ok((loss(&self.setup.learner, scope.theta, images, labels)?, Vec::new()))
+            }),
+            outer: Box::new(|scope: Scope<'_, '_>| {
+                loss(&self.setup.learner, scope.theta, scope.rows[0], scope.rows[1])
+            }),
+        }
+    }
+
+    /// Starting values made here, named as files name them.
+    pub fn fresh(&self, seed: u64) -> Result<Arrays> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut arrays = Arrays::new();
+        let mut add = |prefix: &str, specs: &[ParamSpec], rng: &mut ChaCha8Rng| -> Result<()> {
+            for (spec, array) in specs.iter().zip(init(specs, self.dtype, rng)?) {
+                let name = format!("{prefix}.{}", spec.name);
+                arrays.insert(name.clone(), self.setup.to_file(&name, &array)?);
+            }
+            Ok(())
+        };
+        add("theta0", self.setup.learner.params(), &mut rng)?;
+        let (steps, batch, outer) = (self.steps, self.batch, self.setup.outer_batch);
+        let mut normal = |shape: &[usize], scale: f64, rng: &mut ChaCha8Rng| {
+            let count = shape.iter().product();
+            let draw = |_| scale * Distribution::<f64>::sample(&StandardNormal, rng);
+            Array::new(shape, (0..count).map(draw).collect::<Vec<f64>>()).map(|a| a.cast(self.dtype))
+        };
+        let (input, outer_images);
+        match self.data {
+            DataKind::Gen => {
+                add("meta.gen", self.setup.generator.params(), &mut rng)?;
+                let noise = self.setup.generator.config().noise;
+                input = ("meta.z", normal(&[steps, batch, noise], 1.0, &mut rng)?);
+            }
+            DataKind::Direct => input = ("meta.x", normal(&[steps, batch, 1, 28, 28], 0.5, &mut rng)?),
+        }
+        outer_images = normal(&[outer, 1, 28, 28], 1.0, &mut rng)?;
+        arrays.insert(input.0.into(), input.1);
+        arrays.insert("xo".into(), outer_images);
+        let classes = |n: usize| (0..n).map(|i| (i % CLASSES) as i32).collect::<Vec<_>>();
+        let per_step = |value| Array::full(self.dtype, [steps], value);
+        arrays.insert("meta.lr".into(), per_step(0.02));
+        arrays.insert("meta.mom".into(), per_step(0.5));
+        arrays.insert("y".into(), Array::new([steps, batch], classes(batch).repeat(steps))?);
+        arrays.insert("yo".into(), Array::new([outer], classes(outer))?);
+        Ok(arrays)
+    }
+
+    /// Puts starting values on a device.
+    pub fn load(&self, device: &Device, arrays: &Arrays) -> Result<Loaded> {
+        let training = self.training();
+        let find = |name: &str| -> Result<Array> {
+            let array = arrays.get(name).with_context(|| format!("the starting values have no array `{name}`"))?;
+            Ok(self.setup.from_file(name, array)?.cast(self.dtype))
+        };
+        let start = Records::new(device, training.start_ports(), 1)?;
+        for (i, spec) in self.setup.learner.params().iter().enumerate() {
+            start.set(0, i, &find(&format!("theta0.{}", spec.name))?)?;
+        }
+        let shared = Records::new(device, training.shared.clone(), 1)?;
+        for (i, port) in training.shared.iter().enumerate() {
+            shared.set(0, i, &find(&format!("meta.gen.{}", port.name))?)?;
+        }
+        let rows = Records::new(device, training.row_ports(), self.steps)?;
+        let input = find(match self.data {
+            DataKind::Gen => "meta.z",
+            DataKind::Direct => "meta.x",
+        })?;
+        let labels = self.one_hot(arrays, "y", self.steps * self.batch)?;
+        let (lr, momentum) = (find("meta.lr")?, find("meta.mom")?);
+        for step in 0..self.steps {
+            for (field, array) in [&input, &labels, &lr, &momentum].into_iter().enumerate() {
+                rows.set(step, field, &row(array, step, self.steps, &rows.ports()[field])?)?;
+            }
+        }
+        let outer_rows = Records::new(device, training.outer_rows.clone(), 1)?;
+        outer_rows.set(0, 0, &find("xo")?)?;
+        outer_rows.set(0, 1, &self.one_hot(arrays, "yo", self.setup.outer_batch)?)?;
+        Ok(Loaded { start, shared, rows, outer_rows })
+    }
+
+    fn one_hot(&self, arrays: &Arrays, name: &str, count: usize) -> Result<Array> {
+        let labels = arrays.get(name).with_context(|| format!("the starting values have no array `{name}`"))?;
+        let labels = labels.to_f64_vec();
+        if labels.len() != count || labels.iter().any(|&l| !(0.0..CLASSES as f64).contains(&l)) {
+            bail!("array `{name}`: {count} labels below {CLASSES} are wanted, there are {}", labels.len());
+        }
+        let mut hot = vec![0.0; count * CLASSES];
+        labels.iter().enumerate().for_each(|(i, &l)| hot[i * CLASSES + l as usize] = 1.0);
+        Ok(Array::new([count, CLASSES], hot)?.cast(self.dtype))
+    }
+
+    /// The meta-gradient under the names and in the layouts of files.
+    pub fn gradient(&self, unroll: &Unroll) -> Result<Arrays> {
+        let mut arrays = Arrays::new();
+        let shared = unroll.shared_gradient();
+        for (i, port) in shared.ports().iter().enumerate() {
+            let name = format!("gen.{}", port.name);
+            arrays.insert(name.clone(), self.setup.to_file(&name, &shared.get(0, i))?);
+        }
+        let rows = unroll.row_gradient();
+        for (field, name) in [(0, if self.data == DataKind::Gen { "z" } else { "x" }), (2, "lr"), (3, "mom")] {
+            let all: Vec<u8> = (0..self.steps).flat_map(|t| rows.get(t, field).bytes().to_vec()).collect();
+            let shape = [&[self.steps], &rows.ports()[field].shape[..]].concat();
+            let array = Array::from_bytes(self.dtype, shape, &all)?;
+            arrays.insert(name.into(), self.setup.to_file(name, &array)?);
+        }
+        Ok(arrays)
+    }
+}
+
+/// One step's part of an array over all steps.
+fn row(array: &Array, step: usize, steps: usize, port: &Port) -> Result<Array> {
+    let bytes = array.bytes();
+    if bytes.len() != steps * port.bytes() {
+        bail!("the starting values of `{}` have shape {}, not that of {steps} steps", port.name, array.shape());
+    }
+    let part = &bytes[step * port.bytes()..][..port.bytes()];
+    Ok(Array::from_bytes(port.dtype, port.shape.clone(), part)?)
+}
+
+fn loss<'t>(
+    learner: &Learner,
+    theta: &[autograd::Var<'t>],
+    images: autograd::Var<'t>,
+    labels: autograd::Var<'t>,
+) -> autograd::Result<autograd::Var<'t>> {
+    cross_entropy(learner.logits(theta, images, Statistics::Batch)?.0, labels)
+}
+
+fn meta_grad(args: &MetaGradArgs) -> Result<()> {
+    let setup = Setup::parse(&args.setup, args.bn)?;
+    let or = |given: usize, default: usize| if given == 0 { default } else { given };
+    let problem = Problem {
+        steps: or(args.steps, setup.steps),
+        batch: or(args.batch, setup.batch),
+        data: args.data,
+        dtype: if args.dtype == FloatKind::F64 { DType::F64 } else { DType::F32 },
+        setup,
+    };
+    let device = Device::cpu((args.threads > 0).then_some(args.threads))?;
+    let loaded = {
+        let arrays = match &args.init {
+            Some(path) => read_safetensors(path)?.0,
+            None => problem.fresh(0)?,
+        };
+        problem.load(&device, &arrays)?
+    };
+
+    let resident = Resident::reset();
+    let held = device.held_bytes();
+    device.reset_peak();
+    let mode = Mode::from(args.mode);
+    let steps = problem.steps;
+    let mut unroll = Unroll::new(&device, &problem.training(), steps, |t| t == steps, args.schedule, mode)?;
+    if args.plans {
+        for (name, plan) in unroll.plans() {
+            eprintln!("{name}\n{plan}\n");
+        }
+    }
+    let mut seconds = Vec::new();
+    let mut total = 0.0;
+    for _ in 0..args.repeats + u64::from(args.repeats > 1) {
+        let begin = Instant::now();
+        total = unroll.gradient(loaded.given())?.total();
+        seconds.push(begin.elapsed().as_secs_f64());
+    }
+    let process = resident.peak();
+    if seconds.len() > 1 {
+        seconds.remove(0);
+    }
+    seconds.sort_by(f64::total_cmp);
+
+    let gradient = problem.gradient(&unroll)?;
+    let mut hash = Sha256::new();
+    let mut squares = 0.0;
+    for array in gradient.values() {
+        hash.update(array.bytes());
+        squares += array.to_f64_vec().iter().map(|v| v * v).sum::<f64>();
+    }
+    let sha256: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if let Some(path) = &args.dump {
+        let mut all = gradient;
+        all.insert("loss".into(), Array::scalar(total, problem.dtype));
+        write_safetensors(path, &all, &Metadata::new())?;
+    }
+    let forecast = unroll.forecast();
+    let (median, min) = (seconds[seconds.len() / 2], seconds[0]);
+    let report = serde_json::json!({
+        "setup": problem.setup.name, "data": if args.data == DataKind::Gen { "gen" } else { "direct" },
+        "bn": args.bn, "steps": problem.steps, "batch": problem.batch,
+        "mode": if mode == Mode::Mixed { "mixed" } else { "reverse" },
+        "schedule": args.schedule.to_string(), "dtype": problem.dtype.to_string(),
+        "device": device.name(), "threads": device.threads(), "repeats": seconds.len(),
+        "median_s": median, "min_s": min,
+        "forecast_bytes": forecast.bytes, "peak_bytes": device.peak_bytes() - held,
+        "peak_process_bytes": process, "flops": forecast.flops, "gflops": forecast.flops as f64 / median / 1e9,
+        "loss": total, "meta_grad_norm": squares.sqrt(), "meta_grad_sha256": sha256,
+    });
+    eprintln!(
+        "{} {} T={} B={}: {median:.4} s (min {min:.4}), {:.1} GFLOP/s; {forecast}; loss {total:.6}",
+        problem.setup.name,
+        args.schedule,
+        problem.steps,
+        problem.batch,
+        forecast.flops as f64 / median / 1e9
+    );
+    if args.json {
+        println!("{report}");
+    }
+    Ok(())
+}
+
+/// The process's resident memory, as Linux counts it.
+struct Resident {
+    before: usize,
+}
+
+impl Resident {
+    /// Starts measuring the peak from here.
+    fn reset() -> Self {
+        // Where the mark cannot be reset, the peak since the process began is reported: never too little.
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        Self { before: status("VmRSS:") }
+    }
+
+    /// The most above the beginning, in bytes; 0 where the system does not say.
+    fn peak(&self) -> usize {
+        status("VmHWM:").saturating_sub(self.before)
+    }
+}
+
+fn status(field: &str) -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or("0");
+    line.split_whitespace().next().and_then(|kib| kib.parse::<usize>().ok()).unwrap_or(0) * 1024
+}
