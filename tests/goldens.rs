@@ -8,22 +8,51 @@ use tensor::DType;
 use tests::Golden;
 
 fn check(setup: &str, data: DataKind, bn: bool) {
-    let kind = if data == DataKind::Gen { "gen" } else { "direct" };
+    let kind = if data == DataKind::Gen {
+        "gen"
+    } else {
+        "direct"
+    };
     let name = format!("{setup}-{kind}{}", if bn { "-bn" } else { "" });
     let golden = Golden::read(&name).expect("a stored golden");
     let setup = Setup::parse(setup, bn).expect("a known set-up");
-    let problem = Problem { steps: setup.steps, batch: setup.batch, data, dtype: DType::F64, setup };
+    let problem = Problem {
+        steps: setup.steps,
+        batch: setup.batch,
+        data,
+        dtype: DType::F64,
+        setup,
+    };
     let device = Device::cpu(Some(2)).expect("two threads");
-    let loaded = problem.load(&device, &golden.init).expect("a golden's arrays");
+    let loaded = problem
+        .load(&device, &golden.init)
+        .expect("a golden's arrays");
     for mode in [Mode::Mixed, Mode::Reverse] {
         let steps = problem.steps;
-        let mut unroll =
-            Unroll::new(&device, &problem.training(), steps, |t| t == steps, Schedule::PerStep, mode).expect("a plan");
-        let loss = unroll.gradient(loaded.given()).expect("a meta-gradient").total();
-        assert!((loss - golden.loss).abs() < 1e-12, "{name}: loss {loss}, JAX {}", golden.loss);
+        let mut unroll = Unroll::new(
+            &device,
+            &problem.training(),
+            steps,
+            |t| t == steps,
+            Schedule::PerStep,
+            mode,
+        )
+        .expect("a plan");
+        let loss = unroll
+            .gradient(loaded.given())
+            .expect("a meta-gradient")
+            .total();
+        assert!(
+            (loss - golden.loss).abs() < 1e-12,
+            "{name}: loss {loss}, JAX {}",
+            golden.loss
+        );
         let gradient = problem.gradient(&unroll).expect("arrays");
         let (worst, array) = golden.worst(&gradient);
-        assert!(worst <= 1e-9, "{name} {mode:?}: {array} differs by {worst:e}");
+        assert!(
+            worst <= 1e-9,
+            "{name} {mode:?}: {array} differs by {worst:e}"
+        );
     }
 }
 

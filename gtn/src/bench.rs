@@ -1,7 +1,8 @@
 //! `gtn bench meta-grad`: the meta-gradient of a fixed set-up, timed, measured and comparable with other
 //! engines.
 
-use crate::nn::{Learner, ParamSpec, Setup, Statistics, cross_entropy, init};
+use crate::nn::layers::cross_entropy;
+use crate::nn::{Learner, ParamSpec, Setup, Statistics, init};
 use anyhow::{Context, Result, bail};
 use autograd::optim::Optimizer;
 use autograd::{Given, Mode, Port, Records, Row, Schedule, Scope, Training, Unroll};
@@ -146,19 +147,35 @@ pub struct Loaded {
 impl Loaded {
     /// As the driver takes them.
     pub fn given(&self) -> Given<'_> {
-        Given { start: &self.start, shared: &self.shared, rows: &self.rows, outer_rows: &self.outer_rows }
+        Given {
+            start: &self.start,
+            shared: &self.shared,
+            rows: &self.rows,
+            outer_rows: &self.outer_rows,
+        }
     }
 }
 
 fn ports(specs: &[ParamSpec], dtype: DType) -> Vec<Port> {
-    specs.iter().map(|spec| Port { name: spec.name.clone(), dtype, shape: spec.shape.clone() }).collect()
+    specs
+        .iter()
+        .map(|spec| Port {
+            name: spec.name.clone(),
+            dtype,
+            shape: spec.shape.clone(),
+        })
+        .collect()
 }
 
 impl Problem {
     /// The training loop of `benchmarks`: momentum SGD on synthetic data, one outer loss at the end.
     pub fn training(&self) -> Training<'_> {
         let (dtype, batch) = (self.dtype, self.batch);
-        let port = |name: &str, shape: Vec<usize>| Port { name: name.into(), dtype, shape: shape.into() };
+        let port = |name: &str, shape: Vec<usize>| Port {
+            name: name.into(),
+            dtype,
+            shape: shape.into(),
+        };
         let input = match self.data {
             DataKind::Gen => port("z", vec![batch, self.setup.generator.config().noise]),
             DataKind::Direct => port("x", vec![batch, 28, 28, 1]),
@@ -174,8 +191,14 @@ impl Problem {
                 DataKind::Direct => Vec::new(),
             },
             rows: vec![
-                Row { port: input, learned: true },
-                Row { port: labels(batch), learned: false },
+                Row {
+                    port: input,
+                    learned: true,
+                },
+                Row {
+                    port: labels(batch),
+                    learned: false,
+                },
             ],
             outer_rows: vec![port("x", vec![outer, 28, 28, 1]), labels(outer)],
             optimizer: Optimizer::Momentum,
@@ -189,10 +212,18 @@ impl Problem {
                     DataKind::Gen => self.setup.generator.images(scope.shared, input, labels)?,
                     DataKind::Direct => input,
                 };
-                Ok((loss(&self.setup.learner, scope.theta, images, labels)?, Vec::new()))
+                Ok((
+                    loss(&self.setup.learner, scope.theta, images, labels)?,
+                    Vec::new(),
+                ))
             }),
             outer: Box::new(|scope: Scope<'_, '_>| {
-                loss(&self.setup.learner, scope.theta, scope.rows[0], scope.rows[1])
+                loss(
+                    &self.setup.learner,
+                    scope.theta,
+                    scope.rows[0],
+                    scope.rows[1],
+                )
             }),
         }
     }
@@ -210,10 +241,11 @@ impl Problem {
         };
         add("theta0", self.setup.learner.params(), &mut rng)?;
         let (steps, batch, outer) = (self.steps, self.batch, self.setup.outer_batch);
-        let mut normal = |shape: &[usize], scale: f64, rng: &mut ChaCha8Rng| {
+        let normal = |shape: &[usize], scale: f64, rng: &mut ChaCha8Rng| {
             let count = shape.iter().product();
             let draw = |_| scale * Distribution::<f64>::sample(&StandardNormal, rng);
-            Array::new(shape, (0..count).map(draw).collect::<Vec<f64>>()).map(|a| a.cast(self.dtype))
+            Array::new(shape, (0..count).map(draw).collect::<Vec<f64>>())
+                .map(|a| a.cast(self.dtype))
         };
         let (input, outer_images);
         match self.data {
@@ -222,7 +254,9 @@ impl Problem {
                 let noise = self.setup.generator.config().noise;
                 input = ("meta.z", normal(&[steps, batch, noise], 1.0, &mut rng)?);
             }
-            DataKind::Direct => input = ("meta.x", normal(&[steps, batch, 1, 28, 28], 0.5, &mut rng)?),
+            DataKind::Direct => {
+                input = ("meta.x", normal(&[steps, batch, 1, 28, 28], 0.5, &mut rng)?)
+            }
         }
         outer_images = normal(&[outer, 1, 28, 28], 1.0, &mut rng)?;
         arrays.insert(input.0.into(), input.1);
@@ -231,7 +265,10 @@ impl Problem {
         let per_step = |value| Array::full(self.dtype, [steps], value);
         arrays.insert("meta.lr".into(), per_step(0.02));
         arrays.insert("meta.mom".into(), per_step(0.5));
-        arrays.insert("y".into(), Array::new([steps, batch], classes(batch).repeat(steps))?);
+        arrays.insert(
+            "y".into(),
+            Array::new([steps, batch], classes(batch).repeat(steps))?,
+        );
         arrays.insert("yo".into(), Array::new([outer], classes(outer))?);
         Ok(arrays)
     }
@@ -240,7 +277,9 @@ impl Problem {
     pub fn load(&self, device: &Device, arrays: &Arrays) -> Result<Loaded> {
         let training = self.training();
         let find = |name: &str| -> Result<Array> {
-            let array = arrays.get(name).with_context(|| format!("the starting values have no array `{name}`"))?;
+            let array = arrays
+                .get(name)
+                .with_context(|| format!("the starting values have no array `{name}`"))?;
             Ok(self.setup.from_file(name, array)?.cast(self.dtype))
         };
         let start = Records::new(device, training.start_ports(), 1)?;
@@ -260,23 +299,40 @@ impl Problem {
         let (lr, momentum) = (find("meta.lr")?, find("meta.mom")?);
         for step in 0..self.steps {
             for (field, array) in [&input, &labels, &lr, &momentum].into_iter().enumerate() {
-                rows.set(step, field, &row(array, step, self.steps, &rows.ports()[field])?)?;
+                rows.set(
+                    step,
+                    field,
+                    &row(array, step, self.steps, &rows.ports()[field])?,
+                )?;
             }
         }
         let outer_rows = Records::new(device, training.outer_rows.clone(), 1)?;
         outer_rows.set(0, 0, &find("xo")?)?;
         outer_rows.set(0, 1, &self.one_hot(arrays, "yo", self.setup.outer_batch)?)?;
-        Ok(Loaded { start, shared, rows, outer_rows })
+        Ok(Loaded {
+            start,
+            shared,
+            rows,
+            outer_rows,
+        })
     }
 
     fn one_hot(&self, arrays: &Arrays, name: &str, count: usize) -> Result<Array> {
-        let labels = arrays.get(name).with_context(|| format!("the starting values have no array `{name}`"))?;
+        let labels = arrays
+            .get(name)
+            .with_context(|| format!("the starting values have no array `{name}`"))?;
         let labels = labels.to_f64_vec();
         if labels.len() != count || labels.iter().any(|&l| !(0.0..CLASSES as f64).contains(&l)) {
-            bail!("array `{name}`: {count} labels below {CLASSES} are wanted, there are {}", labels.len());
+            bail!(
+                "array `{name}`: {count} labels below {CLASSES} are wanted, there are {}",
+                labels.len()
+            );
         }
         let mut hot = vec![0.0; count * CLASSES];
-        labels.iter().enumerate().for_each(|(i, &l)| hot[i * CLASSES + l as usize] = 1.0);
+        labels
+            .iter()
+            .enumerate()
+            .for_each(|(i, &l)| hot[i * CLASSES + l as usize] = 1.0);
         Ok(Array::new([count, CLASSES], hot)?.cast(self.dtype))
     }
 
@@ -289,8 +345,14 @@ impl Problem {
             arrays.insert(name.clone(), self.setup.to_file(&name, &shared.get(0, i))?);
         }
         let rows = unroll.row_gradient();
-        for (field, name) in [(0, if self.data == DataKind::Gen { "z" } else { "x" }), (2, "lr"), (3, "mom")] {
-            let all: Vec<u8> = (0..self.steps).flat_map(|t| rows.get(t, field).bytes().to_vec()).collect();
+        for (field, name) in [
+            (0, if self.data == DataKind::Gen { "z" } else { "x" }),
+            (2, "lr"),
+            (3, "mom"),
+        ] {
+            let all: Vec<u8> = (0..self.steps)
+                .flat_map(|t| rows.get(t, field).bytes().to_vec())
+                .collect();
             let shape = [&[self.steps], &rows.ports()[field].shape[..]].concat();
             let array = Array::from_bytes(self.dtype, shape, &all)?;
             arrays.insert(name.into(), self.setup.to_file(name, &array)?);
@@ -303,7 +365,11 @@ impl Problem {
 fn row(array: &Array, step: usize, steps: usize, port: &Port) -> Result<Array> {
     let bytes = array.bytes();
     if bytes.len() != steps * port.bytes() {
-        bail!("the starting values of `{}` have shape {}, not that of {steps} steps", port.name, array.shape());
+        bail!(
+            "the starting values of `{}` have shape {}, not that of {steps} steps",
+            port.name,
+            array.shape()
+        );
     }
     let part = &bytes[step * port.bytes()..][..port.bytes()];
     Ok(Array::from_bytes(port.dtype, port.shape.clone(), part)?)
@@ -325,7 +391,11 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         steps: or(args.steps, setup.steps),
         batch: or(args.batch, setup.batch),
         data: args.data,
-        dtype: if args.dtype == FloatKind::F64 { DType::F64 } else { DType::F32 },
+        dtype: if args.dtype == FloatKind::F64 {
+            DType::F64
+        } else {
+            DType::F32
+        },
         setup,
     };
     let device = Device::cpu((args.threads > 0).then_some(args.threads))?;
@@ -342,7 +412,14 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
     device.reset_peak();
     let mode = Mode::from(args.mode);
     let steps = problem.steps;
-    let mut unroll = Unroll::new(&device, &problem.training(), steps, |t| t == steps, args.schedule, mode)?;
+    let mut unroll = Unroll::new(
+        &device,
+        &problem.training(),
+        steps,
+        |t| t == steps,
+        args.schedule,
+        mode,
+    )?;
     if args.plans {
         for (name, plan) in unroll.plans() {
             eprintln!("{name}\n{plan}\n");
@@ -368,7 +445,11 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         hash.update(array.bytes());
         squares += array.to_f64_vec().iter().map(|v| v * v).sum::<f64>();
     }
-    let sha256: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256: String = hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     if let Some(path) = &args.dump {
         let mut all = gradient;
         all.insert("loss".into(), Array::scalar(total, problem.dtype));
@@ -411,7 +492,9 @@ impl Resident {
     fn reset() -> Self {
         // Where the mark cannot be reset, the peak since the process began is reported: never too little.
         let _ = std::fs::write("/proc/self/clear_refs", "5");
-        Self { before: status("VmRSS:") }
+        Self {
+            before: status("VmRSS:"),
+        }
     }
 
     /// The most above the beginning, in bytes; 0 where the system does not say.
@@ -422,6 +505,13 @@ impl Resident {
 
 fn status(field: &str) -> usize {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or("0");
-    line.split_whitespace().next().and_then(|kib| kib.parse::<usize>().ok()).unwrap_or(0) * 1024
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .unwrap_or("0");
+    line.split_whitespace()
+        .next()
+        .and_then(|kib| kib.parse::<usize>().ok())
+        .unwrap_or(0)
+        * 1024
 }
