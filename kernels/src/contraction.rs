@@ -98,6 +98,11 @@ impl Conv {
         ]
     }
 
+    /// Bytes of scratch memory that the CPU needs.
+    pub fn workspace(&self) -> usize {
+        crate::cpu::conv::workspace(self)
+    }
+
     /// Multiply-adds times two, zeros of the padding counted.
     pub fn flops(&self) -> u64 {
         2 * self.counts()[2] as u64 * (self.window[0] * self.window[1] * self.c) as u64

@@ -1,185 +1,180 @@
-//! Matrix products.
+//! Matrix products: blocks of C for the threads, blocks of the inner index for the caches.
 
-use std::cell::RefCell;
-use std::ops::AddAssign;
+use std::ops::Range;
 
-use rayon::prelude::*;
-
+use super::microkernel::{Element, Engine, MAX_ROWS, Mode, Walk};
+use super::panels::{Matrix, for_each, pack, packed_count, scratch, sweep, transpose};
 use crate::program::Raw;
 use crate::{Float, MatMul};
 
-/// Rows and columns of the tiles that are computed independently.
-const TILE: [usize; 2] = [128, 256];
+/// Bytes of a block of C, and of the part of A that it needs at once.
+const BLOCK_BYTES: usize = 1 << 18;
 
-/// Below this many FLOPs a thread hand-off costs more than it saves.
-pub(super) const PARALLEL_FLOPS: u64 = 1 << 21;
+/// Longest stretch of the inner index that is done at once: a panel of B so high is 32 KiB, and stays in
+/// the first-level cache.
+const MAX_DEPTH: usize = 256;
 
-/// What elements of both types can do.
-pub(super) trait Element: Copy + Default + AddAssign + Send + Sync + 'static {
-    const ONE: Self;
-}
-
-impl Element for f32 {
-    const ONE: Self = 1.0;
-}
-
-impl Element for f64 {
-    const ONE: Self = 1.0;
-}
-
-/// A matrix in memory: address of its first element, and the steps between rows and columns.
-#[derive(Clone, Copy)]
-pub(super) struct Matrix<T> {
-    pub(super) at: *mut T,
-    pub(super) row: usize,
-    pub(super) col: usize,
-}
-
-// SAFETY: a plain address; whoever makes references from it answers for them.
-unsafe impl<T> Send for Matrix<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for Matrix<T> {}
-
-impl<T: Element> Matrix<T> {
-    pub(super) fn offset(self, rows: usize, cols: usize) -> Self {
-        self.skip(rows * self.row + cols * self.col)
-    }
-
-    pub(super) fn skip(self, elements: usize) -> Self {
-        Self {
-            at: self.at.wrapping_add(elements),
-            ..self
-        }
-    }
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Calls `body` with room for `count` elements, with any content.
-pub(super) fn scratch<T: Element>(count: usize, body: impl FnOnce(*mut T)) {
-    SCRATCH.with_borrow_mut(|words| {
-        let needed = (count * size_of::<T>()).div_ceil(8);
-        if words.len() < needed {
-            words.resize(needed, 0);
-        }
-        body(words.as_mut_ptr().cast());
-    });
-}
-
-/// `c = a·b`, on this thread.
-///
-/// # Safety
-/// The matrices must lie in live memory, c exclusively.
-pub(super) unsafe fn product<T: Element>(
-    [m, n, k]: [usize; 3],
-    a: Matrix<T>,
-    b: Matrix<T>,
-    c: Matrix<T>,
-) {
-    // SAFETY: what the caller promises.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            c.at,
-            c.col as isize,
-            c.row as isize,
-            false,
-            a.at,
-            a.col as isize,
-            a.row as isize,
-            b.at,
-            b.col as isize,
-            b.row as isize,
-            T::default(),
-            T::ONE,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
-}
-
-/// Runs `body` for all indices, on the current pool if that pays.
-pub(super) fn for_each(count: usize, flops: u64, body: impl Fn(usize) + Send + Sync) {
-    if flops < PARALLEL_FLOPS || count < 2 || rayon::current_num_threads() == 1 {
-        (0..count).for_each(body);
-    } else {
-        (0..count).into_par_iter().with_max_len(1).for_each(body);
-    }
-}
+/// Blocks of C that a product should have at least: work for that many threads.
+const BLOCKS: usize = 16;
 
 pub(crate) fn matmul(spec: &MatMul, a: Raw, b: Raw, c: Raw, _workspace: Raw) {
     match spec.float {
-        Float::F32 => matmul_of::<f32>(spec, a, b, c),
-        Float::F64 => matmul_of::<f64>(spec, a, b, c),
+        Float::F32 => matmul_of::<f32>(&f32::engine(), spec, a, b, c),
+        Float::F64 => matmul_of::<f64>(&f64::engine(), spec, a, b, c),
     }
 }
 
-fn matmul_of<T: Element>(spec: &MatMul, a: Raw, b: Raw, c: Raw) {
-    let &MatMul {
-        batch,
-        m,
-        n,
-        k,
-        transpose_a,
-        transpose_b,
-        accumulate,
-        ..
-    } = spec;
-    let strides = |rows, cols, transposed| if transposed { [1, rows] } else { [cols, 1] };
-    let matrix = |raw: Raw, [row, col]: [usize; 2]| Matrix {
-        at: raw.pointer.cast::<T>(),
-        row,
-        col,
-    };
-    let a = matrix(a, strides(m, k, transpose_a));
-    let b = matrix(b, strides(k, n, transpose_b));
-    let c = matrix(c, [n, 1]);
-    let [rows, cols] = [m.div_ceil(TILE[0]), n.div_ceil(TILE[1])];
-    for_each(batch * rows * cols, spec.flops(), |tile| {
-        let image = tile / (rows * cols);
-        let (i, j) = (tile / cols % rows * TILE[0], tile % cols * TILE[1]);
-        let size = [TILE[0].min(m - i), TILE[1].min(n - j), k];
-        let a = a.skip(image * m * k).offset(i, 0);
-        let b = b.skip(image * k * n).offset(0, j);
-        let c = c.skip(image * m * n).offset(i, j);
-        // SAFETY: the program has checked the sizes, and no other tile has these elements of c.
-        unsafe { tile_product(size, a, b, c, accumulate) }
+fn matmul_of<T: Element>(engine: &Engine<T>, spec: &MatMul, a: Raw, b: Raw, c: Raw) {
+    let &MatMul { batch, m, n, k, .. } = spec;
+    // As many elements would be transposed for A·B, and for its transpose, Bᵀ·Aᵀ.
+    let plain = if spec.transpose_b { n * k } else { 0 };
+    let swapped = m * n + if spec.transpose_a { 0 } else { m * k };
+    let swap = swapped < plain;
+    let [rows, columns] = if swap { [n, m] } else { [m, n] };
+    let block = block(spec, [rows, columns]);
+    let blocks = [rows.div_ceil(block[0]), columns.div_ceil(block[1])];
+    for_each(batch * blocks[0] * blocks[1], spec.flops(), |index| {
+        let part = index / blocks[1] / blocks[0];
+        let matrix = |raw: Raw, rows: usize, cols: usize, transposed: bool| {
+            let at = raw.pointer.cast::<T>().wrapping_add(part * rows * cols);
+            let [row, col] = if transposed { [1, rows] } else { [cols, 1] };
+            Matrix { at, row, col }
+        };
+        let mut a = matrix(a, m, k, spec.transpose_a);
+        let mut b = matrix(b, k, n, spec.transpose_b);
+        let mut c = matrix(c, m, n, false);
+        if swap {
+            (a, b, c) = (b.transposed(), a.transposed(), c.transposed());
+        }
+        let (i, j) = (
+            index / blocks[1] % blocks[0] * block[0],
+            index % blocks[1] * block[1],
+        );
+        let size = [block[0].min(rows - i), block[1].min(columns - j), k];
+        // SAFETY: the program has checked the sizes, and no other block has these elements of c.
+        unsafe {
+            product(
+                engine,
+                size,
+                a.from(i, 0),
+                b.from(0, j),
+                c.from(i, j),
+                spec.accumulate,
+            )
+        }
     });
 }
 
-/// `c = a·b` or `c += a·b`, the latter with one rounding per element.
+/// Rows and columns of the blocks of C that are computed independently.
+fn block(spec: &MatMul, [rows, columns]: [usize; 2]) -> [usize; 2] {
+    let at_most = columns.clamp(1, 256).next_multiple_of(32);
+    let area = BLOCK_BYTES / spec.float.size();
+    let mut block = [
+        (area / at_most).min(rows.max(1).next_multiple_of(8)),
+        at_most,
+    ];
+    let count = |[m, n]: [usize; 2]| spec.batch * rows.div_ceil(m) * columns.div_ceil(n);
+    while count(block) < BLOCKS {
+        // Fewer columns cost little; fewer rows mean that every part of B is packed twice.
+        let [side, unit] = if block[1] > 64 { [1, 32] } else { [0, 8] };
+        if block[side] <= 4 * unit {
+            break;
+        }
+        block[side] = (block[side] / 2).next_multiple_of(unit);
+    }
+    block
+}
+
+/// `c = a·b` or `c += a·b` on this thread, `[rows, columns, depth]` of them.
 ///
 /// # Safety
-/// As for [`product`].
-pub(super) unsafe fn tile_product<T: Element>(
-    [m, n, k]: [usize; 3],
+/// The matrices must be valid memory, c exclusively.
+unsafe fn product<T: Element>(
+    engine: &Engine<T>,
+    [rows, columns, depth]: [usize; 3],
     a: Matrix<T>,
     b: Matrix<T>,
     c: Matrix<T>,
     accumulate: bool,
 ) {
-    if !accumulate {
-        // SAFETY: what the caller promises.
-        return unsafe { product([m, n, k], a, b, c) };
-    }
-    let mut sums = vec![T::default(); m * n];
-    let target = Matrix {
-        at: sums.as_mut_ptr(),
-        row: n,
-        col: 1,
-    };
-    // SAFETY: what the caller promises; `sums` is our own.
-    unsafe { product([m, n, k], a, b, target) };
-    for (i, row) in sums.chunks_exact(n.max(1)).enumerate() {
-        for (j, &value) in row.iter().enumerate() {
-            // SAFETY: an element of c, which is ours.
-            unsafe { *c.offset(i, j).at += value };
+    let stretch = depth.div_ceil(depth.div_ceil(MAX_DEPTH).max(1)).max(1);
+    // The sum over several stretches must be complete before it is added or transposed.
+    let aside = depth > stretch && (accumulate || c.col != 1);
+    let counts = [
+        packed_count(engine, stretch, engine.columns()),
+        if a.col == 1 { 0 } else { stretch * rows },
+        if aside { rows * columns } else { 0 },
+    ];
+    scratch(counts, |[packed_b, packed_a, sums]: [*mut T; 3]| {
+        let target = if aside {
+            Matrix {
+                at: sums,
+                row: columns,
+                col: 1,
+            }
+        } else {
+            c
+        };
+        for first in (0..depth.max(1)).step_by(stretch) {
+            let length = stretch.min(depth - first);
+            let mode = match first {
+                _ if accumulate && !aside => Mode::Add,
+                0 => Mode::Set,
+                _ => Mode::Continue,
+            };
+            let mut a = a.from(0, first);
+            if a.col != 1 {
+                // Rows in the order of memory, not as neighbours in many far places.
+                let packed = Matrix {
+                    at: packed_a,
+                    row: length,
+                    col: 1,
+                };
+                // SAFETY: what the caller promises, and scratch memory of the size asked for.
+                unsafe { transpose([length, rows], a.transposed(), packed) };
+                a = packed;
+            }
+            let walk = Walk {
+                segments: 1,
+                jump: 0,
+                length,
+                step: 1,
+            };
+            let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
+                addresses
+                    .iter_mut()
+                    .zip(range)
+                    .for_each(|(to, i)| *to = a.element(i, 0));
+            };
+            for j in (0..columns).step_by(engine.columns()) {
+                let count = engine.columns().min(columns - j);
+                // SAFETY: as above.
+                unsafe {
+                    let panel = pack(engine, [length, count], b.from(first, j), packed_b, 0);
+                    sweep(engine, rows, walk, fill, panel, target.from(0, j), mode);
+                }
+            }
+        }
+        if aside {
+            // SAFETY: c is ours, and so are its sums.
+            unsafe { finish([rows, columns], target, c, accumulate) };
+        }
+    });
+}
+
+/// `c = sums` or `c += sums`.
+///
+/// # Safety
+/// The matrices must be valid memory, c exclusively.
+unsafe fn finish<T: Element>(size: [usize; 2], sums: Matrix<T>, c: Matrix<T>, accumulate: bool) {
+    // SAFETY: what the caller promises.
+    unsafe {
+        if accumulate {
+            for (i, j) in (0..size[0]).flat_map(|i| (0..size[1]).map(move |j| (i, j))) {
+                *c.element(i, j) += *sums.element(i, j);
+            }
+        } else {
+            transpose(size, sums, c.transposed());
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The processor: every kernel, on all cores.
 
-mod conv;
+pub(crate) mod conv;
 mod gemm;
 pub(crate) mod map;
 mod math;
+mod microkernel;
+mod panels;
 mod parallel;
 mod random;
 pub(crate) mod scratch;

@@ -1,0 +1,373 @@
+//! The innermost loop of every contraction: a small tile of C stays in vector registers while the
+//! inner index runs.
+//!
+//! Each step loads a row of B once, and multiplies it by one element of each row of A (an outer product,
+//! as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). Every
+//! element of C is one chain of fused multiply-adds in the order of the inner index. So its bits depend
+//! neither on the tile that it is part of nor on the width of the registers.
+
+use std::ops::AddAssign;
+
+/// Most rows that a tile has on any machine.
+pub(super) const MAX_ROWS: usize = 8;
+
+/// Most columns that a tile has on any machine.
+pub(super) const MAX_COLUMNS: usize = 32;
+
+/// How the inner index walks along a row of A, in elements: `segments` times `length` elements that are
+/// `step` apart; the segments start `jump` apart. (Patches of images have several segments.)
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walk {
+    pub(super) segments: usize,
+    pub(super) jump: usize,
+    pub(super) length: usize,
+    pub(super) step: usize,
+}
+
+/// What happens to the tile in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// It is replaced by the product.
+    Set,
+    /// Its elements start the chains of the product.
+    Continue,
+    /// The finished product is added to it.
+    Add,
+}
+
+/// A tile of C and what it is the product of.
+#[derive(Debug)]
+pub(super) struct Tile<T> {
+    /// First element of each row of A.
+    pub(super) a: [*const T; MAX_ROWS],
+    pub(super) walk: Walk,
+    /// First row of B, and elements from row to row.
+    pub(super) b: *const T,
+    pub(super) b_row: usize,
+    /// First row of C, and elements from row to row.
+    pub(super) c: *mut T,
+    pub(super) c_row: usize,
+    pub(super) mode: Mode,
+}
+
+/// Computes a tile. All memory that the tile describes must be valid, C exclusively.
+pub(super) type Kernel<T> = unsafe fn(&Tile<T>);
+
+/// Copies a number of rows, as wide as a full tile, from rows that are so many elements apart.
+type CopyRows<T> = unsafe fn(usize, *const T, usize, *mut T);
+
+/// The kernels of one instruction set, for one element type.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Engine<T: 'static> {
+    /// Elements of a vector register.
+    pub(super) lanes: usize,
+    /// By rows less one, for tiles of one and of two vectors' width.
+    kernels: &'static [[Kernel<T>; 2]],
+    copy: CopyRows<T>,
+}
+
+impl<T> Engine<T> {
+    /// Most rows of a tile.
+    pub(super) fn rows(&self) -> usize {
+        self.kernels.len()
+    }
+
+    /// Columns of a full tile.
+    pub(super) fn columns(&self) -> usize {
+        2 * self.lanes
+    }
+
+    /// The kernel for tiles of `rows` rows and at least `columns` columns.
+    pub(super) fn kernel(&self, rows: usize, columns: usize) -> Kernel<T> {
+        self.kernels[rows - 1][usize::from(columns > self.lanes)]
+    }
+
+    /// Copies rows of [`Engine::columns`] elements together.
+    ///
+    /// # Safety
+    /// The rows must be readable and `to` have room for them.
+    pub(super) unsafe fn copy(&self, rows: usize, from: *const T, row: usize, to: *mut T) {
+        // SAFETY: what the caller promises; an engine is chosen where its instructions exist.
+        unsafe { (self.copy)(rows, from, row, to) }
+    }
+}
+
+/// An element type that has kernels.
+pub(super) trait Element: Copy + Default + AddAssign + Send + Sync + 'static {
+    /// The best kernels that this machine runs.
+    fn engine() -> Engine<Self>;
+
+    /// A block with rows and columns exchanged.
+    fn transpose(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4];
+}
+
+/// Writes a kernel in terms of one instruction set's load, store, broadcast, sum and multiply-add.
+macro_rules! kernel {
+    ($(#[$feature:meta])* $name:ident, $copy:ident, $T:ty, $lanes:expr,
+     $load:path, $store:path, $splat:path, $sum:path, $fma:path) => {
+        $(#[$feature])*
+        unsafe fn $name<const ROWS: usize, const VECTORS: usize>(tile: &Tile<$T>) {
+            // SAFETY: the caller vouches for the tile's memory and for the instruction set.
+            unsafe {
+                let mut acc = [[$splat(0.0); VECTORS]; ROWS];
+                let c = |i: usize, v: usize| tile.c.add(i * tile.c_row + v * $lanes);
+                if tile.mode == Mode::Continue {
+                    for i in 0..ROWS {
+                        for v in 0..VECTORS {
+                            acc[i][v] = $load(c(i, v));
+                        }
+                    }
+                }
+                let mut a = [std::ptr::null(); ROWS];
+                a.copy_from_slice(&tile.a[..ROWS]);
+                let mut b = tile.b;
+                for segment in 0..tile.walk.segments {
+                    let mut at = segment * tile.walk.jump;
+                    for _ in 0..tile.walk.length {
+                        let mut row = [$splat(0.0); VECTORS];
+                        for v in 0..VECTORS {
+                            row[v] = $load(b.add(v * $lanes));
+                        }
+                        for i in 0..ROWS {
+                            let x = $splat(*a[i].add(at));
+                            for v in 0..VECTORS {
+                                acc[i][v] = $fma(x, row[v], acc[i][v]);
+                            }
+                        }
+                        at += tile.walk.step;
+                        b = b.add(tile.b_row);
+                    }
+                }
+                for i in 0..ROWS {
+                    for v in 0..VECTORS {
+                        if tile.mode == Mode::Add {
+                            acc[i][v] = $sum($load(c(i, v)), acc[i][v]);
+                        }
+                        $store(c(i, v), acc[i][v]);
+                    }
+                }
+            }
+        }
+
+        $(#[$feature])*
+        unsafe fn $copy(rows: usize, from: *const $T, row: usize, to: *mut $T) {
+            for i in 0..rows {
+                for v in 0..2 {
+                    // SAFETY: the caller vouches for the memory and for the instruction set.
+                    unsafe { $store(to.add((2 * i + v) * $lanes), $load(from.add(i * row + v * $lanes))) }
+                }
+            }
+        }
+    };
+}
+
+macro_rules! kernels {
+    ($name:ident: $($rows:literal)*) => { &[$([$name::<$rows, 1>, $name::<$rows, 2>]),*] };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Engine, Mode, Tile};
+    use std::arch::x86_64::*;
+
+    kernel!(
+        #[target_feature(enable = "avx512f")]
+        avx512_f32,
+        copy_avx512_f32,
+        f32,
+        16,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_add_ps,
+        _mm512_fmadd_ps
+    );
+    kernel!(
+        #[target_feature(enable = "avx512f")]
+        avx512_f64,
+        copy_avx512_f64,
+        f64,
+        8,
+        _mm512_loadu_pd,
+        _mm512_storeu_pd,
+        _mm512_set1_pd,
+        _mm512_add_pd,
+        _mm512_fmadd_pd
+    );
+    kernel!(
+        #[target_feature(enable = "avx2,fma")]
+        avx2_f32,
+        copy_avx2_f32,
+        f32,
+        8,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_add_ps,
+        _mm256_fmadd_ps
+    );
+    kernel!(
+        #[target_feature(enable = "avx2,fma")]
+        avx2_f64,
+        copy_avx2_f64,
+        f64,
+        4,
+        _mm256_loadu_pd,
+        _mm256_storeu_pd,
+        _mm256_set1_pd,
+        _mm256_add_pd,
+        _mm256_fmadd_pd
+    );
+
+    /// In eight shuffles; the compiler does not find them by itself.
+    #[inline(always)]
+    pub(super) fn transpose(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+        // SAFETY: SSE is part of every x86-64, and both types are sixteen plain numbers.
+        unsafe {
+            let [mut a, mut b, mut c, mut d]: [__m128; 4] = std::mem::transmute(rows);
+            _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
+            std::mem::transmute([a, b, c, d])
+        }
+    }
+
+    // 32 registers hold 8×2 accumulators with room to spare (measured: more rows gain nothing), 16 hold 6×2.
+    pub(super) const AVX512_F32: Engine<f32> = Engine {
+        lanes: 16,
+        kernels: kernels!(avx512_f32: 1 2 3 4 5 6 7 8),
+        copy: copy_avx512_f32,
+    };
+    pub(super) const AVX512_F64: Engine<f64> = Engine {
+        lanes: 8,
+        kernels: kernels!(avx512_f64: 1 2 3 4 5 6 7 8),
+        copy: copy_avx512_f64,
+    };
+    pub(super) const AVX2_F32: Engine<f32> = Engine {
+        lanes: 8,
+        kernels: kernels!(avx2_f32: 1 2 3 4 5 6),
+        copy: copy_avx2_f32,
+    };
+    pub(super) const AVX2_F64: Engine<f64> = Engine {
+        lanes: 4,
+        kernels: kernels!(avx2_f64: 1 2 3 4 5 6),
+        copy: copy_avx2_f64,
+    };
+}
+
+/// Plain loops that the compiler turns into whatever 128-bit vectors the target always has.
+mod portable {
+    use super::{Engine, Mode, Tile};
+
+    use std::array::from_fn;
+
+    #[inline(always)]
+    pub(super) fn transpose<T: Copy>(rows: [[T; 4]; 4]) -> [[T; 4]; 4] {
+        from_fn(|j| from_fn(|i| rows[i][j]))
+    }
+
+    macro_rules! vector {
+        ($module:ident, $T:ty, $lanes:literal) => {
+            mod $module {
+                pub(super) type Vector = [$T; $lanes];
+
+                #[inline(always)]
+                pub(super) unsafe fn load(from: *const $T) -> Vector {
+                    // SAFETY: what the caller promises.
+                    unsafe { from.cast::<Vector>().read_unaligned() }
+                }
+
+                #[inline(always)]
+                pub(super) unsafe fn store(to: *mut $T, vector: Vector) {
+                    // SAFETY: what the caller promises.
+                    unsafe { to.cast::<Vector>().write_unaligned(vector) }
+                }
+
+                #[inline(always)]
+                pub(super) fn splat(value: $T) -> Vector {
+                    [value; $lanes]
+                }
+
+                #[inline(always)]
+                pub(super) fn sum(a: Vector, b: Vector) -> Vector {
+                    std::array::from_fn(|i| a[i] + b[i])
+                }
+
+                /// Fused only where that is an instruction: elsewhere it would be a slow library call.
+                #[inline(always)]
+                pub(super) fn multiply_add(a: Vector, b: Vector, c: Vector) -> Vector {
+                    std::array::from_fn(|i| {
+                        if cfg!(target_arch = "aarch64") {
+                            a[i].mul_add(b[i], c[i])
+                        } else {
+                            a[i] * b[i] + c[i]
+                        }
+                    })
+                }
+            }
+        };
+    }
+    vector!(f32x4, f32, 4);
+    vector!(f64x2, f64, 2);
+    kernel!(
+        portable_f32,
+        copy_portable_f32,
+        f32,
+        4,
+        f32x4::load,
+        f32x4::store,
+        f32x4::splat,
+        f32x4::sum,
+        f32x4::multiply_add
+    );
+    kernel!(
+        portable_f64,
+        copy_portable_f64,
+        f64,
+        2,
+        f64x2::load,
+        f64x2::store,
+        f64x2::splat,
+        f64x2::sum,
+        f64x2::multiply_add
+    );
+
+    pub(super) const F32: Engine<f32> = Engine {
+        lanes: 4,
+        kernels: kernels!(portable_f32: 1 2 3 4 5 6),
+        copy: copy_portable_f32,
+    };
+    pub(super) const F64: Engine<f64> = Engine {
+        lanes: 2,
+        kernels: kernels!(portable_f64: 1 2 3 4 5 6),
+        copy: copy_portable_f64,
+    };
+}
+
+macro_rules! element {
+    ($T:ty, $avx512:ident, $avx2:ident, $portable:ident, $transpose:path) => {
+        impl Element for $T {
+            fn engine() -> Engine<Self> {
+                #[cfg(target_arch = "x86_64")]
+                {
+                    if is_x86_feature_detected!("avx512f") {
+                        return x86::$avx512;
+                    }
+                    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                        return x86::$avx2;
+                    }
+                }
+                portable::$portable
+            }
+
+            #[inline(always)]
+            fn transpose(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4] {
+                $transpose(rows)
+            }
+        }
+    };
+}
+#[cfg(not(target_arch = "x86_64"))]
+use portable::transpose as transpose_f32;
+#[cfg(target_arch = "x86_64")]
+use x86::transpose as transpose_f32;
+element!(f32, AVX512_F32, AVX2_F32, F32, transpose_f32);
+element!(f64, AVX512_F64, AVX2_F64, F64, portable::transpose);
