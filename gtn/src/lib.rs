@@ -1,8 +1,22 @@
-//! GTN.
+//! Generative Teaching Networks: a generator learns to make data on which fresh learners learn fast.
+//!
+//! [`meta`] is the outer loop, [`report`] says whether it worked, [`cli`] is the program around both.
 
+mod adam;
 pub mod bench;
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod curriculum;
 pub mod curves;
 pub mod data;
+pub mod evaluate;
+pub mod memory;
+pub mod meta;
 pub mod nn;
 pub mod picture;
+pub mod report;
 pub mod run_folder;
+pub mod seeds;
+pub mod training;
+pub mod widths;

@@ -1,14 +1,5 @@
-//! The command line.
+//! The program `gtn`: everything is in the library.
 
-use clap::Parser;
-
-#[derive(Parser)]
-enum Cli {
-    #[command(subcommand)]
-    Bench(gtn::bench::Command),
-}
-
-fn main() -> anyhow::Result<()> {
-    let Cli::Bench(command) = Cli::parse();
-    gtn::bench::run(&command)
+fn main() -> std::process::ExitCode {
+    gtn::cli::main()
 }

@@ -1,0 +1,118 @@
+//! `gtn eval`
+
+use super::progress::Progress;
+use super::{Machine, Outcome, pictures, say, stop};
+use crate::checkpoint;
+use crate::config::{Config, Flags};
+use crate::data::Dataset;
+use crate::meta::MetaTrainer;
+use crate::nn::LearnerKind;
+use crate::report::{self, Report};
+use crate::run_folder::{self, RunFolder};
+use crate::widths::Widths;
+use anyhow::Context;
+use clap::Args;
+use kernels::Device;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Evaluate a run: fresh learners take T steps on synthetic batches, others T steps on real batches with
+/// a tuned learning rate and momentum; the table says how well both know the test images.
+#[derive(Debug, Args)]
+pub(super) struct EvalArgs {
+    /// The folder of a run
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// How many learners to train in each way
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    learners: Option<usize>,
+    /// Structure of the learners, if another than the generator was trained with
+    #[arg(long, value_enum)]
+    learner: Option<LearnerKind>,
+    /// Widths of the learners' layers, if others: a number or a range for each but the last
+    #[arg(long, value_name = "N-N,…")]
+    widths: Option<Widths>,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+#[derive(Serialize)]
+struct Found<'a> {
+    command: &'static str,
+    run: &'a Path,
+    outer_step: u64,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+pub(super) fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
+    let config = read_config(&args.run)?;
+    let changed = config.with(&Flags {
+        learner: args.learner,
+        widths: args.widths.clone(),
+        learners: args.learners,
+        ..Flags::default()
+    })?;
+    let device = args.machine.device()?;
+    let checkpoint = RunFolder::checkpoint_in(&args.run)?;
+    let trainer = checkpoint::load(&checkpoint, &device, &config)?;
+    let data = args.machine.data(config.dataset, config.seed)?;
+    stop::listen()?;
+    let Some(report) = evaluate(&device, &changed, &trainer, &data)? else {
+        return Ok(Outcome::Interrupted);
+    };
+    say(&format!("\n{}", report.table()));
+    let outer_step = trainer.outer_step();
+    args.machine.print(&Found {
+        command: "eval",
+        run: &args.run,
+        outer_step,
+        report: &report,
+    })?;
+    Ok(Outcome::Done)
+}
+
+/// The settings in a run's folder.
+pub(super) fn read_config(run: &Path) -> anyhow::Result<Config> {
+    let path = run.join(run_folder::CONFIG);
+    let text = std::fs::read_to_string(&path).with_context(|| {
+        format!(
+            "{} is no run: cannot read {}",
+            run.display(),
+            path.display()
+        )
+    })?;
+    Config::from_toml(&path.display().to_string(), &text).map_err(|e| anyhow::anyhow!("{e}"))
+}
+
+/// Evaluates with a progress bar; `None` if the user wants to stop.
+pub(super) fn evaluate(
+    device: &Device,
+    config: &Config,
+    trainer: &MetaTrainer,
+    data: &Dataset,
+) -> anyhow::Result<Option<Report>> {
+    let mut progress = Progress::new("Evaluation", report::trainings(config), 0);
+    let mut done = 0;
+    let watch = || {
+        done += 1;
+        progress.at(done, "");
+        !stop::asked()
+    };
+    let teacher = (trainer.generator(), trainer.teacher());
+    Ok(report::evaluate(device, config, teacher, data, watch)?)
+}
+
+/// Draws what a run teaches, in its folder or another.
+pub(super) fn draw(folder: &Path, device: &Device, trainer: &MetaTrainer) -> anyhow::Result<()> {
+    let config = trainer.config();
+    let teacher = trainer.teacher();
+    let lesson = crate::evaluate::Lesson::synthetic(
+        device,
+        config,
+        trainer.generator(),
+        teacher,
+        report::FRESH,
+    )?;
+    pictures::draw_lesson(folder, config, &lesson)
+}

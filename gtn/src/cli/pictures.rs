@@ -1,0 +1,40 @@
+//! The pictures of a run.
+
+use super::say;
+use crate::config::{Config, IMAGE};
+use crate::curves::{self, Series};
+use crate::evaluate::Lesson;
+use crate::picture::Curriculum;
+use crate::report::Report;
+use std::path::Path;
+
+/// Columns of the sheet of samples.
+const COLUMNS: usize = 16;
+
+/// Draws every synthetic image of a training, and a sheet of some by class and step.
+pub(super) fn draw_lesson(folder: &Path, config: &Config, lesson: &Lesson) -> anyhow::Result<()> {
+    let images = lesson.images();
+    let curriculum = Curriculum::new(&images, &lesson.labels, config.inner_batch, IMAGE)?;
+    for (name, picture) in [
+        ("curriculum.png", curriculum.every_image()),
+        ("samples.png", curriculum.by_class_and_step(COLUMNS)),
+    ] {
+        picture.write(&folder.join(name))?;
+        say(&format!("Wrote {}", folder.join(name).display()));
+    }
+    Ok(())
+}
+
+/// Draws how the learners of an evaluation learned.
+pub(super) fn draw_curves(folder: &Path, report: &Report) -> anyhow::Result<()> {
+    let steps: Vec<f64> = (0..=report.inner_steps).map(|step| step as f64).collect();
+    let [gtn, real] = &report.curves;
+    let series = vec![
+        Series::of_runs("taught by the GTN", &steps, gtn),
+        Series::of_runs("taught by real images", &steps, real),
+    ];
+    let path = folder.join("learning.svg");
+    curves::write(&path, &[curves::learning(series)])?;
+    say(&format!("Wrote {}", path.display()));
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! `gtn sample`
+
+use super::{Machine, Outcome, eval};
+use crate::checkpoint;
+use crate::run_folder::RunFolder;
+use clap::Args;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Draw what a run's generator teaches: curriculum.png has every synthetic image, a row for each inner
+/// step; samples.png has a row for each class and a column for each inner step.
+#[derive(Debug, Args)]
+pub(super) struct SampleArgs {
+    /// The folder of a run
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Folder for the pictures [default: the run's]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+#[derive(Serialize)]
+struct Drawn<'a> {
+    command: &'static str,
+    run: &'a Path,
+    outer_step: u64,
+    curriculum: PathBuf,
+    samples: PathBuf,
+}
+
+pub(super) fn run(args: &SampleArgs) -> anyhow::Result<Outcome> {
+    let config = eval::read_config(&args.run)?;
+    let device = args.machine.device()?;
+    let trainer = checkpoint::load(&RunFolder::checkpoint_in(&args.run)?, &device, &config)?;
+    let folder = args.out.as_deref().unwrap_or(&args.run);
+    eval::draw(folder, &device, &trainer)?;
+    args.machine.print(&Drawn {
+        command: "sample",
+        run: &args.run,
+        outer_step: trainer.outer_step(),
+        curriculum: folder.join("curriculum.png"),
+        samples: folder.join("samples.png"),
+    })?;
+    Ok(Outcome::Done)
+}

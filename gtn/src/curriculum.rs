@@ -1,0 +1,169 @@
+//! Curricula: in which order a learner sees what noise and which classes.
+
+use crate::data::CLASSES;
+use crate::seeds::{Draw, rng};
+use clap::ValueEnum;
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
+
+/// The curricula of Such et al. (2020), from the one that learns least to the one that learns most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Curriculum {
+    /// Fresh noise and fresh labels at every inner step; only the generator learns
+    NoCurriculum,
+    /// Learned noise; every inner step takes any of it
+    AllShuffled,
+    /// Learned noise in fixed batches, which come in any order
+    ShuffledBatch,
+    /// Learned noise in fixed batches in a fixed order
+    #[default]
+    Full,
+}
+
+impl Curriculum {
+    /// Whether the noise vectors are learned.
+    pub fn learns_noise(self) -> bool {
+        self != Self::NoCurriculum
+    }
+
+    /// For every place in the training of outer step `outer_step`, T·B in all, the number of the example
+    /// that stands there.
+    pub fn order(self, [steps, batch]: [usize; 2], seed: u64, outer_step: u64) -> Vec<usize> {
+        let mut rng = rng(seed, Draw::Order, outer_step, 0);
+        let mut order: Vec<usize> = (0..steps * batch).collect();
+        match self {
+            Self::NoCurriculum | Self::Full => {}
+            Self::AllShuffled => order.shuffle(&mut rng),
+            Self::ShuffledBatch => {
+                let mut batches: Vec<usize> = (0..steps).collect();
+                batches.shuffle(&mut rng);
+                let of_batch = |&b: &usize| b * batch..(b + 1) * batch;
+                order = batches.iter().flat_map(of_batch).collect();
+            }
+        }
+        order
+    }
+
+    /// The class of each of `count` examples: the classes in turn, or drawn for this outer step.
+    pub fn labels(self, count: usize, seed: u64, outer_step: u64) -> Vec<u8> {
+        if self.learns_noise() {
+            return (0..count).map(|i| (i % CLASSES) as u8).collect();
+        }
+        let mut rng = rng(seed, Draw::Labels, outer_step, 0);
+        (0..count)
+            .map(|_| rng.random_range(0..CLASSES as u8))
+            .collect()
+    }
+}
+
+/// Gaussian noise: the start of learned noise (at outer step 0), or fresh noise.
+pub fn noise(count: usize, seed: u64, outer_step: u64) -> Vec<f32> {
+    let mut rng = rng(seed, Draw::Noise, outer_step, 0);
+    let draw = |_| Distribution::<f32>::sample(&StandardNormal, &mut rng);
+    (0..count).map(draw).collect()
+}
+
+/// `rows[order[i]]` for every i, where a row has `width` numbers.
+pub fn gather(rows: &[f32], width: usize, order: &[usize]) -> Vec<f32> {
+    let row = |&i: &usize| &rows[i * width..(i + 1) * width];
+    order.iter().flat_map(row).copied().collect()
+}
+
+/// The adjoint of [`gather`]: row i is added to row `order[i]` of the result. An order has every example
+/// once, so that is putting it there.
+pub fn scatter(rows: &[f32], width: usize, order: &[usize]) -> Vec<f32> {
+    let mut result = vec![0.0; rows.len()];
+    for (row, &to) in rows.chunks_exact(width).zip(order) {
+        result[to * width..(to + 1) * width].copy_from_slice(row);
+    }
+    result
+}
+
+/// One row of [`CLASSES`] numbers for each label: 1 at the class, 0 elsewhere.
+pub fn one_hot(labels: &[u8]) -> Vec<f32> {
+    let mut rows = vec![0.0; labels.len() * CLASSES];
+    for (row, &label) in rows.chunks_exact_mut(CLASSES).zip(labels) {
+        row[usize::from(label)] = 1.0;
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: [usize; 2] = [4, 15];
+
+    #[test]
+    fn every_order_has_every_example_once() {
+        for &curriculum in Curriculum::value_variants() {
+            let mut order = curriculum.order(SIZES, 3, 5);
+            order.sort_unstable();
+            assert!(order.into_iter().eq(0..60), "{curriculum:?}");
+        }
+    }
+
+    #[test]
+    fn shuffled_batches_stay_whole_and_full_stays_as_it_is() {
+        let order = Curriculum::ShuffledBatch.order(SIZES, 3, 5);
+        for batch in order.chunks(15) {
+            assert!(
+                batch[0].is_multiple_of(15) && batch.iter().copied().eq(batch[0]..batch[0] + 15)
+            );
+        }
+        assert!(Curriculum::Full.order(SIZES, 3, 5).into_iter().eq(0..60));
+        let all = Curriculum::AllShuffled.order(SIZES, 3, 5);
+        assert!(
+            all.chunks(15)
+                .any(|batch| batch.iter().any(|i| i / 15 != batch[0] / 15))
+        );
+    }
+
+    #[test]
+    fn orders_change_with_the_outer_step_and_come_back() {
+        for curriculum in [Curriculum::AllShuffled, Curriculum::ShuffledBatch] {
+            let order = |step| curriculum.order([16, 4], 3, step);
+            assert_ne!(order(1), order(2));
+            assert_eq!(order(1), order(1));
+        }
+    }
+
+    #[test]
+    fn fixed_labels_are_even_in_all_and_in_every_batch() {
+        let labels = Curriculum::Full.labels(60, 1, 2);
+        let counts = |labels: &[u8]| {
+            let mut counts = [0; CLASSES];
+            for &label in labels {
+                counts[usize::from(label)] += 1;
+            }
+            counts
+        };
+        assert_eq!(counts(&labels), [6; CLASSES]);
+        for batch in labels.chunks(15) {
+            assert!(counts(batch).iter().all(|n| (1..=2).contains(n)));
+        }
+        let fresh = |step| Curriculum::NoCurriculum.labels(60, 1, step);
+        assert_ne!(fresh(1), fresh(2));
+    }
+
+    #[test]
+    fn scatter_is_the_adjoint_of_gather() {
+        let rows: Vec<f32> = (0u8..24).map(f32::from).collect();
+        let order = Curriculum::AllShuffled.order([4, 3], 1, 1);
+        let there = gather(&rows, 2, &order);
+        assert_ne!(there, rows);
+        assert_eq!(scatter(&there, 2, &order), rows);
+    }
+
+    #[test]
+    fn noise_is_gaussian_and_new_at_every_outer_step() {
+        let numbers = noise(4000, 1, 0);
+        let mean = numbers.iter().sum::<f32>() / 4000.0;
+        let squares = numbers.iter().map(|x| x * x).sum::<f32>() / 4000.0;
+        assert!(mean.abs() < 0.06 && (squares - 1.0).abs() < 0.1);
+        assert_ne!(noise(4, 1, 1), numbers[..4]);
+    }
+}

@@ -1,0 +1,426 @@
+//! Meta-training: every outer step trains a fresh learner on what the generator makes, and moves the
+//! generator, the noise and the inner hyper-parameters along the gradient of the learner's loss on real
+//! data.
+
+use crate::adam::Adam;
+use crate::config::Config;
+use crate::curriculum::{gather, noise, one_hot, scatter};
+use crate::data::Dataset;
+use crate::nn::{Generator, init};
+use crate::seeds::{Draw, rng};
+use crate::training::{by_generator, fresh, port, ports, put, put_batch, take};
+use autograd::{Given, Losses, Port, Records, Unroll};
+use kernels::{Device, View};
+use rand::RngExt;
+use serde::Serialize;
+use tensor::{Array, Arrays, DType};
+
+type Result<T, E = autograd::Error> = std::result::Result<T, E>;
+
+/// The meta-parameters: all that is learned in the outer loop.
+#[derive(Debug)]
+pub struct Teacher {
+    /// The generator's parameters: one record.
+    pub weights: Records,
+    /// One record: `log_lr` \[T\], `log_momentum` \[T\], and `z` \[T·B, noise\] where noise is learned.
+    /// Rates are learned as logarithms, so that they stay positive and move by factors.
+    pub learned: Records,
+}
+
+const LOG_LR: usize = 0;
+const LOG_MOMENTUM: usize = 1;
+const NOISE: usize = 2;
+
+/// What happened in an outer step.
+#[derive(Clone, Debug, Serialize)]
+pub struct Step {
+    /// The sum of the losses on real data.
+    pub meta_loss: f64,
+    /// The last of them: that of the trained learner.
+    pub real_loss: f64,
+    /// The inner loss at the last inner step.
+    pub inner_loss: f64,
+    /// The norm of the meta-gradient.
+    pub gradient_norm: f64,
+    /// The widths of this step's learner.
+    pub widths: Vec<usize>,
+}
+
+/// Why an outer step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// Numbers ran away. The meta-parameters are those before the step.
+    #[error(
+        "outer step {step}: the {what} is not finite; a smaller outer_lr or inner_lr, or clip, may help"
+    )]
+    NotFinite {
+        /// The outer step, counted from 0.
+        step: u64,
+        /// Which number.
+        what: String,
+    },
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] autograd::Error),
+}
+
+impl Teacher {
+    /// Meta-parameters before the first outer step.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn new(device: &Device, config: &Config, generator: &Generator) -> Result<Self> {
+        let weights = Records::new(device, ports(generator.params()), 1)?;
+        let rng = &mut rng(config.seed, Draw::Generator, 0, 0);
+        for (field, array) in init(generator.params(), DType::F32, rng)?
+            .iter()
+            .enumerate()
+        {
+            weights.set(0, field, array)?;
+        }
+        let learned = Records::new(device, learned_ports(config), 1)?;
+        let steps = config.inner_steps;
+        put(
+            &learned,
+            0,
+            LOG_LR,
+            vec![config.inner_lr.ln() as f32; steps],
+        )?;
+        put(
+            &learned,
+            0,
+            LOG_MOMENTUM,
+            vec![config.inner_momentum.ln() as f32; steps],
+        )?;
+        if config.curriculum.learns_noise() {
+            let count = learned.ports()[NOISE].shape.count();
+            put(&learned, 0, NOISE, noise(count, config.seed, 0))?;
+        }
+        Ok(Self { weights, learned })
+    }
+
+    /// The parameters in the order of the outer optimiser.
+    fn views(&self) -> Vec<View<'_>> {
+        [&self.weights, &self.learned]
+            .into_iter()
+            .flat_map(views)
+            .collect()
+    }
+
+    /// Learning rate and momentum of every inner step.
+    pub fn rates(&self) -> [Vec<f32>; 2] {
+        [LOG_LR, LOG_MOMENTUM].map(|field| {
+            let logs = take(&self.learned, 0, field);
+            logs.into_iter().map(f32::exp).collect()
+        })
+    }
+
+    /// Fills a record per inner step: noise, classes, learning rate, momentum. Gives the labels and the
+    /// order of the examples, both T·B.
+    pub(crate) fn fill_rows(
+        &self,
+        config: &Config,
+        rows: &Records,
+        outer_step: u64,
+    ) -> Result<(Vec<u8>, Vec<usize>)> {
+        let sizes @ [steps, batch] = [config.inner_steps, config.inner_batch];
+        let (seed, curriculum, width) = (config.seed, config.curriculum, config.noise);
+        let z = if curriculum.learns_noise() {
+            take(&self.learned, 0, NOISE)
+        } else {
+            // Outer step 0 is the start of learned noise; evaluation may come with any number.
+            noise(steps * batch * width, seed, outer_step)
+        };
+        let labels = curriculum.labels(steps * batch, seed, outer_step);
+        let order = curriculum.order(sizes, seed, outer_step);
+        let labels: Vec<u8> = order.iter().map(|&i| labels[i]).collect();
+        let [lr, momentum] = self.rates();
+        for step in 0..steps {
+            let places = step * batch..(step + 1) * batch;
+            put(rows, step, 0, gather(&z, width, &order[places.clone()]))?;
+            put(rows, step, 1, one_hot(&labels[places]))?;
+            put(rows, step, 2, vec![lr[step]])?;
+            put(rows, step, 3, vec![momentum[step]])?;
+        }
+        Ok((labels, order))
+    }
+}
+
+fn views(records: &Records) -> impl Iterator<Item = View<'_>> {
+    (0..records.ports().len()).map(|field| records.view(0, field))
+}
+
+fn learned_ports(config: &Config) -> Vec<Port> {
+    let (steps, examples) = (config.inner_steps, config.inner_steps * config.inner_batch);
+    let mut ports = vec![port("log_lr", [steps]), port("log_momentum", [steps])];
+    if config.curriculum.learns_noise() {
+        ports.push(port("z", [examples, config.noise]));
+    }
+    ports
+}
+
+/// A learner that is trained at this outer step.
+struct Pupil {
+    widths: Vec<usize>,
+    unroll: Unroll,
+    start: Records,
+}
+
+/// The outer loop.
+#[derive(Debug)]
+pub struct MetaTrainer {
+    device: Device,
+    config: Config,
+    generator: Generator,
+    teacher: Teacher,
+    adam: Adam,
+    rows: Records,
+    outer_rows: Records,
+    /// The gradient of [`Teacher::learned`].
+    gradient: Records,
+    outer_step: u64,
+}
+
+impl MetaTrainer {
+    /// Before the first outer step.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn new(device: &Device, config: &Config) -> Result<Self> {
+        let generator = config.generator()?;
+        let teacher = Teacher::new(device, config, &generator)?;
+        let parameters = [teacher.weights.ports(), teacher.learned.ports()].concat();
+        let learner = config.learner(&config.widths.middle())?;
+        let training = by_generator(
+            &generator,
+            &learner,
+            config.inner_batch,
+            config.outer_batch,
+            true,
+        );
+        let rows = Records::new(device, training.row_ports(), config.inner_steps)?;
+        let outer_rows = Records::new(device, training.outer_rows.clone(), config.outer_count())?;
+        drop(training);
+        Ok(Self {
+            adam: Adam::new(device, &parameters)?,
+            gradient: Records::new(device, teacher.learned.ports().to_vec(), 1)?,
+            rows,
+            outer_rows,
+            teacher,
+            generator,
+            device: device.clone(),
+            config: config.clone(),
+            outer_step: 0,
+        })
+    }
+
+    /// How many outer steps are done.
+    pub fn outer_step(&self) -> u64 {
+        self.outer_step
+    }
+
+    /// What has been learned.
+    pub fn teacher(&self) -> &Teacher {
+        &self.teacher
+    }
+
+    /// The generator.
+    pub fn generator(&self) -> &Generator {
+        &self.generator
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Everything that the next outer step depends on, by name.
+    pub fn arrays(&self) -> Arrays {
+        let named = |(prefix, records): (&'static str, &Records)| {
+            let array = |field: usize| {
+                let name = format!("{prefix}.{}", records.ports()[field].name);
+                (name, records.get(0, field))
+            };
+            (0..records.ports().len()).map(array).collect::<Vec<_>>()
+        };
+        self.parts().into_iter().flat_map(named).collect()
+    }
+
+    /// Takes up where [`MetaTrainer::arrays`] were taken, after `outer_step` outer steps.
+    ///
+    /// # Errors
+    /// With the name of an array that is missing, of another shape, or not finite; the trainer is of no
+    /// use then.
+    pub fn restore(&mut self, arrays: &Arrays, outer_step: u64) -> Result<(), String> {
+        for (prefix, records) in self.parts() {
+            for (field, port) in records.ports().iter().enumerate() {
+                let name = format!("{prefix}.{}", port.name);
+                let array: &Array = arrays
+                    .get(&name)
+                    .ok_or(format!("array {name} is missing"))?;
+                if !array.all_finite() {
+                    return Err(format!("array {name} has numbers that are not finite"));
+                }
+                records
+                    .set(0, field, array)
+                    .map_err(|e| format!("array {name}: {e}"))?;
+            }
+        }
+        self.outer_step = outer_step;
+        Ok(())
+    }
+
+    fn parts(&self) -> [(&'static str, &Records); 3] {
+        [
+            ("generator", &self.teacher.weights),
+            ("learned", &self.teacher.learned),
+            ("adam", self.adam.state()),
+        ]
+    }
+
+    /// One outer step.
+    ///
+    /// # Errors
+    /// If a number is not finite: then nothing was changed. Or if the engine fails.
+    pub fn step(&mut self, data: &Dataset) -> Result<Step, StepError> {
+        let mut pupil = self.pupil()?;
+        let (_, order) = self
+            .teacher
+            .fill_rows(&self.config, &self.rows, self.outer_step)?;
+        self.fill_outer_rows(data)?;
+        let losses = self.gradient(&mut pupil)?;
+        self.collect(&pupil.unroll, &order)?;
+        let gradient_norm = self.update(&pupil.unroll)?;
+        self.outer_step += 1;
+        let last = |losses: &[f64]| *losses.last().expect("there is at least one step");
+        Ok(Step {
+            meta_loss: losses.total(),
+            real_loss: last(&losses.outer),
+            inner_loss: last(&losses.inner),
+            gradient_norm,
+            widths: pupil.widths,
+        })
+    }
+
+    /// A fresh learner for the coming outer step, its training planned.
+    fn pupil(&self) -> Result<Pupil> {
+        let (config, step) = (&self.config, self.outer_step);
+        let widths = config
+            .widths
+            .sample(&mut rng(config.seed, Draw::Widths, step, 0));
+        let learner = config.learner(&widths)?;
+        let training = by_generator(
+            &self.generator,
+            &learner,
+            config.inner_batch,
+            config.outer_batch,
+            config.curriculum.learns_noise(),
+        );
+        let rng = &mut rng(config.seed, Draw::Learner, step, 0);
+        let start = fresh(&self.device, &training, &learner, rng)?;
+        let unroll = Unroll::new(
+            &self.device,
+            &training,
+            config.inner_steps,
+            |step| config.outer_at(step),
+            config.schedule,
+            config.mode.into(),
+        )?;
+        drop(training);
+        Ok(Pupil {
+            widths,
+            unroll,
+            start,
+        })
+    }
+
+    fn fill_outer_rows(&self, data: &Dataset) -> Result<()> {
+        for record in 0..self.outer_rows.count() {
+            let rng = &mut rng(
+                self.config.seed,
+                Draw::OuterBatch,
+                self.outer_step,
+                record as u64,
+            );
+            let any = |_| rng.random_range(0..data.train.len());
+            let chosen: Vec<usize> = (0..self.config.outer_batch).map(any).collect();
+            put_batch(&self.outer_rows, record, data, &data.train, &chosen)?;
+        }
+        Ok(())
+    }
+
+    fn given<'a>(&'a self, start: &'a Records) -> Given<'a> {
+        Given {
+            start,
+            shared: &self.teacher.weights,
+            rows: &self.rows,
+            outer_rows: &self.outer_rows,
+        }
+    }
+
+    fn gradient(&self, pupil: &mut Pupil) -> Result<Losses, StepError> {
+        let given = self.given(&pupil.start);
+        pupil.unroll.gradient(given).map_err(|error| match error {
+            autograd::Error::NotFinite { .. } => StepError::NotFinite {
+                step: self.outer_step,
+                what: error.to_string().replace(" is not finite", ""),
+            },
+            error => error.into(),
+        })
+    }
+
+    /// Gathers the gradients of noise and logarithms from those of the inner steps.
+    fn collect(&self, unroll: &Unroll, order: &[usize]) -> Result<()> {
+        let rows = unroll.row_gradient();
+        let steps = 0..self.config.inner_steps;
+        if self.config.curriculum.learns_noise() {
+            let z: Vec<f32> = steps.clone().flat_map(|step| take(rows, step, 0)).collect();
+            put(
+                &self.gradient,
+                0,
+                NOISE,
+                scatter(&z, self.config.noise, order),
+            )?;
+        }
+        for ((field, row), rates) in [(LOG_LR, 2), (LOG_MOMENTUM, 3)]
+            .into_iter()
+            .zip(self.teacher.rates())
+        {
+            // d/d log h = h · d/dh
+            let slopes = steps
+                .clone()
+                .map(|step| rates[step] * take(rows, step, row)[0]);
+            put(&self.gradient, 0, field, slopes.collect())?;
+        }
+        Ok(())
+    }
+
+    /// Moves the meta-parameters; gives the norm of the meta-gradient.
+    fn update(&self, unroll: &Unroll) -> Result<f64, StepError> {
+        let gradients: Vec<View<'_>> = [unroll.shared_gradient(), &self.gradient]
+            .into_iter()
+            .flat_map(views)
+            .collect();
+        let norm = self.adam.norm(&self.device, &gradients)?;
+        if !norm.is_finite() {
+            let (step, what) = (self.outer_step, "meta-gradient".to_owned());
+            return Err(StepError::NotFinite { step, what });
+        }
+        let config = &self.config;
+        let factor = if config.clip > 0.0 {
+            (config.clip / norm).min(1.0)
+        } else {
+            1.0
+        };
+        let lr = config.outer_lr_at(self.outer_step);
+        let hyper = [lr, config.outer_beta1, config.outer_beta2, config.outer_eps];
+        self.adam.step(
+            &self.device,
+            &self.teacher.views(),
+            &gradients,
+            hyper,
+            factor,
+        )?;
+        Ok(norm)
+    }
+}

@@ -1,0 +1,225 @@
+//! Does it teach? Fresh learners taught by the generator beside learners taught by real images.
+
+use crate::config::Config;
+use crate::data::Dataset;
+use crate::evaluate::{Exam, Lesson, Pupil};
+use crate::meta::Teacher;
+use crate::nn::Generator;
+use crate::seeds::{Draw, rng};
+use autograd::{Error, Result};
+use kernels::Device;
+use serde::Serialize;
+
+/// What an evaluation found. Accuracies are fractions of the test images.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are the words")]
+pub struct Report {
+    pub gtn_accuracy_mean: f64,
+    pub gtn_accuracy_std: f64,
+    pub gtn_accuracy_min: f64,
+    pub real_accuracy_mean: f64,
+    pub real_accuracy_std: f64,
+    pub real_accuracy_min: f64,
+    /// The tuned learning rate and momentum of training on real images.
+    pub real_lr: f64,
+    pub real_momentum: f64,
+    pub inner_steps: usize,
+    pub inner_batch: usize,
+    pub learners: usize,
+    pub learner: String,
+    pub widths: String,
+    pub dataset: String,
+    pub test_images: usize,
+    /// Accuracies on validation images before the first inner step and after each, a list per learner.
+    #[serde(skip)]
+    pub curves: [Vec<Vec<f64>>; 2],
+}
+
+/// Learning rates and momenta that training on real images chooses from.
+const RATES: [f64; 7] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
+const MOMENTA: [f64; 4] = [0.0, 0.5, 0.8, 0.9];
+/// Learners per choice.
+const TUNERS: u64 = 2;
+/// Validation images for tuning and for curves.
+pub const GLANCE: usize = 1000;
+/// Training numbers of evaluations start here, beyond all outer steps.
+pub const FRESH: u64 = 1 << 40;
+
+/// Trains `config.learners` fresh learners in both ways; `watch` hears of every training, and may stop
+/// all by `false`: then there is no report.
+///
+/// # Errors
+/// If there is not enough memory, or a training on synthetic images runs away.
+pub fn evaluate(
+    device: &Device,
+    config: &Config,
+    (generator, teacher): (&Generator, &Teacher),
+    data: &Dataset,
+    mut watch: impl FnMut() -> bool,
+) -> Result<Option<Report>> {
+    let glance = Exam::new(device, data, &data.validation, GLANCE)?;
+    let Some(rates) = tuned(device, config, data, &glance, &mut watch)? else {
+        return Ok(None);
+    };
+    let test = Exam::new(device, data, &data.test, usize::MAX)?;
+    let (mut accuracies, mut curves) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for number in (FRESH..).take(config.learners) {
+        let mut pupil = pupil(device, config, number)?;
+        let synthetic = Lesson::synthetic(device, config, generator, teacher, number)?;
+        let real = Lesson::real(device, config, data, number, rates)?;
+        for (i, lesson) in [synthetic, real].iter().enumerate() {
+            let (accuracy, curve) = pupil.take(lesson, &test, Some(&glance))?;
+            accuracies[i].push(accuracy);
+            curves[i].push(curve);
+            if !watch() {
+                return Ok(None);
+            }
+        }
+    }
+    let [gtn, real] = accuracies.map(|a| Spread::of(&a));
+    Ok(Some(Report {
+        gtn_accuracy_mean: gtn.mean,
+        gtn_accuracy_std: gtn.std,
+        gtn_accuracy_min: gtn.min,
+        real_accuracy_mean: real.mean,
+        real_accuracy_std: real.std,
+        real_accuracy_min: real.min,
+        real_lr: rates[0],
+        real_momentum: rates[1],
+        inner_steps: config.inner_steps,
+        inner_batch: config.inner_batch,
+        learners: config.learners,
+        learner: config.learner_name(),
+        widths: config.widths.to_string(),
+        dataset: data.name.to_owned(),
+        test_images: data.test.len(),
+        curves,
+    }))
+}
+
+/// How many trainings [`evaluate`] does, as its `watch` hears.
+pub fn trainings(config: &Config) -> u64 {
+    (RATES.len() * MOMENTA.len()) as u64 + 2 * config.learners as u64
+}
+
+/// A learner with a new initialisation and widths drawn for it.
+///
+/// # Errors
+/// If there is not enough memory.
+pub fn pupil(device: &Device, config: &Config, number: u64) -> Result<Pupil> {
+    let widths = config
+        .widths
+        .sample(&mut rng(config.seed, Draw::Widths, number, 0));
+    Pupil::new(device, config, config.learner(&widths)?, number)
+}
+
+/// The learning rate and momentum with which real images teach best, on validation images.
+fn tuned(
+    device: &Device,
+    config: &Config,
+    data: &Dataset,
+    exam: &Exam,
+    watch: &mut impl FnMut() -> bool,
+) -> Result<Option<[f64; 2]>> {
+    let middle = config.widths.middle();
+    let mut pupils = (0..TUNERS)
+        .map(|i| Pupil::new(device, config, config.learner(&middle)?, FRESH / 2 + i))
+        .collect::<Result<Vec<_>>>()?;
+    let mut best = ([RATES[0], MOMENTA[0]], -1.0);
+    for rates in RATES
+        .iter()
+        .flat_map(|&lr| MOMENTA.map(|momentum| [lr, momentum]))
+    {
+        let mut sum = 0.0;
+        for (pupil, number) in pupils.iter_mut().zip(FRESH / 2..) {
+            let lesson = Lesson::real(device, config, data, number, rates)?;
+            sum += match pupil.take(&lesson, exam, None) {
+                Ok((accuracy, _)) => accuracy,
+                Err(Error::NotFinite { .. }) => 0.0,
+                Err(error) => return Err(error),
+            };
+        }
+        if sum > best.1 {
+            best = (rates, sum);
+        }
+        if !watch() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(best.0))
+}
+
+struct Spread {
+    mean: f64,
+    std: f64,
+    min: f64,
+}
+
+impl Spread {
+    /// Of at least one number; the standard deviation is that of a sample (0 of one number).
+    fn of(numbers: &[f64]) -> Self {
+        let n = numbers.len() as f64;
+        let mean = numbers.iter().sum::<f64>() / n;
+        let squares: f64 = numbers.iter().map(|x| (x - mean).powi(2)).sum();
+        let std = (squares / (n - 1.0).max(1.0)).sqrt();
+        let min = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+        Self { mean, std, min }
+    }
+}
+
+impl Report {
+    /// The small table that says whether it teaches.
+    pub fn table(&self) -> String {
+        let percent = |x: f64| format!("{:>8.2} %", 100.0 * x);
+        let row = |name: &str, mean, std, min| {
+            format!(
+                "  {name:<22}{}{}{}\n",
+                percent(mean),
+                percent(std),
+                percent(min)
+            )
+        };
+        format!(
+            "Accuracy on {} test images of {} after {} steps of {} images, {} fresh learners ({} {}):\n\n\
+             {:>34}{:>10}{:>10}\n{}{}\n\
+             Real images: learning rate {} and momentum {}, tuned on validation images.\n",
+            self.test_images,
+            self.dataset,
+            self.inner_steps,
+            self.inner_batch,
+            self.learners,
+            self.learner,
+            self.widths,
+            "mean",
+            "std",
+            "min",
+            row(
+                "taught by the GTN",
+                self.gtn_accuracy_mean,
+                self.gtn_accuracy_std,
+                self.gtn_accuracy_min
+            ),
+            row(
+                "taught by real images",
+                self.real_accuracy_mean,
+                self.real_accuracy_std,
+                self.real_accuracy_min
+            ),
+            self.real_lr,
+            self.real_momentum,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spreads_are_those_of_samples() {
+        let spread = Spread::of(&[0.5, 0.7]);
+        assert!((spread.mean - 0.6).abs() < 1e-12 && spread.min == 0.5);
+        assert!((spread.std - 0.02f64.sqrt()).abs() < 1e-12);
+        assert_eq!(Spread::of(&[0.3]).std, 0.0);
+    }
+}

@@ -1,0 +1,138 @@
+//! Trainings of a learner: on what a generator makes, or on given images.
+
+use crate::config::IMAGE;
+use crate::curriculum::one_hot;
+use crate::data::{CLASSES, Dataset, PIXELS, Split};
+use crate::nn::layers::cross_entropy;
+use crate::nn::{Generator, Learner, ParamSpec, Statistics, init};
+use autograd::optim::Optimizer;
+use autograd::{Port, Records, Result, Row, Scope, Training, Var};
+use kernels::Device;
+use rand::Rng;
+use tensor::{Array, DType, Shape};
+
+/// What moves a learner: SGD with momentum.
+pub const INNER: Optimizer = Optimizer::Momentum;
+
+/// An f32 array of a name and shape.
+pub fn port(name: &str, shape: impl Into<Shape>) -> Port {
+    Port {
+        name: name.to_owned(),
+        dtype: DType::F32,
+        shape: shape.into(),
+    }
+}
+
+/// The arrays of parameters, in f32.
+pub fn ports(specs: &[ParamSpec]) -> Vec<Port> {
+    specs
+        .iter()
+        .map(|spec| port(&spec.name, spec.shape.clone()))
+        .collect()
+}
+
+/// The arrays of a labelled batch: images, and classes as rows with one 1.
+pub fn batch_ports(count: usize) -> Vec<Port> {
+    let [h, w, c] = IMAGE;
+    vec![port("x", [count, h, w, c]), port("y", [count, CLASSES])]
+}
+
+/// A learner taught by a generator. The rows of a step are its noise `z` and classes `y`; shared are the
+/// generator's parameters.
+pub fn by_generator<'a>(
+    generator: &'a Generator,
+    learner: &'a Learner,
+    batch: usize,
+    outer_batch: usize,
+    learn_noise: bool,
+) -> Training<'a> {
+    let noise = generator.config().noise;
+    let row = |port, learned| Row { port, learned };
+    Training {
+        theta: ports(learner.params()),
+        buffers: ports(learner.buffers()),
+        shared: ports(generator.params()),
+        rows: vec![
+            row(port("z", [batch, noise]), learn_noise),
+            row(port("y", [batch, CLASSES]), false),
+        ],
+        outer_rows: batch_ports(outer_batch),
+        optimizer: INNER,
+        prepare: Box::new(|_, shared| generator.prepare(shared)),
+        loss: Box::new(|s: Scope<'_, '_>| {
+            let images = generator.images(s.shared, s.rows[0], s.rows[1])?;
+            let (logits, buffers) = learner.logits(s.theta, images, Statistics::Batch)?;
+            Ok((cross_entropy(logits, s.rows[1])?, buffers))
+        }),
+        outer: Box::new(|s: Scope<'_, '_>| real_loss(learner, s)),
+    }
+}
+
+/// A learner taught by given images: the rows of a step are `x` and `y`.
+pub fn by_images(learner: &Learner, batch: usize, outer_batch: usize) -> Training<'_> {
+    let row = |port| Row {
+        port,
+        learned: false,
+    };
+    Training {
+        theta: ports(learner.params()),
+        buffers: ports(learner.buffers()),
+        shared: Vec::new(),
+        rows: batch_ports(batch).into_iter().map(row).collect(),
+        outer_rows: batch_ports(outer_batch),
+        optimizer: INNER,
+        prepare: Box::new(|_, _| Ok(Vec::new())),
+        loss: Box::new(|s: Scope<'_, '_>| {
+            let (logits, buffers) = learner.logits(s.theta, s.rows[0], Statistics::Batch)?;
+            Ok((cross_entropy(logits, s.rows[1])?, buffers))
+        }),
+        outer: Box::new(|s: Scope<'_, '_>| real_loss(learner, s)),
+    }
+}
+
+/// Cross-entropy on real images, with the means that the last synthetic batch left.
+fn real_loss<'t>(learner: &Learner, s: Scope<'_, 't>) -> Result<Var<'t>> {
+    let (logits, _) = learner.logits(s.theta, s.rows[0], Statistics::Stored(s.buffers))?;
+    cross_entropy(logits, s.rows[1])
+}
+
+/// The state of a fresh learner: θ drawn, all else zero.
+pub fn fresh<R: Rng + ?Sized>(
+    device: &Device,
+    training: &Training<'_>,
+    learner: &Learner,
+    rng: &mut R,
+) -> Result<Records> {
+    let start = Records::new(device, training.start_ports(), 1)?;
+    for (field, array) in init(learner.params(), DType::F32, rng)?.iter().enumerate() {
+        start.set(0, field, array)?;
+    }
+    Ok(start)
+}
+
+/// Puts numbers into a field of a record, in the shape that the field has.
+pub fn put(records: &Records, record: usize, field: usize, numbers: Vec<f32>) -> Result<()> {
+    let shape = records.ports()[field].shape.clone();
+    let array = Array::new(shape, numbers).expect("as many numbers as the shape has");
+    records.set(record, field, &array)
+}
+
+/// The numbers of a field of a record.
+pub fn take(records: &Records, record: usize, field: usize) -> Vec<f32> {
+    let array = records.get(record, field);
+    array.as_f32().expect("all records are f32").to_vec()
+}
+
+/// Puts the chosen real images and their classes into the first two fields of a record.
+pub fn put_batch(
+    records: &Records,
+    record: usize,
+    data: &Dataset,
+    split: &Split,
+    chosen: &[usize],
+) -> Result<()> {
+    debug_assert_eq!(records.ports()[0].shape.count(), chosen.len() * PIXELS);
+    let labels: Vec<u8> = chosen.iter().map(|&i| split.labels[i]).collect();
+    put(records, record, 0, data.normalised(split, chosen))?;
+    put(records, record, 1, one_hot(&labels))
+}

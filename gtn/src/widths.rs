@@ -1,0 +1,138 @@
+//! Widths of learners: fixed, or drawn anew for every learner.
+
+use crate::nn::LearnerKind;
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// A range of widths for each layer of a learner but the last, both ends included.
+///
+/// ```
+/// use gtn::widths::Widths;
+/// let widths: Widths = "12-20,32,64-128".parse()?;
+/// assert_eq!(widths.middle(), [16, 32, 96]);
+/// assert_eq!(widths.to_string(), "12-20,32,64-128");
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Widths(Vec<[usize; 2]>);
+
+impl Widths {
+    /// The ranges that Such et al. (2020) draw learners from.
+    pub fn published(kind: LearnerKind) -> Self {
+        let layers = kind.default_widths().len();
+        let mut ranges = vec![[64, 256]; layers];
+        if kind != LearnerKind::Linear {
+            ranges[0] = [32, 128];
+        }
+        Self(ranges)
+    }
+
+    /// How many layers they are for.
+    pub fn layers(&self) -> usize {
+        self.0.len()
+    }
+
+    /// A learner's widths, each drawn uniformly from its range.
+    pub fn sample<R: Rng + ?Sized>(&self, rng: &mut R) -> Vec<usize> {
+        let draw = |&[low, high]: &[usize; 2]| rng.random_range(low..=high);
+        self.0.iter().map(draw).collect()
+    }
+
+    /// The middle of every range.
+    pub fn middle(&self) -> Vec<usize> {
+        self.0
+            .iter()
+            .map(|[low, high]| low.midpoint(*high))
+            .collect()
+    }
+
+    /// The upper ends: what takes the most memory.
+    pub fn widest(&self) -> Vec<usize> {
+        self.0.iter().map(|[_, high]| *high).collect()
+    }
+}
+
+impl fmt::Display for Widths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, [low, high]) in self.0.iter().enumerate() {
+            let comma = if i > 0 { "," } else { "" };
+            if low == high {
+                write!(f, "{comma}{low}")?;
+            } else {
+                write!(f, "{comma}{low}-{high}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Widths {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let range = |part: &str| {
+            let (low, high) = part.split_once('-').unwrap_or((part, part));
+            let range = [low.trim().parse().ok()?, high.trim().parse().ok()?];
+            (range[0] >= 1 && range[0] <= range[1] && range[1] <= 1 << 14).then_some(range)
+        };
+        let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
+        ranges.map(Self).ok_or_else(|| {
+            format!(
+                "widths `{text}`: a number or a range like 64-128 per layer, from 1 to {}",
+                1 << 14
+            )
+        })
+    }
+}
+
+impl From<Widths> for String {
+    fn from(widths: Widths) -> Self {
+        widths.to_string()
+    }
+}
+
+impl TryFrom<String> for Widths {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seeds::{Draw, rng};
+
+    #[test]
+    fn draws_reach_both_ends_and_no_further() {
+        let widths: Widths = "3-5,7".parse().unwrap();
+        let mut seen = [false; 6];
+        for i in 0..100 {
+            let drawn = widths.sample(&mut rng(1, Draw::Widths, i, 0));
+            seen[drawn[0]] = true;
+            assert_eq!(drawn[1], 7);
+        }
+        assert_eq!(seen, [false, false, false, true, true, true]);
+        assert_eq!((widths.middle(), widths.widest()), (vec![4, 7], vec![5, 7]));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "",
+            "0",
+            "5-3",
+            "1-",
+            "-4",
+            "a",
+            "4,,5",
+            "99999999999999999999",
+        ] {
+            assert!(text.parse::<Widths>().is_err(), "{text}");
+        }
+    }
+}
