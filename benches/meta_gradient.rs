@@ -1,0 +1,51 @@
+//! Meta-gradients of the set-ups: seconds each, by schedule and mode.
+//!
+//! `cargo bench -p benches --bench meta_gradient`; memory and FLOPs are printed by `gtn bench meta-grad`.
+
+#![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
+
+use autograd::{Mode, Schedule, Unroll};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use gtn::bench::{DataKind, Problem};
+use gtn::nn::Setup;
+use kernels::Device;
+use std::hint::black_box;
+use tensor::DType;
+
+fn problem(setup: &str, steps: usize, data: DataKind) -> Problem {
+    let setup = Setup::parse(setup, false).expect("a known set-up");
+    Problem { steps, batch: setup.batch, data, dtype: DType::F32, setup }
+}
+
+fn unroll(device: &Device, problem: &Problem, schedule: Schedule, mode: Mode) -> Unroll {
+    let steps = problem.steps;
+    Unroll::new(device, &problem.training(), steps, |t| t == steps, schedule, mode).expect("a plan")
+}
+
+fn by_schedule(c: &mut Criterion) {
+    let device = Device::cpu(None).expect("threads");
+    let mut group = c.benchmark_group("perceptron on free images, T = 32");
+    group.sample_size(20);
+    let problem = problem("C", 32, DataKind::Direct);
+    let loaded = problem.load(&device, &problem.fresh(0).expect("values")).expect("memory");
+    for mode in [Mode::Mixed, Mode::Reverse] {
+        for schedule in [Schedule::StoreAll, Schedule::PerStep, Schedule::EveryK(6)] {
+            let mut unroll = unroll(&device, &problem, schedule, mode);
+            group.bench_function(BenchmarkId::new(format!("{mode:?}"), schedule), |b| {
+                b.iter(|| black_box(unroll.gradient(loaded.given()).expect("finite")));
+            });
+        }
+    }
+}
+
+/// What a new learner architecture costs before its first step.
+fn planning(c: &mut Criterion) {
+    let device = Device::cpu(None).expect("threads");
+    let problem = problem("A", 8, DataKind::Gen);
+    c.bench_function("record and plan set-up A", |b| {
+        b.iter(|| black_box(unroll(&device, &problem, Schedule::PerStep, Mode::Mixed)));
+    });
+}
+
+criterion_group!(benches, by_schedule, planning);
+criterion_main!(benches);
