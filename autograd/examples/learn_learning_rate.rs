@@ -1,0 +1,80 @@
+//! Learns a learning rate for every step of gradient descent on a small regression, by the gradient of
+//! the trained weights' error on other data: `cargo run -p autograd --example learn_learning_rate`
+
+use autograd::optim::Optimizer;
+use autograd::{Given, Mode, Port, Records, Schedule, Training, Unroll, Var};
+use kernels::Device;
+use tensor::{Array, DType};
+
+const STEPS: usize = 6;
+const EXAMPLES: usize = 32;
+/// Sizes of the features: so different ones that no single rate is good for all.
+const SCALES: [f64; 4] = [1.5, 1.0, 0.7, 0.5];
+
+fn port(name: &str, shape: &[usize]) -> Port {
+    Port {
+        name: name.into(),
+        dtype: DType::F64,
+        shape: shape.into(),
+    }
+}
+
+/// The mean square error of the linear model y = x·w on data (x, y).
+fn error<'t>(data: &[Var<'t>], theta: &[Var<'t>]) -> autograd::Result<Var<'t>> {
+    (data[0].matmul(theta[0])? - data[1])?.powi(2)?.mean_all()
+}
+
+/// Inputs that look random, and the sums of their features as targets.
+fn examples(seed: usize) -> Result<[Array; 2], tensor::ArrayError> {
+    let noise = |i: usize| 2.0 * ((i * i + 7 * seed) as f64 * 0.618_034).fract() - 1.0;
+    let x = Vec::from_iter((0..4 * EXAMPLES).map(|i| SCALES[i % 4] * noise(i)));
+    let y: Vec<f64> = x.chunks(4).map(|row| row.iter().sum()).collect();
+    Ok([Array::new([EXAMPLES, 4], x)?, Array::new([EXAMPLES, 1], y)?])
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let data = vec![port("x", &[EXAMPLES, 4]), port("y", &[EXAMPLES, 1])];
+    let training = Training {
+        theta: vec![port("w", &[4, 1])],
+        buffers: vec![],
+        // All steps train on the same examples. Of its own, a step has the optimiser's `lr` only.
+        shared: data.clone(),
+        rows: vec![],
+        outer_rows: data,
+        optimizer: Optimizer::Sgd,
+        prepare: Box::new(|_, shared| Ok(shared.to_vec())),
+        loss: Box::new(|scope| Ok((error(scope.shared, scope.theta)?, vec![]))),
+        outer: Box::new(|scope| error(scope.rows, scope.theta)),
+    };
+    let device = Device::cpu(None)?;
+    let (last, schedule, mode) = (|step| step == STEPS, Schedule::PerStep, Mode::Mixed);
+    let mut unroll = Unroll::new(&device, &training, STEPS, last, schedule, mode)?;
+    // Records start at zero, and so do the weights.
+    let given = Given {
+        start: &Records::new(&device, training.start_ports(), 1)?,
+        shared: &Records::new(&device, training.shared.clone(), 1)?,
+        rows: &Records::new(&device, training.row_ports(), STEPS)?,
+        outer_rows: &Records::new(&device, training.outer_rows.clone(), 1)?,
+    };
+    for (field, (inner, outer)) in examples(1)?.iter().zip(&examples(2)?).enumerate() {
+        given.shared.set(0, field, inner)?;
+        given.outer_rows.set(0, field, outer)?;
+    }
+    // Different from the start: equal rates have equal gradients here, and would stay equal.
+    let mut rates: [f64; STEPS] = std::array::from_fn(|step| 0.1 + 0.02 * step as f64);
+    for outer_step in 0..=400 {
+        for (step, &rate) in rates.iter().enumerate() {
+            given.rows.set(step, 0, &Array::scalar(rate, DType::F64))?;
+        }
+        let loss = unroll.gradient(given)?.total();
+        if outer_step % 50 == 0 {
+            println!("outer step {outer_step:3}: meta-loss {loss:.5}, rates {rates:.2?}");
+        }
+        for (step, rate) in rates.iter_mut().enumerate() {
+            // A step on the logarithm, whose slope is rate·slope: rates stay positive.
+            let slope = unroll.row_gradient().get(step, 0).to_f64_vec()[0];
+            *rate *= (-0.3 * *rate * slope).exp();
+        }
+    }
+    Ok(())
+}
