@@ -134,12 +134,7 @@ unsafe fn product<T: Element>(
                 unsafe { transpose([length, rows], a.transposed(), packed) };
                 a = packed;
             }
-            let walk = Walk {
-                segments: 1,
-                jump: 0,
-                length,
-                step: 1,
-            };
+            let walk = Walk::line(length);
             let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
                 addresses
                     .iter_mut()
@@ -151,7 +146,7 @@ unsafe fn product<T: Element>(
                 // SAFETY: as above.
                 unsafe {
                     let panel = pack(engine, [length, count], b.from(first, j), packed_b, 0);
-                    sweep(engine, rows, walk, fill, panel, target.from(0, j), mode);
+                    sweep(engine, rows, walk, fill, &panel, target.from(0, j), mode);
                 }
             }
         }

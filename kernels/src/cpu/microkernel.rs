@@ -14,14 +14,27 @@ pub(super) const MAX_ROWS: usize = 8;
 /// Most columns that a tile has on any machine.
 pub(super) const MAX_COLUMNS: usize = 32;
 
-/// How the inner index walks along a row of A, in elements: `segments` times `length` elements that are
-/// `step` apart; the segments start `jump` apart. (Patches of images have several segments.)
+/// How the inner index walks along a row of A: three nested loops, the innermost last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Walk {
-    pub(super) segments: usize,
-    pub(super) jump: usize,
-    pub(super) length: usize,
-    pub(super) step: usize,
+    pub(super) counts: [usize; 3],
+    /// Elements between the starts of two rounds.
+    pub(super) steps: [usize; 3],
+}
+
+impl Walk {
+    /// Along neighbours in memory.
+    pub(super) fn line(count: usize) -> Self {
+        Self {
+            counts: [1, 1, count],
+            steps: [0, 0, 1],
+        }
+    }
+
+    /// Length of the whole walk.
+    pub(super) fn depth(&self) -> usize {
+        self.counts.iter().product()
+    }
 }
 
 /// What happens to the tile in memory.
@@ -121,9 +134,12 @@ macro_rules! kernel {
                 let mut a = [std::ptr::null(); ROWS];
                 a.copy_from_slice(&tile.a[..ROWS]);
                 let mut b = tile.b;
-                for segment in 0..tile.walk.segments {
-                    let mut at = segment * tile.walk.jump;
-                    for _ in 0..tile.walk.length {
+                let [outer, middle, inner] = tile.walk.counts;
+                let steps = tile.walk.steps;
+                for i in 0..outer {
+                    for j in 0..middle {
+                    let mut at = i * steps[0] + j * steps[1];
+                    for _ in 0..inner {
                         let mut row = [$splat(0.0); VECTORS];
                         for v in 0..VECTORS {
                             row[v] = $load(b.add(v * $lanes));
@@ -134,9 +150,10 @@ macro_rules! kernel {
                                 acc[i][v] = $fma(x, row[v], acc[i][v]);
                             }
                         }
-                        at += tile.walk.step;
+                        at += steps[2];
                         b = b.add(tile.b_row);
                     }
+                }
                 }
                 for i in 0..ROWS {
                     for v in 0..VECTORS {

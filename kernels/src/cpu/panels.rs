@@ -65,6 +65,21 @@ pub(super) fn scratch<T: Element, const PARTS: usize>(
     }
 }
 
+/// An address that threads share. Whoever makes references from it answers for them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shared<T>(pub(super) *mut T);
+
+impl<T> Shared<T> {
+    pub(super) fn at(&self) -> *mut T {
+        self.0
+    }
+}
+
+// SAFETY: only an address.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}
+
 /// A matrix in memory: its first element, and elements from a row, or from a column, to the next.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Matrix<T> {
@@ -100,7 +115,7 @@ impl<T: Element> Matrix<T> {
 #[derive(Clone, Copy)]
 pub(super) struct Panels<T> {
     /// The first element.
-    pub(super) at: *const T,
+    pub(super) at: Shared<T>,
     /// Elements from a row to the next, the same in all panels.
     pub(super) row: usize,
     /// Elements from a panel to the next.
@@ -108,11 +123,6 @@ pub(super) struct Panels<T> {
     /// Columns of B. The last panel can be read up to the next multiple of [`Engine::lanes`].
     pub(super) columns: usize,
 }
-
-// SAFETY: only an address.
-unsafe impl<T> Send for Panels<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for Panels<T> {}
 
 /// Elements that [`pack`] writes.
 pub(super) fn packed_count<T>(engine: &Engine<T>, depth: usize, columns: usize) -> usize {
@@ -133,7 +143,7 @@ pub(super) unsafe fn pack<T: Element>(
 ) -> Panels<T> {
     let width = engine.columns();
     let panels = Panels {
-        at: to.cast_const(),
+        at: Shared(to),
         row: width,
         next,
         columns,
@@ -211,12 +221,12 @@ pub(super) unsafe fn sweep<T: Element>(
     rows: usize,
     walk: Walk,
     mut fill: impl FnMut(Range<usize>, &mut [*const T; MAX_ROWS]),
-    b: Panels<T>,
+    b: &Panels<T>,
     c: Matrix<T>,
     mode: Mode,
 ) {
     let width = engine.columns();
-    let panel_bytes = walk.segments * walk.length * width * size_of::<T>();
+    let panel_bytes = walk.depth() * width * size_of::<T>();
     let group = (GROUP_BYTES / panel_bytes.max(1)).max(1);
     let (panels, tiles) = (b.columns.div_ceil(width), rows.div_ceil(engine.rows()));
     let mut edge = [T::default(); MAX_ROWS * MAX_COLUMNS];
@@ -233,7 +243,7 @@ pub(super) unsafe fn sweep<T: Element>(
                 let columns = width.min(b.columns - panel * width);
                 let kernel = engine.kernel(range.len(), columns);
                 let c = c.from(range.start, panel * width);
-                let b_at = b.at.wrapping_add(panel * b.next);
+                let b_at = b.at.at().wrapping_add(panel * b.next);
                 let mut tile = Tile {
                     a,
                     walk,

@@ -1,0 +1,199 @@
+//! What forward and transposed convolutions have in common.
+
+use std::ops::Range;
+use std::slice;
+
+use crate::Conv;
+use crate::cpu::microkernel::Element;
+
+/// A convolution read as a correlation: every pixel of the result looks at a window of the source.
+///
+/// The forward convolution is one from x to y. If the steps are 1, its transpose with respect to the
+/// input is another, from y to x, whose window is turned by half a turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Correlation {
+    pub(super) images: usize,
+    /// Height, width, channels.
+    pub(super) source: [usize; 3],
+    pub(super) result: [usize; 3],
+    pub(super) window: [usize; 2],
+    pub(super) stride: [usize; 2],
+    /// Rows above and columns left of the source that the first window covers; negative if it starts inside.
+    pub(super) pad: [isize; 2],
+    pub(super) filter: Filter,
+}
+
+/// Where the weights of a correlation are, in elements.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filter {
+    /// That of the first tap (place in the window) and the first channels.
+    first: usize,
+    /// From a tap to the next.
+    tap: isize,
+    /// From a channel of the source to the next.
+    pub(super) source: usize,
+    /// From a channel of the result to the next.
+    pub(super) result: usize,
+}
+
+impl Correlation {
+    /// From x to y.
+    pub(super) fn forward(spec: &Conv) -> Self {
+        let [kh, kw] = spec.window;
+        Self {
+            images: spec.n,
+            source: [spec.h, spec.w, spec.c],
+            result: [spec.out_h(), spec.out_w(), spec.out],
+            window: spec.window,
+            stride: spec.stride,
+            pad: [spec.pad[0] as isize, spec.pad[2] as isize],
+            filter: Filter {
+                first: 0,
+                tap: spec.c as isize,
+                source: 1,
+                result: kh * kw * spec.c,
+            },
+        }
+    }
+
+    /// From y to x, for steps of 1.
+    pub(super) fn backward(spec: &Conv) -> Self {
+        let forward = Self::forward(spec);
+        let [kh, kw] = spec.window;
+        let filter = Filter {
+            first: (kh * kw - 1) * spec.c,
+            tap: -(spec.c as isize),
+            source: kh * kw * spec.c,
+            result: 1,
+        };
+        let pad = [0, 1].map(|i| spec.window[i] as isize - 1 - forward.pad[i]);
+        Self {
+            source: forward.result,
+            result: forward.source,
+            pad,
+            filter,
+            ..forward
+        }
+    }
+
+    /// Elements under a window.
+    pub(super) fn patch(&self) -> usize {
+        self.window[0] * self.window[1] * self.source[2]
+    }
+
+    /// Elements of an image of the source.
+    pub(super) fn source_count(&self) -> usize {
+        self.source.iter().product()
+    }
+
+    /// Elements of an image of the result.
+    pub(super) fn result_count(&self) -> usize {
+        self.result.iter().product()
+    }
+
+    /// The weight of element `i` of a patch for channel `channel` of the result.
+    pub(super) fn weight(&self, i: usize, channel: usize) -> usize {
+        let (tap, source) = (i / self.source[2], i % self.source[2]);
+        let tap = self
+            .filter
+            .first
+            .wrapping_add_signed(tap as isize * self.filter.tap);
+        tap + source * self.filter.source + channel * self.filter.result
+    }
+
+    /// Elements of a row of a band.
+    pub(super) fn band_row(&self) -> usize {
+        ((self.result[1] - 1) * self.stride[1] + self.window[1]) * self.source[2]
+    }
+
+    /// Elements of the band under so many rows of the result.
+    pub(super) fn band(&self, rows: usize) -> usize {
+        ((rows - 1) * self.stride[0] + self.window[0]) * self.band_row()
+    }
+
+    /// Copies what lies under these rows of the result, with zeros where that is outside of the image.
+    ///
+    /// # Safety
+    /// The image must be readable, and the band have room.
+    pub(super) unsafe fn cut<T: Element>(&self, image: *const T, rows: Range<usize>, band: *mut T) {
+        let [h, w, c] = self.source;
+        let row = self.band_row();
+        let left = (self.pad[1].max(0) as usize * c).min(row);
+        let skipped = (self.pad[1].min(0).unsigned_abs() * c).min(w * c);
+        let inside = (w * c - skipped).min(row - left);
+        let first = (rows.start * self.stride[0]) as isize - self.pad[0];
+        for i in 0..self.band(rows.len()) / row {
+            let y = first + i as isize;
+            // SAFETY: what the caller promises.
+            unsafe {
+                let to = slice::from_raw_parts_mut(band.add(i * row), row);
+                if (0..h as isize).contains(&y) {
+                    let from = image.add(y as usize * w * c + skipped);
+                    to[..left].fill(T::default());
+                    to[left..][..inside].copy_from_slice(slice::from_raw_parts(from, inside));
+                    to[left + inside..].fill(T::default());
+                } else {
+                    to.fill(T::default());
+                }
+            }
+        }
+    }
+
+    /// The rows of the result whose windows touch these rows of the source.
+    pub(super) fn touching(&self, band: &Range<usize>) -> Range<usize> {
+        let row = |y: isize| {
+            (y.max(0) as usize)
+                .div_ceil(self.stride[0])
+                .min(self.result[0])
+        };
+        let (start, end) = (
+            band.start as isize + self.pad[0],
+            band.end as isize + self.pad[0],
+        );
+        row(start + 1 - self.window[0] as isize)..row(end)
+    }
+
+    /// Adds the patches of a row of the result, one every `distance` elements, to the places that they
+    /// have in the source; `band` are the rows of it that are there.
+    ///
+    /// # Safety
+    /// The patches must be readable, and `to` be those rows.
+    pub(super) unsafe fn paste<T: Element>(
+        &self,
+        row: usize,
+        patches: *const T,
+        distance: usize,
+        band: &Range<usize>,
+        to: *mut T,
+    ) {
+        let ([_, w, c], [kh, kw]) = (self.source, self.window);
+        for (tap_y, tap_x) in (0..kh).flat_map(|tap_y| (0..kw).map(move |tap_x| (tap_y, tap_x))) {
+            let y = (row * self.stride[0] + tap_y).wrapping_add_signed(-self.pad[0]);
+            if !band.contains(&y) {
+                continue;
+            }
+            // Pixel j goes to x = j · stride + shift; the first and the last for which that is inside:
+            let shift = tap_x as isize - self.pad[1];
+            let pixel = |x: isize| {
+                (x.max(0) as usize)
+                    .div_ceil(self.stride[1])
+                    .min(self.result[1])
+            };
+            let [begin, end] = [pixel(-shift), pixel(w as isize - shift)];
+            let x = (begin * self.stride[1]).wrapping_add_signed(shift);
+            let to = to.wrapping_add(((y - band.start) * w + x) * c);
+            let from = patches.wrapping_add(begin * distance + (tap_y * kw + tap_x) * c);
+            for j in 0..end.saturating_sub(begin) {
+                // SAFETY: within the patches, and within the band.
+                unsafe {
+                    let (to, from) = (to.add(j * self.stride[1] * c), from.add(j * distance));
+                    if c == 1 {
+                        *to += *from;
+                    } else {
+                        (0..c).for_each(|i| *to.add(i) += *from.add(i));
+                    }
+                }
+            }
+        }
+    }
+}

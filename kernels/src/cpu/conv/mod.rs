@@ -1,0 +1,430 @@
+//! Convolutions as matrix products whose matrix of patches is never written down.
+//!
+//! A padded copy of a band of an image has the patches in it already: each is a few rows of the window,
+//! contiguous in memory. So the micro-kernel reads them where they are, and only the band is copied.
+
+mod correlation;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::slice;
+
+use super::microkernel::{Element, Engine, MAX_COLUMNS, MAX_ROWS, Mode, Walk};
+use super::panels::{
+    Matrix, Panels, Shared, aligned, for_each, pack, packed_count, scratch, sweep,
+};
+use crate::program::Raw;
+use crate::{Conv, ConvKind, Float};
+use correlation::Correlation;
+
+/// Bytes of the bands and products that are worked on at once: what fits into the second-level cache
+/// beside the filter.
+const BAND_BYTES: usize = 3 << 16;
+
+/// Pieces that a convolution should have at least: work for that many threads.
+const PIECES: usize = 16;
+
+/// Bytes of all partial sums of a weight gradient, roughly.
+const PARTIAL_BYTES: usize = 1 << 22;
+
+/// Pixels that a weight gradient sums over at once, roughly.
+const PIXELS: usize = 1024;
+
+/// How a convolution is computed.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// Every pixel of the result is a patch of the source times the filter.
+    Gather(Correlation),
+    /// Every pixel of the result, times the filter, is added to a patch of the source.
+    Scatter(Correlation),
+    /// Every weight is a sum over pixels: of an element of a patch of x times y,
+    WeightFromX(Correlation),
+    /// or of an element of a patch of y times x.
+    WeightFromY(Correlation),
+}
+
+impl Form {
+    /// The form that leaves the fewest places of vector registers empty.
+    fn of(spec: &Conv) -> Self {
+        let (forward, backward) = (Correlation::forward(spec), Correlation::backward(spec));
+        let both = spec.stride == [1, 1];
+        let places = |columns: usize| columns.next_multiple_of(16);
+        let pixels = |c: &Correlation| c.result[0] * c.result[1];
+        let gather = |c: &Correlation| pixels(c) * c.patch() * places(c.result[2]);
+        // An addition to memory costs about as much as eight places.
+        let scatter =
+            |c: &Correlation| pixels(c) * (c.result[2] * places(c.patch()) + 8 * c.patch());
+        match spec.kind {
+            ConvKind::Forward if both && scatter(&backward) < gather(&forward) => {
+                Self::Scatter(backward)
+            }
+            ConvKind::Forward => Self::Gather(forward),
+            ConvKind::Input if both && gather(&backward) < scatter(&forward) => {
+                Self::Gather(backward)
+            }
+            ConvKind::Input => Self::Scatter(forward),
+            ConvKind::Weight if both && gather(&backward) < gather(&forward) => {
+                Self::WeightFromY(backward)
+            }
+            ConvKind::Weight => Self::WeightFromX(forward),
+        }
+    }
+}
+
+/// Groups of images whose weight gradients are summed separately, and elements of the patches that are
+/// done at once.
+fn groups(correlation: &Correlation, float: Float) -> [usize; 2] {
+    let patch = correlation.patch();
+    let bytes = patch * correlation.result[2] * float.size();
+    let groups = correlation
+        .images
+        .min((PARTIAL_BYTES / bytes).clamp(1, PIECES));
+    let blocks = PIECES.div_ceil(groups).min(patch.div_ceil(64));
+    [groups, patch.div_ceil(blocks)]
+}
+
+/// How many of the rows of each image are worked on at once, when a row takes so many bytes.
+fn rows_at_once(images: usize, rows: usize, bytes: usize) -> usize {
+    let mut at_once = rows;
+    let pieces = |at_once| images * rows.div_ceil(at_once);
+    while at_once > 1 && (at_once * bytes > BAND_BYTES || at_once > 4 && pieces(at_once) < PIECES) {
+        at_once = at_once.div_ceil(2);
+    }
+    at_once
+}
+
+/// Bytes of scratch memory.
+pub(crate) fn workspace(spec: &Conv) -> usize {
+    let panels = |depth: usize, columns: usize| depth * columns.next_multiple_of(MAX_COLUMNS);
+    let count = match Form::of(spec) {
+        _ if spec.counts().contains(&0) => 0,
+        Form::Gather(c) => panels(c.patch(), c.result[2]),
+        Form::Scatter(c) => panels(c.result[2], c.patch()),
+        Form::WeightFromX(c) | Form::WeightFromY(c) => {
+            groups(&c, spec.float)[0] * c.patch() * c.result[2]
+        }
+    };
+    aligned::space(count * spec.float.size())
+}
+
+pub(crate) fn conv(spec: &Conv, first: Raw, second: Raw, out: Raw, workspace: Raw) {
+    match spec.float {
+        Float::F32 => run::<f32>(f32::engine(), spec, [first, second], out, workspace),
+        Float::F64 => run::<f64>(f64::engine(), spec, [first, second], out, workspace),
+    }
+}
+
+fn run<T: Element>(engine: Engine<T>, spec: &Conv, inputs: [Raw; 2], out: Raw, workspace: Raw) {
+    if spec.counts().contains(&0) {
+        if !spec.accumulate {
+            // SAFETY: all of the result, which is ours; zero bits are the number zero.
+            unsafe { out.pointer.write_bytes(0, out.bytes) };
+        }
+        return;
+    }
+    let job = Job {
+        engine,
+        flops: spec.flops(),
+        accumulate: spec.accumulate,
+        out: Shared(out.pointer.cast()),
+        workspace: Shared(aligned::start(workspace.pointer).cast()),
+    };
+    let [first, second] = inputs.map(|input| Shared(input.pointer.cast()));
+    // SAFETY: the program has checked all sizes.
+    unsafe {
+        match Form::of(spec) {
+            Form::Gather(correlation) => job.gather(&correlation, &first, &second),
+            Form::Scatter(correlation) => job.scatter(&correlation, &first, &second),
+            Form::WeightFromX(correlation) => job.weight(&correlation, spec.float, &first, &second),
+            Form::WeightFromY(correlation) => job.weight(&correlation, spec.float, &second, &first),
+        }
+    }
+}
+
+/// What all forms need.
+struct Job<T: 'static> {
+    engine: Engine<T>,
+    flops: u64,
+    accumulate: bool,
+    out: Shared<T>,
+    workspace: Shared<T>,
+}
+
+impl<T: Element> Job<T> {
+    /// # Safety
+    /// All arrays must have the sizes of the correlation, here and below.
+    unsafe fn gather(&self, spec: &Correlation, source: &Shared<T>, filter: &Shared<T>) {
+        let ([_, _, c], [rows, width, out]) = (spec.source, spec.result);
+        let [kh, kw] = spec.window;
+        let next = spec.patch() * self.engine.columns();
+        for element in (0..spec.patch()).step_by(c) {
+            let at = filter.at().wrapping_add(spec.weight(element, 0));
+            let tap = Matrix {
+                at,
+                row: spec.filter.source,
+                col: spec.filter.result,
+            };
+            let to = self
+                .workspace
+                .at()
+                .wrapping_add(element * self.engine.columns());
+            // SAFETY: one tap of the filter, and its rows of the panels in the workspace.
+            unsafe { pack(&self.engine, [c, out], tap, to, next) };
+        }
+        let panels = Panels {
+            at: Shared(self.workspace.at()),
+            row: self.engine.columns(),
+            next,
+            columns: out,
+        };
+        let [step_y, step_x] = [spec.stride[0] * spec.band_row(), spec.stride[1] * c];
+        let at_once = rows_at_once(spec.images, rows, step_y * size_of::<T>());
+        let bands = rows.div_ceil(at_once);
+        let mode = if self.accumulate {
+            Mode::Add
+        } else {
+            Mode::Set
+        };
+        let walk = Walk {
+            counts: [1, kh, kw * c],
+            steps: [0, spec.band_row(), 1],
+        };
+        for_each(spec.images * bands, self.flops, |piece| {
+            let (image, first) = (piece / bands, piece % bands * at_once);
+            let count = at_once.min(rows - first);
+            let at = self
+                .out
+                .at()
+                .wrapping_add((image * rows + first) * width * out);
+            let result = Matrix {
+                at,
+                row: out,
+                col: 1,
+            };
+            let image = source.at().wrapping_add(image * spec.source_count());
+            scratch([spec.band(at_once)], |[band]: [*mut T; 1]| {
+                let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
+                    let (mut i, mut j) = (range.start / width, range.start % width);
+                    for address in &mut addresses[..range.len()] {
+                        *address = band.wrapping_add(i * step_y + j * step_x);
+                        j += 1;
+                        if j == width {
+                            (i, j) = (i + 1, 0);
+                        }
+                    }
+                };
+                // SAFETY: an image, its band, and these rows of the result, which are ours alone.
+                unsafe {
+                    spec.cut(image, first..first + count, band);
+                    sweep(
+                        &self.engine,
+                        count * width,
+                        walk,
+                        fill,
+                        &panels,
+                        result,
+                        mode,
+                    );
+                }
+            });
+        });
+    }
+
+    unsafe fn scatter(&self, spec: &Correlation, result: &Shared<T>, filter: &Shared<T>) {
+        let ([height, width, c], [rows, columns, out]) = (spec.source, spec.result);
+        let distance = spec.patch().next_multiple_of(self.engine.lanes);
+        let next = out * self.engine.columns();
+        for i in 0..distance {
+            let to = i / self.engine.columns() * next + i % self.engine.columns();
+            let to = self.workspace.at().wrapping_add(to);
+            for channel in 0..out {
+                // SAFETY: a weight, and a place of the panels in the workspace.
+                unsafe {
+                    *to.add(channel * self.engine.columns()) = if i < spec.patch() {
+                        *filter.at().add(spec.weight(i, channel))
+                    } else {
+                        T::default()
+                    };
+                }
+            }
+        }
+        let panels = Panels {
+            at: Shared(self.workspace.at()),
+            row: self.engine.columns(),
+            next,
+            columns: distance,
+        };
+        let at_once = rows_at_once(spec.images, height, width * c * size_of::<T>());
+        let bands = height.div_ceil(at_once);
+        let chunk = (BAND_BYTES / (columns * distance * size_of::<T>())).clamp(1, rows);
+        for_each(spec.images * bands, self.flops, |piece| {
+            let (image, top) = (piece / bands, piece % bands * at_once);
+            let band = top..height.min(top + at_once);
+            let count = band.len() * width * c;
+            let target = self
+                .out
+                .at()
+                .wrapping_add((image * height + top) * width * c);
+            let result = result.at().wrapping_add(image * spec.result_count());
+            let sums = if self.accumulate { count } else { 0 };
+            scratch(
+                [chunk * columns * distance, sums],
+                |[products, sums]: [*mut T; 2]| {
+                    let to = if self.accumulate { sums } else { target };
+                    // SAFETY: the scratch memory, or the rows of the source that are ours alone.
+                    unsafe { slice::from_raw_parts_mut(to, count) }.fill(T::default());
+                    let touching = spec.touching(&band);
+                    for first in touching.clone().step_by(chunk) {
+                        let rows = first..touching.end.min(first + chunk);
+                        let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
+                            for (address, pixel) in addresses.iter_mut().zip(range) {
+                                *address = result.wrapping_add((first * columns + pixel) * out);
+                            }
+                        };
+                        let target = Matrix {
+                            at: products,
+                            row: distance,
+                            col: 1,
+                        };
+                        let (pixels, walk) = (rows.len() * columns, Walk::line(out));
+                        // SAFETY: pixels of the result, and memory as above.
+                        unsafe {
+                            sweep(&self.engine, pixels, walk, fill, &panels, target, Mode::Set);
+                            for (i, row) in rows.enumerate() {
+                                let patches = products.add(i * columns * distance);
+                                spec.paste(row, patches, distance, &band, to);
+                            }
+                        }
+                    }
+                    if self.accumulate {
+                        // SAFETY: as above.
+                        (0..count).for_each(|i| unsafe { *target.add(i) += *sums.add(i) });
+                    }
+                },
+            );
+        });
+    }
+
+    unsafe fn weight(
+        &self,
+        spec: &Correlation,
+        float: Float,
+        source: &Shared<T>,
+        result: &Shared<T>,
+    ) {
+        let ([_, _, c], [rows, width, out]) = (spec.source, spec.result);
+        let [groups, block] = groups(spec, float);
+        let blocks = spec.patch().div_ceil(block);
+        let row = spec.band_row();
+        let at_once = rows_at_once(PIECES, rows, spec.stride[0] * row * size_of::<T>());
+        let band_count = spec.band(at_once);
+        // Several whole images, if they are small: sums over few pixels would cost more to keep than to make.
+        let together = (BAND_BYTES / (band_count * size_of::<T>())).min(PIXELS / (rows * width));
+        let together = if at_once < rows { 1 } else { together.max(1) };
+        let direct = out.is_multiple_of(self.engine.lanes);
+        let packed = packed_count(&self.engine, together * at_once * width, out);
+        let counts = [together * band_count, if direct { 0 } else { packed }];
+        for_each(groups * blocks, self.flops, |piece| {
+            let (group, start) = (piece / blocks, piece % blocks * block);
+            let elements = start..spec.patch().min(start + block);
+            let sums = self
+                .workspace
+                .at()
+                .wrapping_add((group * spec.patch() + start) * out);
+            let sums = Matrix {
+                at: sums,
+                row: out,
+                col: 1,
+            };
+            let end = (group + 1) * spec.images / groups;
+            let bands = (group * spec.images / groups..end)
+                .step_by(together)
+                .flat_map(|image| {
+                    let images = image..end.min(image + together);
+                    (0..rows)
+                        .step_by(at_once)
+                        .map(move |first| (images.clone(), first))
+                });
+            let mut mode = Mode::Set;
+            scratch(counts, |[band, packed]: [*mut T; 2]| {
+                for (images, first) in bands {
+                    let count = at_once.min(rows - first);
+                    let b = (images.start * rows + first) * width * out;
+                    let b = Matrix {
+                        at: result.at().wrapping_add(b),
+                        row: out,
+                        col: 1,
+                    };
+                    let walk = Walk {
+                        counts: [images.len(), count, width],
+                        steps: [band_count, spec.stride[0] * row, spec.stride[1] * c],
+                    };
+                    let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
+                        let line = spec.window[1] * c;
+                        for (address, i) in addresses.iter_mut().zip(range) {
+                            let (y, x) = ((start + i) / line, (start + i) % line);
+                            *address = band.wrapping_add(y * row + x);
+                        }
+                    };
+                    // SAFETY: images of both arrays, and this piece's part of the workspace.
+                    unsafe {
+                        for (i, image) in images.enumerate() {
+                            let image = source.at().add(image * spec.source_count());
+                            spec.cut(image, first..first + count, band.add(i * band_count));
+                        }
+                        let panels = if direct {
+                            let (at, next) = (Shared(b.at), self.engine.columns());
+                            Panels {
+                                at,
+                                row: out,
+                                next,
+                                columns: out,
+                            }
+                        } else {
+                            let next = walk.depth() * self.engine.columns();
+                            pack(&self.engine, [walk.depth(), out], b, packed, next)
+                        };
+                        sweep(
+                            &self.engine,
+                            elements.len(),
+                            walk,
+                            fill,
+                            &panels,
+                            sums,
+                            mode,
+                        );
+                    }
+                    mode = Mode::Continue;
+                }
+            });
+        });
+        let additions = groups * spec.patch() * out;
+        for_each(spec.patch(), 8 * additions as u64, |i| {
+            let part = |group: usize| {
+                self.workspace
+                    .at()
+                    .wrapping_add((group * spec.patch() + i) * out)
+            };
+            // SAFETY: row i of the partial sums, and the weights that it is about.
+            unsafe {
+                let total = slice::from_raw_parts_mut(part(0), out);
+                for group in 1..groups {
+                    let part = slice::from_raw_parts(part(group), out);
+                    total
+                        .iter_mut()
+                        .zip(part)
+                        .for_each(|(total, &value)| *total += value);
+                }
+                for (channel, &value) in total.iter().enumerate() {
+                    let weight = self.out.at().add(spec.weight(i, channel));
+                    if self.accumulate {
+                        *weight += value
+                    } else {
+                        *weight = value
+                    }
+                }
+            }
+        });
+    }
+}

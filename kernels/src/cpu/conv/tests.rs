@@ -1,0 +1,149 @@
+use super::*;
+use crate::cpu::gemm::tests::{assert_close, decode, encode, noise, on_threads, raw};
+use proptest::prelude::*;
+
+/// The two arguments, in the order of [`ConvKind`], as the numbers that the kernel gets.
+fn arguments(spec: &Conv) -> [Vec<f64>; 2] {
+    let [x, w, y] = spec.counts();
+    let counts = match spec.kind {
+        ConvKind::Forward => [x, w],
+        ConvKind::Input => [y, w],
+        ConvKind::Weight => [x, y],
+    };
+    [0, 1].map(|i| {
+        let values = noise(counts[i], i as u64);
+        decode(&encode(&values, spec.float), counts[i], spec.float)
+    })
+}
+
+fn result_count(spec: &Conv) -> usize {
+    let [x, w, y] = spec.counts();
+    match spec.kind {
+        ConvKind::Forward => y,
+        ConvKind::Input => x,
+        ConvKind::Weight => w,
+    }
+}
+
+fn run(spec: &Conv, start: &[f64], garbage: u64) -> Vec<f64> {
+    let [first, second] = arguments(spec);
+    let (mut first, mut second) = (encode(&first, spec.float), encode(&second, spec.float));
+    let mut out = encode(start, spec.float);
+    let mut workspace = vec![garbage; spec.workspace().div_ceil(8)];
+    conv(
+        spec,
+        raw(&mut first),
+        raw(&mut second),
+        raw(&mut out),
+        raw(&mut workspace),
+    );
+    decode(&out, start.len(), spec.float)
+}
+
+/// The definition: seven loops, each product added where it belongs.
+fn reference(spec: &Conv) -> Vec<f64> {
+    let [first, second] = arguments(spec);
+    let mut result = vec![0.0; result_count(spec)];
+    let [kh, kw] = spec.window;
+    let mut product = |x: usize, w: usize, y: usize| match spec.kind {
+        ConvKind::Forward => result[y] += first[x] * second[w],
+        ConvKind::Input => result[x] += first[y] * second[w],
+        ConvKind::Weight => result[w] += first[x] * second[y],
+    };
+    for image in 0..spec.n {
+        for (i, j) in (0..spec.out_h()).flat_map(|i| (0..spec.out_w()).map(move |j| (i, j))) {
+            for (p, q) in (0..kh).flat_map(|p| (0..kw).map(move |q| (p, q))) {
+                let row = (i * spec.stride[0] + p).wrapping_sub(spec.pad[0]);
+                let col = (j * spec.stride[1] + q).wrapping_sub(spec.pad[2]);
+                if row >= spec.h || col >= spec.w {
+                    continue;
+                }
+                for (o, c) in (0..spec.out).flat_map(|o| (0..spec.c).map(move |c| (o, c))) {
+                    let x = ((image * spec.h + row) * spec.w + col) * spec.c + c;
+                    let w = ((o * kh + p) * kw + q) * spec.c + c;
+                    let y = (image * spec.out_h() + i) * spec.out_w() + j;
+                    product(x, w, y * spec.out + o);
+                }
+            }
+        }
+    }
+    result
+}
+
+/// Everything that holds for every convolution.
+fn check(spec: Conv) {
+    for kind in [ConvKind::Forward, ConvKind::Input, ConvKind::Weight] {
+        let spec = Conv { kind, ..spec };
+        let count = result_count(&spec);
+        let terms = spec.flops() as usize / 2 / count.max(1);
+        let fresh = run(&spec, &vec![f64::NAN; count], u64::MAX);
+        assert_close(&fresh, &reference(&spec), spec.float, terms);
+        let start = decode(&encode(&noise(count, 3), spec.float), count, spec.float);
+        let sum: Vec<f64> = start.iter().zip(&fresh).map(|(a, b)| a + b).collect();
+        let sum = decode(&encode(&sum, spec.float), count, spec.float);
+        let added = Conv {
+            accumulate: true,
+            ..spec
+        };
+        for threads in 1..=3 {
+            assert_eq!(
+                on_threads(threads, || run(&spec, &vec![1.0; count], 0)),
+                fresh
+            );
+            assert_eq!(on_threads(threads, || run(&added, &start, 7)), sum);
+        }
+    }
+}
+
+fn spec(n: usize, [h, w]: [usize; 2], [c, out]: [usize; 2], window: [usize; 2]) -> Conv {
+    Conv {
+        float: Float::F32,
+        kind: ConvKind::Forward,
+        n,
+        h,
+        w,
+        c,
+        out,
+        window,
+        stride: [1, 1],
+        pad: [1, 1, 1, 1],
+        accumulate: false,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_convolution(
+        n in 0_usize..5,
+        image in [1_usize..12, 1..12],
+        channels in [0_usize..20, 0..20],
+        window in [1_usize..5, 1..5],
+        stride in [1_usize..4, 1..4],
+        pad in [0_usize..3, 0..3, 0..3, 0..3],
+        float in prop_oneof![Just(Float::F32), Just(Float::F64)],
+    ) {
+        prop_assume!(window[0] <= image[0] + pad[0] + pad[1]);
+        prop_assume!(window[1] <= image[1] + pad[2] + pad[3]);
+        check(Conv { float, stride, pad, ..spec(n, image, channels, window) });
+    }
+}
+
+#[test]
+fn convolutions_of_many_blocks() {
+    check(spec(5, [28, 28], [1, 32], [3, 3]));
+    check(spec(3, [14, 14], [32, 64], [3, 3]));
+    check(spec(2, [7, 7], [128, 64], [3, 3]));
+    check(Conv {
+        pad: [0, 1, 1, 0],
+        ..spec(3, [14, 14], [64, 1], [2, 2])
+    });
+    check(Conv {
+        stride: [2, 2],
+        ..spec(3, [28, 28], [16, 33], [3, 3])
+    });
+    check(Conv {
+        float: Float::F64,
+        ..spec(17, [9, 9], [20, 20], [3, 3])
+    });
+}
