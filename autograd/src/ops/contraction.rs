@@ -154,37 +154,85 @@ impl<'t> Var<'t> {
 
     /// Convolution of images \[n, h, w, c\] with weights \[out, kh, kw, c\].
     pub fn conv2d(self, weight: Var<'t>, options: ConvOptions) -> Result<Var<'t>> {
-        self.tape().expect_own("conv2d", &[weight])?;
-        let float = float_of("conv2d", &[self, weight])?;
         let (x, w) = (self.shape(), weight.shape());
         let ConvOptions { stride, pad } = options;
-        let (&[n, h, width, c], &[out, kh, kw, channels]) = (&*x, &*w) else {
-            return refuse(
-                "conv2d",
-                format!("images {x} and weights {w} must have four axes"),
-            );
-        };
-        let fits = h + pad[0] + pad[1] >= kh && width + pad[2] + pad[3] >= kw;
-        if c != channels || !fits || stride.contains(&0) || kh * kw == 0 {
+        let fits = x.len() == 4
+            && w.len() == 4
+            && x[3] == w[3]
+            && x[1] + pad[0] + pad[1] >= w[1]
+            && x[2] + pad[2] + pad[3] >= w[2];
+        if !fits || stride.contains(&0) || w[1] * w[2] == 0 {
             return refuse(
                 "conv2d",
                 format!("images {x}, weights {w}, {options:?} do not fit"),
             );
         }
+        self.conv(ConvKind::Forward, [x[0], x[1], x[2]], weight, options)
+    }
+
+    /// The transpose of [`conv2d`](Self::conv2d) with respect to its images, for weights
+    /// \[out, kh, kw, c\]: from \[n, h, w, out\] to the smallest images \[n, …, …, c\] whose convolution
+    /// has this size. Every pixel of self is spread over a window; `pad` crops.
+    ///
+    /// ```
+    /// # use autograd::{ConvOptions, Tape}; use tensor::DType::F32;
+    /// let tape = Tape::new();
+    /// let x = tape.input("x", F32, [1, 4, 6, 3])?;
+    /// let w = tape.input("w", F32, [5, 4, 4, 3])?;
+    /// let y = tape.input("y", F32, [1, 2, 3, 5])?;
+    /// let options = ConvOptions { stride: [2, 2], pad: [1; 4] };
+    /// let spread = y.conv2d_transposed(w, options)?;
+    /// assert_eq!(spread.shape(), x.shape());
+    /// assert_eq!(tape.vjp(&[(x.conv2d(w, options)?, y)], &[x])?, [spread]);
+    /// assert!(y.conv2d_transposed(w, ConvOptions { pad: [3; 4], ..options }).is_err());
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    pub fn conv2d_transposed(self, weight: Var<'t>, options: ConvOptions) -> Result<Var<'t>> {
+        let (y, w) = (self.shape(), weight.shape());
+        let ConvOptions { stride, pad } = options;
+        let spread = |axis: usize| {
+            let covered = (y[axis].checked_sub(1)? * stride[axis - 1]).checked_add(w[axis])?;
+            let kept = covered.checked_sub(pad[2 * axis - 2] + pad[2 * axis - 1])?;
+            (kept > 0).then_some(kept)
+        };
+        let fits = y.len() == 4 && w.len() == 4 && y[3] == w[0] && w[1] * w[2] > 0;
+        let size = (fits && !stride.contains(&0)).then(|| Some([y[0], spread(1)?, spread(2)?]));
+        let Some(Some(size)) = size else {
+            return refuse(
+                "conv2d_transposed",
+                format!("{y}, weights {w}, {options:?} do not fit"),
+            );
+        };
+        self.conv(ConvKind::Input, size, weight, options)
+    }
+
+    /// A convolution or its transpose, whose images have the given number, height and width.
+    fn conv(
+        self,
+        kind: ConvKind,
+        [n, h, width]: [usize; 3],
+        weight: Var<'t>,
+        ConvOptions { stride, pad }: ConvOptions,
+    ) -> Result<Var<'t>> {
+        self.tape().expect_own("conv2d", &[weight])?;
+        let w = weight.shape();
         let spec = Conv {
-            float,
-            kind: ConvKind::Forward,
+            float: float_of("conv2d", &[self, weight])?,
+            kind,
             n,
             h,
             w: width,
-            c,
-            out,
-            window: [kh, kw],
+            c: w[3],
+            out: w[0],
+            window: [w[1], w[2]],
             stride,
             pad,
             accumulate: false,
         };
-        let shape: Shape = [n, spec.out_h(), spec.out_w(), out].into();
+        let shape: Shape = match kind {
+            ConvKind::Forward => [n, spec.out_h(), spec.out_w(), w[0]].into(),
+            _ => [n, h, width, w[3]].into(),
+        };
         if vanishes(&Op::Conv(spec), &[self, weight]) {
             return Ok(self.tape().constant(0.0, self.dtype(), shape));
         }

@@ -1,7 +1,8 @@
 //! The generator: noise and a class to an image that teaches.
 
 use super::layers::{
-    Border, LEAK, batch_norm, dense, kernel, moments, phase_kernels, upsample_conv, weight_scale,
+    Border, LEAK, batch_norm, dense, kernel, moments, upsample_conv, upsampling_kernel,
+    weight_scale,
 };
 use super::{Feed, ParamSpec};
 use autograd::{Error, Result, Var};
@@ -137,7 +138,7 @@ impl Generator {
     }
 
     /// What the images need of the parameters: of a dense layer its directions and their scale, of a
-    /// convolution the kernels for [`upsample_conv`]; biases and affine maps as they are.
+    /// convolution the [`upsampling_kernel`]; biases and affine maps as they are.
     pub fn prepare<'t>(&self, params: &[Var<'t>]) -> Result<Vec<Var<'t>>> {
         let feed = &mut Feed::new("generator", params, self.params.len())?;
         let mut prepared = Vec::with_capacity(self.prepared_count());
@@ -145,7 +146,7 @@ impl Generator {
             let [v, s] = feed.take()?;
             match layer {
                 1 | 2 => prepared.extend([v, weight_scale(v, s)?]),
-                _ => prepared.extend(phase_kernels(kernel(v, s)?)?),
+                _ => prepared.push(upsampling_kernel(kernel(v, s)?)?),
             }
             if self.hidden_biases() || layer == 4 {
                 prepared.extend(feed.take::<1>()?);
@@ -200,7 +201,8 @@ impl Generator {
             Variant::Paper => Border::Reflect,
             Variant::Benchmark => Border::Zero,
         };
-        upsample_conv(x, feed.take()?, border)
+        let [kernel] = feed.take()?;
+        upsample_conv(x, kernel, border)
     }
 
     fn hidden_biases(&self) -> bool {
@@ -215,9 +217,9 @@ impl Generator {
         x + bias
     }
 
-    /// Each of the two convolutions has four kernels in the place of direction and gain.
+    /// Each of the two convolutions has one kernel in the place of direction and gain.
     fn prepared_count(&self) -> usize {
-        self.params.len() + 4
+        self.params.len() - 2
     }
 }
 

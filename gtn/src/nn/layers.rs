@@ -1,7 +1,7 @@
 //! Layers: functions that record. Images are \[n, h, w, c\], convolution weights \[out, kh, kw, in\],
 //! dense weights \[out, in\].
 
-use autograd::{ConvOptions, Error, Result, Var};
+use autograd::{ConvOptions, Result, Var};
 use serde::{Deserialize, Serialize};
 
 /// Slope of the leaky rectifier below zero, in generator and learners.
@@ -81,82 +81,40 @@ pub enum Border {
     Reflect,
 }
 
-/// Taps of a 3×3 kernel \[out, 3, 3, in\] that fall on the same pixel of the image before upsampling,
-/// summed: a kernel \[out, 2, 2, in\] for each parity (row, column) of the upsampled pixel, in the order
-/// (0, 0), (0, 1), (1, 0), (1, 1).
-pub fn phase_kernels(kernel: Var<'_>) -> Result<[Var<'_>; 4]> {
-    let [even, odd] = merge_taps(kernel, 1)?;
-    let ([a, b], [c, d]) = (merge_taps(even, 2)?, merge_taps(odd, 2)?);
-    Ok([a, b, c, d])
+/// The kernel \[in, 4, 4, out\] with which [`upsample_conv`] does what a 3×3 kernel \[out, 3, 3, in\] would do
+/// on the upsampled image.
+pub fn upsampling_kernel(kernel: Var<'_>) -> Result<Var<'_>> {
+    spread_taps(spread_taps(kernel, 1)?, 2)?.permute(&[3, 1, 2, 0])
 }
 
-/// Rows i−1, i, i+1 around upsampled row i lie on rows (i/2 − 1, i/2, i/2) of the image for even i, on
-/// (i/2, i/2, i/2 + 1) for odd i.
-fn merge_taps(kernel: Var<'_>, axis: usize) -> Result<[Var<'_>; 2]> {
+/// Pixel i of the image is pixels 2i and 2i + 1 of the upsampled one. Of the four pixels of the result
+/// from 2i − 1 to 2i + 2, it is seen by the first through the last tap of the kernel, by the second
+/// through the last two, by the third through the first two, and by the fourth through the first.
+fn spread_taps(kernel: Var<'_>, axis: usize) -> Result<Var<'_>> {
     let tap = |i: usize| {
         let (mut start, mut extent) = ([0; 4], kernel.shape().to_vec());
         (start[axis], extent[axis]) = (i, 1);
         kernel.slice(&start, &extent)
     };
     let [first, middle, last] = [tap(0)?, tap(1)?, tap(2)?];
-    let tape = kernel.tape();
-    Ok([
-        tape.concat(&[first, (middle + last)?], axis)?,
-        tape.concat(&[(first + middle)?, last], axis)?,
-    ])
+    let taps = [last, (middle + last)?, (first + middle)?, first];
+    kernel.tape().concat(&taps, axis)
 }
 
 /// Nearest-neighbour upsampling by 2, a border of 1, and a 3×3 convolution, in one: images \[n, h, w, in\]
-/// to \[n, 2h, 2w, out\].
+/// to \[n, 2h, 2w, out\], with an [`upsampling_kernel`].
 ///
-/// Every upsampled pixel of one parity sees the image through the same 2×2 kernel, so four small
-/// convolutions of the small image do it, with 4/9 of the arithmetic and no upsampled copy
-/// (Shi et al. 2016 on sub-pixel convolution).
-pub fn upsample_conv<'t>(x: Var<'t>, phases: [Var<'t>; 4], border: Border) -> Result<Var<'t>> {
-    let &[n, h, w, _] = &*x.shape() else {
-        return Err(Error::Setting(format!(
-            "upsample_conv: images are [n, h, w, c], not {}",
-            x.shape()
-        )));
+/// Upsampling repeats every pixel 2×2 times, and the convolution spreads each over 3×3. Both together
+/// spread a pixel over 4×4 with step 2, which is a transposed convolution: 4/9 of the arithmetic, and no
+/// upsampled image.
+pub fn upsample_conv<'t>(x: Var<'t>, kernel: Var<'t>, border: Border) -> Result<Var<'t>> {
+    let (x, crop) = match border {
+        Border::Zero => (x, 1),
+        // To mirror the upsampled image, without its edge, is to repeat the edge of the image.
+        Border::Reflect => (x.edge_pad(1, 1)?.edge_pad(2, 1)?, 3),
     };
-    let out = phases[0].shape()[0];
-    let mut rows = Vec::with_capacity(2);
-    for (row, pair) in [0, 1].into_iter().zip(phases.chunks(2)) {
-        let mut pixels = Vec::with_capacity(2);
-        for (column, kernel) in [0, 1].into_iter().zip(pair) {
-            let part = parity_conv(x, *kernel, [row, column], border)?;
-            pixels.push(part.reshape([n, h, w, 1, out])?);
-        }
-        let interleaved = x.tape().concat(&pixels, 3)?;
-        rows.push(interleaved.reshape([n, h, 1, 2 * w, out])?);
-    }
-    x.tape().concat(&rows, 2)?.reshape([n, 2 * h, 2 * w, out])
-}
-
-/// Half-way between pixels, a 2×2 kernel reaches over one edge only: before the image for parity 0, after
-/// it for parity 1. Mirroring the upsampled image, without its edge, is repeating the edge of the image.
-fn parity_conv<'t>(
-    x: Var<'t>,
-    kernel: Var<'t>,
-    [row, column]: [usize; 2],
-    border: Border,
-) -> Result<Var<'t>> {
-    let (x, pad) = match border {
-        Border::Zero => (x, [1 - row, row, 1 - column, column]),
-        Border::Reflect => (repeat_edge(repeat_edge(x, 1, row)?, 2, column)?, [0; 4]),
-    };
-    let stride = [1, 1];
-    x.conv2d(kernel, ConvOptions { stride, pad })
-}
-
-/// The first (`side` 0) or last (`side` 1) slice along an axis twice.
-fn repeat_edge(x: Var<'_>, axis: usize, side: usize) -> Result<Var<'_>> {
-    let extent = x.shape()[axis] as u32;
-    let index: Vec<u32> = match side {
-        0 => std::iter::once(0).chain(0..extent).collect(),
-        _ => (0..extent).chain([extent - 1]).collect(),
-    };
-    x.take(axis, &index)
+    let (stride, pad) = ([2; 2], [crop; 4]);
+    x.conv2d_transposed(kernel, ConvOptions { stride, pad })
 }
 
 /// Cross-entropy of logits \[n, classes\] against soft labels of the same shape: −Σ y·log-softmax / n.

@@ -1,4 +1,3 @@
-mod goldens;
 mod values;
 
 use super::*;

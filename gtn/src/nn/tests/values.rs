@@ -53,7 +53,7 @@ fn upsampling_into_a_convolution_is_upsampling_then_convolution() {
         for [h, w] in [[3, 4], [1, 2]] {
             let (x, kernel) = (noise(&[2, h, w, 3], 1), noise(&[5, 3, 3, 3], 2));
             let results = compute(&[("x", &x), ("w", &kernel)], |v| {
-                let fast = upsample_conv(v[0], phase_kernels(v[1])?, border)?;
+                let fast = upsample_conv(v[0], upsampling_kernel(v[1])?, border)?;
                 let plain = plain_upsample_conv(v[0], v[1], border)?;
                 let [f, p] = [fast, plain].map(|y| v[0].tape().grad(y.powi(3)?.sum_all()?, v));
                 Ok([vec![fast, plain], f?, p?].concat())
