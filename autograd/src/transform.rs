@@ -35,8 +35,12 @@ impl Tape {
     ) -> Result<Vec<Var<'t>>> {
         check_pairs(self, "vjp", seeds)?;
         check_variables(self, "vjp", wrt)?;
-        let last = seeds.iter().map(|(out, _)| out.id).max().unwrap_or(0);
+        let outs: Vec<Var<'t>> = seeds.iter().map(|seed| seed.0).collect();
+        let Some(last) = outs.iter().map(|out| out.id).max() else {
+            return Ok(wrt.iter().map(|w| w.constant_like(0.0)).collect());
+        };
         let depends = self.depends_on(wrt, last);
+        self.refuse_undefined(&depends, &self.needed_by(&outs, last))?;
         let mut cotangents: Vec<Option<Var<'t>>> = vec![None; last + 1];
         for &(out, cotangent) in seeds {
             add_to(&mut cotangents[out.id], cotangent)?;
@@ -76,9 +80,15 @@ impl Tape {
         let wrt: Vec<Var<'t>> = tangents.iter().map(|pair| pair.0).collect();
         check_variables(self, "jvp", &wrt)?;
         self.expect_own("jvp", outs)?;
-        let last = outs.iter().map(|out| out.id).max().unwrap_or(0);
+        if let Some(twice) = (1..wrt.len()).find(|&i| wrt[..i].contains(&wrt[i])) {
+            return refuse("jvp", format!("{:?} has two tangents", wrt[twice]));
+        }
+        let Some(last) = outs.iter().map(|out| out.id).max() else {
+            return Ok(Vec::new());
+        };
         let depends = self.depends_on(&wrt, last);
         let needed = self.needed_by(outs, last);
+        self.refuse_undefined(&depends, &needed)?;
         let mut moved: Vec<Option<Var<'t>>> = vec![None; last + 1];
         for id in 0..=last {
             if let Some((_, tangent)) = tangents.iter().find(|(w, _)| w.id == id) {
@@ -101,6 +111,10 @@ impl Tape {
         wrt: &[Var<'t>],
         direction: &[Var<'t>],
     ) -> Result<Vec<Var<'t>>> {
+        if direction.len() != wrt.len() {
+            let (given, wanted) = (direction.len(), wrt.len());
+            return refuse("hvp", format!("{given} directions for {wanted} variables"));
+        }
         let gradients = self.grad(loss, wrt)?;
         let tangents: Vec<_> = wrt.iter().copied().zip(direction.iter().copied()).collect();
         self.jvp(&gradients, &tangents)
@@ -127,13 +141,24 @@ impl Tape {
                         && node.args.iter().any(|&arg| depends[arg])
                 });
         }
-        // A cast to an integer must be seen by the sweep, which refuses it.
+        // A cast to an integer must be seen, so that it is refused.
         for id in 0..=last {
             depends[id] |= self.with_node(id, |node| {
                 matches!(node.op, Op::Cast(_)) && !node.dtype.is_float() && depends[node.args[0]]
             });
         }
         depends
+    }
+
+    /// Fails where a derivative would have to pass what has none. Both directions ask: in reverse no
+    /// cotangent comes to an integer, and a zero would be silent.
+    fn refuse_undefined(&self, depends: &[bool], needed: &[bool]) -> Result<()> {
+        for id in (0..depends.len()).filter(|&id| depends[id] && needed[id]) {
+            if let Rule::Undefined(reason) = self.with_node(id, |node| node.op.rule()) {
+                return undefined(&self.applied(id), reason);
+            }
+        }
+        Ok(())
     }
 
     /// For every entry up to `last`: do the outputs use it?
