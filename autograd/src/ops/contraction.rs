@@ -46,10 +46,10 @@ pub(crate) const CONV: Rule = Rule::Bilinear(|at, cotangent, position| {
         .push(op, &[first, second], target.shape(), target.dtype()))
 });
 
-/// Whether the result is zero because a float operand is: true of every operation without a simplification
-/// of its own.
+/// Whether the result is zero because a float operand is zero or empty: true of every operation without a
+/// simplification of its own.
 pub(crate) fn vanishes(op: &Op, args: &[Var<'_>]) -> bool {
-    let zero = |arg: &Var<'_>| arg.as_constant() == Some(0.0);
+    let zero = |arg: &Var<'_>| arg.as_constant() == Some(0.0) || arg.shape().count() == 0;
     match op {
         Op::MatMul(_) | Op::Conv(_) => args.iter().any(zero),
         Op::Take(_) | Op::Rows(_) | Op::Window(_) => zero(&args[0]),

@@ -233,7 +233,7 @@ impl<'t> Var<'t> {
         let padded: Vec<_> = (0..shape.len())
             .map(|i| before[i] + shape[i] + after[i])
             .collect();
-        if self.as_constant() == Some(0.0) {
+        if self.as_constant() == Some(0.0) || shape.count() == 0 {
             return Ok(self.tape().constant(0.0, self.dtype(), padded));
         }
         if before.iter().chain(after).all(|&n| n == 0) {
@@ -312,8 +312,11 @@ impl<'t> Var<'t> {
             .map(|(&n, &flag)| if flag { 1 } else { n })
             .collect::<Vec<_>>()
             .into();
+        if shape.count() == 0 {
+            return Ok(self.tape().constant(0.0, self.dtype(), summed));
+        }
         if let Some(value) = self.as_constant() {
-            let terms = shape.count() / summed.count().max(1);
+            let terms = shape.count() / summed.count();
             return Ok(self
                 .tape()
                 .constant(value * terms as f64, self.dtype(), summed));
@@ -402,12 +405,15 @@ impl Tape {
             }
             shape[axis] += other[axis];
         }
-        if parts.len() == 1 {
-            return Ok(*first);
-        }
         if parts.iter().all(|part| part.as_constant() == Some(0.0)) {
             return Ok(self.constant(0.0, first.dtype(), shape));
         }
-        Ok(self.push(Op::Concat(axis), parts, shape.into(), first.dtype()))
+        let full = |part: &&Var<'t>| part.shape()[axis] > 0;
+        let parts: Vec<Var<'t>> = parts.iter().filter(full).copied().collect();
+        match parts[..] {
+            [] => Ok(*first),
+            [only] => Ok(only),
+            _ => Ok(self.push(Op::Concat(axis), &parts, shape.into(), first.dtype())),
+        }
     }
 }
