@@ -112,6 +112,9 @@ impl<'g> Emitter<'g> {
     /// The value of an entry: read if it is stored, else computed.
     fn value(&mut self, id: Id, view: &View) -> Result<usize, Refusal> {
         let own = self.roots.contains(&id);
+        if own && rounds(&self.graph.nodes[id].op) {
+            return Err(Refusal::Conflict);
+        }
         if own && (*view != self.identity || matches!(self.graph.nodes[id].op, Op::Sum(_))) {
             return Err(Refusal::Conflict);
         }
@@ -193,6 +196,11 @@ impl<'g> Emitter<'g> {
         self.known.insert((id, view.clone()), sum);
         Ok(sum)
     }
+}
+
+/// Whether what is read back from memory is less exact than what the map computed.
+fn rounds(op: &Op) -> bool {
+    matches!(op, Op::Cast(to) if !matches!(to, DType::F32 | DType::F64))
 }
 
 /// The type a root is computed in. Integers are only copied, which f64 does exactly.
