@@ -145,8 +145,9 @@ fn unary(op: Unary, x: f64) -> f64 {
         Unary::Tanh => x.tanh(),
         Unary::Sigmoid => (1.0 + (-x).exp()).recip(),
         Unary::Abs => x.abs(),
-        Unary::Sign if x == 0.0 => 0.0,
-        Unary::Sign => x.signum(),
+        Unary::Sign if x > 0.0 => 1.0,
+        Unary::Sign if x < 0.0 => -1.0,
+        Unary::Sign => 0.0,
         Unary::PowI(n) => x.powi(n),
     }
 }
@@ -401,38 +402,40 @@ fn philox(call: u32, op: u32, key: &[f64]) -> [u32; 4] {
 }
 
 fn random(spec: &Random, key: &[f64]) -> Vec<f64> {
-    let words = |call: usize| philox(call as u32, spec.op, key);
-    let calls = spec.count.div_ceil(16 / spec.float.size());
-    // Numbers in [0, 1): 24 bits for an f32, 53 for an f64, 32 before the f32 of a normal pair.
-    let whole = |[a, b, c, d]: [u32; 4]| {
-        let wide = |hi: u32, lo: u32| u64::from(hi) << 32 | u64::from(lo);
-        match (spec.float, spec.distribution) {
-            (Float::F64, _) => [wide(a, b), wide(c, d)]
+    // Each number takes one word for an f32 (of which it keeps 24 bits), two for an f64 (53).
+    let words = spec.float.size() / 4;
+    let calls = spec.count.div_ceil(4 / words) as u32;
+    let all: Vec<u32> = (0..calls)
+        .flat_map(|call| philox(call, spec.op, key))
+        .collect();
+    let whole: Vec<u64> = all
+        .chunks(words)
+        .map(|words| {
+            words
                 .iter()
-                .map(|&bits| (bits >> 11) as f64 * 2_f64.powi(-53))
-                .collect::<Vec<_>>(),
-            (Float::F32, Distribution::Uniform) => [a, b, c, d]
-                .iter()
-                .map(|&bits| f64::from(bits >> 8) * 2_f64.powi(-24))
-                .collect(),
-            (Float::F32, Distribution::Normal) => [a, b, c, d]
-                .iter()
-                .map(|&bits| f64::from(bits) * 2_f64.powi(-32))
-                .collect(),
-        }
+                .fold(0, |bits, &word| bits << 32 | u64::from(word))
+        })
+        .collect();
+    let uniform = |bits: u64| match spec.float {
+        Float::F32 => (bits >> 8) as f64 * 2_f64.powi(-24),
+        Float::F64 => (bits >> 11) as f64 * 2_f64.powi(-53),
     };
-    let uniform = (0..calls).flat_map(|call| whole(words(call)));
-    let mut numbers: Vec<f64> = uniform.collect();
-    if spec.distribution == Distribution::Normal {
-        for pair in numbers.chunks_exact_mut(2) {
-            // Box and Muller 1958.
-            let (radius, angle) = ((-2.0 * (1.0 - pair[0]).ln()).sqrt(), pair[1]);
-            let (sin, cos) = (std::f64::consts::TAU * angle).sin_cos();
-            pair.copy_from_slice(&[radius * cos, radius * sin]);
-        }
-    }
-    numbers.truncate(spec.count);
-    numbers
+    // In (0, 1], so that it has a logarithm.
+    let positive = |bits: u64| match spec.float {
+        Float::F32 => bits as f64 * 2_f64.powi(-32) + 2_f64.powi(-33),
+        Float::F64 => uniform(bits) + 2_f64.powi(-53),
+    };
+    // Box and Muller 1958.
+    let normal = |pair: &[u64]| {
+        let radius = (-2.0 * positive(pair[0]).ln()).sqrt();
+        let (sin, cos) = (std::f64::consts::TAU * uniform(pair[1])).sin_cos();
+        [radius * cos, radius * sin]
+    };
+    let numbers: Vec<f64> = match spec.distribution {
+        Distribution::Uniform => whole.into_iter().map(uniform).collect(),
+        Distribution::Normal => whole.chunks(2).flat_map(normal).collect(),
+    };
+    numbers[..spec.count].to_vec()
 }
 
 #[cfg(test)]

@@ -297,9 +297,9 @@ impl<'t> Var<'t> {
 
     /// x where x > 0, else `slope`·x.
     pub fn leaky_relu(self, slope: f64) -> Result<Var<'t>> {
-        self.constant_like(0.0)
-            .less(self)?
-            .select(self, (self * slope)?)
+        // The question is put so that NaN stays NaN.
+        self.less_eq(self.constant_like(0.0))?
+            .select((self * slope)?, self)
     }
 }
 
@@ -381,8 +381,7 @@ fn eval_unary(op: Unary, x: f64) -> f64 {
         Unary::Tanh => x.tanh(),
         Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         Unary::Abs => x.abs(),
-        Unary::Sign if x == 0.0 => 0.0,
-        Unary::Sign => x.signum(),
+        Unary::Sign => f64::from(i8::from(x > 0.0) - i8::from(x < 0.0)),
         Unary::PowI(n) => x.powi(n),
     }
 }
