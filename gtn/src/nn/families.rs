@@ -1,8 +1,7 @@
-//! Families of learners: a structure by name, and widths, given or drawn anew at every outer step.
+//! Families of learners: a structure by name, of any widths.
 
 use super::{Layer, Learner, Norm};
 use autograd::{Error, Result};
-use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 /// The structures that Such et al. (2020) train generators with. The widths are those of the layers in
@@ -22,38 +21,6 @@ pub enum LearnerKind {
     Linear,
 }
 
-/// From where to where widths are drawn, ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WidthRanges {
-    /// Of the first convolution.
-    pub first_conv: [usize; 2],
-    /// Of the other layers.
-    pub others: [usize; 2],
-}
-
-impl Default for WidthRanges {
-    fn default() -> Self {
-        Self {
-            first_conv: [32, 128],
-            others: [64, 256],
-        }
-    }
-}
-
-impl WidthRanges {
-    /// Both ranges times a factor, for smaller learners; widths stay at least 1.
-    #[must_use]
-    pub fn scaled(self, factor: f64) -> Self {
-        let scale =
-            |range: [usize; 2]| range.map(|n| ((n as f64 * factor).round() as usize).max(1));
-        Self {
-            first_conv: scale(self.first_conv),
-            others: scale(self.others),
-        }
-    }
-}
-
 impl LearnerKind {
     /// The widths that the kind is known with.
     pub fn default_widths(self) -> &'static [usize] {
@@ -63,35 +30,6 @@ impl LearnerKind {
             Self::BaseLarger2 => &[64, 128, 128, 256, 256],
             Self::Linear => &[256, 128],
         }
-    }
-
-    /// Widths drawn uniformly from the ranges.
-    ///
-    /// # Errors
-    /// If a range ends before it starts.
-    pub fn sample_widths<R: Rng + ?Sized>(
-        self,
-        ranges: &WidthRanges,
-        rng: &mut R,
-    ) -> Result<Vec<usize>> {
-        let mut draw = |[low, high]: [usize; 2]| {
-            if low > high {
-                return Err(Error::Setting(format!(
-                    "widths of learners: [{low}, {high}] is no range"
-                )));
-            }
-            Ok(rng.random_range(low..=high))
-        };
-        let convs = self != Self::Linear;
-        (0..self.default_widths().len())
-            .map(|i| {
-                draw(if i == 0 && convs {
-                    ranges.first_conv
-                } else {
-                    ranges.others
-                })
-            })
-            .collect()
     }
 
     /// The learner of this kind for images \[h, w, c\].

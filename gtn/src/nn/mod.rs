@@ -9,7 +9,7 @@ pub mod layers;
 mod learner;
 mod setups;
 
-pub use families::{LearnerKind, WidthRanges};
+pub use families::LearnerKind;
 pub use generator::{Generator, GeneratorConfig, Variant};
 pub use learner::{Layer, Learner, Norm, Statistics};
 pub use setups::Setup;

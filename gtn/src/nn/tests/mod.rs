@@ -1,3 +1,4 @@
+mod gradients;
 mod values;
 
 use super::*;
@@ -146,38 +147,4 @@ fn a_seed_means_the_same_numbers_in_every_precision() {
             .to_string()
             .contains("no earlier parameter `v`")
     );
-}
-
-#[test]
-fn widths_stay_in_their_ranges() {
-    let rng = &mut StdRng::seed_from_u64(1);
-    let ranges = WidthRanges::default().scaled(0.25);
-    assert_eq!((ranges.first_conv, ranges.others), ([8, 32], [16, 64]));
-    let mut seen = [[usize::MAX, 0]; 3];
-    for _ in 0..400 {
-        let widths = LearnerKind::BaseFc.sample_widths(&ranges, rng).unwrap();
-        for (seen, width) in seen.iter_mut().zip(widths) {
-            *seen = [seen[0].min(width), seen[1].max(width)];
-        }
-    }
-    let near = |seen: [usize; 2], range: [usize; 2]| {
-        seen[0] >= range[0] && seen[1] <= range[1] && seen[1] - seen[0] + 6 > range[1] - range[0]
-    };
-    assert!(
-        near(seen[0], [8, 32]) && near(seen[1], [16, 64]) && near(seen[2], [16, 64]),
-        "{seen:?}"
-    );
-    let first_is_dense = LearnerKind::Linear.sample_widths(
-        &WidthRanges {
-            first_conv: [1, 1],
-            others: [9, 9],
-        },
-        rng,
-    );
-    assert_eq!(first_is_dense.unwrap(), [9, 9]);
-    let backwards = WidthRanges {
-        first_conv: [9, 1],
-        ..ranges
-    };
-    assert!(LearnerKind::Base.sample_widths(&backwards, rng).is_err());
 }

@@ -8,7 +8,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, StandardNormal};
 use tensor::{Array, DType};
 
-fn noise(shape: &[usize], seed: u64) -> Array {
+pub(super) fn noise(shape: &[usize], seed: u64) -> Array {
     let rng = StdRng::seed_from_u64(seed);
     let count = shape.iter().product();
     let numbers: Vec<f64> = StandardNormal.sample_iter(rng).take(count).collect();

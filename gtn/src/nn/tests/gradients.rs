@@ -1,0 +1,133 @@
+//! First and second derivatives of layers and networks: against differences, and forward against reverse.
+
+use super::values::noise;
+use crate::nn::layers::*;
+use crate::nn::{
+    Generator, GeneratorConfig, LearnerKind, Norm, ParamSpec, Statistics, Variant, init,
+};
+use autograd::check::{self, Options};
+use autograd::{Result, Tape, Var};
+use rand::{SeedableRng, rngs::StdRng};
+use tensor::{Array, DType};
+
+fn check<F>(f: F, points: &[Array])
+where
+    F: for<'t> Fn(&'t Tape, &[Var<'t>]) -> Result<Vec<Var<'t>>>,
+{
+    // Networks curve more than single operations do.
+    let options = Options {
+        step: 1e-6,
+        ..Options::default()
+    };
+    if let Err(error) = check::gradients(f, points, &options) {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn weight_normed_layers() {
+    for n in [2, 9] {
+        check(
+            |_, a| Ok(vec![dense(a[0], a[1], weight_scale(a[1], a[2])?)?]),
+            &[noise(&[n, 4], 1), noise(&[3, 4], 2), noise(&[3], 3)],
+        );
+    }
+    check(
+        |_, a| Ok(vec![kernel(a[0], a[1])?]),
+        &[noise(&[3, 3, 3, 2], 1), noise(&[3], 2)],
+    );
+}
+
+#[test]
+fn normalisations() {
+    for shape in [&[6, 4][..], &[3, 2, 5, 4]] {
+        check(
+            |_, a| Ok(vec![batch_norm(a[0], moments(a[0])?, [a[1], a[2]])?]),
+            &[noise(shape, 1), noise(&[4], 2), noise(&[4], 3)],
+        );
+        check(
+            |_, a| Ok(vec![mean_only_batch_norm(a[0], mean(a[0])?, a[1])?.tanh()?]),
+            &[noise(shape, 1), noise(&[4], 2)],
+        );
+    }
+}
+
+#[test]
+fn upsampling_convolutions() {
+    for border in [Border::Zero, Border::Reflect] {
+        check(
+            |_, a| Ok(vec![upsample_conv(a[0], upsampling_kernel(a[1])?, border)?]),
+            &[noise(&[2, 2, 3, 3], 1), noise(&[2, 3, 3, 3], 2)],
+        );
+    }
+}
+
+#[test]
+fn the_loss() {
+    check(
+        |_, a| Ok(vec![cross_entropy(a[0], a[1])?]),
+        &[noise(&[4, 5], 1), noise(&[4, 5], 2)],
+    );
+}
+
+/// Starting values end to end in one array: as one input they are moved together.
+fn joined(specs: &[ParamSpec]) -> Array {
+    let arrays = init(specs, DType::F64, &mut StdRng::seed_from_u64(1)).unwrap();
+    let numbers: Vec<f64> = arrays.iter().flat_map(Array::to_f64_vec).collect();
+    Array::new([numbers.len()], numbers).unwrap()
+}
+
+fn split<'t>(all: Var<'t>, specs: &[ParamSpec]) -> Result<Vec<Var<'t>>> {
+    let mut start = 0;
+    let mut next = |spec: &ParamSpec| {
+        let (from, count) = (start, spec.shape.count());
+        start += count;
+        all.slice(&[from], &[count])?.reshape(spec.shape.clone())
+    };
+    specs.iter().map(&mut next).collect()
+}
+
+#[test]
+fn generators() {
+    for variant in [Variant::Paper, Variant::Benchmark] {
+        let config = GeneratorConfig {
+            variant,
+            noise: 3,
+            classes: 2,
+            hidden: 4,
+            channels: [3, 2],
+            image: [8, 8, 2],
+        };
+        let generator = Generator::new(config).unwrap();
+        let phi = joined(generator.params());
+        check(
+            |_, a| {
+                let prepared = generator.prepare(&split(a[0], generator.params())?)?;
+                Ok(vec![generator.images(&prepared, a[1], a[2])?])
+            },
+            &[phi, noise(&[6, 3], 1), noise(&[6, 2], 2)],
+        );
+    }
+}
+
+#[test]
+fn learners() {
+    for (kind, widths, norm) in [
+        (LearnerKind::BaseFc, &[2, 3, 4][..], Norm::MeanOnly),
+        (LearnerKind::BaseLarger2, &[2, 3, 2, 3, 2], Norm::Batch),
+        (LearnerKind::Base, &[2, 3], Norm::None),
+    ] {
+        let learner = kind.learner([8, 8, 2], 3, widths, norm).unwrap();
+        let theta = joined(learner.params());
+        // The loss, and the statistics that a step leaves.
+        check(
+            |_, a| {
+                let theta = split(a[0], learner.params())?;
+                let (logits, mut outs) = learner.logits(&theta, a[1], Statistics::Batch)?;
+                outs.push(cross_entropy(logits, a[2])?);
+                Ok(outs)
+            },
+            &[theta, noise(&[6, 8, 8, 2], 1), noise(&[6, 3], 2)],
+        );
+    }
+}
