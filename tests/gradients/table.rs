@@ -404,9 +404,8 @@ fn composed(t: &mut Table) {
             name,
             spread(&[&[1, 2, 3, 2], &[2, 3, 3, 2], &[2]]),
             move |_, x| {
-                let kernel = layers::kernel(x[1], x[2])?;
-                let phases = layers::phase_kernels(kernel)?;
-                Ok(vec![layers::upsample_conv(x[0], phases, border)?])
+                let kernel = layers::upsampling_kernel(layers::kernel(x[1], x[2])?)?;
+                Ok(vec![layers::upsample_conv(x[0], kernel, border)?])
             },
         );
     }

@@ -40,11 +40,6 @@ pub enum Init {
     /// Normal with variance 2 / fan-in, which keeps the size of activations through rectifiers
     /// (He et al. 2015). The fan-in is the number of inputs of one unit: all axes but the first.
     KaimingNormal,
-    /// Normal around 0.
-    Normal {
-        /// Standard deviation.
-        std: f64,
-    },
     /// The norm of each unit's weights in an earlier parameter: the gain with which weight norm leaves
     /// the function as it was (Salimans and Kingma 2016).
     NormOf(String),
@@ -103,7 +98,6 @@ pub fn init<R: Rng + ?Sized>(specs: &[ParamSpec], dtype: DType, rng: &mut R) -> 
             Init::Zeros => vec![0.0; count],
             Init::Ones => vec![1.0; count],
             Init::KaimingNormal => normal(count, (2.0 / fan_in as f64).sqrt(), rng),
-            Init::Normal { std } => normal(count, *std, rng),
             Init::NormOf(name) => {
                 let of = specs[..drawn.len()]
                     .iter()

@@ -1,7 +1,7 @@
-//! First and second derivatives of layers and networks: against differences, and forward against reverse.
+//! First and second derivatives of whole networks: against differences, and forward against reverse.
 
 use super::values::noise;
-use crate::nn::layers::*;
+use crate::nn::layers::cross_entropy;
 use crate::nn::{
     Generator, GeneratorConfig, LearnerKind, Norm, ParamSpec, Statistics, Variant, init,
 };
@@ -22,52 +22,6 @@ where
     if let Err(error) = check::gradients(f, points, &options) {
         panic!("{error}");
     }
-}
-
-#[test]
-fn weight_normed_layers() {
-    for n in [2, 9] {
-        check(
-            |_, a| Ok(vec![dense(a[0], a[1], weight_scale(a[1], a[2])?)?]),
-            &[noise(&[n, 4], 1), noise(&[3, 4], 2), noise(&[3], 3)],
-        );
-    }
-    check(
-        |_, a| Ok(vec![kernel(a[0], a[1])?]),
-        &[noise(&[3, 3, 3, 2], 1), noise(&[3], 2)],
-    );
-}
-
-#[test]
-fn normalisations() {
-    for shape in [&[6, 4][..], &[3, 2, 5, 4]] {
-        check(
-            |_, a| Ok(vec![batch_norm(a[0], moments(a[0])?, [a[1], a[2]])?]),
-            &[noise(shape, 1), noise(&[4], 2), noise(&[4], 3)],
-        );
-        check(
-            |_, a| Ok(vec![mean_only_batch_norm(a[0], mean(a[0])?, a[1])?.tanh()?]),
-            &[noise(shape, 1), noise(&[4], 2)],
-        );
-    }
-}
-
-#[test]
-fn upsampling_convolutions() {
-    for border in [Border::Zero, Border::Reflect] {
-        check(
-            |_, a| Ok(vec![upsample_conv(a[0], upsampling_kernel(a[1])?, border)?]),
-            &[noise(&[2, 2, 3, 3], 1), noise(&[2, 3, 3, 3], 2)],
-        );
-    }
-}
-
-#[test]
-fn the_loss() {
-    check(
-        |_, a| Ok(vec![cross_entropy(a[0], a[1])?]),
-        &[noise(&[4, 5], 1), noise(&[4, 5], 2)],
-    );
 }
 
 /// Starting values end to end in one array: as one input they are moved together.
