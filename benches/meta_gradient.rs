@@ -2,7 +2,10 @@
 //!
 //! `cargo bench -p benches --bench meta_gradient`; memory and FLOPs are printed by `gtn bench meta-grad`.
 
-#![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
+#![allow(
+    missing_docs,
+    reason = "criterion's macros write undocumented functions"
+)]
 
 use autograd::{Mode, Schedule, Unroll};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -14,12 +17,26 @@ use tensor::DType;
 
 fn problem(setup: &str, steps: usize, data: DataKind) -> Problem {
     let setup = Setup::parse(setup, false).expect("a known set-up");
-    Problem { steps, batch: setup.batch, data, dtype: DType::F32, setup }
+    Problem {
+        steps,
+        batch: setup.batch,
+        data,
+        dtype: DType::F32,
+        setup,
+    }
 }
 
 fn unroll(device: &Device, problem: &Problem, schedule: Schedule, mode: Mode) -> Unroll {
     let steps = problem.steps;
-    Unroll::new(device, &problem.training(), steps, |t| t == steps, schedule, mode).expect("a plan")
+    Unroll::new(
+        device,
+        &problem.training(),
+        steps,
+        |t| t == steps,
+        schedule,
+        mode,
+    )
+    .expect("a plan")
 }
 
 fn by_schedule(c: &mut Criterion) {
@@ -27,7 +44,9 @@ fn by_schedule(c: &mut Criterion) {
     let mut group = c.benchmark_group("perceptron on free images, T = 32");
     group.sample_size(20);
     let problem = problem("C", 32, DataKind::Direct);
-    let loaded = problem.load(&device, &problem.fresh(0).expect("values")).expect("memory");
+    let loaded = problem
+        .load(&device, &problem.fresh(0).expect("values"))
+        .expect("memory");
     for mode in [Mode::Mixed, Mode::Reverse] {
         for schedule in [Schedule::StoreAll, Schedule::PerStep, Schedule::EveryK(6)] {
             let mut unroll = unroll(&device, &problem, schedule, mode);

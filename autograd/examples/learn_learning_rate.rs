@@ -27,7 +27,9 @@ fn error<'t>(data: &[Var<'t>], theta: &[Var<'t>]) -> autograd::Result<Var<'t>> {
 /// Inputs that look random, and the sums of their features as targets.
 fn examples(seed: usize) -> Result<[Array; 2], tensor::ArrayError> {
     let noise = |i: usize| 2.0 * ((i * i + 7 * seed) as f64 * 0.618_034).fract() - 1.0;
-    let x = Vec::from_iter((0..4 * EXAMPLES).map(|i| SCALES[i % 4] * noise(i)));
+    let x = (0..4 * EXAMPLES)
+        .map(|i| SCALES[i % 4] * noise(i))
+        .collect::<Vec<f64>>();
     let y: Vec<f64> = x.chunks(4).map(|row| row.iter().sum()).collect();
     Ok([Array::new([EXAMPLES, 4], x)?, Array::new([EXAMPLES, 1], y)?])
 }

@@ -170,7 +170,7 @@ impl Tape {
         for id in (0..=last).rev() {
             if needed[id] {
                 self.with_node(id, |node| {
-                    node.args.iter().for_each(|&arg| needed[arg] = true)
+                    node.args.iter().for_each(|&arg| needed[arg] = true);
                 });
             }
         }

@@ -1,5 +1,7 @@
 //! Plans compute what the tape says, in the memory they forecast.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
 use autograd::{ConvOptions, Plan, Result, Tape, Var};
 use kernels::Device;
 use tensor::{Array, DType};

@@ -1,5 +1,7 @@
 //! Gradients through training: modes, schedules and finite differences agree.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
 use autograd::optim::Optimizer;
 use autograd::{Given, Mode, Port, Records, Row, Schedule, Scope, Training, Unroll};
 use kernels::Device;
@@ -83,8 +85,8 @@ struct Arrays {
     outer: Records,
 }
 
-fn fill(device: &Device, ports: Vec<Port>, count: usize, seed: u64) -> Records {
-    let records = Records::new(device, ports.clone(), count).unwrap();
+fn fill(device: &Device, ports: &[Port], count: usize, seed: u64) -> Records {
+    let records = Records::new(device, ports.to_vec(), count).unwrap();
     for record in 0..count {
         for (field, port) in ports.iter().enumerate() {
             let values = noise(
@@ -121,10 +123,10 @@ fn fill(device: &Device, ports: Vec<Port>, count: usize, seed: u64) -> Records {
 
 fn arrays(device: &Device, training: &Training<'_>) -> Arrays {
     Arrays {
-        start: fill(device, training.start_ports(), 1, 1),
-        shared: fill(device, training.shared.clone(), 1, 50),
-        rows: fill(device, training.row_ports(), STEPS, 1000),
-        outer: fill(device, training.outer_rows.clone(), OUTER.len(), 9000),
+        start: fill(device, &training.start_ports(), 1, 1),
+        shared: fill(device, &training.shared, 1, 50),
+        rows: fill(device, &training.row_ports(), STEPS, 1000),
+        outer: fill(device, &training.outer_rows, OUTER.len(), 9000),
     }
 }
 

@@ -255,7 +255,7 @@ impl Problem {
                 input = ("meta.z", normal(&[steps, batch, noise], 1.0, &mut rng)?);
             }
             DataKind::Direct => {
-                input = ("meta.x", normal(&[steps, batch, 1, 28, 28], 0.5, &mut rng)?)
+                input = ("meta.x", normal(&[steps, batch, 1, 28, 28], 0.5, &mut rng)?);
             }
         }
         outer_images = normal(&[outer, 1, 28, 28], 1.0, &mut rng)?;
@@ -445,11 +445,10 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         hash.update(array.bytes());
         squares += array.to_f64_vec().iter().map(|v| v * v).sum::<f64>();
     }
-    let sha256: String = hash
+    let sha256 = hash
         .finalize()
         .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     if let Some(path) = &args.dump {
         let mut all = gradient;
         all.insert("loss".into(), Array::scalar(total, problem.dtype));

@@ -104,7 +104,7 @@ pub struct Flags {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Data set; files are looked for in --data-dir, GTN_DATA_DIR and ./data
+    /// Data set; files are looked for in --data-dir, `GTN_DATA_DIR` and ./data
     #[arg(long, value_enum, help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dataset: Option<DatasetChoice>,
@@ -547,6 +547,10 @@ pub const IMAGE: [usize; 3] = [SIDE, SIDE, 1];
 /// Larger sizes are mistakes, and their products overflow.
 const MOST: usize = 1 << 20;
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers, at the end of their use"
+)]
 fn require(
     key: &'static str,
     value: impl ToString,

@@ -8,7 +8,6 @@ impl Kernel {
     pub(crate) fn check(&self) -> Result<(), String> {
         match self {
             Self::Map(map) => check_map(map),
-            Self::MatMul(_) => Ok(()),
             Self::Conv(conv) => {
                 check_window([conv.h, conv.w], conv.window, conv.stride, conv.pad)?;
                 if conv.n > 0 && conv.c > 0 && conv.out > 0 {
@@ -41,7 +40,11 @@ impl Kernel {
                 "{} random numbers under one key; at most 2³³",
                 random.count
             )),
-            Self::Concat(..) | Self::Rows(..) | Self::ArgMax(..) | Self::Random(_) => Ok(()),
+            Self::MatMul(_)
+            | Self::Concat(..)
+            | Self::Rows(..)
+            | Self::ArgMax(..)
+            | Self::Random(_) => Ok(()),
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Devices and their memory.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use crate::memory::Memory;
 use std::fmt;
 use std::ops::Range;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -90,20 +89,15 @@ impl Device {
 
     /// Zeroed memory, aligned to 64 bytes. Pages are taken from the system when first touched.
     pub fn alloc(&self, bytes: usize) -> Result<Buffer, DeviceError> {
-        let no_memory = || DeviceError::OutOfMemory {
+        let memory = Memory::new(bytes).ok_or_else(|| DeviceError::OutOfMemory {
             wanted: bytes,
             held: self.held_bytes(),
             device: self.name().into(),
-        };
-        let layout = Layout::from_size_align(bytes.max(1), 64).map_err(|_| no_memory())?;
-        // SAFETY: the layout's size is not zero.
-        let pointer = unsafe { alloc_zeroed(layout) };
-        let pointer = NonNull::new(pointer).ok_or_else(no_memory)?;
+        })?;
         let held = self.0.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.0.peak.fetch_max(held, Ordering::Relaxed);
         Ok(Buffer {
-            pointer,
-            layout,
+            memory,
             bytes,
             device: self.clone(),
         })
@@ -121,17 +115,13 @@ impl fmt::Debug for Device {
 }
 
 /// Memory of a device. As on a GPU nobody holds references into it: it is written and read by copies,
-/// and by programs.
+/// and by programs. A buffer is `Send` but not `Sync`: copies and programs that reach it through
+/// `&Buffer` stay on one thread at a time.
 pub struct Buffer {
-    pointer: NonNull<u8>,
-    layout: Layout,
+    memory: Memory,
     bytes: usize,
     device: Device,
 }
-
-// SAFETY: a buffer owns its memory alone. It is not `Sync`, so copies and programs that reach it through
-// `&Buffer` stay on one thread at a time.
-unsafe impl Send for Buffer {}
 
 impl Buffer {
     /// Its size.
@@ -154,9 +144,9 @@ impl Buffer {
         unsafe {
             std::ptr::copy_nonoverlapping(
                 source.as_ptr(),
-                self.pointer.as_ptr().add(offset),
+                self.memory.pointer().add(offset),
                 source.len(),
-            )
+            );
         }
     }
 
@@ -169,10 +159,10 @@ impl Buffer {
         // SAFETY: as for `write`.
         unsafe {
             std::ptr::copy_nonoverlapping(
-                self.pointer.as_ptr().add(offset),
+                self.memory.pointer().add(offset),
                 target.as_mut_ptr(),
                 target.len(),
-            )
+            );
         }
     }
 
@@ -183,7 +173,7 @@ impl Buffer {
     pub fn zero(&self, offset: usize, bytes: usize) {
         self.view(offset, bytes);
         // SAFETY: the range was checked.
-        unsafe { std::ptr::write_bytes(self.pointer.as_ptr().add(offset), 0, bytes) }
+        unsafe { std::ptr::write_bytes(self.memory.pointer().add(offset), 0, bytes) }
     }
 
     /// A range of it, for a program to work on.
@@ -208,8 +198,6 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.device.0.held.fetch_sub(self.bytes, Ordering::Relaxed);
-        // SAFETY: allocated in `alloc` with this layout.
-        unsafe { dealloc(self.pointer.as_ptr(), self.layout) }
     }
 }
 
@@ -243,6 +231,6 @@ impl View<'_> {
 
     pub(crate) fn pointer(&self) -> *mut u8 {
         // SAFETY: `Buffer::view` checked that the offset lies within the allocation.
-        unsafe { self.buffer.pointer.as_ptr().add(self.offset) }
+        unsafe { self.buffer.memory.pointer().add(self.offset) }
     }
 }

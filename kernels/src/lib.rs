@@ -10,6 +10,7 @@ mod cpu;
 mod device;
 mod kernel;
 mod map;
+mod memory;
 mod program;
 mod shapes;
 

@@ -1,6 +1,7 @@
 //! Programs: kernels in order, over slots of memory.
 
-use crate::{Device, Kernel, StoreKind, View, cpu};
+use crate::cpu::Compiled;
+use crate::{Device, Kernel, StoreKind, View};
 use std::ops::Range;
 use tensor::DType;
 
@@ -95,7 +96,9 @@ impl Program {
                     bound,
                     memory: &memory,
                 };
-                cpu::run(&bound.compiled, &step)
+                bound
+                    .compiled
+                    .run(&step)
                     .map_err(|reason| ProgramError::Step { step: at, reason })?;
             }
             Ok(())
@@ -202,7 +205,7 @@ fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
 /// A step that was found sound, ready to run.
 #[derive(Clone, Debug)]
 struct Bound {
-    compiled: cpu::Compiled,
+    compiled: Compiled,
     inputs: Vec<Array>,
     outputs: Vec<Array>,
     workspace: Array,
@@ -240,7 +243,7 @@ impl Bound {
         }
         check_overlaps(kernel, &inputs, &outputs, &workspace)?;
         Ok(Self {
-            compiled: cpu::compile(kernel)?,
+            compiled: Compiled::new(kernel)?,
             inputs,
             outputs,
             workspace,
@@ -363,14 +366,20 @@ unsafe impl Send for Raw {}
 unsafe impl Sync for Raw {}
 
 impl Raw {
+    /// Where element `index` lies, in memory that holds values of type `T`.
+    pub(crate) fn element<T>(self, index: usize) -> *mut T {
+        let first = self.pointer.cast::<T>();
+        debug_assert!(first.is_aligned(), "checked by `Program`");
+        first.wrapping_add(index)
+    }
+
     /// The elements.
     ///
     /// # Safety
     /// The memory holds values of type `T` at its alignment, and nobody writes to it during `'a`.
     pub(crate) unsafe fn slice<'a, T: bytemuck::Pod>(self) -> &'a [T] {
-        debug_assert!(self.pointer.cast::<T>().is_aligned());
         // SAFETY: promised by the caller; all memory of a device is initialised.
-        unsafe { std::slice::from_raw_parts(self.pointer.cast(), self.bytes / size_of::<T>()) }
+        unsafe { std::slice::from_raw_parts(self.element(0), self.bytes / size_of::<T>()) }
     }
 
     /// The elements, to write to.
@@ -378,8 +387,7 @@ impl Raw {
     /// # Safety
     /// As for [`Raw::slice`], and nobody else reads or writes during `'a`.
     pub(crate) unsafe fn slice_mut<'a, T: bytemuck::Pod>(self) -> &'a mut [T] {
-        debug_assert!(self.pointer.cast::<T>().is_aligned());
         // SAFETY: promised by the caller; all memory of a device is initialised.
-        unsafe { std::slice::from_raw_parts_mut(self.pointer.cast(), self.bytes / size_of::<T>()) }
+        unsafe { std::slice::from_raw_parts_mut(self.element(0), self.bytes / size_of::<T>()) }
     }
 }

@@ -151,12 +151,12 @@ impl Recipe {
     fn strides(&self, picks: &[u8]) -> Vec<usize> {
         let axes = self.extents.len();
         let mut order: Vec<usize> = (0..axes).collect();
-        if picks[5] % 3 == 0 {
+        if picks[5].is_multiple_of(3) {
             order.sort_by_key(|&axis| picks[axis]);
         }
         let (mut strides, mut step) = (vec![0; axes], 1);
         for &axis in order.iter().rev() {
-            let broadcast = picks[axis] % 3 == 0 && picks[5] % 4 != 1;
+            let broadcast = picks[axis].is_multiple_of(3) && picks[5] % 4 != 1;
             if !broadcast {
                 strides[axis] = step;
                 step *= self.extents[axis].max(1) + usize::from(picks[axis] % 7 == 1);
@@ -349,7 +349,7 @@ fn values(map: &Map, inputs: &[Vec<u8>]) -> Vec<Vec<f64>> {
                     Instr::Iota(axis) => round(point[axis] as f64),
                     Instr::Unary(f, x) => unary(map.float, f, values[x]),
                     Instr::Binary(f, x, y) => binary(map.float, f, values[x], values[y]),
-                    Instr::Select(c, x, y) => values[if values[c] != 0.0 { x } else { y }],
+                    Instr::Select(c, x, y) => values[if values[c] == 0.0 { y } else { x }],
                 });
             }
             values
@@ -500,7 +500,7 @@ fn check_unfused(map: &Map, inputs: &[Vec<u8>], outputs: &[Vec<u8>]) {
             vec![contiguous()],
             vec![Instr::Load(0)],
             store.clone(),
-            &[value.clone()],
+            std::slice::from_ref(value),
         );
         assert_same(
             &decode(store.dtype, &alone),

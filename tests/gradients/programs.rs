@@ -52,10 +52,10 @@ impl<'t> Program<'t> {
             8 => self.kinked(a, Var::abs),
             9 => self.kinked(a, Var::relu),
             10 => self.kinked(a, |a| a.sign()? * a.tanh()?),
-            11 => a + self.like(b, a)?,
-            12 => a - self.like(b, a)?,
-            13 => a * self.like(b, a)?.tanh()?,
-            14 => a / (self.like(b, a)?.powi(2)? + 1.0)?,
+            11 => a + Self::like(b, a)?,
+            12 => a - Self::like(b, a)?,
+            13 => a * Self::like(b, a)?.tanh()?,
+            14 => a / (Self::like(b, a)?.powi(2)? + 1.0)?,
             15 => self.between(a, b, Var::max),
             16 => self.between(a, b, Var::min),
             17 => self.between(a, b, |a, b| a.less(b)?.select((a * 2.0)?, b)),
@@ -66,11 +66,11 @@ impl<'t> Program<'t> {
             22 => a.pad(&[kind(0, 2), 1], &[0, kind(1, 2)]),
             23 => self
                 .tape
-                .concat(&[a, self.like(b, a)?.expand(a.shape())?], kind(0, 2)),
+                .concat(&[a, Self::like(b, a)?.expand(a.shape())?], kind(0, 2)),
             24 => a.take(1, &[0, columns as u32 - 1, 0]),
             25 => a.reshape([columns, rows]),
             26 => {
-                let b = self.fit(b, [extents(b).0, columns])?;
+                let b = Self::fit(b, [extents(b).0, columns])?;
                 a.matmul_with(b, false, true)? * 0.3
             }
             27 => {
@@ -83,7 +83,7 @@ impl<'t> Program<'t> {
             }
             _ => {
                 let image = a.reshape([1, rows, columns, 1])?;
-                let kernel = self.fit(b, [2, 2])?.reshape([1, 2, 2, 1])?;
+                let kernel = Self::fit(b, [2, 2])?.reshape([1, 2, 2, 1])?;
                 let y = image.conv2d(kernel, ConvOptions::padded(1))?;
                 let shape = y.shape();
                 y.reshape([shape[1], shape[2]])? * 0.5
@@ -92,17 +92,17 @@ impl<'t> Program<'t> {
     }
 
     /// `b` where it stretches to the shape of `a`, else as much of it as there is room for.
-    fn like(&self, b: Var<'t>, a: Var<'t>) -> Result<Var<'t>> {
+    fn like(b: Var<'t>, a: Var<'t>) -> Result<Var<'t>> {
         let (to, from) = (extents(a), extents(b));
         let stretches = |from: usize, to: usize| from == 1 || from == to;
         if stretches(from.0, to.0) && stretches(from.1, to.1) {
             return Ok(b);
         }
-        self.fit(b, [to.0, to.1])
+        Self::fit(b, [to.0, to.1])
     }
 
     /// Cut or filled up with zeros.
-    fn fit(&self, b: Var<'t>, to: [usize; 2]) -> Result<Var<'t>> {
+    fn fit(b: Var<'t>, to: [usize; 2]) -> Result<Var<'t>> {
         let (rows, columns) = extents(b);
         let kept = [rows.min(to[0]), columns.min(to[1])];
         let missing = [to[0] - kept[0], to[1] - kept[1]];
@@ -124,7 +124,7 @@ impl<'t> Program<'t> {
         b: Var<'t>,
         f: impl FnOnce(Var<'t>, Var<'t>) -> Result<Var<'t>>,
     ) -> Result<Var<'t>> {
-        let b = self.like(b, a)?;
+        let b = Self::like(b, a)?;
         self.gaps.push((a - b)?);
         f(a, b)
     }

@@ -25,7 +25,7 @@ pub(super) fn simplify(outs: &[Var<'_>], given: &[(Var<'_>, String)]) -> Result<
     for id in (0..=last).rev().filter(|&id| name(id).is_none()) {
         if needed[id] {
             tape.with_node(id, |node| {
-                node.args.iter().for_each(|&arg| needed[arg] = true)
+                node.args.iter().for_each(|&arg| needed[arg] = true);
             });
         }
     }

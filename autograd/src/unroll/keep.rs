@@ -28,7 +28,7 @@ pub(super) fn activations<'t>(tape: &'t Tape, outs: &[Var<'t>], late: &[Var<'t>]
         tape.with_node(id, |node| match kind(&node.op) {
             Kind::Kernel | Kind::Sum => kept[id] = true,
             Kind::Pointwise | Kind::View if !matches!(node.op, Op::Input(_)) => {
-                open.extend(&node.args)
+                open.extend(&node.args);
             }
             _ => {}
         });

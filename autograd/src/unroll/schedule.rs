@@ -92,7 +92,7 @@ impl Schedule {
         // Records: the snapshots, then the states inside one stretch of k steps, the last of them its end.
         let inside = |step: usize| snapshots + (step - 1) % k;
         let record = |step: usize| {
-            if step % k == 0 && step < steps {
+            if step.is_multiple_of(k) && step < steps {
                 step / k
             } else {
                 inside(step)

@@ -53,7 +53,7 @@ struct Machine {
     /// Threads; results are the same for any number [default: all cores]
     #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true, help_heading = "Machine")]
     threads: Option<usize>,
-    /// Folder with the data set's files [default: GTN_DATA_DIR, then ./data]
+    /// Folder with the data set's files [default: `GTN_DATA_DIR`, then ./data]
     #[arg(long, value_name = "DIR", help_heading = "Machine")]
     data_dir: Option<PathBuf>,
     /// End with one JSON object on standard output

@@ -101,19 +101,16 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
 }
 
 fn settings(args: &TrainArgs) -> anyhow::Result<Config> {
-    match &args.resume {
-        Some(run) => {
-            RunFolder::checkpoint_in(run)?;
-            Ok(eval::read_config(run)?.with(&args.flags)?)
-        }
-        None => {
-            let preset = args.preset.unwrap_or_default();
-            Ok(Config::resolve(
-                preset,
-                args.config.as_deref(),
-                &args.flags,
-            )?)
-        }
+    if let Some(run) = &args.resume {
+        RunFolder::checkpoint_in(run)?;
+        Ok(eval::read_config(run)?.with(&args.flags)?)
+    } else {
+        let preset = args.preset.unwrap_or_default();
+        Ok(Config::resolve(
+            preset,
+            args.config.as_deref(),
+            &args.flags,
+        )?)
     }
 }
 

@@ -60,7 +60,7 @@ fn matmul_of<T: Element>(engine: &Engine<T>, spec: &MatMul, a: Raw, b: Raw, c: R
                 b.from(0, j),
                 c.from(i, j),
                 spec.accumulate,
-            )
+            );
         }
     });
 }

@@ -20,6 +20,7 @@ const INVERSE_FACTORIALS: [f64; 20] = {
 /// A type that arithmetic is done in.
 pub(crate) trait Real:
     bytemuck::Pod
+    + Default
     + PartialOrd
     + Send
     + Sync
@@ -67,6 +68,8 @@ pub(crate) trait Real:
     fn copysign(self, sign: Self) -> Self;
     /// 2ᵏ in two factors (the whole may be out of range), for `self` = `SHIFT` + k.
     fn powers(self) -> [Self; 2];
+    /// A whole number below 256.
+    fn to_byte(self) -> u8;
     /// (k, m) with self = 2ᵏ·m and m in [√½, √2), for positive normal numbers.
     fn split(self) -> (Self, Self);
     /// Uniform in [0, 1), from the first [`Real::WORDS`].
@@ -119,6 +122,10 @@ macro_rules! real {
                 [half, k.wrapping_sub(half)].map(|k| $t::from_bits(k << $mantissa))
             }
             #[inline(always)]
+            fn to_byte(self) -> u8 {
+                (self + Self::SHIFT).to_bits() as u8
+            }
+            #[inline(always)]
             fn split(self) -> (Self, Self) {
                 const ROOT: $bits = std::$t::consts::FRAC_1_SQRT_2.to_bits();
                 const ONE: $bits = (1.0 as $t).to_bits();
@@ -134,7 +141,7 @@ macro_rules! real {
 }
 
 real!(f32, u32, mantissa: 23, bias: 127, {
-    const LN2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
     const EXP: [f32; 2] = [89.0, -104.0];
     const TANH: f32 = 10.0;
     const EXP_TERMS: usize = 6;
@@ -261,8 +268,9 @@ pub(crate) fn cos_sin_turns<T: Real>(x: T) -> (T, T) {
     let angle = (x - quarters / four) * T::TAU;
     let square = angle * angle;
     let terms = |from: usize, count| {
-        let term =
-            move |i: usize| INVERSE_FACTORIALS[2 * i + from] * if i % 2 == 0 { 1.0 } else { -1.0 };
+        let term = move |i: usize| {
+            INVERSE_FACTORIALS[2 * i + from] * if i.is_multiple_of(2) { 1.0 } else { -1.0 }
+        };
         (0..count).map(term)
     };
     let sin = angle * polynomial(square, terms(1, T::SIN_TERMS));

@@ -185,7 +185,13 @@ macro_rules! kernels {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Engine, Mode, Tile};
-    use std::arch::x86_64::*;
+    use std::arch::x86_64::{
+        __m128, _MM_TRANSPOSE4_PS, _mm256_add_pd, _mm256_add_ps, _mm256_fmadd_pd, _mm256_fmadd_ps,
+        _mm256_loadu_pd, _mm256_loadu_ps, _mm256_set1_pd, _mm256_set1_ps, _mm256_storeu_pd,
+        _mm256_storeu_ps, _mm512_add_pd, _mm512_add_ps, _mm512_fmadd_pd, _mm512_fmadd_ps,
+        _mm512_loadu_pd, _mm512_loadu_ps, _mm512_set1_pd, _mm512_set1_ps, _mm512_storeu_pd,
+        _mm512_storeu_ps,
+    };
 
     kernel!(
         #[target_feature(enable = "avx512f")]

@@ -15,77 +15,87 @@ mod window;
 
 use crate::program::Arrays;
 use crate::{Float, Kernel};
-use shapes::PadPlan;
+use std::fmt;
+use std::sync::Arc;
 
-/// A kernel made ready to run.
-#[derive(Clone, Debug)]
-pub(crate) enum Compiled {
-    Map(map::Plan),
-    /// A map without points, of so many outputs.
-    Empty(usize),
-    Pad(PadPlan),
-    Other(Kernel),
+/// A kernel made ready to run: everything that follows from its shapes is decided.
+#[derive(Clone)]
+pub(crate) struct Compiled(Arc<Run>);
+
+type Run = dyn Fn(&Arrays<'_>) -> Result<(), String> + Send + Sync;
+
+impl Compiled {
+    /// For a kernel that was checked.
+    pub(crate) fn new(kernel: &Kernel) -> Result<Self, String> {
+        Ok(match kernel.clone() {
+            Kernel::Map(map) => match map::Plan::new(&map)? {
+                Some(plan) => always(move |arrays| plan.run(arrays)),
+                None => always(move |arrays| map::run_empty(map.stores.len(), arrays)),
+            },
+            Kernel::MatMul(matmul) => always(move |a| {
+                gemm::matmul(&matmul, a.input(0), a.input(1), a.output(0), a.workspace());
+            }),
+            Kernel::Conv(conv) => always(move |a| {
+                conv::conv(&conv, a.input(0), a.input(1), a.output(0), a.workspace());
+            }),
+            Kernel::Pad(dtype, pad) => {
+                let plan = shapes::PadPlan::new(&pad, dtype.size());
+                always(move |arrays| plan.run(arrays))
+            }
+            Kernel::Concat(dtype, concat) => {
+                always(move |arrays| shapes::concat(&concat, dtype.size(), arrays))
+            }
+            Kernel::Take(Float::F32, take) => {
+                always(move |arrays| shapes::take::<f32>(&take, arrays))
+            }
+            Kernel::Take(Float::F64, take) => {
+                always(move |arrays| shapes::take::<f64>(&take, arrays))
+            }
+            Kernel::ArgMax(Float::F32, arg) => {
+                always(move |arrays| shapes::argmax::<f32>(&arg, arrays))
+            }
+            Kernel::ArgMax(Float::F64, arg) => {
+                always(move |arrays| shapes::argmax::<f64>(&arg, arrays))
+            }
+            Kernel::Random(random) => match random.float {
+                Float::F32 => always(move |arrays| random::random::<f32>(&random, arrays)),
+                Float::F64 => always(move |arrays| random::random::<f64>(&random, arrays)),
+            },
+            Kernel::Rows(Float::F32, rows) => {
+                maybe(move |arrays| shapes::rows::<f32>(&rows, arrays))
+            }
+            Kernel::Rows(Float::F64, rows) => {
+                maybe(move |arrays| shapes::rows::<f64>(&rows, arrays))
+            }
+            Kernel::Window(Float::F32, window) => {
+                maybe(move |arrays| window::window::<f32>(&window, arrays))
+            }
+            Kernel::Window(Float::F64, window) => {
+                maybe(move |arrays| window::window::<f64>(&window, arrays))
+            }
+        })
+    }
+
+    /// Errors come from indices in memory that point outside.
+    pub(crate) fn run(&self, arrays: &Arrays<'_>) -> Result<(), String> {
+        (self.0)(arrays)
+    }
 }
 
-pub(crate) fn compile(kernel: &Kernel) -> Result<Compiled, String> {
-    Ok(match kernel {
-        Kernel::Map(map) => {
-            map::Plan::new(map)?.map_or(Compiled::Empty(map.stores.len()), Compiled::Map)
-        }
-        Kernel::Pad(dtype, pad) => Compiled::Pad(PadPlan::new(pad, dtype.size())),
-        other => Compiled::Other(other.clone()),
+impl fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Compiled")
+    }
+}
+
+/// A kernel that cannot fail.
+fn always(run: impl Fn(&Arrays<'_>) + Send + Sync + 'static) -> Compiled {
+    maybe(move |arrays| {
+        run(arrays);
+        Ok(())
     })
 }
 
-/// An expression in which `T` is the given [`Float`].
-macro_rules! float {
-    ($float:expr, $T:ident => $call:expr) => {
-        match $float {
-            Float::F32 => {
-                type $T = f32;
-                $call
-            }
-            Float::F64 => {
-                type $T = f64;
-                $call
-            }
-        }
-    };
-}
-
-pub(crate) fn run(compiled: &Compiled, arrays: &Arrays<'_>) -> Result<(), String> {
-    let kernel = match compiled {
-        Compiled::Map(plan) => {
-            plan.run(arrays);
-            return Ok(());
-        }
-        Compiled::Empty(outputs) => {
-            map::run_empty(arrays, *outputs);
-            return Ok(());
-        }
-        Compiled::Pad(plan) => {
-            plan.run(arrays);
-            return Ok(());
-        }
-        Compiled::Other(kernel) => kernel,
-    };
-    let (input, output, workspace) = (
-        |i| arrays.input(i),
-        || arrays.output(0),
-        || arrays.workspace(),
-    );
-    match kernel {
-        Kernel::MatMul(matmul) => gemm::matmul(matmul, input(0), input(1), output(), workspace()),
-        Kernel::Conv(conv) => conv::conv(conv, input(0), input(1), output(), workspace()),
-        Kernel::Window(float, window) => {
-            return float!(float, T => window::window::<T>(window, arrays));
-        }
-        Kernel::Concat(dtype, concat) => shapes::concat(concat, dtype.size(), arrays),
-        Kernel::Take(float, take) => float!(float, T => shapes::take::<T>(take, arrays)),
-        Kernel::Rows(float, rows) => return float!(float, T => shapes::rows::<T>(rows, arrays)),
-        Kernel::ArgMax(float, arg) => float!(float, T => shapes::argmax::<T>(arg, arrays)),
-        Kernel::Random(random) => float!(random.float, T => random::random::<T>(random, arrays)),
-        Kernel::Map(_) | Kernel::Pad(..) => unreachable!("compiled to a plan"),
-    }
-    Ok(())
+fn maybe(run: impl Fn(&Arrays<'_>) -> Result<(), String> + Send + Sync + 'static) -> Compiled {
+    Compiled(Arc::new(run))
 }

@@ -1,4 +1,8 @@
 //! Counter-based random numbers.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "one lane of several arrays is the unit of thought"
+)]
 
 use super::math::{Real, cos_sin_turns, log};
 use super::parallel;
@@ -10,18 +14,17 @@ use crate::{Distribution, Random};
 const LANES: usize = 64;
 
 /// Philox 4x32-10 of J. Salmon, M. Moraes, R. Dror, D. Shaw, «Parallel random numbers: as easy as 1, 2, 3»,
-/// SC 2011; the same key for all lanes.
+/// SC 2011.
 #[inline(always)]
-fn philox<const N: usize>(mut counter: [[u32; N]; 4], mut key: [u32; 2]) -> [[u32; N]; 4] {
+fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
-        for lane in 0..N {
-            let a = u64::from(counter[0][lane]) * 0xD251_1F53;
-            let b = u64::from(counter[2][lane]) * 0xCD9E_8D57;
-            counter[0][lane] = (b >> 32) as u32 ^ counter[1][lane] ^ key[0];
-            counter[2][lane] = (a >> 32) as u32 ^ counter[3][lane] ^ key[1];
-            counter[1][lane] = b as u32;
-            counter[3][lane] = a as u32;
-        }
+        let a = u64::from(counter[0]) * 0xD251_1F53;
+        let b = u64::from(counter[2]) * 0xCD9E_8D57;
+        let high = [
+            (b >> 32) as u32 ^ counter[1] ^ key[0],
+            (a >> 32) as u32 ^ counter[3] ^ key[1],
+        ];
+        counter = [high[0], b as u32, high[1], a as u32];
         key = [
             key[0].wrapping_add(0x9E37_79B9),
             key[1].wrapping_add(0xBB67_AE85),
@@ -41,16 +44,21 @@ pub(crate) fn random<T: Real>(random: &Random, arrays: &Arrays<'_>) {
     let key = [key[0], key[1], key[2], key[3]];
     let width = LANES * 4 / T::WORDS;
     parallel::chunks(output, width, 10 * width, |i, out| {
-        draw(random, key, (i * LANES) as u32, out)
+        draw(random, key, (i * LANES) as u32, out);
     });
 }
 
 multiversion! {
     /// The numbers of [`LANES`] calls, as far as there is room for them.
     fn draw<T: Real>(random: &Random, key: [u32; 4], first: u32, out: &mut [T]) {
-        let calls = std::array::from_fn(|lane| first.wrapping_add(lane as u32));
-        let counter = [calls, [random.op; LANES], [key[2]; LANES], [key[3]; LANES]];
-        let bits = philox(counter, [key[0], key[1]]);
+        let mut bits = [[0; LANES]; 4];
+        for lane in 0..LANES {
+            let call = first.wrapping_add(lane as u32);
+            let words = philox([call, random.op, key[2], key[3]], [key[0], key[1]]);
+            for i in 0..4 {
+                bits[i][lane] = words[i];
+            }
+        }
         let mut numbers = [[T::ZERO; LANES]; 4];
         let count = 4 / T::WORDS;
         let words = |i: usize, lane: usize| [bits[i * T::WORDS][lane], bits[i * T::WORDS + T::WORDS - 1][lane]];
@@ -106,7 +114,7 @@ mod tests {
             ),
         ];
         for (counter, key, expected) in cases {
-            assert_eq!(philox(counter.map(|x| [x]), key), expected.map(|x| [x]));
+            assert_eq!(philox(counter, key), expected);
         }
     }
 }

@@ -1,5 +1,10 @@
 //! Choosing vector instructions at run time.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+#[cfg(target_arch = "x86_64")]
+use std::sync::atomic::{AtomicU8, Ordering};
+
 /// Vector instruction sets that loops are compiled for, from the least to the best.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,9 +32,6 @@ pub(crate) fn level() -> Level {
 }
 
 #[cfg(target_arch = "x86_64")]
-use std::sync::atomic::{AtomicU8, Ordering};
-
-#[cfg(target_arch = "x86_64")]
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Unknown as u8);
 
 #[cfg(target_arch = "x86_64")]
@@ -48,11 +50,24 @@ fn detect() -> Level {
     level
 }
 
-/// Uses at most that level from now on. Results do not depend on it: that is what tests show with this.
-#[cfg(all(test, target_arch = "x86_64"))]
-pub(crate) fn limit(most: Level) {
-    let level = detect().min(most);
-    LEVEL.store(level as u8, Ordering::Relaxed);
+/// Asks for memory that is read soon. Any address will do.
+#[inline(always)]
+pub(crate) fn prefetch_read(start: *const u8, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..bytes).step_by(64) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at).cast()) }
+    }
+}
+
+/// Asks for memory that is written to soon. Any address will do.
+#[inline(always)]
+pub(crate) fn prefetch_write(start: *const u8, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..bytes).step_by(64) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(start.wrapping_add(at).cast()) }
+    }
 }
 
 /// A function whose loops are compiled once per [`Level`]; the best is called. What it calls in those loops
@@ -67,21 +82,21 @@ macro_rules! multiversion {
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
                 fn avx512<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? {
-                    body($($arg),*)
+                    body::<$($T),+>($($arg),*)
                 }
                 #[target_feature(enable = "avx2")]
                 fn avx2<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? {
-                    body($($arg),*)
+                    body::<$($T),+>($($arg),*)
                 }
                 match $crate::cpu::simd::level() {
                     // SAFETY: the processor was found to have these instructions.
-                    $crate::cpu::simd::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::cpu::simd::Level::Avx512 => return unsafe { avx512::<$($T),+>($($arg),*) },
                     // SAFETY: as above.
-                    $crate::cpu::simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::cpu::simd::Level::Avx2 => return unsafe { avx2::<$($T),+>($($arg),*) },
                     _ => {}
                 }
             }
-            body($($arg),*)
+            body::<$($T),+>($($arg),*)
         }
     };
 }

@@ -4,29 +4,29 @@
 use bytemuck::{Pod, cast_slice, pod_read_unaligned};
 use kernels::{Device, Kernel, Operand, Program, ProgramError, Slot, Step};
 
-pub fn bytes<T: Pod>(numbers: &[T]) -> Vec<u8> {
+pub(crate) fn bytes<T: Pod>(numbers: &[T]) -> Vec<u8> {
     cast_slice(numbers).to_vec()
 }
 
-pub fn numbers<T: Pod>(bytes: &[u8]) -> Vec<T> {
+pub(crate) fn numbers<T: Pod>(bytes: &[u8]) -> Vec<T> {
     bytes
         .chunks_exact(size_of::<T>())
         .map(pod_read_unaligned)
         .collect()
 }
 
-pub fn device(threads: usize) -> Device {
+pub(crate) fn device(threads: usize) -> Device {
     Device::cpu(Some(threads)).unwrap()
 }
 
 /// Where the arrays of a kernel lie: a slot each.
-pub struct Layout {
+pub(crate) struct Layout {
     pub slots: Vec<Slot>,
     pub step: Step,
 }
 
 impl Layout {
-    pub fn new(kernel: Kernel) -> Self {
+    pub(crate) fn new(kernel: Kernel) -> Self {
         let mut slots = Vec::new();
         let mut slot = |bytes, writable| {
             slots.push(Slot { bytes, writable });
@@ -58,7 +58,11 @@ impl Layout {
     }
 
     /// Runs it; memory that it must write is full of garbage before. Gives the slots of the outputs.
-    pub fn run(self, device: &Device, inputs: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, ProgramError> {
+    pub(crate) fn run(
+        self,
+        device: &Device,
+        inputs: &[Vec<u8>],
+    ) -> Result<Vec<Vec<u8>>, ProgramError> {
         let Self { slots, step } = self;
         let mut starts = vec![0];
         for slot in &slots {
@@ -86,12 +90,12 @@ impl Layout {
     }
 }
 
-pub fn run(device: &Device, kernel: Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub(crate) fn run(device: &Device, kernel: Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
     Layout::new(kernel).run(device, inputs).unwrap()
 }
 
 /// Runs with 1, 2 and 3 threads; the bits must agree.
-pub fn run_all(kernel: &Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub(crate) fn run_all(kernel: &Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
     use std::sync::LazyLock;
     static DEVICES: LazyLock<[Device; 3]> = LazyLock::new(|| [device(1), device(2), device(3)]);
     let [one, two, three] = DEVICES
@@ -103,7 +107,7 @@ pub fn run_all(kernel: &Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
 }
 
 /// Numbers in (-2, 2) that look random, some of them special.
-pub fn noise(count: usize, seed: u64) -> Vec<f64> {
+pub(crate) fn noise(count: usize, seed: u64) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut draw = || {
         state = state

@@ -419,9 +419,9 @@ impl<T: Element> Job<T> {
                 for (channel, &value) in total.iter().enumerate() {
                     let weight = self.out.at().add(spec.weight(i, channel));
                     if self.accumulate {
-                        *weight += value
+                        *weight += value;
                     } else {
-                        *weight = value
+                        *weight = value;
                     }
                 }
             }

@@ -63,78 +63,77 @@ impl Access {
         (outermost.stride == 0).then(|| inner.iter().map(|axis| axis.extent).product())
     }
 
-    /// The longest run that begins at point `start`.
-    pub(super) fn run(&self, start: usize) -> Run {
-        let Some((last, outer)) = self.axes.split_last() else {
-            return Run {
-                offset: 0,
-                stride: 0,
-                length: usize::MAX,
-            };
-        };
-        let (mut row, column) = (start / last.extent, start % last.extent);
-        let mut offset = column * last.stride;
-        for axis in outer.iter().rev() {
-            offset += row % axis.extent * axis.stride;
-            row /= axis.extent;
-        }
-        Run {
-            offset,
-            stride: last.stride,
-            length: last.extent - column,
-        }
-    }
-
-    /// Calls `visit` for each run of the points `start..start + count`.
+    /// The runs of the points `start..start + count`, in order.
     #[inline(always)]
-    pub(super) fn each_run(&self, start: usize, count: usize, mut visit: impl FnMut(Run)) {
-        let Some((last, outer)) = self.axes.split_last() else {
-            return visit(Run {
-                offset: 0,
-                stride: 0,
-                length: count,
-            });
+    pub(super) fn runs(&self, start: usize, count: usize) -> Runs<'_> {
+        const EVERYWHERE: Axis = Axis {
+            extent: usize::MAX,
+            stride: 0,
         };
-        let Run {
-            offset,
-            stride,
-            length,
-        } = self.run(start);
-        visit(Run {
-            offset,
-            stride,
-            length: length.min(count),
-        });
-        let mut left = count.saturating_sub(length);
-        if left == 0 {
-            return;
-        }
-        // An odometer: the index along each outer axis, and the offset of the row it points to.
-        let mut index = [0; MAX_AXES];
-        let mut row = start / last.extent;
-        let mut offset = 0;
+        let (last, outer) = self.axes.split_last().unwrap_or((&EVERYWHERE, &[]));
+        let (mut row, column) = (start / last.extent, start % last.extent);
+        let (mut index, mut offset) = ([0; MAX_AXES], 0);
         for (index, axis) in index.iter_mut().zip(outer).rev() {
             *index = row % axis.extent;
             offset += *index * axis.stride;
             row /= axis.extent;
         }
-        while left > 0 {
-            for (index, axis) in index.iter_mut().zip(outer).rev() {
-                *index += 1;
-                offset += axis.stride;
-                if *index < axis.extent {
-                    break;
-                }
-                *index = 0;
-                offset -= axis.stride * axis.extent;
-            }
-            let length = left.min(last.extent);
-            visit(Run {
-                offset,
-                stride,
-                length,
-            });
-            left -= length;
+        Runs {
+            last: *last,
+            outer,
+            index,
+            offset,
+            column,
+            left: count,
         }
+    }
+}
+
+/// An odometer over the rows of an [`Access`].
+#[derive(Clone, Debug)]
+pub(super) struct Runs<'a> {
+    last: Axis,
+    outer: &'a [Axis],
+    index: [usize; MAX_AXES],
+    /// Of the row.
+    offset: usize,
+    /// Where the next run begins in its row.
+    column: usize,
+    left: usize,
+}
+
+impl Runs<'_> {
+    /// The next run without going to it.
+    #[inline(always)]
+    pub(super) fn peek(&self) -> Run {
+        Run {
+            offset: self.offset + self.column * self.last.stride,
+            stride: self.last.stride,
+            length: self.left.min(self.last.extent - self.column),
+        }
+    }
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Run> {
+        if self.left == 0 {
+            return None;
+        }
+        let run = self.peek();
+        self.left -= run.length;
+        self.column = 0;
+        for (index, axis) in self.index.iter_mut().zip(self.outer).rev() {
+            *index += 1;
+            self.offset += axis.stride;
+            if *index < axis.extent {
+                break;
+            }
+            *index = 0;
+            self.offset -= axis.stride * axis.extent;
+        }
+        Some(run)
     }
 }

@@ -1,6 +1,6 @@
 //! Moving numbers between memory of any element type and registers of the working type.
 
-use super::access::Access;
+use super::access::Runs;
 use super::ops::Arg;
 use crate::cpu::math::Real;
 use crate::cpu::simd::multiversion;
@@ -79,68 +79,63 @@ macro_rules! element_type {
     };
 }
 
-/// Fills a register with the elements of the points from `start` on.
+/// Fills a register with the elements that the runs reach.
 ///
 /// # Safety
-/// `input` holds all elements that `access` reaches, of type `dtype`, and nobody writes to them.
-pub(super) unsafe fn read<T: Real>(
-    dtype: DType,
-    input: Raw,
-    access: &Access,
-    start: usize,
-    out: &mut [T],
-) {
-    // SAFETY: the caller's promise.
-    element_type!(dtype, S => unsafe { read_of::<S, T>(input, access, start, out) });
-}
-
-/// # Safety
-/// As for [`read`], for elements of type `S`.
-unsafe fn read_of<S: Element, T: Real>(input: Raw, access: &Access, start: usize, out: &mut [T]) {
-    let input = input.pointer.cast::<S>().cast_const();
-    let mut rest = &mut *out;
-    access.each_run(start, rest.len(), |run| {
-        let (here, after) = std::mem::take(&mut rest).split_at_mut(run.length);
-        rest = after;
-        match run.stride {
-            0 => {
-                // SAFETY: the caller's promise.
-                here.fill(unsafe { input.add(run.offset).read() }.load());
-            }
-            1 => {
-                // SAFETY: the caller's promise.
-                load_all(
-                    unsafe { std::slice::from_raw_parts(input.add(run.offset), run.length) },
-                    here,
-                );
-            }
-            stride => {
-                for (i, value) in here.iter_mut().enumerate() {
-                    // SAFETY: the caller's promise.
-                    *value = unsafe { input.add(run.offset + i * stride).read() }.load();
-                }
-            }
-        }
-    });
+/// They lie in `input`, are of type `dtype`, and nobody writes to them.
+pub(super) unsafe fn read<T: Real>(dtype: DType, input: Raw, runs: Runs<'_>, out: &mut [T]) {
+    element_type!(dtype, S => read_runs::<S, T>(input, runs, out));
 }
 
 multiversion! {
-    fn load_all<S: Element, T: Real>(from: &[S], to: &mut [T]) {
-        for (to, &from) in to.iter_mut().zip(from) {
-            *to = from.load();
+    /// The safe face of [`read`], under the same conditions.
+    fn read_runs<S: Element, T: Real>(input: Raw, runs: Runs<'_>, out: &mut [T]) {
+        let input = input.element::<S>(0).cast_const();
+        let mut rest = out;
+        for run in runs {
+            let (here, after) = rest.split_at_mut(run.length);
+            rest = after;
+            let input = input.wrapping_add(run.offset);
+            match run.stride {
+                // SAFETY: see `read`.
+                0 => here.fill(unsafe { input.read() }.load()),
+                // SAFETY: see `read`.
+                1 => load_all(unsafe { std::slice::from_raw_parts(input, run.length) }, here),
+                stride => {
+                    for (i, value) in here.iter_mut().enumerate() {
+                        // SAFETY: see `read`.
+                        *value = unsafe { input.add(i * stride).read() }.load();
+                    }
+                }
+            }
         }
     }
 }
 
-/// Fills a register with the index along an axis.
-pub(super) fn count<T: Real>(access: &Access, start: usize, out: &mut [T]) {
-    let mut at = 0;
-    access.each_run(start, out.len(), |run| {
-        for (i, value) in out[at..at + run.length].iter_mut().enumerate() {
+#[inline(always)]
+fn load_all<S: Element, T: Real>(from: &[S], to: &mut [T]) {
+    // Rows are often short: whole vectors first, without the ado of a general copy.
+    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<16>(), to.as_chunks_mut::<16>());
+    for (to, from) in to.iter_mut().zip(from) {
+        for lane in 0..16 {
+            to[lane] = from[lane].load();
+        }
+    }
+    for (to, &from) in to_rest.iter_mut().zip(from_rest) {
+        *to = from.load();
+    }
+}
+
+/// Fills a register with the offsets of runs: the index along an axis.
+pub(super) fn count<T: Real>(runs: Runs<'_>, out: &mut [T]) {
+    let mut rest = out;
+    for run in runs {
+        let (here, after) = rest.split_at_mut(run.length);
+        rest = after;
+        for (i, value) in here.iter_mut().enumerate() {
             *value = T::from_f64((run.offset + i * run.stride) as f64);
         }
-        at += run.length;
-    });
+    }
 }
 
 /// Writes `count` elements from element `at` on.
@@ -159,7 +154,7 @@ pub(super) unsafe fn write<T: Real>(
         "outside of the array"
     );
     element_type!(dtype, S => {
-        let output = output.pointer.cast::<S>().wrapping_add(at);
+        let output = output.element::<S>(at);
         // SAFETY: the caller's promise.
         store_all(values, unsafe { std::slice::from_raw_parts_mut(output, count) });
     });

@@ -13,6 +13,7 @@ mod sum;
 mod tiling;
 
 use super::math::Real;
+use super::simd::{prefetch_read, prefetch_write};
 use super::{parallel, scratch};
 use crate::program::Arrays;
 use crate::{Float, Map};
@@ -46,7 +47,7 @@ pub(crate) fn workspace(map: &Map) -> usize {
 }
 
 /// What a map without points leaves behind: empty sums.
-pub(crate) fn run_empty(arrays: &Arrays<'_>, outputs: usize) {
+pub(crate) fn run_empty(outputs: usize, arrays: &Arrays<'_>) {
     for i in 0..outputs {
         // SAFETY: `Program` checked the arrays; nobody else uses them now.
         unsafe { arrays.output(i).slice_mut::<u8>() }.fill(0);
@@ -108,6 +109,7 @@ impl<'a, T: Real> Machine<'a, T> {
             let unit = plan.tiling.unit(unit);
             self.begin_sums(unit);
             plan.tiling.each_block(unit, |start, count| {
+                self.prefetch_outputs(start, count);
                 for action in &plan.block {
                     self.act(action, start, count);
                 }
@@ -115,6 +117,17 @@ impl<'a, T: Real> Machine<'a, T> {
                 self.store(start, count);
             });
             self.end_sums(unit);
+        }
+    }
+
+    /// Writing to memory that is not in cache first reads it: that, too, is to go on while we compute.
+    fn prefetch_outputs(&self, start: usize, count: usize) {
+        for output in &self.plan.full {
+            let (size, memory) = (
+                output.dtype.size(),
+                self.arrays.output(output.operand).pointer,
+            );
+            prefetch_write(memory.wrapping_add(start * size), count * size);
         }
     }
 
@@ -140,33 +153,31 @@ impl<'a, T: Real> Machine<'a, T> {
         // SAFETY: no reference into the register of this cell is alive.
         let out = unsafe { self.register(cell, count) };
         self.cells[cell] = Cell::Block(out.as_ptr());
+        let runs = read.access.runs(start, count);
         let Source::Input(input, dtype) = read.source else {
-            return element::count(&read.access, start, out);
+            return element::count(runs, out);
         };
         let input = self.arrays.input(input);
-        let run = read.access.run(start);
-        let whole = run.length >= count;
-        if whole
-            && run.stride == 1
-            && dtype == self.dtype()
-            && count.is_multiple_of(STEP)
-            && !read.copied
-        {
-            self.cells[cell] = Cell::Block(input.pointer.cast::<T>().wrapping_add(run.offset));
+        let run = runs.peek();
+        let whole = run.length == count;
+        let in_place =
+            run.stride == 1 && dtype == self.dtype() && count.is_multiple_of(STEP) && !read.copied;
+        if whole && in_place {
+            let here = input.element::<T>(run.offset).cast_const();
+            // Memory is to be busy while this block is computed: the next one is asked for now.
+            prefetch_read(here.wrapping_add(count).cast(), count * size_of::<T>());
+            self.cells[cell] = Cell::Block(here);
             return;
         }
         let scalar = whole && run.stride == 0;
+        let (runs, out) = if scalar {
+            (read.access.runs(start, 1), &mut out[..1])
+        } else {
+            (runs, out)
+        };
         // SAFETY: `Program` checked that all the load reaches lies in the input. Nobody writes to that part
         // of it before this block is stored.
-        unsafe {
-            element::read(
-                dtype,
-                input,
-                &read.access,
-                start,
-                &mut out[..if scalar { 1 } else { count }],
-            )
-        };
+        unsafe { element::read(dtype, input, runs, out) };
         if scalar {
             self.cells[cell] = Cell::Scalar(out[0]);
         }
@@ -184,7 +195,7 @@ impl<'a, T: Real> Machine<'a, T> {
                     start,
                     count,
                     values,
-                )
+                );
             };
         }
     }

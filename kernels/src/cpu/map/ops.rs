@@ -51,13 +51,15 @@ multiversion! {
     /// As [`unary`].
     pub(super) fn select<T: Real>(c: Arg<'_, T>, x: Arg<'_, T>, y: Arg<'_, T>, out: &mut [T]) -> Option<T> {
         match (c, x, y) {
-            (Arg::Scalar(c), x, y) => each1(if c != T::ZERO { x } else { y }, out, |x| x),
-            (Arg::Block(_), Arg::Scalar(x), y) => each2(c, y, out, |c, y| if c != T::ZERO { x } else { y }),
-            (Arg::Block(_), x, Arg::Scalar(y)) => each2(c, x, out, |c, x| if c != T::ZERO { x } else { y }),
+            (Arg::Scalar(c), x, y) => each1(if c == T::ZERO { y } else { x }, out, |x| x),
+            (Arg::Block(_), Arg::Scalar(x), y) => each2(c, y, out, |c, y| if c == T::ZERO { y } else { x }),
+            (Arg::Block(_), x, Arg::Scalar(y)) => each2(c, x, out, |c, x| if c == T::ZERO { y } else { x }),
             (Arg::Block(c), Arg::Block(x), Arg::Block(y)) => {
                 for (((c, x), y), out) in steps(c).iter().zip(steps(x)).zip(steps(y)).zip(steps_mut(out)) {
                     for i in 0..STEP {
-                        out[i] = if c[i] != T::ZERO { x[i] } else { y[i] };
+                        // Both are loaded: the choice must not become one of addresses.
+                        let (x, y) = (x[i], y[i]);
+                        out[i] = if c[i] == T::ZERO { y } else { x };
                     }
                 }
                 None
@@ -95,13 +97,15 @@ fn raise<T: Real, const N: usize>(mut square: [T; N], n: i32) -> [T; N] {
                 .zip(&square)
                 .for_each(|(power, &square)| *power = *power * square);
         }
-        square
-            .iter_mut()
-            .for_each(|square| *square = *square * *square);
+        for square in &mut square {
+            *square = *square * *square;
+        }
         left >>= 1;
     }
     if n < 0 {
-        power.iter_mut().for_each(|power| *power = T::ONE / *power);
+        for power in &mut power {
+            *power = T::ONE / *power;
+        }
     }
     power
 }

@@ -119,13 +119,13 @@ impl Plan {
 
     /// Elements of the workspace.
     pub(super) fn partials(map: &Map, tiling: &Tiling, store: &Store) -> usize {
-        let direct = store.dtype == map.float.into() && tiling.chunks() == 1;
+        let direct = store.dtype == map.float.into() && tiling.chunks == 1;
         match (&store.kind, &tiling.sums) {
-            (StoreKind::Sum(_), Sums::Rows { .. }) if tiling.chunks() > 1 => {
-                tiling.groups * tiling.chunks() * tiling.sum_width()
+            (StoreKind::Sum(_), Sums::Rows { .. }) if tiling.chunks > 1 => {
+                tiling.groups * tiling.chunks * tiling.sum_width()
             }
             (StoreKind::Sum(_), Sums::Nested { .. }) if !direct => {
-                tiling.groups * tiling.chunks() * tiling.sum_width()
+                tiling.groups * tiling.chunks * tiling.sum_width()
             }
             _ => 0,
         }
@@ -291,10 +291,11 @@ impl Lowering<'_> {
     }
 
     fn release(&mut self, value: usize, at: usize, last: &[Option<usize>]) {
-        if let (Some((cell, Phase::Block)), true) = (self.values[value], last[value] == Some(at)) {
-            if !self.cells.free.contains(&cell) {
-                self.cells.free.push(cell);
-            }
+        let Some((cell, Phase::Block)) = self.values[value] else {
+            return;
+        };
+        if last[value] == Some(at) && !self.cells.free.contains(&cell) {
+            self.cells.free.push(cell);
         }
     }
 }

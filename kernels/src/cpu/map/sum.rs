@@ -13,7 +13,10 @@ use crate::program::{Arrays, Raw};
 /// like those of two much shorter sums.
 const DEPTH: usize = 32;
 
-impl<T: Real> Machine<'_, T> {
+/// Sums of so few numbers are taken in one vector.
+const SHORT: usize = 16;
+
+impl<'a, T: Real> Machine<'a, T> {
     pub(super) fn begin_sums(&mut self, unit: Unit) {
         self.depth = 0;
         for sum in &self.plan.sums {
@@ -95,16 +98,16 @@ impl<T: Real> Machine<'_, T> {
     }
 
     /// Registers for the last few rows, and for all before.
-    fn accumulators(&self, sum: &Sum, width: usize) -> [&mut [T]; 2] {
+    fn accumulators(&self, sum: &Sum, width: usize) -> [&'a mut [T]; 2] {
         let [recent, all, _] = sum.registers;
         // SAFETY: these cells are used for nothing else, and by one function at a time.
         [recent, all].map(|cell| unsafe { self.register(cell, width) })
     }
 
     /// Where part of the sum of a unit's chunk is formed: in the workspace, or in the output itself.
-    fn target(&self, sum: &Sum, unit: Unit, first: usize, count: usize) -> &mut [T] {
+    fn target(&self, sum: &Sum, unit: Unit, first: usize, count: usize) -> &'a mut [T] {
         let width = self.plan.tiling.sum_width();
-        let chunk = unit.group * self.plan.tiling.chunks() + unit.chunk;
+        let chunk = unit.group * self.plan.tiling.chunks + unit.chunk;
         let (memory, at) = match sum.partials {
             Some(partials) => (self.arrays.workspace(), partials + chunk * width),
             None => (self.arrays.output(sum.output.operand), unit.group * width),
@@ -123,7 +126,7 @@ impl<T: Real> Machine<'_, T> {
                 at,
                 values.len(),
                 Arg::Block(values),
-            )
+            );
         };
     }
 }
@@ -131,7 +134,7 @@ impl<T: Real> Machine<'_, T> {
 impl Plan {
     /// Adds up the sums of chunks, in their order.
     pub(super) fn combine<T: Real>(&self, arrays: &Arrays<'_>) {
-        let (width, chunks) = (self.tiling.sum_width(), self.tiling.chunks());
+        let (width, chunks) = (self.tiling.sum_width(), self.tiling.chunks);
         for sum in &self.sums {
             let Some(first) = sum.partials else { continue };
             // SAFETY: all units are done, so that this thread alone uses the workspace and the output.
@@ -167,7 +170,7 @@ unsafe fn part<'a, T: Real>(memory: Raw, at: usize, count: usize) -> &'a mut [T]
         "outside of the array"
     );
     // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts_mut(memory.pointer.cast::<T>().wrapping_add(at), count) }
+    unsafe { std::slice::from_raw_parts_mut(memory.element(at), count) }
 }
 
 multiversion! {
@@ -191,6 +194,9 @@ multiversion! {
 multiversion! {
     /// Sums of [reduce, inner] over the first, one after another.
     fn small_sums<T: Real>(values: &[T], reduce: usize, inner: usize, lanes: &mut [T], out: &mut [T]) {
+        if inner == 1 && reduce <= SHORT {
+            return short_sums(values, reduce, out);
+        }
         // As many rows side by side as fit the lanes. Lanes without a row would add zeros: left out.
         let fold = if inner < LANES { 1 << (LANES / inner).ilog2() } else { 1 };
         let lanes = &mut lanes[..inner * reduce.next_power_of_two().min(fold)];
@@ -203,11 +209,33 @@ multiversion! {
     }
 }
 
+/// [`small_sums`] of a few numbers each, as over classes: one vector per sum, rid of what lies behind.
+#[inline(always)]
+fn short_sums<T: Real>(values: &[T], reduce: usize, out: &mut [T]) {
+    for (i, out) in out.iter_mut().enumerate() {
+        let mut lanes = [T::ZERO; SHORT];
+        if let Some(row) = values[i * reduce..].first_chunk::<SHORT>() {
+            for lane in 0..SHORT {
+                let x = row[lane];
+                lanes[lane] = if lane < reduce { x } else { T::ZERO };
+            }
+        } else {
+            lanes[..reduce].copy_from_slice(&values[i * reduce..][..reduce]);
+        }
+        // Sums begin with +0, so that none is −0.
+        for lane in &mut lanes {
+            *lane = T::ZERO + *lane;
+        }
+        halve(&mut lanes, 1);
+        *out = lanes[0];
+    }
+}
+
 multiversion! {
     /// Adds each row to the part of the sum that `access` says.
     fn add_nested<T: Real>(access: &Access, start: usize, values: &[T], sum: &mut [T]) {
         let mut rest = values;
-        access.each_run(start, values.len(), |run| {
+        for run in access.runs(start, values.len()) {
             let (row, after) = rest.split_at(run.length);
             rest = after;
             if run.stride == 1 {
@@ -218,7 +246,7 @@ multiversion! {
                 halve(&mut lanes, 1);
                 sum[run.offset] = sum[run.offset] + lanes[0];
             }
-        });
+        }
     }
 }
 

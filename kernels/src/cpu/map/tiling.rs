@@ -25,6 +25,8 @@ pub(super) struct Tiling {
     pub(super) groups: usize,
     pub(super) group_rows: usize,
     pub(super) chunk_rows: usize,
+    /// Chunks of a group.
+    pub(super) chunks: usize,
     pub(super) strips: usize,
     /// Rows of a block; 1 if a row is longer than a block.
     block_rows: usize,
@@ -69,13 +71,11 @@ impl Tiling {
             StoreKind::Sum(flags) => Some(flags),
             StoreKind::Full => None,
         });
-        match flags {
-            Some(flags) => Self::of_sums(&turns(&map.extents, flags)),
-            None => {
-                let inner = even_inner(map);
-                Self::small(map.points() / inner, 1, inner, Sums::None)
-            }
+        if let Some(flags) = flags {
+            return Self::of_sums(&turns(&map.extents, flags));
         }
+        let inner = even_inner(map);
+        Self::small(map.points() / inner, 1, inner, Sums::None)
     }
 
     fn of_sums(turns: &[(usize, bool)]) -> Self {
@@ -99,6 +99,7 @@ impl Tiling {
             groups: 1,
             group_rows: groups * reduce,
             chunk_rows: block_rows,
+            chunks: (groups * reduce).div_ceil(block_rows),
             strips: inner.div_ceil(BLOCK),
             block_rows,
             sums,
@@ -117,12 +118,14 @@ impl Tiling {
         };
         let block_rows = block_rows(inner, fold);
         let strips = inner.div_ceil(BLOCK);
-        let chunk_rows = chunk_rows(outer * strips, reduce, inner.min(BLOCK));
+        let chunk_rows =
+            chunk_rows(outer * strips, reduce, inner.min(BLOCK)).next_multiple_of(block_rows);
         Self {
             inner,
             groups: outer,
             group_rows: reduce,
-            chunk_rows: chunk_rows.next_multiple_of(block_rows),
+            chunk_rows,
+            chunks: reduce.div_ceil(chunk_rows),
             strips,
             block_rows,
             sums: Sums::Rows { fold },
@@ -139,11 +142,13 @@ impl Tiling {
         }
         let inner = extents[extents.len() - 1];
         let rows: usize = extents.iter().product::<usize>() / inner;
+        let chunk_rows = chunk_rows(outer, reduce, rows * inner);
         Self {
             inner,
             groups: outer,
             group_rows: reduce * rows,
-            chunk_rows: chunk_rows(outer, reduce, rows * inner) * rows,
+            chunk_rows: chunk_rows * rows,
+            chunks: reduce.div_ceil(chunk_rows),
             strips: 1,
             block_rows: block_rows(inner, 1),
             sums: Sums::Nested {
@@ -153,17 +158,12 @@ impl Tiling {
         }
     }
 
-    /// Chunks of a group.
-    pub(super) fn chunks(&self) -> usize {
-        self.group_rows.div_ceil(self.chunk_rows)
-    }
-
     pub(super) fn units(&self) -> usize {
-        self.groups * self.strips * self.chunks()
+        self.groups * self.strips * self.chunks
     }
 
     pub(super) fn unit(&self, index: usize) -> Unit {
-        let (index, chunk) = (index / self.chunks(), index % self.chunks());
+        let (index, chunk) = (index / self.chunks, index % self.chunks);
         let (group, strip) = (index / self.strips, index % self.strips);
         let skip = chunk * self.chunk_rows;
         let width = if self.strips == 1 { self.inner } else { BLOCK };
