@@ -82,7 +82,7 @@ impl fmt::Display for Forecast {
 /// The arrays that one meta-gradient is computed from.
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'a> {
-    /// One record: θ before the first step (as [`Unroll::start_ports`]: state and buffers too).
+    /// One record: θ before the first step (as [`Training::start_ports`]: state and buffers too).
     pub start: &'a Records,
     /// One record: the shared arrays.
     pub shared: &'a Records,
