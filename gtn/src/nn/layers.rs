@@ -68,7 +68,7 @@ pub fn batch_norm<'t>(
 
 /// Mean-only batch norm: every channel shifted by its mean, then a learned bias (Salimans and Kingma 2016).
 pub fn mean_only_batch_norm<'t>(x: Var<'t>, mean: Var<'t>, bias: Var<'t>) -> Result<Var<'t>> {
-    (x - mean)? + bias
+    x + (bias - mean)?
 }
 
 /// What lies outside an image.
