@@ -69,6 +69,8 @@ impl Default for GeneratorConfig {
 /// use gtn::nn::{Generator, GeneratorConfig};
 /// use tensor::DType::F32;
 /// let generator = Generator::new(GeneratorConfig::default())?;
+/// let numbers = generator.params().iter().map(|p| p.shape.count());
+/// assert_eq!(numbers.sum::<usize>(), 6_660_226);
 /// let tape = Tape::new();
 /// let params: Vec<_> = generator
 ///     .params()

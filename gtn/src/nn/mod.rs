@@ -79,11 +79,14 @@ impl ParamSpec {
 /// the same numbers in every precision.
 ///
 /// ```
-/// use gtn::nn::{init, Generator, GeneratorConfig};
+/// use gtn::nn::{LearnerKind, Norm, init};
 /// use rand::{SeedableRng, rngs::StdRng};
-/// let generator = Generator::new(GeneratorConfig::default())?;
-/// let numbers = init(generator.params(), tensor::DType::F32, &mut StdRng::seed_from_u64(0))?;
-/// assert_eq!(numbers.iter().map(|a| a.shape().count()).sum::<usize>(), 6_660_226);
+/// use tensor::DType;
+/// let learner = LearnerKind::Linear.learner([8, 8, 1], 10, &[16, 12], Norm::MeanOnly)?;
+/// let draw = |dtype| init(learner.params(), dtype, &mut StdRng::seed_from_u64(0));
+/// let (theta, wide) = (draw(DType::F32)?, draw(DType::F64)?);
+/// assert_eq!(theta[0].shape()[..], [16, 64]);
+/// assert_eq!(theta[0], wide[0].cast(DType::F32));
 /// # Ok::<(), autograd::Error>(())
 /// ```
 ///
