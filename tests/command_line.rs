@@ -1,1 +1,372 @@
-//! Tests of the command line, as a user runs it.
+//! The program as a user runs it: what it makes, what it says, how it ends.
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+use tensor::{Array, read_safetensors, write_safetensors};
+
+/// Settings with which a run takes a moment.
+const TINY: &str = "--dataset mnist --outer-steps 4 --inner-steps 2 --inner-batch 10 --outer-batch 20 \
+    --widths 2,3,4 --noise 4 --generator-hidden 8 --generator-channels 3,2 --learners 2 \
+    --validate-every 2 --checkpoint-every 2 --threads 1";
+
+/// A folder of its own with a small data set in it.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(place.path("data")).unwrap();
+        for (name, count) in [("train", 60), ("t10k", 30)] {
+            place.write(
+                &format!("data/{name}-images-idx3-ubyte"),
+                &images(count, 28),
+            );
+            place.write(
+                &format!("data/{name}-labels-idx1-ubyte"),
+                &labels(count, 10),
+            );
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).unwrap();
+    }
+
+    fn command(&self, program: &str, args: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(args.split_whitespace()).current_dir(&self.0);
+        command.env_remove("GTN_DATA_DIR");
+        command
+    }
+
+    fn gtn(&self, args: &str) -> Output {
+        self.command(GTN, args).output().unwrap()
+    }
+
+    /// Standard output of a command that must end well.
+    fn run(&self, args: &str) -> String {
+        let output = self.gtn(args);
+        assert!(
+            output.status.success(),
+            "gtn {args}: {}",
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    /// Runs a command that must end with that code, and an error in one line that has these words.
+    fn fails(&self, code: i32, args: &str, words: &str) {
+        refused(&self.gtn(args), code, args, words);
+    }
+}
+
+const GTN: &str = env!("CARGO_BIN_EXE_gtn");
+
+fn refused(output: &Output, code: i32, args: &str, words: &str) {
+    let said = text(&output.stderr);
+    let errors: Vec<&str> = said
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .collect();
+    assert_eq!(output.status.code(), Some(code), "gtn {args}: {said}");
+    assert_eq!(errors.len(), 1, "gtn {args}: {said}");
+    assert!(
+        said.trim_end().ends_with(errors[0]),
+        "the error is the last that gtn {args} says: {said}"
+    );
+    assert!(errors[0].contains(words), "gtn {args}: {said}");
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn json(stdout: &str) -> Value {
+    serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
+}
+
+fn idx(magic: u32, sizes: &[u32], bytes: impl Iterator<Item = u8>) -> Vec<u8> {
+    let header = [magic].into_iter().chain(sizes.iter().copied());
+    header.flat_map(u32::to_be_bytes).chain(bytes).collect()
+}
+
+/// Class i % 10 has its i-th stripe of pixels lit.
+fn images(count: u32, side: u32) -> Vec<u8> {
+    let pixel = move |i: u32| {
+        let (image, place) = (i / (side * side), i % (side * side));
+        if place * 10 / (side * side) == image % 10 {
+            255
+        } else {
+            0
+        }
+    };
+    idx(
+        2051,
+        &[count, side, side],
+        (0..count * side * side).map(pixel),
+    )
+}
+
+fn labels(count: u32, classes: u32) -> Vec<u8> {
+    idx(2049, &[count], (0..count).map(move |i| (i % classes) as u8))
+}
+
+#[test]
+fn a_run_from_training_to_samples() {
+    let place = Place::new();
+    let trained = json(&place.run(&format!("train {TINY} --out run --json")));
+    for key in [
+        "gtn_accuracy_mean",
+        "gtn_accuracy_std",
+        "gtn_accuracy_min",
+        "real_accuracy_mean",
+    ] {
+        let accuracy = trained[key].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&accuracy), "{key} {accuracy}");
+    }
+    assert_eq!(trained["run"], "run");
+    for file in [
+        "config.toml",
+        "metrics.jsonl",
+        "checkpoint.safetensors",
+        "curriculum.png",
+        "samples.png",
+        "learning.svg",
+    ] {
+        assert!(
+            fs::metadata(place.path("run").join(file)).unwrap().len() > 100,
+            "{file}"
+        );
+    }
+    let metrics = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
+    let lines: Vec<Value> = metrics
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 4);
+    assert!(
+        lines[3]["validation_accuracy"].is_number() && lines[2]["validation_accuracy"].is_null()
+    );
+
+    let args = "eval run --data-dir data --learners 3 --json --threads 2";
+    let found = json(&place.run(args));
+    assert_eq!(
+        (&found["inner_steps"], &found["learners"]),
+        (&2.into(), &3.into())
+    );
+    assert_eq!(
+        (&found["learner"], &found["dataset"]),
+        (&"base_fc".into(), &"mnist".into())
+    );
+    assert_eq!(json(&place.run(args)), found, "the same again");
+    let wider = json(&place.run("eval run --data-dir data --learner linear --widths 9,8 --json"));
+    assert_eq!(
+        (&wider["learner"], &wider["widths"]),
+        (&"linear".into(), &"9,8".into())
+    );
+
+    fs::create_dir(place.path("pictures")).unwrap();
+    let drawn = json(&place.run("sample run --out pictures --json"));
+    assert_eq!(drawn["curriculum"], "pictures/curriculum.png");
+    assert_eq!(
+        fs::read(place.path("pictures/curriculum.png")).unwrap(),
+        fs::read(place.path("run/curriculum.png")).unwrap()
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_stopped_goes_on_and_a_full_disk_leaves_its_checkpoint() {
+    let place = Place::new();
+    let args = format!("{TINY} --outer-steps 1000000 --out run");
+    let mut child = place
+        .command(GTN, &args)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let metrics = place.path("run/metrics.jsonl");
+    while fs::read_to_string(&metrics)
+        .unwrap_or_default()
+        .lines()
+        .count()
+        < 3
+    {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it goes on until it is stopped"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let interrupt = format!("-INT {}", child.id());
+    assert!(
+        place
+            .command("kill", &interrupt)
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+
+    let checkpoint = place.path("run/checkpoint.safetensors");
+    let before = fs::read(&checkpoint).unwrap();
+    // Files beyond some blocks are refused, as on a full disk.
+    let script =
+        format!("trap '' XFSZ; ulimit -f 8; exec {GTN} train --resume run --data-dir data");
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(&place.0)
+        .output()
+        .unwrap();
+    let words = "is intact";
+    refused(&output, 1, &script, words);
+    assert_eq!(fs::read(&checkpoint).unwrap(), before);
+}
+
+#[test]
+fn checkpoints_that_cannot_be_gone_on_from_are_refused() {
+    let place = Place::new();
+    place.run(&format!("{TINY} --data-dir data --out run"));
+    let resume = "train --resume run --data-dir data";
+    place.fails(
+        1,
+        &format!("{resume} --inner-steps 3"),
+        "other settings: inner_steps is 3 here and 2 there",
+    );
+    place.fails(2, &format!("{resume} --inner-steps 0"), "inner_steps is 0");
+    place.fails(1, "train --resume none", "no checkpoint.safetensors there");
+    place.fails(1, "eval none", "none is no run");
+    place.fails(
+        1,
+        &format!("{TINY} --data-dir data --out run"),
+        "run is not empty",
+    );
+
+    let checkpoint = place.path("run/checkpoint.safetensors");
+    let whole = fs::read(&checkpoint).unwrap();
+    fs::write(&checkpoint, &whole[..whole.len() - 5]).unwrap();
+    place.fails(1, resume, "cut short");
+    place.fails(1, "sample run", "cut short");
+
+    fs::write(&checkpoint, &whole).unwrap();
+    let (mut arrays, about) = read_safetensors(&checkpoint).unwrap();
+    let steps = Array::new([2], vec![f32::NAN, 0.0]).unwrap();
+    arrays.insert("learned.log_lr".to_owned(), steps);
+    write_safetensors(&checkpoint, &arrays, &about).unwrap();
+    place.fails(1, resume, "learned.log_lr has numbers that are not finite");
+    arrays.remove("learned.log_lr");
+    write_safetensors(&checkpoint, &arrays, &about).unwrap();
+    place.fails(1, resume, "array learned.log_lr is missing");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused() {
+    let place = Place::new();
+    place.write("settings.toml", b"inner_step = 3");
+    for (args, words) in [
+        ("--inner-steps 0", "inner_steps is 0: from 1 to"),
+        ("--inner-steps -3", "'-3' for '--inner-steps <T>'"),
+        ("--inner-steps 99999999999999999999", "--inner-steps"),
+        ("--inner-steps 1000000 --inner-batch 100000", "of memory"),
+        (
+            "--outer-batch 1000000000",
+            "outer_batch is 1000000000: from 1 to",
+        ),
+        ("--preset huge", "'huge' for '--preset <PRESET>'"),
+        ("--curriculum none", "'none' for '--curriculum"),
+        ("--schedule all", "unknown schedule `all`"),
+        ("--widths 1,2", "widths is 1,2: 3 widths or ranges"),
+        ("--device cuda", "this build has no CUDA backend"),
+        ("--threads 0", "--threads"),
+        ("--config settings.toml", "unknown field `inner_step`"),
+        ("--config none.toml", "cannot read none.toml"),
+        ("--frobnicate", "'--frobnicate'"),
+        ("eval", "<RUN>"),
+    ] {
+        place.fails(2, args, words);
+    }
+    assert!(!place.path("runs").exists(), "nothing was begun");
+}
+
+#[test]
+fn data_that_cannot_be_used_is_refused() {
+    let damage: [(&str, &str, Vec<u8>); 6] = [
+        (
+            "train-images-idx3-ubyte",
+            "truncated",
+            images(60, 28)[..5000].to_vec(),
+        ),
+        ("train-images-idx3-ubyte", "magic", labels(60, 10)),
+        ("t10k-images-idx3-ubyte", "32 x 32", images(30, 32)),
+        ("t10k-labels-idx1-ubyte", "label", labels(30, 11)),
+        ("train-labels-idx1-ubyte", "59", labels(59, 10)),
+        (
+            "train-labels-idx1-ubyte",
+            "gzip",
+            vec![0x1f, 0x8b, 8, 0, 1, 2, 3],
+        ),
+    ];
+    for (file, words, bytes) in damage {
+        let place = Place::new();
+        place.write(&format!("data/{file}"), &bytes);
+        place.fails(1, &format!("{TINY} --data-dir data"), words);
+    }
+    let place = Place::new();
+    fs::remove_file(place.path("data/train-labels-idx1-ubyte")).unwrap();
+    place.fails(
+        1,
+        &format!("{TINY} --data-dir data"),
+        "train-labels-idx1-ubyte",
+    );
+    place.fails(
+        1,
+        &format!("{TINY} --data-dir nowhere"),
+        "--data-dir nowhere: no MNIST there",
+    );
+}
+
+#[test]
+fn runs_that_cannot_go_well_end_with_one_line() {
+    let place = Place::new();
+    place.write("file", b"");
+    place.fails(
+        1,
+        &format!("{TINY} --out file/run"),
+        "file is a file, and a folder is needed",
+    );
+    let words = "outer step 0: the inner loss at inner step";
+    place.fails(1, &format!("{TINY} --inner-lr 1e30"), words);
+}
+
+#[test]
+fn help_is_for_newcomers() {
+    let place = Place::new();
+    for command in ["", "train", "eval", "sample", "bench", "bench meta-grad"] {
+        let help = place.run(&format!("{command} --help"));
+        assert!(
+            help.contains("Usage: gtn") && help.lines().count() > 8,
+            "{help}"
+        );
+    }
+    assert!(place.run("--version").starts_with("gtn "));
+}
+
+#[test]
+fn the_embedded_digits_need_no_files() {
+    let place = Place::new();
+    let tiny = TINY.replace("--dataset mnist", "--dataset embedded");
+    let output = place.gtn(&format!("{tiny} --outer-steps 1 --learners 1 --out run"));
+    let said = text(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("digits drawn by the program itself"),
+        "{said}"
+    );
+    assert!(Path::new(&place.path("run/learning.svg")).exists());
+}

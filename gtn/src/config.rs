@@ -672,12 +672,10 @@ mod tests {
         );
         let same = flags(|f| f.learner = Some(LearnerKind::BaseFc));
         assert_eq!(resolve("", &same).unwrap(), Config::preset(Preset::Quick));
+        // Widths in the file are those of the file's learner, which the flag replaces.
         assert_eq!(
-            resolve("widths = '9,9'", &linear)
-                .unwrap_err()
-                .lines()
-                .count(),
-            1
+            resolve("widths = '9,9,9'", &linear).unwrap().widths,
+            Widths::published(LearnerKind::Linear)
         );
         let config = resolve("learner = 'linear'\nwidths = '9,7'", &Flags::default()).unwrap();
         assert_eq!(config.widths.middle(), [9, 7]);

@@ -2,21 +2,24 @@
 
 use crate::config::{Config, ConfigError};
 use crate::training::by_generator;
-use autograd::{Mode, Schedule, Unroll};
-use kernels::Device;
+use autograd::{Error, Mode, Schedule, Unroll};
+use kernels::{Device, DeviceError};
 
 /// Refuses settings that take more memory than the machine has free, where the system tells.
 ///
 /// # Errors
 /// If they do, or if the networks cannot be planned.
 pub fn check(device: &Device, config: &Config) -> anyhow::Result<()> {
-    let wanted = estimate(device, config)?;
+    let wanted = match estimate(device, config) {
+        // One step alone is too much.
+        Err(Error::Device(DeviceError::OutOfMemory { wanted, .. })) => wanted as f64,
+        other => other?,
+    };
     match available() {
-        Some(free) if wanted > free => Err(ConfigError::Memory {
-            wanted: gib(wanted),
-            free: gib(free),
+        Some(free) if wanted > free => {
+            let (wanted, free) = (gib(wanted), gib(free));
+            Err(ConfigError::Memory { wanted, free }.into())
         }
-        .into()),
         _ => Ok(()),
     }
 }

@@ -283,13 +283,7 @@ impl MetaTrainer {
     /// # Errors
     /// If a number is not finite: then nothing was changed. Or if the engine fails.
     pub fn step(&mut self, data: &Dataset) -> Result<Step, StepError> {
-        let mut pupil = self.pupil()?;
-        let (_, order) = self
-            .teacher
-            .fill_rows(&self.config, &self.rows, self.outer_step)?;
-        self.fill_outer_rows(data)?;
-        let losses = self.gradient(&mut pupil)?;
-        self.collect(&pupil.unroll, &order)?;
+        let (pupil, losses) = self.meta_gradient(data)?;
         let gradient_norm = self.update(&pupil.unroll)?;
         self.outer_step += 1;
         let last = |losses: &[f64]| *losses.last().expect("there is at least one step");
@@ -300,6 +294,19 @@ impl MetaTrainer {
             gradient_norm,
             widths: pupil.widths,
         })
+    }
+
+    /// Computes the meta-gradient: with respect to the generator it is with the pupil, the rest in
+    /// `gradient`.
+    fn meta_gradient(&self, data: &Dataset) -> Result<(Pupil, Losses), StepError> {
+        let mut pupil = self.pupil()?;
+        let (_, order) = self
+            .teacher
+            .fill_rows(&self.config, &self.rows, self.outer_step)?;
+        self.fill_outer_rows(data)?;
+        let losses = self.gradient(&mut pupil)?;
+        self.collect(&pupil.unroll, &order)?;
+        Ok((pupil, losses))
     }
 
     /// A fresh learner for the coming outer step, its training planned.
@@ -422,5 +429,135 @@ impl MetaTrainer {
             factor,
         )?;
         Ok(norm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Preset};
+    use crate::curriculum::Curriculum;
+    use crate::data::strokes;
+
+    fn config(curriculum: Curriculum) -> Config {
+        Config {
+            curriculum,
+            outer_steps: 4,
+            inner_steps: 3,
+            inner_batch: 10,
+            outer_batch: 20,
+            outer_every: 2,
+            widths: "2-3,3-4,4".parse().unwrap(),
+            noise: 4,
+            generator_hidden: 8,
+            generator_channels: [3, 2],
+            ..Config::preset(Preset::Quick)
+        }
+    }
+
+    fn data() -> Dataset {
+        Dataset {
+            name: "embedded",
+            train: strokes::draw(1, 0, 100),
+            validation: strokes::draw(1, 1, 50),
+            test: strokes::draw(1, 2, 50),
+            mean: 0.13,
+            std: 0.31,
+            origin: String::new(),
+        }
+    }
+
+    fn trainer(config: &Config, threads: usize) -> MetaTrainer {
+        MetaTrainer::new(&Device::cpu(Some(threads)).unwrap(), config).unwrap()
+    }
+
+    #[test]
+    fn a_resumed_run_is_the_run_bit_for_bit() {
+        let data = data();
+        for curriculum in [
+            Curriculum::Full,
+            Curriculum::AllShuffled,
+            Curriculum::NoCurriculum,
+        ] {
+            let config = config(curriculum);
+            let mut whole = trainer(&config, 1);
+            let steps: Vec<Step> = (0..3).map(|_| whole.step(&data).unwrap()).collect();
+            let mut first = trainer(&config, 2);
+            first.step(&data).unwrap();
+            let mut second = trainer(&config, 2);
+            second.restore(&first.arrays(), 1).unwrap();
+            for expected in &steps[1..] {
+                assert_eq!(second.step(&data).unwrap().meta_loss, expected.meta_loss);
+            }
+            assert_eq!(second.arrays(), whole.arrays(), "{curriculum:?}");
+        }
+    }
+
+    #[test]
+    fn gradients_of_logarithms_and_noise_are_slopes() {
+        let (data, config) = (data(), config(Curriculum::ShuffledBatch));
+        let trainer = trainer(&config, 1);
+        let learned = &trainer.teacher.learned;
+        trainer.meta_gradient(&data).unwrap();
+        for field in [LOG_LR, LOG_MOMENTUM, NOISE] {
+            let gradient = take(&trainer.gradient, 0, field);
+            let length = gradient.iter().map(|g| g * g).sum::<f32>().sqrt();
+            let at = take(learned, 0, field);
+            let mut moved = |h: f32| {
+                // Along the gradient itself the slope is its length.
+                let along = at.iter().zip(&gradient).map(|(x, g)| x + h * g / length);
+                put(learned, 0, field, along.collect()).unwrap();
+                trainer.meta_gradient(&data).unwrap().1.total()
+            };
+            let slope = (moved(0.01) - moved(-0.01)) / 0.02;
+            put(learned, 0, field, at.clone()).unwrap();
+            let error = (slope / f64::from(length) - 1.0).abs();
+            assert!(error < 0.02, "field {field}: {slope} and {length}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_runs_away_changes_nothing() {
+        let config = Config {
+            inner_lr: 1e30,
+            ..config(Curriculum::Full)
+        };
+        let mut trainer = trainer(&config, 1);
+        let before = trainer.arrays();
+        let error = trainer.step(&data()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("outer step 0: the ") && error.contains("is not finite"),
+            "{error}"
+        );
+        assert_eq!((trainer.arrays(), trainer.outer_step()), (before, 0));
+    }
+
+    #[test]
+    fn clipping_bounds_what_adam_sees() {
+        let data = data();
+        let mean = |clip| {
+            let mut trainer = trainer(
+                &Config {
+                    clip,
+                    ..config(Curriculum::Full)
+                },
+                1,
+            );
+            let norm = trainer.step(&data).unwrap().gradient_norm;
+            let arrays = trainer.arrays();
+            let means = arrays
+                .iter()
+                .filter(|(name, _)| name.starts_with("adam.m."));
+            let squares = means
+                .flat_map(|(_, array)| array.to_f64_vec())
+                .map(|m| m * m);
+            // After the first step the mean is a tenth of the gradient.
+            (norm, 10.0 * squares.sum::<f64>().sqrt())
+        };
+        let (norm, seen) = mean(0.0);
+        assert!((seen / norm - 1.0).abs() < 1e-4, "{seen} of {norm}");
+        let (same, clipped) = mean(norm / 4.0);
+        assert_eq!(same, norm);
+        assert!((clipped / norm - 0.25).abs() < 1e-4, "{clipped} of {norm}");
     }
 }

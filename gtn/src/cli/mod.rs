@@ -23,7 +23,12 @@ use thiserror::Error;
 ///
 /// Without a command: train, with the settings that suit this machine.
 #[derive(Debug, Parser)]
-#[command(name = "gtn", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "gtn",
+    version,
+    args_conflicts_with_subcommands = true,
+    args_override_self = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
