@@ -370,7 +370,7 @@ impl MetaTrainer {
         pupil.unroll.gradient(given).map_err(|error| match error {
             autograd::Error::NotFinite { .. } => StepError::NotFinite {
                 step: self.outer_step,
-                what: error.to_string().replace(" is not finite", ""),
+                what: error.to_string().replace(" is not finite", "").replace("the ", ""),
             },
             error => error.into(),
         })
@@ -438,6 +438,7 @@ mod tests {
     use crate::config::{Config, Preset};
     use crate::curriculum::Curriculum;
     use crate::data::strokes;
+    use crate::nn::Norm;
 
     fn config(curriculum: Curriculum) -> Config {
         Config {
@@ -451,6 +452,8 @@ mod tests {
             noise: 4,
             generator_hidden: 8,
             generator_channels: [3, 2],
+            norm: Norm::MeanOnly,
+            inner_lr: 0.02,
             ..Config::preset(Preset::Quick)
         }
     }

@@ -31,7 +31,7 @@ pub enum Draw {
 /// use gtn::seeds::{Draw, rng};
 /// use rand::RngExt;
 /// let again: u64 = rng(7, Draw::Noise, 3, 0).random();
-/// assert_eq!(again, rng(7, Draw::Noise, 3, 0).random());
+/// assert_eq!(again, rng(7, Draw::Noise, 3, 0).random::<u64>());
 /// ```
 pub fn rng(seed: u64, what: Draw, step: u64, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
