@@ -1,5 +1,7 @@
 //! The program as a user runs it: what it makes, what it says, how it ends.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -512,7 +512,7 @@ mod tests {
             let gradient = take(&trainer.gradient, 0, field);
             let length = gradient.iter().map(|g| g * g).sum::<f32>().sqrt();
             let at = take(learned, 0, field);
-            let mut moved = |h: f32| {
+            let moved = |h: f32| {
                 // Along the gradient itself the slope is its length.
                 let along = at.iter().zip(&gradient).map(|(x, g)| x + h * g / length);
                 put(learned, 0, field, along.collect()).unwrap();
