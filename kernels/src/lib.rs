@@ -4,6 +4,10 @@
 //! made, and can then run any number of times without a check per element or an allocation.
 //! This crate holds all of the project's `unsafe` code.
 
+// The tests in here share helpers with those in `tests/`, which know the crate by its name.
+#[cfg(test)]
+extern crate self as kernels;
+
 mod check;
 mod contraction;
 mod cpu;

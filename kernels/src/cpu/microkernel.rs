@@ -8,6 +8,9 @@
 
 use std::ops::AddAssign;
 
+#[cfg(target_arch = "x86_64")]
+use super::simd::Level;
+
 /// Most rows that a tile has on any machine.
 pub(super) const MAX_ROWS: usize = 8;
 
@@ -370,13 +373,10 @@ macro_rules! element {
         impl Element for $T {
             fn engine() -> Engine<Self> {
                 #[cfg(target_arch = "x86_64")]
-                {
-                    if is_x86_feature_detected!("avx512f") {
-                        return x86::$avx512;
-                    }
-                    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                        return x86::$avx2;
-                    }
+                match super::simd::level() {
+                    Level::Avx512 => return x86::$avx512,
+                    Level::Avx2 => return x86::$avx2,
+                    _ => {}
                 }
                 portable::$portable
             }

@@ -2,6 +2,8 @@
 
 pub(crate) mod conv;
 mod gemm;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod levels;
 pub(crate) mod map;
 mod math;
 mod microkernel;

@@ -14,7 +14,7 @@ pub(crate) enum Level {
     Unknown,
     /// What every processor of the architecture has.
     Baseline,
-    /// 256 bits.
+    /// 256 bits, and fused multiply-adds.
     Avx2,
     /// 512 bits.
     Avx512,
@@ -41,11 +41,14 @@ fn detect() -> Level {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
-    let level = match (avx512, is_x86_feature_detected!("avx2")) {
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let level = match (avx512, avx2) {
         (true, true) => Level::Avx512,
         (false, true) => Level::Avx2,
         (_, false) => Level::Baseline,
     };
+    #[cfg(test)]
+    let level = level.min(super::levels::limit());
     LEVEL.store(level as u8, Ordering::Relaxed);
     level
 }

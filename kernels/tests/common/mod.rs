@@ -1,6 +1,8 @@
 //! Running one kernel on host numbers.
 #![allow(dead_code, reason = "every test uses a part of it")]
 
+pub(crate) mod every;
+
 use bytemuck::{Pod, cast_slice, pod_read_unaligned};
 use kernels::{Device, Kernel, Operand, Program, ProgramError, Slot, Step};
 

@@ -180,10 +180,13 @@ impl Correlation {
                     .min(self.result[1])
             };
             let [begin, end] = [pixel(-shift), pixel(w as isize - shift)];
+            if begin >= end {
+                continue;
+            }
             let x = (begin * self.stride[1]).wrapping_add_signed(shift);
             let to = to.wrapping_add(((y - band.start) * w + x) * c);
             let from = patches.wrapping_add(begin * distance + (tap_y * kw + tap_x) * c);
-            for j in 0..end.saturating_sub(begin) {
+            for j in 0..end - begin {
                 // SAFETY: within the patches, and within the band.
                 unsafe {
                     let (to, from) = (to.add(j * self.stride[1] * c), from.add(j * distance));
