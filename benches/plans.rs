@@ -1,0 +1,49 @@
+//! Recording and planning, and the plan's run, of the smallest set-up: what the engine costs where kernels
+//! cost little.
+//!
+//! `cargo bench -p benches --bench plans`
+
+#![allow(
+    missing_docs,
+    reason = "criterion's macros write undocumented functions"
+)]
+
+use autograd::{Mode, Schedule, Unroll};
+use criterion::{Criterion, criterion_group, criterion_main};
+use gtn::bench::{DataKind, Problem};
+use gtn::nn::Setup;
+use kernels::Device;
+use std::hint::black_box;
+use tensor::DType;
+
+fn plans(c: &mut Criterion) {
+    let device = Device::cpu(None).expect("threads");
+    let mut group = c.benchmark_group("meta-gradient of one step");
+    for name in ["tiny", "tinymlp"] {
+        let setup = Setup::parse(name, false).expect("a known set-up");
+        let problem = Problem {
+            steps: 1,
+            batch: setup.batch,
+            data: DataKind::Gen,
+            dtype: DType::F32,
+            setup,
+        };
+        let plan = || {
+            let (training, every) = (problem.training(), |t| t == 1);
+            Unroll::new(&device, &training, 1, every, Schedule::PerStep, Mode::Mixed)
+                .expect("a plan")
+        };
+        group.bench_function(format!("{name}, record and plan"), |b| {
+            b.iter(|| black_box(plan()));
+        });
+        let values = problem.fresh(0).expect("values");
+        let loaded = problem.load(&device, &values).expect("memory");
+        let mut unroll = plan();
+        group.bench_function(format!("{name}, run"), |b| {
+            b.iter(|| black_box(unroll.gradient(loaded.given()).expect("finite")));
+        });
+    }
+}
+
+criterion_group!(benches, plans);
+criterion_main!(benches);
