@@ -64,11 +64,11 @@ impl Tape {
 
     /// An array that is given when the plan runs. Names are unique on a tape.
     pub fn input(&self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Result<Var<'_>> {
-        let op = Op::Input(name.into());
-        if self.entries.borrow().nodes.iter().any(|node| node.op == op) {
+        let is_taken = |node: &Node| matches!(&node.op, Op::Input(taken) if taken == name);
+        if self.entries.borrow().nodes.iter().any(is_taken) {
             return refuse("input", format!("the name `{name}` is taken"));
         }
-        Ok(self.push(op, &[], shape.into(), dtype))
+        Ok(self.push(Op::Input(name.into()), &[], shape.into(), dtype))
     }
 
     /// An array whose elements all are `value`.

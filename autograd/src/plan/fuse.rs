@@ -224,7 +224,7 @@ impl Graph {
 
     /// Element-wise values that would cost too much to compute again at every reader.
     fn store_what_pays(&mut self) {
-        let uses = self.uses();
+        let (uses, readers) = (self.uses(), self.readers());
         let mut work = vec![0usize; self.nodes.len()];
         let mut arrays: Vec<Vec<Id>> = vec![Vec::new(); self.nodes.len()];
         for id in 0..self.nodes.len() {
@@ -243,7 +243,7 @@ impl Graph {
             read.sort_unstable();
             read.dedup();
             let pointwise = kind(&node.op) == Kind::Pointwise;
-            let grows = pointwise && self.grows_at_readers(id);
+            let grows = pointwise && self.grows_at(&readers, id);
             let costly = total > RECOMPUTE_LIMIT || read.len() >= REREAD_LIMIT;
             let repeated = if node.shape.count() == 1 {
                 total > 2 * RECOMPUTE_LIMIT
@@ -258,18 +258,24 @@ impl Graph {
         }
     }
 
+    /// The entries that read each entry.
+    fn readers(&self) -> Vec<Vec<Id>> {
+        let mut readers = vec![Vec::new(); self.nodes.len()];
+        for (id, node) in self.nodes.iter().enumerate() {
+            node.args.iter().for_each(|&arg| readers[arg].push(id));
+        }
+        readers
+    }
+
     /// Whether a reader repeats the value for many elements of its own.
-    fn grows_at_readers(&self, id: Id) -> bool {
-        self.nodes.iter().any(|user| {
-            user.args.contains(&id)
-                && user.op == Op::Broadcast
-                && user.shape.count() > self.shape(id).count()
-        }) || self.nodes.iter().enumerate().any(|(user, node)| {
-            node.op == Op::Reshape
-                && node.args[0] == id
-                && !self.stored[user]
-                && self.grows_at_readers(user)
-        })
+    fn grows_at(&self, readers: &[Vec<Id>], id: Id) -> bool {
+        readers[id]
+            .iter()
+            .any(|&reader| match self.nodes[reader].op {
+                Op::Broadcast => self.shape(reader).count() > self.shape(id).count(),
+                Op::Reshape => !self.stored[reader] && self.grows_at(readers, reader),
+                _ => false,
+            })
     }
 
     /// Groups all work into launches, in an order in which operands come first.
