@@ -1,26 +1,15 @@
-//! `gtn bench meta-grad`: the meta-gradient of a fixed set-up, timed, measured and comparable with other
-//! engines.
+//! The fixed set-ups as trainings: their starting values and gradients under the names that files give them.
 
 use crate::nn::layers::cross_entropy;
 use crate::nn::{Learner, ParamSpec, Setup, Statistics, init};
 use anyhow::{Context, Result, bail};
 use autograd::optim::Optimizer;
-use autograd::{Given, Mode, Port, Records, Row, Schedule, Scope, Training, Unroll};
+use autograd::{Given, Port, Records, Row, Scope, Training, Unroll};
 use kernels::Device;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use sha2::{Digest, Sha256};
-use std::path::PathBuf;
-use std::time::Instant;
-use tensor::{Array, Arrays, DType, Metadata, read_safetensors, write_safetensors};
-
-/// Benchmarks.
-#[derive(Debug, clap::Subcommand)]
-pub enum Command {
-    /// Time the meta-gradient of a fixed set-up, and measure its memory
-    MetaGrad(MetaGradArgs),
-}
+use tensor::{Array, Arrays, DType};
 
 /// What the inner steps train on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -32,89 +21,12 @@ pub enum DataKind {
     Direct,
 }
 
-/// Element types of the benchmark.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum FloatKind {
-    /// 32-bit
-    #[default]
-    F32,
-    /// 64-bit
-    F64,
-}
-
-/// How a step is differentiated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum ModeKind {
-    /// A forward tangent of the gradient
-    #[default]
-    Mixed,
-    /// Reverse over reverse: the reference
-    Reverse,
-}
-
-impl From<ModeKind> for Mode {
-    fn from(mode: ModeKind) -> Self {
-        match mode {
-            ModeKind::Mixed => Self::Mixed,
-            ModeKind::Reverse => Self::Reverse,
+impl DataKind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Gen => "gen",
+            Self::Direct => "direct",
         }
-    }
-}
-
-/// Settings of `gtn bench meta-grad`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct MetaGradArgs {
-    /// Which set-up: A (small MNIST), B (the paper's MNIST), C (perceptron), tiny, tinymlp
-    #[arg(long, default_value = "A")]
-    pub setup: String,
-    /// Inner steps T; 0 takes the set-up's
-    #[arg(long, default_value_t = 0)]
-    pub steps: usize,
-    /// Inner batch B; 0 takes the set-up's
-    #[arg(long, default_value_t = 0)]
-    pub batch: usize,
-    /// What the inner steps train on
-    #[arg(long, value_enum, default_value_t)]
-    pub data: DataKind,
-    /// Batch norm after the learner's convolutions
-    #[arg(long)]
-    pub bn: bool,
-    /// What is kept between the sweeps: store-all, per-step or every-K
-    #[arg(long, default_value_t)]
-    pub schedule: Schedule,
-    /// How a step is differentiated
-    #[arg(long, value_enum, default_value_t)]
-    pub mode: ModeKind,
-    /// Element type
-    #[arg(long, value_enum, default_value_t)]
-    pub dtype: FloatKind,
-    /// Threads; 0 takes all cores
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
-    /// Device: cpu
-    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
-    pub device: String,
-    /// How often it is computed; the first time is not counted if there are more
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
-    pub repeats: u64,
-    /// Starting values, as a safetensors file
-    #[arg(long)]
-    pub init: Option<PathBuf>,
-    /// Write the meta-gradient to this safetensors file
-    #[arg(long)]
-    pub dump: Option<PathBuf>,
-    /// Print the plans: their launches, work and memory
-    #[arg(long)]
-    pub plans: bool,
-    /// One JSON object as the last line of standard output
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Runs a benchmark command.
-pub fn run(command: &Command) -> Result<()> {
-    match command {
-        Command::MetaGrad(args) => meta_grad(args),
     }
 }
 
@@ -382,135 +294,4 @@ fn loss<'t>(
     labels: autograd::Var<'t>,
 ) -> autograd::Result<autograd::Var<'t>> {
     cross_entropy(learner.logits(theta, images, Statistics::Batch)?.0, labels)
-}
-
-fn meta_grad(args: &MetaGradArgs) -> Result<()> {
-    let setup = Setup::parse(&args.setup, args.bn)?;
-    let or = |given: usize, default: usize| if given == 0 { default } else { given };
-    let problem = Problem {
-        steps: or(args.steps, setup.steps),
-        batch: or(args.batch, setup.batch),
-        data: args.data,
-        dtype: if args.dtype == FloatKind::F64 {
-            DType::F64
-        } else {
-            DType::F32
-        },
-        setup,
-    };
-    let device = Device::cpu((args.threads > 0).then_some(args.threads))?;
-    let loaded = {
-        let arrays = match &args.init {
-            Some(path) => read_safetensors(path)?.0,
-            None => problem.fresh(0)?,
-        };
-        problem.load(&device, &arrays)?
-    };
-
-    let resident = Resident::reset();
-    let held = device.held_bytes();
-    device.reset_peak();
-    let mode = Mode::from(args.mode);
-    let steps = problem.steps;
-    let mut unroll = Unroll::new(
-        &device,
-        &problem.training(),
-        steps,
-        |t| t == steps,
-        args.schedule,
-        mode,
-    )?;
-    if args.plans {
-        for (name, plan) in unroll.plans() {
-            eprintln!("{name}\n{plan}\n");
-        }
-    }
-    let mut seconds = Vec::new();
-    let mut total = 0.0;
-    for _ in 0..args.repeats + u64::from(args.repeats > 1) {
-        let begin = Instant::now();
-        total = unroll.gradient(loaded.given())?.total();
-        seconds.push(begin.elapsed().as_secs_f64());
-    }
-    let process = resident.peak();
-    if seconds.len() > 1 {
-        seconds.remove(0);
-    }
-    seconds.sort_by(f64::total_cmp);
-
-    let gradient = problem.gradient(&unroll)?;
-    let mut hash = Sha256::new();
-    let mut squares = 0.0;
-    for array in gradient.values() {
-        hash.update(array.bytes());
-        squares += array.to_f64_vec().iter().map(|v| v * v).sum::<f64>();
-    }
-    let sha256 = hash
-        .finalize()
-        .iter()
-        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-    if let Some(path) = &args.dump {
-        let mut all = gradient;
-        all.insert("loss".into(), Array::scalar(total, problem.dtype));
-        write_safetensors(path, &all, &Metadata::new())?;
-    }
-    let forecast = unroll.forecast();
-    let (median, min) = (seconds[seconds.len() / 2], seconds[0]);
-    let report = serde_json::json!({
-        "setup": problem.setup.name, "data": if args.data == DataKind::Gen { "gen" } else { "direct" },
-        "bn": args.bn, "steps": problem.steps, "batch": problem.batch,
-        "mode": if mode == Mode::Mixed { "mixed" } else { "reverse" },
-        "schedule": args.schedule.to_string(), "dtype": problem.dtype.to_string(),
-        "device": device.name(), "threads": device.threads(), "repeats": seconds.len(),
-        "median_s": median, "min_s": min,
-        "forecast_bytes": forecast.bytes, "peak_bytes": device.peak_bytes() - held,
-        "peak_process_bytes": process, "flops": forecast.flops, "gflops": forecast.flops as f64 / median / 1e9,
-        "loss": total, "meta_grad_norm": squares.sqrt(), "meta_grad_sha256": sha256,
-    });
-    eprintln!(
-        "{} {} T={} B={}: {median:.4} s (min {min:.4}), {:.1} GFLOP/s; {forecast}; loss {total:.6}",
-        problem.setup.name,
-        args.schedule,
-        problem.steps,
-        problem.batch,
-        forecast.flops as f64 / median / 1e9
-    );
-    if args.json {
-        println!("{report}");
-    }
-    Ok(())
-}
-
-/// The process's resident memory, as Linux counts it.
-struct Resident {
-    before: usize,
-}
-
-impl Resident {
-    /// Starts measuring the peak from here.
-    fn reset() -> Self {
-        // Where the mark cannot be reset, the peak since the process began is reported: never too little.
-        let _ = std::fs::write("/proc/self/clear_refs", "5");
-        Self {
-            before: status("VmRSS:"),
-        }
-    }
-
-    /// The most above the beginning, in bytes; 0 where the system does not say.
-    fn peak(&self) -> usize {
-        status("VmHWM:").saturating_sub(self.before)
-    }
-}
-
-fn status(field: &str) -> usize {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(field))
-        .unwrap_or("0");
-    line.split_whitespace()
-        .next()
-        .and_then(|kib| kib.parse::<usize>().ok())
-        .unwrap_or(0)
-        * 1024
 }

@@ -1,0 +1,247 @@
+//! `gtn bench meta-grad`: the meta-gradient of a fixed set-up, timed, measured and comparable with other
+//! engines.
+
+mod problem;
+mod resident;
+
+pub use problem::{DataKind, Loaded, Problem};
+
+use crate::config::ModeName;
+use crate::nn::Setup;
+use anyhow::Result;
+use autograd::{Forecast, Mode, Schedule, Unroll};
+use kernels::Device;
+use resident::Resident;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+use std::time::Instant;
+use tensor::{Array, Arrays, DType, Metadata, read_safetensors, write_safetensors};
+
+/// Benchmarks.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Time the meta-gradient of a fixed set-up, and measure its memory
+    MetaGrad(MetaGradArgs),
+}
+
+/// Element types of the benchmark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum FloatKind {
+    /// 32-bit
+    #[default]
+    F32,
+    /// 64-bit
+    F64,
+}
+
+/// Settings of `gtn bench meta-grad`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MetaGradArgs {
+    /// Which set-up: A (small MNIST), B (the paper's MNIST), C (perceptron), tiny, tinymlp
+    #[arg(long, default_value = "A")]
+    pub setup: String,
+    /// Inner steps T; 0 takes the set-up's
+    #[arg(long, default_value_t = 0)]
+    pub steps: usize,
+    /// Inner batch B; 0 takes the set-up's
+    #[arg(long, default_value_t = 0)]
+    pub batch: usize,
+    /// What the inner steps train on
+    #[arg(long, value_enum, default_value_t)]
+    pub data: DataKind,
+    /// Batch norm after the learner's convolutions
+    #[arg(long)]
+    pub bn: bool,
+    /// What is kept between the sweeps: store-all, per-step or every-K
+    #[arg(long, default_value_t)]
+    pub schedule: Schedule,
+    /// How a step is differentiated
+    #[arg(long, value_enum, default_value = "mixed")]
+    pub mode: ModeName,
+    /// Element type
+    #[arg(long, value_enum, default_value_t)]
+    pub dtype: FloatKind,
+    /// Threads; 0 takes all cores
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Device: cpu
+    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
+    pub device: String,
+    /// How often it is computed; the first time is not counted if there are more
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    pub repeats: u64,
+    /// Starting values, as a safetensors file
+    #[arg(long)]
+    pub init: Option<PathBuf>,
+    /// Write the meta-gradient to this safetensors file
+    #[arg(long)]
+    pub dump: Option<PathBuf>,
+    /// Print the plans: their launches, work and memory
+    #[arg(long)]
+    pub plans: bool,
+    /// One JSON object as the last line of standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs a benchmark command.
+pub fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::MetaGrad(args) => meta_grad(args),
+    }
+}
+
+impl MetaGradArgs {
+    fn problem(&self) -> Result<Problem> {
+        let setup = Setup::parse(&self.setup, self.bn)?;
+        let or = |given: usize, default: usize| if given == 0 { default } else { given };
+        Ok(Problem {
+            steps: or(self.steps, setup.steps),
+            batch: or(self.batch, setup.batch),
+            data: self.data,
+            dtype: match self.dtype {
+                FloatKind::F32 => DType::F32,
+                FloatKind::F64 => DType::F64,
+            },
+            setup,
+        })
+    }
+
+    fn loaded(&self, device: &Device, problem: &Problem) -> Result<Loaded> {
+        let arrays = match &self.init {
+            Some(path) => read_safetensors(path)?.0,
+            None => problem.fresh(0)?,
+        };
+        problem.load(device, &arrays)
+    }
+}
+
+/// What was measured; the keys of the JSON object.
+#[derive(Debug, Serialize)]
+struct Report {
+    setup: String,
+    data: &'static str,
+    bn: bool,
+    steps: usize,
+    batch: usize,
+    mode: ModeName,
+    schedule: String,
+    dtype: String,
+    device: String,
+    threads: usize,
+    repeats: usize,
+    median_s: f64,
+    min_s: f64,
+    forecast_bytes: usize,
+    peak_bytes: usize,
+    peak_process_bytes: usize,
+    flops: u64,
+    gflops: f64,
+    loss: f64,
+    meta_grad_norm: f64,
+    meta_grad_sha256: String,
+}
+
+/// Seconds of every repeat but the first, which warms up; the meta-loss.
+fn timed(args: &MetaGradArgs, unroll: &mut Unroll, loaded: &Loaded) -> Result<(Vec<f64>, f64)> {
+    let mut seconds = Vec::new();
+    let mut loss = 0.0;
+    for _ in 0..args.repeats + u64::from(args.repeats > 1) {
+        let begin = Instant::now();
+        loss = unroll.gradient(loaded.given())?.total();
+        seconds.push(begin.elapsed().as_secs_f64());
+    }
+    if seconds.len() > 1 {
+        seconds.remove(0);
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok((seconds, loss))
+}
+
+/// The length of a gradient, and the hash of its bits.
+fn fingerprint(gradient: &Arrays) -> (f64, String) {
+    let mut hash = Sha256::new();
+    gradient
+        .values()
+        .for_each(|array| hash.update(array.bytes()));
+    let hex = |text: String, byte: &u8| format!("{text}{byte:02x}");
+    let numbers = gradient.values().flat_map(Array::to_f64_vec);
+    let squares: f64 = numbers.map(|v| v * v).sum();
+    (
+        squares.sqrt(),
+        hash.finalize().iter().fold(String::new(), hex),
+    )
+}
+
+fn meta_grad(args: &MetaGradArgs) -> Result<()> {
+    let problem = args.problem()?;
+    let device = Device::cpu((args.threads > 0).then_some(args.threads))?;
+    let loaded = args.loaded(&device, &problem)?;
+
+    let (resident, held) = (Resident::reset(), device.held_bytes());
+    device.reset_peak();
+    let last = |step| step == problem.steps;
+    let (training, mode) = (problem.training(), Mode::from(args.mode));
+    let mut unroll = Unroll::new(&device, &training, problem.steps, last, args.schedule, mode)?;
+    if args.plans {
+        for (name, plan) in unroll.plans() {
+            eprintln!("{name}\n{plan}\n");
+        }
+    }
+    let (seconds, loss) = timed(args, &mut unroll, &loaded)?;
+    let (peak_bytes, peak_process_bytes) = (device.peak_bytes() - held, resident.peak());
+
+    let gradient = problem.gradient(&unroll)?;
+    let (meta_grad_norm, meta_grad_sha256) = fingerprint(&gradient);
+    if let Some(path) = &args.dump {
+        let mut all = gradient;
+        all.insert("loss".into(), Array::scalar(loss, problem.dtype));
+        write_safetensors(path, &all, &Metadata::new())?;
+    }
+    let (forecast, median_s) = (unroll.forecast(), seconds[seconds.len() / 2]);
+    let report = Report {
+        setup: problem.setup.name.to_string(),
+        data: problem.data.name(),
+        bn: args.bn,
+        steps: problem.steps,
+        batch: problem.batch,
+        mode: args.mode,
+        schedule: args.schedule.to_string(),
+        dtype: problem.dtype.to_string(),
+        device: device.name().to_string(),
+        threads: device.threads(),
+        repeats: seconds.len(),
+        median_s,
+        min_s: seconds[0],
+        forecast_bytes: forecast.bytes,
+        peak_bytes,
+        peak_process_bytes,
+        flops: forecast.flops,
+        gflops: forecast.flops as f64 / median_s / 1e9,
+        loss,
+        meta_grad_norm,
+        meta_grad_sha256,
+    };
+    report.tell(&forecast);
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    }
+    Ok(())
+}
+
+impl Report {
+    fn tell(&self, forecast: &Forecast) {
+        eprintln!(
+            "{} {} T={} B={}: {:.4} s (min {:.4}), {:.1} GFLOP/s; {forecast}; loss {:.6}",
+            self.setup,
+            self.schedule,
+            self.steps,
+            self.batch,
+            self.median_s,
+            self.min_s,
+            self.gflops,
+            self.loss
+        );
+    }
+}
