@@ -19,4 +19,5 @@ pub mod report;
 pub mod run_folder;
 pub mod seeds;
 pub mod training;
+pub mod tuning;
 pub mod widths;

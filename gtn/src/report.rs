@@ -6,7 +6,8 @@ use crate::evaluate::{Exam, Lesson, Pupil};
 use crate::meta::Teacher;
 use crate::nn::Generator;
 use crate::seeds::{Draw, rng};
-use autograd::{Error, Result};
+use crate::tuning::{CHOICES, tuned};
+use autograd::Result;
 use kernels::Device;
 use serde::Serialize;
 
@@ -35,17 +36,12 @@ pub struct Report {
     pub curves: [Vec<Vec<f64>>; 2],
 }
 
-/// Learning rates and momenta that training on real images chooses from.
-const RATES: [f64; 7] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
-const MOMENTA: [f64; 4] = [0.0, 0.5, 0.8, 0.9];
-/// Learners per choice.
-const TUNERS: u64 = 2;
 /// Validation images for tuning and for curves.
 pub const GLANCE: usize = 1000;
 /// Training numbers of evaluations start here, beyond all outer steps.
 pub const FRESH: u64 = 1 << 40;
 
-/// Trains `config.learners` fresh learners in both ways; `watch` hears of every training, and may stop
+/// Trains `config.learners` fresh learners in both ways; `watch` hears how it goes on, and may stop
 /// all by `false`: then there is no report.
 ///
 /// # Errors
@@ -58,7 +54,7 @@ pub fn evaluate(
     mut watch: impl FnMut() -> bool,
 ) -> Result<Option<Report>> {
     let glance = Exam::new(device, data, &data.validation, GLANCE)?;
-    let Some(rates) = tuned(device, config, data, &glance, &mut watch)? else {
+    let Some(rates) = tuned(device, config, data, &glance, FRESH / 2, &mut watch)? else {
         return Ok(None);
     };
     let test = Exam::new(device, data, &data.test, usize::MAX)?;
@@ -97,9 +93,9 @@ pub fn evaluate(
     }))
 }
 
-/// How many trainings [`evaluate`] does, as its `watch` hears.
+/// How often [`evaluate`] calls its `watch`.
 pub fn trainings(config: &Config) -> u64 {
-    (RATES.len() * MOMENTA.len()) as u64 + 2 * config.learners as u64
+    CHOICES + 2 * config.learners as u64
 }
 
 /// A learner with a new initialisation and widths drawn for it.
@@ -111,42 +107,6 @@ pub fn pupil(device: &Device, config: &Config, number: u64) -> Result<Pupil> {
         .widths
         .sample(&mut rng(config.seed, Draw::Widths, number, 0));
     Pupil::new(device, config, config.learner(&widths)?, number)
-}
-
-/// The learning rate and momentum with which real images teach best, on validation images.
-fn tuned(
-    device: &Device,
-    config: &Config,
-    data: &Dataset,
-    exam: &Exam,
-    watch: &mut impl FnMut() -> bool,
-) -> Result<Option<[f64; 2]>> {
-    let middle = config.widths.middle();
-    let mut pupils = (0..TUNERS)
-        .map(|i| Pupil::new(device, config, config.learner(&middle)?, FRESH / 2 + i))
-        .collect::<Result<Vec<_>>>()?;
-    let mut best = ([RATES[0], MOMENTA[0]], -1.0);
-    for rates in RATES
-        .iter()
-        .flat_map(|&lr| MOMENTA.map(|momentum| [lr, momentum]))
-    {
-        let mut sum = 0.0;
-        for (pupil, number) in pupils.iter_mut().zip(FRESH / 2..) {
-            let lesson = Lesson::real(device, config, data, number, rates)?;
-            sum += match pupil.take(&lesson, exam, None) {
-                Ok((accuracy, _)) => accuracy,
-                Err(Error::NotFinite { .. }) => 0.0,
-                Err(error) => return Err(error),
-            };
-        }
-        if sum > best.1 {
-            best = (rates, sum);
-        }
-        if !watch() {
-            return Ok(None);
-        }
-    }
-    Ok(Some(best.0))
 }
 
 struct Spread {
