@@ -43,7 +43,7 @@ impl Single {
         let buffer = |&bytes| {
             let buffer = device.alloc(bytes).expect("memory");
             // Pages that were never written to are all one page, and reading them is too fast.
-            buffer.zero(0, bytes);
+            buffer.zero(0, bytes).expect("memory of the processor");
             buffer
         };
         Self {

@@ -122,7 +122,11 @@ impl Gtn {
         let mut all = Vec::new();
         let mut add = |records: &Records, gradient: &Records, from: usize, place: Place| {
             let name = format!("{} {}", records.ports()[place.field].name, place.record);
-            all.push((name, place, gradient.get(from, place.field).to_f64_vec()));
+            all.push((
+                name,
+                place,
+                gradient.get(from, place.field).unwrap().to_f64_vec(),
+            ));
         };
         let (start_gradient, at) = self.unroll.start_gradient();
         for (field, port) in self.start.ports().iter().enumerate() {
@@ -171,7 +175,7 @@ impl Gtn {
     fn slope(&mut self, place: Place, direction: &[f64]) -> f64 {
         const H: f64 = 5e-7;
         let Place { of, record, field } = place;
-        let at = self.records(of).get(record, field);
+        let at = self.records(of).get(record, field).unwrap();
         let mut moved = |steps: f64| {
             let along = at
                 .to_f64_vec()

@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         for (step, rate) in rates.iter_mut().enumerate() {
             // A step on the logarithm, whose slope is rate·slope: rates stay positive.
-            let slope = unroll.row_gradient().get(step, 0).to_f64_vec()[0];
+            let slope = unroll.row_gradient().get(step, 0)?.to_f64_vec()[0];
             *rate *= (-0.3 * *rate * slope).exp();
         }
     }

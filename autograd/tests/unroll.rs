@@ -144,19 +144,22 @@ fn gradients(unroll: &Unroll) -> Vec<(String, Array)> {
     let mut all = Vec::new();
     let (start, record) = unroll.start_gradient();
     for (i, port) in start.ports().iter().enumerate() {
-        all.push((format!("start {}", port.name), start.get(record, i)));
+        all.push((
+            format!("start {}", port.name),
+            start.get(record, i).unwrap(),
+        ));
     }
     for (i, port) in unroll.shared_gradient().ports().iter().enumerate() {
         all.push((
             format!("shared {}", port.name),
-            unroll.shared_gradient().get(0, i),
+            unroll.shared_gradient().get(0, i).unwrap(),
         ));
     }
     for t in 0..STEPS {
         for (i, port) in unroll.row_gradient().ports().iter().enumerate() {
             all.push((
                 format!("row {t} {}", port.name),
-                unroll.row_gradient().get(t, i),
+                unroll.row_gradient().get(t, i).unwrap(),
             ));
         }
     }
@@ -283,9 +286,9 @@ fn the_meta_gradient_is_the_slope_of_the_meta_loss() {
                 .filter(|(_, p)| learned(&p.name))
             {
                 let d = noise(&port.shape, 7 + i as u64 + 31 * to as u64, DType::F64).to_f64_vec();
-                let g = gradient.get(from, i).to_f64_vec();
+                let g = gradient.get(from, i).unwrap().to_f64_vec();
                 slope += d.iter().zip(&g).map(|(d, g)| d * g).sum::<f64>();
-                directions.push((values, to, i, d, values.get(to, i).to_f64_vec()));
+                directions.push((values, to, i, d, values.get(to, i).unwrap().to_f64_vec()));
             }
         }
         let h = 1e-5;

@@ -63,7 +63,7 @@ impl Adam {
         let arena = self.arena.view(0, self.squares.arena_bytes());
         self.squares
             .execute(device, arena, &views, &[self.square.view(0, 0)])?;
-        Ok(self.square.get(0, 0).to_f64_vec()[0].sqrt())
+        Ok(self.square.get(0, 0)?.to_f64_vec()[0].sqrt())
     }
 
     /// Moves the parameters along `factor` times the gradients; `hyper` is the learning rate, β₁, β₂ and
@@ -196,7 +196,11 @@ mod tests {
                 e[0] -= 0.1 * m / (v.sqrt() + 1e-8);
             }
         }
-        let found = [values.get(0, 0).to_f64_vec(), values.get(0, 1).to_f64_vec()].concat();
+        let found = [
+            values.get(0, 0).unwrap().to_f64_vec(),
+            values.get(0, 1).unwrap().to_f64_vec(),
+        ]
+        .concat();
         for (found, expected) in found.iter().zip(expected) {
             assert!((found - expected[0]).abs() < 1e-6, "{found} {expected:?}");
         }

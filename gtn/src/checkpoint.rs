@@ -40,8 +40,12 @@ pub fn save(folder: &mut RunFolder, trainer: &MetaTrainer) -> Result<(), RunFold
         (CONFIG.to_owned(), trainer.config().to_toml()),
         (OUTER_STEP.to_owned(), trainer.outer_step().to_string()),
     ]);
-    let bytes =
-        safetensors_bytes(&trainer.arrays(), &about).map_err(|e| io::Error::other(e.to_string()));
+    let arrays = trainer
+        .arrays()
+        .map_err(|e| io::Error::other(e.to_string()));
+    let bytes = arrays.and_then(|arrays| {
+        safetensors_bytes(&arrays, &about).map_err(|e| io::Error::other(e.to_string()))
+    });
     folder.save_checkpoint(trainer.outer_step(), |file| file.write_all(&bytes?))
 }
 

@@ -122,7 +122,7 @@ impl Examiner {
             let arena = self.arena.view(0, self.plan.arena_bytes());
             self.plan
                 .execute(&self.device, arena, &inputs, &[self.correct.view(0, 0)])?;
-            correct += f64::from(take(&self.correct, 0, 0)[0]);
+            correct += f64::from(take(&self.correct, 0, 0)?[0]);
         }
         Ok(correct / exam.count as f64)
     }
@@ -197,7 +197,7 @@ impl Lesson {
             let images = lesson.rows.view(step, 0);
             plan.execute(device, arena.view(0, arena.bytes()), &inputs, &[images])?;
             for field in 1..4 {
-                put(&lesson.rows, step, field, take(&given, step, field))?;
+                put(&lesson.rows, step, field, take(&given, step, field)?)?;
             }
         }
         Ok(lesson)
@@ -230,10 +230,12 @@ impl Lesson {
     }
 
     /// The images, \[T, B, rows, columns, channels\].
-    pub fn images(&self) -> Vec<f32> {
-        (0..self.rows.count())
-            .flat_map(|step| take(&self.rows, step, 0))
-            .collect()
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn images(&self) -> Result<Vec<f32>> {
+        let images = (0..self.rows.count()).map(|step| take(&self.rows, step, 0));
+        Ok(images.collect::<Result<Vec<_>>>()?.concat())
     }
 }
 

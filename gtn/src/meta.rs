@@ -108,11 +108,12 @@ impl Teacher {
     }
 
     /// Learning rate and momentum of every inner step.
-    pub fn rates(&self) -> [Vec<f32>; 2] {
-        [LOG_LR, LOG_MOMENTUM].map(|field| {
-            let logs = take(&self.learned, 0, field);
-            logs.into_iter().map(f32::exp).collect()
-        })
+    pub fn rates(&self) -> Result<[Vec<f32>; 2]> {
+        let rates = |field| -> Result<Vec<f32>> {
+            let logs = take(&self.learned, 0, field)?;
+            Ok(logs.into_iter().map(f32::exp).collect())
+        };
+        Ok([rates(LOG_LR)?, rates(LOG_MOMENTUM)?])
     }
 
     /// Fills a record per inner step: noise, classes, learning rate, momentum. Gives the labels and the
@@ -126,7 +127,7 @@ impl Teacher {
         let sizes @ [steps, batch] = [config.inner_steps, config.inner_batch];
         let (seed, curriculum, width) = (config.seed, config.curriculum, config.noise);
         let z = if curriculum.learns_noise() {
-            take(&self.learned, 0, NOISE)
+            take(&self.learned, 0, NOISE)?
         } else {
             // Outer step 0 is the start of learned noise; evaluation may come with any number.
             noise(steps * batch * width, seed, outer_step)
@@ -134,7 +135,7 @@ impl Teacher {
         let labels = curriculum.labels(steps * batch, seed, outer_step);
         let order = curriculum.order(sizes, seed, outer_step);
         let labels: Vec<u8> = order.iter().map(|&i| labels[i]).collect();
-        let [lr, momentum] = self.rates();
+        let [lr, momentum] = self.rates()?;
         for step in 0..steps {
             let places = step * batch..(step + 1) * batch;
             put(rows, step, 0, gather(&z, width, &order[places.clone()]))?;
@@ -235,11 +236,14 @@ impl MetaTrainer {
     }
 
     /// Everything that the next outer step depends on, by name.
-    pub fn arrays(&self) -> Arrays {
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn arrays(&self) -> Result<Arrays> {
         let named = |(prefix, records): (&'static str, &Records)| {
             let array = |field: usize| {
                 let name = format!("{prefix}.{}", records.ports()[field].name);
-                (name, records.get(0, field))
+                Ok((name, records.get(0, field)?))
             };
             (0..records.ports().len()).map(array).collect::<Vec<_>>()
         };
@@ -384,23 +388,26 @@ impl MetaTrainer {
         let rows = unroll.row_gradient();
         let steps = 0..self.config.inner_steps;
         if self.config.curriculum.learns_noise() {
-            let z: Vec<f32> = steps.clone().flat_map(|step| take(rows, step, 0)).collect();
+            let z: Vec<Vec<f32>> = steps
+                .clone()
+                .map(|step| take(rows, step, 0))
+                .collect::<Result<_>>()?;
             put(
                 &self.gradient,
                 0,
                 NOISE,
-                scatter(&z, self.config.noise, order),
+                scatter(&z.concat(), self.config.noise, order),
             )?;
         }
         for ((field, row), rates) in [(LOG_LR, 2), (LOG_MOMENTUM, 3)]
             .into_iter()
-            .zip(self.teacher.rates())
+            .zip(self.teacher.rates()?)
         {
             // d/d log h = h · d/dh
             let slopes = steps
                 .clone()
-                .map(|step| rates[step] * take(rows, step, row)[0]);
-            put(&self.gradient, 0, field, slopes.collect())?;
+                .map(|step| Ok(rates[step] * take(rows, step, row)?[0]));
+            put(&self.gradient, 0, field, slopes.collect::<Result<_>>()?)?;
         }
         Ok(())
     }
@@ -491,11 +498,15 @@ mod tests {
             let mut first = trainer(&config, 2);
             first.step(&data).unwrap();
             let mut second = trainer(&config, 2);
-            second.restore(&first.arrays(), 1).unwrap();
+            second.restore(&first.arrays().unwrap(), 1).unwrap();
             for expected in &steps[1..] {
                 assert_eq!(second.step(&data).unwrap().meta_loss, expected.meta_loss);
             }
-            assert_eq!(second.arrays(), whole.arrays(), "{curriculum:?}");
+            assert_eq!(
+                second.arrays().unwrap(),
+                whole.arrays().unwrap(),
+                "{curriculum:?}"
+            );
         }
     }
 
@@ -509,9 +520,9 @@ mod tests {
         // points cannot be near enough to miss that. tests/whole_gtn.rs checks it in f64.
         let h = 2e-3;
         for field in [LOG_LR, LOG_MOMENTUM] {
-            let gradient = take(&trainer.gradient, 0, field);
+            let gradient = take(&trainer.gradient, 0, field).unwrap();
             let length = gradient.iter().map(|g| g * g).sum::<f32>().sqrt();
-            let at = take(learned, 0, field);
+            let at = take(learned, 0, field).unwrap();
             let moved = |h: f32| {
                 // Along the gradient itself the slope is its length.
                 let along = at.iter().zip(&gradient).map(|(x, g)| x + h * g / length);
@@ -532,13 +543,16 @@ mod tests {
             ..config(Curriculum::Full)
         };
         let mut trainer = trainer(&config, 1);
-        let before = trainer.arrays();
+        let before = trainer.arrays().unwrap();
         let error = trainer.step(&data()).unwrap_err().to_string();
         assert!(
             error.starts_with("outer step 0: the ") && error.contains("is not finite"),
             "{error}"
         );
-        assert_eq!((trainer.arrays(), trainer.outer_step()), (before, 0));
+        assert_eq!(
+            (trainer.arrays().unwrap(), trainer.outer_step()),
+            (before, 0)
+        );
     }
 
     #[test]
@@ -553,7 +567,7 @@ mod tests {
                 1,
             );
             let norm = trainer.step(&data).unwrap().gradient_norm;
-            let arrays = trainer.arrays();
+            let arrays = trainer.arrays().unwrap();
             let means = arrays
                 .iter()
                 .filter(|(name, _)| name.starts_with("adam.m."));

@@ -118,9 +118,9 @@ pub fn put(records: &Records, record: usize, field: usize, numbers: Vec<f32>) ->
 }
 
 /// The numbers of a field of a record.
-pub fn take(records: &Records, record: usize, field: usize) -> Vec<f32> {
-    let array = records.get(record, field);
-    array.as_f32().expect("all records are f32").to_vec()
+pub fn take(records: &Records, record: usize, field: usize) -> Result<Vec<f32>> {
+    let array = records.get(record, field)?;
+    Ok(array.as_f32().expect("all records are f32").to_vec())
 }
 
 /// Puts the chosen real images and their classes into the first two fields of a record.

@@ -1,7 +1,7 @@
 //! The kernels a device has, what each reads and writes, and what it costs.
 
 use crate::{ArgMax, Concat, Conv, ConvKind, Float, Instr, Load, Map, MatMul, Pad, Rows, Store};
-use crate::{StoreKind, Take, Unary, Window, WindowKind, cpu};
+use crate::{StoreKind, Take, Unary, Window, WindowKind, cpu, cuda};
 use tensor::DType;
 
 /// Counter-based random numbers (Philox 4x32-10, Salmon et al. 2011). Input: u32 \[4\] = seed low, seed
@@ -153,14 +153,15 @@ impl Kernel {
         }
     }
 
-    /// Bytes of scratch memory that it needs while it runs. Depends on the shapes only, not on threads.
+    /// Bytes of scratch memory that it needs while it runs, on any device. Depends on the shapes only.
     pub fn workspace(&self) -> usize {
-        match self {
+        let cpu = match self {
             Self::Map(map) => cpu::map::workspace(map),
             Self::MatMul(mm) => mm.workspace(),
             Self::Conv(conv) => conv.workspace(),
             _ => 0,
-        }
+        };
+        cpu.max(cuda::lower::workspace(self))
     }
 
     /// Floating-point operations; every function of a [`Map`] counts as one.

@@ -2,7 +2,8 @@
 //!
 //! A [`Program`] is a list of [`Step`]s over numbered slots of memory. It is checked once, when it is
 //! made, and can then run any number of times without a check per element or an allocation.
-//! This crate holds all of the project's `unsafe` code.
+//! It runs on the processor or on a CUDA device; the two agree on what every kernel computes and on how much
+//! scratch memory it needs. This crate holds all of the project's `unsafe` code.
 
 // The tests in here share helpers with those in `tests/`, which know the crate by its name.
 #[cfg(test)]
@@ -11,6 +12,7 @@ extern crate self as kernels;
 mod check;
 mod contraction;
 mod cpu;
+mod cuda;
 mod device;
 mod kernel;
 mod map;
@@ -19,7 +21,7 @@ mod program;
 mod shapes;
 
 pub use contraction::{Conv, ConvKind, MatMul};
-pub use device::{Buffer, Device, DeviceError, View};
+pub use device::{Buffer, CudaFacts, Device, DeviceError, Precision, View};
 pub use kernel::{Distribution, Kernel, Random};
 pub use map::{Binary, Instr, Load, Map, Store, StoreKind, Unary};
 pub use program::{Operand, Program, ProgramError, Slot, Step};

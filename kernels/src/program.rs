@@ -1,8 +1,10 @@
 //! Programs: kernels in order, over slots of memory.
 
 use crate::cpu::Compiled;
-use crate::{Device, Kernel, StoreKind, View};
+use crate::cuda::{Cuda, replay::Replay};
+use crate::{Device, DeviceError, Kernel, StoreKind, View};
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 use tensor::DType;
 
 /// Where an array lies: a slot of memory, and bytes from its start.
@@ -56,14 +58,19 @@ pub enum ProgramError {
         /// What is wrong.
         reason: String,
     },
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }
 
-/// A checked list of steps.
+/// A checked list of steps, for any device.
 #[derive(Clone, Debug)]
 pub struct Program {
     slots: Vec<Slot>,
     steps: Vec<Step>,
     bound: Vec<Bound>,
+    /// What it became on the CUDA device that it ran on last.
+    replay: Arc<Mutex<Option<Replay>>>,
 }
 
 impl Program {
@@ -82,13 +89,20 @@ impl Program {
             slots,
             steps,
             bound,
+            replay: Arc::default(),
         })
     }
 
     /// Runs the steps in order, on one view per slot: of the slot's size or larger, starting at a multiple
     /// of 8 bytes. The view of a writable slot must not overlap any other.
+    ///
+    /// On a CUDA device the run is queued, and this returns before it is done; what goes wrong in it is
+    /// reported by the next call that reads a buffer. The first run makes the program ready for the device.
     pub fn run(&self, device: &Device, views: &[View<'_>]) -> Result<(), ProgramError> {
-        self.check_views(views)?;
+        self.check_views(device, views)?;
+        if let Some(cuda) = device.as_cuda() {
+            return self.replay(cuda, views);
+        }
         let memory = Memory(views);
         device.install(|| {
             for (at, bound) in self.bound.iter().enumerate() {
@@ -105,6 +119,17 @@ impl Program {
         })
     }
 
+    fn replay(&self, cuda: &Arc<Cuda>, views: &[View<'_>]) -> Result<(), ProgramError> {
+        let mut replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = match replay.take() {
+            Some(ready) if ready.is_for(cuda) => ready,
+            _ => Replay::new(cuda, self.slots.len(), &self.steps, &self.bound)?,
+        };
+        let addresses: Vec<u64> = views.iter().map(|view| view.address() as u64).collect();
+        replay.insert(ready).run(&addresses)?;
+        Ok(())
+    }
+
     /// Its steps.
     pub fn steps(&self) -> &[Step] {
         &self.steps
@@ -115,13 +140,16 @@ impl Program {
         &self.slots
     }
 
-    fn check_views(&self, views: &[View<'_>]) -> Result<(), ProgramError> {
+    fn check_views(&self, device: &Device, views: &[View<'_>]) -> Result<(), ProgramError> {
         let refuse = |slot, reason| Err(ProgramError::Binding { slot, reason });
         if views.len() != self.slots.len() {
             let reason = format!("{} views for {} slots", views.len(), self.slots.len());
             return refuse(views.len().min(self.slots.len()), reason);
         }
         for (at, (view, slot)) in views.iter().zip(&self.slots).enumerate() {
+            if !view.is_for(device) {
+                return refuse(at, format!("{view:?} cannot be reached by {device:?}"));
+            }
             if view.bytes() < slot.bytes {
                 return refuse(
                     at,
@@ -157,10 +185,10 @@ impl Program {
 
 /// A range of a slot that was found to lie inside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Array {
-    slot: usize,
-    offset: usize,
-    bytes: usize,
+pub(crate) struct Array {
+    pub(crate) slot: usize,
+    pub(crate) offset: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Array {
@@ -204,11 +232,11 @@ fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
 
 /// A step that was found sound, ready to run.
 #[derive(Clone, Debug)]
-struct Bound {
+pub(crate) struct Bound {
     compiled: Compiled,
-    inputs: Vec<Array>,
-    outputs: Vec<Array>,
-    workspace: Array,
+    pub(crate) inputs: Vec<Array>,
+    pub(crate) outputs: Vec<Array>,
+    pub(crate) workspace: Array,
 }
 
 impl Bound {

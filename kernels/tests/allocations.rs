@@ -56,7 +56,7 @@ fn programs_allocate_nothing() {
         .zip(&contents)
         .map(|(slot, content)| {
             let buffer = device.alloc(slot.bytes).unwrap();
-            buffer.write(0, content);
+            buffer.write(0, content).unwrap();
             buffer
         })
         .collect();

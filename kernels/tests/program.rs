@@ -67,7 +67,7 @@ fn runs() {
         .iter()
         .flat_map(|x| x.to_le_bytes())
         .collect();
-    buffer.write(0, &numbers);
+    buffer.write(0, &numbers).unwrap();
     program
         .run(
             &device,
@@ -79,7 +79,7 @@ fn runs() {
         )
         .unwrap();
     let mut out = [0; 36];
-    buffer.read(40, &mut out);
+    buffer.read(40, &mut out).unwrap();
     let out: Vec<f32> = out
         .chunks(4)
         .map(|b| f32::from_le_bytes(b.try_into().unwrap()))

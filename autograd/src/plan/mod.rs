@@ -220,7 +220,7 @@ impl Plan {
                 return Err(Error::Plan(reason));
             }
             inputs.push(device.alloc(port.bytes())?);
-            inputs[inputs.len() - 1].write(0, array.bytes());
+            inputs[inputs.len() - 1].write(0, array.bytes())?;
         }
         let mut outputs: Vec<Buffer> = Vec::new();
         for (port, donor) in self.outputs.iter().zip(&self.donors) {
@@ -241,11 +241,11 @@ impl Plan {
                 None => own.next().expect("a buffer per output"),
             };
             let mut bytes = vec![0; port.bytes()];
-            buffer.read(0, &mut bytes);
-            Array::from_bytes(port.dtype, port.shape.clone(), &bytes)
-                .expect("as many bytes as the port says")
+            buffer.read(0, &mut bytes)?;
+            Ok(Array::from_bytes(port.dtype, port.shape.clone(), &bytes)
+                .expect("as many bytes as the port says"))
         };
-        Ok(self.outputs.iter().zip(&self.donors).map(read).collect())
+        self.outputs.iter().zip(&self.donors).map(read).collect()
     }
 }
 

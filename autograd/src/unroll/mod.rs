@@ -273,9 +273,9 @@ impl Unroll {
     /// an error that names the step.
     pub fn gradient(&mut self, given: Given<'_>) -> Result<Losses> {
         self.begin(given)?;
-        self.shared_gradient.zero(0);
-        self.prepared_gradient.zero(0);
-        self.cotangents.zero(0);
+        self.shared_gradient.zero(0)?;
+        self.prepared_gradient.zero(0)?;
+        self.cotangents.zero(0)?;
         let mut now = At {
             cotangent: 0,
             ..At::default()
@@ -287,7 +287,7 @@ impl Unroll {
                     from,
                     to,
                     keep,
-                    first,
+                    ..
                 } => {
                     now = At {
                         step,
@@ -301,15 +301,11 @@ impl Unroll {
                         None
                     };
                     self.run(bound.unwrap_or(&self.advance), given, now)?;
-                    if first {
-                        self.finite(step, "the inner loss", step)?;
-                    }
                 }
                 Action::Outer { step, state } => {
                     now.from = state;
                     now.outer = self.outer_steps.partition_point(|&s| s < step);
                     self.run(&self.outer, given, now)?;
-                    self.finite(self.steps() + now.outer, "the outer loss", step)?;
                 }
                 Action::Reverse { step, from, .. } => {
                     now = At { step, from, ..now };
@@ -321,13 +317,24 @@ impl Unroll {
         if let Some(bound) = &self.unprepare {
             self.run(bound, given, now)?;
         }
-        let loss = |record: usize| self.losses.get(record, 0).to_f64_vec()[0];
-        let all: Vec<f64> = (0..self.losses.count()).map(loss).collect();
-        let (inner, outer) = all.split_at(self.steps());
-        Ok(Losses {
-            inner: inner.to_vec(),
-            outer: outer.to_vec(),
-        })
+        self.read_losses()
+    }
+
+    /// All losses, read when everything is done: nothing waits in between. The first that is not finite is
+    /// an error.
+    fn read_losses(&self) -> Result<Losses> {
+        let loss = |record: usize| Ok(self.losses.get(record, 0)?.to_f64_vec()[0]);
+        let mut inner = (0..self.losses.count())
+            .map(loss)
+            .collect::<Result<Vec<_>>>()?;
+        let outer = inner.split_off(self.steps());
+        for (step, loss) in inner.iter().enumerate() {
+            finite(*loss, "the inner loss", step)?;
+            if let Ok(at) = self.outer_steps.binary_search(&(step + 1)) {
+                finite(outer[at], "the outer loss", step + 1)?;
+            }
+        }
+        Ok(Losses { inner, outer })
     }
 
     /// Trains only. After every step `observe` gets the number of steps done, the states, and the record of
@@ -357,7 +364,8 @@ impl Unroll {
                         ..At::default()
                     },
                 )?;
-                self.finite(step, "the inner loss", step)?;
+                let loss = self.losses.get(step, 0)?.to_f64_vec()[0];
+                finite(loss, "the inner loss", step)?;
                 observe(step + 1, &self.states, to)?;
             }
         }
@@ -371,19 +379,11 @@ impl Unroll {
                 "{rows} rows and {outer} outer rows are too few"
             )));
         }
-        self.states.copy(0, given.start, 0);
+        self.states.copy(0, given.start, 0)?;
         if let Some(bound) = &self.prepare {
             self.run(bound, given, At::default())?;
         }
         Ok(())
-    }
-
-    fn finite(&self, record: usize, what: &'static str, step: usize) -> Result<()> {
-        if self.losses.get(record, 0).all_finite() {
-            Ok(())
-        } else {
-            Err(Error::NotFinite { what, step })
-        }
     }
 
     fn run(&self, bound: &Bound, given: Given<'_>, at: At) -> Result<()> {
@@ -411,6 +411,14 @@ impl Unroll {
             Source::OuterLoss => self.losses.view(self.steps() + at.outer, 0),
             Source::Kept(i) => self.kept.view(at.step, i),
         }
+    }
+}
+
+fn finite(loss: f64, what: &'static str, step: usize) -> Result<()> {
+    if loss.is_finite() {
+        Ok(())
+    } else {
+        Err(Error::NotFinite { what, step })
     }
 }
 

@@ -91,31 +91,31 @@ impl Records {
             );
             return Err(Error::Plan(reason));
         }
-        self.buffer
-            .write(record * self.stride + self.offsets[field], array.bytes());
-        Ok(())
+        let at = record * self.stride + self.offsets[field];
+        Ok(self.buffer.write(at, array.bytes())?)
     }
 
-    /// Copies an array out.
-    pub fn get(&self, record: usize, field: usize) -> Array {
+    /// Copies an array out, when all work queued before is done.
+    pub fn get(&self, record: usize, field: usize) -> Result<Array> {
         let port = &self.ports[field];
         let mut bytes = vec![0; port.bytes()];
         self.buffer
-            .read(record * self.stride + self.offsets[field], &mut bytes);
-        Array::from_bytes(port.dtype, port.shape.clone(), &bytes)
-            .expect("as many bytes as the port says")
+            .read(record * self.stride + self.offsets[field], &mut bytes)?;
+        Ok(Array::from_bytes(port.dtype, port.shape.clone(), &bytes)
+            .expect("as many bytes as the port says"))
     }
 
     /// Sets one record to zero.
-    pub fn zero(&self, record: usize) {
-        self.buffer.zero(record * self.stride, self.stride);
+    pub fn zero(&self, record: usize) -> Result<()> {
+        Ok(self.buffer.zero(record * self.stride, self.stride)?)
     }
 
-    /// Copies a whole record from records of the same arrays.
-    pub fn copy(&self, record: usize, from: &Self, source: usize) {
+    /// Copies a whole record from records of the same arrays on the same device.
+    pub fn copy(&self, record: usize, from: &Self, source: usize) -> Result<()> {
         debug_assert_eq!(self.ports, from.ports);
-        let mut bytes = vec![0; self.stride];
-        from.buffer.read(source * self.stride, &mut bytes);
-        self.buffer.write(record * self.stride, &bytes);
+        let (to, source) = (record * self.stride, source * self.stride);
+        Ok(self
+            .buffer
+            .copy_from(to, &from.buffer, source, self.stride)?)
     }
 }

@@ -254,7 +254,7 @@ impl Problem {
         let shared = unroll.shared_gradient();
         for (i, port) in shared.ports().iter().enumerate() {
             let name = format!("gen.{}", port.name);
-            arrays.insert(name.clone(), self.setup.to_file(&name, &shared.get(0, i))?);
+            arrays.insert(name.clone(), self.setup.to_file(&name, &shared.get(0, i)?)?);
         }
         let rows = unroll.row_gradient();
         for (field, name) in [
@@ -262,9 +262,10 @@ impl Problem {
             (2, "lr"),
             (3, "mom"),
         ] {
-            let all: Vec<u8> = (0..self.steps)
-                .flat_map(|t| rows.get(t, field).bytes().to_vec())
-                .collect();
+            let mut all = Vec::new();
+            for step in 0..self.steps {
+                all.extend(rows.get(step, field)?.bytes());
+            }
             let shape = [&[self.steps], &rows.ports()[field].shape[..]].concat();
             let array = Array::from_bytes(self.dtype, shape, &all)?;
             arrays.insert(name.into(), self.setup.to_file(name, &array)?);

@@ -13,7 +13,7 @@ const COLUMNS: usize = 16;
 
 /// Draws every synthetic image of a training, and a sheet of some by class and step.
 pub(super) fn draw_lesson(folder: &Path, config: &Config, lesson: &Lesson) -> anyhow::Result<()> {
-    let images = lesson.images();
+    let images = lesson.images()?;
     let curriculum = Curriculum::new(&images, &lesson.labels, config.inner_batch, IMAGE)?;
     for (name, picture) in [
         ("curriculum.png", curriculum.every_image()),

@@ -4,7 +4,7 @@
 pub(crate) mod every;
 
 use bytemuck::{Pod, cast_slice, pod_read_unaligned};
-use kernels::{Device, Kernel, Operand, Program, ProgramError, Slot, Step};
+use kernels::{Buffer, Device, Kernel, Operand, Program, ProgramError, Slot, Step};
 
 pub(crate) fn bytes<T: Pod>(numbers: &[T]) -> Vec<u8> {
     cast_slice(numbers).to_vec()
@@ -66,29 +66,30 @@ impl Layout {
         inputs: &[Vec<u8>],
     ) -> Result<Vec<Vec<u8>>, ProgramError> {
         let Self { slots, step } = self;
-        let mut starts = vec![0];
-        for slot in &slots {
-            starts.push((starts[starts.len() - 1] + slot.bytes).next_multiple_of(64));
-        }
-        let buffer = device.alloc(starts[slots.len()]).unwrap();
-        buffer.write(0, &vec![0xa5; buffer.bytes()]);
-        for (operand, input) in step.inputs.iter().zip(inputs) {
-            let start = starts[operand.slot] + operand.offset;
-            buffer.write(start, &input[..input.len().min(slots[operand.slot].bytes)]);
-        }
-        let views: Vec<_> = slots
+        let buffers: Vec<Buffer> = slots
             .iter()
-            .zip(&starts)
-            .map(|(slot, &start)| buffer.view(start, slot.bytes))
+            .map(|slot| device.alloc(slot.bytes).unwrap())
+            .collect();
+        for buffer in &buffers {
+            buffer.write(0, &vec![0xa5; buffer.bytes()]).unwrap();
+        }
+        for (operand, input) in step.inputs.iter().zip(inputs) {
+            let room = slots[operand.slot].bytes;
+            let input = &input[..input.len().min(room)];
+            buffers[operand.slot].write(operand.offset, input).unwrap();
+        }
+        let views: Vec<_> = buffers
+            .iter()
+            .map(|buffer| buffer.view(0, buffer.bytes()))
             .collect();
         let (outputs, sizes): (Vec<_>, Vec<_>) = (step.outputs.clone(), step.kernel.outputs());
         Program::new(slots, vec![step])?.run(device, &views)?;
         let read = |(operand, (dtype, count)): (&Operand, &(tensor::DType, usize))| {
             let mut bytes = vec![0; dtype.size() * count];
-            buffer.read(starts[operand.slot] + operand.offset, &mut bytes);
-            bytes
+            buffers[operand.slot].read(operand.offset, &mut bytes)?;
+            Ok(bytes)
         };
-        Ok(outputs.iter().zip(&sizes).map(read).collect())
+        outputs.iter().zip(&sizes).map(read).collect()
     }
 }
 

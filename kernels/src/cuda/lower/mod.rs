@@ -1,0 +1,148 @@
+//! From a checked step to launches: which device functions run, on how many blocks, with what parameters.
+//! Nothing here talks to a driver.
+
+mod gemm;
+mod map;
+mod shapes;
+
+use super::args::{Fields, place};
+use crate::program::{Array, Bound};
+use crate::{Float, Kernel, Precision};
+use tensor::DType;
+
+/// Elements of an array, at most: kernels count in 32 bits.
+const MOST: usize = (1 << 31) - 1;
+
+/// One launch of a device function.
+#[derive(Clone, Debug)]
+pub(super) struct Launch {
+    pub(super) function: String,
+    pub(super) blocks: u32,
+    pub(super) threads: u32,
+    /// Bytes of shared memory whose size the launch chooses.
+    pub(super) shared: u32,
+    pub(super) args: Vec<u64>,
+}
+
+impl Launch {
+    /// A thread per point, 256 a block; no launch if there are none.
+    fn per_point(function: impl Into<String>, points: usize, args: Vec<u64>) -> Vec<Self> {
+        let blocks = points.div_ceil(256) as u32;
+        let launch = Self {
+            function: function.into(),
+            blocks,
+            threads: 256,
+            shared: 0,
+            args,
+        };
+        if blocks == 0 { vec![] } else { vec![launch] }
+    }
+}
+
+/// Constants of a program that kernels read from device memory: they lie in a slot of their own.
+#[derive(Debug)]
+pub(super) struct Tables {
+    slot: usize,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Tables {
+    pub(super) fn new(slot: usize) -> Self {
+        Self {
+            slot,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Where the bytes will lie: at a multiple of 16.
+    fn add(&mut self, bytes: &[u8]) -> u64 {
+        self.bytes.resize(self.bytes.len().next_multiple_of(16), 0);
+        let array = Array {
+            slot: self.slot,
+            offset: self.bytes.len(),
+            bytes: bytes.len(),
+        };
+        self.bytes.extend(bytes);
+        place(array)
+    }
+}
+
+/// What the lowering of a step knows beside its kernel.
+pub(super) struct Lowering<'a> {
+    pub(super) bound: &'a Bound,
+    /// Number of the step, for reports.
+    pub(super) step: usize,
+    pub(super) precision: Precision,
+    pub(super) tables: &'a mut Tables,
+    /// Where kernels report what is wrong with their input.
+    pub(super) faults: u64,
+}
+
+impl Lowering<'_> {
+    fn input(&self, i: usize) -> u64 {
+        place(self.bound.inputs[i])
+    }
+
+    fn output(&self, i: usize) -> u64 {
+        place(self.bound.outputs[i])
+    }
+
+    /// The launches of a kernel, or why the CUDA device cannot run it.
+    pub(super) fn lower(&mut self, kernel: &Kernel) -> Result<Vec<Launch>, String> {
+        let name = kernel.name();
+        let arrays = [kernel.inputs(), kernel.outputs()].concat();
+        if float_of(kernel) == Some(Float::F64) || arrays.iter().any(|&(t, _)| t == DType::F64) {
+            return Err(format!(
+                "{name} in f64: the CUDA device computes in f32; use the CPU"
+            ));
+        }
+        if let Some((_, count)) = arrays.iter().find(|&&(_, count)| count > MOST) {
+            return Err(format!(
+                "{name}: an array of {count} elements; at most {MOST} on CUDA"
+            ));
+        }
+        match kernel {
+            Kernel::Map(map) => self.map(map),
+            Kernel::MatMul(matmul) => self.matmul(matmul),
+            Kernel::Conv(conv) => self.conv(conv),
+            Kernel::Window(_, window) => Ok(self.window(window)),
+            Kernel::Pad(dtype, pad) => self.pad(*dtype, pad),
+            Kernel::Concat(dtype, concat) => Ok(self.concat(*dtype, concat)),
+            Kernel::Take(_, take) => Ok(self.take(take)),
+            Kernel::Rows(_, rows) => Ok(self.rows(rows)),
+            Kernel::ArgMax(_, arg) => Ok(self.argmax(arg)),
+            Kernel::Random(random) => Ok(self.random(random)),
+        }
+    }
+
+    /// Sets an output to zero.
+    fn zero(&self, output: usize) -> Vec<Launch> {
+        let bytes = self.bound.outputs[output].bytes;
+        let args = Fields::default().u64(self.output(output)).u64(bytes as u64);
+        Launch::per_point("fill_zero", bytes, args.words(16))
+    }
+}
+
+/// Bytes of scratch memory of a kernel that was checked.
+pub(crate) fn workspace(kernel: &Kernel) -> usize {
+    match kernel {
+        Kernel::Map(map) => map::workspace(map),
+        Kernel::MatMul(matmul) => gemm::workspace(&gemm::Product::of_matmul(matmul)),
+        Kernel::Conv(conv) => gemm::workspace(&gemm::Product::of_conv(conv)),
+        _ => 0,
+    }
+}
+
+/// The working type. Maps in f64 may be copies of integers, which are looked at one by one.
+fn float_of(kernel: &Kernel) -> Option<Float> {
+    match kernel {
+        Kernel::MatMul(matmul) => Some(matmul.float),
+        Kernel::Conv(conv) => Some(conv.float),
+        Kernel::Window(float, _)
+        | Kernel::Take(float, _)
+        | Kernel::Rows(float, _)
+        | Kernel::ArgMax(float, _) => Some(*float),
+        Kernel::Random(random) => Some(random.float),
+        Kernel::Map(_) | Kernel::Pad(..) | Kernel::Concat(..) => None,
+    }
+}

@@ -1,0 +1,240 @@
+//! Programs on the device: lowered and captured as a CUDA graph once, then replayed.
+//!
+//! Kernels find their arrays through a table of slot addresses in device memory. A run writes the table by
+//! one small kernel, whose parameters hold the addresses, and launches the graph: no waiting, no allocation,
+//! and the order of the stream keeps runs apart.
+
+use super::args::place;
+use super::lower::{Launch, Lowering, Tables};
+use super::{Cuda, failed};
+use crate::program::{Array, Bound};
+use crate::{DeviceError, ProgramError, Step};
+use cudarc::driver::{
+    CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg, result, sys,
+};
+use std::fmt;
+use std::sync::Arc;
+
+/// Addresses that one launch of `bind_slots` can write.
+const BIND: usize = 60;
+
+/// Slots of a program, at most.
+const MOST_SLOTS: usize = (1 << 16) - 2;
+
+/// Shared memory beyond which a function must be told so.
+const PLAIN_SHARED: u32 = 48 << 10;
+
+/// Parameters by value: as many words as any kernel has. The driver copies what the kernel declares.
+#[repr(C)]
+struct Parameters([u64; 64]);
+
+// SAFETY: plain words, for kernels whose structs are plain words.
+unsafe impl DeviceRepr for Parameters {}
+
+impl Parameters {
+    fn new(words: &[u64]) -> Self {
+        let mut parameters = [0; 64];
+        parameters[..words.len()].copy_from_slice(words);
+        Self(parameters)
+    }
+}
+
+/// A program made ready for one device.
+pub(crate) struct Replay {
+    cuda: Arc<Cuda>,
+    graph: Option<CudaGraph>,
+    /// Kept where the program is launched kernel by kernel.
+    launches: Vec<Launch>,
+    /// The table of slots, then the program's constants.
+    memory: u64,
+    slots: usize,
+}
+
+// SAFETY: the graph is used by one thread at a time (`Program` holds it in a mutex), and the driver's calls
+// bind their context to the calling thread.
+unsafe impl Send for Replay {}
+
+impl Replay {
+    pub(crate) fn new(
+        cuda: &Arc<Cuda>,
+        slots: usize,
+        steps: &[Step],
+        bound: &[Bound],
+    ) -> Result<Self, ProgramError> {
+        let (launches, tables) = lower(cuda, slots, steps, bound)?;
+        let table_bytes = (8 * (slots + 2)).next_multiple_of(256);
+        let memory = cuda.allocate(table_bytes + tables.len(), 0)?;
+        let mut replay = Self {
+            cuda: cuda.clone(),
+            graph: None,
+            launches,
+            memory,
+            slots,
+        };
+        let constants = memory + table_bytes as u64;
+        cuda.write(constants, &tables)?;
+        let own: Vec<u8> = [constants, cuda.faults]
+            .iter()
+            .flat_map(|address| address.to_le_bytes())
+            .collect();
+        cuda.write(memory + 8 * slots as u64, &own)?;
+        if cuda.graphs && !replay.launches.is_empty() {
+            replay.graph = Some(replay.capture()?);
+            replay.launches = Vec::new();
+        }
+        Ok(replay)
+    }
+
+    /// Whether it was made for that device.
+    pub(crate) fn is_for(&self, cuda: &Arc<Cuda>) -> bool {
+        Arc::ptr_eq(&self.cuda, cuda)
+    }
+
+    /// Queues one run on memory at these addresses.
+    pub(crate) fn run(&self, addresses: &[u64]) -> Result<(), DeviceError> {
+        debug_assert_eq!(addresses.len(), self.slots);
+        for (at, some) in addresses.chunks(BIND).enumerate() {
+            let mut args = vec![(at * BIND) as u64, some.len() as u64];
+            args.extend(some);
+            let bind = Launch {
+                function: "bind_slots".into(),
+                blocks: 1,
+                threads: 64,
+                shared: 0,
+                args,
+            };
+            launch(&self.cuda, &bind, self.memory)?;
+        }
+        if let Some(graph) = &self.graph {
+            self.cuda.bind()?;
+            let stream = self.cuda.stream.cu_stream();
+            // SAFETY: the graph lives as long as `self`, whose owner lets one thread in at a time.
+            return unsafe { result::graph::launch(graph.cu_graph_exec(), stream) }
+                .map_err(|error| failed("graph launch", error));
+        }
+        self.launches
+            .iter()
+            .try_for_each(|one| launch(&self.cuda, one, self.memory))
+    }
+
+    /// The launches as a graph. They are captured on a stream of its own: other threads may be using that of
+    /// the device, and what they queue is not to end up in here.
+    fn capture(&self) -> Result<CudaGraph, DeviceError> {
+        let fail = |error| failed("graph capture", error);
+        let stream = self.cuda.context.new_stream().map_err(fail)?;
+        // Loading code is not allowed within a capture.
+        let functions = self
+            .launches
+            .iter()
+            .map(|one| prepare(&self.cuda, one))
+            .collect::<Result<Vec<_>, _>>()?;
+        stream
+            .begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+            .map_err(fail)?;
+        let queued = self
+            .launches
+            .iter()
+            .zip(&functions)
+            .try_for_each(|(one, function)| queue(&stream, one, function, self.memory));
+        // The capture ends in any case, or the stream would be of no more use.
+        let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        queued?;
+        let graph = graph.map_err(fail)?.ok_or_else(|| DeviceError::Cuda {
+            what: "graph capture",
+            reason: "an empty graph".into(),
+        })?;
+        // SAFETY: a graph that was just made.
+        unsafe { result::graph::upload(graph.cu_graph_exec(), self.cuda.stream.cu_stream()) }
+            .map_err(fail)?;
+        Ok(graph)
+    }
+}
+
+impl fmt::Debug for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Replay")
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new`; `free` waits for the last replay.
+        unsafe { self.cuda.free(self.memory) };
+    }
+}
+
+/// All launches of a program, and its constants.
+fn lower(
+    cuda: &Cuda,
+    slots: usize,
+    steps: &[Step],
+    bound: &[Bound],
+) -> Result<(Vec<Launch>, Vec<u8>), ProgramError> {
+    let refuse = |step, reason| ProgramError::Step { step, reason };
+    if slots > MOST_SLOTS {
+        return Err(refuse(
+            0,
+            format!("{slots} slots; at most {MOST_SLOTS} on CUDA"),
+        ));
+    }
+    let mut tables = Tables::new(slots);
+    let faults = place(Array {
+        slot: slots + 1,
+        offset: 0,
+        bytes: 0,
+    });
+    let mut launches = Vec::new();
+    for (at, (step, bound)) in steps.iter().zip(bound).enumerate() {
+        let mut lowering = Lowering {
+            bound,
+            step: at,
+            precision: cuda.precision,
+            tables: &mut tables,
+            faults,
+        };
+        launches.extend(
+            lowering
+                .lower(&step.kernel)
+                .map_err(|reason| refuse(at, reason))?,
+        );
+    }
+    Ok((launches, tables.bytes))
+}
+
+/// The function of a launch, told how much shared memory it may have.
+fn prepare(cuda: &Cuda, one: &Launch) -> Result<CudaFunction, DeviceError> {
+    let function = cuda.function(&one.function)?;
+    if one.shared > PLAIN_SHARED {
+        use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as SHARED;
+        function
+            .set_attribute(SHARED, one.shared.cast_signed())
+            .map_err(|error| failed("shared memory of a kernel", error))?;
+    }
+    Ok(function)
+}
+
+/// Queues one launch, with the table of slots at that address.
+pub(super) fn launch(cuda: &Cuda, one: &Launch, slots: u64) -> Result<(), DeviceError> {
+    queue(&cuda.stream, one, &prepare(cuda, one)?, slots)
+}
+
+fn queue(
+    stream: &CudaStream,
+    one: &Launch,
+    function: &CudaFunction,
+    slots: u64,
+) -> Result<(), DeviceError> {
+    let parameters = Parameters::new(&one.args);
+    let config = LaunchConfig {
+        grid_dim: (one.blocks, 1, 1),
+        block_dim: (one.threads, 1, 1),
+        shared_mem_bytes: one.shared,
+    };
+    let mut builder = stream.launch_builder(function);
+    builder.arg(&slots).arg(&parameters);
+    // SAFETY: the kernel takes these two parameters; `Program` has checked every array that it will reach.
+    let launched = unsafe { builder.launch(config) };
+    launched
+        .map(|_| ())
+        .map_err(|error| failed("kernel launch", error))
+}

@@ -1,0 +1,257 @@
+//! Fused element-wise programs: random instructions over random spaces, the sums at their ends.
+
+use crate::common::bytes;
+use crate::parity::{CPU, CUDA, cases, close, inputs, run_on, same, tolerances};
+use kernels::{Binary, Float, Instr, Kernel, Load, Map, Store, StoreKind, Unary};
+use proptest::prelude::*;
+use tensor::DType;
+
+/// What becomes of an instruction: its kind, and numbers to choose operands by.
+type Choice = (u8, u16, u16);
+type Choices = Vec<Choice>;
+
+const UNARY: [Unary; 14] = [
+    Unary::Neg,
+    Unary::Exp,
+    Unary::Log,
+    Unary::Sqrt,
+    Unary::Rsqrt,
+    Unary::Tanh,
+    Unary::Sigmoid,
+    Unary::Abs,
+    Unary::Sign,
+    Unary::PowI(0),
+    Unary::PowI(1),
+    Unary::PowI(3),
+    Unary::PowI(-2),
+    Unary::PowI(10),
+];
+
+const BINARY: [Binary; 9] = [
+    Binary::Add,
+    Binary::Sub,
+    Binary::Mul,
+    Binary::Div,
+    Binary::Max,
+    Binary::Min,
+    Binary::Less,
+    Binary::LessEq,
+    Binary::Equal,
+];
+
+const DTYPES: [DType; 6] = [
+    DType::F32,
+    DType::BF16,
+    DType::F16,
+    DType::U8,
+    DType::I32,
+    DType::U32,
+];
+
+/// A program of random instructions over a random space, each value used or not.
+fn map(extents: &[usize], choices: &[Choice], flags: Option<Vec<bool>>) -> Map {
+    let mut strides = vec![0; extents.len()];
+    let mut next = 1;
+    for axis in (0..extents.len()).rev() {
+        strides[axis] = next;
+        next *= extents[axis];
+    }
+    let mut map = Map {
+        float: Float::F32,
+        extents: extents.to_vec(),
+        loads: Vec::new(),
+        code: Vec::new(),
+        stores: Vec::new(),
+    };
+    for &(kind, x, y) in choices {
+        let (x, y, at) = (usize::from(x), usize::from(y), map.code.len());
+        let instr = match kind % 8 {
+            0 | 1 => {
+                // Some axes are broadcast.
+                let strides = strides.iter().enumerate();
+                let strides = strides
+                    .map(|(axis, &s)| if y >> axis & 1 == 1 { 0 } else { s })
+                    .collect();
+                let dtype = if x % 3 == 0 {
+                    DTYPES[x % 6]
+                } else {
+                    DType::F32
+                };
+                map.loads.push(Load { dtype, strides });
+                Instr::Load(map.loads.len() - 1)
+            }
+            2 => Instr::Const(f64::from(x as u32) / 1000.0 - 30.0),
+            3 => Instr::Iota(x % extents.len()),
+            _ if at == 0 => Instr::Const(1.5),
+            4 | 5 => Instr::Unary(UNARY[x % 14], y % at),
+            6 => Instr::Binary(BINARY[x % 9], y % at, x / 9 % at),
+            _ => Instr::Select(x % at, y % at, (x + y) % at),
+        };
+        map.code.push(instr);
+    }
+    let last = map.code.len() - 1;
+    for (i, value) in [last, last / 2].into_iter().enumerate() {
+        let dtype = if i == 0 {
+            DType::F32
+        } else {
+            DTYPES[choices.len() % 6]
+        };
+        map.stores.push(Store {
+            value,
+            dtype,
+            kind: StoreKind::Full,
+        });
+    }
+    if let Some(flags) = flags {
+        // A sum of something tame.
+        map.code.push(Instr::Unary(Unary::Tanh, last));
+        map.code
+            .push(Instr::Binary(Binary::Equal, last + 1, last + 1));
+        map.code.push(Instr::Const(0.0));
+        map.code.push(Instr::Select(last + 2, last + 1, last + 3));
+        let kind = StoreKind::Sum(flags);
+        map.stores.push(Store {
+            value: last + 4,
+            dtype: DType::F32,
+            kind,
+        });
+    }
+    map
+}
+
+fn code() -> impl Strategy<Value = Choices> {
+    prop::collection::vec((any::<u8>(), any::<u16>(), any::<u16>()), 1..24)
+}
+
+#[test]
+#[ignore = "needs a CUDA device: see `stand_in`"]
+fn parity_map() {
+    let small = prop::collection::vec(1..7_usize, 1..5);
+    cases(150, (small, code()), |(extents, code)| {
+        let kernel = Kernel::Map(map(&extents, &code, None));
+        same(&kernel, &inputs(&kernel));
+    });
+    // Large enough for four points a thread.
+    let large = prop_oneof![
+        Just(vec![66_000]),
+        Just(vec![257, 257]),
+        Just(vec![70, 8, 120])
+    ];
+    cases(12, (large, code()), |(extents, code)| {
+        let kernel = Kernel::Map(map(&extents, &code, None));
+        same(&kernel, &inputs(&kernel));
+    });
+}
+
+#[test]
+#[ignore = "needs a CUDA device: see `stand_in`"]
+fn parity_map_sums() {
+    let small = prop::collection::vec((1..9_usize, any::<bool>()), 1..5);
+    let large = prop_oneof![
+        Just(vec![(40_000, true)]),
+        Just(vec![(3, false), (30_000, true)]),
+        Just(vec![(2000, true), (40, false)]),
+        Just(vec![(300, false), (10, true)]),
+        Just(vec![(9, true), (33, false), (250, true)]),
+        Just(vec![(500, true), (3, false), (50, true), (2, false)]),
+    ];
+    let check = |(axes, code): (Vec<(usize, bool)>, Choices)| {
+        let (extents, flags): (Vec<usize>, Vec<bool>) = axes.into_iter().unzip();
+        let whole = map(&extents, &code, Some(flags));
+        let reduce = whole.points();
+        // The stores of every point: the same bits, beside a sum, too.
+        let kernel = Kernel::Map(whole.clone());
+        let (cpu, cuda) = (
+            run_on(&CPU, &kernel, &inputs(&kernel)),
+            run_on(&CUDA[0], &kernel, &inputs(&kernel)),
+        );
+        assert!(cpu[..2] == cuda[..2], "{kernel:?}");
+        // What else the map does has no influence on the sum.
+        let mut alone = whole;
+        alone.stores.drain(..2);
+        let alone = Kernel::Map(alone);
+        // Equal numbers are the worst case: every rounding goes the same way, on the processor, too.
+        close(
+            &CUDA[0],
+            &alone,
+            &inputs(&alone),
+            10.0 * tolerances(reduce)[0],
+        );
+        assert_eq!(
+            run_on(&CUDA[0], &alone, &inputs(&alone))[0],
+            cuda[2],
+            "{alone:?}"
+        );
+    };
+    cases(80, (small, code()), check);
+    cases(12, (large, code()), check);
+}
+
+#[test]
+#[ignore = "needs a CUDA device: see `stand_in`"]
+fn parity_map_of_integers() {
+    for dtype in [DType::I32, DType::U32] {
+        let kernel = Kernel::Map(Map {
+            float: Float::F64,
+            extents: vec![5, 3],
+            loads: vec![Load {
+                dtype,
+                strides: vec![1, 5],
+            }],
+            code: vec![Instr::Load(0)],
+            stores: vec![Store {
+                value: 0,
+                dtype,
+                kind: StoreKind::Full,
+            }],
+        });
+        let large: Vec<u32> = (0..15).map(|i| (1 << 30) + 1 + 2 * i).collect();
+        same(&kernel, &[bytes(&large)]);
+    }
+}
+
+/// Many values at once, each in a cell of its own; and a map without points.
+#[test]
+#[ignore = "needs a CUDA device: see `stand_in`"]
+fn parity_map_extremes() {
+    let loads = 120;
+    let mut code: Vec<Instr> = (0..loads).map(Instr::Load).collect();
+    for i in 0..loads - 1 {
+        let sum = if i == 0 { 0 } else { loads + i - 1 };
+        code.push(Instr::Binary(Binary::Add, sum, loads - 1 - i));
+    }
+    let kernel = |points: usize| {
+        Kernel::Map(Map {
+            float: Float::F32,
+            extents: vec![points],
+            loads: vec![
+                Load {
+                    dtype: DType::F32,
+                    strides: vec![1]
+                };
+                loads
+            ],
+            code: code.clone(),
+            stores: vec![Store {
+                value: code.len() - 1,
+                dtype: DType::F32,
+                kind: StoreKind::Full,
+            }],
+        })
+    };
+    for points in [0, 1, 300] {
+        same(&kernel(points), &inputs(&kernel(points)));
+    }
+    let empty = Map {
+        float: Float::F32,
+        extents: vec![3, 0],
+        loads: vec![],
+        code: vec![Instr::Const(1.0)],
+        stores: vec![Store {
+            value: 0,
+            dtype: DType::F32,
+            kind: StoreKind::Sum(vec![false, true]),
+        }],
+    };
+    same(&Kernel::Map(empty), &[]);
+}

@@ -1,0 +1,357 @@
+//! What the kernels compute. Moves, picks and element-wise functions have the processor's bits; sums and
+//! products agree within rounding.
+
+use crate::common::{Layout, bytes, noise, numbers};
+use crate::stand_in::StandIn;
+use kernels::{
+    ArgMax, Concat, Conv, ConvKind, Device, Distribution, Float, Kernel, MatMul, Pad, Precision,
+    Random, Rows, Take, Window, WindowKind,
+};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use std::sync::LazyLock;
+use tensor::DType;
+
+#[test]
+fn kernels_agree_with_the_processor() {
+    if let Some(device) = StandIn::build() {
+        device.pass(&["parity"], &[]);
+        device.pass(&["parity"], &[("CUDA_ON_CPU_ORDER", "reversed")]);
+    }
+}
+
+const PRECISIONS: [Precision; 3] = [Precision::Fp32, Precision::Tf32, Precision::Bf16];
+
+pub(super) static CPU: LazyLock<Device> = LazyLock::new(|| Device::cpu(Some(1)).unwrap());
+pub(super) static CUDA: LazyLock<[Device; 3]> =
+    LazyLock::new(|| PRECISIONS.map(|p| Device::cuda(0, p).unwrap()));
+
+/// Cases that are the same in every run.
+pub(super) fn cases<S: Strategy>(count: u32, strategy: S, test: impl Fn(S::Value)) {
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let config = Config {
+        cases: count,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let run = TestRunner::new_with_rng(config, rng).run(&strategy, |value| {
+        test(value);
+        Ok(())
+    });
+    run.unwrap();
+}
+
+fn f32s(count: usize, seed: u64) -> Vec<u8> {
+    bytes(
+        &noise(count, seed)
+            .iter()
+            .map(|&x| x as f32)
+            .collect::<Vec<_>>(),
+    )
+}
+
+/// Noise of the types that the kernel reads.
+pub(super) fn inputs(kernel: &Kernel) -> Vec<Vec<u8>> {
+    let array = |(i, (dtype, count)): (usize, (DType, usize))| match dtype {
+        DType::F32 => f32s(count, i as u64 + 1),
+        // Bytes whose halves are ordinary numbers.
+        _ => (0..count * dtype.size())
+            .map(|at| (at * 37 % 61) as u8)
+            .collect(),
+    };
+    kernel.inputs().into_iter().enumerate().map(array).collect()
+}
+
+pub(super) fn run_on(device: &Device, kernel: &Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let result = Layout::new(kernel.clone()).run(device, inputs);
+    result.unwrap_or_else(|error| panic!("{kernel:?}: {error}"))
+}
+
+/// The same bits as on the processor.
+pub(super) fn same(kernel: &Kernel, inputs: &[Vec<u8>]) {
+    let (cpu, cuda) = (
+        run_on(&CPU, kernel, inputs),
+        run_on(&CUDA[0], kernel, inputs),
+    );
+    assert!(cpu == cuda, "{kernel:?}\n{cpu:?}\n{cuda:?}");
+}
+
+/// The same f32 numbers within `tolerance`; and the same bits twice.
+pub(super) fn close(device: &Device, kernel: &Kernel, inputs: &[Vec<u8>], tolerance: f32) {
+    let (cpu, cuda) = (run_on(&CPU, kernel, inputs), run_on(device, kernel, inputs));
+    assert!(
+        cuda == run_on(device, kernel, inputs),
+        "{kernel:?} differs from run to run"
+    );
+    for (cpu, cuda) in cpu.iter().zip(&cuda) {
+        let (cpu, cuda) = (numbers::<f32>(cpu), numbers::<f32>(cuda));
+        for (i, (x, y)) in cpu.iter().zip(&cuda).enumerate() {
+            assert!((x - y).abs() <= tolerance, "{kernel:?}: {i}: {x} {y}");
+        }
+    }
+}
+
+/// How far a product of `count` terms below 4 may be off on each device: rounding of sums, then of operands.
+pub(super) fn tolerances(count: usize) -> [f32; 3] {
+    let (all, random) = (count as f32 + 8.0, (count as f32).sqrt() + 2.0);
+    [1e-6 * all, 4e-3 * random, 3e-2 * random]
+}
+
+#[test]
+#[ignore = "needs a CUDA device: see `stand_in`"]
+fn parity_matmul() {
+    let sizes = (1..3_usize, 1..150_usize, 1..150_usize, 0..300_usize);
+    cases(
+        24,
+        (sizes, any::<[bool; 3]>()),
+        |((batch, m, n, k), flags)| {
+            matmul(batch, [m, n, k], flags);
+        },
+    );
+    // Splits of the inner index, and all tiles.
+    matmul(1, [16, 16, 3000], [false, false, true]);
+    matmul(1, [130, 60, 1000], [true, false, false]);
+    matmul(1, [260, 200, 32], [false, true, false]);
+    matmul(66, [129, 129, 8], [false, false, false]);
+    matmul(140, [128, 64, 8], [false, true, false]);
+}
+
+fn matmul(batch: usize, [m, n, k]: [usize; 3], [transpose_a, transpose_b, accumulate]: [bool; 3]) {
+    let kernel = Kernel::MatMul(MatMul {
+        float: Float::F32,
+        batch,
+        m,
+        n,
+        k,
+        transpose_a,
+        transpose_b,
+        accumulate,
+    });
+    let mut inputs = inputs(&kernel);
+    if accumulate {
+        inputs.truncate(2);
+    }
+    for (device, tolerance) in CUDA.iter().zip(tolerances(k)) {
+        close(device, &kernel, &inputs, tolerance);
+    }
+}
+
+fn conv() -> impl Strategy<Value = Conv> {
+    let kind = prop_oneof![
+        Just(ConvKind::Forward),
+        Just(ConvKind::Input),
+        Just(ConvKind::Weight)
+    ];
+    let sizes = (
+        1..4_usize,
+        1..11_usize,
+        1..11_usize,
+        1..9_usize,
+        1..10_usize,
+    );
+    let shape = (
+        1..4_usize,
+        1..4_usize,
+        1..4_usize,
+        1..3_usize,
+        any::<[u8; 4]>(),
+    );
+    (kind, sizes, shape, any::<bool>()).prop_map(
+        |(kind, (n, h, w, c, out), (kh, kw, sy, sx, pad), accumulate)| {
+            let pad = pad.map(|p| usize::from(p) % 3);
+            Conv {
+                float: Float::F32,
+                kind,
+                n,
+                h: h.max(kh),
+                w: w.max(kw),
+                c,
+                out,
+                window: [kh, kw],
+                stride: [sy, sx],
+                pad,
+                accumulate,
+            }
+        },
+    )
+}
+
+#[test]
+#[ignore = "needs a CUDA device: see `stand_in`"]
+fn parity_conv() {
+    let check = |spec: Conv| {
+        let kernel = Kernel::Conv(spec);
+        let inner = match spec.kind {
+            ConvKind::Forward => spec.window[0] * spec.window[1] * spec.c,
+            ConvKind::Input => spec.window[0] * spec.window[1] * spec.out,
+            ConvKind::Weight => spec.n * spec.out_h() * spec.out_w(),
+        };
+        for (device, tolerance) in CUDA.iter().zip(tolerances(inner)) {
+            close(device, &kernel, &inputs(&kernel), tolerance);
+        }
+    };
+    cases(48, conv(), check);
+    for kind in [ConvKind::Forward, ConvKind::Input, ConvKind::Weight] {
+        let spec = Conv {
+            float: Float::F32,
+            kind,
+            n: 2,
+            h: 14,
+            w: 14,
+            c: 16,
+            out: 20,
+            window: [3, 3],
+            stride: [1, 1],
+            pad: [1; 4],
+            accumulate: false,
+        };
+        check(spec);
+        check(Conv {
+            c: 1,
+            stride: [2, 2],
+            ..spec
+        });
+    }
+}
+
+fn window() -> impl Strategy<Value = Window> {
+    let sizes = (1..3_usize, 1..9_usize, 1..9_usize, 1..5_usize);
+    let shape = (
+        1..4_usize,
+        1..4_usize,
+        1..4_usize,
+        1..4_usize,
+        any::<[u8; 4]>(),
+    );
+    (sizes, shape).prop_map(|((n, h, w, c), (kh, kw, sy, sx, pad))| {
+        let [top, bottom, left, right] = pad.map(usize::from);
+        Window {
+            kind: WindowKind::ArgMax,
+            n,
+            h: h.max(kh),
+            w: w.max(kw),
+            c,
+            window: [kh, kw],
+            stride: [sy, sx],
+            pad: [top % kh, bottom % kh, left % kw, right % kw],
+        }
+    })
+}
+
+#[test]
+#[ignore = "needs a CUDA device: see `stand_in`"]
+fn parity_window() {
+    cases(60, window(), |spec| {
+        let of = |kind| Kernel::Window(Float::F32, Window { kind, ..spec });
+        let argmax = of(WindowKind::ArgMax);
+        let x = inputs(&argmax);
+        same(&argmax, &x);
+        let picks = run_on(&CPU, &argmax, &x).remove(0);
+        same(&of(WindowKind::Gather), &[x[0].clone(), picks.clone()]);
+        let y = f32s(picks.len(), 5);
+        same(&of(WindowKind::Scatter), &[y, picks]);
+    });
+}
+
+#[test]
+#[ignore = "needs a CUDA device: see `stand_in`"]
+fn parity_shapes() {
+    let axis = (0..5_usize, 0..3_usize, 0..3_usize);
+    let dtypes = prop_oneof![Just(DType::F32), Just(DType::U8), Just(DType::F16)];
+    cases(
+        60,
+        (prop::collection::vec(axis, 1..5), dtypes.clone()),
+        |(axes, dtype)| {
+            let part = |pick: fn(&(usize, usize, usize)) -> usize| axes.iter().map(pick).collect();
+            let pad = Pad {
+                extents: part(|axis| axis.0),
+                before: part(|axis| axis.1),
+                after: part(|axis| axis.2),
+            };
+            let kernel = Kernel::Pad(dtype, pad);
+            same(&kernel, &inputs(&kernel));
+        },
+    );
+    cases(
+        30,
+        (0..5_usize, prop::collection::vec(0..9_usize, 1..4), dtypes),
+        |(outer, inner, dtype)| {
+            let kernel = Kernel::Concat(dtype, Concat { outer, inner });
+            same(&kernel, &inputs(&kernel));
+        },
+    );
+    let take = (
+        0..4_usize,
+        1..6_usize,
+        0..5_usize,
+        prop::collection::vec(0..100_u32, 0..9),
+        any::<bool>(),
+    );
+    cases(60, take, |(outer, n, inner, index, adjoint)| {
+        let index = index.into_iter().map(|i| i % n as u32).collect();
+        let kernel = Kernel::Take(
+            Float::F32,
+            Take {
+                outer,
+                n,
+                inner,
+                index,
+                adjoint,
+            },
+        );
+        same(&kernel, &inputs(&kernel));
+    });
+    cases(
+        40,
+        (1..40_usize, 0..9_usize, 0..600_usize, any::<bool>()),
+        |(rows, width, count, adjoint)| {
+            let kernel = Kernel::Rows(
+                Float::F32,
+                Rows {
+                    rows,
+                    width,
+                    count,
+                    adjoint,
+                },
+            );
+            let mut inputs = inputs(&kernel);
+            inputs[1] = bytes(
+                &(0..count)
+                    .map(|i| (i * 7 % rows) as i32)
+                    .collect::<Vec<_>>(),
+            );
+            same(&kernel, &inputs);
+        },
+    );
+    cases(
+        30,
+        (0..5_usize, 1..9_usize, 0..5_usize),
+        |(outer, n, inner)| {
+            let kernel = Kernel::ArgMax(Float::F32, ArgMax { outer, n, inner });
+            let mut inputs = inputs(&kernel);
+            same(&kernel, &inputs);
+            let mut special: Vec<f32> = numbers(&inputs[0]);
+            for (i, x) in special.iter_mut().enumerate() {
+                *x = [f32::NAN, 1.0, 1.0, f32::NEG_INFINITY][i % 4];
+            }
+            inputs[0] = bytes(&special);
+            same(&kernel, &inputs);
+        },
+    );
+}
+
+#[test]
+#[ignore = "needs a CUDA device: see `stand_in`"]
+fn parity_random() {
+    for distribution in [Distribution::Uniform, Distribution::Normal] {
+        for count in [0, 1, 3, 4, 1000, 4099] {
+            let kernel = Kernel::Random(Random {
+                float: Float::F32,
+                distribution,
+                count,
+                op: 3,
+            });
+            same(&kernel, &[bytes(&[7_u32, 11, 13, 17])]);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+// Runs CUDA kernels on the host, for tests: the same sources, compiled as C++ with -DCUDA_ON_CPU.
+//
+// A CUDA thread is a fiber with a stack of its own; a block's fibers take turns, one block after another. A
+// fiber runs until it meets a barrier, so a missing barrier shows as wrong numbers every time, and a barrier
+// that not all threads reach is found when nobody can run. Fibers run in order of their numbers, or in
+// reverse (CUDA_ON_CPU_ORDER=reversed), so that nothing may depend on the order. Shared memory is static
+// (one block runs at a time); that whose size the launch chooses ends at a page that must not be touched.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <sys/mman.h>
+#include <utility>
+#include <vector>
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __shared__ static
+#define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
+#define DYNAMIC_SHARED(name) unsigned char* name = shim::block.dynamic
+
+struct dim3 {
+    unsigned x, y, z;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace shim {
+
+enum State : uint8_t { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, DONE };
+constexpr size_t STACK = 64 << 10, MOST_THREADS = 1024, PAGE = 4096;
+
+#if defined(__x86_64__)
+typedef void* Context;
+extern "C" void shim_switch(void** save, void* load);
+asm(R"(
+.text
+.weak shim_switch
+.type shim_switch,@function
+shim_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+)");
+inline void exchange(Context& from, Context& to) { shim_switch(&from, to); }
+inline void start(Context& context, uint8_t* stack, void (*entry)()) {
+    void** top = reinterpret_cast<void**>((reinterpret_cast<uintptr_t>(stack + STACK) & ~uintptr_t(63)) - 8);
+    *--top = reinterpret_cast<void*>(entry);
+    for (int i = 0; i < 6; ++i) *--top = nullptr;
+    context = top;
+}
+#else
+typedef ucontext_t Context;
+inline void exchange(Context& from, Context& to) { swapcontext(&from, &to); }
+inline void start(Context& context, uint8_t* stack, void (*entry)()) {
+    getcontext(&context);
+    context.uc_stack.ss_sp = stack;
+    context.uc_stack.ss_size = STACK;
+    context.uc_link = nullptr;
+    makecontext(&context, entry, 0);
+}
+#endif
+
+struct Fiber {
+    Context context;
+    uint8_t* stack;
+    State state;
+    dim3 index;
+};
+
+struct Block {
+    Fiber fibers[MOST_THREADS];
+    Context host;
+    unsigned threads, running, waiting, warp_waiting[MOST_THREADS / 32];
+    bool reversed;
+    unsigned char* dynamic;
+    void (*body)(void*);
+    void* argument;
+    // What the lanes of a warp show each other.
+    unsigned char shown[MOST_THREADS][32];
+};
+inline Block block;
+
+[[noreturn]] inline void fail(const char* why) {
+    fprintf(stderr, "cuda_on_cpu: %s in block %u; threads (r = ready, B = at the block's barrier, W = at the warp's, "
+                    "d = done):\n", why, blockIdx.x);
+    for (unsigned i = 0; i < block.threads; ++i) {
+        fputc("rBWd"[block.fibers[i].state], stderr);
+        if (i % 32 == 31) fputc('\n', stderr);
+    }
+    fputc('\n', stderr);
+    abort();
+}
+
+inline void resume(unsigned i) {
+    block.running = i;
+    threadIdx = block.fibers[i].index;
+}
+
+// The fiber that runs after this one, or none.
+inline int next(unsigned from) {
+    for (unsigned k = 1; k <= block.threads; ++k) {
+        unsigned i = block.reversed ? (from + block.threads - k) % block.threads : (from + k) % block.threads;
+        if (block.fibers[i].state == READY) return int(i);
+    }
+    return -1;
+}
+
+inline void yield() {
+    unsigned me = block.running;
+    int to = next(me);
+    if (to < 0) {
+        for (unsigned i = 0; i < block.threads; ++i) {
+            if (block.fibers[i].state != DONE) fail("a barrier that not all threads reach");
+        }
+        exchange(block.fibers[me].context, block.host);
+        return;
+    }
+    resume(unsigned(to));
+    if (unsigned(to) != me) exchange(block.fibers[me].context, block.fibers[to].context);
+}
+
+inline void entry() {
+    block.body(block.argument);
+    block.fibers[block.running].state = DONE;
+    for (;;) yield();
+}
+
+// Threads that have returned do not count at barriers, as on devices since Volta they must not be waited for;
+// here that is an error unless all others have returned, too.
+inline void block_barrier() {
+    block.fibers[block.running].state = AT_BLOCK_BARRIER;
+    if (++block.waiting == block.threads) {
+        block.waiting = 0;
+        for (unsigned i = 0; i < block.threads; ++i) block.fibers[i].state = READY;
+        return;
+    }
+    yield();
+}
+
+inline void warp_barrier() {
+    unsigned first = block.running & ~31u, lanes = block.threads - first < 32 ? block.threads - first : 32;
+    block.fibers[block.running].state = AT_WARP_BARRIER;
+    if (++block.warp_waiting[first / 32] == lanes) {
+        block.warp_waiting[first / 32] = 0;
+        for (unsigned i = first; i < first + lanes; ++i) block.fibers[i].state = READY;
+        return;
+    }
+    yield();
+}
+
+// Memory that ends at a page nobody may touch, at a multiple of 16; all of it is poison at first.
+inline unsigned char* guarded(size_t bytes) {
+    size_t room = (bytes + 15) / 16 * 16, pages = (room + PAGE - 1) / PAGE * PAGE;
+    void* base = mmap(nullptr, pages + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) return nullptr;
+    unsigned char* first = static_cast<unsigned char*>(base) + PAGE;
+    if (pages > 0 && mprotect(first, pages, PROT_READ | PROT_WRITE) != 0) return nullptr;
+    memset(first, 0xAA, pages);
+    return first + pages - room;
+}
+
+inline void release(void* memory, size_t bytes) {
+    size_t room = (bytes + 15) / 16 * 16, pages = (room + PAGE - 1) / PAGE * PAGE;
+    unsigned char* first = static_cast<unsigned char*>(memory) + room - pages;
+    munmap(first - PAGE, pages + 2 * PAGE);
+}
+
+template <class Body>
+inline void launch(unsigned blocks, unsigned threads, size_t dynamic, Body body) {
+    const char* order = getenv("CUDA_ON_CPU_ORDER");
+    block.reversed = order && strcmp(order, "reversed") == 0;
+    block.threads = threads;
+    block.dynamic = dynamic ? guarded(dynamic) : nullptr;
+    block.body = [](void* argument) { (*static_cast<Body*>(argument))(); };
+    block.argument = &body;
+    gridDim = {blocks, 1, 1};
+    blockDim = {threads, 1, 1};
+    for (unsigned b = 0; b < blocks; ++b) {
+        blockIdx = {block.reversed ? blocks - 1 - b : b, 0, 0};
+        block.waiting = 0;
+        if (dynamic && b < 4) memset(block.dynamic, 0xAA, dynamic);
+        for (unsigned i = 0; i < threads; ++i) {
+            Fiber& fiber = block.fibers[i];
+            if (!fiber.stack) {
+                fiber.stack = static_cast<uint8_t*>(mmap(nullptr, STACK, PROT_READ | PROT_WRITE,
+                                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+            }
+            fiber.state = READY;
+            fiber.index = {i, 0, 0};
+            block.warp_waiting[i / 32] = 0;
+            start(fiber.context, fiber.stack, entry);
+        }
+        resume(block.reversed ? threads - 1 : 0);
+        exchange(block.host, block.fibers[block.running].context);
+    }
+    if (dynamic) release(block.dynamic, dynamic);
+}
+
+// From the driver's list of parameters to a call of the kernel.
+template <auto KERNEL> struct Call;
+template <class... A, void (*KERNEL)(A...)>
+struct Call<KERNEL> {
+    template <size_t... I>
+    static void with(void** parameters, std::index_sequence<I...>) {
+        KERNEL(*static_cast<std::remove_const_t<A>*>(parameters[I])...);
+    }
+    static void run(void** parameters, unsigned blocks, unsigned threads, size_t dynamic) {
+        launch(blocks, threads, dynamic, [=] { with(parameters, std::index_sequence_for<A...>{}); });
+    }
+    static constexpr size_t sizes[] = {sizeof(A)..., 0};
+};
+
+}  // namespace shim
+
+// What the stand-in driver looks for: the kernel, and the sizes of its parameters, ended by 0.
+#define EXPORT(kernel)                                                                              \
+    extern "C" const size_t* const sizes_of_##kernel = shim::Call<kernel>::sizes;                   \
+    extern "C" void call_##kernel(void** parameters, unsigned blocks, unsigned threads, size_t shared) { \
+        shim::Call<kernel>::run(parameters, blocks, threads, shared);                               \
+    }
+
+inline void __syncthreads() { shim::block_barrier(); }
+inline void __syncwarp() { shim::warp_barrier(); }
+inline uint32_t __umulhi(uint32_t a, uint32_t b) { return uint32_t(uint64_t(a) * b >> 32); }
+inline uint32_t __float_as_uint(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
+inline float __uint_as_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+inline uint32_t atomicCAS(uint32_t* word, uint32_t expected, uint32_t wanted) {
+    uint32_t found = *word;
+    if (found == expected) *word = wanted;
+    return found;
+}
+
+// ---- tensor cores -------------------------------------------------------------------------------------------
+
+inline uint32_t round_tf32(float x) {
+    uint32_t bits = __float_as_uint(x);
+    return x != x ? bits : (bits + 0x1000u) & ~0x1FFFu;
+}
+inline uint32_t round_bf16(float x) {
+    uint32_t bits = __float_as_uint(x);
+    return x != x ? 0x7FFFu : (bits + 0x7FFFu + (bits >> 16 & 1)) >> 16;
+}
+inline uint32_t pack_bf16(float low, float high) { return round_bf16(high) << 16 | round_bf16(low); }
+
+namespace shim {
+// m16n8 of `count` inner indices; element(word, i) is inner index i of a word of `per_word` elements.
+template <int PER_WORD, class Element>
+inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Element element) {
+    unsigned me = block.running, first = me & ~31u, group = (me & 31) / 4, within = me & 3;
+    memcpy(block.shown[me], a, 16);
+    memcpy(block.shown[me] + 16, b, 8);
+    warp_barrier();
+    for (int i = 0; i < 4; ++i) {
+        unsigned row = group + i / 2 * 8, column = within * 2 + i % 2;
+        float sum = d[i];
+        for (unsigned word = 0; word < 8; ++word) {
+            uint32_t left, right;
+            memcpy(&left, block.shown[first + (row & 7) * 4 + (word & 3)] + 4 * (row / 8 + word / 4 * 2), 4);
+            memcpy(&right, block.shown[first + column * 4 + (word & 3)] + 16 + 4 * (word / 4), 4);
+            for (int k = 0; k < PER_WORD; ++k) sum += element(left, k) * element(right, k);
+        }
+        d[i] = sum;
+    }
+    warp_barrier();
+}
+}  // namespace shim
+
+inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    shim::multiply_add<1>(d, a, b, [](uint32_t word, int) { return __uint_as_float(word); });
+}
+inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    shim::multiply_add<2>(d, a, b, [](uint32_t word, int i) { return __uint_as_float(i ? word & 0xFFFF0000u : word << 16); });
+}

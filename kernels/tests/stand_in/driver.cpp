@@ -1,0 +1,273 @@
+// A stand-in for libcuda.so.1, for tests: host memory, kernels compiled for the host.
+//
+// Like the real one it is asynchronous: launches and copies wait in their stream until somebody waits for
+// it, so what the caller forgets to wait for shows. Device memory is poison at first and ends at a page that
+// must not be touched. Whoever allocates or waits within a capture gets an error. The environment makes it
+// fail on purpose:
+//   CUDA_ON_CPU_KERNELS   the library with the kernels
+//   CUDA_ON_CPU_INIT      what cuInit returns
+//   CUDA_ON_CPU_VERSION   what cuDriverGetVersion says
+//   CUDA_ON_CPU_MEMORY    bytes of the device
+//   CUDA_ON_CPU_LOSE_AT   number of the launch at which the device is lost
+#include "cuda_on_cpu.h"
+#include <csignal>
+#include <dlfcn.h>
+#include <unistd.h>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+
+typedef int Result;
+typedef unsigned long long Address;
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, NOT_FOUND = 500, LAUNCH_FAILED = 719,
+       CAPTURE_UNSUPPORTED = 900 };
+
+typedef std::vector<std::function<void()>> Work;
+struct Stream {
+    Work queue;
+    Work* captured = nullptr;
+    std::thread::id by;  // whose capture it is
+};
+struct Module {
+    void* library;
+    std::string image;
+};
+struct Function {
+    void (*call)(void**, unsigned, unsigned, size_t);
+    const size_t* sizes;
+    size_t most_shared = 48 << 10;
+};
+
+static std::recursive_mutex guard;
+static std::map<Address, size_t> allocations;
+static std::vector<Stream*> streams;
+static size_t used = 0;
+static long launches = 0;
+static bool lost = false;
+static thread_local void* current = nullptr;
+#define ENTER std::lock_guard<std::recursive_mutex> entered(guard); if (lost) return LAUNCH_FAILED
+
+static long setting(const char* name, long otherwise) {
+    const char* text = getenv(name);
+    return text ? atol(text) : otherwise;
+}
+
+static size_t memory() { return size_t(setting("CUDA_ON_CPU_MEMORY", 1L << 30)); }
+
+// Whether this thread is in the middle of a capture.
+static bool capturing() {
+    for (Stream* stream : streams) {
+        if (stream->captured && stream->by == std::this_thread::get_id()) return true;
+    }
+    return false;
+}
+
+static Result queue(void* to, std::function<void()> work) {
+    Stream* stream = static_cast<Stream*>(to);
+    if (!stream) return INVALID_VALUE;  // the default stream cannot be captured: nobody is to use it
+    (stream->captured ? *stream->captured : stream->queue).push_back(std::move(work));
+    return SUCCESS;
+}
+
+static Result finish(Stream* stream) {
+    if (stream->captured) return CAPTURE_UNSUPPORTED;
+    Work work;
+    work.swap(stream->queue);
+    for (auto& one : work) {
+        one();
+        if (lost) return LAUNCH_FAILED;
+    }
+    return SUCCESS;
+}
+
+// Whether a range lies in one allocation.
+static bool inside(Address at, size_t bytes) {
+    auto after = allocations.upper_bound(at);
+    if (after == allocations.begin()) return false;
+    auto found = std::prev(after);
+    return at + bytes <= found->first + found->second;
+}
+
+static void trap(int) {
+    const char text[] = "cuda_on_cpu: a kernel touched memory outside of its arrays\n";
+    (void)!write(2, text, sizeof text - 1);
+    _exit(86);
+}
+
+static void set_trap() {
+    static char stack[1 << 16];
+    stack_t alternate = {};
+    alternate.ss_sp = stack;
+    alternate.ss_size = sizeof stack;
+    sigaltstack(&alternate, nullptr);
+    struct sigaction action = {};
+    action.sa_handler = trap;
+    action.sa_flags = SA_ONSTACK;
+    sigaction(SIGSEGV, &action, nullptr);
+    sigaction(SIGBUS, &action, nullptr);
+}
+
+extern "C" {
+
+Result cuInit(unsigned) { return Result(setting("CUDA_ON_CPU_INIT", SUCCESS)); }
+Result cuDriverGetVersion(int* version) { *version = int(setting("CUDA_ON_CPU_VERSION", 12040)); return SUCCESS; }
+Result cuGetErrorString(Result, const char** text) { *text = "an error of the stand-in driver"; return SUCCESS; }
+Result cuGetErrorName(Result, const char** text) { *text = "STAND_IN"; return SUCCESS; }
+Result cuDeviceGetCount(int* count) { *count = 1; return SUCCESS; }
+Result cuDeviceGet(int* device, int) { *device = 0; return SUCCESS; }
+Result cuDeviceGetName(char* text, int room, int) { snprintf(text, size_t(room), "CUDA on CPU"); return SUCCESS; }
+Result cuDeviceGetAttribute(int* value, int attribute, int) {
+    *value = attribute == 75 ? 9 : 0;  // compute capability 9.0
+    return SUCCESS;
+}
+Result cuDeviceTotalMem_v2(size_t* bytes, int) { *bytes = memory(); return SUCCESS; }
+Result cuDevicePrimaryCtxRetain(void** context, int) { static int one; *context = &one; return SUCCESS; }
+Result cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
+Result cuCtxSetCurrent(void* context) { current = context; return SUCCESS; }
+Result cuCtxGetCurrent(void** context) { *context = current; return SUCCESS; }
+
+Result cuStreamCreate(void** stream, unsigned) {
+    ENTER;
+    streams.push_back(new Stream);
+    *stream = streams.back();
+    return SUCCESS;
+}
+Result cuStreamDestroy_v2(void*) { return SUCCESS; }
+Result cuStreamSynchronize(void* stream) { ENTER; return stream ? finish(static_cast<Stream*>(stream)) : INVALID_VALUE; }
+Result cuStreamWaitEvent(void*, void*, unsigned) { return INVALID_VALUE; }
+Result cuEventCreate(void**, unsigned) { return INVALID_VALUE; }
+Result cuEventRecord(void*, void*) { return INVALID_VALUE; }
+Result cuEventDestroy_v2(void*) { return INVALID_VALUE; }
+
+Result cuMemAlloc_v2(Address* address, size_t bytes) {
+    ENTER;
+    if (capturing()) return CAPTURE_UNSUPPORTED;
+    if (bytes == 0) return INVALID_VALUE;
+    if (used + bytes > memory()) return OUT_OF_MEMORY;
+    void* room = shim::guarded(bytes);
+    if (!room) return OUT_OF_MEMORY;
+    *address = reinterpret_cast<Address>(room);
+    allocations[*address] = bytes;
+    used += bytes;
+    return SUCCESS;
+}
+Result cuMemFree_v2(Address address) {
+    ENTER;
+    if (capturing()) return CAPTURE_UNSUPPORTED;
+    for (Stream* stream : streams) finish(stream);
+    auto found = allocations.find(address);
+    if (found == allocations.end()) return INVALID_VALUE;
+    shim::release(reinterpret_cast<void*>(address), found->second);
+    used -= found->second;
+    allocations.erase(found);
+    return SUCCESS;
+}
+Result cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
+    ENTER;
+    *free_bytes = memory() - used;
+    *total = memory();
+    return SUCCESS;
+}
+Result cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void* stream) {
+    ENTER;
+    if (!inside(to, bytes)) return INVALID_VALUE;
+    return queue(stream, [=] { memset(reinterpret_cast<void*>(to), value, bytes); });
+}
+Result cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream) {
+    ENTER;
+    if (!inside(to, bytes)) return INVALID_VALUE;
+    std::string taken(static_cast<const char*>(from), bytes);  // pageable memory is taken at once
+    return queue(stream, [=] { memcpy(reinterpret_cast<void*>(to), taken.data(), bytes); });
+}
+Result cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void* stream) {
+    ENTER;
+    if (!inside(from, bytes)) return INVALID_VALUE;
+    return queue(stream, [=] { memcpy(to, reinterpret_cast<void*>(from), bytes); });
+}
+Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void* stream) {
+    ENTER;
+    if (!inside(to, bytes) || !inside(from, bytes)) return INVALID_VALUE;
+    return queue(stream, [=] { memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes); });
+}
+
+Result cuModuleLoadData(void** module, const void* image) {
+    ENTER;
+    if (capturing()) return CAPTURE_UNSUPPORTED;
+    set_trap();
+    const char* path = getenv("CUDA_ON_CPU_KERNELS");
+    void* library = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+    if (!library) {
+        fprintf(stderr, "cuda_on_cpu: %s\n", path ? dlerror() : "CUDA_ON_CPU_KERNELS is not set");
+        return INVALID_IMAGE;
+    }
+    *module = new Module{library, static_cast<const char*>(image)};
+    return SUCCESS;
+}
+Result cuModuleUnload(void*) { return SUCCESS; }
+Result cuModuleGetFunction(void** function, void* of, const char* name) {
+    ENTER;
+    Module* module = static_cast<Module*>(of);
+    // The function must be in the device code, too, under this name.
+    if (module->image.find(std::string(".entry ") + name + "(") == std::string::npos) return NOT_FOUND;
+    auto call = reinterpret_cast<void (*)(void**, unsigned, unsigned, size_t)>(
+        dlsym(module->library, (std::string("call_") + name).c_str()));
+    auto sizes = static_cast<const size_t* const*>(dlsym(module->library, (std::string("sizes_of_") + name).c_str()));
+    if (!call || !sizes) return NOT_FOUND;
+    *function = new Function{call, *sizes};
+    return SUCCESS;
+}
+Result cuFuncSetAttribute(void* function, int attribute, int value) {
+    if (attribute != 8 || value > 227 << 10) return INVALID_VALUE;
+    static_cast<Function*>(function)->most_shared = size_t(value);
+    return SUCCESS;
+}
+Result cuLaunchKernel(void* of, unsigned blocks, unsigned gy, unsigned gz, unsigned threads, unsigned by, unsigned bz,
+                      unsigned shared, void* stream, void** parameters, void**) {
+    ENTER;
+    Function* function = static_cast<Function*>(of);
+    bool sound = blocks > 0 && blocks < 1u << 31 && gy == 1 && gz == 1 && threads > 0 &&
+                 threads <= shim::MOST_THREADS && by == 1 && bz == 1 && shared <= function->most_shared;
+    if (!sound) return INVALID_VALUE;
+    std::vector<std::vector<uint64_t>> values;  // parameters are taken at once
+    for (const size_t* size = function->sizes; *size; ++size) {
+        values.emplace_back((*size + 7) / 8);
+        memcpy(values.back().data(), parameters[values.size() - 1], *size);
+    }
+    return queue(stream, [=]() mutable {
+        if (++launches == setting("CUDA_ON_CPU_LOSE_AT", 0)) lost = true;
+        if (lost) return;
+        std::vector<void*> list;
+        for (auto& value : values) list.push_back(value.data());
+        function->call(list.data(), blocks, threads, shared);
+    });
+}
+
+Result cuStreamBeginCapture_v2(void* stream, int) {
+    ENTER;
+    static_cast<Stream*>(stream)->captured = new Work;
+    static_cast<Stream*>(stream)->by = std::this_thread::get_id();
+    return SUCCESS;
+}
+Result cuStreamEndCapture(void* of, void** graph) {
+    ENTER;
+    Stream* stream = static_cast<Stream*>(of);
+    *graph = stream->captured;
+    stream->captured = nullptr;
+    return SUCCESS;
+}
+Result cuGraphInstantiateWithFlags(void** ready, void* graph, unsigned long long) {
+    *ready = new Work(*static_cast<Work*>(graph));
+    return SUCCESS;
+}
+Result cuGraphUpload(void*, void*) { return SUCCESS; }
+Result cuGraphLaunch(void* ready, void* stream) {
+    ENTER;
+    for (auto& one : *static_cast<Work*>(ready)) queue(stream, one);
+    return SUCCESS;
+}
+Result cuGraphExecDestroy(void* ready) { delete static_cast<Work*>(ready); return SUCCESS; }
+Result cuGraphDestroy(void* graph) { delete static_cast<Work*>(graph); return SUCCESS; }
+
+}  // extern "C"
