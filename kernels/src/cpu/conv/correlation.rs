@@ -28,18 +28,42 @@ pub(super) struct Correlation {
 pub(super) struct Filter {
     /// That of the first tap (place in the window) and the first channels.
     first: usize,
-    /// From a tap to the next.
-    tap: isize,
+    /// From a tap to the next below, and to the next on the right.
+    taps: [isize; 2],
     /// From a channel of the source to the next.
     pub(super) source: usize,
     /// From a channel of the result to the next.
     pub(super) result: usize,
 }
 
+impl Filter {
+    /// From x to y.
+    fn forward(spec: &Conv) -> Self {
+        let [kh, kw] = spec.window;
+        Self {
+            first: 0,
+            taps: [(kw * spec.c) as isize, spec.c as isize],
+            source: 1,
+            result: kh * kw * spec.c,
+        }
+    }
+
+    /// From y to x. Along each axis it starts at tap `last`, and goes back by `step`.
+    pub(super) fn backward(spec: &Conv, last: [usize; 2], step: [usize; 2]) -> Self {
+        let forward = Self::forward(spec);
+        let taps = forward.taps.map(isize::unsigned_abs);
+        Self {
+            first: last[0] * taps[0] + last[1] * taps[1],
+            taps: [0, 1].map(|axis| -((step[axis] * taps[axis]) as isize)),
+            source: forward.result,
+            result: forward.source,
+        }
+    }
+}
+
 impl Correlation {
     /// From x to y.
     pub(super) fn forward(spec: &Conv) -> Self {
-        let [kh, kw] = spec.window;
         Self {
             images: spec.n,
             source: [spec.h, spec.w, spec.c],
@@ -47,31 +71,21 @@ impl Correlation {
             window: spec.window,
             stride: spec.stride,
             pad: [spec.pad[0] as isize, spec.pad[2] as isize],
-            filter: Filter {
-                first: 0,
-                tap: spec.c as isize,
-                source: 1,
-                result: kh * kw * spec.c,
-            },
+            filter: Filter::forward(spec),
         }
     }
 
     /// From y to x, for steps of 1.
     pub(super) fn backward(spec: &Conv) -> Self {
         let forward = Self::forward(spec);
-        let [kh, kw] = spec.window;
-        let filter = Filter {
-            first: (kh * kw - 1) * spec.c,
-            tap: -(spec.c as isize),
-            source: kh * kw * spec.c,
-            result: 1,
-        };
-        let pad = [0, 1].map(|i| spec.window[i] as isize - 1 - forward.pad[i]);
+        let last = spec.window.map(|extent| extent - 1);
+        let pad = [0, 1].map(|axis| last[axis] as isize - forward.pad[axis]);
         Self {
             source: forward.result,
             result: forward.source,
+            stride: [1, 1],
             pad,
-            filter,
+            filter: Filter::backward(spec, last, [1, 1]),
             ..forward
         }
     }
@@ -94,11 +108,12 @@ impl Correlation {
     /// The weight of element `i` of a patch for channel `channel` of the result.
     pub(super) fn weight(&self, i: usize, channel: usize) -> usize {
         let (tap, source) = (i / self.source[2], i % self.source[2]);
-        let tap = self
-            .filter
-            .first
-            .wrapping_add_signed(tap as isize * self.filter.tap);
-        tap + source * self.filter.source + channel * self.filter.result
+        let (row, column) = (tap / self.window[1], tap % self.window[1]);
+        let [down, right] = self.filter.taps;
+        let tap = row as isize * down + column as isize * right;
+        self.filter.first.wrapping_add_signed(tap)
+            + source * self.filter.source
+            + channel * self.filter.result
     }
 
     /// Elements of a row of a band.

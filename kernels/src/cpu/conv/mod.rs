@@ -4,6 +4,7 @@
 //! contiguous in memory. So the micro-kernel reads them where they are, and only the band is copied.
 
 mod correlation;
+mod phases;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use super::panels::{
 use crate::program::Raw;
 use crate::{Conv, ConvKind, Float};
 use correlation::Correlation;
+use phases::Phases;
 
 /// Bytes of the bands and products that are worked on at once: what fits into the second-level cache
 /// beside the filter.
@@ -35,7 +37,7 @@ const PIXELS: usize = 1024;
 #[derive(Clone, Copy, Debug)]
 enum Form {
     /// Every pixel of the result is a patch of the source times the filter.
-    Gather(Correlation),
+    Gather(Phases),
     /// Every pixel of the result, times the filter, is added to a patch of the source.
     Scatter(Correlation),
     /// Every weight is a sum over pixels: of an element of a patch of x times y,
@@ -49,6 +51,8 @@ impl Form {
     fn of(spec: &Conv) -> Self {
         let (forward, backward) = (Correlation::forward(spec), Correlation::backward(spec));
         let both = spec.stride == [1, 1];
+        let phased = (0..2).all(|axis| spec.stride[axis] <= spec.window[axis]);
+        let steps = spec.stride[0] * spec.stride[1];
         let places = |columns: usize| columns.next_multiple_of(16);
         let pixels = |c: &Correlation| c.result[0] * c.result[1];
         let gather = |c: &Correlation| pixels(c) * c.patch() * places(c.result[2]);
@@ -59,9 +63,9 @@ impl Form {
             ConvKind::Forward if both && scatter(&backward) < gather(&forward) => {
                 Self::Scatter(backward)
             }
-            ConvKind::Forward => Self::Gather(forward),
-            ConvKind::Input if both && gather(&backward) < scatter(&forward) => {
-                Self::Gather(backward)
+            ConvKind::Forward => Self::Gather(Phases::forward(spec)),
+            ConvKind::Input if phased && gather(&backward) / steps < scatter(&forward) => {
+                Self::Gather(Phases::backward(spec))
             }
             ConvKind::Input => Self::Scatter(forward),
             ConvKind::Weight if both && gather(&backward) < gather(&forward) => {
@@ -99,7 +103,7 @@ pub(crate) fn workspace(spec: &Conv) -> usize {
     let panels = |depth: usize, columns: usize| depth * columns.next_multiple_of(MAX_COLUMNS);
     let count = match Form::of(spec) {
         _ if spec.counts().contains(&0) => 0,
-        Form::Gather(c) => panels(c.patch(), c.result[2]),
+        Form::Gather(phases) => phases.count() * panels(phases.patch(), phases.result[2]),
         Form::Scatter(c) => panels(c.result[2], c.patch()),
         Form::WeightFromX(c) | Form::WeightFromY(c) => {
             groups(&c, spec.float)[0] * c.patch() * c.result[2]
@@ -134,7 +138,7 @@ fn run<T: Element>(engine: Engine<T>, spec: &Conv, inputs: [Raw; 2], out: Raw, w
     // SAFETY: the program has checked all sizes.
     unsafe {
         match Form::of(spec) {
-            Form::Gather(correlation) => job.gather(&correlation, &first, &second),
+            Form::Gather(phases) => job.gather(&phases, &first, &second),
             Form::Scatter(correlation) => job.scatter(&correlation, &first, &second),
             Form::WeightFromX(correlation) => job.weight(&correlation, spec.float, &first, &second),
             Form::WeightFromY(correlation) => job.weight(&correlation, spec.float, &second, &first),
@@ -154,31 +158,17 @@ struct Job<T: 'static> {
 impl<T: Element> Job<T> {
     /// # Safety
     /// All arrays must have the sizes of the correlation, here and below.
-    unsafe fn gather(&self, spec: &Correlation, source: &Shared<T>, filter: &Shared<T>) {
-        let ([_, _, c], [rows, width, out]) = (spec.source, spec.result);
-        let [kh, kw] = spec.window;
-        let next = spec.patch() * self.engine.columns();
-        for element in (0..spec.patch()).step_by(c) {
-            let at = filter.at().wrapping_add(spec.weight(element, 0));
-            let tap = Matrix {
-                at,
-                row: spec.filter.source,
-                col: spec.filter.result,
-            };
-            let to = self
-                .workspace
-                .at()
-                .wrapping_add(element * self.engine.columns());
-            // SAFETY: one tap of the filter, and its rows of the panels in the workspace.
-            unsafe { pack(&self.engine, [c, out], tap, to, next) };
+    unsafe fn gather(&self, phases: &Phases, source: &Shared<T>, filter: &Shared<T>) {
+        let (spec, [height, width, out]) = (&phases.all, phases.result);
+        for index in 0..phases.count() {
+            // SAFETY: as for this function.
+            unsafe { self.pack_filter(phases, index, filter) };
         }
-        let panels = Panels {
-            at: Shared(self.workspace.at()),
-            row: self.engine.columns(),
-            next,
-            columns: out,
-        };
-        let [step_y, step_x] = [spec.stride[0] * spec.band_row(), spec.stride[1] * c];
+        let [step_y, step_x] = [
+            spec.stride[0] * spec.band_row(),
+            spec.stride[1] * spec.source[2],
+        ];
+        let rows = spec.result[0];
         let at_once = rows_at_once(spec.images, rows, step_y * size_of::<T>());
         let bands = rows.div_ceil(at_once);
         let mode = if self.accumulate {
@@ -186,49 +176,85 @@ impl<T: Element> Job<T> {
         } else {
             Mode::Set
         };
-        let walk = Walk {
-            counts: [1, kh, kw * c],
-            steps: [0, spec.band_row(), 1],
-        };
         for_each(spec.images * bands, self.flops, |piece| {
             let (image, first) = (piece / bands, piece % bands * at_once);
-            let count = at_once.min(rows - first);
-            let at = self
-                .out
-                .at()
-                .wrapping_add((image * rows + first) * width * out);
-            let result = Matrix {
-                at,
-                row: out,
-                col: 1,
-            };
+            let result = self.out.at().wrapping_add(image * height * width * out);
             let image = source.at().wrapping_add(image * spec.source_count());
             scratch([spec.band(at_once)], |[band]: [*mut T; 1]| {
-                let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
-                    let (mut i, mut j) = (range.start / width, range.start % width);
-                    for address in &mut addresses[..range.len()] {
-                        *address = band.wrapping_add(i * step_y + j * step_x);
-                        j += 1;
-                        if j == width {
-                            (i, j) = (i + 1, 0);
-                        }
-                    }
-                };
-                // SAFETY: an image, its band, and these rows of the result, which are ours alone.
-                unsafe {
-                    spec.cut(image, first..first + count, band);
-                    sweep(
-                        &self.engine,
-                        count * width,
-                        walk,
-                        fill,
-                        &panels,
-                        result,
-                        mode,
+                // SAFETY: an image and its band.
+                unsafe { spec.cut(image, first..rows.min(first + at_once), band) };
+                for index in 0..phases.count() {
+                    let phase = phases.phase(index);
+                    let [rows, columns, _] = phase.part.result;
+                    let count = rows.min(first + at_once).saturating_sub(first);
+                    // Pixels at equal distances: all of them, or a row.
+                    let (lines, length) = if phases.is_whole() {
+                        (1, count * columns)
+                    } else {
+                        (count, columns)
+                    };
+                    let walk = Walk {
+                        counts: [
+                            1,
+                            phase.part.window[0],
+                            phase.part.window[1] * spec.source[2],
+                        ],
+                        steps: [0, spec.band_row(), 1],
+                    };
+                    let panels = self.packed_filter(phases, index);
+                    let band = band.wrapping_add(
+                        phase.window[0] * spec.band_row() + phase.window[1] * spec.source[2],
                     );
+                    for line in 0..lines {
+                        let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
+                            let (mut i, mut j) = (range.start / columns, range.start % columns);
+                            for address in &mut addresses[..range.len()] {
+                                *address = band.wrapping_add((line + i) * step_y + j * step_x);
+                                j += 1;
+                                if j == columns {
+                                    (i, j) = (i + 1, 0);
+                                }
+                            }
+                        };
+                        let row = phase.pixel[0] + (first + line) * phases.steps[0];
+                        let target = Matrix {
+                            at: result.wrapping_add((row * width + phase.pixel[1]) * out),
+                            row: phases.steps[1] * out,
+                            col: 1,
+                        };
+                        // SAFETY: the band, and these pixels of the result, which are ours alone.
+                        unsafe { sweep(&self.engine, length, walk, fill, &panels, target, mode) };
+                    }
                 }
             });
         });
+    }
+
+    /// Where the filter of a phase lies in the workspace.
+    fn packed_filter(&self, phases: &Phases, index: usize) -> Panels<T> {
+        let (part, out) = (phases.phase(index).part, phases.result[2]);
+        let phase = packed_count(&self.engine, phases.patch(), out);
+        Panels {
+            at: Shared(self.workspace.at().wrapping_add(index * phase)),
+            row: self.engine.columns(),
+            next: part.patch() * self.engine.columns(),
+            columns: out,
+        }
+    }
+
+    unsafe fn pack_filter(&self, phases: &Phases, index: usize, filter: &Shared<T>) {
+        let (part, panels) = (phases.phase(index).part, self.packed_filter(phases, index));
+        for element in (0..part.patch()).step_by(part.source[2]) {
+            let tap = Matrix {
+                at: filter.at().wrapping_add(part.weight(element, 0)),
+                row: part.filter.source,
+                col: part.filter.result,
+            };
+            let to = panels.at.at().wrapping_add(element * panels.row);
+            let size = [part.source[2], panels.columns];
+            // SAFETY: one tap of the filter, and its rows of the panels in the workspace.
+            unsafe { pack(&self.engine, size, tap, to, panels.next) };
+        }
     }
 
     unsafe fn scatter(&self, spec: &Correlation, result: &Shared<T>, filter: &Shared<T>) {

@@ -142,6 +142,13 @@ fn convolutions_of_many_blocks() {
         stride: [2, 2],
         ..spec(3, [28, 28], [16, 33], [3, 3])
     });
+    for pad in [1, 3] {
+        check(Conv {
+            stride: [2, 2],
+            pad: [pad; 4],
+            ..spec(2, [14, 14], [32, 24], [4, 4])
+        });
+    }
     check(Conv {
         float: Float::F64,
         ..spec(17, [9, 9], [20, 20], [3, 3])
