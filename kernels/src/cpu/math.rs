@@ -284,7 +284,8 @@ pub(crate) fn cos_sin_turns<T: Real>(x: T) -> (T, T) {
 /// Whether x is greater than the best so far; NaN is greater than all numbers, the first of equals wins.
 #[inline(always)]
 pub(crate) fn beats<T: Real>(x: T, best: T) -> bool {
-    x > best || (is_nan(x) && !is_nan(best))
+    // Without branches, so that loops over it become vectors.
+    (x > best) | (is_nan(x) & !is_nan(best))
 }
 
 #[inline(always)]

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Channels that are looked at together.
-const LANES: usize = 32;
+const LANES: usize = 16;
 
 pub(crate) fn window<T: Real>(window: &Window, arrays: &Arrays<'_>) -> Result<(), String> {
     let Window { h, w, c, .. } = *window;
@@ -54,56 +54,83 @@ pub(crate) fn window<T: Real>(window: &Window, arrays: &Arrays<'_>) -> Result<()
 }
 
 /// The part of a window that lies inside the image.
-struct Inside<'a> {
-    window: &'a Window,
+struct Inside {
     rows: Range<usize>,
     columns: Range<usize>,
-    /// Row and column of the window's corner, plus the border.
-    corner: [usize; 2],
+    /// Pixel of the image where the window's corner lies, or would lie.
+    corner: isize,
 }
 
-impl<'a> Inside<'a> {
-    /// For window number `at` of an image.
+impl Inside {
+    /// The offset in the window, and the element of the image where the pixel's channels begin.
     #[inline(always)]
-    fn new(window: &'a Window, at: usize) -> Self {
+    fn pixel(&self, window: &Window, row: usize, column: usize) -> (usize, usize) {
+        let pixel = self.corner + (row * window.w + column) as isize;
+        (row * window.window[1] + column, pixel as usize * window.c)
+    }
+}
+
+/// The windows of an image, in order.
+struct Windows<'a> {
+    window: &'a Window,
+    row: usize,
+    column: usize,
+}
+
+impl Iterator for Windows<'_> {
+    type Item = Inside;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Inside> {
         let Window {
-            h,
-            w,
-            window: [kh, kw],
-            stride,
-            pad,
-            ..
-        } = *window;
-        let corner = [
-            at / window.out_w() * stride[0],
-            at % window.out_w() * stride[1],
-        ];
-        Self {
-            window,
-            rows: pad[0].saturating_sub(corner[0])..kh.min(h + pad[0] - corner[0]),
-            columns: pad[2].saturating_sub(corner[1])..kw.min(w + pad[2] - corner[1]),
-            corner,
+            h, w, stride, pad, ..
+        } = *self.window;
+        if self.column == self.window.out_w() {
+            (self.row, self.column) = (self.row + 1, 0);
         }
-    }
-
-    #[inline(always)]
-    fn offset(&self, row: usize, column: usize) -> usize {
-        row * self.window.window[1] + column
-    }
-
-    /// Where channels of a pixel lie in the image.
-    #[inline(always)]
-    fn channels(&self, row: usize, column: usize, piece: &Range<usize>) -> Range<usize> {
-        let Window { w, c, pad, .. } = *self.window;
-        let pixel = (self.corner[0] + row - pad[0]) * w + self.corner[1] + column - pad[2];
-        pixel * c + piece.start..pixel * c + piece.end
+        let (y, x) = (self.row * stride[0], self.column * stride[1]);
+        self.column += 1;
+        let [kh, kw] = self.window.window;
+        Some(Inside {
+            rows: pad[0].saturating_sub(y)..kh.min(h + pad[0] - y),
+            columns: pad[2].saturating_sub(x)..kw.min(w + pad[2] - x),
+            corner: (y * w + x) as isize - (pad[0] * w + pad[2]) as isize,
+        })
     }
 }
 
-/// The channels in pieces.
 #[inline(always)]
-fn pieces(channels: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..channels.div_ceil(LANES)).map(move |i| i * LANES..channels.min((i + 1) * LANES))
+fn windows(window: &Window) -> Windows<'_> {
+    Windows {
+        window,
+        row: 0,
+        column: 0,
+    }
+}
+
+/// Where pieces of [`LANES`] channels begin. The last of many overlaps the one before it, so that none is
+/// shorter.
+struct Pieces {
+    next: usize,
+    last: usize,
+}
+
+impl Iterator for Pieces {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let piece = self.next.min(self.last);
+        let left = self.next < self.last + LANES;
+        self.next += LANES;
+        left.then_some(piece)
+    }
+}
+
+#[inline(always)]
+fn pieces(channels: usize) -> Pieces {
+    let last = channels.saturating_sub(LANES);
+    Pieces { next: 0, last }
 }
 
 /// A piece of channels, filled up with zeros.
@@ -113,8 +140,22 @@ fn lanes<T: Copy + Default>(from: &[T]) -> [T; LANES] {
         return *lanes;
     }
     let mut lanes = [T::default(); LANES];
-    lanes[..from.len()].copy_from_slice(from);
+    for (lane, &from) in lanes.iter_mut().zip(from) {
+        *lane = from;
+    }
     lanes
+}
+
+/// Writes a piece of channels.
+#[inline(always)]
+fn put<T: Copy>(lanes: [T; LANES], to: &mut [T]) {
+    if let Some(to) = to.first_chunk_mut() {
+        *to = lanes;
+        return;
+    }
+    for (to, lane) in to.iter_mut().zip(lanes) {
+        *to = lane;
+    }
 }
 
 /// Offsets as numbers of the working type: as wide as what they are computed with.
@@ -129,16 +170,17 @@ fn widened<T: Real>(picks: &[u8]) -> [T; LANES] {
 
 multiversion! {
     fn argmax<T: Real>(window: &Window, x: &[T], picks: &mut [u8]) {
-        for (at, picks) in picks.chunks_exact_mut(window.c).enumerate() {
-            let inside = Inside::new(window, at);
-            let first = inside.offset(inside.rows.start, inside.columns.start);
-            for piece in pieces(window.c) {
+        let (c, count) = (window.c, window.c.min(LANES));
+        for (picks, inside) in picks.chunks_exact_mut(c).zip(windows(window)) {
+            let (first, _) = inside.pixel(window, inside.rows.start, inside.columns.start);
+            for piece in pieces(c) {
                 let mut best = [-T::INFINITY; LANES];
                 let mut pick = [T::from_f64(first as f64); LANES];
                 for row in inside.rows.clone() {
                     for column in inside.columns.clone() {
-                        let x = lanes(&x[inside.channels(row, column, &piece)]);
-                        let offset = T::from_f64(inside.offset(row, column) as f64);
+                        let (offset, at) = inside.pixel(window, row, column);
+                        let x = lanes(&x[at + piece..][..count]);
+                        let offset = T::from_f64(offset as f64);
                         for lane in 0..LANES {
                             let wins = beats(x[lane], best[lane]);
                             best[lane] = if wins { x[lane] } else { best[lane] };
@@ -146,11 +188,11 @@ multiversion! {
                         }
                     }
                 }
-                let (count, mut bytes) = (piece.len(), [0; LANES]);
+                let mut bytes = [0; LANES];
                 for lane in 0..LANES {
                     bytes[lane] = pick[lane].to_byte();
                 }
-                picks[piece].copy_from_slice(&bytes[..count]);
+                put(bytes, &mut picks[piece..][..count]);
             }
         }
     }
@@ -159,17 +201,18 @@ multiversion! {
 multiversion! {
     /// Whether all picks lie inside.
     fn gather<T: Real>(window: &Window, x: &[T], picks: &[u8], y: &mut [T]) -> bool {
-        let mut sound = true;
-        let rows = picks.chunks_exact(window.c).zip(y.chunks_exact_mut(window.c));
-        for (at, (picks, y)) in rows.enumerate() {
-            let inside = Inside::new(window, at);
-            for piece in pieces(window.c) {
-                let pick = widened::<T>(&picks[piece.clone()]);
+        let (c, count) = (window.c, window.c.min(LANES));
+        let mut sound = [T::ONE; LANES];
+        let rows = picks.chunks_exact(c).zip(y.chunks_exact_mut(c));
+        for ((picks, y), inside) in rows.zip(windows(window)) {
+            for piece in pieces(c) {
+                let pick = widened::<T>(&picks[piece..][..count]);
                 let (mut value, mut found) = ([T::ZERO; LANES], [T::ZERO; LANES]);
                 for row in inside.rows.clone() {
                     for column in inside.columns.clone() {
-                        let x = lanes(&x[inside.channels(row, column, &piece)]);
-                        let offset = T::from_f64(inside.offset(row, column) as f64);
+                        let (offset, at) = inside.pixel(window, row, column);
+                        let x = lanes(&x[at + piece..][..count]);
+                        let offset = T::from_f64(offset as f64);
                         for lane in 0..LANES {
                             let picked = pick[lane] == offset;
                             value[lane] = if picked { x[lane] } else { value[lane] };
@@ -177,53 +220,81 @@ multiversion! {
                         }
                     }
                 }
-                sound &= all(&found, piece.len());
-                let count = piece.len();
-                y[piece].copy_from_slice(&value[..count]);
+                both(&mut sound, &found);
+                put(value, &mut y[piece..][..count]);
             }
         }
-        sound
+        all(&sound[..count])
     }
 }
 
 multiversion! {
     /// Whether all picks lie inside.
     fn scatter<T: Real>(window: &Window, y: &[T], picks: &[u8], x: &mut [T]) -> bool {
-        let mut sound = true;
-        x.fill(T::ZERO);
-        let rows = picks.chunks_exact(window.c).zip(y.chunks_exact(window.c));
-        for (at, (picks, y)) in rows.enumerate() {
-            let inside = Inside::new(window, at);
-            for piece in pieces(window.c) {
-                let pick = widened::<T>(&picks[piece.clone()]);
-                let y = lanes(&y[piece.clone()]);
+        let (c, count) = (window.c, window.c.min(LANES));
+        let mut sound = [T::ONE; LANES];
+        // Pixels of one window only are written once, without being read.
+        let disjoint = (0..2).all(|axis| window.stride[axis] >= window.window[axis]);
+        if !(disjoint && is_tiled(window)) {
+            x.fill(T::ZERO);
+        }
+        let rows = picks.chunks_exact(c).zip(y.chunks_exact(c));
+        for ((picks, y), inside) in rows.zip(windows(window)) {
+            for (number, piece) in pieces(c).enumerate() {
+                let pick = widened::<T>(&picks[piece..][..count]);
+                let mut y = lanes(&y[piece..][..count]);
+                // Channels that the piece before had already.
+                let had = if disjoint { 0 } else { number * LANES - piece };
+                for lane in 0..had {
+                    y[lane] = T::ZERO;
+                }
                 let mut found = [T::ZERO; LANES];
                 for row in inside.rows.clone() {
                     for column in inside.columns.clone() {
-                        let target = &mut x[inside.channels(row, column, &piece)];
-                        let mut sum = lanes(target);
-                        let offset = T::from_f64(inside.offset(row, column) as f64);
+                        let (offset, at) = inside.pixel(window, row, column);
+                        let target = &mut x[at + piece..][..count];
+                        let mut sum = if disjoint { [T::ZERO; LANES] } else { lanes(target) };
+                        let offset = T::from_f64(offset as f64);
                         for lane in 0..LANES {
                             let picked = pick[lane] == offset;
                             // Sums begin with +0 and so never are −0: adding zero changes nothing.
                             sum[lane] = sum[lane] + if picked { y[lane] } else { T::ZERO };
                             found[lane] = if picked { T::ONE } else { found[lane] };
                         }
-                        target.copy_from_slice(&sum[..piece.len()]);
+                        put(sum, target);
                     }
                 }
-                sound &= all(&found, piece.len());
+                both(&mut sound, &found);
             }
         }
-        sound
+        all(&sound[..count])
+    }
+}
+
+/// Whether every pixel lies in a window, if windows are as far apart as they are wide.
+#[inline(always)]
+fn is_tiled(window: &Window) -> bool {
+    let Window { h, w, pad, .. } = *window;
+    let reach = [
+        window.out_h() * window.window[0],
+        window.out_w() * window.window[1],
+    ];
+    window.stride == window.window && reach[0] >= h + pad[0] && reach[1] >= w + pad[2]
+}
+
+/// Leaves a one only where both are.
+#[inline(always)]
+fn both<T: Real>(sound: &mut [T; LANES], found: &[T; LANES]) {
+    for lane in 0..LANES {
+        sound[lane] = if found[lane] < sound[lane] {
+            found[lane]
+        } else {
+            sound[lane]
+        };
     }
 }
 
 #[inline(always)]
-fn all<T: Real>(found: &[T; LANES], count: usize) -> bool {
-    let mut least = T::ONE;
-    for &found in &found[..count] {
-        least = if found < least { found } else { least };
-    }
-    least == T::ONE
+fn all<T: Real>(sound: &[T]) -> bool {
+    sound.iter().all(|&sound| sound == T::ONE)
 }
