@@ -63,6 +63,8 @@ pub(super) struct Tile<T> {
     /// First row of C, and elements from row to row.
     pub(super) c: *mut T,
     pub(super) c_row: usize,
+    /// Columns of C that exist. B has whole vectors.
+    pub(super) columns: usize,
     pub(super) mode: Mode,
 }
 
@@ -120,17 +122,20 @@ pub(super) trait Element: Copy + Default + AddAssign + Send + Sync + 'static {
 /// Writes a kernel in terms of one instruction set's load, store, broadcast, sum and multiply-add.
 macro_rules! kernel {
     ($(#[$feature:meta])* $name:ident, $copy:ident, $T:ty, $lanes:expr,
-     $load:path, $store:path, $splat:path, $sum:path, $fma:path) => {
+     $load:path, $store:path, $load_part:path, $store_part:path,
+     $splat:path, $sum:path, $fma:path) => {
         $(#[$feature])*
         unsafe fn $name<const ROWS: usize, const VECTORS: usize>(tile: &Tile<$T>) {
             // SAFETY: the caller vouches for the tile's memory and for the instruction set.
             unsafe {
                 let mut acc = [[$splat(0.0); VECTORS]; ROWS];
                 let c = |i: usize, v: usize| tile.c.add(i * tile.c_row + v * $lanes);
+                let last = tile.columns - (VECTORS - 1) * $lanes;
+                let is_part = |v: usize| v == VECTORS - 1 && last < $lanes;
                 if tile.mode == Mode::Continue {
                     for i in 0..ROWS {
                         for v in 0..VECTORS {
-                            acc[i][v] = $load(c(i, v));
+                            acc[i][v] = if is_part(v) { $load_part(c(i, v), last) } else { $load(c(i, v)) };
                         }
                     }
                 }
@@ -161,9 +166,14 @@ macro_rules! kernel {
                 for i in 0..ROWS {
                     for v in 0..VECTORS {
                         if tile.mode == Mode::Add {
-                            acc[i][v] = $sum($load(c(i, v)), acc[i][v]);
+                            let old = if is_part(v) { $load_part(c(i, v), last) } else { $load(c(i, v)) };
+                            acc[i][v] = $sum(old, acc[i][v]);
                         }
-                        $store(c(i, v), acc[i][v]);
+                        if is_part(v) {
+                            $store_part(c(i, v), acc[i][v], last);
+                        } else {
+                            $store(c(i, v), acc[i][v]);
+                        }
                     }
                 }
             }
@@ -189,11 +199,15 @@ macro_rules! kernels {
 mod x86 {
     use super::{Engine, Mode, Tile};
     use std::arch::x86_64::{
-        __m128, _MM_TRANSPOSE4_PS, _mm256_add_pd, _mm256_add_ps, _mm256_fmadd_pd, _mm256_fmadd_ps,
-        _mm256_loadu_pd, _mm256_loadu_ps, _mm256_set1_pd, _mm256_set1_ps, _mm256_storeu_pd,
+        __m128, __m256, __m256d, __m256i, __m512, __m512d, _MM_TRANSPOSE4_PS, _mm256_add_pd,
+        _mm256_add_ps, _mm256_cmpgt_epi32, _mm256_cmpgt_epi64, _mm256_fmadd_pd, _mm256_fmadd_ps,
+        _mm256_loadu_pd, _mm256_loadu_ps, _mm256_maskload_pd, _mm256_maskload_ps,
+        _mm256_maskstore_pd, _mm256_maskstore_ps, _mm256_set1_epi32, _mm256_set1_epi64x,
+        _mm256_set1_pd, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setr_epi64x, _mm256_storeu_pd,
         _mm256_storeu_ps, _mm512_add_pd, _mm512_add_ps, _mm512_fmadd_pd, _mm512_fmadd_ps,
-        _mm512_loadu_pd, _mm512_loadu_ps, _mm512_set1_pd, _mm512_set1_ps, _mm512_storeu_pd,
-        _mm512_storeu_ps,
+        _mm512_loadu_pd, _mm512_loadu_ps, _mm512_mask_storeu_pd, _mm512_mask_storeu_ps,
+        _mm512_maskz_loadu_pd, _mm512_maskz_loadu_ps, _mm512_set1_pd, _mm512_set1_ps,
+        _mm512_storeu_pd, _mm512_storeu_ps,
     };
 
     kernel!(
@@ -204,6 +218,8 @@ mod x86 {
         16,
         _mm512_loadu_ps,
         _mm512_storeu_ps,
+        load_part_avx512_f32,
+        store_part_avx512_f32,
         _mm512_set1_ps,
         _mm512_add_ps,
         _mm512_fmadd_ps
@@ -216,6 +232,8 @@ mod x86 {
         8,
         _mm512_loadu_pd,
         _mm512_storeu_pd,
+        load_part_avx512_f64,
+        store_part_avx512_f64,
         _mm512_set1_pd,
         _mm512_add_pd,
         _mm512_fmadd_pd
@@ -228,6 +246,8 @@ mod x86 {
         8,
         _mm256_loadu_ps,
         _mm256_storeu_ps,
+        load_part_avx2_f32,
+        store_part_avx2_f32,
         _mm256_set1_ps,
         _mm256_add_ps,
         _mm256_fmadd_ps
@@ -240,10 +260,84 @@ mod x86 {
         4,
         _mm256_loadu_pd,
         _mm256_storeu_pd,
+        load_part_avx2_f64,
+        store_part_avx2_f64,
         _mm256_set1_pd,
         _mm256_add_pd,
         _mm256_fmadd_pd
     );
+
+    // The first `count` elements of a vector, fewer than it has; others are zero, and their memory is not touched.
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load_part_avx512_f32(from: *const f32, count: usize) -> __m512 {
+        // SAFETY: what the caller promises.
+        unsafe { _mm512_maskz_loadu_ps((1 << count) - 1, from) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn store_part_avx512_f32(to: *mut f32, vector: __m512, count: usize) {
+        // SAFETY: what the caller promises.
+        unsafe { _mm512_mask_storeu_ps(to, (1 << count) - 1, vector) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load_part_avx512_f64(from: *const f64, count: usize) -> __m512d {
+        // SAFETY: what the caller promises.
+        unsafe { _mm512_maskz_loadu_pd((1 << count) - 1, from) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn store_part_avx512_f64(to: *mut f64, vector: __m512d, count: usize) {
+        // SAFETY: what the caller promises.
+        unsafe { _mm512_mask_storeu_pd(to, (1 << count) - 1, vector) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn mask_f32(count: usize) -> __m256i {
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), lanes)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn mask_f64(count: usize) -> __m256i {
+        let lanes = _mm256_setr_epi64x(0, 1, 2, 3);
+        _mm256_cmpgt_epi64(_mm256_set1_epi64x(count as i64), lanes)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn load_part_avx2_f32(from: *const f32, count: usize) -> __m256 {
+        // SAFETY: what the caller promises.
+        unsafe { _mm256_maskload_ps(from, mask_f32(count)) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn store_part_avx2_f32(to: *mut f32, vector: __m256, count: usize) {
+        // SAFETY: what the caller promises.
+        unsafe { _mm256_maskstore_ps(to, mask_f32(count), vector) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn load_part_avx2_f64(from: *const f64, count: usize) -> __m256d {
+        // SAFETY: what the caller promises.
+        unsafe { _mm256_maskload_pd(from, mask_f64(count)) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn store_part_avx2_f64(to: *mut f64, vector: __m256d, count: usize) {
+        // SAFETY: what the caller promises.
+        unsafe { _mm256_maskstore_pd(to, mask_f64(count), vector) }
+    }
 
     /// In eight shuffles; the compiler does not find them by itself.
     #[inline(always)]
@@ -308,6 +402,26 @@ mod portable {
                 }
 
                 #[inline(always)]
+                pub(super) unsafe fn load_part(from: *const $T, count: usize) -> Vector {
+                    // SAFETY: what the caller promises of the first `count`; others are not read.
+                    std::array::from_fn(|i| {
+                        if i < count {
+                            unsafe { *from.add(i) }
+                        } else {
+                            0.0
+                        }
+                    })
+                }
+
+                #[inline(always)]
+                pub(super) unsafe fn store_part(to: *mut $T, vector: Vector, count: usize) {
+                    for (i, value) in vector.into_iter().enumerate().take(count) {
+                        // SAFETY: as above.
+                        unsafe { *to.add(i) = value }
+                    }
+                }
+
+                #[inline(always)]
                 pub(super) fn splat(value: $T) -> Vector {
                     [value; $lanes]
                 }
@@ -340,6 +454,8 @@ mod portable {
         4,
         f32x4::load,
         f32x4::store,
+        f32x4::load_part,
+        f32x4::store_part,
         f32x4::splat,
         f32x4::sum,
         f32x4::multiply_add
@@ -351,6 +467,8 @@ mod portable {
         2,
         f64x2::load,
         f64x2::store,
+        f64x2::load_part,
+        f64x2::store_part,
         f64x2::splat,
         f64x2::sum,
         f64x2::multiply_add

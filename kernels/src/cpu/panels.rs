@@ -170,7 +170,8 @@ pub(super) unsafe fn pack<T: Element>(
                 engine.copy(depth, b.at, b.row, to);
             } else {
                 for p in 0..depth {
-                    (0..filled).for_each(|j| *to.add(p * width + j) = *b.element(p, j));
+                    b.element(p, 0)
+                        .copy_to_nonoverlapping(to.add(p * width), filled);
                 }
             }
             for p in 0..depth {
@@ -251,11 +252,12 @@ pub(super) unsafe fn sweep<T: Element>(
                     b_row: b.row,
                     c: c.at,
                     c_row: c.row,
+                    columns,
                     mode,
                 };
                 // SAFETY: what the caller promises.
                 unsafe {
-                    if c.col == 1 && columns.is_multiple_of(engine.lanes) {
+                    if c.col == 1 {
                         kernel(&tile);
                     } else {
                         tile.c = edge.as_mut_ptr();
@@ -268,8 +270,7 @@ pub(super) unsafe fn sweep<T: Element>(
     }
 }
 
-/// A tile whose last columns do not exist, or that is stored transposed: computed in the tile's own
-/// memory, then copied.
+/// A tile that is stored transposed: computed in the tile's own memory, then copied.
 ///
 /// # Safety
 /// As for [`sweep`].

@@ -348,9 +348,9 @@ impl<T: Element> Job<T> {
         // Several whole images, if they are small: sums over few pixels would cost more to keep than to make.
         let together = (BAND_BYTES / (band_count * size_of::<T>())).min(PIXELS / (rows * width));
         let together = if at_once < rows { 1 } else { together.max(1) };
-        let direct = out.is_multiple_of(self.engine.lanes);
+        let whole = out.is_multiple_of(self.engine.lanes);
         let packed = packed_count(&self.engine, together * at_once * width, out);
-        let counts = [together * band_count, if direct { 0 } else { packed }];
+        let counts = [together * band_count, if whole { 0 } else { packed }];
         for_each(groups * blocks, self.flops, |piece| {
             let (group, start) = (piece / blocks, piece % blocks * block);
             let elements = start..spec.patch().min(start + block);
@@ -376,6 +376,10 @@ impl<T: Element> Job<T> {
             scratch(counts, |[band, packed]: [*mut T; 2]| {
                 for (images, first) in bands {
                     let count = at_once.min(rows - first);
+                    // The last vector of a row may reach into the next rows, but not out of the array.
+                    let end = ((images.end - 1) * rows + first + count) * width * out;
+                    let direct =
+                        whole || end + self.engine.lanes <= spec.images * spec.result_count();
                     let b = (images.start * rows + first) * width * out;
                     let b = Matrix {
                         at: result.at().wrapping_add(b),
