@@ -403,14 +403,12 @@ mod portable {
 
                 #[inline(always)]
                 pub(super) unsafe fn load_part(from: *const $T, count: usize) -> Vector {
-                    // SAFETY: what the caller promises of the first `count`; others are not read.
-                    std::array::from_fn(|i| {
-                        if i < count {
-                            unsafe { *from.add(i) }
-                        } else {
-                            0.0
-                        }
-                    })
+                    let mut vector = [0.0; $lanes];
+                    for (i, value) in vector.iter_mut().enumerate().take(count) {
+                        // SAFETY: what the caller promises of the first `count`; others are not read.
+                        *value = unsafe { *from.add(i) };
+                    }
+                    vector
                 }
 
                 #[inline(always)]

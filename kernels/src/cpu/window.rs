@@ -10,8 +10,8 @@ use crate::{Window, WindowKind};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Channels that are looked at together.
-const LANES: usize = 16;
+/// Channels that are looked at together, at most.
+const LANES: usize = 32;
 
 pub(crate) fn window<T: Real>(window: &Window, arrays: &Arrays<'_>) -> Result<(), String> {
     let Window { h, w, c, .. } = *window;
@@ -108,54 +108,43 @@ fn windows(window: &Window) -> Windows<'_> {
     }
 }
 
-/// Where pieces of [`LANES`] channels begin. The last of many overlaps the one before it, so that none is
-/// shorter.
-struct Pieces {
-    next: usize,
-    last: usize,
-}
-
-impl Iterator for Pieces {
-    type Item = usize;
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<usize> {
-        let piece = self.next.min(self.last);
-        let left = self.next < self.last + LANES;
-        self.next += LANES;
-        left.then_some(piece)
-    }
-}
-
+/// The channels dealt out to as few pieces as can be.
 #[inline(always)]
-fn pieces(channels: usize) -> Pieces {
-    let last = channels.saturating_sub(LANES);
-    Pieces { next: 0, last }
+fn piece(channels: usize) -> usize {
+    channels.div_ceil(channels.div_ceil(LANES).max(1)).max(1)
 }
 
-/// A piece of channels, filled up with zeros.
+/// A piece of channels as vectors: its first half, and its last, which overlaps the first if there are
+/// fewer than [`LANES`]. So most numbers of channels need no loop over single ones.
 #[inline(always)]
-fn lanes<T: Copy + Default>(from: &[T]) -> [T; LANES] {
-    if let Some(lanes) = from.first_chunk() {
-        return *lanes;
-    }
-    let mut lanes = [T::default(); LANES];
-    for (lane, &from) in lanes.iter_mut().zip(from) {
-        *lane = from;
+fn lanes<T: Copy>(from: &[T]) -> [T; LANES] {
+    let mut lanes = [from[0]; LANES];
+    let (first, last) = lanes.split_at_mut(LANES / 2);
+    if let (Some(from), Some(end)) = (from.first_chunk(), from.last_chunk()) {
+        let (from, end): (&[T; LANES / 2], &[T; LANES / 2]) = (from, end);
+        first.copy_from_slice(from);
+        last.copy_from_slice(end);
+    } else {
+        for (lane, &from) in first.iter_mut().zip(from) {
+            *lane = from;
+        }
     }
     lanes
 }
 
 /// Writes a piece of channels.
 #[inline(always)]
-fn put<T: Copy>(lanes: [T; LANES], to: &mut [T]) {
-    if let Some(to) = to.first_chunk_mut() {
-        *to = lanes;
+fn put<T: Copy>(lanes: &[T; LANES], to: &mut [T]) {
+    let (first, last) = lanes.split_at(LANES / 2);
+    if to.len() < LANES / 2 {
+        for (to, &lane) in to.iter_mut().zip(first) {
+            *to = lane;
+        }
         return;
     }
-    for (to, lane) in to.iter_mut().zip(lanes) {
-        *to = lane;
-    }
+    to[..LANES / 2].copy_from_slice(first);
+    let end = to.len() - LANES / 2;
+    to[end..].copy_from_slice(last);
 }
 
 /// Offsets as numbers of the working type: as wide as what they are computed with.
@@ -170,16 +159,17 @@ fn widened<T: Real>(picks: &[u8]) -> [T; LANES] {
 
 multiversion! {
     fn argmax<T: Real>(window: &Window, x: &[T], picks: &mut [u8]) {
-        let (c, count) = (window.c, window.c.min(LANES));
-        for (picks, inside) in picks.chunks_exact_mut(c).zip(windows(window)) {
+        let size = piece(window.c);
+        for (picks, inside) in picks.chunks_exact_mut(window.c).zip(windows(window)) {
             let (first, _) = inside.pixel(window, inside.rows.start, inside.columns.start);
-            for piece in pieces(c) {
+            for (i, picks) in picks.chunks_mut(size).enumerate() {
+                let (start, count) = (i * size, picks.len());
                 let mut best = [-T::INFINITY; LANES];
                 let mut pick = [T::from_f64(first as f64); LANES];
                 for row in inside.rows.clone() {
                     for column in inside.columns.clone() {
                         let (offset, at) = inside.pixel(window, row, column);
-                        let x = lanes(&x[at + piece..][..count]);
+                        let x = lanes(&x[at + start..][..count]);
                         let offset = T::from_f64(offset as f64);
                         for lane in 0..LANES {
                             let wins = beats(x[lane], best[lane]);
@@ -192,7 +182,7 @@ multiversion! {
                 for lane in 0..LANES {
                     bytes[lane] = pick[lane].to_byte();
                 }
-                put(bytes, &mut picks[piece..][..count]);
+                put(&bytes, picks);
             }
         }
     }
@@ -201,17 +191,17 @@ multiversion! {
 multiversion! {
     /// Whether all picks lie inside.
     fn gather<T: Real>(window: &Window, x: &[T], picks: &[u8], y: &mut [T]) -> bool {
-        let (c, count) = (window.c, window.c.min(LANES));
-        let mut sound = [T::ONE; LANES];
-        let rows = picks.chunks_exact(c).zip(y.chunks_exact_mut(c));
+        let (size, mut sound) = (piece(window.c), [T::ONE; LANES]);
+        let rows = picks.chunks_exact(window.c).zip(y.chunks_exact_mut(window.c));
         for ((picks, y), inside) in rows.zip(windows(window)) {
-            for piece in pieces(c) {
-                let pick = widened::<T>(&picks[piece..][..count]);
+            for (i, (picks, y)) in picks.chunks(size).zip(y.chunks_mut(size)).enumerate() {
+                let (start, count) = (i * size, y.len());
+                let pick = widened::<T>(picks);
                 let (mut value, mut found) = ([T::ZERO; LANES], [T::ZERO; LANES]);
                 for row in inside.rows.clone() {
                     for column in inside.columns.clone() {
                         let (offset, at) = inside.pixel(window, row, column);
-                        let x = lanes(&x[at + piece..][..count]);
+                        let x = lanes(&x[at + start..][..count]);
                         let offset = T::from_f64(offset as f64);
                         for lane in 0..LANES {
                             let picked = pick[lane] == offset;
@@ -221,38 +211,32 @@ multiversion! {
                     }
                 }
                 both(&mut sound, &found);
-                put(value, &mut y[piece..][..count]);
+                put(&value, y);
             }
         }
-        all(&sound[..count])
+        all(&sound)
     }
 }
 
 multiversion! {
     /// Whether all picks lie inside.
     fn scatter<T: Real>(window: &Window, y: &[T], picks: &[u8], x: &mut [T]) -> bool {
-        let (c, count) = (window.c, window.c.min(LANES));
-        let mut sound = [T::ONE; LANES];
+        let (size, mut sound) = (piece(window.c), [T::ONE; LANES]);
         // Pixels of one window only are written once, without being read.
-        let disjoint = (0..2).all(|axis| window.stride[axis] >= window.window[axis]);
+        let disjoint = is_disjoint(window);
         if !(disjoint && is_tiled(window)) {
             x.fill(T::ZERO);
         }
-        let rows = picks.chunks_exact(c).zip(y.chunks_exact(c));
+        let rows = picks.chunks_exact(window.c).zip(y.chunks_exact(window.c));
         for ((picks, y), inside) in rows.zip(windows(window)) {
-            for (number, piece) in pieces(c).enumerate() {
-                let pick = widened::<T>(&picks[piece..][..count]);
-                let mut y = lanes(&y[piece..][..count]);
-                // Channels that the piece before had already.
-                let had = if disjoint { 0 } else { number * LANES - piece };
-                for lane in 0..had {
-                    y[lane] = T::ZERO;
-                }
+            for (i, (picks, y)) in picks.chunks(size).zip(y.chunks(size)).enumerate() {
+                let (start, count) = (i * size, y.len());
+                let (pick, y) = (widened::<T>(picks), lanes(y));
                 let mut found = [T::ZERO; LANES];
                 for row in inside.rows.clone() {
                     for column in inside.columns.clone() {
                         let (offset, at) = inside.pixel(window, row, column);
-                        let target = &mut x[at + piece..][..count];
+                        let target = &mut x[at + start..][..count];
                         let mut sum = if disjoint { [T::ZERO; LANES] } else { lanes(target) };
                         let offset = T::from_f64(offset as f64);
                         for lane in 0..LANES {
@@ -261,18 +245,23 @@ multiversion! {
                             sum[lane] = sum[lane] + if picked { y[lane] } else { T::ZERO };
                             found[lane] = if picked { T::ONE } else { found[lane] };
                         }
-                        put(sum, target);
+                        put(&sum, target);
                     }
                 }
                 both(&mut sound, &found);
             }
         }
-        all(&sound[..count])
+        all(&sound)
     }
 }
 
-/// Whether every pixel lies in a window, if windows are as far apart as they are wide.
-#[inline(always)]
+/// Whether no two windows share a pixel.
+fn is_disjoint(window: &Window) -> bool {
+    let Window { window, stride, .. } = window;
+    stride[0] >= window[0] && stride[1] >= window[1]
+}
+
+/// Whether every pixel lies in a window, if no two share one.
 fn is_tiled(window: &Window) -> bool {
     let Window { h, w, pad, .. } = *window;
     let reach = [
@@ -286,15 +275,11 @@ fn is_tiled(window: &Window) -> bool {
 #[inline(always)]
 fn both<T: Real>(sound: &mut [T; LANES], found: &[T; LANES]) {
     for lane in 0..LANES {
-        sound[lane] = if found[lane] < sound[lane] {
-            found[lane]
-        } else {
-            sound[lane]
-        };
+        let (sound, found) = (&mut sound[lane], found[lane]);
+        *sound = if found < *sound { found } else { *sound };
     }
 }
 
-#[inline(always)]
-fn all<T: Real>(sound: &[T]) -> bool {
+fn all<T: Real>(sound: &[T; LANES]) -> bool {
     sound.iter().all(|&sound| sound == T::ONE)
 }

@@ -5,6 +5,7 @@ use std::slice;
 
 use crate::Conv;
 use crate::cpu::microkernel::Element;
+use crate::cpu::panels::Matrix;
 
 /// A convolution read as a correlation: every pixel of the result looks at a window of the source.
 ///
@@ -168,16 +169,15 @@ impl Correlation {
         row(start + 1 - self.window[0] as isize)..row(end)
     }
 
-    /// Adds the patches of a row of the result, one every `distance` elements, to the places that they
-    /// have in the source; `band` are the rows of it that are there.
+    /// Adds the patches of a row of the result, each a row of a matrix, to the places that they have in the
+    /// source; `band` are the rows of it that are there.
     ///
     /// # Safety
-    /// The patches must be readable, and `to` be those rows.
+    /// The patches must be readable, a pixel's channels side by side, and `to` be those rows.
     pub(super) unsafe fn paste<T: Element>(
         &self,
         row: usize,
-        patches: *const T,
-        distance: usize,
+        patches: Matrix<T>,
         band: &Range<usize>,
         to: *mut T,
     ) {
@@ -200,18 +200,27 @@ impl Correlation {
             }
             let x = (begin * self.stride[1]).wrapping_add_signed(shift);
             let to = to.wrapping_add(((y - band.start) * w + x) * c);
-            let from = patches.wrapping_add(begin * distance + (tap_y * kw + tap_x) * c);
-            for j in 0..end - begin {
-                // SAFETY: within the patches, and within the band.
-                unsafe {
-                    let (to, from) = (to.add(j * self.stride[1] * c), from.add(j * distance));
-                    if c == 1 {
-                        *to += *from;
-                    } else {
-                        (0..c).for_each(|i| *to.add(i) += *from.add(i));
-                    }
+            let from = patches.from(begin, (tap_y * kw + tap_x) * c);
+            let (count, step) = (end - begin, self.stride[1]);
+            // SAFETY: within the patches, and within the band.
+            unsafe {
+                if c == 1 && step == 1 && from.row == 1 {
+                    add(slice::from_raw_parts(from.at, count), to);
+                } else if c == 1 {
+                    (0..count).for_each(|j| *to.add(j * step) += *from.element(j, 0));
+                } else {
+                    let pixel = |j| slice::from_raw_parts(from.element(j, 0), c);
+                    (0..count).for_each(|j| add(pixel(j), to.add(j * step * c)));
                 }
             }
         }
     }
+}
+
+/// # Safety
+/// There must be as many elements.
+unsafe fn add<T: Element>(values: &[T], to: *mut T) {
+    // SAFETY: what the caller promises.
+    let to = unsafe { slice::from_raw_parts_mut(to, values.len()) };
+    to.iter_mut().zip(values).for_each(|(to, &x)| *to += x);
 }

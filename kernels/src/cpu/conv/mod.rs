@@ -284,6 +284,12 @@ impl<T: Element> Job<T> {
         let at_once = rows_at_once(spec.images, height, width * c * size_of::<T>());
         let bands = height.div_ceil(at_once);
         let chunk = (BAND_BYTES / (columns * distance * size_of::<T>())).clamp(1, rows);
+        // A single channel is pasted pixels at a time, which then are to be neighbours.
+        let steps = if c == 1 {
+            [1, chunk * columns]
+        } else {
+            [distance, 1]
+        };
         for_each(spec.images * bands, self.flops, |piece| {
             let (image, top) = (piece / bands, piece % bands * at_once);
             let band = top..height.min(top + at_once);
@@ -308,18 +314,25 @@ impl<T: Element> Job<T> {
                                 *address = result.wrapping_add((first * columns + pixel) * out);
                             }
                         };
-                        let target = Matrix {
+                        let patches = Matrix {
                             at: products,
-                            row: distance,
-                            col: 1,
+                            row: steps[0],
+                            col: steps[1],
                         };
                         let (pixels, walk) = (rows.len() * columns, Walk::line(out));
                         // SAFETY: pixels of the result, and memory as above.
                         unsafe {
-                            sweep(&self.engine, pixels, walk, fill, &panels, target, Mode::Set);
+                            sweep(
+                                &self.engine,
+                                pixels,
+                                walk,
+                                fill,
+                                &panels,
+                                patches,
+                                Mode::Set,
+                            );
                             for (i, row) in rows.enumerate() {
-                                let patches = products.add(i * columns * distance);
-                                spec.paste(row, patches, distance, &band, to);
+                                spec.paste(row, patches.from(i * columns, 0), &band, to);
                             }
                         }
                     }
