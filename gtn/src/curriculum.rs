@@ -8,10 +8,13 @@ use rand::seq::SliceRandom;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-/// The curricula of Such et al. (2020), from the one that learns least to the one that learns most.
+/// The curricula of Such et al. (2020), from the one that learns least to the one that learns most: the first is
+/// their baseline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Curriculum {
+    /// Real images, drawn anew at every inner step; only learning rates and momenta are learned
+    RealData,
     /// Fresh noise and fresh labels at every inner step; only the generator learns
     NoCurriculum,
     /// Learned noise; every inner step takes any of it
@@ -24,9 +27,14 @@ pub enum Curriculum {
 }
 
 impl Curriculum {
+    /// Whether a generator makes the images.
+    pub fn generates(self) -> bool {
+        self != Self::RealData
+    }
+
     /// Whether the noise vectors are learned.
     pub fn learns_noise(self) -> bool {
-        self != Self::NoCurriculum
+        !matches!(self, Self::RealData | Self::NoCurriculum)
     }
 
     /// For every place in the training of outer step `outer_step`, T·B in all, the number of the example
@@ -35,7 +43,7 @@ impl Curriculum {
         let mut rng = rng(seed, Draw::Order, outer_step, 0);
         let mut order: Vec<usize> = (0..steps * batch).collect();
         match self {
-            Self::NoCurriculum | Self::Full => {}
+            Self::RealData | Self::NoCurriculum | Self::Full => {}
             Self::AllShuffled => order.shuffle(&mut rng),
             Self::ShuffledBatch => {
                 let mut batches: Vec<usize> = (0..steps).collect();

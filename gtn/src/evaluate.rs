@@ -2,14 +2,13 @@
 
 use crate::config::{Config, IMAGE};
 use crate::data::{CLASSES, Dataset, PIXELS, Split};
-use crate::meta::Teacher;
 use crate::nn::layers::count_correct;
-use crate::nn::{Generator, Learner, Statistics};
+use crate::nn::{Learner, Statistics};
 use crate::seeds::{Draw, rng};
-use crate::training::{batch_ports, by_images, fresh, port, ports, put, put_batch, take};
+use crate::teacher::{LR, MOMENTUM, Teacher};
+use crate::training::{batch_ports, by_images, fresh, port, ports, put, put_real_batches, take};
 use autograd::{Given, Plan, Port, Records, Result, Tape, Unroll};
 use kernels::{Buffer, Device, View};
-use rand::RngExt;
 use tensor::{Array, DType, Shape};
 
 /// Images in one run of the plan that counts.
@@ -150,14 +149,32 @@ impl Lesson {
         })
     }
 
-    /// What the generator makes for the training number `number`.
+    /// What the teacher gives the training number `number`.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn taught(
+        device: &Device,
+        config: &Config,
+        teacher: &Teacher,
+        data: &Dataset,
+        number: u64,
+    ) -> Result<Self> {
+        if config.curriculum.generates() {
+            return Self::synthetic(device, config, teacher, number);
+        }
+        let mut lesson = Self::empty(device, config)?;
+        lesson.labels = teacher.fill_real(config, data, &lesson.rows, number)?;
+        Ok(lesson)
+    }
+
+    /// What the teacher's generator makes for the training number `number`.
     ///
     /// # Errors
     /// If there is not enough memory.
     pub fn synthetic(
         device: &Device,
         config: &Config,
-        generator: &Generator,
         teacher: &Teacher,
         number: u64,
     ) -> Result<Self> {
@@ -169,8 +186,7 @@ impl Lesson {
         ];
         ports.extend(["lr", "momentum"].map(|name| port(name, Shape::scalar())));
         let given = Records::new(device, ports, config.inner_steps)?;
-        let (labels, _) = teacher.fill_rows(config, &given, number)?;
-        lesson.labels = labels;
+        lesson.labels = teacher.fill_noise(config, &given, number)?;
 
         let tape = Tape::new();
         let inputs = |kind: &str, ports: &[Port]| {
@@ -185,7 +201,10 @@ impl Lesson {
         };
         let weights = inputs("weight", teacher.weights.ports())?;
         let rows = inputs("row", &given.ports()[..2])?;
-        let images = generator.images(&generator.prepare(&weights)?, rows[0], rows[1])?;
+        let images =
+            teacher
+                .generator
+                .images(&teacher.generator.prepare(&weights)?, rows[0], rows[1])?;
         let plan = Plan::new(&[images])?;
         let arena = device.alloc(plan.arena_bytes())?;
         for step in 0..config.inner_steps {
@@ -215,16 +234,11 @@ impl Lesson {
         [lr, momentum]: [f64; 2],
     ) -> Result<Self> {
         let mut lesson = Self::empty(device, config)?;
-        let rng = &mut rng(config.seed, Draw::RealBatch, number, 0);
+        let batch = config.inner_batch;
+        lesson.labels = put_real_batches(&lesson.rows, batch, data, config.seed, number)?;
         for step in 0..config.inner_steps {
-            let any = |_| rng.random_range(0..data.train.len());
-            let chosen: Vec<usize> = (0..config.inner_batch).map(any).collect();
-            put_batch(&lesson.rows, step, data, &data.train, &chosen)?;
-            put(&lesson.rows, step, 2, vec![lr as f32])?;
-            put(&lesson.rows, step, 3, vec![momentum as f32])?;
-            lesson
-                .labels
-                .extend(chosen.iter().map(|&i| data.train.labels[i]));
+            put(&lesson.rows, step, LR, vec![lr as f32])?;
+            put(&lesson.rows, step, MOMENTUM, vec![momentum as f32])?;
         }
         Ok(lesson)
     }

@@ -18,6 +18,7 @@ pub mod picture;
 pub mod report;
 pub mod run_folder;
 pub mod seeds;
+pub mod teacher;
 pub mod training;
 pub mod tuning;
 pub mod widths;

@@ -1,7 +1,7 @@
 //! Will it fit? An estimate before anything large is taken.
 
 use crate::config::{Config, ConfigError};
-use crate::training::by_generator;
+use crate::training::training;
 use autograd::{Error, Mode, Schedule, Unroll};
 use kernels::{Device, DeviceError};
 
@@ -33,8 +33,7 @@ fn gib(bytes: f64) -> String {
 fn estimate(device: &Device, config: &Config) -> autograd::Result<f64> {
     let generator = config.generator()?;
     let learner = config.learner(&config.widths.widest())?;
-    let (batch, outer_batch) = (config.inner_batch, config.outer_batch);
-    let training = by_generator(&generator, &learner, batch, outer_batch, true);
+    let training = training(config, &generator, &learner);
     let forecast = |steps| -> autograd::Result<_> {
         let store_all = config.schedule == Schedule::StoreAll;
         let schedule = if store_all {

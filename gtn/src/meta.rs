@@ -4,32 +4,18 @@
 
 use crate::adam::Adam;
 use crate::config::Config;
-use crate::curriculum::{gather, noise, one_hot, scatter};
+use crate::curriculum::scatter;
 use crate::data::Dataset;
-use crate::nn::{Generator, init};
 use crate::seeds::{Draw, rng};
-use crate::training::{by_generator, fresh, port, ports, put, put_batch, take};
-use autograd::{Given, Losses, Port, Records, Unroll};
+use crate::teacher::{INPUT, LOG_LR, LOG_MOMENTUM, LR, MOMENTUM, NOISE, Teacher, views};
+use crate::training::{fresh, put, put_batch, take, training};
+use autograd::{Given, Losses, Records, Unroll};
 use kernels::{Device, View};
 use rand::RngExt;
 use serde::Serialize;
-use tensor::{Array, Arrays, DType};
+use tensor::{Array, Arrays};
 
 type Result<T, E = autograd::Error> = std::result::Result<T, E>;
-
-/// The meta-parameters: all that is learned in the outer loop.
-#[derive(Debug)]
-pub struct Teacher {
-    /// The generator's parameters: one record.
-    pub weights: Records,
-    /// One record: `log_lr` \[T\], `log_momentum` \[T\], and `z` \[T·B, noise\] where noise is learned.
-    /// Rates are learned as logarithms, so that they stay positive and move by factors.
-    pub learned: Records,
-}
-
-const LOG_LR: usize = 0;
-const LOG_MOMENTUM: usize = 1;
-const NOISE: usize = 2;
 
 /// What happened in an outer step.
 #[derive(Clone, Debug, Serialize)]
@@ -64,102 +50,6 @@ pub enum StepError {
     Engine(#[from] autograd::Error),
 }
 
-impl Teacher {
-    /// Meta-parameters before the first outer step.
-    ///
-    /// # Errors
-    /// If there is not enough memory.
-    pub fn new(device: &Device, config: &Config, generator: &Generator) -> Result<Self> {
-        let weights = Records::new(device, ports(generator.params()), 1)?;
-        let rng = &mut rng(config.seed, Draw::Generator, 0, 0);
-        for (field, array) in init(generator.params(), DType::F32, rng)?
-            .iter()
-            .enumerate()
-        {
-            weights.set(0, field, array)?;
-        }
-        let learned = Records::new(device, learned_ports(config), 1)?;
-        let steps = config.inner_steps;
-        put(
-            &learned,
-            0,
-            LOG_LR,
-            vec![config.inner_lr.ln() as f32; steps],
-        )?;
-        put(
-            &learned,
-            0,
-            LOG_MOMENTUM,
-            vec![config.inner_momentum.ln() as f32; steps],
-        )?;
-        if config.curriculum.learns_noise() {
-            let count = learned.ports()[NOISE].shape.count();
-            put(&learned, 0, NOISE, noise(count, config.seed, 0))?;
-        }
-        Ok(Self { weights, learned })
-    }
-
-    /// The parameters in the order of the outer optimiser.
-    fn views(&self) -> Vec<View<'_>> {
-        [&self.weights, &self.learned]
-            .into_iter()
-            .flat_map(views)
-            .collect()
-    }
-
-    /// Learning rate and momentum of every inner step.
-    pub fn rates(&self) -> Result<[Vec<f32>; 2]> {
-        let rates = |field| -> Result<Vec<f32>> {
-            let logs = take(&self.learned, 0, field)?;
-            Ok(logs.into_iter().map(f32::exp).collect())
-        };
-        Ok([rates(LOG_LR)?, rates(LOG_MOMENTUM)?])
-    }
-
-    /// Fills a record per inner step: noise, classes, learning rate, momentum. Gives the labels and the
-    /// order of the examples, both T·B.
-    pub(crate) fn fill_rows(
-        &self,
-        config: &Config,
-        rows: &Records,
-        outer_step: u64,
-    ) -> Result<(Vec<u8>, Vec<usize>)> {
-        let sizes @ [steps, batch] = [config.inner_steps, config.inner_batch];
-        let (seed, curriculum, width) = (config.seed, config.curriculum, config.noise);
-        let z = if curriculum.learns_noise() {
-            take(&self.learned, 0, NOISE)?
-        } else {
-            // Outer step 0 is the start of learned noise; evaluation may come with any number.
-            noise(steps * batch * width, seed, outer_step)
-        };
-        let labels = curriculum.labels(steps * batch, seed, outer_step);
-        let order = curriculum.order(sizes, seed, outer_step);
-        let labels: Vec<u8> = order.iter().map(|&i| labels[i]).collect();
-        let [lr, momentum] = self.rates()?;
-        for step in 0..steps {
-            let places = step * batch..(step + 1) * batch;
-            put(rows, step, 0, gather(&z, width, &order[places.clone()]))?;
-            put(rows, step, 1, one_hot(&labels[places]))?;
-            put(rows, step, 2, vec![lr[step]])?;
-            put(rows, step, 3, vec![momentum[step]])?;
-        }
-        Ok((labels, order))
-    }
-}
-
-fn views(records: &Records) -> impl Iterator<Item = View<'_>> {
-    (0..records.ports().len()).map(|field| records.view(0, field))
-}
-
-fn learned_ports(config: &Config) -> Vec<Port> {
-    let (steps, examples) = (config.inner_steps, config.inner_steps * config.inner_batch);
-    let mut ports = vec![port("log_lr", [steps]), port("log_momentum", [steps])];
-    if config.curriculum.learns_noise() {
-        ports.push(port("z", [examples, config.noise]));
-    }
-    ports
-}
-
 /// A learner that is trained at this outer step.
 struct Pupil {
     widths: Vec<usize>,
@@ -172,7 +62,6 @@ struct Pupil {
 pub struct MetaTrainer {
     device: Device,
     config: Config,
-    generator: Generator,
     teacher: Teacher,
     adam: Adam,
     rows: Records,
@@ -188,17 +77,10 @@ impl MetaTrainer {
     /// # Errors
     /// If there is not enough memory.
     pub fn new(device: &Device, config: &Config) -> Result<Self> {
-        let generator = config.generator()?;
-        let teacher = Teacher::new(device, config, &generator)?;
+        let teacher = Teacher::new(device, config)?;
         let parameters = [teacher.weights.ports(), teacher.learned.ports()].concat();
         let learner = config.learner(&config.widths.middle())?;
-        let training = by_generator(
-            &generator,
-            &learner,
-            config.inner_batch,
-            config.outer_batch,
-            true,
-        );
+        let training = training(config, &teacher.generator, &learner);
         let rows = Records::new(device, training.row_ports(), config.inner_steps)?;
         let outer_rows = Records::new(device, training.outer_rows.clone(), config.outer_count())?;
         drop(training);
@@ -208,7 +90,6 @@ impl MetaTrainer {
             rows,
             outer_rows,
             teacher,
-            generator,
             device: device.clone(),
             config: config.clone(),
             outer_step: 0,
@@ -223,11 +104,6 @@ impl MetaTrainer {
     /// What has been learned.
     pub fn teacher(&self) -> &Teacher {
         &self.teacher
-    }
-
-    /// The generator.
-    pub fn generator(&self) -> &Generator {
-        &self.generator
     }
 
     /// The settings.
@@ -304,12 +180,15 @@ impl MetaTrainer {
     /// `gradient`.
     fn meta_gradient(&self, data: &Dataset) -> Result<(Pupil, Losses), StepError> {
         let mut pupil = self.pupil()?;
-        let (_, order) = self
-            .teacher
-            .fill_rows(&self.config, &self.rows, self.outer_step)?;
+        let (teacher, config, rows) = (&self.teacher, &self.config, &self.rows);
+        if config.curriculum.generates() {
+            teacher.fill_noise(config, rows, self.outer_step)?;
+        } else {
+            teacher.fill_real(config, data, rows, self.outer_step)?;
+        }
         self.fill_outer_rows(data)?;
         let losses = self.gradient(&mut pupil)?;
-        self.collect(&pupil.unroll, &order)?;
+        self.collect(&pupil.unroll)?;
         Ok((pupil, losses))
     }
 
@@ -320,13 +199,7 @@ impl MetaTrainer {
             .widths
             .sample(&mut rng(config.seed, Draw::Widths, step, 0));
         let learner = config.learner(&widths)?;
-        let training = by_generator(
-            &self.generator,
-            &learner,
-            config.inner_batch,
-            config.outer_batch,
-            config.curriculum.learns_noise(),
-        );
+        let training = training(config, &self.teacher.generator, &learner);
         let rng = &mut rng(config.seed, Draw::Learner, step, 0);
         let start = fresh(&self.device, &training, &learner, rng)?;
         let unroll = Unroll::new(
@@ -384,30 +257,26 @@ impl MetaTrainer {
     }
 
     /// Gathers the gradients of noise and logarithms from those of the inner steps.
-    fn collect(&self, unroll: &Unroll, order: &[usize]) -> Result<()> {
-        let rows = unroll.row_gradient();
-        let steps = 0..self.config.inner_steps;
-        if self.config.curriculum.learns_noise() {
-            let z: Vec<Vec<f32>> = steps
-                .clone()
-                .map(|step| take(rows, step, 0))
-                .collect::<Result<_>>()?;
-            put(
-                &self.gradient,
-                0,
-                NOISE,
-                scatter(&z.concat(), self.config.noise, order),
-            )?;
+    fn collect(&self, unroll: &Unroll) -> Result<()> {
+        let (config, rows) = (&self.config, unroll.row_gradient());
+        let of_all_steps = |field| -> Result<Vec<f32>> {
+            let steps = (0..config.inner_steps).map(|step| take(rows, step, field));
+            Ok(steps.collect::<Result<Vec<_>>>()?.concat())
+        };
+        if config.curriculum.learns_noise() {
+            let sizes = [config.inner_steps, config.inner_batch];
+            let order = config.curriculum.order(sizes, config.seed, self.outer_step);
+            let z = scatter(&of_all_steps(INPUT)?, config.noise, &order);
+            put(&self.gradient, 0, NOISE, z)?;
         }
-        for ((field, row), rates) in [(LOG_LR, 2), (LOG_MOMENTUM, 3)]
-            .into_iter()
-            .zip(self.teacher.rates()?)
-        {
+        let fields = [(LOG_LR, LR), (LOG_MOMENTUM, MOMENTUM)];
+        for ((field, row), rates) in fields.into_iter().zip(self.teacher.rates()?) {
             // d/d log h = h · d/dh
-            let slopes = steps
-                .clone()
-                .map(|step| Ok(rates[step] * take(rows, step, row)?[0]));
-            put(&self.gradient, 0, field, slopes.collect::<Result<_>>()?)?;
+            let slopes = rates
+                .iter()
+                .zip(of_all_steps(row)?)
+                .map(|(h, slope)| h * slope);
+            put(&self.gradient, 0, field, slopes.collect())?;
         }
         Ok(())
     }
@@ -491,6 +360,7 @@ mod tests {
             Curriculum::Full,
             Curriculum::AllShuffled,
             Curriculum::NoCurriculum,
+            Curriculum::RealData,
         ] {
             let config = config(curriculum);
             let mut whole = trainer(&config, 1);
@@ -534,6 +404,26 @@ mod tests {
             let error = (slope / f64::from(length) - 1.0).abs();
             assert!(error < 0.02, "field {field}: {slope} and {length}");
         }
+    }
+
+    #[test]
+    fn of_real_data_only_the_rates_are_learned() {
+        let config = config(Curriculum::RealData);
+        let mut trainer = trainer(&config, 1);
+        let before = trainer.teacher().rates().unwrap();
+        trainer.step(&data()).unwrap();
+        let learned = trainer.arrays().unwrap().into_keys();
+        let learned: Vec<String> = learned.filter(|name| !name.starts_with("adam")).collect();
+        assert_eq!(learned, ["learned.log_lr", "learned.log_momentum"]);
+        let [lr, momentum] = trainer.teacher().rates().unwrap();
+        assert!(lr.iter().zip(&before[0]).all(|(a, b)| a != b));
+        // The first momentum meets a velocity of zero: it has no gradient.
+        assert!(
+            momentum[1..]
+                .iter()
+                .zip(&before[1][1..])
+                .all(|(a, b)| a != b)
+        );
     }
 
     #[test]

@@ -3,9 +3,8 @@
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::evaluate::{Exam, Lesson, Pupil};
-use crate::meta::Teacher;
-use crate::nn::Generator;
 use crate::seeds::{Draw, rng};
+use crate::teacher::Teacher;
 use crate::tuning::{CHOICES, tuned};
 use autograd::Result;
 use kernels::Device;
@@ -45,11 +44,11 @@ pub const FRESH: u64 = 1 << 40;
 /// all by `false`: then there is no report.
 ///
 /// # Errors
-/// If there is not enough memory, or a training on synthetic images runs away.
+/// If there is not enough memory, or a training as the teacher says runs away.
 pub fn evaluate(
     device: &Device,
     config: &Config,
-    (generator, teacher): (&Generator, &Teacher),
+    teacher: &Teacher,
     data: &Dataset,
     mut watch: impl FnMut() -> bool,
 ) -> Result<Option<Report>> {
@@ -61,9 +60,9 @@ pub fn evaluate(
     let (mut accuracies, mut curves) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for number in (FRESH..).take(config.learners) {
         let mut pupil = pupil(device, config, number)?;
-        let synthetic = Lesson::synthetic(device, config, generator, teacher, number)?;
+        let taught = Lesson::taught(device, config, teacher, data, number)?;
         let real = Lesson::real(device, config, data, number, rates)?;
-        for (i, lesson) in [synthetic, real].iter().enumerate() {
+        for (i, lesson) in [taught, real].iter().enumerate() {
             let (accuracy, curve) = pupil.take(lesson, &test, Some(&glance))?;
             accuracies[i].push(accuracy);
             curves[i].push(curve);

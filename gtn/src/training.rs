@@ -1,14 +1,15 @@
 //! Trainings of a learner: on what a generator makes, or on given images.
 
-use crate::config::IMAGE;
+use crate::config::{Config, IMAGE};
 use crate::curriculum::one_hot;
 use crate::data::{CLASSES, Dataset, PIXELS, Split};
 use crate::nn::layers::cross_entropy;
 use crate::nn::{Generator, Learner, ParamSpec, Statistics, init};
+use crate::seeds::{Draw, rng};
 use autograd::optim::Optimizer;
 use autograd::{Port, Records, Result, Row, Scope, Training, Var};
 use kernels::Device;
-use rand::Rng;
+use rand::{Rng, RngExt};
 use tensor::{Array, DType, Shape};
 
 /// What moves a learner: SGD with momentum.
@@ -35,6 +36,21 @@ pub fn ports(specs: &[ParamSpec]) -> Vec<Port> {
 pub fn batch_ports(count: usize) -> Vec<Port> {
     let [h, w, c] = IMAGE;
     vec![port("x", [count, h, w, c]), port("y", [count, CLASSES])]
+}
+
+/// A learner taught as the settings say.
+pub fn training<'a>(
+    config: &Config,
+    generator: &'a Generator,
+    learner: &'a Learner,
+) -> Training<'a> {
+    let [batch, outer] = [config.inner_batch, config.outer_batch];
+    if config.curriculum.generates() {
+        let learn_noise = config.curriculum.learns_noise();
+        by_generator(generator, learner, batch, outer, learn_noise)
+    } else {
+        by_images(learner, batch, outer)
+    }
 }
 
 /// A learner taught by a generator. The rows of a step are its noise `z` and classes `y`; shared are the
@@ -121,6 +137,26 @@ pub fn put(records: &Records, record: usize, field: usize, numbers: Vec<f32>) ->
 pub fn take(records: &Records, record: usize, field: usize) -> Result<Vec<f32>> {
     let array = records.get(record, field)?;
     Ok(array.as_f32().expect("all records are f32").to_vec())
+}
+
+/// Fills the first two fields of every record with `batch` real images drawn uniformly from the training images, for
+/// the training number `number`, and gives their classes.
+pub fn put_real_batches(
+    rows: &Records,
+    batch: usize,
+    data: &Dataset,
+    seed: u64,
+    number: u64,
+) -> Result<Vec<u8>> {
+    let rng = &mut rng(seed, Draw::RealBatch, number, 0);
+    let mut labels = Vec::with_capacity(rows.count() * batch);
+    for step in 0..rows.count() {
+        let any = |_| rng.random_range(0..data.train.len());
+        let chosen: Vec<usize> = (0..batch).map(any).collect();
+        put_batch(rows, step, data, &data.train, &chosen)?;
+        labels.extend(chosen.iter().map(|&i| data.train.labels[i]));
+    }
+    Ok(labels)
 }
 
 /// Puts the chosen real images and their classes into the first two fields of a record.

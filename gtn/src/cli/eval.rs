@@ -5,6 +5,7 @@ use super::{Machine, Outcome, pictures, say, stop};
 use crate::checkpoint;
 use crate::config::{Config, Flags};
 use crate::data::Dataset;
+use crate::evaluate::Lesson;
 use crate::meta::MetaTrainer;
 use crate::nn::LearnerKind;
 use crate::report::{self, Report};
@@ -99,20 +100,18 @@ pub(super) fn evaluate(
         progress.at(done, "");
         !stop::asked()
     };
-    let teacher = (trainer.generator(), trainer.teacher());
-    Ok(report::evaluate(device, config, teacher, data, watch)?)
+    Ok(report::evaluate(
+        device,
+        config,
+        trainer.teacher(),
+        data,
+        watch,
+    )?)
 }
 
 /// Draws what a run teaches, in its folder or another.
 pub(super) fn draw(folder: &Path, device: &Device, trainer: &MetaTrainer) -> anyhow::Result<()> {
     let config = trainer.config();
-    let teacher = trainer.teacher();
-    let lesson = crate::evaluate::Lesson::synthetic(
-        device,
-        config,
-        trainer.generator(),
-        teacher,
-        report::FRESH,
-    )?;
+    let lesson = Lesson::synthetic(device, config, trainer.teacher(), report::FRESH)?;
     pictures::draw_lesson(folder, config, &lesson)
 }

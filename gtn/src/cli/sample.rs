@@ -32,6 +32,10 @@ struct Drawn<'a> {
 
 pub(super) fn run(args: &SampleArgs) -> anyhow::Result<Outcome> {
     let config = eval::read_config(&args.run)?;
+    if !config.curriculum.generates() {
+        let run = args.run.display();
+        anyhow::bail!("{run} has no generator: its learners train on real images");
+    }
     let device = args.machine.device()?;
     let trainer = checkpoint::load(&RunFolder::checkpoint_in(&args.run)?, &device, &config)?;
     let folder = args.out.as_deref().unwrap_or(&args.run);

@@ -80,7 +80,9 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
         ));
         return Ok(Outcome::Interrupted);
     }
-    eval::draw(&run, &device, &trainer)?;
+    if config.curriculum.generates() {
+        eval::draw(&run, &device, &trainer)?;
+    }
     let Some(report) = eval::evaluate(&device, &config, &trainer, &data)? else {
         return Ok(Outcome::Interrupted);
     };
@@ -170,7 +172,7 @@ fn train(
         let due = |every| done.is_multiple_of(every) || done == config.outer_steps;
         let mut validation_accuracy = None;
         if due(config.validate_every) {
-            let found = validate(device, &config, trainer, &exam)?;
+            let found = validate(device, &config, trainer, data, &exam)?;
             accuracy = format!(", accuracy {:.1} %", 100.0 * found);
             validation_accuracy = Some(found);
         }
@@ -198,11 +200,11 @@ fn validate(
     device: &Device,
     config: &Config,
     trainer: &MetaTrainer,
+    data: &Dataset,
     exam: &Exam,
 ) -> anyhow::Result<f64> {
     let number = report::FRESH - trainer.outer_step();
-    let teacher = trainer.teacher();
-    let lesson = Lesson::synthetic(device, config, trainer.generator(), teacher, number)?;
+    let lesson = Lesson::taught(device, config, trainer.teacher(), data, number)?;
     Ok(report::pupil(device, config, number)?
         .take(&lesson, exam, None)?
         .0)

@@ -1,0 +1,152 @@
+//! The teacher: everything that the outer loop learns, and what it gives a learner at every inner step.
+
+use crate::config::Config;
+use crate::curriculum::{gather, noise, one_hot};
+use crate::data::Dataset;
+use crate::nn::{Generator, init};
+use crate::seeds::{Draw, rng};
+use crate::training::{port, ports, put, put_real_batches, take};
+use autograd::{Port, Records, Result};
+use kernels::{Device, View};
+use tensor::DType;
+
+/// The meta-parameters: all that is learned in the outer loop.
+#[derive(Debug)]
+pub struct Teacher {
+    /// The network that makes the images, of no use where real images teach.
+    pub generator: Generator,
+    /// The generator's parameters, where it is of use: one record.
+    pub weights: Records,
+    /// One record: `log_lr` \[T\], `log_momentum` \[T\], and `z` \[T·B, noise\] where noise is learned.
+    /// Rates are learned as logarithms, so that they stay positive and move by factors.
+    pub learned: Records,
+}
+
+// Fields of `Teacher::learned`.
+pub(crate) const LOG_LR: usize = 0;
+pub(crate) const LOG_MOMENTUM: usize = 1;
+pub(crate) const NOISE: usize = 2;
+
+// Fields of the rows of an inner step.
+pub(crate) const INPUT: usize = 0;
+pub(crate) const CLASS: usize = 1;
+pub(crate) const LR: usize = 2;
+pub(crate) const MOMENTUM: usize = 3;
+
+impl Teacher {
+    /// Meta-parameters before the first outer step.
+    ///
+    /// # Errors
+    /// If there is no such generator, or not enough memory.
+    pub fn new(device: &Device, config: &Config) -> Result<Self> {
+        let generator = config.generator()?;
+        let generates = config.curriculum.generates();
+        let params = if generates { generator.params() } else { &[] };
+        let weights = Records::new(device, ports(params), 1)?;
+        let rng = &mut rng(config.seed, Draw::Generator, 0, 0);
+        for (field, array) in init(params, DType::F32, rng)?.iter().enumerate() {
+            weights.set(0, field, array)?;
+        }
+        let learned = Records::new(device, learned_ports(config), 1)?;
+        for (field, start) in [
+            (LOG_LR, config.inner_lr),
+            (LOG_MOMENTUM, config.inner_momentum),
+        ] {
+            put(
+                &learned,
+                0,
+                field,
+                vec![start.ln() as f32; config.inner_steps],
+            )?;
+        }
+        if config.curriculum.learns_noise() {
+            let count = learned.ports()[NOISE].shape.count();
+            put(&learned, 0, NOISE, noise(count, config.seed, 0))?;
+        }
+        Ok(Self {
+            generator,
+            weights,
+            learned,
+        })
+    }
+
+    /// The parameters in the order of the outer optimiser.
+    pub(crate) fn views(&self) -> Vec<View<'_>> {
+        [&self.weights, &self.learned]
+            .into_iter()
+            .flat_map(views)
+            .collect()
+    }
+
+    /// Learning rate and momentum of every inner step.
+    pub fn rates(&self) -> Result<[Vec<f32>; 2]> {
+        let rates = |field| -> Result<Vec<f32>> {
+            let logs = take(&self.learned, 0, field)?;
+            Ok(logs.into_iter().map(f32::exp).collect())
+        };
+        Ok([rates(LOG_LR)?, rates(LOG_MOMENTUM)?])
+    }
+
+    /// Fills the rows of the training number `number`, a record per inner step: noise, classes, learning rate,
+    /// momentum. Gives the labels, T·B.
+    pub(crate) fn fill_noise(
+        &self,
+        config: &Config,
+        rows: &Records,
+        number: u64,
+    ) -> Result<Vec<u8>> {
+        self.fill_rates(rows)?;
+        let [steps, batch] = [config.inner_steps, config.inner_batch];
+        let (curriculum, width) = (config.curriculum, config.noise);
+        let z = if curriculum.learns_noise() {
+            take(&self.learned, 0, NOISE)?
+        } else {
+            // Number 0 is the start of learned noise; evaluation may come with any number.
+            noise(steps * batch * width, config.seed, number)
+        };
+        let labels = curriculum.labels(steps * batch, config.seed, number);
+        let order = curriculum.order([steps, batch], config.seed, number);
+        let labels: Vec<u8> = order.iter().map(|&i| labels[i]).collect();
+        for step in 0..steps {
+            let places = step * batch..(step + 1) * batch;
+            put(rows, step, INPUT, gather(&z, width, &order[places.clone()]))?;
+            put(rows, step, CLASS, one_hot(&labels[places]))?;
+        }
+        Ok(labels)
+    }
+
+    /// Fills the rows with real images in the place of noise.
+    pub(crate) fn fill_real(
+        &self,
+        config: &Config,
+        data: &Dataset,
+        rows: &Records,
+        number: u64,
+    ) -> Result<Vec<u8>> {
+        self.fill_rates(rows)?;
+        put_real_batches(rows, config.inner_batch, data, config.seed, number)
+    }
+
+    fn fill_rates(&self, rows: &Records) -> Result<()> {
+        let [lr, momentum] = self.rates()?;
+        for (step, (&lr, &momentum)) in lr.iter().zip(&momentum).enumerate() {
+            put(rows, step, LR, vec![lr])?;
+            put(rows, step, MOMENTUM, vec![momentum])?;
+        }
+        Ok(())
+    }
+}
+
+/// The arrays of the first record.
+pub(crate) fn views(records: &Records) -> impl Iterator<Item = View<'_>> {
+    (0..records.ports().len()).map(|field| records.view(0, field))
+}
+
+fn learned_ports(config: &Config) -> Vec<Port> {
+    let (steps, examples) = (config.inner_steps, config.inner_steps * config.inner_batch);
+    let mut ports = vec![port("log_lr", [steps]), port("log_momentum", [steps])];
+    if config.curriculum.learns_noise() {
+        ports.push(port("z", [examples, config.noise]));
+    }
+    ports
+}
