@@ -18,5 +18,6 @@ pub use ops::contraction::ConvOptions;
 pub use plan::{Plan, Port};
 pub use tape::{Tape, Var};
 pub use unroll::{
-    Forecast, Given, LossAndBuffers, Losses, Mode, Records, Row, Schedule, Scope, Training, Unroll,
+    CotangentNorms, Forecast, Given, LossAndBuffers, Losses, Mode, Records, Row, Schedule, Scope,
+    Training, Trouble, Unroll,
 };

@@ -4,80 +4,29 @@
 //! A step and its derivative are planned once and replayed. What is kept between the two sweeps is a
 //! [`Schedule`]; the derivative of one step is taken in a [`Mode`].
 
+mod binomial;
+mod budget;
+mod diagnostics;
+mod forecast;
 mod keep;
+mod plans;
 mod records;
 mod schedule;
+mod script;
 mod step;
 
+pub use diagnostics::{CotangentNorms, Trouble};
+pub use forecast::Forecast;
 pub use records::Records;
 pub use schedule::Schedule;
 pub use step::{LossAndBuffers, Mode, Row, Scope, Training};
 
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Port};
-use crate::tape::{Tape, Var};
+use crate::plan::Plan;
+use forecast::Planned;
 use kernels::{Buffer, Device, View};
-use schedule::{Action, Script};
-use std::fmt;
-use step::inputs;
-
-/// Where the array of a plan's input or output lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    /// An array of the state that a step starts from, or of the one that it makes.
-    State(usize),
-    NewState(usize),
-    /// A cotangent of the state after the step, or before it.
-    Cotangent(usize),
-    NewCotangent(usize),
-    /// A shared array as the caller gave it, or as it was prepared.
-    Shared(usize),
-    Prepared(usize),
-    /// The sum of cotangents of a shared array, or of a prepared one.
-    SharedGradient(usize),
-    PreparedGradient(usize),
-    Row(usize),
-    RowGradient(usize),
-    OuterRow(usize),
-    Loss,
-    OuterLoss,
-    Kept(usize),
-}
-
-/// A plan and where its arrays lie.
-#[derive(Debug)]
-struct Bound {
-    plan: Plan,
-    inputs: Vec<Source>,
-    outputs: Vec<Source>,
-}
-
-/// What a meta-gradient will take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Forecast {
-    /// Bytes of all buffers that the driver holds, its arena included; the caller's arrays are not.
-    pub bytes: usize,
-    /// Bytes of the arena.
-    pub arena_bytes: usize,
-    /// Bytes of the states and activations kept between the sweeps.
-    pub snapshot_bytes: usize,
-    /// Floating-point operations.
-    pub flops: u64,
-}
-
-impl fmt::Display for Forecast {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        write!(
-            f,
-            "{:.1} MiB (arena {:.1}, snapshots {:.1}), {:.2} GFLOP",
-            mib(self.bytes),
-            mib(self.arena_bytes),
-            mib(self.snapshot_bytes),
-            self.flops as f64 / 1e9
-        )
-    }
-}
+use plans::{Bound, Source};
+use script::Action;
 
 /// The arrays that one meta-gradient is computed from.
 #[derive(Clone, Copy, Debug)]
@@ -112,16 +61,7 @@ impl Losses {
 #[derive(Debug)]
 pub struct Unroll {
     device: Device,
-    script: Script,
-    /// The steps after which the outer loss is looked at, counted from 1.
-    outer_steps: Vec<usize>,
-    prepare: Option<Bound>,
-    unprepare: Option<Bound>,
-    advance: Bound,
-    advance_kept: Option<Bound>,
-    reverse: Bound,
-    outer: Bound,
-    forecast: Forecast,
+    planned: Planned,
     states: Records,
     cotangents: Records,
     kept: Records,
@@ -133,6 +73,10 @@ pub struct Unroll {
     shared_gradient: Records,
     /// Gradients with respect to the rows: a record per inner step; zeros where a row is not learned.
     row_gradient: Records,
+    /// How many arrays of a state are θ.
+    theta: usize,
+    /// Filled where [`Unroll::watch_cotangents`] asked for it.
+    norms: Option<CotangentNorms>,
 }
 
 impl Unroll {
@@ -146,101 +90,46 @@ impl Unroll {
         schedule: Schedule,
         mode: Mode,
     ) -> Result<Self> {
-        let outer_steps: Vec<usize> = (1..=steps).filter(|&step| outer_at(step)).collect();
-        if steps == 0 || outer_steps.is_empty() {
-            return Err(Error::Setting(format!(
-                "{steps} inner steps with {} outer losses: at least one of each is needed",
-                outer_steps.len()
-            )));
-        }
-        let script = schedule.script(steps, &outer_at);
-        let shared = Prepared::record(training)?;
-        let step = PlannedStep::new(training, &shared, schedule, mode)?;
-        let outer = plan_outer(training)?;
-
-        let state_ports = training.state_ports().ports;
-        let rows: Vec<Port> = training
-            .all_rows()
-            .into_iter()
-            .map(|row| row.port)
-            .collect();
-        let loss_port = Port {
-            name: "loss".into(),
-            dtype: training.theta[0].dtype,
-            shape: [0usize; 0].into(),
-        };
-        let plans = [&shared.prepare, &shared.unprepare, &step.kept]
-            .into_iter()
-            .flatten();
-        let plans: Vec<&Bound> = plans
-            .chain([&step.advance, &step.reverse, &outer])
-            .collect();
-        let arena_bytes = plans
-            .iter()
-            .map(|bound| bound.plan.arena_bytes())
-            .max()
-            .unwrap_or(0);
-
-        let count = |wanted: fn(&Action) -> bool| {
-            script.actions.iter().filter(|a| wanted(a)).count() as u64
-        };
-        let fixed: u64 = [&shared.prepare, &shared.unprepare]
-            .into_iter()
-            .flatten()
-            .map(|b| b.plan.flops())
-            .sum();
-        let flops = fixed
-            + count(|a| matches!(a, Action::Advance { .. })) * step.advance.plan.flops()
-            + count(|a| matches!(a, Action::Reverse { .. })) * step.reverse.plan.flops()
-            + count(|a| matches!(a, Action::Outer { .. })) * outer.plan.flops();
-
-        let held = device.held_bytes();
-        let losses = Records::new(device, vec![loss_port], steps + outer_steps.len())?;
-        let mut unroll = Self {
-            states: Records::new(device, state_ports.clone(), script.states)?,
-            kept: Records::new(device, step.kept_ports, script.kept)?,
-            cotangents: Records::new(device, state_ports, 2)?,
-            prepared: Records::new(device, shared.own.clone(), 1)?,
-            prepared_gradient: Records::new(device, shared.own, 1)?,
-            shared_gradient: Records::new(device, training.shared.clone(), 1)?,
-            row_gradient: Records::new(device, rows, steps)?,
-            arena: device.alloc(arena_bytes)?,
-            losses,
+        let planned = Planned::new(training, steps, outer_at, schedule, mode)?;
+        let records = |ports: &[_], count| Records::new(device, ports.to_vec(), count);
+        let state = &planned.state_ports;
+        Ok(Self {
+            states: records(state, planned.count.states)?,
+            kept: records(&planned.step.kept_ports, planned.count.kept)?,
+            cotangents: records(state, 2)?,
+            prepared: records(&planned.shared.own, 1)?,
+            prepared_gradient: records(&planned.shared.own, 1)?,
+            shared_gradient: records(&planned.shared_ports, 1)?,
+            row_gradient: records(&planned.row_ports, steps)?,
+            losses: records(&planned.loss_ports, steps + planned.outer_steps.len())?,
+            arena: device.alloc(planned.forecast.arena_bytes)?,
             device: device.clone(),
-            script,
-            outer_steps,
-            prepare: shared.prepare,
-            unprepare: shared.unprepare,
-            advance: step.advance,
-            advance_kept: step.kept,
-            reverse: step.reverse,
-            outer,
-            forecast: Forecast {
-                bytes: 0,
-                arena_bytes,
-                snapshot_bytes: 0,
-                flops,
-            },
-        };
-        unroll.forecast.bytes = device.held_bytes() - held;
-        unroll.forecast.snapshot_bytes = unroll.states.bytes() + unroll.kept.bytes();
-        Ok(unroll)
+            theta: training.theta.len(),
+            norms: None,
+            planned,
+        })
     }
 
     /// What a meta-gradient takes.
     pub fn forecast(&self) -> Forecast {
-        self.forecast
+        self.planned.forecast
+    }
+
+    /// What is kept between the sweeps; for a budget, what was chosen for it.
+    pub fn schedule(&self) -> Schedule {
+        self.planned.schedule
     }
 
     /// The plans, with what each is for.
     pub fn plans(&self) -> Vec<(&'static str, &Plan)> {
+        let planned = &self.planned;
         let named = [
-            ("prepare", self.prepare.as_ref()),
-            ("inner step", Some(&self.advance)),
-            ("inner step, kept", self.advance_kept.as_ref()),
-            ("backward", Some(&self.reverse)),
-            ("outer loss", Some(&self.outer)),
-            ("unprepare", self.unprepare.as_ref()),
+            ("prepare", planned.shared.prepare.as_ref()),
+            ("inner step", Some(&planned.step.advance)),
+            ("inner step, kept", planned.step.kept.as_ref()),
+            ("backward", Some(&planned.step.reverse)),
+            ("outer loss", Some(&planned.outer)),
+            ("unprepare", planned.shared.unprepare.as_ref()),
         ];
         named
             .into_iter()
@@ -263,9 +152,22 @@ impl Unroll {
         &self.row_gradient
     }
 
-    /// Gradients with respect to the state before the first step, and their record.
+    /// Gradients with respect to the state before the first step, and their record. Zeros where the gradient
+    /// is truncated.
     pub fn start_gradient(&self) -> (&Records, usize) {
-        (&self.cotangents, self.steps() % 2)
+        let script = self.planned.script;
+        (&self.cotangents, (script.steps - script.begin) % 2)
+    }
+
+    /// From now on [`Unroll::gradient`] also measures the cotangent of θ at every step, or no longer. It
+    /// costs a look at the cotangent per step: for finding out where a gradient explodes or vanishes.
+    pub fn watch_cotangents(&mut self, watch: bool) {
+        self.norms = watch.then(CotangentNorms::default);
+    }
+
+    /// The cotangent of θ along the last meta-gradient, if it was watched.
+    pub fn cotangent_norms(&self) -> Option<&CotangentNorms> {
+        self.norms.as_ref()
     }
 
     /// Trains and differentiates: afterwards the gradients are in [`Unroll::shared_gradient`],
@@ -276,48 +178,81 @@ impl Unroll {
         self.shared_gradient.zero(0)?;
         self.prepared_gradient.zero(0)?;
         self.cotangents.zero(0)?;
-        let mut now = At {
-            cotangent: 0,
-            ..At::default()
-        };
-        for index in 0..self.script.actions.len() {
-            match self.script.actions[index] {
-                Action::Advance {
+        let script = self.planned.script;
+        let watched = self.norms.is_some();
+        let mut norms = vec![0.0; if watched { script.steps + 1 } else { 0 }];
+        let mut now = At::default();
+        let outer = |step| self.planned.outer_steps.binary_search(&step).is_ok();
+        script.walk(outer, |action| {
+            now = self.act(action, given, now)?;
+            if let Action::Reverse { step, .. } | Action::Outer { step, .. } = action
+                && watched
+            {
+                norms[step] = diagnostics::norm(&self.cotangents, now.cotangent, self.theta)?;
+            }
+            Ok::<(), Error>(())
+        })?;
+        if let Some(bound) = &self.planned.shared.unprepare {
+            self.run(bound, given, now)?;
+        }
+        if script.begin > 0 {
+            self.cotangents.zero(now.cotangent)?;
+        }
+        if watched {
+            self.norms = Some(CotangentNorms::new(norms));
+        }
+        self.read_losses()
+    }
+
+    /// One action of the script. Gives where the driver stands after it.
+    fn act(&self, action: Action, given: Given<'_>, now: At) -> Result<At> {
+        let Planned { step: plans, .. } = &self.planned;
+        match action {
+            Action::Advance {
+                step,
+                from,
+                to,
+                keep,
+            } => {
+                let at = At {
                     step,
                     from,
                     to,
-                    keep,
-                    ..
-                } => {
-                    now = At {
-                        step,
-                        from,
-                        to,
-                        ..now
-                    };
-                    let bound = if keep.is_some() {
-                        self.advance_kept.as_ref()
-                    } else {
-                        None
-                    };
-                    self.run(bound.unwrap_or(&self.advance), given, now)?;
+                    kept: keep.unwrap_or(0),
+                    ..now
+                };
+                let keeping = plans.kept.as_ref().filter(|_| keep.is_some());
+                self.run(keeping.unwrap_or(&plans.advance), given, at)?;
+                Ok(at)
+            }
+            Action::Outer { step, state } => {
+                let outer = self.planned.outer_steps.partition_point(|&s| s < step);
+                let at = At {
+                    from: state,
+                    outer,
+                    ..now
+                };
+                self.run(&self.planned.outer, given, at)?;
+                if step <= self.planned.script.begin {
+                    // Before the window a loss is looked at, but nothing flows back from it.
+                    self.cotangents.zero(at.cotangent)?;
                 }
-                Action::Outer { step, state } => {
-                    now.from = state;
-                    now.outer = self.outer_steps.partition_point(|&s| s < step);
-                    self.run(&self.outer, given, now)?;
-                }
-                Action::Reverse { step, from, .. } => {
-                    now = At { step, from, ..now };
-                    self.run(&self.reverse, given, now)?;
-                    now.cotangent = 1 - now.cotangent;
-                }
+                Ok(at)
+            }
+            Action::Reverse { step, from, kept } => {
+                let at = At {
+                    step,
+                    from,
+                    kept: kept.unwrap_or(0),
+                    ..now
+                };
+                self.run(&plans.reverse, given, at)?;
+                Ok(At {
+                    cotangent: 1 - at.cotangent,
+                    ..at
+                })
             }
         }
-        if let Some(bound) = &self.unprepare {
-            self.run(bound, given, now)?;
-        }
-        self.read_losses()
     }
 
     /// All losses, read when everything is done: nothing waits in between. The first that is not finite is
@@ -330,7 +265,7 @@ impl Unroll {
         let outer = inner.split_off(self.steps());
         for (step, loss) in inner.iter().enumerate() {
             finite(*loss, "the inner loss", step)?;
-            if let Ok(at) = self.outer_steps.binary_search(&(step + 1)) {
+            if let Ok(at) = self.planned.outer_steps.binary_search(&(step + 1)) {
                 finite(outer[at], "the outer loss", step + 1)?;
             }
         }
@@ -345,42 +280,33 @@ impl Unroll {
         mut observe: impl FnMut(usize, &Records, usize) -> Result<()>,
     ) -> Result<()> {
         self.begin(given)?;
-        for index in 0..self.script.actions.len() {
-            if let Action::Advance {
+        for step in 0..self.steps() {
+            let (from, to) = (step % 2, (step + 1) % 2);
+            let at = At {
                 step,
                 from,
                 to,
-                first: true,
-                ..
-            } = self.script.actions[index]
-            {
-                self.run(
-                    &self.advance,
-                    given,
-                    At {
-                        step,
-                        from,
-                        to,
-                        ..At::default()
-                    },
-                )?;
-                let loss = self.losses.get(step, 0)?.to_f64_vec()[0];
-                finite(loss, "the inner loss", step)?;
-                observe(step + 1, &self.states, to)?;
-            }
+                ..At::default()
+            };
+            self.run(&self.planned.step.advance, given, at)?;
+            let loss = self.losses.get(step, 0)?.to_f64_vec()[0];
+            finite(loss, "the inner loss", step)?;
+            observe(step + 1, &self.states, to)?;
         }
         Ok(())
     }
 
     fn begin(&mut self, given: Given<'_>) -> Result<()> {
-        if given.rows.count() < self.steps() || given.outer_rows.count() < self.outer_steps.len() {
+        if given.rows.count() < self.steps()
+            || given.outer_rows.count() < self.planned.outer_steps.len()
+        {
             let (rows, outer) = (given.rows.count(), given.outer_rows.count());
             return Err(Error::Plan(format!(
                 "{rows} rows and {outer} outer rows are too few"
             )));
         }
         self.states.copy(0, given.start, 0)?;
-        if let Some(bound) = &self.prepare {
+        if let Some(bound) = &self.planned.shared.prepare {
             self.run(bound, given, At::default())?;
         }
         Ok(())
@@ -409,7 +335,7 @@ impl Unroll {
             Source::OuterRow(i) => given.outer_rows.view(at.outer, i),
             Source::Loss => self.losses.view(at.step, 0),
             Source::OuterLoss => self.losses.view(self.steps() + at.outer, 0),
-            Source::Kept(i) => self.kept.view(at.step, i),
+            Source::Kept(i) => self.kept.view(at.kept, i),
         }
     }
 }
@@ -428,258 +354,7 @@ struct At {
     step: usize,
     from: usize,
     to: usize,
+    kept: usize,
     cotangent: usize,
     outer: usize,
-}
-
-impl Bound {
-    /// Plans `outs`, given with where they go. An output that goes where an input lies is written over it.
-    fn new(
-        outs: &[(Var<'_>, Source)],
-        given: &[Var<'_>],
-        source: impl Fn(&str, usize) -> Source,
-    ) -> Result<Self> {
-        let vars: Vec<Var<'_>> = outs.iter().map(|(var, _)| *var).collect();
-        let named: Vec<(Var<'_>, String)> = given
-            .iter()
-            .enumerate()
-            .map(|(i, var)| (*var, format!("kept {i}")))
-            .collect();
-        let parse = |name: &str| {
-            let (kind, number) = name
-                .split_once(' ')
-                .expect("inputs are named by kind and number");
-            source(kind, number.parse().expect("a number"))
-        };
-        let names = Plan::inputs_of(&vars, &named)?;
-        let over: Vec<(usize, &str)> = outs
-            .iter()
-            .enumerate()
-            .filter_map(|(i, (_, to))| {
-                names
-                    .iter()
-                    .find(|name| parse(name) == *to)
-                    .map(|name| (i, name.as_str()))
-            })
-            .collect();
-        let plan = Plan::build(&vars, &over, &named)?;
-        let inputs = plan.inputs().iter().map(|port| parse(&port.name)).collect();
-        let taken: Vec<usize> = over.iter().map(|(i, _)| *i).collect();
-        let outputs = outs
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| !taken.contains(i))
-            .map(|(_, (_, to))| *to)
-            .collect();
-        Ok(Self {
-            plan,
-            inputs,
-            outputs,
-        })
-    }
-}
-
-fn port_of(var: Var<'_>) -> Port {
-    Port {
-        name: format!("{}", var.id),
-        dtype: var.dtype(),
-        shape: var.shape(),
-    }
-}
-
-/// What of the shared arrays is computed once per meta-gradient.
-struct Prepared {
-    /// Every prepared array: its port, where it lies, and where its cotangents are summed.
-    ports: Vec<Port>,
-    places: Vec<(Source, Source)>,
-    /// Those that are not just a shared array passed through.
-    own: Vec<Port>,
-    prepare: Option<Bound>,
-    unprepare: Option<Bound>,
-}
-
-impl Prepared {
-    fn record(training: &Training<'_>) -> Result<Self> {
-        let tape = Tape::new();
-        let shared = inputs(&tape, "shared", &training.shared)?;
-        let prepared = (training.prepare)(&tape, &shared)?;
-        let mut own = Vec::new();
-        let mut places = Vec::new();
-        let mut made = Vec::new();
-        for var in &prepared {
-            if let Some(i) = shared.iter().position(|s| s == var) {
-                places.push((Source::Shared(i), Source::SharedGradient(i)));
-            } else {
-                places.push((
-                    Source::Prepared(own.len()),
-                    Source::PreparedGradient(own.len()),
-                ));
-                made.push((*var, Source::Prepared(own.len())));
-                own.push(port_of(*var));
-            }
-        }
-        let ports: Vec<Port> = prepared.iter().map(|var| port_of(*var)).collect();
-        let (mut prepare, mut unprepare) = (None, None);
-        if !made.is_empty() {
-            prepare = Some(Bound::new(&made, &[], |_, i| Source::Shared(i))?);
-            let floats: Vec<usize> = (0..prepared.len())
-                .filter(|&j| prepared[j].dtype().is_float())
-                .collect();
-            let mut seeds = Vec::new();
-            for &j in &floats {
-                let cotangent = tape.input(
-                    &format!("cotangent {j}"),
-                    ports[j].dtype,
-                    ports[j].shape.clone(),
-                )?;
-                seeds.push((prepared[j], cotangent));
-            }
-            let wrt: Vec<usize> = (0..shared.len())
-                .filter(|&i| shared[i].dtype().is_float())
-                .collect();
-            let gradients =
-                tape.vjp(&seeds, &wrt.iter().map(|&i| shared[i]).collect::<Vec<_>>())?;
-            let outs: Vec<_> = gradients
-                .into_iter()
-                .zip(wrt.iter().map(|&i| Source::SharedGradient(i)))
-                .collect();
-            unprepare = Some(Bound::new(&outs, &[], |kind, i| match kind {
-                "shared" => Source::Shared(i),
-                _ => places[i].1,
-            })?);
-        }
-        Ok(Self {
-            ports,
-            places,
-            own,
-            prepare,
-            unprepare,
-        })
-    }
-}
-
-/// The plans of one inner step.
-struct PlannedStep {
-    advance: Bound,
-    kept: Option<Bound>,
-    kept_ports: Vec<Port>,
-    reverse: Bound,
-}
-
-impl PlannedStep {
-    fn new(
-        training: &Training<'_>,
-        shared: &Prepared,
-        schedule: Schedule,
-        mode: Mode,
-    ) -> Result<Self> {
-        let tape = Tape::new();
-        let forward = training.record_forward(&tape, &shared.ports, mode)?;
-        let source = |kind: &str, i: usize| match kind {
-            "state" => Source::State(i),
-            "shared" => shared.places[i].0,
-            "row" => Source::Row(i),
-            "cotangent" => Source::Cotangent(i),
-            "sum" => shared.places[i].1,
-            _ => Source::Kept(i),
-        };
-        let mut advanced: Vec<(Var<'_>, Source)> = forward
-            .new_state
-            .iter()
-            .enumerate()
-            .map(|(i, var)| (*var, Source::NewState(i)))
-            .collect();
-        advanced.push((forward.loss, Source::Loss));
-        let advance = Bound::new(&advanced, &[], source)?;
-
-        let cotangents = inputs(&tape, "cotangent", &training.state_ports().ports)?;
-        let backward = training.record_backward(&tape, &forward, &cotangents, mode)?;
-        let mut reversed: Vec<(Var<'_>, Source)> = Vec::new();
-        for (i, var) in backward.state.iter().enumerate() {
-            reversed.push((*var, Source::NewCotangent(i)));
-        }
-        let mut late = cotangents;
-        for (i, var) in backward.shared.iter().enumerate() {
-            if !var.dtype().is_float() {
-                continue;
-            }
-            let sum = tape.input(&format!("sum {i}"), var.dtype(), var.shape())?;
-            late.push(sum);
-            reversed.push(((sum + *var)?, shared.places[i].1));
-        }
-        for (i, var) in backward.rows.iter().enumerate() {
-            if let Some(var) = var {
-                reversed.push((*var, Source::RowGradient(i)));
-            }
-        }
-        if schedule != Schedule::StoreAll {
-            let reverse = Bound::new(&reversed, &[], source)?;
-            return Ok(Self {
-                advance,
-                kept: None,
-                kept_ports: Vec::new(),
-                reverse,
-            });
-        }
-        let outs: Vec<Var<'_>> = reversed.iter().map(|(var, _)| *var).collect();
-        let activations = keep::activations(&tape, &outs, &late);
-        advanced.extend(
-            activations
-                .iter()
-                .enumerate()
-                .map(|(i, var)| (*var, Source::Kept(i))),
-        );
-        Ok(Self {
-            advance,
-            kept: Some(Bound::new(&advanced, &[], source)?),
-            kept_ports: activations.iter().map(|var| port_of(*var)).collect(),
-            reverse: Bound::new(&reversed, &activations, source)?,
-        })
-    }
-}
-
-/// The outer loss; its gradient is added to the cotangents of θ and of the buffers.
-fn plan_outer(training: &Training<'_>) -> Result<Bound> {
-    let tape = Tape::new();
-    let layout = training.state_ports();
-    let state = inputs(&tape, "state", &layout.ports)?;
-    let rows = inputs(&tape, "row", &training.outer_rows)?;
-    let cotangents = inputs(&tape, "cotangent", &layout.ports)?;
-    let (theta, rest) = state.split_at(layout.theta);
-    let buffers = &rest[layout.optimizer..];
-    let loss = (training.outer)(Scope {
-        tape: &tape,
-        theta,
-        buffers,
-        shared: &[],
-        rows: &rows,
-    })?;
-    let wrt = [theta, buffers].concat();
-    let gradients = tape.grad(loss, &wrt)?;
-    let mut outs = vec![(loss, Source::OuterLoss)];
-    for (var, gradient) in wrt.iter().zip(gradients) {
-        let i = state
-            .iter()
-            .position(|s| s == var)
-            .expect("a part of the state");
-        outs.push(((cotangents[i] + gradient)?, Source::Cotangent(i)));
-    }
-    Bound::new(&outs, &[], |kind, i| match kind {
-        "state" => Source::State(i),
-        "row" => Source::OuterRow(i),
-        _ => Source::Cotangent(i),
-    })
-}
-
-/// The arrays of a learner's state: θ, the optimiser's state, buffers.
-impl Training<'_> {
-    /// What [`Given::start`] holds.
-    pub fn start_ports(&self) -> Vec<Port> {
-        self.state_ports().ports
-    }
-
-    /// What a record of [`Given::rows`] holds: the rows of the loss, then the hyper-parameters.
-    pub fn row_ports(&self) -> Vec<Port> {
-        self.all_rows().into_iter().map(|row| row.port).collect()
-    }
 }

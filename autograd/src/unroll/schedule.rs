@@ -1,21 +1,48 @@
 //! What is kept between the forward and the backward sweep, and what is computed again.
 
+use super::script::{Script, Snapshots};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 
-/// What to keep of the forward sweep over T inner steps. All choices give the same meta-gradient, bit for
-/// bit; F is the work of one forward pass of the learner.
+/// What to keep of the forward sweep over T inner steps. All choices but [`Schedule::Window`] give the same
+/// meta-gradient, bit for bit; F is the work of one forward pass of the learner.
+///
+/// ```
+/// use autograd::Schedule;
+/// let schedule: Schedule = "budget-64MiB".parse()?;
+/// assert_eq!(schedule, Schedule::Budget(64 << 20));
+/// assert_eq!(Schedule::Binomial(8).to_string(), "binomial-8");
+/// # Ok::<(), autograd::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Schedule {
-    /// The activations of every step: 9 F a step, and the most memory.
+    /// `store-all`: the activations of every step: 9 F a step, and the most memory.
     StoreAll,
-    /// The learner's state before every step: 12 F a step.
+    /// `per-step`: the learner's state before every step: 12 F a step.
     #[default]
     PerStep,
-    /// The learner's state before every k-th step; the others are computed again: 15 F a step.
+    /// `every-K`: the learner's state before every k-th step; the others are computed again: 15 F a step.
     EveryK(usize),
+    /// `binomial-C`: at most so many snapshots of the learner's state at a time, placed so that the fewest
+    /// steps are computed again (Griewank and Walther 2000). The snapshots' memory does not depend on T.
+    Binomial(usize),
+    /// `binomial-C-kept-Q`: the same over stretches of Q steps. Of the stretch that is being reversed all
+    /// activations are kept, so that 3 F a step are saved.
+    BinomialKept(usize, usize),
+    /// `budget-BYTES`, or as in `budget-64MiB`: the one of the others that computes the fewest steps again
+    /// and stays below that many bytes, all buffers of [`Unroll`](crate::Unroll) counted.
+    /// [`Unroll::schedule`](crate::Unroll::schedule) tells which it is.
+    Budget(usize),
+    /// `window-W`: the gradient through the last W steps only, as if the state before them were given: not
+    /// the exact meta-gradient. Their states are kept: 12 F for each of them, 3 F for one before.
+    ///
+    /// A window that starts at a random step s (Feng et al. 2023) is the same, with s + W steps in all.
+    Window(usize),
 }
+
+const NAMES: &str = "store-all, per-step, every-K, binomial-C, binomial-C-kept-Q, budget-BYTES (or KiB, \
+                     MiB, GiB: budget-64MiB), or window-W, with numbers ≥ 1";
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,7 +50,46 @@ impl fmt::Display for Schedule {
             Self::StoreAll => f.write_str("store-all"),
             Self::PerStep => f.write_str("per-step"),
             Self::EveryK(k) => write!(f, "every-{k}"),
+            Self::Binomial(c) => write!(f, "binomial-{c}"),
+            Self::BinomialKept(c, q) => write!(f, "binomial-{c}-kept-{q}"),
+            Self::Budget(bytes) => {
+                let unit = UNITS
+                    .iter()
+                    .find(|(_, unit)| *bytes > 0 && bytes % unit == 0);
+                let (name, unit) = unit.unwrap_or(&("", 1));
+                write!(f, "budget-{}{name}", bytes / unit)
+            }
+            Self::Window(steps) => write!(f, "window-{steps}"),
         }
+    }
+}
+
+const UNITS: [(&str, usize); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+fn number(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|&number| number > 0)
+}
+
+fn bytes(text: &str) -> Option<usize> {
+    let in_unit = |(name, unit): &(&str, usize)| Some((text.strip_suffix(name)?, *unit));
+    let (text, unit) = UNITS.iter().find_map(in_unit).unwrap_or((text, 1));
+    number(text)?.checked_mul(unit)
+}
+
+fn parsed(text: &str) -> Option<Schedule> {
+    if let Some(rest) = text.strip_prefix("binomial-") {
+        return match rest.split_once("-kept-") {
+            Some((c, q)) => Some(Schedule::BinomialKept(number(c)?, number(q)?)),
+            None => number(rest).map(Schedule::Binomial),
+        };
+    }
+    match text.split_once('-')? {
+        ("store", "all") => Some(Schedule::StoreAll),
+        ("per", "step") => Some(Schedule::PerStep),
+        ("every", k) => number(k).map(Schedule::EveryK),
+        ("budget", size) => bytes(size).map(Schedule::Budget),
+        ("window", steps) => number(steps).map(Schedule::Window),
+        _ => None,
     }
 }
 
@@ -31,119 +97,34 @@ impl FromStr for Schedule {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let every = || {
-            text.strip_prefix("every-")?
-                .parse()
-                .ok()
-                .filter(|&k: &usize| k > 0)
-                .map(Self::EveryK)
-        };
-        match text {
-            "store-all" => Ok(Self::StoreAll),
-            "per-step" => Ok(Self::PerStep),
-            _ => every().ok_or_else(|| {
-                Error::Setting(format!(
-                    "unknown schedule `{text}`: store-all, per-step, or every-K with K ≥ 1"
-                ))
-            }),
-        }
+        parsed(text).ok_or_else(|| Error::Setting(format!("unknown schedule `{text}`: {NAMES}")))
     }
 }
 
-/// One action of the driver. States and kept activations are named by the number of their record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    /// Inner step `step` from one state to another; keeps its activations if a record is given.
-    Advance {
-        step: usize,
-        from: usize,
-        to: usize,
-        keep: Option<usize>,
-        first: bool,
-    },
-    /// The outer loss after `step` steps, on that state, and its gradient.
-    Outer { step: usize, state: usize },
-    /// Backward through inner step `step`, that started from that state.
-    Reverse {
-        step: usize,
-        from: usize,
-        kept: Option<usize>,
-    },
-}
-
-/// The actions of a schedule, and how many records of state and of activations they need.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Script {
-    pub(super) actions: Vec<Action>,
-    pub(super) states: usize,
-    pub(super) kept: usize,
-}
-
 impl Schedule {
-    /// The script for `steps` inner steps with an outer loss after those for which `outer` says so. State
-    /// record 0 holds the start.
-    pub(super) fn script(self, steps: usize, outer: impl Fn(usize) -> bool) -> Script {
-        let k = match self {
-            Self::EveryK(k) => k.min(steps),
-            Self::StoreAll | Self::PerStep => 1,
+    /// The script for that many steps; `None` for a budget, which needs to know what things take.
+    pub(super) fn script(self, steps: usize) -> Option<Script> {
+        let (begin, snapshots, kept) = match self {
+            Self::StoreAll => (0, Snapshots::Binomial(1), steps),
+            Self::PerStep => (0, Snapshots::Every(1), 0),
+            Self::EveryK(k) => (0, Snapshots::Every(k.max(1)), 0),
+            Self::Binomial(c) => (0, Snapshots::Binomial(c.clamp(1, steps)), 0),
+            Self::BinomialKept(c, q) => {
+                let stretch = q.clamp(1, steps);
+                (0, Snapshots::Binomial(c.clamp(1, steps)), stretch)
+            }
+            Self::Window(last) => {
+                let begin = steps - last.clamp(1, steps);
+                (begin, Snapshots::Every(1), 0)
+            }
+            Self::Budget(_) => return None,
         };
-        let keep = |step| (self == Self::StoreAll).then_some(step);
-        let snapshots = steps.div_ceil(k);
-        // Records: the snapshots, then the states inside one stretch of k steps, the last of them its end.
-        let inside = |step: usize| snapshots + (step - 1) % k;
-        let record = |step: usize| {
-            if step.is_multiple_of(k) && step < steps {
-                step / k
-            } else {
-                inside(step)
-            }
-        };
-        let mut actions = Vec::new();
-        for step in 0..steps {
-            let (from, to) = (record(step), record(step + 1));
-            actions.push(Action::Advance {
-                step,
-                from,
-                to,
-                keep: keep(step),
-                first: true,
-            });
-        }
-        let mut end = steps;
-        while end > 0 {
-            let begin = (end - 1) / k * k;
-            for step in begin..end - 1 {
-                if end != steps {
-                    let (from, to) = (record(step), record(step + 1));
-                    actions.push(Action::Advance {
-                        step,
-                        from,
-                        to,
-                        keep: None,
-                        first: false,
-                    });
-                }
-            }
-            for step in (begin..end).rev() {
-                if outer(step + 1) {
-                    actions.push(Action::Outer {
-                        step: step + 1,
-                        state: record(step + 1),
-                    });
-                }
-                actions.push(Action::Reverse {
-                    step,
-                    from: record(step),
-                    kept: keep(step),
-                });
-            }
-            end = begin;
-        }
-        Script {
-            actions,
-            states: snapshots + k,
-            kept: if self == Self::StoreAll { steps } else { 0 },
-        }
+        Some(Script {
+            steps,
+            begin,
+            snapshots,
+            kept,
+        })
     }
 }
 
@@ -151,52 +132,20 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    /// Walks a script, tracking which state every record holds.
-    fn walk(schedule: Schedule, steps: usize) -> usize {
-        let script = schedule.script(steps, |_| true);
-        let mut held = vec![usize::MAX; script.states];
-        held[0] = 0;
-        let (mut advances, mut reversed) = (0, steps);
-        for action in script.actions {
-            match action {
-                Action::Advance { step, from, to, .. } => {
-                    assert_eq!(held[from], step);
-                    held[to] = step + 1;
-                    advances += 1;
-                }
-                Action::Outer { step, state } => {
-                    assert_eq!(held[state], step, "{schedule} of {steps}");
-                    assert_eq!(reversed, step);
-                }
-                Action::Reverse { step, from, .. } => {
-                    assert_eq!(held[from], step, "{schedule} of {steps}");
-                    reversed -= 1;
-                    assert_eq!(step, reversed);
-                }
-            }
-        }
-        assert_eq!(reversed, 0);
-        advances
-    }
-
-    #[test]
-    fn every_record_holds_the_state_that_is_read() {
-        for steps in 1..=40 {
-            assert_eq!(walk(Schedule::StoreAll, steps), steps);
-            assert_eq!(walk(Schedule::PerStep, steps), steps);
-            for k in 1..=steps + 1 {
-                let again = walk(Schedule::EveryK(k), steps) - steps;
-                assert!(
-                    again <= steps - steps.div_ceil(k.min(steps)),
-                    "{again} of {steps} with k = {k}"
-                );
-            }
-        }
-    }
-
     #[test]
     fn names_round_trip_and_nonsense_is_refused() {
-        for schedule in [Schedule::StoreAll, Schedule::PerStep, Schedule::EveryK(7)] {
+        for schedule in [
+            Schedule::StoreAll,
+            Schedule::PerStep,
+            Schedule::EveryK(7),
+            Schedule::Binomial(3),
+            Schedule::BinomialKept(3, 12),
+            Schedule::Budget(1000),
+            Schedule::Budget(3 << 10),
+            Schedule::Budget(64 << 20),
+            Schedule::Budget(2 << 30),
+            Schedule::Window(9),
+        ] {
             assert_eq!(
                 schedule
                     .to_string()
@@ -205,7 +154,19 @@ mod tests {
                 schedule
             );
         }
-        for text in ["every-0", "every-", "all", "every--3"] {
+        assert_eq!(Schedule::Budget(64 << 20).to_string(), "budget-64MiB");
+        for text in [
+            "every-0",
+            "every-",
+            "all",
+            "every--3",
+            "binomial-0",
+            "binomial-2-kept-0",
+            "budget-0",
+            "budget-MiB",
+            "budget-99999999999999GiB",
+            "window",
+        ] {
             assert!(text.parse::<Schedule>().is_err(), "{text}");
         }
     }

@@ -110,6 +110,16 @@ impl Training<'_> {
         }
     }
 
+    /// What [`Given::start`](crate::Given::start) holds.
+    pub fn start_ports(&self) -> Vec<Port> {
+        self.state_ports().ports
+    }
+
+    /// What a record of [`Given::rows`](crate::Given::rows) holds: the rows of the loss, then the hyper-parameters.
+    pub fn row_ports(&self) -> Vec<Port> {
+        self.all_rows().into_iter().map(|row| row.port).collect()
+    }
+
     /// All rows: those of the loss, then one scalar per hyper-parameter.
     pub(super) fn all_rows(&self) -> Vec<Row> {
         let dtype = self.theta.first().map_or(DType::F32, |port| port.dtype);

@@ -1,0 +1,181 @@
+//! What a meta-gradient takes, known before any memory is.
+
+use super::budget::{self, Costs};
+use super::plans::{Bound, PlannedStep, Prepared, plan_outer};
+use super::records::record_bytes;
+use super::schedule::Schedule;
+use super::script::{Count, Script};
+use super::step::{Mode, Training};
+use crate::error::{Error, Result};
+use crate::plan::Port;
+use std::fmt;
+
+/// What a meta-gradient will take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forecast {
+    /// Bytes of all buffers that the driver holds, its arena included; the caller's arrays are not.
+    pub bytes: usize,
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
+    /// Bytes of the states and activations kept between the sweeps.
+    pub snapshot_bytes: usize,
+    /// Evaluations of an inner step and its gradient: in the forward sweep, again to reach a state that was
+    /// not kept, and again within a step's own reversal where no activations are kept. Times 3 F, and 6 F
+    /// for every step that is reversed, this is the work.
+    pub evaluations: u64,
+    /// Floating-point operations.
+    pub flops: u64,
+}
+
+impl Forecast {
+    /// What [`Unroll`](crate::Unroll) with these settings would take. Takes no memory of a device.
+    pub fn new(
+        training: &Training<'_>,
+        steps: usize,
+        outer_at: impl Fn(usize) -> bool,
+        schedule: Schedule,
+        mode: Mode,
+    ) -> Result<Self> {
+        Ok(Planned::new(training, steps, outer_at, schedule, mode)?.forecast)
+    }
+}
+
+impl fmt::Display for Forecast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+        write!(
+            f,
+            "{:.1} MiB (arena {:.1}, snapshots {:.1}), {} step evaluations, {:.2} GFLOP",
+            mib(self.bytes),
+            mib(self.arena_bytes),
+            mib(self.snapshot_bytes),
+            self.evaluations,
+            self.flops as f64 / 1e9
+        )
+    }
+}
+
+/// An unrolled training, planned, without its memory.
+#[derive(Debug)]
+pub(super) struct Planned {
+    /// What to keep; never a budget, but what was chosen for it.
+    pub(super) schedule: Schedule,
+    pub(super) script: Script,
+    /// Records of state and of activations that the script works with.
+    pub(super) count: Count,
+    /// The steps after which the outer loss is looked at, counted from 1.
+    pub(super) outer_steps: Vec<usize>,
+    pub(super) shared: Prepared,
+    pub(super) step: PlannedStep,
+    pub(super) outer: Bound,
+    /// The arrays of a loss, of a state, of the shared arrays and of a step's rows.
+    pub(super) loss_ports: Vec<Port>,
+    pub(super) state_ports: Vec<Port>,
+    pub(super) shared_ports: Vec<Port>,
+    pub(super) row_ports: Vec<Port>,
+    pub(super) forecast: Forecast,
+}
+
+impl Planned {
+    pub(super) fn new(
+        training: &Training<'_>,
+        steps: usize,
+        outer_at: impl Fn(usize) -> bool,
+        schedule: Schedule,
+        mode: Mode,
+    ) -> Result<Self> {
+        let outer_steps: Vec<usize> = (1..=steps).filter(|&step| outer_at(step)).collect();
+        if steps == 0 || outer_steps.is_empty() {
+            return Err(Error::Setting(format!(
+                "{steps} inner steps with {} outer losses: at least one of each is needed",
+                outer_steps.len()
+            )));
+        }
+        let shared = Prepared::record(training)?;
+        let outer = plan_outer(training)?;
+        let loss_ports = vec![Port {
+            name: "loss".into(),
+            dtype: training.theta[0].dtype,
+            shape: [0usize; 0].into(),
+        }];
+        let (state_ports, row_ports) = (training.start_ports(), training.row_ports());
+        let state = record_bytes(&state_ports);
+        let arena = |step: &PlannedStep| arena_bytes(&shared, step, &outer);
+        // Two cotangents; gradients and losses; what is prepared, and its gradient.
+        let fixed = |step: &PlannedStep| {
+            arena(step)
+                + 2 * state
+                + 2 * record_bytes(&shared.own)
+                + record_bytes(&training.shared)
+                + steps * record_bytes(&row_ports)
+                + (steps + outer_steps.len()) * record_bytes(&loss_ports)
+        };
+        let plan = |keep| PlannedStep::new(training, &shared, keep, mode);
+
+        let (schedule, script, step) = if let Schedule::Budget(bytes) = schedule {
+            let (plain, keeping) = (plan(false)?, plan(true)?);
+            let costs = Costs {
+                plain: fixed(&plain),
+                keeping: fixed(&keeping),
+                state,
+                kept: record_bytes(&keeping.kept_ports),
+            };
+            let chosen = budget::choose(costs, steps, bytes)?;
+            let script = chosen.script(steps).expect("not a budget again");
+            (
+                chosen,
+                script,
+                if script.kept > 0 { keeping } else { plain },
+            )
+        } else {
+            let script = schedule.script(steps).expect("not a budget");
+            (schedule, script, plan(script.kept > 0)?)
+        };
+
+        let count = script.count(|step| outer_steps.binary_search(&step).is_ok());
+        let snapshot_bytes = count.states * state + count.kept * record_bytes(&step.kept_ports);
+        let forecast = Forecast {
+            bytes: fixed(&step) + snapshot_bytes,
+            arena_bytes: arena(&step),
+            snapshot_bytes,
+            evaluations: count.evaluations,
+            flops: flops(&shared, &step, &outer, &count),
+        };
+        Ok(Self {
+            schedule,
+            script,
+            count,
+            outer_steps,
+            shared,
+            step,
+            outer,
+            loss_ports,
+            state_ports,
+            shared_ports: training.shared.clone(),
+            row_ports,
+            forecast,
+        })
+    }
+}
+
+/// The arena that is large enough for every plan.
+fn arena_bytes(shared: &Prepared, step: &PlannedStep, outer: &Bound) -> usize {
+    [&shared.prepare, &shared.unprepare, &step.kept]
+        .into_iter()
+        .flatten()
+        .chain([&step.advance, &step.reverse, outer])
+        .map(|bound| bound.plan.arena_bytes())
+        .max()
+        .unwrap_or(0)
+}
+
+fn flops(shared: &Prepared, step: &PlannedStep, outer: &Bound, count: &Count) -> u64 {
+    let once: u64 = [&shared.prepare, &shared.unprepare]
+        .into_iter()
+        .flatten()
+        .map(|bound| bound.plan.flops())
+        .sum();
+    once + count.advances * step.advance.plan.flops()
+        + count.reversals * step.reverse.plan.flops()
+        + count.outer * outer.plan.flops()
+}

@@ -1,0 +1,312 @@
+//! The order of work of a schedule: which step is advanced from which state, and when each is reversed.
+//!
+//! All schedules are one walk. A stack of snapshots reaches towards the end of what is still to be reversed;
+//! as long as the way from the last of them to that end is longer than a stretch, another one is taken, at
+//! a distance that the [`Snapshots`] decide; a stretch is reversed at once.
+
+use super::binomial;
+
+/// One action of the driver. States and kept activations are named by the number of their record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Inner step `step` from one state to another; keeps its activations if a record is given.
+    Advance {
+        step: usize,
+        from: usize,
+        to: usize,
+        keep: Option<usize>,
+    },
+    /// The outer loss after `step` steps, on that state, and its gradient.
+    Outer { step: usize, state: usize },
+    /// Backward through inner step `step`, that started from that state.
+    Reverse {
+        step: usize,
+        from: usize,
+        kept: Option<usize>,
+    },
+}
+
+/// Where snapshots of the state are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Snapshots {
+    /// Before every k-th step, and before every step of the k that are reversed.
+    Every(usize),
+    /// At most so many at a time, that of the start among them, where they save the most work.
+    Binomial(usize),
+}
+
+/// How T steps are swept and reversed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Script {
+    /// T
+    pub(super) steps: usize,
+    /// The first step that is reversed: 0, unless the gradient is truncated.
+    pub(super) begin: usize,
+    pub(super) snapshots: Snapshots,
+    /// The length of a stretch whose activations are kept while it is reversed; 0 if none are: then every
+    /// step is computed again as it is reversed.
+    pub(super) kept: usize,
+}
+
+/// What a script takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    /// Steps advanced.
+    pub(super) advances: u64,
+    /// Steps advanced or computed again as they are reversed.
+    pub(super) evaluations: u64,
+    /// Steps reversed.
+    pub(super) reversals: u64,
+    /// Outer losses.
+    pub(super) outer: u64,
+    /// Records of state, and of kept activations.
+    pub(super) states: usize,
+    pub(super) kept: usize,
+}
+
+impl Script {
+    /// Visits the actions in their order. An outer loss stands after the steps for which `outer` says so.
+    /// State record 0 holds the start.
+    pub(super) fn walk<E>(
+        &self,
+        outer: impl Fn(usize) -> bool,
+        visit: impl FnMut(Action) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut walk = Walk {
+            script: *self,
+            outer,
+            visit,
+            free: Vec::new(),
+            states: 1,
+        };
+        let mut stack = vec![(self.begin, walk.lead_in()?)];
+        let mut end = self.steps;
+        while let Some(&(at, record)) = stack.last() {
+            let length = end - at;
+            if length > self.stretch() {
+                let ahead = self.ahead(length, stack.len());
+                stack.push((at + ahead, walk.advance(at, at + ahead, record)?));
+            } else {
+                walk.reverse(at, end, record)?;
+                stack.pop();
+                end = at;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the walk takes, counted by walking.
+    pub(super) fn count(&self, outer: impl Fn(usize) -> bool) -> Count {
+        let mut count = Count::default();
+        let never = self.walk::<std::convert::Infallible>(outer, |action| {
+            match action {
+                Action::Advance { from, to, keep, .. } => {
+                    count.advances += 1;
+                    count.evaluations += 1;
+                    count.states = count.states.max(1 + from.max(to));
+                    count.kept = count.kept.max(keep.map_or(0, |record| record + 1));
+                }
+                Action::Outer { .. } => count.outer += 1,
+                Action::Reverse { kept, .. } => {
+                    count.reversals += 1;
+                    count.evaluations += u64::from(kept.is_none());
+                }
+            }
+            Ok(())
+        });
+        match never {
+            Ok(()) => count,
+        }
+    }
+
+    /// The steps that are reversed at once.
+    fn stretch(&self) -> usize {
+        self.kept.max(1)
+    }
+
+    /// How far from the last of `held` snapshots the next one is taken, `length` steps before the end.
+    fn ahead(&self, length: usize, held: usize) -> usize {
+        match self.snapshots {
+            Snapshots::Every(k) if length > k => k,
+            Snapshots::Every(_) => 1,
+            Snapshots::Binomial(c) => binomial::ahead(length, c + 1 - held, self.stretch()),
+        }
+    }
+}
+
+/// A walk under way.
+struct Walk<O, V> {
+    script: Script,
+    outer: O,
+    visit: V,
+    /// Records of state that hold nothing, and how many there are in all.
+    free: Vec<usize>,
+    states: usize,
+}
+
+impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
+    fn step(&mut self, step: usize, from: usize, keep: Option<usize>) -> Result<usize, E> {
+        let to = self.free.pop().unwrap_or(self.states);
+        self.states = self.states.max(to + 1);
+        (self.visit)(Action::Advance {
+            step,
+            from,
+            to,
+            keep,
+        })?;
+        Ok(to)
+    }
+
+    fn outer(&mut self, step: usize, state: usize) -> Result<(), E> {
+        if (self.outer)(step) {
+            (self.visit)(Action::Outer { step, state })?;
+        }
+        Ok(())
+    }
+
+    /// From the state before step `at`, which stays held, to that before step `to`.
+    fn advance(&mut self, at: usize, to: usize, held: usize) -> Result<usize, E> {
+        let mut record = held;
+        for step in at..to {
+            let next = self.step(step, record, None)?;
+            if record != held {
+                self.free.push(record);
+            }
+            record = next;
+        }
+        Ok(record)
+    }
+
+    /// Through the steps that are not reversed. Their outer losses count, but nothing flows from them.
+    fn lead_in(&mut self) -> Result<usize, E> {
+        let mut record = 0;
+        for step in 0..self.script.begin {
+            let next = self.step(step, record, None)?;
+            self.free.push(record);
+            record = next;
+            self.outer(step + 1, record)?;
+        }
+        Ok(record)
+    }
+
+    /// Reverses the steps from `at` to `end`, with a gradient of each outer loss as it is passed.
+    fn reverse(&mut self, at: usize, end: usize, record: usize) -> Result<(), E> {
+        let last = end == self.script.steps;
+        let keep = self.script.kept > 0;
+        let kept = |step: usize| keep.then_some(step - at);
+        let mut states = vec![record];
+        for step in at..end {
+            // Without activations to keep there is one step here; it is advanced for the last outer loss.
+            if last || keep {
+                states.push(self.step(step, states[step - at], kept(step))?);
+            }
+        }
+        if last {
+            self.outer(end, states[end - at])?;
+        }
+        for step in (at..end).rev() {
+            let from = states[step - at];
+            let kept = kept(step);
+            (self.visit)(Action::Reverse { step, from, kept })?;
+            if step > self.script.begin {
+                self.outer(step, from)?;
+            }
+        }
+        self.free.append(&mut states);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    /// Walks a script, tracking which state and which activations every record holds.
+    fn checked(script: Script) -> Count {
+        let count = script.count(|_| true);
+        let mut held = vec![usize::MAX; count.states];
+        let mut kept_steps = vec![usize::MAX; count.kept];
+        held[0] = 0;
+        let (mut swept, mut reversed, mut cotangent) = (0, script.steps, None);
+        let done: Result<(), Infallible> = script.walk(
+            |_| true,
+            |action| {
+                match action {
+                    Action::Advance {
+                        step,
+                        from,
+                        to,
+                        keep,
+                    } => {
+                        assert_eq!(held[from], step, "{script:?}");
+                        assert!(from != to && step <= swept && step < reversed);
+                        held[to] = step + 1;
+                        swept = swept.max(step + 1);
+                        if let Some(record) = keep {
+                            kept_steps[record] = step;
+                        }
+                    }
+                    Action::Outer { step, state } => {
+                        assert_eq!(held[state], step, "{script:?}");
+                        let lead_in = step <= script.begin && swept == step;
+                        assert!(lead_in || reversed == step, "{script:?}");
+                        assert_ne!(cotangent.replace(step), Some(step), "once only");
+                    }
+                    Action::Reverse { step, from, kept } => {
+                        assert_eq!(swept, script.steps, "the sweep is over");
+                        assert_eq!(cotangent, Some(step + 1), "its outer loss is in");
+                        assert_eq!(held[from], step, "{script:?}");
+                        assert!(kept.is_none_or(|record| kept_steps[record] == step));
+                        assert_eq!(step + 1, reversed);
+                        reversed -= 1;
+                    }
+                }
+                Ok(())
+            },
+        );
+        assert!(done.is_ok());
+        assert_eq!(reversed, script.begin);
+        assert_eq!(count.outer, script.steps as u64);
+        count
+    }
+
+    fn script(steps: usize, begin: usize, snapshots: Snapshots, kept: usize) -> Script {
+        Script {
+            steps,
+            begin,
+            snapshots,
+            kept,
+        }
+    }
+
+    #[test]
+    fn every_record_holds_what_is_read() {
+        for steps in 1..=40 {
+            for k in 1..=steps + 1 {
+                let count = checked(script(steps, 0, Snapshots::Every(k), 0));
+                let again = count.advances - steps as u64;
+                assert!(again <= (steps - steps.div_ceil(k)) as u64, "{steps} {k}");
+            }
+            for begin in 0..steps {
+                let count = checked(script(steps, begin, Snapshots::Every(1), 0));
+                assert_eq!(count.advances, steps as u64);
+                assert!(count.states <= steps - begin + 2);
+            }
+        }
+    }
+
+    #[test]
+    fn binomial_scripts_take_what_the_formulas_say() {
+        for steps in 1..=40 {
+            for c in 1..=steps {
+                for kept in 0..=steps {
+                    let count = checked(script(steps, 0, Snapshots::Binomial(c), kept));
+                    assert_eq!(count.evaluations, binomial::evaluations(steps, c, kept));
+                    let states = binomial::states(steps, c, kept.max(1));
+                    assert_eq!((count.states, count.kept), (states, kept), "{steps} {c}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! What is kept between the sweeps changes memory and time, never the meta-gradient.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+use autograd::optim::Optimizer;
+use autograd::{
+    CotangentNorms, Distribution, Forecast, Given, Losses, Mode, Port, Records, Row, Schedule,
+    Scope, Training, Unroll,
+};
+use kernels::Device;
+use proptest::prelude::*;
+use tensor::{Array, DType, Shape};
+
+fn port(name: &str, shape: impl Into<Shape>, dtype: DType) -> Port {
+    Port {
+        name: name.into(),
+        dtype,
+        shape: shape.into(),
+    }
+}
+
+/// A network with a running mean and with noise drawn inside the step, taught by data that a linear
+/// generator makes.
+fn training(optimizer: Optimizer, dtype: DType) -> Training<'static> {
+    let row = |name, shape: &[usize], dtype, learned| Row {
+        port: port(name, shape, dtype),
+        learned,
+    };
+    Training {
+        theta: vec![port("w", [5, 4], dtype), port("v", [3, 5], dtype)],
+        buffers: vec![port("mean", [1, 5], dtype)],
+        shared: vec![port("g", [4, 2], dtype)],
+        rows: vec![
+            row("z", &[6, 2], dtype, true),
+            row("y", &[6, 3], dtype, false),
+            row("key", &[4], DType::U32, false),
+        ],
+        outer_rows: vec![port("x", [8, 4], dtype), port("t", [8, 3], dtype)],
+        optimizer,
+        prepare: Box::new(|_, shared| Ok(vec![(shared[0] * shared[0])?])),
+        loss: Box::new(move |s: Scope<'_, '_>| {
+            let noise = |op, shape: [usize; 2]| {
+                let uniform = Distribution::Uniform;
+                s.tape.random(s.rows[2], op, uniform, dtype, shape)
+            };
+            let x = s.rows[0].matmul_with(s.shared[0], false, true)?.tanh()?;
+            let h = (x * noise(0, [6, 4])?)?.matmul_with(s.theta[0], false, true)?;
+            let mean = h.mean_keep(&[0])?;
+            let h = ((h - mean)?.tanh()? * noise(1, [6, 5])?)?;
+            let error = (h.matmul_with(s.theta[1], false, true)? - s.rows[1])?;
+            Ok(((error * error)?.mean_all()?, vec![mean]))
+        }),
+        outer: Box::new(|s: Scope<'_, '_>| {
+            let h = s.rows[0].matmul_with(s.theta[0], false, true)?;
+            let h = (h - s.buffers[0])?.tanh()?;
+            let error = (h.matmul_with(s.theta[1], false, true)? - s.rows[1])?;
+            (error * error)?.mean_all()
+        }),
+    }
+}
+
+/// Records of numbers that depend on the seed and on the first step.
+fn fill(device: &Device, ports: &[Port], steps: std::ops::Range<usize>, seed: u64) -> Records {
+    let records = Records::new(device, ports.to_vec(), steps.len()).unwrap();
+    for (record, step) in steps.enumerate() {
+        for (field, port) in ports.iter().enumerate() {
+            let mut state = seed + 100 * step as u64 + field as u64;
+            let mut value = |_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let v = (state >> 33) as f64 / f64::from(1u32 << 31) - 0.5;
+                match port.name.as_str() {
+                    "lr" => 0.1 + 0.05 * v,
+                    "momentum" | "beta1" => 0.6 + 0.2 * v,
+                    "beta2" => 0.8 + 0.1 * v,
+                    "eps" => 1e-2,
+                    "key" => (1e6 * (v + 0.5)).floor(),
+                    name if name.contains('.') => 0.0,
+                    _ => 2.0 * v,
+                }
+            };
+            let values: Vec<f64> = (0..port.shape.count()).map(&mut value).collect();
+            let array = Array::new(port.shape.clone(), values).unwrap();
+            let array = array.cast(port.dtype);
+            records.set(record, field, &array).unwrap();
+        }
+    }
+    records
+}
+
+struct Arrays {
+    start: Records,
+    shared: Records,
+    rows: Records,
+    outer: Records,
+}
+
+impl Arrays {
+    fn new(device: &Device, training: &Training<'_>, steps: usize) -> Self {
+        Self {
+            start: fill(device, &training.start_ports(), 0..1, 1),
+            shared: fill(device, &training.shared, 0..1, 50),
+            rows: fill(device, &training.row_ports(), 0..steps, 1000),
+            outer: fill(device, &training.outer_rows, 0..steps, 900_000),
+        }
+    }
+
+    fn given(&self) -> Given<'_> {
+        Given {
+            start: &self.start,
+            shared: &self.shared,
+            rows: &self.rows,
+            outer_rows: &self.outer,
+        }
+    }
+}
+
+fn of_records(records: &Records, record: usize) -> Vec<Array> {
+    let fields = 0..records.ports().len();
+    fields.map(|i| records.get(record, i).unwrap()).collect()
+}
+
+/// Every meta-gradient: of the start, of what is shared, of every row.
+fn gradients(unroll: &Unroll) -> [Vec<Array>; 3] {
+    let (start, record) = unroll.start_gradient();
+    let rows = unroll.row_gradient();
+    [
+        of_records(start, record),
+        of_records(unroll.shared_gradient(), 0),
+        (0..rows.count())
+            .flat_map(|t| of_records(rows, t))
+            .collect(),
+    ]
+}
+
+/// A problem: how long, and every how many steps an outer loss is looked at beside the last.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    optimizer: Optimizer,
+    mode: Mode,
+    steps: usize,
+    outer_every: usize,
+}
+
+impl Case {
+    fn outer(self) -> impl Fn(usize) -> bool {
+        move |t| t == self.steps || t.is_multiple_of(self.outer_every)
+    }
+
+    fn forecast(self, schedule: Schedule) -> autograd::Result<Forecast> {
+        let training = training(self.optimizer, DType::F32);
+        Forecast::new(&training, self.steps, self.outer(), schedule, self.mode)
+    }
+
+    /// Losses and gradients; that the memory is what was forecast is checked on the way.
+    fn run(self, threads: usize, schedule: Schedule) -> (Losses, [Vec<Array>; 3]) {
+        let device = Device::cpu(Some(threads)).unwrap();
+        let training = training(self.optimizer, DType::F32);
+        let arrays = Arrays::new(&device, &training, self.steps);
+        let before = device.held_bytes();
+        device.reset_peak();
+        let (steps, mode) = (self.steps, self.mode);
+        let mut unroll =
+            Unroll::new(&device, &training, steps, self.outer(), schedule, mode).unwrap();
+        let losses = unroll.gradient(arrays.given()).unwrap();
+        let gradients = gradients(&unroll);
+        let forecast = self.forecast(schedule).unwrap();
+        assert_eq!(forecast, unroll.forecast(), "{schedule}");
+        assert_eq!(
+            device.peak_bytes() - before,
+            forecast.bytes,
+            "{schedule} {self:?}"
+        );
+        (losses, gradients)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn every_schedule_gives_the_same_bits(
+        steps in 1usize..=40,
+        outer_every in 1usize..=50,
+        c in 1usize..=12,
+        kept in 1usize..=40,
+        k in 1usize..=41,
+        share in 0.0..1.0f64,
+        adam: bool,
+        reverse: bool,
+    ) {
+        let case = Case {
+            optimizer: if adam { Optimizer::Adam } else { Optimizer::Momentum },
+            mode: if reverse { Mode::Reverse } else { Mode::Mixed },
+            steps,
+            outer_every,
+        };
+        let bytes = |schedule| case.forecast(schedule).unwrap().bytes;
+        let (least, most) = (bytes(Schedule::Binomial(1)), bytes(Schedule::StoreAll));
+        let budget = least + (share * most.saturating_sub(least) as f64) as usize;
+        let expected = case.run(1, Schedule::PerStep);
+        let schedules = [
+            Schedule::StoreAll,
+            Schedule::EveryK(k),
+            Schedule::Binomial(c),
+            Schedule::BinomialKept(c, kept),
+            Schedule::Budget(budget),
+            Schedule::Window(steps),
+        ];
+        for (threads, schedule) in (1..=3).cycle().zip(schedules) {
+            prop_assert_eq!(&case.run(threads, schedule), &expected, "{} {:?}", schedule, case);
+        }
+    }
+}
+
+const CASE: Case = Case {
+    optimizer: Optimizer::Momentum,
+    mode: Mode::Mixed,
+    steps: 40,
+    outer_every: 40,
+};
+
+#[test]
+fn noise_is_drawn_anew_at_every_step() {
+    let device = Device::cpu(Some(1)).unwrap();
+    let training = training(Optimizer::Momentum, DType::F32);
+    let total = |same_keys: bool| {
+        let arrays = Arrays::new(&device, &training, 40);
+        if same_keys {
+            let key = arrays.rows.get(0, 2).unwrap();
+            (0..40).for_each(|t| arrays.rows.set(t, 2, &key).unwrap());
+        }
+        let outer = CASE.outer();
+        let mut unroll =
+            Unroll::new(&device, &training, 40, outer, Schedule::PerStep, CASE.mode).unwrap();
+        unroll.gradient(arrays.given()).unwrap().total()
+    };
+    assert_ne!(total(true), total(false));
+}
+
+/// Snapshots of a binomial schedule do not grow with T, those of per-step by one state a step.
+#[test]
+fn memory_is_a_function_of_snapshots() {
+    let at = |steps, schedule| {
+        let case = Case { steps, ..CASE };
+        case.forecast(schedule).unwrap()
+    };
+    let state: usize = [20, 15, 20, 15, 5]
+        .map(|floats: usize| (4 * floats).next_multiple_of(64))
+        .iter()
+        .sum();
+    for c in [1, 3, 8] {
+        let schedule = Schedule::Binomial(c);
+        let snapshots = at(20, schedule).snapshot_bytes;
+        assert_eq!(snapshots, (c + 2) * state);
+        assert_eq!(at(1000, schedule).snapshot_bytes, snapshots);
+    }
+    let slope = at(31, Schedule::PerStep).snapshot_bytes - at(30, Schedule::PerStep).snapshot_bytes;
+    assert_eq!(slope, state);
+    assert_eq!(at(40, Schedule::StoreAll).evaluations, 40);
+    assert_eq!(at(40, Schedule::PerStep).evaluations, 80);
+    // C(4 + 3, 3) = 35 < 40 ≤ C(4 + 4, 4): r = 4 repetitions, 4·40 − C(8, 5) advances, one for the outer loss.
+    let binomial = at(40, Schedule::Binomial(4));
+    assert_eq!(binomial.evaluations, 160 - 56 + 1 + 40);
+}
+
+#[test]
+fn more_budget_never_takes_more_work() {
+    let bytes = |schedule| CASE.forecast(schedule).unwrap();
+    let refused = CASE
+        .forecast(Schedule::Budget(1000))
+        .unwrap_err()
+        .to_string();
+    let least = refused.split("the least is ").nth(1).unwrap();
+    let least: usize = least.split(' ').next().unwrap().parse().unwrap();
+    assert!(CASE.forecast(Schedule::Budget(least - 1)).is_err());
+    let most = bytes(Schedule::StoreAll).bytes;
+    let mut before = u64::MAX;
+    let mut different = Vec::new();
+    for tenth in 0..=9 {
+        let budget = least + (most - least) * tenth / 9;
+        let device = Device::cpu(Some(1)).unwrap();
+        let training = training(CASE.optimizer, DType::F32);
+        let arrays = Arrays::new(&device, &training, CASE.steps);
+        let held = device.held_bytes();
+        device.reset_peak();
+        let schedule = Schedule::Budget(budget);
+        let outer = CASE.outer();
+        let mut unroll = Unroll::new(&device, &training, 40, outer, schedule, CASE.mode).unwrap();
+        unroll.gradient(arrays.given()).unwrap();
+        assert!(device.peak_bytes() - held <= budget);
+        assert_eq!(device.peak_bytes() - held, unroll.forecast().bytes);
+        assert!(
+            unroll.forecast().evaluations <= before,
+            "{}",
+            unroll.schedule()
+        );
+        before = unroll.forecast().evaluations;
+        different.push(unroll.schedule());
+    }
+    assert_eq!(different.last(), Some(&Schedule::StoreAll));
+    different.dedup();
+    assert!(different.len() > 4, "{different:?}");
+}
+
+/// The last W steps from a state that is given: the reference of a truncated gradient.
+#[test]
+fn a_window_is_the_gradient_from_a_given_state() {
+    let device = Device::cpu(Some(2)).unwrap();
+    let training = training(Optimizer::Momentum, DType::F32);
+    let outer = |t: usize| t.is_multiple_of(3) || t == 13;
+    for (steps, window) in [(13, 1), (13, 4), (13, 12), (9, 5)] {
+        let begin = steps - window;
+        let arrays = Arrays::new(&device, &training, steps);
+        let schedule = Schedule::Window(window);
+        let mut truncated =
+            Unroll::new(&device, &training, steps, outer, schedule, Mode::Mixed).unwrap();
+        let losses = truncated.gradient(arrays.given()).unwrap();
+        let [start, shared, rows] = gradients(&truncated);
+
+        let given = Records::new(&device, training.start_ports(), 1).unwrap();
+        let observe = |done: usize, states: &Records, record: usize| {
+            if done == begin {
+                given.copy(0, states, record)?;
+            }
+            Ok(())
+        };
+        truncated.train(arrays.given(), observe).unwrap();
+        let rest = Arrays {
+            start: given,
+            rows: fill(&device, &training.row_ports(), begin..steps, 1000),
+            outer: fill(&device, &training.outer_rows, begin / 3..steps, 900_000),
+            ..arrays
+        };
+        let later = |t: usize| outer(t + begin);
+        let per_step = Schedule::PerStep;
+        let mut exact =
+            Unroll::new(&device, &training, window, later, per_step, Mode::Mixed).unwrap();
+        let later_losses = exact.gradient(rest.given()).unwrap();
+        let [_, expected, expected_rows] = gradients(&exact);
+        assert_eq!(losses.inner[begin..], later_losses.inner);
+        assert_eq!(losses.outer[begin / 3..], later_losses.outer);
+        assert_eq!(shared, expected, "{window} of {steps}");
+        let (before, within) = rows.split_at(rows.len() - expected_rows.len());
+        assert_eq!(within, expected_rows);
+        let zero = |array: &Array| array.to_f64_vec().iter().all(|&v| v == 0.0);
+        assert!(
+            before.iter().chain(&start).all(zero),
+            "nothing flows before"
+        );
+    }
+}
+
+/// θ' = θ − lr·2θ stretches the cotangent by 1 − 2 lr a step: the norms are known.
+#[test]
+fn cotangent_norms_are_those_of_a_closed_form() {
+    let device = Device::cpu(Some(1)).unwrap();
+    let quadratic = Training {
+        theta: vec![port("w", [3], DType::F64)],
+        buffers: vec![],
+        shared: vec![],
+        rows: vec![],
+        outer_rows: vec![],
+        optimizer: Optimizer::Sgd,
+        prepare: Box::new(|_, _| Ok(vec![])),
+        loss: Box::new(|s: Scope<'_, '_>| Ok(((s.theta[0] * s.theta[0])?.sum_all()?, vec![]))),
+        outer: Box::new(|s: Scope<'_, '_>| s.theta[0].sum_all()),
+    };
+    let arrays = Arrays::new(&device, &quadratic, 6);
+    for t in 0..6 {
+        arrays
+            .rows
+            .set(t, 0, &Array::scalar(1.5, DType::F64))
+            .unwrap();
+    }
+    let norms = |schedule| {
+        let last = |t| t == 6;
+        let mut unroll = Unroll::new(&device, &quadratic, 6, last, schedule, Mode::Mixed).unwrap();
+        unroll.gradient(arrays.given()).unwrap();
+        assert_eq!(unroll.cotangent_norms(), None, "only if asked");
+        unroll.watch_cotangents(true);
+        unroll.gradient(arrays.given()).unwrap();
+        unroll.cotangent_norms().unwrap().clone()
+    };
+    let full = norms(Schedule::Binomial(2));
+    for (t, &norm) in full.norms().iter().enumerate() {
+        let expected = 3f64.sqrt() * 2f64.powi(6 - t as i32);
+        assert!((norm / expected - 1.0).abs() < 1e-14, "{t}: {norm}");
+    }
+    let exploded = autograd::Trouble::Explodes { step: 2 };
+    assert_eq!(full.trouble(10.0), Some(exploded));
+    let mut truncated = full.norms().to_vec();
+    truncated[..4].fill(0.0);
+    assert_eq!(norms(Schedule::Window(2)), CotangentNorms::new(truncated));
+}
