@@ -263,7 +263,8 @@ pub struct Flags {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
-    /// What to keep between the sweeps: store-all, per-step or every-K
+    /// What to keep between the sweeps: store-all, per-step, every-K, binomial-C, budget-SIZE (as 64MiB) or,
+    /// truncated, window-W
     #[arg(long, value_name = "NAME", value_parser = schedule, help_heading = "Engine")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
@@ -345,7 +346,7 @@ pub enum ConfigError {
     /// More memory than there is.
     #[error(
         "these sizes take about {wanted} of memory, and {free} are free: \
-         fewer inner_steps, a smaller inner_batch, or schedule every-K take less"
+         fewer inner_steps, a smaller inner_batch, or schedule binomial-C take less"
     )]
     Memory {
         /// What is needed.

@@ -283,7 +283,7 @@ impl Pupil {
             &training,
             last,
             |step| step == last,
-            autograd::Schedule::EveryK(last),
+            autograd::Schedule::Binomial(1),
             autograd::Mode::Mixed,
         )?;
         let outer_rows = Records::new(device, training.outer_rows.clone(), 1)?;

@@ -26,7 +26,9 @@ impl Costs {
     /// The bytes of a binomial schedule with `c` snapshots.
     fn bytes(&self, steps: usize, c: usize, kept: usize) -> usize {
         let fixed = if kept == 0 { self.plain } else { self.keeping };
-        fixed + binomial::states(steps, c, kept.max(1)) * self.state + kept * self.kept
+        let states = binomial::states(steps, c, kept.max(1));
+        let snapshots = states.saturating_mul(self.state);
+        fixed.saturating_add(snapshots.saturating_add(kept.saturating_mul(self.kept)))
     }
 
     /// The best with stretches of `kept` steps that fits.
@@ -72,7 +74,7 @@ mod tests {
     };
 
     fn work(schedule: Schedule, steps: usize) -> (u64, usize) {
-        let count = schedule.script(steps).expect("chosen").count(|_| true);
+        let count = schedule.script(steps).expect("chosen").count();
         let fixed = if count.kept == 0 {
             COSTS.plain
         } else {

@@ -107,7 +107,7 @@ impl Planned {
                 + 2 * state
                 + 2 * record_bytes(&shared.own)
                 + record_bytes(&training.shared)
-                + steps * record_bytes(&row_ports)
+                + steps.saturating_mul(record_bytes(&row_ports))
                 + (steps + outer_steps.len()) * record_bytes(&loss_ports)
         };
         let plan = |keep| PlannedStep::new(training, &shared, keep, mode);
@@ -132,14 +132,15 @@ impl Planned {
             (schedule, script, plan(script.kept > 0)?)
         };
 
-        let count = script.count(|step| outer_steps.binary_search(&step).is_ok());
-        let snapshot_bytes = count.states * state + count.kept * record_bytes(&step.kept_ports);
+        let count = script.count();
+        let kept_bytes = count.kept.saturating_mul(record_bytes(&step.kept_ports));
+        let snapshot_bytes = kept_bytes.saturating_add(count.states.saturating_mul(state));
         let forecast = Forecast {
-            bytes: fixed(&step) + snapshot_bytes,
+            bytes: fixed(&step).saturating_add(snapshot_bytes),
             arena_bytes: arena(&step),
             snapshot_bytes,
             evaluations: count.evaluations,
-            flops: flops(&shared, &step, &outer, &count),
+            flops: flops(&shared, &step, &count) + outer_steps.len() as u64 * outer.plan.flops(),
         };
         Ok(Self {
             schedule,
@@ -169,13 +170,12 @@ fn arena_bytes(shared: &Prepared, step: &PlannedStep, outer: &Bound) -> usize {
         .unwrap_or(0)
 }
 
-fn flops(shared: &Prepared, step: &PlannedStep, outer: &Bound, count: &Count) -> u64 {
+/// The work of everything but outer losses.
+fn flops(shared: &Prepared, step: &PlannedStep, count: &Count) -> u64 {
     let once: u64 = [&shared.prepare, &shared.unprepare]
         .into_iter()
         .flatten()
         .map(|bound| bound.plan.flops())
         .sum();
-    once + count.advances * step.advance.plan.flops()
-        + count.reversals * step.reverse.plan.flops()
-        + count.outer * outer.plan.flops()
+    once + count.advances * step.advance.plan.flops() + count.reversals * step.reverse.plan.flops()
 }

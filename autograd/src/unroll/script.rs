@@ -57,8 +57,6 @@ pub(super) struct Count {
     pub(super) evaluations: u64,
     /// Steps reversed.
     pub(super) reversals: u64,
-    /// Outer losses.
-    pub(super) outer: u64,
     /// Records of state, and of kept activations.
     pub(super) states: usize,
     pub(super) kept: usize,
@@ -95,27 +93,31 @@ impl Script {
         Ok(())
     }
 
-    /// What the walk takes, counted by walking.
-    pub(super) fn count(&self, outer: impl Fn(usize) -> bool) -> Count {
-        let mut count = Count::default();
-        let never = self.walk::<std::convert::Infallible>(outer, |action| {
-            match action {
-                Action::Advance { from, to, keep, .. } => {
-                    count.advances += 1;
-                    count.evaluations += 1;
-                    count.states = count.states.max(1 + from.max(to));
-                    count.kept = count.kept.max(keep.map_or(0, |record| record + 1));
-                }
-                Action::Outer { .. } => count.outer += 1,
-                Action::Reverse { kept, .. } => {
-                    count.reversals += 1;
-                    count.evaluations += u64::from(kept.is_none());
-                }
+    /// What the walk takes, without walking.
+    pub(super) fn count(&self) -> Count {
+        let reversed = self.steps - self.begin;
+        let (evaluations, states) = match self.snapshots {
+            Snapshots::Binomial(c) => (
+                binomial::evaluations(reversed, c, self.kept),
+                binomial::states(reversed, c, self.stretch()),
+            ),
+            Snapshots::Every(k) => {
+                // The last stretch is not advanced again, nor is the last step of any other.
+                let others = reversed.div_ceil(k) - 1;
+                let last = reversed - others * k;
+                let advances = reversed + others * (k - 1);
+                let widest = (others + 1 + last).max((others + k).saturating_sub(1));
+                ((advances + reversed) as u64, widest)
             }
-            Ok(())
-        });
-        match never {
-            Ok(()) => count,
+        };
+        let evaluations = evaluations + self.begin as u64;
+        let again = if self.kept == 0 { reversed } else { 0 };
+        Count {
+            advances: evaluations - again as u64,
+            evaluations,
+            reversals: reversed as u64,
+            states: states.max(if self.begin > 0 { 2 } else { 1 }),
+            kept: self.kept,
         }
     }
 
@@ -224,11 +226,13 @@ mod tests {
 
     /// Walks a script, tracking which state and which activations every record holds.
     fn checked(script: Script) -> Count {
-        let count = script.count(|_| true);
-        let mut held = vec![usize::MAX; count.states];
-        let mut kept_steps = vec![usize::MAX; count.kept];
+        let mut count = Count::default();
+        let expected = script.count();
+        let mut held = vec![usize::MAX; expected.states];
+        let mut kept_steps = vec![usize::MAX; expected.kept];
         held[0] = 0;
         let (mut swept, mut reversed, mut cotangent) = (0, script.steps, None);
+        let mut outer_losses = 0;
         let done: Result<(), Infallible> = script.walk(
             |_| true,
             |action| {
@@ -242,6 +246,10 @@ mod tests {
                         assert_eq!(held[from], step, "{script:?}");
                         assert!(from != to && step <= swept && step < reversed);
                         held[to] = step + 1;
+                        count.advances += 1;
+                        count.evaluations += 1;
+                        count.states = count.states.max(1 + from.max(to));
+                        count.kept = count.kept.max(keep.map_or(0, |record| record + 1));
                         swept = swept.max(step + 1);
                         if let Some(record) = keep {
                             kept_steps[record] = step;
@@ -252,6 +260,7 @@ mod tests {
                         let lead_in = step <= script.begin && swept == step;
                         assert!(lead_in || reversed == step, "{script:?}");
                         assert_ne!(cotangent.replace(step), Some(step), "once only");
+                        outer_losses += 1;
                     }
                     Action::Reverse { step, from, kept } => {
                         assert_eq!(swept, script.steps, "the sweep is over");
@@ -260,6 +269,8 @@ mod tests {
                         assert!(kept.is_none_or(|record| kept_steps[record] == step));
                         assert_eq!(step + 1, reversed);
                         reversed -= 1;
+                        count.reversals += 1;
+                        count.evaluations += u64::from(kept.is_none());
                     }
                 }
                 Ok(())
@@ -267,7 +278,8 @@ mod tests {
         );
         assert!(done.is_ok());
         assert_eq!(reversed, script.begin);
-        assert_eq!(count.outer, script.steps as u64);
+        assert_eq!(outer_losses, script.steps);
+        assert_eq!(count, expected, "{script:?}");
         count
     }
 
@@ -297,14 +309,12 @@ mod tests {
     }
 
     #[test]
-    fn binomial_scripts_take_what_the_formulas_say() {
+    fn memory_is_bounded_by_snapshots_and_the_stretch() {
         for steps in 1..=40 {
             for c in 1..=steps {
                 for kept in 0..=steps {
                     let count = checked(script(steps, 0, Snapshots::Binomial(c), kept));
-                    assert_eq!(count.evaluations, binomial::evaluations(steps, c, kept));
-                    let states = binomial::states(steps, c, kept.max(1));
-                    assert_eq!((count.states, count.kept), (states, kept), "{steps} {c}");
+                    assert!(count.states <= c + 1 + kept.max(1) && count.kept == kept);
                 }
             }
         }

@@ -53,7 +53,8 @@ pub struct MetaGradArgs {
     /// Batch norm after the learner's convolutions
     #[arg(long)]
     pub bn: bool,
-    /// What is kept between the sweeps: store-all, per-step or every-K
+    /// What is kept between the sweeps: store-all, per-step, every-K, binomial-C, budget-SIZE (as 64MiB) or,
+    /// truncated, window-W
     #[arg(long, default_value_t)]
     pub schedule: Schedule,
     /// How a step is differentiated
@@ -127,6 +128,7 @@ struct Report {
     batch: usize,
     mode: ModeName,
     schedule: String,
+    evaluations: u64,
     dtype: String,
     device: String,
     threads: usize,
@@ -207,7 +209,8 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         steps: problem.steps,
         batch: problem.batch,
         mode: args.mode,
-        schedule: args.schedule.to_string(),
+        schedule: unroll.schedule().to_string(),
+        evaluations: forecast.evaluations,
         dtype: problem.dtype.to_string(),
         device: device.name().to_string(),
         threads: device.threads(),
