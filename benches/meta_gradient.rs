@@ -18,7 +18,7 @@ use tensor::DType;
 fn problem(setup: &str, steps: usize, data: DataKind) -> Problem {
     let setup = Setup::parse(setup, false).expect("a known set-up");
     Problem {
-        steps,
+        rows: steps,
         batch: setup.batch,
         data,
         dtype: DType::F32,
@@ -27,7 +27,7 @@ fn problem(setup: &str, steps: usize, data: DataKind) -> Problem {
 }
 
 fn unroll(device: &Device, problem: &Problem, schedule: Schedule, mode: Mode) -> Unroll {
-    let steps = problem.steps;
+    let steps = problem.rows;
     Unroll::new(
         device,
         &problem.training(),

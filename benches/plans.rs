@@ -22,7 +22,7 @@ fn plans(c: &mut Criterion) {
     for name in ["tiny", "tinymlp"] {
         let setup = Setup::parse(name, false).expect("a known set-up");
         let problem = Problem {
-            steps: 1,
+            rows: 1,
             batch: setup.batch,
             data: DataKind::Gen,
             dtype: DType::F32,

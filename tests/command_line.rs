@@ -372,3 +372,34 @@ fn the_embedded_digits_need_no_files() {
     );
     assert!(Path::new(&place.path("run/learning.svg")).exists());
 }
+
+/// Six steps that take two batches in turn: the same bits under every schedule, in the memory asked for.
+#[test]
+fn a_benchmark_measures_any_schedule() {
+    let place = Place::new();
+    let args =
+        "bench meta-grad --setup tinymlp --data direct --steps 6 --batches 2 --repeats 1 --json";
+    let with = |schedule: &str| json(&place.run(&format!("{args} --schedule {schedule}")));
+    let per_step = with("per-step");
+    assert_eq!(
+        (&per_step["steps"], &per_step["batches"]),
+        (&6.into(), &2.into())
+    );
+    for schedule in ["store-all", "every-2", "binomial-2", "budget-1MiB"] {
+        let found = with(schedule);
+        for key in ["meta_grad_sha256", "loss"] {
+            assert_eq!(found[key], per_step[key], "{schedule}");
+        }
+        assert_eq!(found["forecast_bytes"], found["peak_bytes"]);
+    }
+    assert_eq!(
+        with("budget-1MiB")["schedule"],
+        "store-all",
+        "what was chosen"
+    );
+    assert_ne!(
+        with("window-2")["meta_grad_sha256"],
+        per_step["meta_grad_sha256"]
+    );
+    place.fails(1, &format!("{args} --schedule budget-1KiB"), "the least is");
+}

@@ -17,7 +17,7 @@ fn check(setup: &str, data: DataKind, bn: bool) {
     let golden = Golden::read(&name).expect("a stored golden");
     let setup = Setup::parse(setup, bn).expect("a known set-up");
     let problem = Problem {
-        steps: setup.steps,
+        rows: setup.steps,
         batch: setup.batch,
         data,
         dtype: DType::F64,
@@ -28,7 +28,7 @@ fn check(setup: &str, data: DataKind, bn: bool) {
         .load(&device, &golden.init)
         .expect("a golden's arrays");
     for mode in [Mode::Mixed, Mode::Reverse] {
-        let steps = problem.steps;
+        let steps = problem.rows;
         let mut unroll = Unroll::new(
             &device,
             &problem.training(),

@@ -352,6 +352,55 @@ fn a_window_is_the_gradient_from_a_given_state() {
     }
 }
 
+/// Rows that are taken in turn: the sum, from the last step to the first, of what the steps give alone.
+#[test]
+fn rows_in_turn_sum_their_gradients() {
+    let device = Device::cpu(Some(2)).unwrap();
+    let training = training(Optimizer::Momentum, DType::F32);
+    for (steps, rows) in [(11, 4), (8, 4), (5, 1), (3, 7)] {
+        let arrays = Arrays::new(&device, &training, steps);
+        let turns = arrays.rows.count().min(rows);
+        for step in turns..steps {
+            arrays.rows.copy(step, &arrays.rows, step % turns).unwrap();
+        }
+        let last = |t| t == steps;
+        let (mode, per_step) = (Mode::Mixed, Schedule::PerStep);
+        let mut each = Unroll::new(&device, &training, steps, last, per_step, mode).unwrap();
+        let losses = each.gradient(arrays.given()).unwrap();
+        let [start, shared, alone] = gradients(&each);
+        let fields = training.row_ports().len();
+        for schedule in [per_step, Schedule::Binomial(2), Schedule::StoreAll] {
+            let before = device.held_bytes();
+            let mut turn =
+                Unroll::in_turn(&device, &training, steps, rows, last, schedule, mode).unwrap();
+            assert_eq!(device.held_bytes() - before, turn.forecast().bytes);
+            for _ in 0..2 {
+                assert_eq!(turn.gradient(arrays.given()).unwrap(), losses);
+            }
+            let [start_in_turn, shared_in_turn, summed] = gradients(&turn);
+            assert_eq!((&start_in_turn, &shared_in_turn), (&start, &shared));
+            assert_eq!(summed.len(), turns * fields);
+            for (i, sum) in summed.iter().enumerate() {
+                let mut expected = vec![0f32; sum.shape().count()];
+                for step in (i / fields..steps)
+                    .step_by(turns)
+                    .collect::<Vec<_>>()
+                    .iter()
+                    .rev()
+                {
+                    let gradient = alone[step * fields + i % fields].to_f64_vec();
+                    expected
+                        .iter_mut()
+                        .zip(gradient)
+                        .for_each(|(e, g)| *e += g as f32);
+                }
+                let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+                assert_eq!(sum.to_f64_vec(), expected, "{schedule} {steps} {i}");
+            }
+        }
+    }
+}
+
 /// θ' = θ − lr·2θ stretches the cotangent by 1 − 2 lr a step: the norms are known.
 #[test]
 fn cotangent_norms_are_those_of_a_closed_form() {

@@ -36,7 +36,7 @@ impl Forecast {
         schedule: Schedule,
         mode: Mode,
     ) -> Result<Self> {
-        Ok(Planned::new(training, steps, outer_at, schedule, mode)?.forecast)
+        Ok(Planned::new(training, steps, steps, outer_at, schedule, mode)?.forecast)
     }
 }
 
@@ -61,6 +61,8 @@ pub(super) struct Planned {
     /// What to keep; never a budget, but what was chosen for it.
     pub(super) schedule: Schedule,
     pub(super) script: Script,
+    /// How many rows the steps take in turn.
+    pub(super) rows: usize,
     /// Records of state and of activations that the script works with.
     pub(super) count: Count,
     /// The steps after which the outer loss is looked at, counted from 1.
@@ -77,20 +79,23 @@ pub(super) struct Planned {
 }
 
 impl Planned {
+    /// For `steps` inner steps on `rows` rows, taken in turn.
     pub(super) fn new(
         training: &Training<'_>,
         steps: usize,
+        rows: usize,
         outer_at: impl Fn(usize) -> bool,
         schedule: Schedule,
         mode: Mode,
     ) -> Result<Self> {
         let outer_steps: Vec<usize> = (1..=steps).filter(|&step| outer_at(step)).collect();
-        if steps == 0 || outer_steps.is_empty() {
+        if steps == 0 || rows == 0 || outer_steps.is_empty() {
             return Err(Error::Setting(format!(
-                "{steps} inner steps with {} outer losses: at least one of each is needed",
+                "{steps} inner steps on {rows} rows with {} outer losses: at least one of each is needed",
                 outer_steps.len()
             )));
         }
+        let rows = rows.min(steps);
         let shared = Prepared::record(training)?;
         let outer = plan_outer(training)?;
         let loss_ports = vec![Port {
@@ -107,10 +112,10 @@ impl Planned {
                 + 2 * state
                 + 2 * record_bytes(&shared.own)
                 + record_bytes(&training.shared)
-                + steps.saturating_mul(record_bytes(&row_ports))
+                + rows.saturating_mul(record_bytes(&row_ports))
                 + (steps + outer_steps.len()) * record_bytes(&loss_ports)
         };
-        let plan = |keep| PlannedStep::new(training, &shared, keep, mode);
+        let plan = |keep| PlannedStep::new(training, &shared, keep, rows < steps, mode);
 
         let (schedule, script, step) = if let Schedule::Budget(bytes) = schedule {
             let (plain, keeping) = (plan(false)?, plan(true)?);
@@ -145,6 +150,7 @@ impl Planned {
         Ok(Self {
             schedule,
             script,
+            rows,
             count,
             outer_steps,
             shared,

@@ -35,7 +35,7 @@ pub struct Given<'a> {
     pub start: &'a Records,
     /// One record: the shared arrays.
     pub shared: &'a Records,
-    /// A record per inner step: the rows, hyper-parameters last.
+    /// A record per inner step, or those that the steps take in turn: the rows, hyper-parameters last.
     pub rows: &'a Records,
     /// A record per outer loss.
     pub outer_rows: &'a Records,
@@ -71,7 +71,7 @@ pub struct Unroll {
     arena: Buffer,
     /// Gradients with respect to the shared arrays: one record.
     shared_gradient: Records,
-    /// Gradients with respect to the rows: a record per inner step; zeros where a row is not learned.
+    /// Gradients with respect to the rows: a record for each; zeros where it is not learned.
     row_gradient: Records,
     /// How many arrays of a state are θ.
     theta: usize,
@@ -90,7 +90,21 @@ impl Unroll {
         schedule: Schedule,
         mode: Mode,
     ) -> Result<Self> {
-        let planned = Planned::new(training, steps, outer_at, schedule, mode)?;
+        Self::in_turn(device, training, steps, steps, outer_at, schedule, mode)
+    }
+
+    /// As [`Unroll::new`], with fewer rows than steps: step t works on row t mod `rows`, and a row's gradient
+    /// is the sum over all steps that took it.
+    pub fn in_turn(
+        device: &Device,
+        training: &Training<'_>,
+        steps: usize,
+        rows: usize,
+        outer_at: impl Fn(usize) -> bool,
+        schedule: Schedule,
+        mode: Mode,
+    ) -> Result<Self> {
+        let planned = Planned::new(training, steps, rows, outer_at, schedule, mode)?;
         let records = |ports: &[_], count| Records::new(device, ports.to_vec(), count);
         let state = &planned.state_ports;
         Ok(Self {
@@ -100,7 +114,7 @@ impl Unroll {
             prepared: records(&planned.shared.own, 1)?,
             prepared_gradient: records(&planned.shared.own, 1)?,
             shared_gradient: records(&planned.shared_ports, 1)?,
-            row_gradient: records(&planned.row_ports, steps)?,
+            row_gradient: records(&planned.row_ports, planned.rows)?,
             losses: records(&planned.loss_ports, steps + planned.outer_steps.len())?,
             arena: device.alloc(planned.forecast.arena_bytes)?,
             device: device.clone(),
@@ -139,7 +153,7 @@ impl Unroll {
 
     /// How many inner steps.
     pub fn steps(&self) -> usize {
-        self.row_gradient.count()
+        self.planned.script.steps
     }
 
     /// Gradients with respect to the shared arrays: one record.
@@ -147,7 +161,7 @@ impl Unroll {
         &self.shared_gradient
     }
 
-    /// Gradients with respect to the rows: a record per inner step; zeros where a row is not learned.
+    /// Gradients with respect to the rows: a record for each; zeros where it is not learned.
     pub fn row_gradient(&self) -> &Records {
         &self.row_gradient
     }
@@ -178,6 +192,9 @@ impl Unroll {
         self.shared_gradient.zero(0)?;
         self.prepared_gradient.zero(0)?;
         self.cotangents.zero(0)?;
+        for row in 0..self.row_gradient.count() {
+            self.row_gradient.zero(row)?;
+        }
         let script = self.planned.script;
         let watched = self.norms.is_some();
         let mut norms = vec![0.0; if watched { script.steps + 1 } else { 0 }];
@@ -297,7 +314,7 @@ impl Unroll {
     }
 
     fn begin(&mut self, given: Given<'_>) -> Result<()> {
-        if given.rows.count() < self.steps()
+        if given.rows.count() < self.planned.rows
             || given.outer_rows.count() < self.planned.outer_steps.len()
         {
             let (rows, outer) = (given.rows.count(), given.outer_rows.count());
@@ -330,8 +347,8 @@ impl Unroll {
             Source::Prepared(i) => self.prepared.view(0, i),
             Source::SharedGradient(i) => self.shared_gradient.view(0, i),
             Source::PreparedGradient(i) => self.prepared_gradient.view(0, i),
-            Source::Row(i) => given.rows.view(at.step, i),
-            Source::RowGradient(i) => self.row_gradient.view(at.step, i),
+            Source::Row(i) => given.rows.view(at.step % self.planned.rows, i),
+            Source::RowGradient(i) => self.row_gradient.view(at.step % self.planned.rows, i),
             Source::OuterRow(i) => given.outer_rows.view(at.outer, i),
             Source::Loss => self.losses.view(at.step, 0),
             Source::OuterLoss => self.losses.view(self.steps() + at.outer, 0),

@@ -52,7 +52,7 @@ impl Bound {
             .collect();
         let parse = |name: &str| {
             let (kind, number) = name
-                .split_once(' ')
+                .rsplit_once(' ')
                 .expect("inputs are named by kind and number");
             source(kind, number.parse().expect("a number"))
         };
@@ -174,11 +174,13 @@ pub(super) struct PlannedStep {
 }
 
 impl PlannedStep {
-    /// With `keep`, the backward plan takes activations that the forward one keeps.
+    /// With `keep`, the backward plan takes activations that the forward one keeps; with `turns`, it adds to
+    /// the gradients of rows.
     pub(super) fn new(
         training: &Training<'_>,
         shared: &Prepared,
         keep: bool,
+        turns: bool,
         mode: Mode,
     ) -> Result<Self> {
         let tape = Tape::new();
@@ -189,6 +191,7 @@ impl PlannedStep {
             "row" => Source::Row(i),
             "cotangent" => Source::Cotangent(i),
             "sum" => shared.places[i].1,
+            "row sum" => Source::RowGradient(i),
             _ => Source::Kept(i),
         };
         let mut advanced: Vec<(Var<'_>, Source)> = forward
@@ -216,9 +219,14 @@ impl PlannedStep {
             reversed.push(((sum + *var)?, shared.places[i].1));
         }
         for (i, var) in backward.rows.iter().enumerate() {
-            if let Some(var) = var {
-                reversed.push((*var, Source::RowGradient(i)));
+            let Some(mut gradient) = *var else { continue };
+            if turns {
+                let sum =
+                    tape.input(&format!("row sum {i}"), gradient.dtype(), gradient.shape())?;
+                late.push(sum);
+                gradient = (sum + gradient)?;
             }
+            reversed.push((gradient, Source::RowGradient(i)));
         }
         if !keep {
             let reverse = Bound::new(&reversed, &[], source)?;

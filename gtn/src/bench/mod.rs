@@ -44,6 +44,9 @@ pub struct MetaGradArgs {
     /// Inner steps T; 0 takes the set-up's
     #[arg(long, default_value_t = 0)]
     pub steps: usize,
+    /// Batches that the inner steps take in turn, each with its rates; 0: one for every step
+    #[arg(long, default_value_t = 0)]
+    pub batches: usize,
     /// Inner batch B; 0 takes the set-up's
     #[arg(long, default_value_t = 0)]
     pub batch: usize,
@@ -93,12 +96,16 @@ pub fn run(command: &Command) -> Result<()> {
     }
 }
 
+fn or(given: usize, default: usize) -> usize {
+    if given == 0 { default } else { given }
+}
+
 impl MetaGradArgs {
     fn problem(&self) -> Result<Problem> {
         let setup = Setup::parse(&self.setup, self.bn)?;
-        let or = |given: usize, default: usize| if given == 0 { default } else { given };
+        let steps = or(self.steps, setup.steps);
         Ok(Problem {
-            steps: or(self.steps, setup.steps),
+            rows: or(self.batches, steps).min(steps),
             batch: or(self.batch, setup.batch),
             data: self.data,
             dtype: match self.dtype {
@@ -125,6 +132,7 @@ struct Report {
     data: &'static str,
     bn: bool,
     steps: usize,
+    batches: usize,
     batch: usize,
     mode: ModeName,
     schedule: String,
@@ -183,9 +191,10 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
 
     let (resident, held) = (Resident::reset(), device.held_bytes());
     device.reset_peak();
-    let last = |step| step == problem.steps;
+    let steps = or(args.steps, problem.setup.steps);
+    let (rows, last) = (problem.rows, |step| step == steps);
     let (training, mode) = (problem.training(), Mode::from(args.mode));
-    let mut unroll = Unroll::new(&device, &training, problem.steps, last, args.schedule, mode)?;
+    let mut unroll = Unroll::in_turn(&device, &training, steps, rows, last, args.schedule, mode)?;
     if args.plans {
         for (name, plan) in unroll.plans() {
             eprintln!("{name}\n{plan}\n");
@@ -206,7 +215,8 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         setup: problem.setup.name.to_string(),
         data: problem.data.name(),
         bn: args.bn,
-        steps: problem.steps,
+        steps,
+        batches: unroll.row_gradient().count(),
         batch: problem.batch,
         mode: args.mode,
         schedule: unroll.schedule().to_string(),

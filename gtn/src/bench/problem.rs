@@ -37,8 +37,8 @@ const CLASSES: usize = 10;
 pub struct Problem {
     /// Networks and names.
     pub setup: Setup,
-    /// T
-    pub steps: usize,
+    /// Rows: T, or fewer that the inner steps take in turn.
+    pub rows: usize,
     /// B
     pub batch: usize,
     /// Generator, or free images.
@@ -152,7 +152,7 @@ impl Problem {
             Ok(())
         };
         add("theta0", self.setup.learner.params(), &mut rng)?;
-        let (steps, batch, outer) = (self.steps, self.batch, self.setup.outer_batch);
+        let (steps, batch, outer) = (self.rows, self.batch, self.setup.outer_batch);
         let normal = |shape: &[usize], scale: f64, rng: &mut ChaCha8Rng| {
             let count = shape.iter().product();
             let draw = |_| scale * Distribution::<f64>::sample(&StandardNormal, rng);
@@ -202,19 +202,19 @@ impl Problem {
         for (i, port) in training.shared.iter().enumerate() {
             shared.set(0, i, &find(&format!("meta.gen.{}", port.name))?)?;
         }
-        let rows = Records::new(device, training.row_ports(), self.steps)?;
+        let rows = Records::new(device, training.row_ports(), self.rows)?;
         let input = find(match self.data {
             DataKind::Gen => "meta.z",
             DataKind::Direct => "meta.x",
         })?;
-        let labels = self.one_hot(arrays, "y", self.steps * self.batch)?;
+        let labels = self.one_hot(arrays, "y", self.rows * self.batch)?;
         let (lr, momentum) = (find("meta.lr")?, find("meta.mom")?);
-        for step in 0..self.steps {
+        for step in 0..self.rows {
             for (field, array) in [&input, &labels, &lr, &momentum].into_iter().enumerate() {
                 rows.set(
                     step,
                     field,
-                    &row(array, step, self.steps, &rows.ports()[field])?,
+                    &row(array, step, self.rows, &rows.ports()[field])?,
                 )?;
             }
         }
@@ -263,10 +263,10 @@ impl Problem {
             (3, "mom"),
         ] {
             let mut all = Vec::new();
-            for step in 0..self.steps {
+            for step in 0..self.rows {
                 all.extend(rows.get(step, field)?.bytes());
             }
-            let shape = [&[self.steps], &rows.ports()[field].shape[..]].concat();
+            let shape = [&[self.rows], &rows.ports()[field].shape[..]].concat();
             let array = Array::from_bytes(self.dtype, shape, &all)?;
             arrays.insert(name.into(), self.setup.to_file(name, &array)?);
         }
