@@ -368,3 +368,27 @@ fn drivers_that_cannot_be_used_give_their_reason() {
         "no usable CUDA device: the CUDA driver library is broken or too old"
     );
 }
+
+/// What the proof without a GPU rests on: faults that a GPU may hide are found.
+#[test]
+fn planted_faults_are_found() {
+    let Some(device) = StandIn::build() else {
+        return;
+    };
+    for order in ["forward", "reversed"] {
+        let run = |kernel| {
+            let output = device.run_planted(kernel, &[("CUDA_ON_CPU_ORDER", order)]);
+            (output.status.success(), text(&output))
+        };
+        assert_eq!(run("sound"), (true, "0 wrong\n".into()));
+        // In order, all but the last element; in reverse order, only that of the first thread to run.
+        let (_, said) = run("missing_barrier");
+        assert_ne!(said, "0 wrong\n", "{order}");
+        let (success, said) = run("divergent_barrier");
+        assert!(
+            !success && said.contains("a barrier that not all threads reach"),
+            "{said}"
+        );
+        assert!(!run("outside").0 && !run("outside_shared").0, "{order}");
+    }
+}

@@ -22,11 +22,6 @@ pub(crate) struct StandIn {
 impl StandIn {
     /// `None`, with a line that says so, where there is no C++ compiler.
     pub(crate) fn build() -> Option<Self> {
-        Self::build_with(&[])
-    }
-
-    /// With more kernels than those of the library.
-    pub(crate) fn build_with(more: &[&Path]) -> Option<Self> {
         let compiler = compiler()?;
         let kernels = Path::new(env!("CARGO_MANIFEST_DIR"))
             .ancestors()
@@ -34,12 +29,12 @@ impl StandIn {
         let kernels = kernels.into_iter().find(|path| path.join("cu").is_dir());
         let kernels = kernels.expect("the folder of the kernels' sources");
         let (cu, own) = (kernels.join("cu"), kernels.join("tests/stand_in"));
-        let mut sources: Vec<PathBuf> = files(&cu, "cu");
-        sources.extend(more.iter().map(|path| path.to_path_buf()));
-        let headers = [files(&cu, "cuh"), files(&own, "h"), files(&own, "cpp")].concat();
+        let sources = files(&cu, "cu");
+        let others = [(&cu, "cuh"), (&own, "h"), (&own, "cpp"), (&own, "cu")];
+        let others = others.map(|(folder, kind)| files(folder, kind)).concat();
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
             "stand-in-{}",
-            &hash(&compiler, sources.iter().chain(&headers))[..16]
+            &hash(&compiler, sources.iter().chain(&others))[..16]
         ));
         let _building = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         if !folder.is_dir() {
@@ -57,6 +52,13 @@ impl StandIn {
     /// Where the driver library is.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// A kernel of `planted.cu`, whose faults the shim is to find.
+    pub(crate) fn run_planted(&self, kernel: &str, settings: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(self.folder.join("planted"));
+        command.arg(kernel).envs(settings.iter().copied());
+        command.output().expect("a child process")
     }
 
     /// This test program on the stand-in device, with the tests that are ignored otherwise and match.
@@ -148,6 +150,8 @@ fn compile(compiler: &str, sources: &[PathBuf], cu: &Path, own: &Path, to: &Path
         &own.join("driver.cpp"),
         &to.join("libcuda.so.1"),
     ));
+    let planted = own.join("planted.cu");
+    running.push(start(&["-x", "c++"], &planted, &to.join("planted")));
     for (source, mut child) in running {
         let status = child.wait().expect("the compiler's end");
         assert!(status.success(), "{compiler} refused {}", source.display());

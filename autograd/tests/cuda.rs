@@ -1,0 +1,169 @@
+//! Plans and meta-gradients on a CUDA device against the processor: see `kernels/tests/stand_in`.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+#[path = "../../kernels/tests/stand_in/mod.rs"]
+mod stand_in;
+
+use autograd::optim::Optimizer;
+use autograd::{ConvOptions, Error, Mode, Plan, Result, Schedule, Tape, Var};
+use common::{OUTER, STEPS, arrays, given, gradients, meta_gradient, noise, training};
+use kernels::{Device, DeviceError, Precision};
+use stand_in::StandIn;
+use tensor::{Array, DType};
+
+#[test]
+fn plans_and_meta_gradients_agree_with_the_processor() {
+    if let Some(device) = StandIn::build() {
+        device.pass(&[], &[]);
+    }
+}
+
+fn cpu() -> Device {
+    Device::cpu(Some(1)).unwrap()
+}
+
+fn cuda() -> Device {
+    Device::cuda(0, Precision::Fp32).unwrap()
+}
+
+/// The largest difference, as a share of the largest number.
+fn difference(x: &Array, y: &Array) -> f64 {
+    let (x, y) = (x.to_f64_vec(), y.to_f64_vec());
+    let size = y.iter().fold(1e-6_f64, |size, y| size.max(y.abs()));
+    let off = x.iter().zip(&y).map(|(x, y)| (x - y).abs());
+    off.fold(0.0, f64::max) / size
+}
+
+/// A convolutional learner with batch norm, pooling and cross-entropy of labels.
+fn loss<'t>(x: Var<'t>, w: Var<'t>, v: Var<'t>, labels: Var<'t>) -> Result<Var<'t>> {
+    let batch = x.shape()[0];
+    let h = x.upsample(2)?.reflect_pad(1, 1)?.reflect_pad(2, 1)?;
+    let h = h.conv2d(w, ConvOptions::padded(0))?;
+    let centred = (h - h.mean_keep(&[0, 1, 2])?)?;
+    let scale = ((centred * centred)?.mean_keep(&[0, 1, 2])? + 1e-5)?.rsqrt()?;
+    let h = (centred * scale)?.leaky_relu(0.1)?;
+    let h = h.max_pool([2, 2], [2, 2], [0; 4])?;
+    let width = h.shape().count() / batch;
+    let z = h.reshape([batch, width])?.matmul_with(v, false, true)?;
+    let z = (z - z.max_last()?.stop_gradient())?;
+    let logsum = z.exp()?.sum_keep(&[1])?.log()?;
+    let hot = labels.one_hot(4, DType::F32)?;
+    (hot * (z - logsum)?)?.sum_all()? * (-1.0 / batch as f64)
+}
+
+#[test]
+#[ignore = "needs a CUDA device: see `stand_in`"]
+fn a_learners_gradients_and_their_tangents() {
+    let tape = Tape::new();
+    let x = tape.input("x", DType::F32, [3, 4, 4, 2]).unwrap();
+    let w = tape.input("w", DType::F32, [5, 3, 3, 2]).unwrap();
+    let v = tape.input("v", DType::F32, [4, 80]).unwrap();
+    let dw = tape.input("dw", DType::F32, [5, 3, 3, 2]).unwrap();
+    let labels = tape.input("labels", DType::I32, [3]).unwrap();
+    let loss = loss(x, w, v, labels).unwrap();
+    let gradients = tape.grad(loss, &[x, w, v]).unwrap();
+    let tangents = tape.jvp(&gradients, &[(w, dw)]).unwrap();
+    let plan = Plan::new(&[&[loss][..], &gradients, &tangents].concat()).unwrap();
+    let f32s = |shape: &[usize], seed| noise(&shape.to_vec().into(), seed, DType::F32);
+    let arrays = [
+        ("x", f32s(&[3, 4, 4, 2], 1)),
+        ("w", f32s(&[5, 3, 3, 2], 2)),
+        ("v", f32s(&[4, 80], 3)),
+        ("dw", f32s(&[5, 3, 3, 2], 4)),
+        ("labels", Array::new([3], vec![2_i32, 0, 3]).unwrap()),
+    ];
+    let given: Vec<(&str, &Array)> = arrays.iter().map(|(name, array)| (*name, array)).collect();
+    let expected = plan.run(&cpu(), &given).unwrap();
+    let device = cuda();
+    let found = plan.run(&device, &given).unwrap();
+    for (i, (x, y)) in found.iter().zip(&expected).enumerate() {
+        assert!(difference(x, y) < 1e-4, "{i}: {}", difference(x, y));
+    }
+    assert_eq!(found, plan.run(&device, &given).unwrap(), "two runs differ");
+    let plain = Device::cuda_without_graphs(0, Precision::Fp32).unwrap();
+    assert_eq!(
+        found,
+        plan.run(&plain, &given).unwrap(),
+        "graphs differ from launches"
+    );
+}
+
+#[test]
+#[ignore = "needs a CUDA device: see `stand_in`"]
+fn a_meta_gradient() {
+    let (cpu, cuda) = (cpu(), cuda());
+    for optimizer in [Optimizer::Momentum, Optimizer::Adam] {
+        let of =
+            |device, schedule, mode| meta_gradient(device, optimizer, DType::F32, schedule, mode);
+        let (loss, expected) = of(&cpu, Schedule::PerStep, Mode::Mixed);
+        let (found_loss, found) = of(&cuda, Schedule::PerStep, Mode::Mixed);
+        assert!(
+            (loss - found_loss).abs() < 1e-4 * loss.abs(),
+            "{loss} {found_loss}"
+        );
+        for ((name, x), (_, y)) in found.iter().zip(&expected) {
+            assert!(
+                difference(x, y) < 2e-3,
+                "{optimizer:?} {name}: {}",
+                difference(x, y)
+            );
+        }
+        // All schedules, the same bits; and again.
+        for schedule in [Schedule::PerStep, Schedule::StoreAll, Schedule::EveryK(3)] {
+            assert_eq!(
+                of(&cuda, schedule, Mode::Mixed),
+                (found_loss, found.clone()),
+                "{schedule:?}"
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device: see `stand_in`"]
+fn a_forecast_that_holds() {
+    let device = cuda();
+    let before = device.cuda_facts().unwrap().unwrap().free_bytes;
+    let training = training(Optimizer::Momentum, DType::F32);
+    let arrays = arrays(&device, &training);
+    let held = device.held_bytes();
+    let of = |t: usize| OUTER.contains(&t);
+    let mut unroll = autograd::Unroll::new(
+        &device,
+        &training,
+        STEPS,
+        of,
+        Schedule::PerStep,
+        Mode::Mixed,
+    )
+    .unwrap();
+    let forecast = unroll.forecast().bytes;
+    unroll.gradient(given(&arrays)).unwrap();
+    assert_eq!(device.held_bytes() - held, forecast);
+    assert_eq!(
+        device.peak_bytes() - held,
+        forecast,
+        "running takes nothing more"
+    );
+    // Beside buffers there are only the constants of the programs.
+    let taken = before - device.cuda_facts().unwrap().unwrap().free_bytes;
+    assert!(
+        taken >= held + forecast && taken < held + forecast + (1 << 20),
+        "{taken}"
+    );
+    assert!(!gradients(&unroll).is_empty());
+}
+
+#[test]
+#[ignore = "needs a CUDA device: see `stand_in`"]
+fn f64_is_refused() {
+    let tape = Tape::new();
+    let x = tape.input("x", DType::F64, [2]).unwrap();
+    let plan = Plan::new(&[x.exp().unwrap()]).unwrap();
+    let x = Array::new([2], vec![1.0, 2.0]).unwrap();
+    let error = plan.run(&cuda(), &[("x", &x)]).unwrap_err();
+    assert!(error.to_string().contains("use the CPU"), "{error}");
+    let lost: Error = DeviceError::NoCuda("why".into()).into();
+    assert_eq!(lost.to_string(), "no usable CUDA device: why");
+}
