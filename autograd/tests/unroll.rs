@@ -6,7 +6,7 @@ mod common;
 
 use autograd::optim::Optimizer;
 use autograd::{Mode, Schedule, Unroll};
-use common::{OUTER, STEPS, arrays, given, gradients, meta_gradient, noise, training};
+use common::{OUTER, STEPS, arrays, given, meta_gradient, noise, training};
 use kernels::Device;
 use tensor::{Array, DType};
 

@@ -3,14 +3,15 @@
 use crate::config::{Config, ConfigError};
 use crate::training::training;
 use autograd::{Forecast, Port};
+use kernels::Device;
 
 /// Refuses settings that take more memory than the machine has free, where the system tells.
 ///
 /// # Errors
 /// If they do, or if the networks cannot be planned.
-pub fn check(config: &Config) -> anyhow::Result<()> {
+pub fn check(device: &Device, config: &Config) -> anyhow::Result<()> {
     let wanted = estimate(config)?;
-    match available() {
+    match available(device) {
         Some(free) if wanted > free => {
             let (wanted, free) = (gib(wanted), gib(free));
             Err(ConfigError::Memory { wanted, free }.into())
@@ -43,8 +44,11 @@ fn estimate(config: &Config) -> autograd::Result<f64> {
     Ok(forecast.bytes as f64 + rows + real + outer)
 }
 
-/// Bytes that a program can take without swapping, by Linux; elsewhere unknown.
-fn available() -> Option<f64> {
+/// Bytes that are free on a GPU; or that a program can take without swapping, by Linux; elsewhere unknown.
+fn available(device: &Device) -> Option<f64> {
+    if let Some(facts) = device.cuda_facts() {
+        return Some(facts.ok()?.free_bytes as f64);
+    }
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
         .lines()

@@ -1,16 +1,18 @@
 //! `gtn bench meta-grad`: the meta-gradient of a fixed set-up, timed, measured and comparable with other
 //! engines.
 
+mod kernels;
 mod problem;
 mod resident;
 
 pub use problem::{DataKind, Loaded, Problem};
 
 use crate::config::ModeName;
+use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use crate::nn::Setup;
+use ::kernels::Device;
 use anyhow::Result;
 use autograd::{Forecast, Mode, Schedule, Unroll};
-use kernels::Device;
 use resident::Resident;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -23,6 +25,8 @@ use tensor::{Array, Arrays, DType, Metadata, read_safetensors, write_safetensors
 pub enum Command {
     /// Time the meta-gradient of a fixed set-up, and measure its memory
     MetaGrad(MetaGradArgs),
+    /// Time kernels by themselves, and compare with what the device was measured to do
+    Kernels(kernels::KernelsArgs),
 }
 
 /// Element types of the benchmark.
@@ -69,9 +73,12 @@ pub struct MetaGradArgs {
     /// Threads; 0 takes all cores
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Device: cpu
-    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
-    pub device: String,
+    /// Where to compute
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: DeviceChoice,
+    /// How an NVIDIA GPU multiplies
+    #[arg(long, value_enum, default_value_t)]
+    pub precision: PrecisionChoice,
     /// How often it is computed; the first time is not counted if there are more
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     pub repeats: u64,
@@ -93,6 +100,7 @@ pub struct MetaGradArgs {
 pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::MetaGrad(args) => meta_grad(args),
+        Command::Kernels(args) => kernels::run(args),
     }
 }
 
@@ -139,6 +147,9 @@ struct Report {
     evaluations: u64,
     dtype: String,
     device: String,
+    /// How a GPU multiplied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<&'static str>,
     threads: usize,
     repeats: usize,
     median_s: f64,
@@ -186,7 +197,9 @@ fn fingerprint(gradient: &Arrays) -> (f64, String) {
 
 fn meta_grad(args: &MetaGradArgs) -> Result<()> {
     let problem = args.problem()?;
-    let device = Device::cpu((args.threads > 0).then_some(args.threads))?;
+    let threads = (args.threads > 0).then_some(args.threads);
+    let (device, line) = choose(args.device, args.precision, threads)?;
+    eprintln!("Device: {line}");
     let loaded = args.loaded(&device, &problem)?;
 
     let (resident, held) = (Resident::reset(), device.held_bytes());
@@ -223,6 +236,7 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         evaluations: forecast.evaluations,
         dtype: problem.dtype.to_string(),
         device: device.name().to_string(),
+        precision: device.precision().map(|_| args.precision.name()),
         threads: device.threads(),
         repeats: seconds.len(),
         median_s,

@@ -1,18 +1,21 @@
 //! The command line. Human text goes to standard error; with `--json` the last line of standard output
 //! is one object for machines.
 
+mod doctor;
 mod eval;
 mod pictures;
 mod progress;
 mod sample;
+mod selftest;
 mod stop;
 mod train;
 
 use crate::bench;
 use crate::config::ConfigError;
 use crate::data::{self, Dataset, DatasetChoice};
+use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use kernels::Device;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -44,6 +47,10 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Draw a run's synthetic images by class and step
     Sample(sample::SampleArgs),
+    /// Say what this machine has and what a run would use
+    Doctor,
+    /// Compare a device with the processor, from single operations to outer steps
+    Selftest(selftest::SelftestArgs),
     /// Measure
     #[command(subcommand)]
     Bench(bench::Command),
@@ -55,6 +62,9 @@ struct Machine {
     /// Where to compute
     #[arg(long, value_enum, default_value_t, help_heading = "Machine")]
     device: DeviceChoice,
+    /// How an NVIDIA GPU multiplies; the processor is always exact
+    #[arg(long, value_enum, default_value_t, help_heading = "Machine")]
+    precision: PrecisionChoice,
     /// Threads; results are the same for any number [default: all cores]
     #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true, help_heading = "Machine")]
     threads: Option<usize>,
@@ -64,18 +74,6 @@ struct Machine {
     /// End with one JSON object on standard output
     #[arg(long, help_heading = "Machine")]
     json: bool,
-}
-
-/// Where to compute.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum DeviceChoice {
-    /// The best there is
-    #[default]
-    Auto,
-    /// The processor
-    Cpu,
-    /// An NVIDIA GPU
-    Cuda,
 }
 
 fn threads(text: &str) -> Result<usize, String> {
@@ -90,20 +88,14 @@ struct Usage(String);
 
 impl Machine {
     fn device(&self) -> anyhow::Result<Device> {
-        let why = match self.device {
-            DeviceChoice::Cuda => {
-                let text = "--device cuda: this build has no CUDA backend; use --device cpu";
-                return Err(Usage(text.to_owned()).into());
-            }
-            DeviceChoice::Auto => " (this build has no CUDA backend)",
-            DeviceChoice::Cpu => "",
-        };
-        let device = Device::cpu(self.threads)?;
-        let threads = device.threads();
-        say(&format!(
-            "Device: CPU, {threads} thread{}{why}",
-            if threads == 1 { "" } else { "s" }
-        ));
+        let (device, line) =
+            choose(self.device, self.precision, self.threads).map_err(|error| {
+                match self.device {
+                    DeviceChoice::Cuda => Usage(format!("--device cuda: {error}")).into(),
+                    _ => anyhow::Error::from(error),
+                }
+            })?;
+        say(&format!("Device: {line}"));
         Ok(device)
     }
 
@@ -145,6 +137,8 @@ pub fn main() -> ExitCode {
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Sample(args)) => sample::run(&args),
+        Some(Command::Doctor) => doctor::run(),
+        Some(Command::Selftest(args)) => selftest::run(&args),
         Some(Command::Bench(command)) => bench::run(&command).map(|()| Outcome::Done),
     };
     match result {

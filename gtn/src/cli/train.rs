@@ -66,7 +66,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
     let mut config = settings(args)?;
     let device = args.machine.device()?;
-    memory::check(&config)?;
+    memory::check(&device, &config)?;
     let data = args.machine.data(config.dataset, config.seed)?;
     config.dataset = chosen(&data);
     let (mut folder, mut trainer) = open(args, &device, &config, data.name)?;

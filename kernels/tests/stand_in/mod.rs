@@ -7,6 +7,7 @@
 #![allow(clippy::print_stderr, reason = "a test that could not run says so")]
 
 use sha2::{Digest, Sha256};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
@@ -64,14 +65,20 @@ impl StandIn {
     /// This test program on the stand-in device, with the tests that are ignored otherwise and match.
     pub(crate) fn run(&self, matching: &[&str], settings: &[(&str, &str)]) -> Output {
         let program = std::env::current_exe().expect("this program's path");
-        let mut command = Command::new(program);
+        let mut command = self.command(program);
         command
             .args(["--ignored", "--test-threads=2"])
-            .args(matching)
-            .env("LD_LIBRARY_PATH", &self.folder)
-            .env("CUDA_ON_CPU_KERNELS", self.folder.join("libkernels.so"))
-            .envs(settings.iter().copied());
+            .args(matching);
+        command.envs(settings.iter().copied());
         command.output().expect("a child process")
+    }
+
+    /// A program that will find the stand-in device.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env("LD_LIBRARY_PATH", &self.folder);
+        command.env("CUDA_ON_CPU_KERNELS", self.folder.join("libkernels.so"));
+        command
     }
 
     /// As [`StandIn::run`]; all must pass, and there must be some.
