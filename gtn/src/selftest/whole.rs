@@ -12,6 +12,9 @@ use autograd::{Mode, Schedule, Unroll};
 use kernels::Device;
 use tensor::{Array, DType};
 
+/// Inner steps of the meta-gradient.
+const STEPS: usize = 6;
+
 /// Bytes of programs, beside buffers, at most.
 const PROGRAMS: usize = 32 << 20;
 
@@ -27,7 +30,7 @@ pub(super) fn run(
 fn problem(dtype: DType) -> Result<Problem> {
     Ok(Problem {
         setup: Setup::parse("tiny", true)?,
-        steps: 6,
+        rows: STEPS,
         batch: 5,
         data: DataKind::Gen,
         dtype,
@@ -39,15 +42,8 @@ fn gradient(device: &Device, dtype: DType, schedule: Schedule) -> Result<(Vec<Ar
     let problem = problem(dtype)?;
     let loaded = problem.load(device, &problem.fresh(0)?)?;
     let training = problem.training();
-    let last = |step| step == problem.steps;
-    let mut unroll = Unroll::new(
-        device,
-        &training,
-        problem.steps,
-        last,
-        schedule,
-        Mode::Mixed,
-    )?;
+    let last = |step| step == STEPS;
+    let mut unroll = Unroll::new(device, &training, STEPS, last, schedule, Mode::Mixed)?;
     let loss = unroll.gradient(loaded.given())?.total();
     let mut arrays = vec![Array::scalar(loss, dtype)];
     arrays.extend(problem.gradient(&unroll)?.into_values());
@@ -109,16 +105,9 @@ fn memory(device: &Device, peak: usize, forecast: usize) -> Result<Check> {
     let loaded = problem.load(device, &problem.fresh(0)?)?;
     let own = device.held_bytes();
     let training = problem.training();
-    let last = |step| step == problem.steps;
+    let last = |step| step == STEPS;
     let schedule = Schedule::PerStep;
-    let mut unroll = Unroll::new(
-        device,
-        &training,
-        problem.steps,
-        last,
-        schedule,
-        Mode::Mixed,
-    )?;
+    let mut unroll = Unroll::new(device, &training, STEPS, last, schedule, Mode::Mixed)?;
     unroll.gradient(loaded.given())?;
     let held = device.held_bytes() - own;
     let taken = match (before, free()?) {
