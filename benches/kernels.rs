@@ -10,53 +10,12 @@
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use gtn::bench::Single;
 use kernels::{
-    Binary, Buffer, Conv, ConvKind, Device, Float, Instr, Kernel, Load, Map, MatMul, Operand,
-    Program, Slot, Step, Store, StoreKind, Unary, Window, WindowKind,
+    Binary, Conv, ConvKind, Device, Float, Instr, Kernel, Load, Map, MatMul, Store, StoreKind,
+    Unary, Window, WindowKind,
 };
 use tensor::DType;
-
-/// A program of one kernel, with a buffer per array.
-struct Single {
-    program: Program,
-    buffers: Vec<Buffer>,
-}
-
-impl Single {
-    /// All numbers are zero: none of the kernels takes longer for others.
-    fn new(device: &Device, kernel: &Kernel) -> Self {
-        let (inputs, outputs) = (kernel.inputs(), kernel.outputs());
-        let sizes = inputs.iter().chain(&outputs).map(|(t, n)| t.size() * n);
-        let sizes: Vec<usize> = sizes.chain([kernel.workspace()]).collect();
-        let slot = |(i, &bytes)| Slot {
-            bytes,
-            writable: i >= inputs.len(),
-        };
-        let slots: Vec<Slot> = sizes.iter().enumerate().map(slot).collect();
-        let operand = |slot| Operand { slot, offset: 0 };
-        let step = Step {
-            kernel: kernel.clone(),
-            inputs: (0..inputs.len()).map(operand).collect(),
-            outputs: (inputs.len()..slots.len() - 1).map(operand).collect(),
-            workspace: Some(operand(slots.len() - 1)),
-        };
-        let buffer = |&bytes| {
-            let buffer = device.alloc(bytes).expect("memory");
-            // Pages that were never written to are all one page, and reading them is too fast.
-            buffer.zero(0, bytes).expect("memory of the processor");
-            buffer
-        };
-        Self {
-            program: Program::new(slots, vec![step]).expect("a sound kernel"),
-            buffers: sizes.iter().map(buffer).collect(),
-        }
-    }
-
-    fn run(&self, device: &Device) {
-        let views: Vec<_> = self.buffers.iter().map(|b| b.view(0, b.bytes())).collect();
-        self.program.run(device, &views).expect("no bad index");
-    }
-}
 
 /// What a kernel is measured in.
 #[derive(Clone, Copy)]
@@ -76,8 +35,9 @@ fn bench(
         Rate::Flops => Throughput::Elements(kernel.flops()),
         Rate::Bytes => Throughput::Bytes(kernel.bytes()),
     });
-    let single = Single::new(device, kernel);
-    group.bench_function(name, |b| b.iter(|| single.run(device)));
+    let single = Single::new(device, kernel).expect("a sound kernel, and memory");
+    let run = || single.run(device).expect("no bad index");
+    group.bench_function(name, |b| b.iter(run));
 }
 
 /// The dense layers of the generator, in the three forms that derivatives need, and a square product.

@@ -53,7 +53,7 @@ fn loss<'t>(x: Var<'t>, w: Var<'t>, v: Var<'t>, labels: Var<'t>) -> Result<Var<'
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn a_learners_gradients_and_their_tangents() {
     let tape = Tape::new();
     let x = tape.input("x", DType::F32, [3, 4, 4, 2]).unwrap();
@@ -90,7 +90,7 @@ fn a_learners_gradients_and_their_tangents() {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn a_meta_gradient() {
     let (cpu, cuda) = (cpu(), cuda());
     for optimizer in [Optimizer::Momentum, Optimizer::Adam] {
@@ -121,7 +121,7 @@ fn a_meta_gradient() {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn a_forecast_that_holds() {
     let device = cuda();
     let before = device.cuda_facts().unwrap().unwrap().free_bytes;
@@ -156,7 +156,7 @@ fn a_forecast_that_holds() {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn f64_is_refused() {
     let tape = Tape::new();
     let x = tape.input("x", DType::F64, [2]).unwrap();

@@ -40,13 +40,18 @@ struct Row {
 }
 
 /// A program of one kernel, with a buffer per array.
-struct Single {
+#[derive(Debug)]
+pub struct Single {
     program: Program,
     buffers: Vec<Buffer>,
 }
 
 impl Single {
-    fn new(device: &Device, kernel: &Kernel) -> Result<Self> {
+    /// All numbers are zero: none of the kernels takes longer for others.
+    ///
+    /// # Errors
+    /// If the kernel makes no sense, or there is not enough memory.
+    pub fn new(device: &Device, kernel: &Kernel) -> Result<Self> {
         let (inputs, outputs) = (kernel.inputs(), kernel.outputs());
         let sizes = inputs.iter().chain(&outputs).map(|(t, n)| t.size() * n);
         let sizes: Vec<usize> = sizes.chain([kernel.workspace()]).collect();
@@ -75,14 +80,22 @@ impl Single {
         })
     }
 
+    /// Runs it; on a GPU, queues a run.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn run(&self, device: &Device) -> Result<()> {
+        let views: Vec<_> = self.buffers.iter().map(|b| b.view(0, b.bytes())).collect();
+        Ok(self.program.run(device, &views)?)
+    }
+
     /// Seconds of one run: the least of a few series, each long enough to be timed.
     fn time(&self, device: &Device) -> Result<f64> {
-        let views: Vec<_> = self.buffers.iter().map(|b| b.view(0, b.bytes())).collect();
         let series = |count: u32| -> Result<f64> {
             device.wait()?;
             let start = Instant::now();
             for _ in 0..count {
-                self.program.run(device, &views)?;
+                self.run(device)?;
             }
             device.wait()?;
             Ok(start.elapsed().as_secs_f64() / f64::from(count))

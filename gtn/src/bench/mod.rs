@@ -5,6 +5,7 @@ mod kernels;
 mod problem;
 mod resident;
 
+pub use kernels::Single;
 pub use problem::{DataKind, Loaded, Problem};
 
 use crate::config::ModeName;

@@ -59,7 +59,7 @@ fn scale(count: usize) -> (Vec<Slot>, Vec<Step>) {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn runs_on_other_memory_every_time() {
     let (slots, steps) = scale(100);
     let program = Program::new(slots, steps).unwrap();
@@ -90,7 +90,7 @@ fn runs_on_other_memory_every_time() {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn runs_with_many_slots() {
     let count = 150;
     let slot = |writable| Slot { bytes: 4, writable };
@@ -127,7 +127,7 @@ fn runs_with_many_slots() {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn runs_copies_and_counts_memory() {
     let device = cuda();
     let (a, b) = (device.alloc(1000).unwrap(), device.alloc(500).unwrap());
@@ -171,7 +171,7 @@ fn rows_kernel() -> Kernel {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn runs_report_indices_outside() {
     let device = cuda();
     let x = bytes(&[1.0_f32; 10]);
@@ -205,7 +205,7 @@ fn runs_report_indices_outside() {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn runs_refuse_what_the_device_cannot_do() {
     let device = cuda();
     let matmul = Kernel::MatMul(MatMul {

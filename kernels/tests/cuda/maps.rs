@@ -124,7 +124,7 @@ fn code() -> impl Strategy<Value = Choices> {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_map() {
     let small = prop::collection::vec(1..7_usize, 1..5);
     cases(150, (small, code()), |(extents, code)| {
@@ -144,7 +144,7 @@ fn parity_map() {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_map_sums() {
     let small = prop::collection::vec((1..9_usize, any::<bool>()), 1..5);
     let large = prop_oneof![
@@ -188,7 +188,7 @@ fn parity_map_sums() {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_map_of_integers() {
     for dtype in [DType::I32, DType::U32] {
         let kernel = Kernel::Map(Map {
@@ -212,7 +212,7 @@ fn parity_map_of_integers() {
 
 /// Many values at once, each in a cell of its own; and a map without points.
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_map_extremes() {
     let loads = 120;
     let mut code: Vec<Instr> = (0..loads).map(Instr::Load).collect();

@@ -98,7 +98,7 @@ pub(super) fn tolerances(count: usize) -> [f32; 3] {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_matmul() {
     let sizes = (1..3_usize, 1..150_usize, 1..150_usize, 0..300_usize);
     cases(
@@ -177,7 +177,7 @@ fn conv() -> impl Strategy<Value = Conv> {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_conv() {
     let check = |spec: Conv| {
         let kernel = Kernel::Conv(spec);
@@ -239,7 +239,7 @@ fn window() -> impl Strategy<Value = Window> {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_window() {
     cases(60, window(), |spec| {
         let of = |kind| Kernel::Window(Float::F32, Window { kind, ..spec });
@@ -254,7 +254,7 @@ fn parity_window() {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_shapes() {
     let axis = (0..5_usize, 0..3_usize, 0..3_usize);
     let dtypes = prop_oneof![Just(DType::F32), Just(DType::U8), Just(DType::F16)];
@@ -341,7 +341,7 @@ fn parity_shapes() {
 }
 
 #[test]
-#[ignore = "needs a CUDA device: see `stand_in`"]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_random() {
     for distribution in [Distribution::Uniform, Distribution::Normal] {
         for count in [0, 1, 3, 4, 1000, 4099] {

@@ -164,7 +164,7 @@ impl<'a, T: Real> Machine<'a, T> {
             run.stride == 1 && dtype == self.dtype() && count.is_multiple_of(STEP) && !read.copied;
         if whole && in_place {
             let here = input.element::<T>(run.offset).cast_const();
-            // Memory is to be busy while this block is computed: the next one is asked for now.
+            // Prefetch the next block, so that memory is busy while this one is computed.
             prefetch_read(here.wrapping_add(count).cast(), count * size_of::<T>());
             self.cells[cell] = Cell::Block(here);
             return;
