@@ -7,7 +7,7 @@
     reason = "criterion's macros write undocumented functions"
 )]
 
-use autograd::{Mode, Schedule, Unroll};
+use autograd::{Horizon, Mode, Schedule, Unroll};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use gtn::bench::{DataKind, Problem};
 use gtn::nn::Setup;
@@ -18,6 +18,7 @@ use tensor::DType;
 fn problem(setup: &str, steps: usize, data: DataKind) -> Problem {
     let setup = Setup::parse(setup, false).expect("a known set-up");
     Problem {
+        steps,
         rows: steps,
         batch: setup.batch,
         data,
@@ -27,16 +28,9 @@ fn problem(setup: &str, steps: usize, data: DataKind) -> Problem {
 }
 
 fn unroll(device: &Device, problem: &Problem, schedule: Schedule, mode: Mode) -> Unroll {
-    let steps = problem.rows;
-    Unroll::new(
-        device,
-        &problem.training(),
-        steps,
-        |t| t == steps,
-        schedule,
-        mode,
-    )
-    .expect("a plan")
+    let steps = problem.steps;
+    let horizon = Horizon::new(steps).schedule(schedule).mode(mode);
+    Unroll::new(device, &problem.training(), &horizon).expect("a plan")
 }
 
 fn by_schedule(c: &mut Criterion) {

@@ -8,7 +8,7 @@
     reason = "criterion's macros write undocumented functions"
 )]
 
-use autograd::{Mode, Schedule, Unroll};
+use autograd::{Horizon, Unroll};
 use criterion::{Criterion, criterion_group, criterion_main};
 use gtn::bench::{DataKind, Problem};
 use gtn::nn::Setup;
@@ -22,17 +22,14 @@ fn plans(c: &mut Criterion) {
     for name in ["tiny", "tinymlp"] {
         let setup = Setup::parse(name, false).expect("a known set-up");
         let problem = Problem {
+            steps: 1,
             rows: 1,
             batch: setup.batch,
             data: DataKind::Gen,
             dtype: DType::F32,
             setup,
         };
-        let plan = || {
-            let (training, every) = (problem.training(), |t| t == 1);
-            Unroll::new(&device, &training, 1, every, Schedule::PerStep, Mode::Mixed)
-                .expect("a plan")
-        };
+        let plan = || Unroll::new(&device, &problem.training(), &Horizon::new(1)).expect("a plan");
         group.bench_function(format!("{name}, record and plan"), |b| {
             b.iter(|| black_box(plan()));
         });

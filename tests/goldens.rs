@@ -1,6 +1,6 @@
 //! Whole meta-gradients of the tiny set-ups against JAX's, in f64, in both modes.
 
-use autograd::{Mode, Schedule, Unroll};
+use autograd::{Horizon, Mode, Unroll};
 use gtn::bench::{DataKind, Problem};
 use gtn::nn::Setup;
 use kernels::Device;
@@ -17,6 +17,7 @@ fn check(setup: &str, data: DataKind, bn: bool) {
     let golden = Golden::read(&name).expect("a stored golden");
     let setup = Setup::parse(setup, bn).expect("a known set-up");
     let problem = Problem {
+        steps: setup.steps,
         rows: setup.steps,
         batch: setup.batch,
         data,
@@ -28,16 +29,8 @@ fn check(setup: &str, data: DataKind, bn: bool) {
         .load(&device, &golden.init)
         .expect("a golden's arrays");
     for mode in [Mode::Mixed, Mode::Reverse] {
-        let steps = problem.rows;
-        let mut unroll = Unroll::new(
-            &device,
-            &problem.training(),
-            steps,
-            |t| t == steps,
-            Schedule::PerStep,
-            mode,
-        )
-        .expect("a plan");
+        let horizon = Horizon::new(problem.steps).mode(mode);
+        let mut unroll = Unroll::new(&device, &problem.training(), &horizon).expect("a plan");
         let loss = unroll
             .gradient(loaded.given())
             .expect("a meta-gradient")

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use autograd::{Given, Mode, Port, Records, Schedule, Training, Unroll};
+use autograd::{Given, Horizon, Mode, Port, Records, Training, Unroll};
 use gtn::nn::{Generator, GeneratorConfig, LearnerKind, Norm, ParamSpec, Variant, init};
 use gtn::training::by_generator;
 use kernels::Device;
@@ -22,6 +22,7 @@ struct Gtn {
     start: Records,
     phi: Records,
     rows: Records,
+    rates: Records,
     outer: Records,
 }
 
@@ -60,20 +61,16 @@ impl Gtn {
         let mut training = by_generator(&generator, &learner, BATCH, OUTER_BATCH, true);
         widen(&mut training);
         let records = |ports: Vec<Port>, count| Records::new(&device, ports, count).unwrap();
+        let horizon = Horizon::new(STEPS)
+            .outer_at(|step| OUTER_AT.contains(&step))
+            .mode(mode);
         let gtn = Self {
             start: records(training.start_ports(), 1),
             phi: records(training.shared.clone(), 1),
             rows: records(training.row_ports(), STEPS),
             outer: records(training.outer_rows.clone(), OUTER_AT.len()),
-            unroll: Unroll::new(
-                &device,
-                &training,
-                STEPS,
-                |step| OUTER_AT.contains(&step),
-                Schedule::PerStep,
-                mode,
-            )
-            .unwrap(),
+            rates: records(training.hyper_ports(), STEPS),
+            unroll: Unroll::new(&device, &training, &horizon).unwrap(),
         };
         gtn.draw(generator.params(), learner.params());
         gtn
@@ -86,7 +83,7 @@ impl Gtn {
                 records.set(0, field, array).unwrap();
             }
         }
-        for records in [&self.rows, &self.outer] {
+        for records in [&self.rows, &self.rates, &self.outer] {
             for record in 0..records.count() {
                 for (field, port) in records.ports().iter().enumerate() {
                     let numbers: Vec<f64> = match port.name.as_str() {
@@ -112,6 +109,7 @@ impl Gtn {
             start: &self.start,
             shared: &self.phi,
             rows: &self.rows,
+            hyper: &self.rates,
             outer_rows: &self.outer,
         };
         self.unroll.gradient(given).unwrap().total()
@@ -149,13 +147,14 @@ impl Gtn {
             add(&self.phi, self.unroll.shared_gradient(), 0, place);
         }
         for record in 0..STEPS {
-            for field in [0, 2, 3] {
-                let place = Place {
-                    of: Of::Rows,
-                    record,
-                    field,
-                };
-                add(&self.rows, self.unroll.row_gradient(), record, place);
+            let (noise, rates) = (self.unroll.row_gradient(), self.unroll.hyper_gradient());
+            for (of, records, gradient, field) in [
+                (Of::Rows, &self.rows, noise, 0),
+                (Of::Rates, &self.rates, rates, 0),
+                (Of::Rates, &self.rates, rates, 1),
+            ] {
+                let place = Place { of, record, field };
+                add(records, gradient, record, place);
             }
         }
         all
@@ -166,6 +165,7 @@ impl Gtn {
             Of::Start => &self.start,
             Of::Phi => &self.phi,
             Of::Rows => &self.rows,
+            Of::Rates => &self.rates,
         }
     }
 
@@ -199,6 +199,7 @@ enum Of {
     Start,
     Phi,
     Rows,
+    Rates,
 }
 
 #[derive(Clone, Copy)]

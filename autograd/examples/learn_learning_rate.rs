@@ -2,7 +2,7 @@
 //! the trained weights' error on other data: `cargo run -p autograd --example learn_learning_rate`
 
 use autograd::optim::Optimizer;
-use autograd::{Given, Mode, Port, Records, Schedule, Training, Unroll, Var};
+use autograd::{Given, Horizon, Port, Records, Training, Unroll, Var};
 use kernels::Device;
 use tensor::{Array, DType};
 
@@ -49,13 +49,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         outer: Box::new(|scope| error(scope.rows, scope.theta)),
     };
     let device = Device::cpu(None)?;
-    let (last, schedule, mode) = (|step| step == STEPS, Schedule::PerStep, Mode::Mixed);
-    let mut unroll = Unroll::new(&device, &training, STEPS, last, schedule, mode)?;
+    let mut unroll = Unroll::new(&device, &training, &Horizon::new(STEPS))?;
     // Records start at zero, and so do the weights.
     let given = Given {
         start: &Records::new(&device, training.start_ports(), 1)?,
         shared: &Records::new(&device, training.shared.clone(), 1)?,
         rows: &Records::new(&device, training.row_ports(), STEPS)?,
+        hyper: &Records::new(&device, training.hyper_ports(), STEPS)?,
         outer_rows: &Records::new(&device, training.outer_rows.clone(), 1)?,
     };
     for (field, (inner, outer)) in examples(1)?.iter().zip(&examples(2)?).enumerate() {
@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut rates: [f64; STEPS] = std::array::from_fn(|step| 0.1 + 0.02 * step as f64);
     for outer_step in 0..=400 {
         for (step, &rate) in rates.iter().enumerate() {
-            given.rows.set(step, 0, &Array::scalar(rate, DType::F64))?;
+            given.hyper.set(step, 0, &Array::scalar(rate, DType::F64))?;
         }
         let loss = unroll.gradient(given)?.total();
         if outer_step % 50 == 0 {
@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         for (step, rate) in rates.iter_mut().enumerate() {
             // A step on the logarithm, whose slope is rate·slope: rates stay positive.
-            let slope = unroll.row_gradient().get(step, 0)?.to_f64_vec()[0];
+            let slope = unroll.hyper_gradient().get(step, 0)?.to_f64_vec()[0];
             *rate *= (-0.3 * *rate * slope).exp();
         }
     }

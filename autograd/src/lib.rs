@@ -18,6 +18,6 @@ pub use ops::contraction::ConvOptions;
 pub use plan::{Plan, Port};
 pub use tape::{Tape, Var};
 pub use unroll::{
-    CotangentNorms, Forecast, Given, LossAndBuffers, Losses, Mode, Records, Row, Schedule, Scope,
-    Training, Trouble, Unroll,
+    CotangentNorms, Forecast, Given, Horizon, LossAndBuffers, Losses, Mode, Records, Row, Schedule,
+    Scope, Training, Trouble, Unroll,
 };

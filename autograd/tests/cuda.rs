@@ -7,7 +7,7 @@ mod stand_in;
 
 use autograd::optim::Optimizer;
 use autograd::{ConvOptions, Error, Mode, Plan, Result, Schedule, Tape, Var};
-use common::{OUTER, STEPS, arrays, given, gradients, meta_gradient, noise, training};
+use common::{arrays, given, gradients, horizon, meta_gradient, noise, training};
 use kernels::{Device, DeviceError, Precision};
 use stand_in::StandIn;
 use tensor::{Array, DType};
@@ -128,16 +128,8 @@ fn a_forecast_that_holds() {
     let training = training(Optimizer::Momentum, DType::F32);
     let arrays = arrays(&device, &training);
     let held = device.held_bytes();
-    let of = |t: usize| OUTER.contains(&t);
-    let mut unroll = autograd::Unroll::new(
-        &device,
-        &training,
-        STEPS,
-        of,
-        Schedule::PerStep,
-        Mode::Mixed,
-    )
-    .unwrap();
+    let horizon = horizon(Schedule::PerStep, Mode::Mixed);
+    let mut unroll = autograd::Unroll::new(&device, &training, &horizon).unwrap();
     let forecast = unroll.forecast().bytes;
     unroll.gradient(given(&arrays)).unwrap();
     assert_eq!(device.held_bytes() - held, forecast);

@@ -4,8 +4,8 @@
 
 use autograd::optim::Optimizer;
 use autograd::{
-    CotangentNorms, Distribution, Forecast, Given, Losses, Mode, Port, Records, Row, Schedule,
-    Scope, Training, Unroll,
+    CotangentNorms, Distribution, Forecast, Given, Horizon, Losses, Mode, Port, Records, Row,
+    Schedule, Scope, Training, Unroll,
 };
 use kernels::Device;
 use proptest::prelude::*;
@@ -93,6 +93,7 @@ struct Arrays {
     start: Records,
     shared: Records,
     rows: Records,
+    hyper: Records,
     outer: Records,
 }
 
@@ -102,6 +103,7 @@ impl Arrays {
             start: fill(device, &training.start_ports(), 0..1, 1),
             shared: fill(device, &training.shared, 0..1, 50),
             rows: fill(device, &training.row_ports(), 0..steps, 1000),
+            hyper: fill(device, &training.hyper_ports(), 0..steps, 1050),
             outer: fill(device, &training.outer_rows, 0..steps, 900_000),
         }
     }
@@ -111,6 +113,7 @@ impl Arrays {
             start: &self.start,
             shared: &self.shared,
             rows: &self.rows,
+            hyper: &self.hyper,
             outer_rows: &self.outer,
         }
     }
@@ -121,16 +124,19 @@ fn of_records(records: &Records, record: usize) -> Vec<Array> {
     fields.map(|i| records.get(record, i).unwrap()).collect()
 }
 
-/// Every meta-gradient: of the start, of what is shared, of every row.
-fn gradients(unroll: &Unroll) -> [Vec<Array>; 3] {
+/// Every meta-gradient: of the start, of what is shared, of every row, of every hyper-parameter.
+fn gradients(unroll: &Unroll) -> [Vec<Array>; 4] {
     let (start, record) = unroll.start_gradient();
-    let rows = unroll.row_gradient();
+    let all = |records: &Records| {
+        (0..records.count())
+            .flat_map(|t| of_records(records, t))
+            .collect()
+    };
     [
         of_records(start, record),
         of_records(unroll.shared_gradient(), 0),
-        (0..rows.count())
-            .flat_map(|t| of_records(rows, t))
-            .collect(),
+        all(unroll.row_gradient()),
+        all(unroll.hyper_gradient()),
     ]
 }
 
@@ -144,25 +150,24 @@ struct Case {
 }
 
 impl Case {
-    fn outer(self) -> impl Fn(usize) -> bool {
-        move |t| t == self.steps || t.is_multiple_of(self.outer_every)
+    fn horizon(self, schedule: Schedule) -> Horizon {
+        let horizon = Horizon::new(self.steps).schedule(schedule).mode(self.mode);
+        horizon.outer_at(|t| t == self.steps || t.is_multiple_of(self.outer_every))
     }
 
     fn forecast(self, schedule: Schedule) -> autograd::Result<Forecast> {
         let training = training(self.optimizer, DType::F32);
-        Forecast::new(&training, self.steps, self.outer(), schedule, self.mode)
+        Forecast::new(&training, &self.horizon(schedule))
     }
 
     /// Losses and gradients; that the memory is what was forecast is checked on the way.
-    fn run(self, threads: usize, schedule: Schedule) -> (Losses, [Vec<Array>; 3]) {
+    fn run(self, threads: usize, schedule: Schedule) -> (Losses, [Vec<Array>; 4]) {
         let device = Device::cpu(Some(threads)).unwrap();
         let training = training(self.optimizer, DType::F32);
         let arrays = Arrays::new(&device, &training, self.steps);
         let before = device.held_bytes();
         device.reset_peak();
-        let (steps, mode) = (self.steps, self.mode);
-        let mut unroll =
-            Unroll::new(&device, &training, steps, self.outer(), schedule, mode).unwrap();
+        let mut unroll = Unroll::new(&device, &training, &self.horizon(schedule)).unwrap();
         let losses = unroll.gradient(arrays.given()).unwrap();
         let gradients = gradients(&unroll);
         let forecast = self.forecast(schedule).unwrap();
@@ -231,9 +236,8 @@ fn noise_is_drawn_anew_at_every_step() {
             let key = arrays.rows.get(0, 2).unwrap();
             (0..40).for_each(|t| arrays.rows.set(t, 2, &key).unwrap());
         }
-        let outer = CASE.outer();
-        let mut unroll =
-            Unroll::new(&device, &training, 40, outer, Schedule::PerStep, CASE.mode).unwrap();
+        let horizon = CASE.horizon(Schedule::PerStep);
+        let mut unroll = Unroll::new(&device, &training, &horizon).unwrap();
         unroll.gradient(arrays.given()).unwrap().total()
     };
     assert_ne!(total(true), total(false));
@@ -286,8 +290,7 @@ fn more_budget_never_takes_more_work() {
         let held = device.held_bytes();
         device.reset_peak();
         let schedule = Schedule::Budget(budget);
-        let outer = CASE.outer();
-        let mut unroll = Unroll::new(&device, &training, 40, outer, schedule, CASE.mode).unwrap();
+        let mut unroll = Unroll::new(&device, &training, &CASE.horizon(schedule)).unwrap();
         unroll.gradient(arrays.given()).unwrap();
         assert!(device.peak_bytes() - held <= budget);
         assert_eq!(device.peak_bytes() - held, unroll.forecast().bytes);
@@ -314,10 +317,10 @@ fn a_window_is_the_gradient_from_a_given_state() {
         let begin = steps - window;
         let arrays = Arrays::new(&device, &training, steps);
         let schedule = Schedule::Window(window);
-        let mut truncated =
-            Unroll::new(&device, &training, steps, outer, schedule, Mode::Mixed).unwrap();
+        let horizon = Horizon::new(steps).schedule(schedule).outer_at(outer);
+        let mut truncated = Unroll::new(&device, &training, &horizon).unwrap();
         let losses = truncated.gradient(arrays.given()).unwrap();
-        let [start, shared, rows] = gradients(&truncated);
+        let [start, shared, rows, rates] = gradients(&truncated);
 
         let given = Records::new(&device, training.start_ports(), 1).unwrap();
         let observe = |done: usize, states: &Records, record: usize| {
@@ -330,23 +333,25 @@ fn a_window_is_the_gradient_from_a_given_state() {
         let rest = Arrays {
             start: given,
             rows: fill(&device, &training.row_ports(), begin..steps, 1000),
+            hyper: fill(&device, &training.hyper_ports(), begin..steps, 1050),
             outer: fill(&device, &training.outer_rows, begin / 3..steps, 900_000),
             ..arrays
         };
         let later = |t: usize| outer(t + begin);
-        let per_step = Schedule::PerStep;
-        let mut exact =
-            Unroll::new(&device, &training, window, later, per_step, Mode::Mixed).unwrap();
+        let horizon = Horizon::new(window).outer_at(later);
+        let mut exact = Unroll::new(&device, &training, &horizon).unwrap();
         let later_losses = exact.gradient(rest.given()).unwrap();
-        let [_, expected, expected_rows] = gradients(&exact);
+        let [_, expected, expected_rows, expected_rates] = gradients(&exact);
         assert_eq!(losses.inner[begin..], later_losses.inner);
         assert_eq!(losses.outer[begin / 3..], later_losses.outer);
         assert_eq!(shared, expected, "{window} of {steps}");
         let (before, within) = rows.split_at(rows.len() - expected_rows.len());
         assert_eq!(within, expected_rows);
+        let (rates_before, rates) = rates.split_at(rates.len() - expected_rates.len());
+        assert_eq!(rates, expected_rates);
         let zero = |array: &Array| array.to_f64_vec().iter().all(|&v| v == 0.0);
         assert!(
-            before.iter().chain(&start).all(zero),
+            before.iter().chain(rates_before).chain(&start).all(zero),
             "nothing flows before"
         );
     }
@@ -363,22 +368,22 @@ fn rows_in_turn_sum_their_gradients() {
         for step in turns..steps {
             arrays.rows.copy(step, &arrays.rows, step % turns).unwrap();
         }
-        let last = |t| t == steps;
-        let (mode, per_step) = (Mode::Mixed, Schedule::PerStep);
-        let mut each = Unroll::new(&device, &training, steps, last, per_step, mode).unwrap();
+        let horizon = Horizon::new(steps);
+        let mut each = Unroll::new(&device, &training, &horizon).unwrap();
         let losses = each.gradient(arrays.given()).unwrap();
-        let [start, shared, alone] = gradients(&each);
+        let [start, shared, alone, rates] = gradients(&each);
         let fields = training.row_ports().len();
-        for schedule in [per_step, Schedule::Binomial(2), Schedule::StoreAll] {
+        for schedule in [Schedule::PerStep, Schedule::Binomial(2), Schedule::StoreAll] {
             let before = device.held_bytes();
-            let mut turn =
-                Unroll::in_turn(&device, &training, steps, rows, last, schedule, mode).unwrap();
+            let horizon = horizon.clone().rows(rows).schedule(schedule);
+            let mut turn = Unroll::new(&device, &training, &horizon).unwrap();
             assert_eq!(device.held_bytes() - before, turn.forecast().bytes);
             for _ in 0..2 {
                 assert_eq!(turn.gradient(arrays.given()).unwrap(), losses);
             }
-            let [start_in_turn, shared_in_turn, summed] = gradients(&turn);
+            let [start_in_turn, shared_in_turn, summed, rates_in_turn] = gradients(&turn);
             assert_eq!((&start_in_turn, &shared_in_turn), (&start, &shared));
+            assert_eq!(rates_in_turn, rates);
             assert_eq!(summed.len(), turns * fields);
             for (i, sum) in summed.iter().enumerate() {
                 let mut expected = vec![0f32; sum.shape().count()];
@@ -419,13 +424,13 @@ fn cotangent_norms_are_those_of_a_closed_form() {
     let arrays = Arrays::new(&device, &quadratic, 6);
     for t in 0..6 {
         arrays
-            .rows
+            .hyper
             .set(t, 0, &Array::scalar(1.5, DType::F64))
             .unwrap();
     }
     let norms = |schedule| {
-        let last = |t| t == 6;
-        let mut unroll = Unroll::new(&device, &quadratic, 6, last, schedule, Mode::Mixed).unwrap();
+        let horizon = Horizon::new(6).schedule(schedule);
+        let mut unroll = Unroll::new(&device, &quadratic, &horizon).unwrap();
         unroll.gradient(arrays.given()).unwrap();
         assert_eq!(unroll.cotangent_norms(), None, "only if asked");
         unroll.watch_cotangents(true);

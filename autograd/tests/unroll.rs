@@ -6,7 +6,7 @@ mod common;
 
 use autograd::optim::Optimizer;
 use autograd::{Mode, Schedule, Unroll};
-use common::{OUTER, STEPS, arrays, given, meta_gradient, noise, training};
+use common::{STEPS, arrays, given, horizon, meta_gradient, noise, training};
 use kernels::Device;
 use tensor::{Array, DType};
 
@@ -80,15 +80,8 @@ fn the_meta_gradient_is_the_slope_of_the_meta_loss() {
     let device = Device::cpu(Some(1)).unwrap();
     for optimizer in Optimizer::ALL {
         let training = training(optimizer, DType::F64);
-        let mut unroll = Unroll::new(
-            &device,
-            &training,
-            STEPS,
-            |t| OUTER.contains(&t),
-            Schedule::PerStep,
-            Mode::Mixed,
-        )
-        .unwrap();
+        let mut unroll =
+            Unroll::new(&device, &training, &horizon(Schedule::PerStep, Mode::Mixed)).unwrap();
         let arrays = arrays(&device, &training);
         unroll.gradient(given(&arrays)).unwrap();
         let mut slope = 0.0;
@@ -99,8 +92,13 @@ fn the_meta_gradient_is_the_slope_of_the_meta_loss() {
             (&arrays.start, start, record, 0),
             (&arrays.shared, unroll.shared_gradient(), 0, 0),
         ];
-        let rows = (0..STEPS).map(|t| (&arrays.rows, unroll.row_gradient(), t, t));
-        for (values, gradient, from, to) in fields.into_iter().chain(rows) {
+        let of_steps = (0..STEPS).flat_map(|t| {
+            [
+                (&arrays.rows, unroll.row_gradient(), t, t),
+                (&arrays.hyper, unroll.hyper_gradient(), t, t),
+            ]
+        });
+        for (values, gradient, from, to) in fields.into_iter().chain(of_steps) {
             for (i, port) in values
                 .ports()
                 .iter()
@@ -123,15 +121,8 @@ fn the_meta_gradient_is_the_slope_of_the_meta_loss() {
                     .set(*record, *i, &Array::new(shape, moved).unwrap())
                     .unwrap();
             }
-            let mut again = Unroll::new(
-                &device,
-                &training,
-                STEPS,
-                |t| OUTER.contains(&t),
-                Schedule::PerStep,
-                Mode::Mixed,
-            )
-            .unwrap();
+            let mut again =
+                Unroll::new(&device, &training, &horizon(Schedule::PerStep, Mode::Mixed)).unwrap();
             *loss = again.gradient(given(&arrays)).unwrap().total();
         }
         // Central differences of fourth order: the loss bends much where RMSprop divides by small roots.
@@ -151,15 +142,7 @@ fn the_forecast_is_what_is_held() {
     for schedule in [Schedule::StoreAll, Schedule::PerStep, Schedule::EveryK(3)] {
         let before = device.held_bytes();
         device.reset_peak();
-        let mut unroll = Unroll::new(
-            &device,
-            &training,
-            STEPS,
-            |t| OUTER.contains(&t),
-            schedule,
-            Mode::Mixed,
-        )
-        .unwrap();
+        let mut unroll = Unroll::new(&device, &training, &horizon(schedule, Mode::Mixed)).unwrap();
         unroll.gradient(given(&arrays)).unwrap();
         assert_eq!(
             device.peak_bytes() - before,

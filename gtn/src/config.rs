@@ -4,7 +4,7 @@ use crate::curriculum::Curriculum;
 use crate::data::{CLASSES, DatasetChoice, SIDE};
 use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm};
 use crate::widths::Widths;
-use autograd::{Mode, Schedule};
+use autograd::{Horizon, Mode, Schedule};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -458,6 +458,14 @@ impl Config {
     pub fn learner_name(&self) -> String {
         let value = self.learner.to_possible_value();
         value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// How an outer step unrolls the training of its learner.
+    pub fn horizon(&self) -> Horizon {
+        Horizon::new(self.inner_steps)
+            .outer_at(|step| self.outer_at(step))
+            .schedule(self.schedule)
+            .mode(self.mode.into())
     }
 
     /// Whether the meta-loss has a term after that inner step, counted from 1.

@@ -5,9 +5,9 @@ use crate::data::{CLASSES, Dataset, PIXELS, Split};
 use crate::nn::layers::count_correct;
 use crate::nn::{Learner, Statistics};
 use crate::seeds::{Draw, rng};
-use crate::teacher::{LR, MOMENTUM, Teacher};
+use crate::teacher::{CLASS, LR, MOMENTUM, Teacher};
 use crate::training::{batch_ports, by_images, fresh, port, ports, put, put_real_batches, take};
-use autograd::{Given, Plan, Port, Records, Result, Tape, Unroll};
+use autograd::{Given, Horizon, Plan, Port, Records, Result, Schedule, Tape, Unroll};
 use kernels::{Buffer, Device, View};
 use tensor::{Array, DType, Shape};
 
@@ -131,20 +131,17 @@ impl Examiner {
 #[derive(Debug)]
 pub struct Lesson {
     rows: Records,
+    rates: Records,
     /// The classes, \[T, B\].
     pub labels: Vec<u8>,
 }
 
 impl Lesson {
     fn empty(device: &Device, config: &Config) -> Result<Self> {
-        let mut ports = batch_ports(config.inner_batch);
-        ports.extend([
-            port("lr", Shape::scalar()),
-            port("momentum", Shape::scalar()),
-        ]);
-        let rows = Records::new(device, ports, config.inner_steps)?;
+        let rates = ["lr", "momentum"].map(|name| port(name, Shape::scalar()));
         Ok(Self {
-            rows,
+            rows: Records::new(device, batch_ports(config.inner_batch), config.inner_steps)?,
+            rates: Records::new(device, rates.to_vec(), config.inner_steps)?,
             labels: Vec::new(),
         })
     }
@@ -164,7 +161,9 @@ impl Lesson {
             return Self::synthetic(device, config, teacher, number);
         }
         let mut lesson = Self::empty(device, config)?;
-        lesson.labels = teacher.fill_real(config, data, &lesson.rows, number)?;
+        let batch = config.inner_batch;
+        lesson.labels = put_real_batches(&lesson.rows, batch, data, config.seed, number)?;
+        teacher.fill_rates(&lesson.rates)?;
         Ok(lesson)
     }
 
@@ -180,13 +179,13 @@ impl Lesson {
     ) -> Result<Self> {
         let mut lesson = Self::empty(device, config)?;
         let batch = config.inner_batch;
-        let mut ports = vec![
+        let ports = vec![
             port("z", [batch, config.noise]),
             port("y", [batch, CLASSES]),
         ];
-        ports.extend(["lr", "momentum"].map(|name| port(name, Shape::scalar())));
         let given = Records::new(device, ports, config.inner_steps)?;
         lesson.labels = teacher.fill_noise(config, &given, number)?;
+        teacher.fill_rates(&lesson.rates)?;
 
         let tape = Tape::new();
         let inputs = |kind: &str, ports: &[Port]| {
@@ -200,7 +199,7 @@ impl Lesson {
                 .collect::<Result<Vec<_>>>()
         };
         let weights = inputs("weight", teacher.weights.ports())?;
-        let rows = inputs("row", &given.ports()[..2])?;
+        let rows = inputs("row", given.ports())?;
         let images =
             teacher
                 .generator
@@ -215,9 +214,7 @@ impl Lesson {
             let inputs: Vec<View<'_>> = plan.inputs().iter().map(view).collect();
             let images = lesson.rows.view(step, 0);
             plan.execute(device, arena.view(0, arena.bytes()), &inputs, &[images])?;
-            for field in 1..4 {
-                put(&lesson.rows, step, field, take(&given, step, field)?)?;
-            }
+            put(&lesson.rows, step, CLASS, take(&given, step, CLASS)?)?;
         }
         Ok(lesson)
     }
@@ -237,8 +234,8 @@ impl Lesson {
         let batch = config.inner_batch;
         lesson.labels = put_real_batches(&lesson.rows, batch, data, config.seed, number)?;
         for step in 0..config.inner_steps {
-            put(&lesson.rows, step, LR, vec![lr as f32])?;
-            put(&lesson.rows, step, MOMENTUM, vec![momentum as f32])?;
+            put(&lesson.rates, step, LR, vec![lr as f32])?;
+            put(&lesson.rates, step, MOMENTUM, vec![momentum as f32])?;
         }
         Ok(lesson)
     }
@@ -277,15 +274,8 @@ impl Pupil {
             &learner,
             &mut rng(config.seed, Draw::Learner, number, 0),
         )?;
-        let last = config.inner_steps;
-        let unroll = Unroll::new(
-            device,
-            &training,
-            last,
-            |step| step == last,
-            autograd::Schedule::Binomial(1),
-            autograd::Mode::Mixed,
-        )?;
+        let horizon = Horizon::new(config.inner_steps).schedule(Schedule::Binomial(1));
+        let unroll = Unroll::new(device, &training, &horizon)?;
         let outer_rows = Records::new(device, training.outer_rows.clone(), 1)?;
         drop(training);
         let examiner = Examiner::new(device, &learner)?;
@@ -327,6 +317,7 @@ impl Pupil {
             start,
             shared: &shared,
             rows: &lesson.rows,
+            hyper: &lesson.rates,
             outer_rows,
         };
         unroll.train(given, |step, states, record| {

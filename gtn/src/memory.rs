@@ -29,13 +29,7 @@ fn estimate(config: &Config) -> autograd::Result<f64> {
     let generator = config.generator()?;
     let learner = config.learner(&config.widths.widest())?;
     let training = training(config, &generator, &learner);
-    let forecast = Forecast::new(
-        &training,
-        config.inner_steps,
-        |step| config.outer_at(step),
-        config.schedule,
-        config.mode.into(),
-    )?;
+    let forecast = Forecast::new(&training, &config.horizon())?;
     // Beside the driver's memory there are the rows, the real images, and the outer optimiser.
     let bytes = |ports: &[Port]| ports.iter().map(|port| port.bytes() as f64).sum::<f64>();
     let rows = bytes(&training.row_ports()) * config.inner_steps as f64;

@@ -8,7 +8,7 @@ use crate::curriculum::scatter;
 use crate::data::Dataset;
 use crate::seeds::{Draw, rng};
 use crate::teacher::{INPUT, LOG_LR, LOG_MOMENTUM, LR, MOMENTUM, NOISE, Teacher, views};
-use crate::training::{fresh, put, put_batch, take, training};
+use crate::training::{fresh, put, put_batch, put_real_batches, take, training};
 use autograd::{Given, Losses, Records, Unroll};
 use kernels::{Device, View};
 use rand::RngExt;
@@ -65,6 +65,7 @@ pub struct MetaTrainer {
     teacher: Teacher,
     adam: Adam,
     rows: Records,
+    rates: Records,
     outer_rows: Records,
     /// The gradient of [`Teacher::learned`].
     gradient: Records,
@@ -82,12 +83,14 @@ impl MetaTrainer {
         let learner = config.learner(&config.widths.middle())?;
         let training = training(config, &teacher.generator, &learner);
         let rows = Records::new(device, training.row_ports(), config.inner_steps)?;
+        let rates = Records::new(device, training.hyper_ports(), config.inner_steps)?;
         let outer_rows = Records::new(device, training.outer_rows.clone(), config.outer_count())?;
         drop(training);
         Ok(Self {
             adam: Adam::new(device, &parameters)?,
             gradient: Records::new(device, teacher.learned.ports().to_vec(), 1)?,
             rows,
+            rates,
             outer_rows,
             teacher,
             device: device.clone(),
@@ -184,8 +187,9 @@ impl MetaTrainer {
         if config.curriculum.generates() {
             teacher.fill_noise(config, rows, self.outer_step)?;
         } else {
-            teacher.fill_real(config, data, rows, self.outer_step)?;
+            put_real_batches(rows, config.inner_batch, data, config.seed, self.outer_step)?;
         }
+        teacher.fill_rates(&self.rates)?;
         self.fill_outer_rows(data)?;
         let losses = self.gradient(&mut pupil)?;
         self.collect(&pupil.unroll)?;
@@ -202,14 +206,7 @@ impl MetaTrainer {
         let training = training(config, &self.teacher.generator, &learner);
         let rng = &mut rng(config.seed, Draw::Learner, step, 0);
         let start = fresh(&self.device, &training, &learner, rng)?;
-        let unroll = Unroll::new(
-            &self.device,
-            &training,
-            config.inner_steps,
-            |step| config.outer_at(step),
-            config.schedule,
-            config.mode.into(),
-        )?;
+        let unroll = Unroll::new(&self.device, &training, &config.horizon())?;
         drop(training);
         Ok(Pupil {
             widths,
@@ -238,6 +235,7 @@ impl MetaTrainer {
             start,
             shared: &self.teacher.weights,
             rows: &self.rows,
+            hyper: &self.rates,
             outer_rows: &self.outer_rows,
         }
     }
@@ -258,23 +256,27 @@ impl MetaTrainer {
 
     /// Gathers the gradients of noise and logarithms from those of the inner steps.
     fn collect(&self, unroll: &Unroll) -> Result<()> {
-        let (config, rows) = (&self.config, unroll.row_gradient());
-        let of_all_steps = |field| -> Result<Vec<f32>> {
-            let steps = (0..config.inner_steps).map(|step| take(rows, step, field));
+        let config = &self.config;
+        let of_all_steps = |records: &Records, field| -> Result<Vec<f32>> {
+            let steps = (0..config.inner_steps).map(|step| take(records, step, field));
             Ok(steps.collect::<Result<Vec<_>>>()?.concat())
         };
         if config.curriculum.learns_noise() {
             let sizes = [config.inner_steps, config.inner_batch];
             let order = config.curriculum.order(sizes, config.seed, self.outer_step);
-            let z = scatter(&of_all_steps(INPUT)?, config.noise, &order);
+            let z = scatter(
+                &of_all_steps(unroll.row_gradient(), INPUT)?,
+                config.noise,
+                &order,
+            );
             put(&self.gradient, 0, NOISE, z)?;
         }
         let fields = [(LOG_LR, LR), (LOG_MOMENTUM, MOMENTUM)];
-        for ((field, row), rates) in fields.into_iter().zip(self.teacher.rates()?) {
+        for ((field, rate), rates) in fields.into_iter().zip(self.teacher.rates()?) {
             // d/d log h = h · d/dh
             let slopes = rates
                 .iter()
-                .zip(of_all_steps(row)?)
+                .zip(of_all_steps(unroll.hyper_gradient(), rate)?)
                 .map(|(h, slope)| h * slope);
             put(&self.gradient, 0, field, slopes.collect())?;
         }

@@ -2,10 +2,9 @@
 
 use crate::config::Config;
 use crate::curriculum::{gather, noise, one_hot};
-use crate::data::Dataset;
 use crate::nn::{Generator, init};
 use crate::seeds::{Draw, rng};
-use crate::training::{port, ports, put, put_real_batches, take};
+use crate::training::{port, ports, put, take};
 use autograd::{Port, Records, Result};
 use kernels::{Device, View};
 use tensor::DType;
@@ -30,8 +29,10 @@ pub(crate) const NOISE: usize = 2;
 // Fields of the rows of an inner step.
 pub(crate) const INPUT: usize = 0;
 pub(crate) const CLASS: usize = 1;
-pub(crate) const LR: usize = 2;
-pub(crate) const MOMENTUM: usize = 3;
+
+// Fields of the hyper-parameters of an inner step.
+pub(crate) const LR: usize = 0;
+pub(crate) const MOMENTUM: usize = 1;
 
 impl Teacher {
     /// Meta-parameters before the first outer step.
@@ -87,15 +88,14 @@ impl Teacher {
         Ok([rates(LOG_LR)?, rates(LOG_MOMENTUM)?])
     }
 
-    /// Fills the rows of the training number `number`, a record per inner step: noise, classes, learning rate,
-    /// momentum. Gives the labels, T·B.
+    /// Fills the rows of the training number `number`, a record per inner step: noise and classes. Gives the
+    /// labels, T·B.
     pub(crate) fn fill_noise(
         &self,
         config: &Config,
         rows: &Records,
         number: u64,
     ) -> Result<Vec<u8>> {
-        self.fill_rates(rows)?;
         let [steps, batch] = [config.inner_steps, config.inner_batch];
         let (curriculum, width) = (config.curriculum, config.noise);
         let z = if curriculum.learns_noise() {
@@ -115,23 +115,12 @@ impl Teacher {
         Ok(labels)
     }
 
-    /// Fills the rows with real images in the place of noise.
-    pub(crate) fn fill_real(
-        &self,
-        config: &Config,
-        data: &Dataset,
-        rows: &Records,
-        number: u64,
-    ) -> Result<Vec<u8>> {
-        self.fill_rates(rows)?;
-        put_real_batches(rows, config.inner_batch, data, config.seed, number)
-    }
-
-    fn fill_rates(&self, rows: &Records) -> Result<()> {
+    /// Fills the hyper-parameters of every inner step: learning rate, momentum.
+    pub(crate) fn fill_rates(&self, to: &Records) -> Result<()> {
         let [lr, momentum] = self.rates()?;
         for (step, (&lr, &momentum)) in lr.iter().zip(&momentum).enumerate() {
-            put(rows, step, LR, vec![lr])?;
-            put(rows, step, MOMENTUM, vec![momentum])?;
+            put(to, step, LR, vec![lr])?;
+            put(to, step, MOMENTUM, vec![momentum])?;
         }
         Ok(())
     }

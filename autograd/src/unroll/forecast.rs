@@ -1,12 +1,13 @@
 //! What a meta-gradient takes, known before any memory is.
 
 use super::budget::{self, Costs};
+use super::horizon::Horizon;
 use super::plans::{Bound, PlannedStep, Prepared, plan_outer};
 use super::records::record_bytes;
 use super::schedule::Schedule;
 use super::script::{Count, Script};
-use super::step::{Mode, Training};
-use crate::error::{Error, Result};
+use super::step::Training;
+use crate::error::Result;
 use crate::plan::Port;
 use std::fmt;
 
@@ -29,14 +30,8 @@ pub struct Forecast {
 
 impl Forecast {
     /// What [`Unroll`](crate::Unroll) with these settings would take. Takes no memory of a device.
-    pub fn new(
-        training: &Training<'_>,
-        steps: usize,
-        outer_at: impl Fn(usize) -> bool,
-        schedule: Schedule,
-        mode: Mode,
-    ) -> Result<Self> {
-        Ok(Planned::new(training, steps, steps, outer_at, schedule, mode)?.forecast)
+    pub fn new(training: &Training<'_>, horizon: &Horizon) -> Result<Self> {
+        Ok(Planned::new(training, horizon)?.forecast)
     }
 }
 
@@ -58,44 +53,28 @@ impl fmt::Display for Forecast {
 /// An unrolled training, planned, without its memory.
 #[derive(Debug)]
 pub(super) struct Planned {
-    /// What to keep; never a budget, but what was chosen for it.
-    pub(super) schedule: Schedule,
+    /// With what is kept; never a budget, but what was chosen for it.
+    pub(super) horizon: Horizon,
     pub(super) script: Script,
-    /// How many rows the steps take in turn.
-    pub(super) rows: usize,
     /// Records of state and of activations that the script works with.
     pub(super) count: Count,
-    /// The steps after which the outer loss is looked at, counted from 1.
-    pub(super) outer_steps: Vec<usize>,
     pub(super) shared: Prepared,
     pub(super) step: PlannedStep,
     pub(super) outer: Bound,
-    /// The arrays of a loss, of a state, of the shared arrays and of a step's rows.
+    /// The arrays of a loss, of a state, of the shared arrays, of a row and of a step's hyper-parameters.
     pub(super) loss_ports: Vec<Port>,
     pub(super) state_ports: Vec<Port>,
     pub(super) shared_ports: Vec<Port>,
     pub(super) row_ports: Vec<Port>,
+    pub(super) hyper_ports: Vec<Port>,
     pub(super) forecast: Forecast,
 }
 
 impl Planned {
-    /// For `steps` inner steps on `rows` rows, taken in turn.
-    pub(super) fn new(
-        training: &Training<'_>,
-        steps: usize,
-        rows: usize,
-        outer_at: impl Fn(usize) -> bool,
-        schedule: Schedule,
-        mode: Mode,
-    ) -> Result<Self> {
-        let outer_steps: Vec<usize> = (1..=steps).filter(|&step| outer_at(step)).collect();
-        if steps == 0 || rows == 0 || outer_steps.is_empty() {
-            return Err(Error::Setting(format!(
-                "{steps} inner steps on {rows} rows with {} outer losses: at least one of each is needed",
-                outer_steps.len()
-            )));
-        }
-        let rows = rows.min(steps);
+    pub(super) fn new(training: &Training<'_>, horizon: &Horizon) -> Result<Self> {
+        let horizon = horizon.checked()?;
+        let (steps, rows) = (horizon.steps, horizon.rows);
+        let outer_losses = horizon.outer_steps.len();
         let shared = Prepared::record(training)?;
         let outer = plan_outer(training)?;
         let loss_ports = vec![Port {
@@ -104,6 +83,7 @@ impl Planned {
             shape: [0usize; 0].into(),
         }];
         let (state_ports, row_ports) = (training.start_ports(), training.row_ports());
+        let hyper_ports = training.hyper_ports();
         let state = record_bytes(&state_ports);
         let arena = |step: &PlannedStep| arena_bytes(&shared, step, &outer);
         // Two cotangents; gradients and losses; what is prepared, and its gradient.
@@ -113,11 +93,12 @@ impl Planned {
                 + 2 * record_bytes(&shared.own)
                 + record_bytes(&training.shared)
                 + rows.saturating_mul(record_bytes(&row_ports))
-                + (steps + outer_steps.len()) * record_bytes(&loss_ports)
+                + steps.saturating_mul(record_bytes(&hyper_ports))
+                + (steps + outer_losses) * record_bytes(&loss_ports)
         };
-        let plan = |keep| PlannedStep::new(training, &shared, keep, rows < steps, mode);
+        let plan = |keep| PlannedStep::new(training, &shared, keep, rows < steps, horizon.mode);
 
-        let (schedule, script, step) = if let Schedule::Budget(bytes) = schedule {
+        let (schedule, script, step) = if let Schedule::Budget(bytes) = horizon.schedule {
             let (plain, keeping) = (plan(false)?, plan(true)?);
             let costs = Costs {
                 plain: fixed(&plain),
@@ -133,8 +114,8 @@ impl Planned {
                 if script.kept > 0 { keeping } else { plain },
             )
         } else {
-            let script = schedule.script(steps).expect("not a budget");
-            (schedule, script, plan(script.kept > 0)?)
+            let script = horizon.schedule.script(steps).expect("not a budget");
+            (horizon.schedule, script, plan(script.kept > 0)?)
         };
 
         let count = script.count();
@@ -145,14 +126,12 @@ impl Planned {
             arena_bytes: arena(&step),
             snapshot_bytes,
             evaluations: count.evaluations,
-            flops: flops(&shared, &step, &count) + outer_steps.len() as u64 * outer.plan.flops(),
+            flops: flops(&shared, &step, &count) + outer_losses as u64 * outer.plan.flops(),
         };
         Ok(Self {
-            schedule,
+            horizon: horizon.schedule(schedule),
             script,
-            rows,
             count,
-            outer_steps,
             shared,
             step,
             outer,
@@ -160,6 +139,7 @@ impl Planned {
             state_ports,
             shared_ports: training.shared.clone(),
             row_ports,
+            hyper_ports,
             forecast,
         })
     }

@@ -8,6 +8,7 @@ mod binomial;
 mod budget;
 mod diagnostics;
 mod forecast;
+mod horizon;
 mod keep;
 mod plans;
 mod records;
@@ -17,6 +18,7 @@ mod step;
 
 pub use diagnostics::{CotangentNorms, Trouble};
 pub use forecast::Forecast;
+pub use horizon::Horizon;
 pub use records::Records;
 pub use schedule::Schedule;
 pub use step::{LossAndBuffers, Mode, Row, Scope, Training};
@@ -35,8 +37,10 @@ pub struct Given<'a> {
     pub start: &'a Records,
     /// One record: the shared arrays.
     pub shared: &'a Records,
-    /// A record per inner step, or those that the steps take in turn: the rows, hyper-parameters last.
+    /// The rows: a record per inner step, or those that the steps take in turn.
     pub rows: &'a Records,
+    /// The optimiser's hyper-parameters: a record per inner step.
+    pub hyper: &'a Records,
     /// A record per outer loss.
     pub outer_rows: &'a Records,
 }
@@ -73,6 +77,8 @@ pub struct Unroll {
     shared_gradient: Records,
     /// Gradients with respect to the rows: a record for each; zeros where it is not learned.
     row_gradient: Records,
+    /// Gradients with respect to the hyper-parameters: a record per inner step.
+    hyper_gradient: Records,
     /// How many arrays of a state are θ.
     theta: usize,
     /// Filled where [`Unroll::watch_cotangents`] asked for it.
@@ -80,31 +86,11 @@ pub struct Unroll {
 }
 
 impl Unroll {
-    /// Plans the training for `steps` inner steps, with an outer loss after each step for which `outer_at`
-    /// says so (steps are counted from 1), and takes all memory that it will need.
-    pub fn new(
-        device: &Device,
-        training: &Training<'_>,
-        steps: usize,
-        outer_at: impl Fn(usize) -> bool,
-        schedule: Schedule,
-        mode: Mode,
-    ) -> Result<Self> {
-        Self::in_turn(device, training, steps, steps, outer_at, schedule, mode)
-    }
-
-    /// As [`Unroll::new`], with fewer rows than steps: step t works on row t mod `rows`, and a row's gradient
-    /// is the sum over all steps that took it.
-    pub fn in_turn(
-        device: &Device,
-        training: &Training<'_>,
-        steps: usize,
-        rows: usize,
-        outer_at: impl Fn(usize) -> bool,
-        schedule: Schedule,
-        mode: Mode,
-    ) -> Result<Self> {
-        let planned = Planned::new(training, steps, rows, outer_at, schedule, mode)?;
+    /// Plans the training as far as the horizon, and takes all memory that it will need.
+    pub fn new(device: &Device, training: &Training<'_>, horizon: &Horizon) -> Result<Self> {
+        let planned = Planned::new(training, horizon)?;
+        let horizon = &planned.horizon;
+        let losses = horizon.steps + horizon.outer_steps.len();
         let records = |ports: &[_], count| Records::new(device, ports.to_vec(), count);
         let state = &planned.state_ports;
         Ok(Self {
@@ -114,8 +100,9 @@ impl Unroll {
             prepared: records(&planned.shared.own, 1)?,
             prepared_gradient: records(&planned.shared.own, 1)?,
             shared_gradient: records(&planned.shared_ports, 1)?,
-            row_gradient: records(&planned.row_ports, planned.rows)?,
-            losses: records(&planned.loss_ports, steps + planned.outer_steps.len())?,
+            row_gradient: records(&planned.row_ports, horizon.rows)?,
+            hyper_gradient: records(&planned.hyper_ports, horizon.steps)?,
+            losses: records(&planned.loss_ports, losses)?,
             arena: device.alloc(planned.forecast.arena_bytes)?,
             device: device.clone(),
             theta: training.theta.len(),
@@ -131,7 +118,7 @@ impl Unroll {
 
     /// What is kept between the sweeps; for a budget, what was chosen for it.
     pub fn schedule(&self) -> Schedule {
-        self.planned.schedule
+        self.planned.horizon.schedule
     }
 
     /// The plans, with what each is for.
@@ -166,6 +153,11 @@ impl Unroll {
         &self.row_gradient
     }
 
+    /// Gradients with respect to the hyper-parameters: a record per inner step.
+    pub fn hyper_gradient(&self) -> &Records {
+        &self.hyper_gradient
+    }
+
     /// Gradients with respect to the state before the first step, and their record. Zeros where the gradient
     /// is truncated.
     pub fn start_gradient(&self) -> (&Records, usize) {
@@ -185,21 +177,27 @@ impl Unroll {
     }
 
     /// Trains and differentiates: afterwards the gradients are in [`Unroll::shared_gradient`],
-    /// [`Unroll::row_gradient`] and [`Unroll::start_gradient`]. An inner or outer loss that is not finite is
+    /// [`Unroll::row_gradient`], [`Unroll::hyper_gradient`] and [`Unroll::start_gradient`]. An inner or outer loss that is not finite is
     /// an error that names the step.
     pub fn gradient(&mut self, given: Given<'_>) -> Result<Losses> {
         self.begin(given)?;
         self.shared_gradient.zero(0)?;
         self.prepared_gradient.zero(0)?;
         self.cotangents.zero(0)?;
-        for row in 0..self.row_gradient.count() {
-            self.row_gradient.zero(row)?;
+        for gradient in [&self.row_gradient, &self.hyper_gradient] {
+            (0..gradient.count()).try_for_each(|record| gradient.zero(record))?;
         }
         let script = self.planned.script;
         let watched = self.norms.is_some();
         let mut norms = vec![0.0; if watched { script.steps + 1 } else { 0 }];
         let mut now = At::default();
-        let outer = |step| self.planned.outer_steps.binary_search(&step).is_ok();
+        let outer = |step| {
+            self.planned
+                .horizon
+                .outer_steps
+                .binary_search(&step)
+                .is_ok()
+        };
         script.walk(outer, |action| {
             now = self.act(action, given, now)?;
             if let Action::Reverse { step, .. } | Action::Outer { step, .. } = action
@@ -243,7 +241,11 @@ impl Unroll {
                 Ok(at)
             }
             Action::Outer { step, state } => {
-                let outer = self.planned.outer_steps.partition_point(|&s| s < step);
+                let outer = self
+                    .planned
+                    .horizon
+                    .outer_steps
+                    .partition_point(|&s| s < step);
                 let at = At {
                     from: state,
                     outer,
@@ -282,7 +284,7 @@ impl Unroll {
         let outer = inner.split_off(self.steps());
         for (step, loss) in inner.iter().enumerate() {
             finite(*loss, "the inner loss", step)?;
-            if let Ok(at) = self.planned.outer_steps.binary_search(&(step + 1)) {
+            if let Ok(at) = self.planned.horizon.outer_steps.binary_search(&(step + 1)) {
                 finite(outer[at], "the outer loss", step + 1)?;
             }
         }
@@ -314,13 +316,16 @@ impl Unroll {
     }
 
     fn begin(&mut self, given: Given<'_>) -> Result<()> {
-        if given.rows.count() < self.planned.rows
-            || given.outer_rows.count() < self.planned.outer_steps.len()
-        {
-            let (rows, outer) = (given.rows.count(), given.outer_rows.count());
-            return Err(Error::Plan(format!(
-                "{rows} rows and {outer} outer rows are too few"
-            )));
+        let horizon = &self.planned.horizon;
+        for (what, records, needed) in [
+            ("rows", given.rows, horizon.rows),
+            ("records of hyper-parameters", given.hyper, horizon.steps),
+            ("outer rows", given.outer_rows, horizon.outer_steps.len()),
+        ] {
+            let count = records.count();
+            if count < needed {
+                return Err(Error::Plan(format!("{count} {what} of {needed}")));
+            }
         }
         self.states.copy(0, given.start, 0)?;
         if let Some(bound) = &self.planned.shared.prepare {
@@ -347,8 +352,12 @@ impl Unroll {
             Source::Prepared(i) => self.prepared.view(0, i),
             Source::SharedGradient(i) => self.shared_gradient.view(0, i),
             Source::PreparedGradient(i) => self.prepared_gradient.view(0, i),
-            Source::Row(i) => given.rows.view(at.step % self.planned.rows, i),
-            Source::RowGradient(i) => self.row_gradient.view(at.step % self.planned.rows, i),
+            Source::Row(i) => given.rows.view(at.step % self.planned.horizon.rows, i),
+            Source::RowGradient(i) => self
+                .row_gradient
+                .view(at.step % self.planned.horizon.rows, i),
+            Source::Hyper(i) => given.hyper.view(at.step, i),
+            Source::HyperGradient(i) => self.hyper_gradient.view(at.step, i),
             Source::OuterRow(i) => given.outer_rows.view(at.outer, i),
             Source::Loss => self.losses.view(at.step, 0),
             Source::OuterLoss => self.losses.view(self.steps() + at.outer, 0),

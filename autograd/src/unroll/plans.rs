@@ -23,6 +23,9 @@ pub(super) enum Source {
     PreparedGradient(usize),
     Row(usize),
     RowGradient(usize),
+    /// A hyper-parameter of the step, and its gradient.
+    Hyper(usize),
+    HyperGradient(usize),
     OuterRow(usize),
     Loss,
     OuterLoss,
@@ -189,6 +192,7 @@ impl PlannedStep {
             "state" => Source::State(i),
             "shared" => shared.places[i].0,
             "row" => Source::Row(i),
+            "hyper" => Source::Hyper(i),
             "cotangent" => Source::Cotangent(i),
             "sum" => shared.places[i].1,
             "row sum" => Source::RowGradient(i),
@@ -227,6 +231,9 @@ impl PlannedStep {
                 gradient = (sum + gradient)?;
             }
             reversed.push((gradient, Source::RowGradient(i)));
+        }
+        for (i, gradient) in backward.hyper.iter().enumerate() {
+            reversed.push((*gradient, Source::HyperGradient(i)));
         }
         if !keep {
             let reverse = Bound::new(&reversed, &[], source)?;

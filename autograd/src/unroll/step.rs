@@ -46,11 +46,11 @@ pub struct Training<'f> {
     pub buffers: Vec<Port>,
     /// Arrays that all steps share; the meta-gradient with respect to them is computed.
     pub shared: Vec<Port>,
-    /// Arrays with a value for every step; those of the optimiser's hyper-parameters come after these.
+    /// Arrays with a value for every step, beside the optimiser's hyper-parameters.
     pub rows: Vec<Row>,
     /// The data of one outer loss.
     pub outer_rows: Vec<Port>,
-    /// What moves θ. Its hyper-parameters become learned scalar rows of their names.
+    /// What moves θ. Its hyper-parameters are learned, a scalar of each name for every step.
     pub optimizer: Optimizer,
     /// What of the shared arrays can be computed once for all steps.
     pub prepare: Box<PrepareFn<'f>>,
@@ -115,23 +115,20 @@ impl Training<'_> {
         self.state_ports().ports
     }
 
-    /// What a record of [`Given::rows`](crate::Given::rows) holds: the rows of the loss, then the hyper-parameters.
+    /// What a record of [`Given::rows`](crate::Given::rows) holds.
     pub fn row_ports(&self) -> Vec<Port> {
-        self.all_rows().into_iter().map(|row| row.port).collect()
+        self.rows.iter().map(|row| row.port.clone()).collect()
     }
 
-    /// All rows: those of the loss, then one scalar per hyper-parameter.
-    pub(super) fn all_rows(&self) -> Vec<Row> {
+    /// What a record of [`Given::hyper`](crate::Given::hyper) holds: a scalar per hyper-parameter.
+    pub fn hyper_ports(&self) -> Vec<Port> {
         let dtype = self.theta.first().map_or(DType::F32, |port| port.dtype);
-        let hyper = self.optimizer.hyper().iter().map(|(name, _)| Row {
-            port: Port {
-                name: (*name).into(),
-                dtype,
-                shape: Shape::scalar(),
-            },
-            learned: true,
-        });
-        self.rows.iter().cloned().chain(hyper).collect()
+        let port = |(name, _): &(&str, f64)| Port {
+            name: (*name).into(),
+            dtype,
+            shape: Shape::scalar(),
+        };
+        self.optimizer.hyper().iter().map(port).collect()
     }
 }
 
@@ -140,6 +137,7 @@ pub(super) struct StepVars<'t> {
     pub(super) state: Vec<Var<'t>>,
     pub(super) shared: Vec<Var<'t>>,
     pub(super) rows: Vec<Var<'t>>,
+    pub(super) hyper: Vec<Var<'t>>,
 }
 
 /// Declares one input per port, named by what it is and its number.
@@ -178,9 +176,16 @@ pub(super) struct Backward<'t> {
     pub(super) shared: Vec<Var<'t>>,
     /// `None` for rows that are not learned.
     pub(super) rows: Vec<Option<Var<'t>>>,
+    pub(super) hyper: Vec<Var<'t>>,
 }
 
 impl Training<'_> {
+    /// The rows whose gradient is wanted.
+    fn learned_rows<'t>(&self, vars: &StepVars<'t>) -> impl Iterator<Item = Var<'t>> {
+        let rows = vars.rows.iter().zip(&self.rows);
+        rows.filter(|(_, row)| row.learned).map(|(var, _)| *var)
+    }
+
     /// Records loss, gradient and update.
     pub(super) fn record_forward<'t>(
         &self,
@@ -189,22 +194,20 @@ impl Training<'_> {
         mode: Mode,
     ) -> Result<Forward<'t>> {
         let layout = self.state_ports();
-        let rows: Vec<Row> = self.all_rows();
-        let row_ports: Vec<Port> = rows.iter().map(|row| row.port.clone()).collect();
         let vars = StepVars {
             state: inputs(tape, "state", &layout.ports)?,
             shared: inputs(tape, "shared", prepared)?,
-            rows: inputs(tape, "row", &row_ports)?,
+            rows: inputs(tape, "row", &self.row_ports())?,
+            hyper: inputs(tape, "hyper", &self.hyper_ports())?,
         };
         let (theta, rest) = vars.state.split_at(layout.theta);
         let (slots, buffers) = rest.split_at(layout.optimizer);
-        let (loss_rows, hyper) = vars.rows.split_at(self.rows.len());
         let scope = Scope {
             tape,
             theta,
             buffers,
             shared: &vars.shared,
-            rows: loss_rows,
+            rows: &vars.rows,
         };
         let (loss, new_buffers) = (self.loss)(scope)?;
         if loss.shape().count() != 1 || new_buffers.len() != buffers.len() {
@@ -218,11 +221,7 @@ impl Training<'_> {
             );
         }
 
-        let learned = loss_rows
-            .iter()
-            .zip(&rows)
-            .filter(|(_, row)| row.learned)
-            .map(|(var, _)| *var);
+        let learned = self.learned_rows(&vars);
         let floats = vars.shared.iter().copied().filter(|v| v.dtype().is_float());
         let arguments: Vec<Var<'t>> = theta
             .iter()
@@ -253,7 +252,7 @@ impl Training<'_> {
                 gradient = (gradient.stop_gradient() + bumps[i])?;
             }
             let own = &slots[i * per_theta..(i + 1) * per_theta];
-            let (moved, state) = self.optimizer.update(weight, gradient, own, hyper)?;
+            let (moved, state) = self.optimizer.update(weight, gradient, own, &vars.hyper)?;
             new_state.push(moved);
             new_slots.extend(state);
         }
@@ -280,17 +279,9 @@ impl Training<'_> {
         cotangents: &[Var<'t>],
         mode: Mode,
     ) -> Result<Backward<'t>> {
-        let rows = self.all_rows();
-        let wanted: Vec<Var<'t>> = forward
-            .vars
-            .rows
-            .iter()
-            .zip(&rows)
-            .filter(|(_, row)| row.learned)
-            .map(|(var, _)| *var)
-            .collect();
         let vars = &forward.vars;
-        let wrt = [&vars.state[..], &vars.shared, &wanted].concat();
+        let learned: Vec<Var<'t>> = self.learned_rows(vars).collect();
+        let wrt = [&vars.state[..], &vars.shared, &vars.hyper, &learned].concat();
         let mut result = match mode {
             Mode::Reverse => {
                 let seeds: Vec<_> = forward
@@ -306,7 +297,9 @@ impl Training<'_> {
         .into_iter();
         let state = result.by_ref().take(vars.state.len()).collect();
         let shared = result.by_ref().take(vars.shared.len()).collect();
-        let rows = rows
+        let hyper = result.by_ref().take(vars.hyper.len()).collect();
+        let rows = self
+            .rows
             .iter()
             .map(|row| if row.learned { result.next() } else { None })
             .collect();
@@ -314,6 +307,7 @@ impl Training<'_> {
             state,
             shared,
             rows,
+            hyper,
         })
     }
 

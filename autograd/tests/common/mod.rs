@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "every test uses a part of it")]
 
 use autograd::optim::Optimizer;
-use autograd::{Given, Mode, Port, Records, Row, Schedule, Scope, Training, Unroll};
+use autograd::{Given, Horizon, Mode, Port, Records, Row, Schedule, Scope, Training, Unroll};
 use kernels::Device;
 use tensor::{Array, DType, Shape};
 
@@ -77,10 +77,16 @@ pub(crate) fn training(optimizer: Optimizer, dtype: DType) -> Training<'static> 
     }
 }
 
+pub(crate) fn horizon(schedule: Schedule, mode: Mode) -> Horizon {
+    let horizon = Horizon::new(STEPS).schedule(schedule).mode(mode);
+    horizon.outer_at(|t| OUTER.contains(&t))
+}
+
 pub(crate) struct Arrays {
     pub(crate) start: Records,
     pub(crate) shared: Records,
     pub(crate) rows: Records,
+    pub(crate) hyper: Records,
     pub(crate) outer: Records,
 }
 
@@ -125,6 +131,7 @@ pub(crate) fn arrays(device: &Device, training: &Training<'_>) -> Arrays {
         start: fill(device, &training.start_ports(), 1, 1),
         shared: fill(device, &training.shared, 1, 50),
         rows: fill(device, &training.row_ports(), STEPS, 1000),
+        hyper: fill(device, &training.hyper_ports(), STEPS, 1050),
         outer: fill(device, &training.outer_rows, OUTER.len(), 9000),
     }
 }
@@ -134,6 +141,7 @@ pub(crate) fn given(arrays: &Arrays) -> Given<'_> {
         start: &arrays.start,
         shared: &arrays.shared,
         rows: &arrays.rows,
+        hyper: &arrays.hyper,
         outer_rows: &arrays.outer,
     }
 }
@@ -155,11 +163,13 @@ pub(crate) fn gradients(unroll: &Unroll) -> Vec<(String, Array)> {
         ));
     }
     for t in 0..STEPS {
-        for (i, port) in unroll.row_gradient().ports().iter().enumerate() {
-            all.push((
-                format!("row {t} {}", port.name),
-                unroll.row_gradient().get(t, i).unwrap(),
-            ));
+        for gradient in [unroll.row_gradient(), unroll.hyper_gradient()] {
+            for (i, port) in gradient.ports().iter().enumerate() {
+                all.push((
+                    format!("row {t} {}", port.name),
+                    gradient.get(t, i).unwrap(),
+                ));
+            }
         }
     }
     all
@@ -174,15 +184,7 @@ pub(crate) fn meta_gradient(
 ) -> (f64, Vec<(String, Array)>) {
     let training = training(optimizer, dtype);
     let arrays = arrays(device, &training);
-    let mut unroll = Unroll::new(
-        device,
-        &training,
-        STEPS,
-        |t| OUTER.contains(&t),
-        schedule,
-        mode,
-    )
-    .unwrap();
+    let mut unroll = Unroll::new(device, &training, &horizon(schedule, mode)).unwrap();
     let losses = unroll.gradient(given(&arrays)).unwrap();
     (losses.total(), gradients(&unroll))
 }

@@ -13,7 +13,7 @@ use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use crate::nn::Setup;
 use ::kernels::Device;
 use anyhow::Result;
-use autograd::{Forecast, Mode, Schedule, Unroll};
+use autograd::{Forecast, Horizon, Schedule, Unroll};
 use resident::Resident;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -49,7 +49,7 @@ pub struct MetaGradArgs {
     /// Inner steps T; 0 takes the set-up's
     #[arg(long, default_value_t = 0)]
     pub steps: usize,
-    /// Batches that the inner steps take in turn, each with its rates; 0: one for every step
+    /// Batches that the inner steps take in turn; 0: one for every step
     #[arg(long, default_value_t = 0)]
     pub batches: usize,
     /// Inner batch B; 0 takes the set-up's
@@ -114,6 +114,7 @@ impl MetaGradArgs {
         let setup = Setup::parse(&self.setup, self.bn)?;
         let steps = or(self.steps, setup.steps);
         Ok(Problem {
+            steps,
             rows: or(self.batches, steps).min(steps),
             batch: or(self.batch, setup.batch),
             data: self.data,
@@ -206,9 +207,11 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
     let (resident, held) = (Resident::reset(), device.held_bytes());
     device.reset_peak();
     let steps = or(args.steps, problem.setup.steps);
-    let (rows, last) = (problem.rows, |step| step == steps);
-    let (training, mode) = (problem.training(), Mode::from(args.mode));
-    let mut unroll = Unroll::in_turn(&device, &training, steps, rows, last, args.schedule, mode)?;
+    let horizon = Horizon::new(steps)
+        .rows(problem.rows)
+        .schedule(args.schedule)
+        .mode(args.mode.into());
+    let mut unroll = Unroll::new(&device, &problem.training(), &horizon)?;
     if args.plans {
         for (name, plan) in unroll.plans() {
             eprintln!("{name}\n{plan}\n");

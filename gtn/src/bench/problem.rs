@@ -37,7 +37,9 @@ const CLASSES: usize = 10;
 pub struct Problem {
     /// Networks and names.
     pub setup: Setup,
-    /// Rows: T, or fewer that the inner steps take in turn.
+    /// Inner steps T.
+    pub steps: usize,
+    /// Batches: T, or fewer that the inner steps take in turn.
     pub rows: usize,
     /// B
     pub batch: usize,
@@ -53,6 +55,7 @@ pub struct Loaded {
     start: Records,
     shared: Records,
     rows: Records,
+    hyper: Records,
     outer_rows: Records,
 }
 
@@ -63,6 +66,7 @@ impl Loaded {
             start: &self.start,
             shared: &self.shared,
             rows: &self.rows,
+            hyper: &self.hyper,
             outer_rows: &self.outer_rows,
         }
     }
@@ -152,7 +156,7 @@ impl Problem {
             Ok(())
         };
         add("theta0", self.setup.learner.params(), &mut rng)?;
-        let (steps, batch, outer) = (self.rows, self.batch, self.setup.outer_batch);
+        let (rows, batch, outer) = (self.rows, self.batch, self.setup.outer_batch);
         let normal = |shape: &[usize], scale: f64, rng: &mut ChaCha8Rng| {
             let count = shape.iter().product();
             let draw = |_| scale * Distribution::<f64>::sample(&StandardNormal, rng);
@@ -164,22 +168,22 @@ impl Problem {
             DataKind::Gen => {
                 add("meta.gen", self.setup.generator.params(), &mut rng)?;
                 let noise = self.setup.generator.config().noise;
-                input = ("meta.z", normal(&[steps, batch, noise], 1.0, &mut rng)?);
+                input = ("meta.z", normal(&[rows, batch, noise], 1.0, &mut rng)?);
             }
             DataKind::Direct => {
-                input = ("meta.x", normal(&[steps, batch, 1, 28, 28], 0.5, &mut rng)?);
+                input = ("meta.x", normal(&[rows, batch, 1, 28, 28], 0.5, &mut rng)?);
             }
         }
         outer_images = normal(&[outer, 1, 28, 28], 1.0, &mut rng)?;
         arrays.insert(input.0.into(), input.1);
         arrays.insert("xo".into(), outer_images);
         let classes = |n: usize| (0..n).map(|i| (i % CLASSES) as i32).collect::<Vec<_>>();
-        let per_step = |value| Array::full(self.dtype, [steps], value);
+        let per_step = |value| Array::full(self.dtype, [self.steps], value);
         arrays.insert("meta.lr".into(), per_step(0.02));
         arrays.insert("meta.mom".into(), per_step(0.5));
         arrays.insert(
             "y".into(),
-            Array::new([steps, batch], classes(batch).repeat(steps))?,
+            Array::new([rows, batch], classes(batch).repeat(rows))?,
         );
         arrays.insert("yo".into(), Array::new([outer], classes(outer))?);
         Ok(arrays)
@@ -208,16 +212,9 @@ impl Problem {
             DataKind::Direct => "meta.x",
         })?;
         let labels = self.one_hot(arrays, "y", self.rows * self.batch)?;
-        let (lr, momentum) = (find("meta.lr")?, find("meta.mom")?);
-        for step in 0..self.rows {
-            for (field, array) in [&input, &labels, &lr, &momentum].into_iter().enumerate() {
-                rows.set(
-                    step,
-                    field,
-                    &row(array, step, self.rows, &rows.ports()[field])?,
-                )?;
-            }
-        }
+        fill(&rows, &[input, labels])?;
+        let hyper = Records::new(device, training.hyper_ports(), self.steps)?;
+        fill(&hyper, &[find("meta.lr")?, find("meta.mom")?])?;
         let outer_rows = Records::new(device, training.outer_rows.clone(), 1)?;
         outer_rows.set(0, 0, &find("xo")?)?;
         outer_rows.set(0, 1, &self.one_hot(arrays, "yo", self.setup.outer_batch)?)?;
@@ -225,6 +222,7 @@ impl Problem {
             start,
             shared,
             rows,
+            hyper,
             outer_rows,
         })
     }
@@ -256,17 +254,14 @@ impl Problem {
             let name = format!("gen.{}", port.name);
             arrays.insert(name.clone(), self.setup.to_file(&name, &shared.get(0, i)?)?);
         }
-        let rows = unroll.row_gradient();
-        for (field, name) in [
-            (0, if self.data == DataKind::Gen { "z" } else { "x" }),
-            (2, "lr"),
-            (3, "mom"),
-        ] {
+        let (rows, rates) = (unroll.row_gradient(), unroll.hyper_gradient());
+        let input = if self.data == DataKind::Gen { "z" } else { "x" };
+        for (records, field, name) in [(rows, 0, input), (rates, 0, "lr"), (rates, 1, "mom")] {
             let mut all = Vec::new();
-            for step in 0..self.rows {
-                all.extend(rows.get(step, field)?.bytes());
+            for record in 0..records.count() {
+                all.extend(records.get(record, field)?.bytes());
             }
-            let shape = [&[self.rows], &rows.ports()[field].shape[..]].concat();
+            let shape = [&[records.count()], &records.ports()[field].shape[..]].concat();
             let array = Array::from_bytes(self.dtype, shape, &all)?;
             arrays.insert(name.into(), self.setup.to_file(name, &array)?);
         }
@@ -274,18 +269,24 @@ impl Problem {
     }
 }
 
-/// One step's part of an array over all steps.
-fn row(array: &Array, step: usize, steps: usize, port: &Port) -> Result<Array> {
-    let bytes = array.bytes();
-    if bytes.len() != steps * port.bytes() {
-        bail!(
-            "the starting values of `{}` have shape {}, not that of {steps} steps",
-            port.name,
-            array.shape()
-        );
+/// Fills all records, each with its part of an array per field.
+fn fill(records: &Records, arrays: &[Array]) -> Result<()> {
+    let count = records.count();
+    for (field, (array, port)) in arrays.iter().zip(records.ports()).enumerate() {
+        if array.bytes().len() != count * port.bytes() {
+            bail!(
+                "the starting values of `{}` have shape {}, not that of {count} steps",
+                port.name,
+                array.shape()
+            );
+        }
+        let parts = array.bytes().chunks_exact(port.bytes());
+        for (record, part) in parts.enumerate() {
+            let part = Array::from_bytes(port.dtype, port.shape.clone(), part)?;
+            records.set(record, field, &part)?;
+        }
     }
-    let part = &bytes[step * port.bytes()..][..port.bytes()];
-    Ok(Array::from_bytes(port.dtype, port.shape.clone(), part)?)
+    Ok(())
 }
 
 fn loss<'t>(

@@ -8,7 +8,7 @@ use crate::device::PrecisionChoice;
 use crate::meta::MetaTrainer;
 use crate::nn::Setup;
 use anyhow::{Error, Result};
-use autograd::{Mode, Schedule, Unroll};
+use autograd::{Horizon, Schedule, Unroll};
 use kernels::Device;
 use tensor::{Array, DType};
 
@@ -30,6 +30,7 @@ pub(super) fn run(
 fn problem(dtype: DType) -> Result<Problem> {
     Ok(Problem {
         setup: Setup::parse("tiny", true)?,
+        steps: STEPS,
         rows: STEPS,
         batch: 5,
         data: DataKind::Gen,
@@ -42,8 +43,8 @@ fn gradient(device: &Device, dtype: DType, schedule: Schedule) -> Result<(Vec<Ar
     let problem = problem(dtype)?;
     let loaded = problem.load(device, &problem.fresh(0)?)?;
     let training = problem.training();
-    let last = |step| step == STEPS;
-    let mut unroll = Unroll::new(device, &training, STEPS, last, schedule, Mode::Mixed)?;
+    let horizon = Horizon::new(STEPS).schedule(schedule);
+    let mut unroll = Unroll::new(device, &training, &horizon)?;
     let loss = unroll.gradient(loaded.given())?.total();
     let mut arrays = vec![Array::scalar(loss, dtype)];
     arrays.extend(problem.gradient(&unroll)?.into_values());
@@ -105,9 +106,7 @@ fn memory(device: &Device, peak: usize, forecast: usize) -> Result<Check> {
     let loaded = problem.load(device, &problem.fresh(0)?)?;
     let own = device.held_bytes();
     let training = problem.training();
-    let last = |step| step == STEPS;
-    let schedule = Schedule::PerStep;
-    let mut unroll = Unroll::new(device, &training, STEPS, last, schedule, Mode::Mixed)?;
+    let mut unroll = Unroll::new(device, &training, &Horizon::new(STEPS))?;
     unroll.gradient(loaded.given())?;
     let held = device.held_bytes() - own;
     let taken = match (before, free()?) {

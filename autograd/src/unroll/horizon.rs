@@ -1,0 +1,94 @@
+//! How far a training is unrolled, and how it is differentiated.
+
+use super::schedule::Schedule;
+use super::step::Mode;
+use crate::error::{Error, Result};
+
+/// Everything about an unrolled training but the training: how many steps, where the outer loss is looked at,
+/// what is kept, how a step is differentiated.
+///
+/// ```
+/// use autograd::{Horizon, Schedule};
+/// // A hundred steps on ten batches in turn, with an outer loss after every twentieth step.
+/// let horizon = Horizon::new(100)
+///     .rows(10)
+///     .outer_at(|step| step % 20 == 0)
+///     .schedule(Schedule::Budget(64 << 20));
+/// assert_eq!(horizon.outer_steps(), [20, 40, 60, 80, 100]);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    pub(super) steps: usize,
+    pub(super) rows: usize,
+    pub(super) outer_steps: Vec<usize>,
+    pub(super) schedule: Schedule,
+    pub(super) mode: Mode,
+}
+
+impl Horizon {
+    /// That many inner steps, each with a row of its own, and one outer loss after the last; with the default
+    /// schedule and mode.
+    pub fn new(steps: usize) -> Self {
+        Self {
+            steps,
+            rows: steps,
+            outer_steps: vec![steps],
+            schedule: Schedule::default(),
+            mode: Mode::default(),
+        }
+    }
+
+    /// Fewer rows than steps: step t works on row t mod `rows`, and a row's gradient is the sum over all steps
+    /// that took it. Hyper-parameters stay each step's own.
+    #[must_use]
+    pub fn rows(self, rows: usize) -> Self {
+        Self { rows, ..self }
+    }
+
+    /// An outer loss after each step for which `at` says so; steps are counted from 1.
+    #[must_use]
+    pub fn outer_at(self, at: impl Fn(usize) -> bool) -> Self {
+        let outer_steps = (1..=self.steps).filter(|&step| at(step)).collect();
+        Self {
+            outer_steps,
+            ..self
+        }
+    }
+
+    /// What is kept between the sweeps.
+    #[must_use]
+    pub fn schedule(self, schedule: Schedule) -> Self {
+        Self { schedule, ..self }
+    }
+
+    /// How a step is differentiated.
+    #[must_use]
+    pub fn mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// How many inner steps.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// The steps after which the outer loss is looked at, ascending.
+    pub fn outer_steps(&self) -> &[usize] {
+        &self.outer_steps
+    }
+
+    /// Whether there is anything to do; no more rows than steps.
+    pub(super) fn checked(&self) -> Result<Self> {
+        let (steps, rows, outer) = (self.steps, self.rows, self.outer_steps.len());
+        if steps == 0 || rows == 0 || outer == 0 {
+            return Err(Error::Setting(format!(
+                "{steps} inner steps on {rows} rows with {outer} outer losses: at least one of each is needed"
+            )));
+        }
+        let rows = rows.min(steps);
+        Ok(Self {
+            rows,
+            ..self.clone()
+        })
+    }
+}
