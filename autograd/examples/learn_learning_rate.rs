@@ -2,7 +2,7 @@
 //! the trained weights' error on other data: `cargo run -p autograd --example learn_learning_rate`
 
 use autograd::optim::Optimizer;
-use autograd::{Given, Horizon, Port, Records, Training, Unroll, Var};
+use autograd::{Horizon, Port, Result, Training, Unroll, Values, Var};
 use kernels::Device;
 use tensor::{Array, DType};
 
@@ -20,21 +20,23 @@ fn port(name: &str, shape: &[usize]) -> Port {
 }
 
 /// The mean square error of the linear model y = x·w on data (x, y).
-fn error<'t>(data: &[Var<'t>], theta: &[Var<'t>]) -> autograd::Result<Var<'t>> {
+fn error<'t>(data: &[Var<'t>], theta: &[Var<'t>]) -> Result<Var<'t>> {
     (data[0].matmul(theta[0])? - data[1])?.powi(2)?.mean_all()
 }
 
 /// Inputs that look random, and the sums of their features as targets.
-fn examples(seed: usize) -> Result<[Array; 2], tensor::ArrayError> {
+fn examples(seed: usize) -> [Array; 2] {
     let noise = |i: usize| 2.0 * ((i * i + 7 * seed) as f64 * 0.618_034).fract() - 1.0;
     let x = (0..4 * EXAMPLES)
         .map(|i| SCALES[i % 4] * noise(i))
         .collect::<Vec<f64>>();
     let y: Vec<f64> = x.chunks(4).map(|row| row.iter().sum()).collect();
-    Ok([Array::new([EXAMPLES, 4], x)?, Array::new([EXAMPLES, 1], y)?])
+    let arrays = [Array::new([EXAMPLES, 4], x), Array::new([EXAMPLES, 1], y)];
+    arrays.map(|array| array.expect("as many numbers as the shape has"))
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// Learns for so many outer steps. Gives the meta-loss along the way.
+fn learn(outer_steps: usize) -> Result<Vec<f64>> {
     let data = vec![port("x", &[EXAMPLES, 4]), port("y", &[EXAMPLES, 1])];
     let training = Training {
         theta: vec![port("w", &[4, 1])],
@@ -49,26 +51,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         outer: Box::new(|scope| error(scope.rows, scope.theta)),
     };
     let device = Device::cpu(None)?;
-    let mut unroll = Unroll::new(&device, &training, &Horizon::new(STEPS))?;
-    // Records start at zero, and so do the weights.
-    let given = Given {
-        start: &Records::new(&device, training.start_ports(), 1)?,
-        shared: &Records::new(&device, training.shared.clone(), 1)?,
-        rows: &Records::new(&device, training.row_ports(), STEPS)?,
-        hyper: &Records::new(&device, training.hyper_ports(), STEPS)?,
-        outer_rows: &Records::new(&device, training.outer_rows.clone(), 1)?,
-    };
-    for (field, (inner, outer)) in examples(1)?.iter().zip(&examples(2)?).enumerate() {
-        given.shared.set(0, field, inner)?;
-        given.outer_rows.set(0, field, outer)?;
+    let horizon = Horizon::new(STEPS);
+    let mut unroll = Unroll::new(&device, &training, &horizon)?;
+    // Values are zero at first, and the weights stay so.
+    let values = Values::new(&device, &training, &horizon)?;
+    for (field, (inner, outer)) in examples(1).iter().zip(&examples(2)).enumerate() {
+        values.shared.set(0, field, inner)?;
+        values.outer_rows.set(0, field, outer)?;
     }
     // Different from the start: equal rates have equal gradients here, and would stay equal.
     let mut rates: [f64; STEPS] = std::array::from_fn(|step| 0.1 + 0.02 * step as f64);
-    for outer_step in 0..=400 {
+    let mut losses = Vec::new();
+    for outer_step in 0..=outer_steps {
         for (step, &rate) in rates.iter().enumerate() {
-            given.hyper.set(step, 0, &Array::scalar(rate, DType::F64))?;
+            values
+                .hyper
+                .set(step, 0, &Array::scalar(rate, DType::F64))?;
         }
-        let loss = unroll.gradient(given)?.total();
+        let loss = unroll.gradient(values.given())?.total();
+        losses.push(loss);
         if outer_step % 50 == 0 {
             println!("outer step {outer_step:3}: meta-loss {loss:.5}, rates {rates:.2?}");
         }
@@ -78,5 +79,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             *rate *= (-0.3 * *rate * slope).exp();
         }
     }
-    Ok(())
+    Ok(losses)
+}
+
+fn main() -> Result<()> {
+    learn(400).map(|_| ())
+}
+
+#[test]
+fn learned_rates_train_better() {
+    let losses = learn(100).expect("finite");
+    let (first, last) = (losses[0], losses[100]);
+    assert!(last < 0.2 * first, "{first} {last}");
 }

@@ -19,5 +19,5 @@ pub use plan::{Plan, Port};
 pub use tape::{Tape, Var};
 pub use unroll::{
     CotangentNorms, Forecast, Given, Horizon, LossAndBuffers, Losses, Mode, Records, Row, Schedule,
-    Scope, Training, Trouble, Unroll,
+    Scope, Training, Trouble, Unroll, Values,
 };

@@ -3,7 +3,6 @@
 use crate::config::{Config, IMAGE};
 use crate::curriculum::one_hot;
 use crate::data::{CLASSES, Dataset, PIXELS, Split};
-use crate::nn::layers::cross_entropy;
 use crate::nn::{Generator, Learner, ParamSpec, Statistics, init};
 use crate::seeds::{Draw, rng};
 use autograd::optim::Optimizer;
@@ -78,7 +77,7 @@ pub fn by_generator<'a>(
         loss: Box::new(|s: Scope<'_, '_>| {
             let images = generator.images(s.shared, s.rows[0], s.rows[1])?;
             let (logits, buffers) = learner.logits(s.theta, images, Statistics::Batch)?;
-            Ok((cross_entropy(logits, s.rows[1])?, buffers))
+            Ok((logits.cross_entropy(s.rows[1])?, buffers))
         }),
         outer: Box::new(|s: Scope<'_, '_>| real_loss(learner, s)),
     }
@@ -100,7 +99,7 @@ pub fn by_images(learner: &Learner, batch: usize, outer_batch: usize) -> Trainin
         prepare: Box::new(|_, _| Ok(Vec::new())),
         loss: Box::new(|s: Scope<'_, '_>| {
             let (logits, buffers) = learner.logits(s.theta, s.rows[0], Statistics::Batch)?;
-            Ok((cross_entropy(logits, s.rows[1])?, buffers))
+            Ok((logits.cross_entropy(s.rows[1])?, buffers))
         }),
         outer: Box::new(|s: Scope<'_, '_>| real_loss(learner, s)),
     }
@@ -109,7 +108,7 @@ pub fn by_images(learner: &Learner, batch: usize, outer_batch: usize) -> Trainin
 /// Cross-entropy on real images, with the means that the last synthetic batch left.
 fn real_loss<'t>(learner: &Learner, s: Scope<'_, 't>) -> Result<Var<'t>> {
     let (logits, _) = learner.logits(s.theta, s.rows[0], Statistics::Stored(s.buffers))?;
-    cross_entropy(logits, s.rows[1])
+    logits.cross_entropy(s.rows[1])
 }
 
 /// The state of a fresh learner: θ drawn, all else zero.

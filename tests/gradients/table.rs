@@ -365,12 +365,12 @@ fn indices(t: &mut Table) {
 
 fn composed(t: &mut Table) {
     t.add("cross_entropy", spread(&[&[3, 5], &[3, 5]]), |_, x| {
-        Ok(vec![layers::cross_entropy(x[0], x[1])?])
+        Ok(vec![x[0].cross_entropy(x[1])?])
     });
     t.add(
         "cross_entropy, saturated",
         spread(&[&[3, 5], &[3, 5]]),
-        |_, x| Ok(vec![layers::cross_entropy((x[0] * 20.0)?, x[1])?]),
+        |_, x| Ok(vec![(x[0] * 20.0)?.cross_entropy(x[1])?]),
     );
     t.add("a sigmoid, saturated", spread(&[&[3, 5]]), |_, x| {
         Ok(vec![(x[0] * 40.0)?.sigmoid()?, (x[0] * 40.0)?.tanh()?])

@@ -4,6 +4,7 @@
 pub(crate) mod contraction;
 pub(crate) mod elementwise;
 pub(crate) mod index;
+mod loss;
 pub(crate) mod shape;
 
 use crate::error::Result;

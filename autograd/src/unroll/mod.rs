@@ -15,6 +15,7 @@ mod records;
 mod schedule;
 mod script;
 mod step;
+mod values;
 
 pub use diagnostics::{CotangentNorms, Trouble};
 pub use forecast::Forecast;
@@ -22,6 +23,7 @@ pub use horizon::Horizon;
 pub use records::Records;
 pub use schedule::Schedule;
 pub use step::{LossAndBuffers, Mode, Row, Scope, Training};
+pub use values::Values;
 
 use crate::error::{Error, Result};
 use crate::plan::Plan;

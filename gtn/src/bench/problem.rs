@@ -1,6 +1,5 @@
 //! The fixed set-ups as trainings: their starting values and gradients under the names that files give them.
 
-use crate::nn::layers::cross_entropy;
 use crate::nn::{Learner, ParamSpec, Setup, Statistics, init};
 use anyhow::{Context, Result, bail};
 use autograd::optim::Optimizer;
@@ -295,5 +294,6 @@ fn loss<'t>(
     images: autograd::Var<'t>,
     labels: autograd::Var<'t>,
 ) -> autograd::Result<autograd::Var<'t>> {
-    cross_entropy(learner.logits(theta, images, Statistics::Batch)?.0, labels)
+    let (logits, _) = learner.logits(theta, images, Statistics::Batch)?;
+    logits.cross_entropy(labels)
 }

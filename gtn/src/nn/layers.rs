@@ -117,15 +117,6 @@ pub fn upsample_conv<'t>(x: Var<'t>, kernel: Var<'t>, border: Border) -> Result<
     x.conv2d_transposed(kernel, ConvOptions { stride, pad })
 }
 
-/// Cross-entropy of logits \[n, classes\] against soft labels of the same shape: −Σ y·log-softmax / n.
-pub fn cross_entropy<'t>(logits: Var<'t>, labels: Var<'t>) -> Result<Var<'t>> {
-    // A shift changes nothing, and keeps exp from overflowing; so its derivative is none either.
-    let shifted = (logits - logits.max_last()?.stop_gradient())?;
-    let log_sum = shifted.exp()?.sum_keep(&[1])?.log()?;
-    let likelihood = (labels * (shifted - log_sum)?)?.sum_all()?;
-    likelihood * (-1.0 / logits.shape()[0] as f64)
-}
-
 /// How many rows of the logits \[n, classes\] have their greatest at the label (i32 \[n\]); a scalar of the
 /// logits' type.
 pub fn count_correct<'t>(logits: Var<'t>, labels: Var<'t>) -> Result<Var<'t>> {

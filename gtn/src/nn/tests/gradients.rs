@@ -1,7 +1,6 @@
 //! First and second derivatives of whole networks: against differences, and forward against reverse.
 
 use super::values::noise;
-use crate::nn::layers::cross_entropy;
 use crate::nn::{
     Generator, GeneratorConfig, LearnerKind, Norm, ParamSpec, Statistics, Variant, init,
 };
@@ -78,7 +77,7 @@ fn learners() {
             |_, a| {
                 let theta = split(a[0], learner.params())?;
                 let (logits, mut outs) = learner.logits(&theta, a[1], Statistics::Batch)?;
-                outs.push(cross_entropy(logits, a[2])?);
+                outs.push(logits.cross_entropy(a[2])?);
                 Ok(outs)
             },
             &[theta, noise(&[6, 8, 8, 2], 1), noise(&[6, 3], 2)],

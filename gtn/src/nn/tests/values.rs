@@ -146,10 +146,10 @@ fn cross_entropy_is_safe_and_counts_are_right() {
     let labels = Array::new([2], vec![1, 2]).unwrap();
     let results = compute(&[("z", &logits), ("y", &soft), ("l", &labels)], |a| {
         let hard = a[2].one_hot(3, DType::F64)?;
-        let loss = cross_entropy(a[0], a[1])?;
+        let loss = a[0].cross_entropy(a[1])?;
         let slope = a[0].tape().grad(loss, &a[..1])?[0];
         let correct = count_correct(a[0], a[2])?;
-        Ok(vec![loss, cross_entropy(a[0], hard)?, slope, correct])
+        Ok(vec![loss, a[0].cross_entropy(hard)?, slope, correct])
     });
     let first = 1.0 + (-1.0_f64).exp().ln_1p();
     let exps: [f64; 3] = [0.5, 0.0, -0.5].map(f64::exp);

@@ -1,0 +1,46 @@
+//! Losses of a classifier, composed of the primitives.
+
+use crate::error::{Result, refuse};
+use crate::tape::Var;
+
+impl<'t> Var<'t> {
+    /// The logarithm of softmax along the last axis. Does not overflow.
+    pub fn log_softmax(self) -> Result<Var<'t>> {
+        let Some(last) = self.shape().len().checked_sub(1) else {
+            return refuse("log_softmax", "a scalar has no axis");
+        };
+        // A shift changes nothing, and keeps exp from overflowing; so its derivative is none either.
+        let shifted = (self - self.max_last()?.stop_gradient())?;
+        let log_sum = shifted.exp()?.sum_keep(&[last])?.log()?;
+        shifted - log_sum
+    }
+
+    /// Mean cross-entropy of logits \[n, classes\] and labels of that shape: rows of probabilities, as one-hot
+    /// or learned soft labels.
+    ///
+    /// ```
+    /// use autograd::{Plan, Tape};
+    /// use kernels::Device;
+    /// use tensor::{Array, DType};
+    /// let tape = Tape::new();
+    /// let logits = tape.input("logits", DType::F64, [1, 2])?;
+    /// let labels = tape.input("labels", DType::F64, [1, 2])?;
+    /// let plan = Plan::new(&[logits.cross_entropy(labels)?])?;
+    /// let logits = Array::new([1, 2], vec![0.0, 0.0])?;
+    /// let labels = Array::new([1, 2], vec![1.0, 0.0])?;
+    /// let loss = plan.run(&Device::cpu(None)?, &[("logits", &logits), ("labels", &labels)])?;
+    /// assert!((loss[0].to_f64_vec()[0] - 2f64.ln()).abs() < 1e-15);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn cross_entropy(self, labels: Var<'t>) -> Result<Var<'t>> {
+        let (shape, given) = (self.shape(), labels.shape());
+        if shape.len() != 2 || shape != given {
+            return refuse(
+                "cross_entropy",
+                format!("logits {shape} and labels {given}: both must be [n, classes]"),
+            );
+        }
+        let likelihood = (labels * self.log_softmax()?)?.sum_all()?;
+        likelihood * (-1.0 / shape[0] as f64)
+    }
+}
