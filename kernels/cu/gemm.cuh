@@ -1,25 +1,27 @@
 // Products C [m, n] = A · B of operands as `operands.cuh` reads them: matrix products and convolutions.
 //
-// Launch: a block of 256 threads per tile of C, per batch entry, per split of the inner index; flattened to
-// one grid dimension, tiles of one column of tiles next to each other so that they share B in the L2 cache.
-// A tile's part of A and B goes through shared memory, double buffered: the next part is on its way from
-// memory in registers while this one is multiplied. With splits, every split writes its partial C to the
-// workspace and gemm_combine adds them in their order: deterministic, no atomics. How the inner index is
-// split follows from m, n, k, batch alone.
+// Launch: a block per tile of C, per batch entry, per split of the inner index; flattened to one grid
+// dimension, tiles of one column of tiles next to each other so that they share B in the L2 cache. 128 threads
+// on tensor cores, 256 without. A tile's part of A and B goes through shared memory in three or four stages
+// (stages.cuh): 16-byte copies where neighbours lie so, single elements at odd sizes and for patches whose
+// channels do not come in fours. C is written in vectors of 16 bytes where n and its address allow. With splits,
+// every split writes its partial C to the workspace and gemm_combine adds them in their order: deterministic,
+// no atomics. How the inner index is split follows from m, n, k, batch alone.
 //
-// FLOPs 2·m·n·k. Bytes: A n/BN times, B m/BM times (through L2), C once.
+// FLOPs 2·m·n·k. Bytes of memory: A n/BN times, B m/BM times (through L2), C once, partial products twice. Of
+// shared memory, per 16 inner indices of a tile: (BM + BN)·64 written and, on tensor cores, twice that read.
 #pragma once
 #include "mma.cuh"
-#include "operands.cuh"
+#include "stages.cuh"
 
 struct GemmArgs {
     u64 a, b, c, partials;
     u32 m, n, k, batch;
     u32 tiles_m, tiles_n, splits, depth;  // depth: inner indices of a split
-    u32 accumulate, transpose_a, transpose_b, pad;
+    u32 accumulate, pad;
     Geometry geometry;
 };
-static_assert(sizeof(GemmArgs) == 200, "as on the host");
+static_assert(sizeof(GemmArgs) == 192, "as on the host");
 
 // What follows differs between precisions, and so belongs to the file that includes it.
 namespace {
@@ -41,21 +43,37 @@ struct Place {
     }
 };
 
-// Writes neighbouring elements of a row of C, or of a split's partial C.
-template <int COUNT>
-__device__ __forceinline__ void put(const u64* slots, const GemmArgs& args, const Place& place, u32 row,
-                                    u32 column, const float (&x)[COUNT]) {
-    if (row >= args.m) return;
-    u64 size = u64(args.m) * args.n, first = u64(row) * args.n + column;
-    float* to = args.splits > 1
-                    ? at<float>(slots, args.partials) + (u64(place.batch) * args.splits + place.split) * size + first
-                    : at<float>(slots, args.c) + place.batch * size + first;
-    bool add = args.accumulate && args.splits == 1;
-#pragma unroll
-    for (int i = 0; i < COUNT; ++i) {
-        if (column + i < args.n) to[i] = add ? to[i] + x[i] : x[i];
+// C, or a split's partial C, as it is written: in quads of a row.
+struct Result {
+    float* start;
+    u32 m, n;
+    bool add, vectors;
+
+    __device__ __forceinline__ Result(const u64* slots, const GemmArgs& args, const Place& place)
+        : m(args.m), n(args.n), add(args.accumulate && args.splits == 1) {
+        u64 size = u64(m) * n;
+        start = args.splits > 1
+                    ? at<float>(slots, args.partials) + (u64(place.batch) * args.splits + place.split) * size
+                    : at<float>(slots, args.c) + place.batch * size;
+        vectors = vectors_of(start, n);
     }
-}
+
+    __device__ __forceinline__ void put(u32 row, u32 column, float4 x) const {
+        if (row >= m || column >= n) return;
+        float* to = start + (row * n + column);
+        if (vectors) {
+            float4* here = reinterpret_cast<float4*>(to);
+            if (add) x.x = here->x + x.x, x.y = here->y + x.y, x.z = here->z + x.z, x.w = here->w + x.w;
+            *here = x;
+        } else {
+            u32 left = n - column;
+            to[0] = add ? to[0] + x.x : x.x;
+            if (left > 1) to[1] = add ? to[1] + x.y : x.y;
+            if (left > 2) to[2] = add ? to[2] + x.z : x.z;
+            if (left > 3) to[3] = add ? to[3] + x.w : x.w;
+        }
+    }
+};
 
 #if defined(GEMM_TF32) || defined(GEMM_BF16)
 #include "gemm_tensor.cuh"
@@ -63,29 +81,49 @@ __device__ __forceinline__ void put(const u64* slots, const GemmArgs& args, cons
 #include "gemm_fp32.cuh"
 #endif
 
-template <int BM, int BN>
+template <int BM, int BN, bool TRANSPOSE_A, bool TRANSPOSE_B>
 __device__ __forceinline__ void matmul(const u64* slots, const GemmArgs& args) {
     Place place(args, BM, BN);
     u64 a_size = u64(args.m) * args.k, b_size = u64(args.k) * args.n;
-    Strided a = {at<const float>(slots, args.a) + place.batch * a_size, args.m, place.end,
-                 args.transpose_a ? 1 : args.k, args.transpose_a ? args.m : 1};
-    Strided b = {at<const float>(slots, args.b) + place.batch * b_size, args.n, place.end,
-                 args.transpose_b ? args.k : 1, args.transpose_b ? 1 : args.n};
+    Strided<!TRANSPOSE_A> a = {at<const float>(slots, args.a) + place.batch * a_size, args.m, place.end,
+                               TRANSPOSE_A ? args.m : args.k};
+    Strided<TRANSPOSE_B> b = {at<const float>(slots, args.b) + place.batch * b_size, args.n, place.end,
+                              TRANSPOSE_B ? args.k : args.n};
     tile<BM, BN>(slots, args, place, a, b);
+}
+
+template <int BM, int BN>
+__device__ __forceinline__ void matmul_nn(const u64* slots, const GemmArgs& args) {
+    matmul<BM, BN, false, false>(slots, args);
+}
+
+template <int BM, int BN>
+__device__ __forceinline__ void matmul_nt(const u64* slots, const GemmArgs& args) {
+    matmul<BM, BN, false, true>(slots, args);
+}
+
+template <int BM, int BN>
+__device__ __forceinline__ void matmul_tn(const u64* slots, const GemmArgs& args) {
+    matmul<BM, BN, true, false>(slots, args);
+}
+
+template <int BM, int BN>
+__device__ __forceinline__ void matmul_tt(const u64* slots, const GemmArgs& args) {
+    matmul<BM, BN, true, true>(slots, args);
 }
 
 template <int BM, int BN>
 __device__ __forceinline__ void conv_forward(const u64* slots, const GemmArgs& args) {
     Place place(args, BM, BN);
-    PatchRows a = {{at<const float>(slots, args.a), args.geometry, args.m, place.end}};
-    Strided b = {at<const float>(slots, args.b), args.n, place.end, args.k, 1};
+    PixelRows<false> a = {{at<const float>(slots, args.a), args.geometry, args.m, place.end}};
+    Strided<true> b = {at<const float>(slots, args.b), args.n, place.end, args.k};
     tile<BM, BN>(slots, args, place, a, b);
 }
 
 template <int BM, int BN>
 __device__ __forceinline__ void conv_input(const u64* slots, const GemmArgs& args) {
     Place place(args, BM, BN);
-    Origins a = {at<const float>(slots, args.a), args.geometry, args.m, place.end};
+    PixelRows<true> a = {{at<const float>(slots, args.a), args.geometry, args.m, place.end}};
     TurnedWeight b = {at<const float>(slots, args.b), args.geometry, place.end};
     tile<BM, BN>(slots, args, place, a, b);
 }
@@ -93,24 +131,27 @@ __device__ __forceinline__ void conv_input(const u64* slots, const GemmArgs& arg
 template <int BM, int BN>
 __device__ __forceinline__ void conv_weight(const u64* slots, const GemmArgs& args) {
     Place place(args, BM, BN);
-    Strided a = {at<const float>(slots, args.b), args.m, place.end, 1, args.m};
-    PatchColumns b = {{at<const float>(slots, args.a), args.geometry, place.end, args.n}};
+    Strided<false> a = {at<const float>(slots, args.b), args.m, place.end, args.m};
+    PixelColumns b = {{at<const float>(slots, args.a), args.geometry, place.end, args.n}};
     tile<BM, BN>(slots, args, place, a, b);
 }
 
 }  // namespace
 
 #define GEMM(name, body, BM, BN, blocks) \
-    KERNEL(256, blocks, name, GemmArgs) { body<BM, BN>(slots, args); } \
+    KERNEL(THREADS, blocks, name, GemmArgs) { body<BM, BN>(slots, args); } \
     EXPORT(name)
 
-#define TILES(name, body, precision) \
-    GEMM(name##_large_##precision, body, 128, 128, 1) \
-    GEMM(name##_tall_##precision, body, 128, 64, 2) \
-    GEMM(name##_small_##precision, body, 64, 64, 3)
+#define TILES(name, precision) \
+    GEMM(name##_large_##precision, name, 128, 128, LARGE) \
+    GEMM(name##_tall_##precision, name, 128, 64, TALL) \
+    GEMM(name##_small_##precision, name, 64, 64, SMALL)
 
 #define GEMMS(precision) \
-    TILES(matmul, matmul, precision) \
-    TILES(conv_forward, conv_forward, precision) \
-    TILES(conv_input, conv_input, precision) \
-    TILES(conv_weight, conv_weight, precision)
+    TILES(matmul_nn, precision) \
+    TILES(matmul_nt, precision) \
+    TILES(matmul_tn, precision) \
+    TILES(matmul_tt, precision) \
+    TILES(conv_forward, precision) \
+    TILES(conv_input, precision) \
+    TILES(conv_weight, precision)

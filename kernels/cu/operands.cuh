@@ -1,37 +1,37 @@
-// The two matrices of a product, as they lie in memory: four neighbouring elements at a time.
+// The two matrices of a product, as they lie in memory: where an element of them is.
 //
-// A matrix product's operand is a pair of strides. Those of a convolution are patches of an image that are
-// never written down (implicit GEMM): the inner index of the product counts window positions and channels, or
-// pixels. `quad(outer, k, v)` reads elements (outer, k…k+3) if `k_fast()`, else (outer…outer+3, k); what lies
-// outside is zero.
+// A matrix product's operand is an array with a stride. Those of a convolution are patches of an image that
+// are never written down (implicit GEMM): the inner index of the product counts window positions and channels,
+// or pixels. An operand says for an outer and for an inner index what there is to know about it, once for all
+// elements that share it, and finds an element from both: its offset from `start`, or OUTSIDE, which stands
+// for a zero. Neighbours along the inner index, if K_FAST, else along the outer one, lie next to each other;
+// if `vectors()`, those of every aligned four do, at an address for vectors, and all or none of them exist.
 #pragma once
 #include "common.cuh"
 
-__device__ __forceinline__ void four(const float* here, bool aligned, float (&v)[4]) {
-    if (aligned && (reinterpret_cast<u64>(here) & 15) == 0) {
-        float4 x = *reinterpret_cast<const float4*>(here);
-        v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w;
-    } else {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) v[i] = here[i];
-    }
+// More than any offset: arrays have fewer than 2^31 elements.
+constexpr u32 OUTSIDE = 1u << 31;
+
+__device__ __forceinline__ bool vectors_of(const float* start, u32 fast) {
+    return fast % 4 == 0 && (reinterpret_cast<u64>(start) & 15) == 0;
 }
 
-// Element (outer, k) lies at outer · outer_stride + k · k_stride, one of which is 1.
+// Elements next to each other along one index, `stride` apart along the other.
+template <bool ALONG_K>
 struct Strided {
+    static constexpr bool K_FAST = ALONG_K;
+    typedef u32 Outer, Inner;
     const float* start;
-    u32 outers, ks, outer_stride, k_stride;
+    u32 outers, ks, stride;
 
-    __device__ __forceinline__ bool k_fast() const { return k_stride == 1; }
+    __device__ __forceinline__ bool vectors() const { return vectors_of(start, stride); }
 
-    __device__ __forceinline__ void quad(u32 outer, u32 k, float (&v)[4]) const {
-        v[0] = v[1] = v[2] = v[3] = 0.0f;
-        if (outer >= outers || k >= ks) return;
-        const float* here = start + u64(outer) * outer_stride + u64(k) * k_stride;
-        u32 left = k_fast() ? ks - k : outers - outer;
-        if (left >= 4) return four(here, true, v);
-#pragma unroll
-        for (u32 i = 0; i < 4; ++i) v[i] = i < left ? here[i] : 0.0f;
+    __device__ __forceinline__ u32 outer(u32 i) const { return i >= outers ? OUTSIDE : K_FAST ? i * stride : i; }
+
+    __device__ __forceinline__ u32 inner(u32 k) const { return k >= ks ? OUTSIDE : K_FAST ? k : k * stride; }
+
+    __device__ __forceinline__ u32 find(u32 outer, u32 inner) const {
+        return (outer | inner) & OUTSIDE ? OUTSIDE : outer + inner;
     }
 };
 
@@ -41,100 +41,94 @@ struct Geometry {
     u32 window_h, pad_y, pad_x;
 };
 
-// Patches of x: one pixel of y across, window positions and channels along.
-struct Patches {
-    const float* x;
+// For every pixel of y, the patch of x that it is made of: window positions and channels of x. Or, BACK, for
+// every pixel of x, what of y it went into: window positions and channels of y.
+template <bool BACK>
+struct Taps {
+    struct Pixel {
+        u32 image, y, x;
+    };
+    struct Tap {
+        u32 y, x, channel;
+    };
+    const float* start;
     Geometry g;
-    u32 pixels, elements;
+    u32 pixels, taps;
 
-    __device__ __forceinline__ void quad(u32 pixel, u32 element, float (&v)[4]) const {
-        v[0] = v[1] = v[2] = v[3] = 0.0f;
-        if (pixel >= pixels) return;
-        i32 column = i32(split(pixel, g.out_w) * g.stride_x.divisor) - i32(g.pad_x);
-        i32 row = i32(split(pixel, g.out_h) * g.stride_y.divisor) - i32(g.pad_y);
-        if (g.c.divisor % 4 == 0) {
-            if (element >= elements) return;
-            const float* here = find(pixel, row, column, element);
-            if (here) four(here, true, v);
-        } else {
-#pragma unroll
-            for (u32 i = 0; i < 4; ++i) {
-                const float* here = element + i < elements ? find(pixel, row, column, element + i) : nullptr;
-                if (here) v[i] = *here;
-            }
+    __device__ __forceinline__ Divisor channels() const { return BACK ? g.out : g.c; }
+    __device__ __forceinline__ u32 height() const { return BACK ? g.out_h.divisor : g.h.divisor; }
+    __device__ __forceinline__ u32 width() const { return BACK ? g.out_w.divisor : g.w.divisor; }
+    __device__ __forceinline__ bool vectors() const { return vectors_of(start, channels().divisor); }
+
+    __device__ __forceinline__ Pixel pixel(u32 i) const {
+        if (i >= pixels) return {OUTSIDE, 0, 0};
+        u32 x = split(i, BACK ? g.w : g.out_w), y = split(i, BACK ? g.h : g.out_h);
+        u32 image = i * height() * width() * channels().divisor;
+        if (BACK) return {image, y + g.pad_y, x + g.pad_x};
+        return {image, y * g.stride_y.divisor - g.pad_y, x * g.stride_x.divisor - g.pad_x};
+    }
+
+    __device__ __forceinline__ Tap tap(u32 i) const {
+        if (i >= taps) return {0, 0, OUTSIDE};
+        u32 channel = split(i, channels()), x = split(i, g.window_w);
+        return {BACK ? 0 - i : i, BACK ? 0 - x : x, channel};
+    }
+
+    __device__ __forceinline__ u32 find(const Pixel& pixel, const Tap& tap) const {
+        // What is left of or above the image is a large number.
+        u32 y = pixel.y + tap.y, x = pixel.x + tap.x;
+        if ((pixel.image | tap.channel) & OUTSIDE) return OUTSIDE;
+        if (BACK) {
+            if ((y | x) >> 31 || (split(y, g.stride_y) | split(x, g.stride_x)) != 0) return OUTSIDE;
         }
-    }
-
-    __device__ __forceinline__ const float* find(u32 image, i32 row, i32 column, u32 element) const {
-        u32 channel = split(element, g.c), x_of = split(element, g.window_w);
-        u32 py = u32(row + i32(element)), px = u32(column + i32(x_of));
-        if (py >= g.h.divisor || px >= g.w.divisor) return nullptr;
-        return x + (u64(image * g.h.divisor + py) * g.w.divisor + px) * g.c.divisor + channel;
+        if (y >= height() || x >= width()) return OUTSIDE;
+        return pixel.image + (y * width() + x) * channels().divisor + tap.channel;
     }
 };
 
-struct PatchRows : Patches {
-    __device__ __forceinline__ bool k_fast() const { return true; }
+// Pixels across, taps along the inner index.
+template <bool BACK>
+struct PixelRows : Taps<BACK> {
+    static constexpr bool K_FAST = true;
+    typedef typename Taps<BACK>::Pixel Outer;
+    typedef typename Taps<BACK>::Tap Inner;
+
+    __device__ __forceinline__ Outer outer(u32 i) const { return this->pixel(i); }
+    __device__ __forceinline__ Inner inner(u32 k) const { return this->tap(k); }
 };
 
-struct PatchColumns : Patches {
-    __device__ __forceinline__ bool k_fast() const { return false; }
-    __device__ __forceinline__ void quad(u32 element, u32 pixel, float (&v)[4]) const {
-        Patches::quad(pixel, element, v);
-    }
-};
+// Taps across, pixels along the inner index.
+struct PixelColumns : Taps<false> {
+    static constexpr bool K_FAST = false;
+    typedef Tap Outer;
+    typedef Pixel Inner;
 
-// For every pixel of x, what of y it was multiplied into: window positions and output channels along.
-struct Origins {
-    const float* y;
-    Geometry g;
-    u32 pixels, elements;
-
-    __device__ __forceinline__ bool k_fast() const { return true; }
-
-    __device__ __forceinline__ void quad(u32 pixel, u32 element, float (&v)[4]) const {
-        v[0] = v[1] = v[2] = v[3] = 0.0f;
-        if (pixel >= pixels) return;
-        u32 column = split(pixel, g.w) + g.pad_x, row = split(pixel, g.h) + g.pad_y;
-        if (g.out.divisor % 4 == 0) {
-            if (element >= elements) return;
-            const float* here = find(pixel, row, column, element);
-            if (here) four(here, true, v);
-        } else {
-#pragma unroll
-            for (u32 i = 0; i < 4; ++i) {
-                const float* here = element + i < elements ? find(pixel, row, column, element + i) : nullptr;
-                if (here) v[i] = *here;
-            }
-        }
-    }
-
-    __device__ __forceinline__ const float* find(u32 image, u32 row, u32 column, u32 element) const {
-        u32 channel = split(element, g.out), x_of = split(element, g.window_w);
-        if (element > row || x_of > column) return nullptr;
-        u32 py = row - element, px = column - x_of;
-        if (split(py, g.stride_y) != 0 || split(px, g.stride_x) != 0) return nullptr;
-        if (py >= g.out_h.divisor || px >= g.out_w.divisor) return nullptr;
-        return y + (u64(image * g.out_h.divisor + py) * g.out_w.divisor + px) * g.out.divisor + channel;
+    __device__ __forceinline__ Tap outer(u32 i) const { return tap(i); }
+    __device__ __forceinline__ Pixel inner(u32 k) const { return pixel(k); }
+    __device__ __forceinline__ u32 find(const Tap& tap, const Pixel& pixel) const {
+        return Taps<false>::find(pixel, tap);
     }
 };
 
 // The weight with its output channels along the inner index: element (channel, k = (position, output)).
 struct TurnedWeight {
-    const float* weight;
+    static constexpr bool K_FAST = false;
+    typedef u32 Outer, Inner;
+    const float* start;
     Geometry g;
     u32 elements;
 
-    __device__ __forceinline__ bool k_fast() const { return false; }
+    __device__ __forceinline__ bool vectors() const { return vectors_of(start, g.c.divisor); }
 
-    __device__ __forceinline__ void quad(u32 channel, u32 k, float (&v)[4]) const {
-        v[0] = v[1] = v[2] = v[3] = 0.0f;
-        u32 channels = g.c.divisor;
-        if (channel >= channels || k >= elements) return;
-        u32 output = split(k, g.out), positions = g.window_h * g.window_w.divisor;
-        const float* here = weight + u64(output * positions + k) * channels + channel;
-        if (channels - channel >= 4) return four(here, true, v);
-#pragma unroll
-        for (u32 i = 0; i < 4; ++i) v[i] = i < channels - channel ? here[i] : 0.0f;
+    __device__ __forceinline__ u32 outer(u32 i) const { return i >= g.c.divisor ? OUTSIDE : i; }
+
+    __device__ __forceinline__ u32 inner(u32 k) const {
+        if (k >= elements) return OUTSIDE;
+        u32 output = split(k, g.out);
+        return (output * g.window_h * g.window_w.divisor + k) * g.c.divisor;
+    }
+
+    __device__ __forceinline__ u32 find(u32 outer, u32 inner) const {
+        return (outer | inner) & OUTSIDE ? OUTSIDE : outer + inner;
     }
 };

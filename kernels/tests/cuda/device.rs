@@ -381,6 +381,9 @@ fn planted_faults_are_found() {
             (output.status.success(), text(&output))
         };
         assert_eq!(run("sound"), (true, "0 wrong\n".into()));
+        assert_eq!(run("sound_copies"), (true, "0 wrong\n".into()));
+        assert_eq!(run("missing_wait"), (true, "256 wrong\n".into()));
+        assert_eq!(run("wrong_count"), (true, "256 wrong\n".into()));
         // In order, all but the last element; in reverse order, only that of the first thread to run.
         let (_, said) = run("missing_barrier");
         assert_ne!(said, "0 wrong\n", "{order}");

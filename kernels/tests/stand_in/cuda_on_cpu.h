@@ -5,12 +5,14 @@
 // that not all threads reach is found when nobody can run. Fibers run in order of their numbers, or in
 // reverse (CUDA_ON_CPU_ORDER=reversed), so that nothing may depend on the order. Shared memory is static
 // (one block runs at a time); that whose size the launch chooses ends at a page that must not be touched.
+// Asynchronous copies leave poison, and land when their thread waits for them and not before.
 #pragma once
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <string>
 #include <sys/mman.h>
 #include <utility>
@@ -33,6 +35,9 @@ struct dim3 {
 };
 struct alignas(16) float4 {
     float x, y, z, w;
+};
+struct alignas(8) float2 {
+    float x, y;
 };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -85,11 +90,19 @@ inline void start(Context& context, uint8_t* stack, void (*entry)()) {
 }
 #endif
 
+struct Copy {
+    void* to;
+    const void* from;  // null: zeros
+    unsigned bytes, group;
+};
+
 struct Fiber {
     Context context;
     uint8_t* stack;
     State state;
     dim3 index;
+    std::deque<Copy> copies;  // on their way, oldest first
+    unsigned group;           // that of the next copy
 };
 
 struct Block {
@@ -212,6 +225,8 @@ inline void launch(unsigned blocks, unsigned threads, size_t dynamic, Body body)
             }
             fiber.state = READY;
             fiber.index = {i, 0, 0};
+            fiber.copies.clear();
+            fiber.group = 0;
             block.warp_waiting[i / 32] = 0;
             start(fiber.context, fiber.stack, entry);
         }
@@ -261,6 +276,32 @@ inline uint32_t atomicCAS(uint32_t* word, uint32_t expected, uint32_t wanted) {
     uint32_t found = *word;
     if (found == expected) *word = wanted;
     return found;
+}
+
+// ---- asynchronous copies ------------------------------------------------------------------------------------
+
+template <int BYTES>
+inline void copy_async(float* to, const float* from, bool there) {
+    if (reinterpret_cast<uintptr_t>(to) % BYTES || reinterpret_cast<uintptr_t>(from) % BYTES) {
+        shim::fail("an asynchronous copy of an address that is not aligned");
+    }
+    shim::Fiber& me = shim::block.fibers[shim::block.running];
+    memset(to, 0xAA, BYTES);
+    me.copies.push_back({to, there ? from : nullptr, BYTES, me.group});
+}
+inline void commit_copies() { ++shim::block.fibers[shim::block.running].group; }
+template <unsigned N>
+inline void wait_for_copies() {
+    shim::Fiber& me = shim::block.fibers[shim::block.running];
+    while (!me.copies.empty() && me.copies.front().group + N < me.group) {
+        const shim::Copy& copy = me.copies.front();
+        if (copy.from) {
+            memcpy(copy.to, copy.from, copy.bytes);
+        } else {
+            memset(copy.to, 0, copy.bytes);
+        }
+        me.copies.pop_front();
+    }
 }
 
 // ---- tensor cores -------------------------------------------------------------------------------------------

@@ -108,14 +108,13 @@ pub(super) fn workspace(product: &Product) -> usize {
 
 impl Lowering<'_> {
     pub(super) fn matmul(&self, spec: &MatMul) -> Result<Vec<Launch>, String> {
-        let turned = [spec.transpose_a, spec.transpose_b];
-        self.product(
-            "matmul",
-            Product::of_matmul(spec),
-            spec.accumulate,
-            turned,
-            None,
-        )
+        let name = match (spec.transpose_a, spec.transpose_b) {
+            (false, false) => "matmul_nn",
+            (false, true) => "matmul_nt",
+            (true, false) => "matmul_tn",
+            (true, true) => "matmul_tt",
+        };
+        self.product(name, Product::of_matmul(spec), spec.accumulate, None)
     }
 
     pub(super) fn conv(&self, spec: &Conv) -> Result<Vec<Launch>, String> {
@@ -132,7 +131,7 @@ impl Lowering<'_> {
             ConvKind::Weight => "conv_weight",
         };
         let product = Product::of_conv(spec);
-        self.product(name, product, spec.accumulate, [false; 2], Some(spec))
+        self.product(name, product, spec.accumulate, Some(spec))
     }
 
     fn product(
@@ -140,7 +139,6 @@ impl Lowering<'_> {
         name: &str,
         product: Product,
         accumulate: bool,
-        turned: [bool; 2],
         conv: Option<&Conv>,
     ) -> Result<Vec<Launch>, String> {
         let Product { batch, m, n, k } = product;
@@ -165,21 +163,19 @@ impl Lowering<'_> {
             .u32(cut.splits)
             .u32(cut.depth)
             .u32(usize::from(accumulate))
-            .u32(usize::from(turned[0]))
-            .u32(usize::from(turned[1]))
             .u32(0)
             .then(&geometry(conv));
-        let precision = match self.precision {
-            Precision::Fp32 => "fp32",
-            Precision::Tf32 => "tf32",
-            Precision::Bf16 => "bf16",
+        let (precision, threads) = match self.precision {
+            Precision::Fp32 => ("fp32", 256),
+            Precision::Tf32 => ("tf32", 128),
+            Precision::Bf16 => ("bf16", 128),
         };
         let mut launches = vec![Launch {
             function: format!("{name}_{}_{precision}", cut.name),
             blocks,
-            threads: 256,
+            threads,
             shared: 0,
-            args: args.words(200),
+            args: args.words(192),
         }];
         if cut.splits > 1 {
             let args = Fields::default()
