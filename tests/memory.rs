@@ -4,6 +4,7 @@
 
 use gtn::config::{Config, Preset};
 use gtn::data::{Dataset, strokes};
+use gtn::images::Images;
 use gtn::meta::MetaTrainer;
 use kernels::Device;
 use serde_json::Value;
@@ -43,9 +44,10 @@ fn a_thousand_outer_steps_do_not_grow() {
     };
     let device = Device::cpu(Some(1)).unwrap();
     let mut trainer = MetaTrainer::new(&device, &config).unwrap();
+    let images = Images::new(&device, &config, &data).unwrap();
     let mut after = |steps: u64| {
         while trainer.outer_step() < steps {
-            trainer.step(&data).unwrap();
+            trainer.step(&images).unwrap();
         }
         (device.held_bytes(), resident())
     };

@@ -12,6 +12,7 @@ pub mod curves;
 pub mod data;
 pub mod device;
 pub mod evaluate;
+pub mod images;
 pub mod memory;
 pub mod meta;
 pub mod nn;

@@ -5,10 +5,10 @@
 use crate::adam::Adam;
 use crate::config::Config;
 use crate::curriculum::scatter;
-use crate::data::Dataset;
+use crate::images::Images;
 use crate::seeds::{Draw, rng};
 use crate::teacher::{INPUT, LOG_LR, LOG_MOMENTUM, LR, MOMENTUM, NOISE, Teacher, views};
-use crate::training::{fresh, put, put_batch, put_real_batches, take, training};
+use crate::training::{draw, fresh, put, take, training};
 use autograd::{Given, Losses, Records, Unroll};
 use kernels::{Device, View};
 use rand::RngExt;
@@ -165,8 +165,8 @@ impl MetaTrainer {
     ///
     /// # Errors
     /// If a number is not finite: then nothing was changed. Or if the engine fails.
-    pub fn step(&mut self, data: &Dataset) -> Result<Step, StepError> {
-        let (pupil, losses) = self.meta_gradient(data)?;
+    pub fn step(&mut self, images: &Images) -> Result<Step, StepError> {
+        let (pupil, losses) = self.meta_gradient(images)?;
         let gradient_norm = self.update(&pupil.unroll)?;
         self.outer_step += 1;
         let last = |losses: &[f64]| *losses.last().expect("there is at least one step");
@@ -181,16 +181,20 @@ impl MetaTrainer {
 
     /// Computes the meta-gradient: with respect to the generator it is with the pupil, the rest in
     /// `gradient`.
-    fn meta_gradient(&self, data: &Dataset) -> Result<(Pupil, Losses), StepError> {
+    fn meta_gradient(&self, images: &Images) -> Result<(Pupil, Losses), StepError> {
         let mut pupil = self.pupil()?;
         let (teacher, config, rows) = (&self.teacher, &self.config, &self.rows);
         if config.curriculum.generates() {
             teacher.fill_noise(config, rows, self.outer_step)?;
         } else {
-            put_real_batches(rows, config.inner_batch, data, config.seed, self.outer_step)?;
+            let count = config.inner_steps * config.inner_batch;
+            let chosen = draw(config.seed, self.outer_step, count, images.count());
+            for (step, chosen) in chosen.chunks(config.inner_batch).enumerate() {
+                images.put(rows, step, chosen)?;
+            }
         }
         teacher.fill_rates(&self.rates)?;
-        self.fill_outer_rows(data)?;
+        self.fill_outer_rows(images)?;
         let losses = self.gradient(&mut pupil)?;
         self.collect(&pupil.unroll)?;
         Ok((pupil, losses))
@@ -215,7 +219,7 @@ impl MetaTrainer {
         })
     }
 
-    fn fill_outer_rows(&self, data: &Dataset) -> Result<()> {
+    fn fill_outer_rows(&self, images: &Images) -> Result<()> {
         for record in 0..self.outer_rows.count() {
             let rng = &mut rng(
                 self.config.seed,
@@ -223,9 +227,9 @@ impl MetaTrainer {
                 self.outer_step,
                 record as u64,
             );
-            let any = |_| rng.random_range(0..data.train.len());
+            let any = |_| rng.random_range(0..images.count());
             let chosen: Vec<usize> = (0..self.config.outer_batch).map(any).collect();
-            put_batch(&self.outer_rows, record, data, &data.train, &chosen)?;
+            images.put(&self.outer_rows, record, &chosen)?;
         }
         Ok(())
     }
@@ -318,7 +322,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Preset};
     use crate::curriculum::Curriculum;
-    use crate::data::strokes;
+    use crate::data::{Dataset, strokes};
     use crate::nn::Norm;
 
     fn config(curriculum: Curriculum) -> Config {
@@ -339,8 +343,8 @@ mod tests {
         }
     }
 
-    fn data() -> Dataset {
-        Dataset {
+    fn images(trainer: &MetaTrainer) -> Images {
+        let data = Dataset {
             name: "embedded",
             train: strokes::draw(1, 0, 100),
             validation: strokes::draw(1, 1, 50),
@@ -348,7 +352,8 @@ mod tests {
             mean: 0.13,
             std: 0.31,
             origin: String::new(),
-        }
+        };
+        Images::new(&trainer.device, &trainer.config, &data).unwrap()
     }
 
     fn trainer(config: &Config, threads: usize) -> MetaTrainer {
@@ -357,7 +362,6 @@ mod tests {
 
     #[test]
     fn a_resumed_run_is_the_run_bit_for_bit() {
-        let data = data();
         for curriculum in [
             Curriculum::Full,
             Curriculum::AllShuffled,
@@ -366,10 +370,13 @@ mod tests {
         ] {
             let config = config(curriculum);
             let mut whole = trainer(&config, 1);
+            let data = images(&whole);
             let steps: Vec<Step> = (0..3).map(|_| whole.step(&data).unwrap()).collect();
             let mut first = trainer(&config, 2);
+            let data = images(&first);
             first.step(&data).unwrap();
             let mut second = trainer(&config, 2);
+            let data = images(&second);
             second.restore(&first.arrays().unwrap(), 1).unwrap();
             for expected in &steps[1..] {
                 assert_eq!(second.step(&data).unwrap().meta_loss, expected.meta_loss);
@@ -384,8 +391,8 @@ mod tests {
 
     #[test]
     fn gradients_of_logarithms_are_slopes() {
-        let (data, config) = (data(), config(Curriculum::ShuffledBatch));
-        let trainer = trainer(&config, 1);
+        let trainer = trainer(&config(Curriculum::ShuffledBatch), 1);
+        let data = images(&trainer);
         let learned = &trainer.teacher.learned;
         trainer.meta_gradient(&data).unwrap();
         // Noise is left out: the meta-loss jumps where a pooling window changes its winner, and in f32 the
@@ -413,7 +420,7 @@ mod tests {
         let config = config(Curriculum::RealData);
         let mut trainer = trainer(&config, 1);
         let before = trainer.teacher().rates().unwrap();
-        trainer.step(&data()).unwrap();
+        trainer.step(&images(&trainer)).unwrap();
         let learned = trainer.arrays().unwrap().into_keys();
         let learned: Vec<String> = learned.filter(|name| !name.starts_with("adam")).collect();
         assert_eq!(learned, ["learned.log_lr", "learned.log_momentum"]);
@@ -436,7 +443,7 @@ mod tests {
         };
         let mut trainer = trainer(&config, 1);
         let before = trainer.arrays().unwrap();
-        let error = trainer.step(&data()).unwrap_err().to_string();
+        let error = trainer.step(&images(&trainer)).unwrap_err().to_string();
         assert!(
             error.starts_with("outer step 0: the ") && error.contains("is not finite"),
             "{error}"
@@ -449,7 +456,6 @@ mod tests {
 
     #[test]
     fn clipping_bounds_what_adam_sees() {
-        let data = data();
         let mean = |clip| {
             let mut trainer = trainer(
                 &Config {
@@ -458,7 +464,7 @@ mod tests {
                 },
                 1,
             );
-            let norm = trainer.step(&data).unwrap().gradient_norm;
+            let norm = trainer.step(&images(&trainer)).unwrap().gradient_norm;
             let arrays = trainer.arrays().unwrap();
             let means = arrays
                 .iter()

@@ -147,15 +147,23 @@ pub fn put_real_batches(
     seed: u64,
     number: u64,
 ) -> Result<Vec<u8>> {
-    let rng = &mut rng(seed, Draw::RealBatch, number, 0);
-    let mut labels = Vec::with_capacity(rows.count() * batch);
-    for step in 0..rows.count() {
-        let any = |_| rng.random_range(0..data.train.len());
-        let chosen: Vec<usize> = (0..batch).map(any).collect();
-        put_batch(rows, step, data, &data.train, &chosen)?;
-        labels.extend(chosen.iter().map(|&i| data.train.labels[i]));
+    let chosen = draw(seed, number, rows.count() * batch, data.train.len());
+    for (step, chosen) in chosen.chunks(batch).enumerate() {
+        put_batch(rows, step, data, &data.train, chosen)?;
     }
-    Ok(labels)
+    Ok(labels(&data.train, &chosen))
+}
+
+/// The numbers of `images` real images out of `count`, drawn uniformly for the inner steps of the training
+/// number `number`.
+pub(crate) fn draw(seed: u64, number: u64, images: usize, count: usize) -> Vec<usize> {
+    let rng = &mut rng(seed, Draw::RealBatch, number, 0);
+    (0..images).map(|_| rng.random_range(0..count)).collect()
+}
+
+/// The classes of the chosen images.
+pub(crate) fn labels(split: &Split, chosen: &[usize]) -> Vec<u8> {
+    chosen.iter().map(|&i| split.labels[i]).collect()
 }
 
 /// Puts the chosen real images and their classes into the first two fields of a record.
@@ -167,7 +175,6 @@ pub fn put_batch(
     chosen: &[usize],
 ) -> Result<()> {
     debug_assert_eq!(records.ports()[0].shape.count(), chosen.len() * PIXELS);
-    let labels: Vec<u8> = chosen.iter().map(|&i| split.labels[i]).collect();
     put(records, record, 0, data.normalised(split, chosen))?;
-    put(records, record, 1, one_hot(&labels))
+    put(records, record, 1, one_hot(&labels(split, chosen)))
 }

@@ -6,6 +6,7 @@ use crate::checkpoint;
 use crate::config::{Config, Flags, Preset};
 use crate::data::{Dataset, DatasetChoice};
 use crate::evaluate::{Exam, Lesson};
+use crate::images::Images;
 use crate::memory;
 use crate::meta::{MetaTrainer, Step};
 use crate::report::{self, GLANCE, Report};
@@ -160,13 +161,14 @@ fn train(
     data: &Dataset,
 ) -> anyhow::Result<bool> {
     let config = trainer.config().clone();
+    let images = Images::new(device, &config, data)?;
     let exam = Exam::new(device, data, &data.validation, GLANCE)?;
     let mut progress = Progress::new("Outer step", config.outer_steps, trainer.outer_step());
     let mut accuracy = String::new();
     while trainer.outer_step() < config.outer_steps {
         let begin = Instant::now();
         let outer_lr = config.outer_lr_at(trainer.outer_step());
-        let step = trainer.step(data)?;
+        let step = trainer.step(&images)?;
         let done = trainer.outer_step();
         let seconds = begin.elapsed().as_secs_f64();
         let due = |every| done.is_multiple_of(every) || done == config.outer_steps;

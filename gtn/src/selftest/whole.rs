@@ -5,6 +5,7 @@ use crate::bench::{DataKind, Problem};
 use crate::config::{Config, Preset};
 use crate::data::{Dataset, strokes};
 use crate::device::PrecisionChoice;
+use crate::images::Images;
 use crate::meta::MetaTrainer;
 use crate::nn::Setup;
 use anyhow::{Error, Result};
@@ -154,7 +155,8 @@ fn outer_steps(
     };
     let losses = |device: &Device| -> Result<Vec<Array>> {
         let mut trainer = MetaTrainer::new(device, &config)?;
-        let step = |_| Ok(Array::scalar(trainer.step(&data)?.meta_loss, DType::F64));
+        let images = Images::new(device, &config, &data)?;
+        let step = |_| Ok(Array::scalar(trainer.step(&images)?.meta_loss, DType::F64));
         (0..config.outer_steps).map(step).collect()
     };
     let (found, expected) = (losses(device)?, losses(&Device::cpu(None)?)?);
