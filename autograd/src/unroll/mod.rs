@@ -179,9 +179,16 @@ impl Unroll {
     }
 
     /// Trains and differentiates: afterwards the gradients are in [`Unroll::shared_gradient`],
-    /// [`Unroll::row_gradient`], [`Unroll::hyper_gradient`] and [`Unroll::start_gradient`]. An inner or outer loss that is not finite is
-    /// an error that names the step.
+    /// [`Unroll::row_gradient`], [`Unroll::hyper_gradient`] and [`Unroll::start_gradient`]. An inner or outer
+    /// loss that is not finite is an error that names the step.
     pub fn gradient(&mut self, given: Given<'_>) -> Result<Losses> {
+        self.queue_gradient(given)?;
+        self.losses()
+    }
+
+    /// As [`Unroll::gradient`], but nobody waits for a GPU: more work can be queued before
+    /// [`Unroll::losses`] are read.
+    pub fn queue_gradient(&mut self, given: Given<'_>) -> Result<()> {
         self.begin(given)?;
         self.shared_gradient.zero(0)?;
         self.prepared_gradient.zero(0)?;
@@ -218,7 +225,7 @@ impl Unroll {
         if watched {
             self.norms = Some(CotangentNorms::new(norms));
         }
-        self.read_losses()
+        Ok(())
     }
 
     /// One action of the script. Gives where the driver stands after it.
@@ -276,13 +283,11 @@ impl Unroll {
         }
     }
 
-    /// All losses, read when everything is done: nothing waits in between. The first that is not finite is
-    /// an error.
-    fn read_losses(&self) -> Result<Losses> {
-        let loss = |record: usize| Ok(self.losses.get(record, 0)?.to_f64_vec()[0]);
-        let mut inner = (0..self.losses.count())
-            .map(loss)
-            .collect::<Result<Vec<_>>>()?;
+    /// The losses of the last meta-gradient, when everything is done. The first that is not finite is an
+    /// error.
+    pub fn losses(&self) -> Result<Losses> {
+        let losses = self.losses.column(0)?;
+        let mut inner: Vec<f64> = losses.iter().map(|loss| loss.to_f64_vec()[0]).collect();
         let outer = inner.split_off(self.steps());
         for (step, loss) in inner.iter().enumerate() {
             finite(*loss, "the inner loss", step)?;
@@ -294,7 +299,8 @@ impl Unroll {
     }
 
     /// Trains only. After every step `observe` gets the number of steps done, the states, and the record of
-    /// the current one (its first arrays are θ).
+    /// the current one (its first arrays are θ). Nobody else waits for a GPU before the last step; an inner
+    /// loss that was not finite is an error then.
     pub fn train(
         &mut self,
         given: Given<'_>,
@@ -310,9 +316,11 @@ impl Unroll {
                 ..At::default()
             };
             self.run(&self.planned.step.advance, given, at)?;
-            let loss = self.losses.get(step, 0)?.to_f64_vec()[0];
-            finite(loss, "the inner loss", step)?;
             observe(step + 1, &self.states, to)?;
+        }
+        let losses = self.losses.column(0)?;
+        for (step, loss) in losses[..self.steps()].iter().enumerate() {
+            finite(loss.to_f64_vec()[0], "the inner loss", step)?;
         }
         Ok(())
     }

@@ -105,6 +105,20 @@ impl Records {
             .expect("as many bytes as the port says"))
     }
 
+    /// Array number `field` of every record, when all work queued before is done: the device is waited for
+    /// once.
+    pub fn column(&self, field: usize) -> Result<Vec<Array>> {
+        let port = &self.ports[field];
+        let mut bytes = vec![0; self.bytes()];
+        self.buffer.read(0, &mut bytes)?;
+        let array = |record: usize| {
+            let at = record * self.stride + self.offsets[field];
+            Array::from_bytes(port.dtype, port.shape.clone(), &bytes[at..][..port.bytes()])
+                .expect("as many bytes as the port says")
+        };
+        Ok((0..self.count).map(array).collect())
+    }
+
     /// Sets one record to zero.
     pub fn zero(&self, record: usize) -> Result<()> {
         Ok(self.buffer.zero(record * self.stride, self.stride)?)
