@@ -49,11 +49,11 @@ impl Adam {
         &self.state
     }
 
-    /// The norm of the gradient over all arrays.
+    /// Computes the norm of the gradient over all arrays. Nobody waits.
     ///
     /// # Errors
     /// If the device fails.
-    pub(crate) fn norm(&self, device: &Device, gradients: &[View<'_>]) -> Result<f64> {
+    pub(crate) fn measure(&self, device: &Device, gradients: &[View<'_>]) -> Result<()> {
         let views: Vec<View<'_>> = self
             .squares
             .inputs()
@@ -62,7 +62,14 @@ impl Adam {
             .collect();
         let arena = self.arena.view(0, self.squares.arena_bytes());
         self.squares
-            .execute(device, arena, &views, &[self.square.view(0, 0)])?;
+            .execute(device, arena, &views, &[self.square.view(0, 0)])
+    }
+
+    /// The norm that was measured, when that is done.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub(crate) fn norm(&self) -> Result<f64> {
         Ok(self.square.get(0, 0)?.to_f64_vec()[0].sqrt())
     }
 
@@ -179,7 +186,8 @@ mod tests {
             gradients
                 .set(0, 1, &Array::scalar(g[2], DType::F32))
                 .unwrap();
-            let norm = adam.norm(&device, &views(gradients)).unwrap();
+            adam.measure(&device, &views(gradients)).unwrap();
+            let norm = adam.norm().unwrap();
             let length = g.iter().map(|x| x * x).sum::<f64>().sqrt();
             assert!((norm / length - 1.0).abs() < 1e-6);
             let hyper = [0.1, 0.9, 0.99, 1e-8];

@@ -74,20 +74,13 @@ pub fn noise(count: usize, seed: u64, outer_step: u64) -> Vec<f32> {
     (0..count).map(draw).collect()
 }
 
-/// `rows[order[i]]` for every i, where a row has `width` numbers.
-pub fn gather(rows: &[f32], width: usize, order: &[usize]) -> Vec<f32> {
-    let row = |&i: &usize| &rows[i * width..(i + 1) * width];
-    order.iter().flat_map(row).copied().collect()
-}
-
-/// The adjoint of [`gather`]: row i is added to row `order[i]` of the result. An order has every example
-/// once, so that is putting it there.
-pub fn scatter(rows: &[f32], width: usize, order: &[usize]) -> Vec<f32> {
-    let mut result = vec![0.0; rows.len()];
-    for (row, &to) in rows.chunks_exact(width).zip(order) {
-        result[to * width..(to + 1) * width].copy_from_slice(row);
+/// Where every example stands in an order.
+pub fn places(order: &[usize]) -> Vec<usize> {
+    let mut places = vec![0; order.len()];
+    for (place, &example) in order.iter().enumerate() {
+        places[example] = place;
     }
-    result
+    places
 }
 
 /// One row of [`CLASSES`] numbers for each label: 1 at the class, 0 elsewhere.
@@ -158,12 +151,11 @@ mod tests {
     }
 
     #[test]
-    fn scatter_is_the_adjoint_of_gather() {
-        let rows: Vec<f32> = (0u8..24).map(f32::from).collect();
+    fn places_undo_an_order() {
         let order = Curriculum::AllShuffled.order([4, 3], 1, 1);
-        let there = gather(&rows, 2, &order);
-        assert_ne!(there, rows);
-        assert_eq!(scatter(&there, 2, &order), rows);
+        let back: Vec<usize> = places(&order).iter().map(|&i| order[i]).collect();
+        assert_eq!(back, (0..12).collect::<Vec<_>>());
+        assert_ne!(order, back);
     }
 
     #[test]

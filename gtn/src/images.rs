@@ -1,34 +1,22 @@
 //! Labelled images where the learners are: put there once, batches are picked on the device.
 
-use crate::config::{Config, IMAGE};
+use crate::config::Config;
 use crate::curriculum::one_hot;
-use crate::data::{CLASSES, Dataset, PIXELS};
-use crate::training::labels;
-use autograd::{Plan, Records, Result, Tape};
+use crate::data::Dataset;
+use crate::routine::{Pick, array, whole};
+use crate::training::{batch_ports, labels};
+use autograd::{Port, Records, Result};
 use kernels::{Buffer, Device, View};
-use tensor::{Array, DType, Data};
 
 /// Images that are normalised at a time, before there is a data set.
 const CHUNK: usize = 1000;
 
-/// Picks batches of one size.
-#[derive(Debug)]
-struct Pick {
-    plan: Plan,
-    /// i32 \[batch\].
-    chosen: Buffer,
-    arena: Buffer,
-}
-
 /// The training images of a data set, normalised, with their classes as rows with one 1.
 #[derive(Debug)]
 pub struct Images {
-    device: Device,
     count: usize,
-    /// f32 \[count, rows, columns, channels\].
-    x: Buffer,
-    /// f32 \[count, classes\].
-    y: Buffer,
+    /// Images f32 \[count, rows, columns, channels\], classes f32 \[count, classes\].
+    tables: [Buffer; 2],
     /// By the size of the batch.
     picks: Vec<(usize, Pick)>,
 }
@@ -40,21 +28,23 @@ impl Images {
     /// If there is not enough memory.
     pub fn new(device: &Device, config: &Config, data: &Dataset) -> Result<Self> {
         let (split, count) = (&data.train, data.train.len());
-        let [x, y] = bytes(count).map(|bytes| device.alloc(bytes));
-        let (x, y) = (x?, y?);
+        let ports = batch_ports(count);
+        let [x, y] = [&ports[0], &ports[1]].map(|port: &Port| device.alloc(port.bytes()));
+        let tables = [x?, y?];
+        let size = |table: &Buffer| table.bytes() / count.max(1);
         for first in (0..count).step_by(CHUNK) {
             let some: Vec<usize> = (first..count.min(first + CHUNK)).collect();
-            let [x_at, y_at] = bytes(first);
-            x.write(x_at, array(data.normalised(split, &some)).bytes())?;
-            y.write(y_at, array(one_hot(&labels(split, &some))).bytes())?;
+            let classes = one_hot(&labels(split, &some));
+            let parts = [array(data.normalised(split, &some)), array(classes)];
+            for (table, part) in tables.iter().zip(parts) {
+                table.write(first * size(table), part.bytes())?;
+            }
         }
         let sizes = [config.inner_batch, config.outer_batch];
-        let pick = |size| Ok((size, Pick::new(device, count, size)?));
+        let pick = |size| Ok((size, Pick::new(device, &ports, size)?));
         Ok(Self {
-            device: device.clone(),
             count,
-            x,
-            y,
+            tables,
             picks: sizes.into_iter().map(pick).collect::<Result<_>>()?,
         })
     }
@@ -74,52 +64,10 @@ impl Images {
     pub fn put(&self, records: &Records, record: usize, chosen: &[usize]) -> Result<()> {
         let found = self.picks.iter().find(|(size, _)| *size == chosen.len());
         let (_, pick) = found.expect("a batch of the settings");
-        let numbers: Vec<i32> = chosen.iter().map(|&i| i as i32).collect();
-        pick.chosen.write(0, array(numbers).bytes())?;
-        let inputs: Vec<View<'_>> = pick
-            .plan
-            .inputs()
-            .iter()
-            .map(|port| match &port.name[..] {
-                "x" => whole(&self.x),
-                "y" => whole(&self.y),
-                _ => whole(&pick.chosen),
-            })
-            .collect();
-        let outputs = [records.view(record, 0), records.view(record, 1)];
-        pick.plan
-            .execute(&self.device, whole(&pick.arena), &inputs, &outputs)
+        let tables: Vec<View<'_>> = self.tables.iter().map(whole).collect();
+        let results = [records.view(record, 0), records.view(record, 1)];
+        pick.put(&tables, chosen, &results)
     }
-}
-
-impl Pick {
-    fn new(device: &Device, count: usize, batch: usize) -> Result<Self> {
-        let tape = Tape::new();
-        let [h, w, c] = IMAGE;
-        let x = tape.input("x", DType::F32, [count, h, w, c])?;
-        let y = tape.input("y", DType::F32, [count, CLASSES])?;
-        let chosen = tape.input("chosen", DType::I32, [batch])?;
-        let plan = Plan::new(&[x.rows(chosen)?, y.rows(chosen)?])?;
-        Ok(Self {
-            chosen: device.alloc(batch * DType::I32.size())?,
-            arena: device.alloc(plan.arena_bytes())?,
-            plan,
-        })
-    }
-}
-
-/// Bytes of as many images, and of their classes.
-pub(crate) fn bytes(count: usize) -> [usize; 2] {
-    [PIXELS, CLASSES].map(|width| count * width * DType::F32.size())
-}
-
-fn array(numbers: impl Into<Data>) -> Array {
-    let data = numbers.into();
-    Array::new([data.count()], data).expect("as many numbers as it says")
-}
-
-fn whole(buffer: &Buffer) -> View<'_> {
-    buffer.view(0, buffer.bytes())
 }
 
 #[cfg(test)]
@@ -127,7 +75,7 @@ mod tests {
     use super::*;
     use crate::config::Preset;
     use crate::data::{DatasetChoice, load};
-    use crate::training::{batch_ports, put_batch};
+    use crate::training::put_batch;
 
     #[test]
     fn picked_batches_are_those_that_the_host_would_put_together() {

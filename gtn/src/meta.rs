@@ -3,12 +3,13 @@
 //! data.
 
 use crate::adam::Adam;
+use crate::collect::Collect;
 use crate::config::Config;
-use crate::curriculum::scatter;
 use crate::images::Images;
+use crate::nn::Learner;
 use crate::seeds::{Draw, rng};
-use crate::teacher::{INPUT, LOG_LR, LOG_MOMENTUM, LR, MOMENTUM, NOISE, Teacher, views};
-use crate::training::{draw, fresh, put, take, training};
+use crate::teacher::{Teacher, views};
+use crate::training::{draw, put_fresh, training};
 use autograd::{Given, Losses, Records, Unroll};
 use kernels::{Device, View};
 use rand::RngExt;
@@ -50,9 +51,11 @@ pub enum StepError {
     Engine(#[from] autograd::Error),
 }
 
-/// A learner that is trained at this outer step.
+/// A learner of some widths, its training planned.
+#[derive(Debug)]
 struct Pupil {
     widths: Vec<usize>,
+    learner: Learner,
     unroll: Unroll,
     start: Records,
 }
@@ -67,8 +70,9 @@ pub struct MetaTrainer {
     rows: Records,
     rates: Records,
     outer_rows: Records,
-    /// The gradient of [`Teacher::learned`].
-    gradient: Records,
+    collect: Collect,
+    /// The learner of the last outer step, for the next one if that takes the same widths.
+    pupil: Option<Pupil>,
     outer_step: u64,
 }
 
@@ -88,7 +92,8 @@ impl MetaTrainer {
         drop(training);
         Ok(Self {
             adam: Adam::new(device, &parameters)?,
-            gradient: Records::new(device, teacher.learned.ports().to_vec(), 1)?,
+            collect: Collect::new(device, config, &rows, &rates, &teacher)?,
+            pupil: None,
             rows,
             rates,
             outer_rows,
@@ -161,27 +166,35 @@ impl MetaTrainer {
         ]
     }
 
-    /// One outer step.
+    /// One outer step. The host waits for a GPU once: for losses and norm, before anything is changed.
     ///
     /// # Errors
     /// If a number is not finite: then nothing was changed. Or if the engine fails.
     pub fn step(&mut self, images: &Images) -> Result<Step, StepError> {
-        let (pupil, losses) = self.meta_gradient(images)?;
-        let gradient_norm = self.update(&pupil.unroll)?;
+        let pupil = self.queue_gradient(images)?;
+        let gradients: Vec<View<'_>> = [pupil.unroll.shared_gradient(), &self.collect.gradient]
+            .into_iter()
+            .flat_map(views)
+            .collect();
+        self.adam.measure(&self.device, &gradients)?;
+        let losses = self.losses(&pupil)?;
+        let gradient_norm = self.update(&gradients)?;
         self.outer_step += 1;
         let last = |losses: &[f64]| *losses.last().expect("there is at least one step");
-        Ok(Step {
+        let step = Step {
             meta_loss: losses.total(),
             real_loss: last(&losses.outer),
             inner_loss: last(&losses.inner),
             gradient_norm,
-            widths: pupil.widths,
-        })
+            widths: pupil.widths.clone(),
+        };
+        self.pupil = Some(pupil);
+        Ok(step)
     }
 
-    /// Computes the meta-gradient: with respect to the generator it is with the pupil, the rest in
-    /// `gradient`.
-    fn meta_gradient(&self, images: &Images) -> Result<(Pupil, Losses), StepError> {
+    /// Computes the meta-gradient: with respect to the generator it is with the pupil, the rest is
+    /// collected. Nobody waits.
+    fn queue_gradient(&mut self, images: &Images) -> Result<Pupil> {
         let mut pupil = self.pupil()?;
         let (teacher, config, rows) = (&self.teacher, &self.config, &self.rows);
         if config.curriculum.generates() {
@@ -195,25 +208,42 @@ impl MetaTrainer {
         }
         teacher.fill_rates(&self.rates)?;
         self.fill_outer_rows(images)?;
-        let losses = self.gradient(&mut pupil)?;
-        self.collect(&pupil.unroll)?;
-        Ok((pupil, losses))
+        pupil.unroll.queue_gradient(Given {
+            start: &pupil.start,
+            shared: &teacher.weights,
+            rows,
+            hyper: &self.rates,
+            outer_rows: &self.outer_rows,
+        })?;
+        self.collect
+            .run(config, teacher, &pupil.unroll, self.outer_step)?;
+        Ok(pupil)
     }
 
     /// A fresh learner for the coming outer step, its training planned.
-    fn pupil(&self) -> Result<Pupil> {
+    fn pupil(&mut self) -> Result<Pupil> {
         let (config, step) = (&self.config, self.outer_step);
         let widths = config
             .widths
             .sample(&mut rng(config.seed, Draw::Widths, step, 0));
-        let learner = config.learner(&widths)?;
-        let training = training(config, &self.teacher.generator, &learner);
+        // One of other widths goes before memory is taken for the new one.
+        let last = self.pupil.take().filter(|last| last.widths == widths);
+        let pupil = last.map_or_else(|| self.plan(widths), Ok)?;
         let rng = &mut rng(config.seed, Draw::Learner, step, 0);
-        let start = fresh(&self.device, &training, &learner, rng)?;
-        let unroll = Unroll::new(&self.device, &training, &config.horizon())?;
+        put_fresh(&pupil.start, &pupil.learner, rng)?;
+        Ok(pupil)
+    }
+
+    /// Plans the training of learners of some widths.
+    fn plan(&self, widths: Vec<usize>) -> Result<Pupil> {
+        let learner = self.config.learner(&widths)?;
+        let training = training(&self.config, &self.teacher.generator, &learner);
+        let unroll = Unroll::new(&self.device, &training, &self.config.horizon())?;
+        let start = Records::new(&self.device, training.start_ports(), 1)?;
         drop(training);
         Ok(Pupil {
             widths,
+            learner,
             unroll,
             start,
         })
@@ -234,19 +264,9 @@ impl MetaTrainer {
         Ok(())
     }
 
-    fn given<'a>(&'a self, start: &'a Records) -> Given<'a> {
-        Given {
-            start,
-            shared: &self.teacher.weights,
-            rows: &self.rows,
-            hyper: &self.rates,
-            outer_rows: &self.outer_rows,
-        }
-    }
-
-    fn gradient(&self, pupil: &mut Pupil) -> Result<Losses, StepError> {
-        let given = self.given(&pupil.start);
-        pupil.unroll.gradient(given).map_err(|error| match error {
+    /// The losses of a meta-gradient, when it is done.
+    fn losses(&self, pupil: &Pupil) -> Result<Losses, StepError> {
+        pupil.unroll.losses().map_err(|error| match error {
             autograd::Error::NotFinite { .. } => StepError::NotFinite {
                 step: self.outer_step,
                 what: error
@@ -258,42 +278,9 @@ impl MetaTrainer {
         })
     }
 
-    /// Gathers the gradients of noise and logarithms from those of the inner steps.
-    fn collect(&self, unroll: &Unroll) -> Result<()> {
-        let config = &self.config;
-        let of_all_steps = |records: &Records, field| -> Result<Vec<f32>> {
-            let steps = (0..config.inner_steps).map(|step| take(records, step, field));
-            Ok(steps.collect::<Result<Vec<_>>>()?.concat())
-        };
-        if config.curriculum.learns_noise() {
-            let sizes = [config.inner_steps, config.inner_batch];
-            let order = config.curriculum.order(sizes, config.seed, self.outer_step);
-            let z = scatter(
-                &of_all_steps(unroll.row_gradient(), INPUT)?,
-                config.noise,
-                &order,
-            );
-            put(&self.gradient, 0, NOISE, z)?;
-        }
-        let fields = [(LOG_LR, LR), (LOG_MOMENTUM, MOMENTUM)];
-        for ((field, rate), rates) in fields.into_iter().zip(self.teacher.rates()?) {
-            // d/d log h = h · d/dh
-            let slopes = rates
-                .iter()
-                .zip(of_all_steps(unroll.hyper_gradient(), rate)?)
-                .map(|(h, slope)| h * slope);
-            put(&self.gradient, 0, field, slopes.collect())?;
-        }
-        Ok(())
-    }
-
     /// Moves the meta-parameters; gives the norm of the meta-gradient.
-    fn update(&self, unroll: &Unroll) -> Result<f64, StepError> {
-        let gradients: Vec<View<'_>> = [unroll.shared_gradient(), &self.gradient]
-            .into_iter()
-            .flat_map(views)
-            .collect();
-        let norm = self.adam.norm(&self.device, &gradients)?;
+    fn update(&self, gradients: &[View<'_>]) -> Result<f64, StepError> {
+        let norm = self.adam.norm()?;
         if !norm.is_finite() {
             let (step, what) = (self.outer_step, "meta-gradient".to_owned());
             return Err(StepError::NotFinite { step, what });
@@ -306,13 +293,9 @@ impl MetaTrainer {
         };
         let lr = config.outer_lr_at(self.outer_step);
         let hyper = [lr, config.outer_beta1, config.outer_beta2, config.outer_eps];
-        self.adam.step(
-            &self.device,
-            &self.teacher.views(),
-            &gradients,
-            hyper,
-            factor,
-        )?;
+        let parameters = self.teacher.views();
+        self.adam
+            .step(&self.device, &parameters, gradients, hyper, factor)?;
         Ok(norm)
     }
 }
@@ -324,6 +307,8 @@ mod tests {
     use crate::curriculum::Curriculum;
     use crate::data::{Dataset, strokes};
     use crate::nn::Norm;
+    use crate::teacher::{LOG_LR, LOG_MOMENTUM};
+    use crate::training::{put, take};
 
     fn config(curriculum: Curriculum) -> Config {
         Config {
@@ -391,25 +376,25 @@ mod tests {
 
     #[test]
     fn gradients_of_logarithms_are_slopes() {
-        let trainer = trainer(&config(Curriculum::ShuffledBatch), 1);
+        let mut trainer = trainer(&config(Curriculum::ShuffledBatch), 1);
         let data = images(&trainer);
-        let learned = &trainer.teacher.learned;
-        trainer.meta_gradient(&data).unwrap();
+        trainer.queue_gradient(&data).unwrap();
         // Noise is left out: the meta-loss jumps where a pooling window changes its winner, and in f32 the
         // points cannot be near enough to miss that. tests/whole_gtn.rs checks it in f64.
         let h = 2e-3;
         for field in [LOG_LR, LOG_MOMENTUM] {
-            let gradient = take(&trainer.gradient, 0, field).unwrap();
+            let gradient = take(&trainer.collect.gradient, 0, field).unwrap();
             let length = gradient.iter().map(|g| g * g).sum::<f32>().sqrt();
-            let at = take(learned, 0, field).unwrap();
-            let moved = |h: f32| {
+            let at = take(&trainer.teacher.learned, 0, field).unwrap();
+            let mut moved = |h: f32| {
                 // Along the gradient itself the slope is its length.
                 let along = at.iter().zip(&gradient).map(|(x, g)| x + h * g / length);
-                put(learned, 0, field, along.collect()).unwrap();
-                trainer.meta_gradient(&data).unwrap().1.total()
+                put(&trainer.teacher.learned, 0, field, along.collect()).unwrap();
+                let pupil = trainer.queue_gradient(&data).unwrap();
+                trainer.losses(&pupil).unwrap().total()
             };
             let slope = (moved(h) - moved(-h)) / (2.0 * f64::from(h));
-            put(learned, 0, field, at.clone()).unwrap();
+            put(&trainer.teacher.learned, 0, field, at.clone()).unwrap();
             let error = (slope / f64::from(length) - 1.0).abs();
             assert!(error < 0.02, "field {field}: {slope} and {length}");
         }

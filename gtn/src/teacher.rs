@@ -1,13 +1,14 @@
 //! The teacher: everything that the outer loop learns, and what it gives a learner at every inner step.
 
 use crate::config::Config;
-use crate::curriculum::{gather, noise, one_hot};
+use crate::curriculum::{noise, one_hot};
 use crate::nn::{Generator, init};
+use crate::routine::{Pick, Routine};
 use crate::seeds::{Draw, rng};
 use crate::training::{port, ports, put, take};
-use autograd::{Port, Records, Result};
+use autograd::{Port, Records, Result, Tape};
 use kernels::{Device, View};
-use tensor::DType;
+use tensor::{DType, Shape};
 
 /// The meta-parameters: all that is learned in the outer loop.
 #[derive(Debug)]
@@ -19,6 +20,10 @@ pub struct Teacher {
     /// One record: `log_lr` \[T\], `log_momentum` \[T\], and `z` \[T·B, noise\] where noise is learned.
     /// Rates are learned as logarithms, so that they stay positive and move by factors.
     pub learned: Records,
+    /// From logarithms to a rate per inner step: those of learning first, then the momenta.
+    exp: Routine,
+    /// A batch of learned noise.
+    pick: Option<Pick>,
 }
 
 // Fields of `Teacher::learned`.
@@ -64,10 +69,14 @@ impl Teacher {
             let count = learned.ports()[NOISE].shape.count();
             put(&learned, 0, NOISE, noise(count, config.seed, 0))?;
         }
+        let z = learned.ports().get(NOISE..).filter(|z| !z.is_empty());
+        let pick = z.map(|z| Pick::new(device, z, config.inner_batch));
         Ok(Self {
             generator,
             weights,
             learned,
+            exp: exp(device, config.inner_steps)?,
+            pick: pick.transpose()?,
         })
     }
 
@@ -97,38 +106,55 @@ impl Teacher {
         number: u64,
     ) -> Result<Vec<u8>> {
         let [steps, batch] = [config.inner_steps, config.inner_batch];
-        let (curriculum, width) = (config.curriculum, config.noise);
-        let z = if curriculum.learns_noise() {
-            take(&self.learned, 0, NOISE)?
-        } else {
-            // Number 0 is the start of learned noise; evaluation may come with any number.
-            noise(steps * batch * width, config.seed, number)
-        };
+        let (curriculum, size) = (config.curriculum, batch * config.noise);
         let labels = curriculum.labels(steps * batch, config.seed, number);
         let order = curriculum.order([steps, batch], config.seed, number);
         let labels: Vec<u8> = order.iter().map(|&i| labels[i]).collect();
-        for step in 0..steps {
-            let places = step * batch..(step + 1) * batch;
-            put(rows, step, INPUT, gather(&z, width, &order[places.clone()]))?;
-            put(rows, step, CLASS, one_hot(&labels[places]))?;
+        for (step, classes) in labels.chunks(batch).enumerate() {
+            put(rows, step, CLASS, one_hot(classes))?;
+        }
+        if let Some(pick) = &self.pick {
+            let z = [self.learned.view(0, NOISE)];
+            for (step, chosen) in order.chunks(batch).enumerate() {
+                pick.put(&z, chosen, &[rows.view(step, INPUT)])?;
+            }
+        } else {
+            // Number 0 is the start of learned noise; evaluation may come with any number.
+            let z = noise(steps * size, config.seed, number);
+            for (step, z) in z.chunks(size).enumerate() {
+                put(rows, step, INPUT, z.to_vec())?;
+            }
         }
         Ok(labels)
     }
 
     /// Fills the hyper-parameters of every inner step: learning rate, momentum.
     pub(crate) fn fill_rates(&self, to: &Records) -> Result<()> {
-        let [lr, momentum] = self.rates()?;
-        for (step, (&lr, &momentum)) in lr.iter().zip(&momentum).enumerate() {
-            put(to, step, LR, vec![lr])?;
-            put(to, step, MOMENTUM, vec![momentum])?;
-        }
-        Ok(())
+        let input = |name: &str| {
+            self.learned
+                .view(0, self.learned.field(name).expect("a field"))
+        };
+        let of_steps = |field| (0..to.count()).map(move |step| to.view(step, field));
+        let rates: Vec<View<'_>> = of_steps(LR).chain(of_steps(MOMENTUM)).collect();
+        self.exp.run(input, &rates)
     }
 }
 
 /// The arrays of the first record.
 pub(crate) fn views(records: &Records) -> impl Iterator<Item = View<'_>> {
     (0..records.ports().len()).map(|field| records.view(0, field))
+}
+
+fn exp(device: &Device, steps: usize) -> Result<Routine> {
+    let tape = Tape::new();
+    let mut rates = Vec::new();
+    for name in ["log_lr", "log_momentum"] {
+        let rate = tape.input(name, DType::F32, [steps])?.exp()?;
+        for step in 0..steps {
+            rates.push(rate.slice(&[step], &[1])?.reshape(Shape::scalar())?);
+        }
+    }
+    Routine::new(device, &rates)
 }
 
 fn learned_ports(config: &Config) -> Vec<Port> {
