@@ -343,17 +343,6 @@ pub enum ConfigError {
         /// What it should be.
         wanted: String,
     },
-    /// More memory than there is.
-    #[error(
-        "these sizes take about {wanted} of memory, and {free} are free: \
-         fewer inner_steps, a smaller inner_batch, or schedule binomial-C take less"
-    )]
-    Memory {
-        /// What is needed.
-        wanted: String,
-        /// What there is.
-        free: String,
-    },
 }
 
 impl Config {

@@ -1,41 +1,71 @@
-//! Will it fit? An estimate before anything large is taken.
+//! Will it fit? A forecast before anything large is taken.
 
-use crate::config::{Config, ConfigError};
-use crate::training::training;
-use autograd::{Forecast, Port};
+use crate::config::Config;
+use crate::data::Dataset;
+use crate::training::{batch_ports, training};
+use autograd::{Forecast, Port, Schedule};
 use kernels::Device;
 
-/// Refuses settings that take more memory than the machine has free, where the system tells.
+/// A run would take more memory than is free.
+#[derive(Debug, thiserror::Error)]
+#[error("this run takes about {wanted} of memory, and {free} are free: {advice}")]
+pub struct TooLittle {
+    wanted: String,
+    free: String,
+    advice: String,
+}
+
+/// Refuses settings that take more memory than the device has free, where that is known, and says which
+/// schedule would fit.
 ///
 /// # Errors
 /// If they do, or if the networks cannot be planned.
-pub fn check(device: &Device, config: &Config) -> anyhow::Result<()> {
-    let wanted = estimate(config)?;
-    match available(device) {
-        Some(free) if wanted > free => {
-            let (wanted, free) = (gib(wanted), gib(free));
-            Err(ConfigError::Memory { wanted, free }.into())
-        }
-        _ => Ok(()),
+pub fn check(device: &Device, config: &Config, data: &Dataset) -> anyhow::Result<()> {
+    let Some(free) = available(device) else {
+        return Ok(());
+    };
+    let (wanted, beside) = estimate(config, config.schedule, data)?;
+    if wanted <= free {
+        return Ok(());
     }
+    // In round numbers, for users to type.
+    let spare = (free - beside).max(0.0) as usize;
+    let unit = if spare >> 20 > 0 { 20 } else { 10 };
+    let budget = Schedule::Budget(spare >> unit << unit);
+    let advice = if estimate(config, budget, data).is_ok() {
+        format!("--schedule {budget} would fit")
+    } else {
+        "no schedule would fit; a smaller inner_batch or outer_batch, fewer inner_steps or smaller \
+         networks take less"
+            .to_owned()
+    };
+    let (wanted, free) = (gib(wanted), gib(free));
+    Err(TooLittle {
+        wanted,
+        free,
+        advice,
+    }
+    .into())
 }
 
 fn gib(bytes: f64) -> String {
     format!("{:.1} GiB", bytes / f64::from(1 << 30))
 }
 
-/// Bytes of an outer step with the widest learner.
-fn estimate(config: &Config) -> autograd::Result<f64> {
+/// Bytes of an outer step with the widest learner, and those of them that are no matter of the schedule.
+fn estimate(config: &Config, schedule: Schedule, data: &Dataset) -> autograd::Result<(f64, f64)> {
     let generator = config.generator()?;
     let learner = config.learner(&config.widths.widest())?;
     let training = training(config, &generator, &learner);
-    let forecast = Forecast::new(&training, &config.horizon())?;
+    let forecast = Forecast::new(&training, &config.horizon().schedule(schedule))?;
     // Beside the driver's memory there are the rows, the real images, and the outer optimiser.
     let bytes = |ports: &[Port]| ports.iter().map(|port| port.bytes() as f64).sum::<f64>();
     let rows = bytes(&training.row_ports()) * config.inner_steps as f64;
     let real = bytes(&training.outer_rows) * config.outer_count() as f64;
+    let images = bytes(&batch_ports(data.train.len()));
     let outer = 4.0 * bytes(&training.shared);
-    Ok(forecast.bytes as f64 + rows + real + outer)
+    let beside = rows + real + images + outer;
+    Ok((forecast.bytes as f64 + beside, beside))
 }
 
 /// Bytes that are free on a GPU; or that a program can take without swapping, by Linux; elsewhere unknown.

@@ -67,8 +67,8 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
     let mut config = settings(args)?;
     let device = args.machine.device()?;
-    memory::check(&device, &config)?;
     let data = args.machine.data(config.dataset, config.seed)?;
+    memory::check(&device, &config, &data)?;
     config.dataset = chosen(&data);
     let (mut folder, mut trainer) = open(args, &device, &config, data.name)?;
     stop::listen()?;
