@@ -158,6 +158,19 @@ impl Device {
         self.as_cuda().map_or(Ok(()), |cuda| cuda.wait())
     }
 
+    /// Multiplies and adds f32 numbers in registers, on all threads at once and as fast as the processor can,
+    /// and gives the number of floating-point operations: for a benchmark to know its ceiling. A thread does
+    /// some hundred operations a round. `None` for a CUDA device.
+    pub fn multiply_add(&self, rounds: u64) -> Option<u64> {
+        match &self.0.engine {
+            Engine::Cpu(pool) => {
+                let all = pool.broadcast(|_| crate::cpu::peak::multiply_add(rounds));
+                Some(all.into_iter().sum())
+            }
+            Engine::Cuda(_) => None,
+        }
+    }
+
     /// Bytes of all buffers that exist now.
     pub fn held_bytes(&self) -> usize {
         self.0.held.load(Ordering::Relaxed)

@@ -1,13 +1,16 @@
 //! `gtn bench kernels`: how fast kernels are by themselves, in the shapes of set-up B, and which share that is
-//! of what the device was measured to do.
+//! of what the device was measured to do: of its arithmetic (on the processor multiply-adds in registers, on a
+//! GPU a large matrix product), or of a copy or sum of as many bytes, which then lie in the same cache.
 
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use ::kernels::{
     Binary, Buffer, Conv, ConvKind, Device, Float, Instr, Kernel, Load, Map, MatMul, Operand,
     Program, Slot, Step, Store, StoreKind, Unary, Window, WindowKind,
 };
-use anyhow::Result;
-use serde::Serialize;
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tensor::DType;
 
@@ -23,10 +26,16 @@ pub struct KernelsArgs {
     /// Images of a batch
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
+    /// What `benches/torch_kernels.py` printed, to stand beside
+    #[arg(long, value_name = "FILE")]
+    beside: Option<PathBuf>,
     /// One JSON object as the last line of standard output
     #[arg(long)]
     json: bool,
 }
+
+/// Bytes that lie in no cache.
+const BEYOND_CACHES: u64 = 1 << 30;
 
 /// How fast one kernel is.
 #[derive(Debug, Serialize)]
@@ -35,8 +44,17 @@ struct Row {
     seconds: f64,
     gflops: f64,
     gbytes: f64,
-    /// Of the matrix product's FLOP/s or the copy's bytes/s, whichever is nearer.
+    /// Of the ceiling in FLOP/s or in bytes/s, whichever is nearer.
     share: f64,
+    /// Seconds of the same in another engine.
+    beside: Option<f64>,
+}
+
+/// What another engine took.
+#[derive(Debug, Deserialize)]
+struct Beside {
+    device: String,
+    seconds: BTreeMap<String, f64>,
 }
 
 /// A program of one kernel, with a buffer per array.
@@ -89,24 +107,26 @@ impl Single {
         Ok(self.program.run(device, &views)?)
     }
 
-    /// Seconds of one run: the least of a few series, each long enough to be timed.
     fn time(&self, device: &Device) -> Result<f64> {
-        let series = |count: u32| -> Result<f64> {
-            device.wait()?;
-            let start = Instant::now();
-            for _ in 0..count {
-                self.run(device)?;
-            }
-            device.wait()?;
-            Ok(start.elapsed().as_secs_f64() / f64::from(count))
-        };
-        series(1)?;
-        let once = series(2)?;
-        let count = (0.05 / once).clamp(1.0, 1000.0) as u32;
-        (0..5)
-            .map(|_| series(count))
-            .try_fold(f64::INFINITY, |least, time| Ok(time?.min(least)))
+        timed(device, || self.run(device))
     }
+}
+
+/// Seconds of one run: the least of a few series, each long enough to be timed.
+fn timed(device: &Device, run: impl Fn() -> Result<()>) -> Result<f64> {
+    let series = |count: u32| -> Result<f64> {
+        device.wait()?;
+        let start = Instant::now();
+        (0..count).try_for_each(|_| run())?;
+        device.wait()?;
+        Ok(start.elapsed().as_secs_f64() / f64::from(count))
+    };
+    series(1)?;
+    let once = series(2)?;
+    let count = (0.05 / once).clamp(1.0, 1000.0) as u32;
+    (0..5)
+        .map(|_| series(count))
+        .try_fold(f64::INFINITY, |least, time| Ok(time?.min(least)))
 }
 
 fn f32s(strides: &[usize]) -> Load {
@@ -228,49 +248,117 @@ fn all(n: usize) -> Vec<(&'static str, Kernel)> {
     ]
 }
 
+/// The most FLOP/s that were seen.
+fn peak_flops(device: &Device) -> Result<f64> {
+    const ROUNDS: u64 = 1 << 16;
+    if let Some(flops) = device.multiply_add(ROUNDS) {
+        let run = || {
+            device.multiply_add(ROUNDS);
+            Ok(())
+        };
+        return Ok(flops as f64 / timed(device, run)?);
+    }
+    let square = matmul(4096, 4096, 4096);
+    Ok(square.flops() as f64 / Single::new(device, &square)?.time(device)?)
+}
+
+/// The most bytes/s that were seen of kernels that move about so many.
+fn peak_bytes(device: &Device, bytes: u64) -> Result<f64> {
+    let count = (bytes as usize / 8).max(1);
+    let mut most = 0.0_f64;
+    for kernel in [copy(count), sum([1, 2 * count], [true, true])] {
+        let seconds = Single::new(device, &kernel)?.time(device)?;
+        most = most.max(kernel.bytes() as f64 / seconds);
+    }
+    Ok(most)
+}
+
+/// Floating-point operations that have to be done: those on a convolution's border of zeros have not.
+fn work(kernel: &Kernel) -> f64 {
+    let Kernel::Conv(conv) = kernel else {
+        return kernel.flops() as f64;
+    };
+    let inside = |size: usize, out: usize, axis: usize| {
+        let (window, stride, pad) = (conv.window[axis], conv.stride[axis], conv.pad[2 * axis]);
+        let taps = (0..out * window).map(|i| i / window * stride + i % window);
+        let inside = taps.filter(|tap| (pad..pad + size).contains(tap)).count();
+        inside as f64 / (out * window) as f64
+    };
+    let share = inside(conv.h, conv.out_h(), 0) * inside(conv.w, conv.out_w(), 1);
+    share * kernel.flops() as f64
+}
+
+fn read_beside(path: &Path) -> Result<Beside> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    serde_json::from_str(&text).with_context(|| format!("{name} is not of torch_kernels.py"))
+}
+
+fn say(row: &Row) {
+    let beside = row.beside.map_or(String::new(), |seconds| {
+        format!("{:>10.1} us {:>5.2}x", seconds * 1e6, seconds / row.seconds)
+    });
+    eprintln!(
+        "{:<28} {:>10.1} us {:>9.0} GFLOP/s {:>8.1} GB/s {:>5.0} %{beside}",
+        row.name,
+        row.seconds * 1e6,
+        row.gflops,
+        row.gbytes,
+        100.0 * row.share
+    );
+}
+
 /// Measures all, and tells.
 pub(super) fn run(args: &KernelsArgs) -> Result<()> {
+    let beside = args.beside.as_deref().map(read_beside).transpose()?;
+    let kernels = all(args.batch as usize);
+    if let Some(beside) = &beside {
+        let known = |name: &String| kernels.iter().any(|(known, _)| known == name);
+        let odd = beside.seconds.keys().find(|name| !known(name));
+        ensure!(odd.is_none(), "no kernel is called `{}`", odd.expect("one"));
+    }
     let (device, line) = choose(args.device, args.precision, None)?;
     eprintln!("Device: {line}");
-    let on_gpu = device.cuda_facts().is_some();
-    let [numbers, side] = if on_gpu {
-        [1 << 26, 4096]
-    } else {
-        [1 << 24, 1024]
-    };
-    let measure = |name, kernel: &Kernel, [flops, bytes]: [f64; 2]| -> Result<Row> {
-        let seconds = Single::new(&device, kernel)?.time(&device)?;
-        let (gflops, gbytes) = (
-            kernel.flops() as f64 / seconds / 1e9,
-            kernel.bytes() as f64 / seconds / 1e9,
-        );
-        let share = (gflops / flops).max(gbytes / bytes);
+    if let Some(beside) = &beside {
+        eprintln!("Beside: {}", beside.device);
+    }
+    let flops = peak_flops(&device)?;
+    eprintln!("Ceiling: {:.0} GFLOP/s", flops / 1e9);
+    let far = peak_bytes(&device, BEYOND_CACHES)?;
+    eprintln!("Ceiling: {:.1} GB/s, beyond all caches", far / 1e9);
+    let mut rows = Vec::new();
+    for (name, kernel) in kernels {
+        let seconds = Single::new(&device, &kernel)?.time(&device)?;
+        let (flop, bytes) = (kernel.flops() as f64, kernel.bytes() as f64);
+        let near = peak_bytes(&device, kernel.bytes())?;
         let row = Row {
             name,
             seconds,
-            gflops,
-            gbytes,
-            share,
+            gflops: flop / seconds / 1e9,
+            gbytes: bytes / seconds / 1e9,
+            share: (work(&kernel) / seconds / flops).max(bytes / seconds / near),
+            beside: beside.as_ref().and_then(|b| b.seconds.get(name).copied()),
         };
-        eprintln!(
-            "{name:<28} {:>10.1} us {gflops:>9.0} GFLOP/s {gbytes:>8.1} GB/s {:>5.0} %",
-            seconds * 1e6,
-            100.0 * share
-        );
-        Ok(row)
-    };
-    let unknown = [f64::INFINITY; 2];
-    let ceilings = [
-        measure("ceiling: matmul", &matmul(side, side, side), unknown)?,
-        measure("ceiling: copy", &copy(numbers), unknown)?,
-    ];
-    let most = [ceilings[0].gflops, ceilings[1].gbytes];
-    let mut rows: Vec<Row> = ceilings.into();
-    for (name, kernel) in all(args.batch as usize) {
-        rows.push(measure(name, &kernel, most)?);
+        say(&row);
+        rows.push(row);
     }
     if args.json {
-        println!("{}", serde_json::to_string(&rows)?);
+        let ceilings = [flops / 1e9, far / 1e9];
+        let result = serde_json::json!({ "ceilings": ceilings, "rows": rows });
+        println!("{result}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_border_is_no_work() {
+        // Along an axis of 14, two of 14 · 3 taps lie outside.
+        let padded = conv(ConvKind::Forward, 2, 14, 3, 5);
+        let inside = (40.0 / 42.0_f64).powi(2);
+        assert!((work(&padded) / padded.flops() as f64 - inside).abs() < 1e-12);
+    }
 }

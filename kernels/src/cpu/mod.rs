@@ -9,6 +9,7 @@ mod math;
 mod microkernel;
 mod panels;
 mod parallel;
+pub(crate) mod peak;
 mod random;
 pub(crate) mod scratch;
 mod shapes;

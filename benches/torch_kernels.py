@@ -1,0 +1,102 @@
+"""The kernels of `gtn bench kernels` in PyTorch (cuBLAS, cuDNN), timed: prints JSON.
+
+    python benches/torch_kernels.py --device cuda --precision tf32 > torch.json
+    gtn bench kernels --device cuda --precision tf32 --beside torch.json
+
+Arrays are f32 (bf16 with --precision bf16, where gtn keeps f32 and rounds on the way); images are channels-last,
+as gtn's are. Names are gtn's; `gtn` refuses those that it does not know.
+"""
+
+import argparse
+import json
+import time
+
+import torch
+import torch.nn.functional as F
+
+
+def kernels(n, device, dtype):
+    """Functions of no arguments, by name."""
+
+    def numbers(*shape):
+        x = torch.zeros(shape, device=device, dtype=dtype)
+        return x.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else x
+
+    def linear(out, inner):
+        x, w = numbers(n, inner), numbers(out, inner)
+        return lambda: F.linear(x, w)
+
+    def conv(side, c, out):
+        x, w = numbers(n, c, side, side), numbers(out, c, 3, 3)
+        return lambda: F.conv2d(x, w, padding=1)
+
+    def conv_backward(side, c, out, mask):
+        x, w, y = numbers(n, c, side, side), numbers(out, c, 3, 3), numbers(n, out, side, side)
+        backward = torch.ops.aten.convolution_backward
+        ones = [1, 1]
+        return lambda: backward(y, x, w, None, ones, ones, ones, False, [0, 0], 1, mask)
+
+    pixels = n * 28 * 28
+    x, scale, shift = numbers(pixels, 64), numbers(64), numbers(64)
+    classes = numbers(64 * n, 10)
+    images = numbers(n, 64, 28, 28)
+    pooled, picks = F.max_pool2d(images, 2, return_indices=True)
+    flat, flat_picks = images.flatten(2), picks.flatten(2)
+    return {
+        "matmul 128 x 1024 x 6272": linear(6272, 1024),
+        "matmul 128 x 74 x 1024": linear(1024, 74),
+        "matmul 128 x 128 x 10": linear(10, 128),
+        "conv 28 x 28, 1 to 64": conv(28, 1, 64),
+        "conv 28 x 28, 128 to 64": conv(28, 128, 64),
+        "conv 14 x 14, 64 to 128": conv(14, 64, 128),
+        "conv-input 14 x 14": conv_backward(14, 64, 128, [True, False, False]),
+        "conv-weight 14 x 14": conv_backward(14, 64, 128, [False, True, False]),
+        "scale, shift, leaky ReLU": lambda: F.leaky_relu(torch.addcmul(shift, x, scale), 0.1),
+        "sum of columns": lambda: (x * x).sum(0),
+        "sum of rows": lambda: (x * x).sum(1),
+        "sum of classes": lambda: (classes * classes).sum(1),
+        "pool argmax": lambda: F.max_pool2d(images, 2, return_indices=True),
+        "pool gather": lambda: flat.gather(2, flat_picks),
+        "pool scatter": lambda: F.max_unpool2d(pooled, picks, 2),
+    }
+
+
+def timed(run, wait):
+    """Seconds of one run: the least of a few series, as gtn does it."""
+
+    def series(count):
+        wait()
+        start = time.perf_counter()
+        for _ in range(count):
+            run()
+        wait()
+        return (time.perf_counter() - start) / count
+
+    series(1)
+    count = int(min(max(0.05 / series(2), 1), 1000))
+    return min(series(count) for _ in range(5))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
+    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="tf32")
+    parser.add_argument("--batch", type=int, default=128)
+    args = parser.parse_args()
+    tf32 = args.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True
+    gpu = args.device == "cuda"
+    wait = torch.cuda.synchronize if gpu else lambda: None
+    dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
+    with torch.no_grad():
+        todo = kernels(args.batch, args.device, dtype)
+        seconds = {name: timed(run, wait) for name, run in todo.items()}
+    where = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads"
+    device = f"PyTorch {torch.__version__}, {where}, {args.precision}, batch {args.batch}"
+    print(json.dumps({"device": device, "seconds": seconds}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
