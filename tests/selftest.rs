@@ -4,6 +4,11 @@
 #[path = "../kernels/tests/stand_in/mod.rs"]
 mod stand_in;
 
+use gtn::config::{Config, Preset};
+use gtn::data::{DatasetChoice, load};
+use gtn::images::Images;
+use gtn::meta::MetaTrainer;
+use kernels::{Device, Precision};
 use stand_in::{StandIn, text};
 
 fn run(device: &StandIn, args: &str, settings: &[(&str, &str)]) -> (bool, String) {
@@ -46,4 +51,51 @@ fn a_run_that_does_not_fit_says_which_schedule_would() {
     assert!(!success && said.contains("--schedule budget-"), "{said}");
     let (success, said) = train(sizes, 60);
     assert!(!success && said.contains("no schedule would fit"), "{said}");
+}
+
+/// Says how many outer steps the child process takes.
+const OUTER_STEPS: &str = "TEST_OUTER_STEPS";
+
+#[test]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
+fn outer_steps() {
+    let config = Config {
+        inner_steps: 3,
+        inner_batch: 4,
+        outer_batch: 4,
+        noise: 3,
+        generator_hidden: 4,
+        generator_channels: [2, 1],
+        widths: "2,2,4".parse().unwrap(),
+        ..Config::preset(Preset::Quick)
+    };
+    let device = Device::cuda(0, Precision::Fp32).unwrap();
+    let data = load(DatasetChoice::Embedded, None, 1).unwrap();
+    let images = Images::new(&device, &config, &data).unwrap();
+    let mut trainer = MetaTrainer::new(&device, &config).unwrap();
+    let steps = std::env::var(OUTER_STEPS).map_or(1, |steps| steps.parse().unwrap());
+    for _ in 0..steps {
+        trainer.step(&images).unwrap();
+    }
+}
+
+/// Losses and norm are read: the host waits for the first, and then the other is there, too.
+#[test]
+fn an_outer_step_reads_twice_and_allocates_nothing() {
+    let Some(device) = StandIn::build() else {
+        return;
+    };
+    let counts = |steps: &str| {
+        let settings = [(OUTER_STEPS, steps), ("CUDA_ON_CPU_COUNT", "1")];
+        let said = text(&device.run(&["outer_steps"], &settings));
+        let line = said.lines().find_map(|l| l.strip_prefix("cuda_on_cpu: "));
+        let line = line.unwrap_or_else(|| panic!("{said}"));
+        let counts: Vec<u32> = line
+            .split(", ")
+            .map(|part| part.rsplit(' ').next().unwrap().parse().unwrap())
+            .collect();
+        <[u32; 3]>::try_from(counts).unwrap()
+    };
+    let ([waits, allocations, graphs], most) = (counts("2"), counts("5"));
+    assert_eq!(most, [waits + 3 * 2, allocations, graphs]);
 }

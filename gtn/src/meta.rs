@@ -6,15 +6,15 @@ use crate::adam::Adam;
 use crate::collect::Collect;
 use crate::config::Config;
 use crate::images::Images;
-use crate::nn::Learner;
+use crate::nn::{Learner, init};
 use crate::seeds::{Draw, rng};
 use crate::teacher::{Teacher, views};
-use crate::training::{draw, put_fresh, training};
+use crate::training::{draw, training};
 use autograd::{Given, Losses, Records, Unroll};
 use kernels::{Device, View};
 use rand::RngExt;
 use serde::Serialize;
-use tensor::{Array, Arrays};
+use tensor::{Array, Arrays, DType};
 
 type Result<T, E = autograd::Error> = std::result::Result<T, E>;
 
@@ -51,11 +51,19 @@ pub enum StepError {
     Engine(#[from] autograd::Error),
 }
 
-/// A learner of some widths, its training planned.
+/// A fresh learner for an outer step.
+#[derive(Debug)]
+struct Fresh {
+    outer_step: u64,
+    widths: Vec<usize>,
+    learner: Learner,
+    theta: Vec<Array>,
+}
+
+/// The training of learners of some widths, planned.
 #[derive(Debug)]
 struct Pupil {
     widths: Vec<usize>,
-    learner: Learner,
     unroll: Unroll,
     start: Records,
 }
@@ -73,6 +81,8 @@ pub struct MetaTrainer {
     collect: Collect,
     /// The learner of the last outer step, for the next one if that takes the same widths.
     pupil: Option<Pupil>,
+    /// The learner of the next outer step, drawn while a GPU worked on the last one.
+    next: Option<Fresh>,
     outer_step: u64,
 }
 
@@ -94,6 +104,7 @@ impl MetaTrainer {
             adam: Adam::new(device, &parameters)?,
             collect: Collect::new(device, config, &rows, &rates, &teacher)?,
             pupil: None,
+            next: None,
             rows,
             rates,
             outer_rows,
@@ -177,6 +188,7 @@ impl MetaTrainer {
             .flat_map(views)
             .collect();
         self.adam.measure(&self.device, &gradients)?;
+        self.next = Some(self.fresh(self.outer_step + 1)?);
         let losses = self.losses(&pupil)?;
         let gradient_norm = self.update(&gradients)?;
         self.outer_step += 1;
@@ -220,32 +232,42 @@ impl MetaTrainer {
         Ok(pupil)
     }
 
-    /// A fresh learner for the coming outer step, its training planned.
+    /// Draws the learner of an outer step.
+    fn fresh(&self, outer_step: u64) -> Result<Fresh> {
+        let rng = |draw| rng(self.config.seed, draw, outer_step, 0);
+        let widths = self.config.widths.sample(&mut rng(Draw::Widths));
+        let learner = self.config.learner(&widths)?;
+        let theta = init(learner.params(), DType::F32, &mut rng(Draw::Learner))?;
+        Ok(Fresh {
+            outer_step,
+            widths,
+            learner,
+            theta,
+        })
+    }
+
+    /// The learner of the coming outer step, its training planned.
     fn pupil(&mut self) -> Result<Pupil> {
-        let (config, step) = (&self.config, self.outer_step);
-        let widths = config
-            .widths
-            .sample(&mut rng(config.seed, Draw::Widths, step, 0));
+        let drawn = self.next.take();
+        let drawn = drawn.filter(|next| next.outer_step == self.outer_step);
+        let fresh = drawn.map_or_else(|| self.fresh(self.outer_step), Ok)?;
         // One of other widths goes before memory is taken for the new one.
-        let last = self.pupil.take().filter(|last| last.widths == widths);
-        let pupil = last.map_or_else(|| self.plan(widths), Ok)?;
-        let rng = &mut rng(config.seed, Draw::Learner, step, 0);
-        put_fresh(&pupil.start, &pupil.learner, rng)?;
+        let last = self.pupil.take();
+        let last = last.filter(|last| last.widths == fresh.widths);
+        let pupil = last.map_or_else(|| self.plan(&fresh), Ok)?;
+        for (field, array) in fresh.theta.iter().enumerate() {
+            pupil.start.set(0, field, array)?;
+        }
         Ok(pupil)
     }
 
-    /// Plans the training of learners of some widths.
-    fn plan(&self, widths: Vec<usize>) -> Result<Pupil> {
-        let learner = self.config.learner(&widths)?;
-        let training = training(&self.config, &self.teacher.generator, &learner);
-        let unroll = Unroll::new(&self.device, &training, &self.config.horizon())?;
-        let start = Records::new(&self.device, training.start_ports(), 1)?;
-        drop(training);
+    /// Plans the training of a learner.
+    fn plan(&self, fresh: &Fresh) -> Result<Pupil> {
+        let training = training(&self.config, &self.teacher.generator, &fresh.learner);
         Ok(Pupil {
-            widths,
-            learner,
-            unroll,
-            start,
+            widths: fresh.widths.clone(),
+            unroll: Unroll::new(&self.device, &training, &self.config.horizon())?,
+            start: Records::new(&self.device, training.start_ports(), 1)?,
         })
     }
 

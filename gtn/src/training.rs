@@ -119,20 +119,10 @@ pub fn fresh<R: Rng + ?Sized>(
     rng: &mut R,
 ) -> Result<Records> {
     let start = Records::new(device, training.start_ports(), 1)?;
-    put_fresh(&start, learner, rng)?;
-    Ok(start)
-}
-
-/// Draws θ anew in a state whose other arrays are zero.
-pub(crate) fn put_fresh<R: Rng + ?Sized>(
-    start: &Records,
-    learner: &Learner,
-    rng: &mut R,
-) -> Result<()> {
     for (field, array) in init(learner.params(), DType::F32, rng)?.iter().enumerate() {
         start.set(0, field, array)?;
     }
-    Ok(())
+    Ok(start)
 }
 
 /// Puts numbers into a field of a record, in the shape that the field has.

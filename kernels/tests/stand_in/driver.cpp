@@ -9,6 +9,7 @@
 //   CUDA_ON_CPU_VERSION   what cuDriverGetVersion says
 //   CUDA_ON_CPU_MEMORY    bytes of the device
 //   CUDA_ON_CPU_LOSE_AT   number of the launch at which the device is lost
+//   CUDA_ON_CPU_COUNT     set: at its end the program says how often it waited, allocated and made a graph
 #include "cuda_on_cpu.h"
 #include <csignal>
 #include <dlfcn.h>
@@ -46,6 +47,13 @@ static std::vector<Stream*> streams;
 static size_t used = 0;
 static long launches = 0;
 static bool lost = false;
+static struct Counts {
+    long waits, allocations, graphs;
+    ~Counts() {
+        if (!getenv("CUDA_ON_CPU_COUNT")) return;
+        fprintf(stderr, "cuda_on_cpu: waits %ld, allocations %ld, graphs %ld\n", waits, allocations, graphs);
+    }
+} counts;
 static thread_local void* current = nullptr;
 #define ENTER std::lock_guard<std::recursive_mutex> entered(guard); if (lost) return LAUNCH_FAILED
 
@@ -135,7 +143,11 @@ Result cuStreamCreate(void** stream, unsigned) {
     return SUCCESS;
 }
 Result cuStreamDestroy_v2(void*) { return SUCCESS; }
-Result cuStreamSynchronize(void* stream) { ENTER; return stream ? finish(static_cast<Stream*>(stream)) : INVALID_VALUE; }
+Result cuStreamSynchronize(void* stream) {
+    ENTER;
+    ++counts.waits;
+    return stream ? finish(static_cast<Stream*>(stream)) : INVALID_VALUE;
+}
 Result cuStreamWaitEvent(void*, void*, unsigned) { return INVALID_VALUE; }
 Result cuEventCreate(void**, unsigned) { return INVALID_VALUE; }
 Result cuEventRecord(void*, void*) { return INVALID_VALUE; }
@@ -145,6 +157,7 @@ Result cuMemAlloc_v2(Address* address, size_t bytes) {
     ENTER;
     if (capturing()) return CAPTURE_UNSUPPORTED;
     if (bytes == 0) return INVALID_VALUE;
+    ++counts.allocations;
     if (used + bytes > memory()) return OUT_OF_MEMORY;
     void* room = shim::guarded(bytes);
     if (!room) return OUT_OF_MEMORY;
@@ -258,6 +271,7 @@ Result cuStreamEndCapture(void* of, void** graph) {
     return SUCCESS;
 }
 Result cuGraphInstantiateWithFlags(void** ready, void* graph, unsigned long long) {
+    ++counts.graphs;
     *ready = new Work(*static_cast<Work*>(graph));
     return SUCCESS;
 }
