@@ -1,14 +1,16 @@
 //! Evaluation: fresh learners trained on what the generator makes, and beside them on real images.
 
 use crate::config::{Config, IMAGE};
+use crate::curriculum::one_hot;
 use crate::data::{CLASSES, Dataset, PIXELS, Split};
 use crate::nn::layers::count_correct;
 use crate::nn::{Learner, Statistics};
+use crate::routine::Routine;
 use crate::seeds::{Draw, rng};
-use crate::teacher::{CLASS, LR, MOMENTUM, Teacher};
+use crate::teacher::{CLASS, INPUT, LR, MOMENTUM, Teacher};
 use crate::training::{batch_ports, by_images, fresh, port, ports, put, put_real_batches, take};
-use autograd::{Given, Horizon, Plan, Port, Records, Result, Schedule, Tape, Unroll};
-use kernels::{Buffer, Device, View};
+use autograd::{Given, Horizon, Port, Records, Result, Schedule, Tape, Unroll};
+use kernels::Device;
 use tensor::{Array, DType, Shape};
 
 /// Images in one run of the plan that counts.
@@ -18,6 +20,8 @@ const BATCH: usize = 500;
 #[derive(Debug)]
 pub struct Exam {
     batches: Records,
+    /// How many of each batch the last learner named rightly.
+    correct: Records,
     count: usize,
 }
 
@@ -53,17 +57,19 @@ impl Exam {
                 &Array::new([BATCH], labels).expect("as many labels"),
             )?;
         }
-        Ok(Self { batches, count })
+        let correct = vec![port("correct", Shape::scalar())];
+        Ok(Self {
+            correct: Records::new(device, correct, batches.count())?,
+            batches,
+            count,
+        })
     }
 }
 
 /// Marks one kind of learner on exams.
 #[derive(Debug)]
 pub struct Examiner {
-    device: Device,
-    plan: Plan,
-    arena: Buffer,
-    correct: Records,
+    count: Routine,
 }
 
 impl Examiner {
@@ -84,12 +90,9 @@ impl Examiner {
         let x = tape.input("x", DType::F32, [BATCH, h, w, c])?;
         let labels = tape.input("labels", DType::I32, [BATCH])?;
         let (logits, _) = learner.logits(theta, x, Statistics::Stored(buffers))?;
-        let plan = Plan::new(&[count_correct(logits, labels)?])?;
+        let correct = count_correct(logits, labels)?;
         Ok(Self {
-            device: device.clone(),
-            arena: device.alloc(plan.arena_bytes())?,
-            correct: Records::new(device, vec![port("correct", Shape::scalar())], 1)?,
-            plan,
+            count: Routine::new(device, &[correct])?,
         })
     }
 
@@ -107,9 +110,8 @@ impl Examiner {
     ) -> Result<f64> {
         let theta = learner.params().len();
         let skipped = state.ports().len() - theta - learner.buffers().len();
-        let mut correct = 0.0;
         for batch in 0..exam.batches.count() {
-            let view = |port: &Port| match &port.name[..] {
+            let input = |name: &str| match name {
                 "x" => exam.batches.view(batch, 0),
                 "labels" => exam.batches.view(batch, 1),
                 number => {
@@ -117,12 +119,10 @@ impl Examiner {
                     state.view(record, if i < theta { i } else { i + skipped })
                 }
             };
-            let inputs: Vec<View<'_>> = self.plan.inputs().iter().map(view).collect();
-            let arena = self.arena.view(0, self.plan.arena_bytes());
-            self.plan
-                .execute(&self.device, arena, &inputs, &[self.correct.view(0, 0)])?;
-            correct += f64::from(take(&self.correct, 0, 0)?[0]);
+            self.count.run(input, &[exam.correct.view(batch, 0)])?;
         }
+        let correct = exam.correct.column(0)?;
+        let correct: f64 = correct.iter().map(|batch| batch.to_f64_vec()[0]).sum();
         Ok(correct / exam.count as f64)
     }
 }
@@ -204,17 +204,14 @@ impl Lesson {
             teacher
                 .generator
                 .images(&teacher.generator.prepare(&weights)?, rows[0], rows[1])?;
-        let plan = Plan::new(&[images])?;
-        let arena = device.alloc(plan.arena_bytes())?;
-        for step in 0..config.inner_steps {
-            let view = |port: &Port| match port.name.split_once(' ').expect("named above") {
+        let generate = Routine::new(device, &[images])?;
+        for (step, classes) in lesson.labels.chunks(batch).enumerate() {
+            let input = |name: &str| match name.split_once(' ').expect("named above") {
                 ("weight", i) => teacher.weights.view(0, i.parse().expect("a number")),
                 (_, i) => given.view(step, i.parse().expect("a number")),
             };
-            let inputs: Vec<View<'_>> = plan.inputs().iter().map(view).collect();
-            let images = lesson.rows.view(step, 0);
-            plan.execute(device, arena.view(0, arena.bytes()), &inputs, &[images])?;
-            put(&lesson.rows, step, CLASS, take(&given, step, CLASS)?)?;
+            generate.run(input, &[lesson.rows.view(step, INPUT)])?;
+            put(&lesson.rows, step, CLASS, one_hot(classes))?;
         }
         Ok(lesson)
     }
