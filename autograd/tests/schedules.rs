@@ -256,8 +256,8 @@ fn memory_is_a_function_of_snapshots() {
         .sum();
     for c in [1, 3, 8] {
         let schedule = Schedule::Binomial(c);
-        let snapshots = at(20, schedule).snapshot_bytes;
-        assert_eq!(snapshots, (c + 2) * state);
+        let snapshots = at(100, schedule).snapshot_bytes;
+        assert_eq!(snapshots, (c + 3) * state);
         assert_eq!(at(1000, schedule).snapshot_bytes, snapshots);
     }
     let slope = at(31, Schedule::PerStep).snapshot_bytes - at(30, Schedule::PerStep).snapshot_bytes;

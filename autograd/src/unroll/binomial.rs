@@ -46,13 +46,16 @@ pub(super) fn evaluations(steps: usize, c: usize, kept: usize) -> u64 {
     stretches + u64::try_from(advances).expect("fewer than could ever be run")
 }
 
-/// Records of state that it takes with stretches of `q` steps: the snapshots, and beside them the way to
-/// the last stretch and the states in it.
-pub(super) fn states(steps: usize, c: usize, q: usize) -> usize {
+/// Records of state that it takes: the snapshots, and beside them the way to the last stretch and the states
+/// in it. Without activations kept (`kept` is 0), the state after the step to be reversed is held as well,
+/// while that before it is reached again in more than one step: from the third repetition on, most often.
+pub(super) fn states(steps: usize, c: usize, kept: usize) -> usize {
+    let q = kept.max(1);
     if steps <= q {
         return steps + 1;
     }
-    c.min(steps.div_ceil(q) - 1) + 1 + q
+    let held = usize::from(kept == 0 && reach(steps, c, q).2 > 2);
+    c.min(steps.div_ceil(q) - 1) + 1 + q + held
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ impl Costs {
     /// The bytes of a binomial schedule with `c` snapshots.
     fn bytes(&self, steps: usize, c: usize, kept: usize) -> usize {
         let fixed = if kept == 0 { self.plain } else { self.keeping };
-        let states = binomial::states(steps, c, kept.max(1));
+        let states = binomial::states(steps, c, kept);
         let snapshots = states.saturating_mul(self.state);
         fixed.saturating_add(snapshots.saturating_add(kept.saturating_mul(self.kept)))
     }
@@ -36,7 +36,15 @@ impl Costs {
         let spare = budget.checked_sub(self.bytes(steps, 1, kept))?;
         // More snapshots than stretches are of no use.
         let stretches = steps.div_ceil(kept.max(1));
-        let c = (1 + spare / self.state).min(stretches.max(2) - 1);
+        let most = stretches.max(2) - 1;
+        let c = (1 + spare / self.state).min(most);
+        // With more snapshots one state less may be held beside them.
+        let wider = (c + 1).min(most);
+        let c = if self.bytes(steps, wider, kept) <= budget {
+            wider
+        } else {
+            c
+        };
         let schedule = match kept {
             0 if c + 1 >= steps => Schedule::PerStep,
             0 => Schedule::Binomial(c),

@@ -267,10 +267,16 @@ impl Unroll {
                 }
                 Ok(at)
             }
-            Action::Reverse { step, from, kept } => {
+            Action::Reverse {
+                step,
+                from,
+                to,
+                kept,
+            } => {
                 let at = At {
                     step,
                     from,
+                    to,
                     kept: kept.unwrap_or(0),
                     ..now
                 };

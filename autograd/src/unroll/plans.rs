@@ -42,24 +42,20 @@ pub(super) struct Bound {
 
 impl Bound {
     /// Plans `outs`, given with where they go. An output that goes where an input lies is written over it.
+    /// What is `given` under a name is not computed.
     fn new(
         outs: &[(Var<'_>, Source)],
-        given: &[Var<'_>],
+        given: &[(Var<'_>, String)],
         source: impl Fn(&str, usize) -> Source,
     ) -> Result<Self> {
         let vars: Vec<Var<'_>> = outs.iter().map(|(var, _)| *var).collect();
-        let named: Vec<(Var<'_>, String)> = given
-            .iter()
-            .enumerate()
-            .map(|(i, var)| (*var, format!("kept {i}")))
-            .collect();
         let parse = |name: &str| {
             let (kind, number) = name
                 .rsplit_once(' ')
                 .expect("inputs are named by kind and number");
             source(kind, number.parse().expect("a number"))
         };
-        let names = Plan::inputs_of(&vars, &named)?;
+        let names = Plan::inputs_of(&vars, given)?;
         let over: Vec<(usize, &str)> = outs
             .iter()
             .enumerate()
@@ -70,7 +66,7 @@ impl Bound {
                     .map(|name| (i, name.as_str()))
             })
             .collect();
-        let plan = Plan::build(&vars, &over, &named)?;
+        let plan = Plan::build(&vars, &over, given)?;
         let inputs = plan.inputs().iter().map(|port| parse(&port.name)).collect();
         let taken: Vec<usize> = over.iter().map(|(i, _)| *i).collect();
         let outputs = outs
@@ -85,6 +81,12 @@ impl Bound {
             outputs,
         })
     }
+}
+
+/// Results that a plan is given, named by what they are and their number.
+fn named<'t>(kind: &str, vars: &[Var<'t>]) -> Vec<(Var<'t>, String)> {
+    let name = |(i, var): (usize, &Var<'t>)| (*var, format!("{kind} {i}"));
+    vars.iter().enumerate().map(name).collect()
 }
 
 fn port_of(var: Var<'_>) -> Port {
@@ -194,6 +196,7 @@ impl PlannedStep {
             "row" => Source::Row(i),
             "hyper" => Source::Hyper(i),
             "cotangent" => Source::Cotangent(i),
+            "new state" => Source::NewState(i),
             "sum" => shared.places[i].1,
             "row sum" => Source::RowGradient(i),
             _ => Source::Kept(i),
@@ -235,8 +238,11 @@ impl PlannedStep {
         for (i, gradient) in backward.hyper.iter().enumerate() {
             reversed.push((*gradient, Source::HyperGradient(i)));
         }
+        // What the step made is at hand as it is reversed, and its gradient need not be computed again.
+        let mut given = named("new state", &forward.new_state);
+        given.retain(|(var, _)| !forward.vars.state.contains(var));
         if !keep {
-            let reverse = Bound::new(&reversed, &[], source)?;
+            let reverse = Bound::new(&reversed, &given, source)?;
             return Ok(Self {
                 advance,
                 kept: None,
@@ -245,7 +251,9 @@ impl PlannedStep {
             });
         }
         let outs: Vec<Var<'_>> = reversed.iter().map(|(var, _)| *var).collect();
-        let activations = keep::activations(&tape, &outs, &late);
+        let at_hand: Vec<Var<'_>> = given.iter().map(|(var, _)| *var).collect();
+        let activations = keep::activations(&tape, &outs, &late, &at_hand);
+        given.extend(named("kept", &activations));
         advanced.extend(
             activations
                 .iter()
@@ -256,7 +264,7 @@ impl PlannedStep {
             advance,
             kept: Some(Bound::new(&advanced, &[], source)?),
             kept_ports: activations.iter().map(|var| port_of(*var)).collect(),
-            reverse: Bound::new(&reversed, &activations, source)?,
+            reverse: Bound::new(&reversed, &given, source)?,
         })
     }
 }

