@@ -1,6 +1,7 @@
 //! What can go wrong while recording, planning and running.
 
 use kernels::{DeviceError, ProgramError};
+use std::path::PathBuf;
 
 /// An error of this crate; one line each.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,19 @@ pub enum Error {
         what: &'static str,
         /// The inner step, counted from 0.
         step: usize,
+    },
+    /// Snapshots cannot be kept in a file.
+    #[error(
+        "snapshots on disk: {reason}; the file takes {bytes} bytes in {}: give another folder, or keep fewer there",
+        folder.display()
+    )]
+    SnapshotFile {
+        /// The folder of the file.
+        folder: PathBuf,
+        /// The bytes that it takes in all.
+        bytes: usize,
+        /// What the system said.
+        reason: String,
     },
     /// The device refused.
     #[error(transparent)]

@@ -162,20 +162,24 @@ impl Case {
 
     /// Losses and gradients; that the memory is what was forecast is checked on the way.
     fn run(self, threads: usize, schedule: Schedule) -> (Losses, [Vec<Array>; 4]) {
+        self.run_to(threads, &self.horizon(schedule))
+    }
+
+    fn run_to(self, threads: usize, horizon: &Horizon) -> (Losses, [Vec<Array>; 4]) {
         let device = Device::cpu(Some(threads)).unwrap();
         let training = training(self.optimizer, DType::F32);
         let arrays = Arrays::new(&device, &training, self.steps);
         let before = device.held_bytes();
         device.reset_peak();
-        let mut unroll = Unroll::new(&device, &training, &self.horizon(schedule)).unwrap();
+        let mut unroll = Unroll::new(&device, &training, horizon).unwrap();
         let losses = unroll.gradient(arrays.given()).unwrap();
         let gradients = gradients(&unroll);
-        let forecast = self.forecast(schedule).unwrap();
-        assert_eq!(forecast, unroll.forecast(), "{schedule}");
+        let forecast = Forecast::new(&training, horizon).unwrap();
+        assert_eq!(forecast, unroll.forecast(), "{horizon:?}");
         assert_eq!(
             device.peak_bytes() - before,
             forecast.bytes,
-            "{schedule} {self:?}"
+            "{horizon:?} {self:?}"
         );
         (losses, gradients)
     }
@@ -192,6 +196,8 @@ proptest! {
         kept in 1usize..=40,
         k in 1usize..=41,
         share in 0.0..1.0f64,
+        on_disk in 0usize..=41,
+        in_host in 0usize..=41,
         adam: bool,
         reverse: bool,
     ) {
@@ -215,6 +221,11 @@ proptest! {
         ];
         for (threads, schedule) in (1..=3).cycle().zip(schedules) {
             prop_assert_eq!(&case.run(threads, schedule), &expected, "{} {:?}", schedule, case);
+            let away = case
+                .horizon(schedule)
+                .on_disk(on_disk, std::env::temp_dir())
+                .in_host(in_host);
+            prop_assert_eq!(&case.run_to(threads, &away), &expected, "{:?} {:?}", away, case);
         }
     }
 }
@@ -267,6 +278,36 @@ fn memory_is_a_function_of_snapshots() {
     // C(4 + 3, 3) = 35 < 40 ≤ C(4 + 4, 4): r = 4 repetitions, 4·40 − C(8, 5) advances, one for the outer loss.
     let binomial = at(40, Schedule::Binomial(4));
     assert_eq!(binomial.evaluations, 160 - 56 + 1 + 40);
+}
+
+/// With every snapshot away, what the device holds does not depend on T.
+#[test]
+fn snapshots_on_disk_leave_two_states_on_the_device() {
+    let at = |steps| {
+        let case = Case { steps, ..CASE };
+        let horizon = case.horizon(Schedule::PerStep);
+        let horizon = horizon
+            .on_disk(steps - 10, std::env::temp_dir())
+            .in_host(10);
+        let training = training(CASE.optimizer, DType::F32);
+        Forecast::new(&training, &horizon).unwrap()
+    };
+    let (short, long) = (at(40), at(1000));
+    assert_eq!(short.snapshot_bytes, long.snapshot_bytes);
+    let state = short.snapshot_bytes / 2;
+    assert_eq!(long.disk_bytes - short.disk_bytes, 960 * state);
+    // Nine in host memory, for the last is never put away; two on their way to the disk or back.
+    assert_eq!(long.host_bytes, (9 + 2) * state);
+    assert_eq!(long.evaluations, 2000);
+
+    let training = training(CASE.optimizer, DType::F32);
+    let nowhere = CASE
+        .horizon(Schedule::PerStep)
+        .on_disk(3, "/no/such/folder");
+    let device = Device::cpu(Some(1)).unwrap();
+    let refused = Unroll::new(&device, &training, &nowhere).unwrap_err();
+    let said = refused.to_string();
+    assert!(said.contains("snapshots on disk: ") && said.contains(" in /no/such/folder"));
 }
 
 #[test]

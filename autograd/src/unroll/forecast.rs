@@ -20,9 +20,13 @@ pub struct Forecast {
     pub arena_bytes: usize,
     /// Bytes of the states and activations kept between the sweeps.
     pub snapshot_bytes: usize,
+    /// Bytes of snapshots in the host's memory, those on their way to the disk or back among them.
+    pub host_bytes: usize,
+    /// Bytes of snapshots on disk.
+    pub disk_bytes: usize,
     /// Evaluations of an inner step and its gradient: in the forward sweep, again to reach a state that was
-    /// not kept, and again within a step's own reversal where no activations are kept. Times 3 F, and 6 F
-    /// for every step that is reversed, this is the work.
+    /// not kept, and again within a step's own reversal where no activations are kept. Times 3 F (2 F within a
+    /// reversal, where the weights' gradient is not needed), and 6 F for every reversal, this is the work.
     pub evaluations: u64,
     /// Floating-point operations.
     pub flops: u64,
@@ -46,7 +50,15 @@ impl fmt::Display for Forecast {
             mib(self.snapshot_bytes),
             self.evaluations,
             self.flops as f64 / 1e9
-        )
+        )?;
+        if self.host_bytes + self.disk_bytes > 0 {
+            let (host, disk) = (mib(self.host_bytes), mib(self.disk_bytes));
+            write!(
+                f,
+                "; snapshots away: {host:.1} MiB in host memory, {disk:.1} MiB on disk"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -118,13 +130,20 @@ impl Planned {
             (horizon.schedule, script, plan(script.kept > 0)?)
         };
 
+        let script = Script {
+            away: horizon.away.count(),
+            ..script
+        };
         let count = script.count();
+        let [host_bytes, disk_bytes] = horizon.away.bytes(count.away, state);
         let kept_bytes = count.kept.saturating_mul(record_bytes(&step.kept_ports));
         let snapshot_bytes = kept_bytes.saturating_add(count.states.saturating_mul(state));
         let forecast = Forecast {
             bytes: fixed(&step).saturating_add(snapshot_bytes),
             arena_bytes: arena(&step),
             snapshot_bytes,
+            host_bytes,
+            disk_bytes,
             evaluations: count.evaluations,
             flops: flops(&shared, &step, &count) + outer_losses as u64 * outer.plan.flops(),
         };

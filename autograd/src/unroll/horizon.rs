@@ -1,8 +1,10 @@
 //! How far a training is unrolled, and how it is differentiated.
 
+use super::away::Places;
 use super::schedule::Schedule;
 use super::step::Mode;
 use crate::error::{Error, Result};
+use std::path::PathBuf;
 
 /// Everything about an unrolled training but the training: how many steps, where the outer loss is looked at,
 /// what is kept, how a step is differentiated.
@@ -23,6 +25,7 @@ pub struct Horizon {
     pub(super) outer_steps: Vec<usize>,
     pub(super) schedule: Schedule,
     pub(super) mode: Mode,
+    pub(super) away: Places,
 }
 
 impl Horizon {
@@ -35,6 +38,7 @@ impl Horizon {
             outer_steps: vec![steps],
             schedule: Schedule::default(),
             mode: Mode::default(),
+            away: Places::default(),
         }
     }
 
@@ -65,6 +69,25 @@ impl Horizon {
     #[must_use]
     pub fn mode(self, mode: Mode) -> Self {
         Self { mode, ..self }
+    }
+
+    /// So many of the schedule's snapshots, those that are needed last, lie in a file in `folder`. They are
+    /// written and read while steps are computed. The meta-gradient is the same, bit for bit.
+    ///
+    /// With `per-step` and as many as there are steps, the device holds two states, whatever T is.
+    #[must_use]
+    pub fn on_disk(mut self, snapshots: usize, folder: impl Into<PathBuf>) -> Self {
+        self.away.on_disk = snapshots;
+        self.away.folder = folder.into();
+        self
+    }
+
+    /// So many of the schedule's snapshots, those that are needed last but for the ones on disk, lie in the
+    /// host's memory: of use where the device is a GPU.
+    #[must_use]
+    pub fn in_host(mut self, snapshots: usize) -> Self {
+        self.away.in_host = snapshots;
+        self
     }
 
     /// How many inner steps.

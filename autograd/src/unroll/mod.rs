@@ -4,6 +4,7 @@
 //! A step and its derivative are planned once and replayed. What is kept between the two sweeps is a
 //! [`Schedule`]; the derivative of one step is taken in a [`Mode`].
 
+mod away;
 mod binomial;
 mod budget;
 mod diagnostics;
@@ -27,9 +28,11 @@ pub use values::Values;
 
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use away::Away;
 use forecast::Planned;
 use kernels::{Buffer, Device, View};
 use plans::{Bound, Source};
+use records::record_bytes;
 use script::Action;
 
 /// The arrays that one meta-gradient is computed from.
@@ -69,6 +72,8 @@ pub struct Unroll {
     device: Device,
     planned: Planned,
     states: Records,
+    /// Snapshots that do not lie on the device.
+    away: Away,
     cotangents: Records,
     kept: Records,
     prepared: Records,
@@ -97,6 +102,7 @@ impl Unroll {
         let state = &planned.state_ports;
         Ok(Self {
             states: records(state, planned.count.states)?,
+            away: Away::new(&horizon.away, planned.count.away, record_bytes(state))?,
             kept: records(&planned.step.kept_ports, planned.count.kept)?,
             cotangents: records(state, 2)?,
             prepared: records(&planned.shared.own, 1)?,
@@ -200,6 +206,8 @@ impl Unroll {
         let watched = self.norms.is_some();
         let mut norms = vec![0.0; if watched { script.steps + 1 } else { 0 }];
         let mut now = At::default();
+        // The driver only reads itself as it walks, but for the snapshots that it puts away.
+        let mut away = std::mem::take(&mut self.away);
         let outer = |step| {
             self.planned
                 .horizon
@@ -207,15 +215,17 @@ impl Unroll {
                 .binary_search(&step)
                 .is_ok()
         };
-        script.walk(outer, |action| {
-            now = self.act(action, given, now)?;
+        let walked = script.walk(outer, |action| {
+            now = self.act(action, given, now, &mut away)?;
             if let Action::Reverse { step, .. } | Action::Outer { step, .. } = action
                 && watched
             {
                 norms[step] = diagnostics::norm(&self.cotangents, now.cotangent, self.theta)?;
             }
             Ok::<(), Error>(())
-        })?;
+        });
+        self.away = away;
+        walked?;
         if let Some(bound) = &self.planned.shared.unprepare {
             self.run(bound, given, now)?;
         }
@@ -229,7 +239,7 @@ impl Unroll {
     }
 
     /// One action of the script. Gives where the driver stands after it.
-    fn act(&self, action: Action, given: Given<'_>, now: At) -> Result<At> {
+    fn act(&self, action: Action, given: Given<'_>, now: At, away: &mut Away) -> Result<At> {
         let Planned { step: plans, .. } = &self.planned;
         match action {
             Action::Advance {
@@ -285,6 +295,18 @@ impl Unroll {
                     cotangent: 1 - at.cotangent,
                     ..at
                 })
+            }
+            Action::PutAway { place, state } => {
+                away.put(place, &self.states, state)?;
+                Ok(now)
+            }
+            Action::Announce { place } => {
+                away.announce(place)?;
+                Ok(now)
+            }
+            Action::Fetch { place, state } => {
+                away.fetch(place, &self.states, state)?;
+                Ok(now)
             }
         }
     }

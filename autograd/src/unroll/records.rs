@@ -119,6 +119,16 @@ impl Records {
         Ok((0..self.count).map(array).collect())
     }
 
+    /// Copies the bytes of a record out, when all work queued before is done.
+    pub(super) fn read(&self, record: usize, bytes: &mut [u8]) -> Result<()> {
+        Ok(self.buffer.read(record * self.stride, bytes)?)
+    }
+
+    /// Copies the bytes of a record in.
+    pub(super) fn write(&self, record: usize, bytes: &[u8]) -> Result<()> {
+        Ok(self.buffer.write(record * self.stride, bytes)?)
+    }
+
     /// Sets one record to zero.
     pub fn zero(&self, record: usize) -> Result<()> {
         Ok(self.buffer.zero(record * self.stride, self.stride)?)

@@ -19,10 +19,10 @@ use std::str::FromStr;
 pub enum Schedule {
     /// `store-all`: the activations of every step: 9 F a step, and the most memory.
     StoreAll,
-    /// `per-step`: the learner's state before every step: 12 F a step.
+    /// `per-step`: the learner's state before every step: 11 F a step.
     #[default]
     PerStep,
-    /// `every-K`: the learner's state before every k-th step; the others are computed again: 15 F a step.
+    /// `every-K`: the learner's state before every k-th step; the others are computed again: 14 F a step.
     EveryK(usize),
     /// `binomial-C`: at most so many snapshots of the learner's state at a time, placed so that the fewest
     /// steps are computed again (Griewank and Walther 2000). The snapshots' memory does not depend on T.
@@ -35,7 +35,7 @@ pub enum Schedule {
     /// [`Unroll::schedule`](crate::Unroll::schedule) tells which it is.
     Budget(usize),
     /// `window-W`: the gradient through the last W steps only, as if the state before them were given: not
-    /// the exact meta-gradient. Their states are kept: 12 F for each of them, 3 F for one before.
+    /// the exact meta-gradient. Their states are kept: 11 F for each of them, 3 F for one before.
     ///
     /// A window that starts at a random step s (Feng et al. 2023) is the same, with s + W steps in all.
     Window(usize),
@@ -124,6 +124,7 @@ impl Schedule {
             begin,
             snapshots,
             kept,
+            away: 0,
         })
     }
 }

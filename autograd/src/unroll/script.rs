@@ -3,8 +3,11 @@
 //! All schedules are one walk. A stack of snapshots reaches towards the end of what is still to be reversed;
 //! as long as the way from the last of them to that end is longer than a stretch, another one is taken, at
 //! a distance that the [`Snapshots`] decide; a stretch is reversed at once.
+//!
+//! Snapshots may lie away from the device. The lowest on the stack are needed last, so it is those.
 
 use super::binomial;
+use std::convert::Infallible;
 
 /// One action of the driver. States and kept activations are named by the number of their record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,12 @@ pub(super) enum Action {
         to: usize,
         kept: Option<usize>,
     },
+    /// Puts a state away as the snapshot of that place.
+    PutAway { place: usize, state: usize },
+    /// The snapshot of that place will be fetched soon.
+    Announce { place: usize },
+    /// Brings the snapshot of that place back.
+    Fetch { place: usize, state: usize },
 }
 
 /// Where snapshots of the state are taken.
@@ -48,6 +57,27 @@ pub(super) struct Script {
     /// The length of a stretch whose activations are kept while it is reversed; 0 if none are: then every
     /// step is computed again as it is reversed.
     pub(super) kept: usize,
+    /// How many places of the stack, from the lowest on, lie away from the device.
+    pub(super) away: usize,
+}
+
+/// A snapshot on the stack: the state before a step, and its record if it is on the device.
+#[derive(Clone, Copy, Debug)]
+struct Snapshot {
+    at: usize,
+    record: Option<usize>,
+    /// Whether there is a copy of it away.
+    away: bool,
+}
+
+impl Snapshot {
+    fn new(at: usize, record: usize) -> Self {
+        Self {
+            at,
+            record: Some(record),
+            away: false,
+        }
+    }
 }
 
 /// What a script takes.
@@ -62,6 +92,8 @@ pub(super) struct Count {
     /// Records of state, and of kept activations.
     pub(super) states: usize,
     pub(super) kept: usize,
+    /// Snapshots that lie away from the device.
+    pub(super) away: usize,
 }
 
 impl Script {
@@ -80,14 +112,22 @@ impl Script {
             states: 1,
             after: None,
         };
-        let mut stack = vec![(self.begin, walk.lead_in()?)];
+        let mut stack = vec![Snapshot::new(self.begin, walk.lead_in()?)];
         let mut end = self.steps;
-        while let Some(&(at, record)) = stack.last() {
-            let length = end - at;
-            if length > self.stretch() {
-                let ahead = self.ahead(length, stack.len());
-                stack.push((at + ahead, walk.advance(at, at + ahead, record)?));
+        while let Some(&Snapshot { at, record, .. }) = stack.last() {
+            let place = stack.len() - 1;
+            let record = match record {
+                Some(record) => record,
+                None => walk.fetch(place)?,
+            };
+            if end - at > self.stretch() {
+                let to = at + self.ahead(end - at, stack.len());
+                walk.put_away(place, record, &mut stack[place])?;
+                let next = walk.advance(at, to, record)?;
+                stack[place].record = walk.kept_near(place, record);
+                stack.push(Snapshot::new(to, next));
             } else {
+                walk.announce(&stack[..place])?;
                 walk.reverse(at, end, record)?;
                 stack.pop();
                 end = at;
@@ -96,7 +136,7 @@ impl Script {
         Ok(())
     }
 
-    /// What the walk takes, without walking.
+    /// What the walk takes, without walking; unless snapshots lie away.
     pub(super) fn count(&self) -> Count {
         let reversed = self.steps - self.begin;
         let (evaluations, states) = match self.snapshots {
@@ -124,7 +164,9 @@ impl Script {
             reversals: reversed as u64,
             states: states.max(if self.begin > 0 { 2 } else { 1 }),
             kept: self.kept,
+            away: 0,
         }
+        .with_away(self)
     }
 
     /// The steps that are reversed at once.
@@ -142,6 +184,30 @@ impl Script {
     }
 }
 
+impl Count {
+    /// With the snapshots that lie away, and the states that are left on the device, found by walking.
+    fn with_away(mut self, script: &Script) -> Self {
+        if script.away == 0 {
+            return self;
+        }
+        self.states = 1;
+        let done: Result<(), Infallible> = script.walk(
+            |_| false,
+            |action| {
+                if let Action::Advance { to: state, .. } | Action::Fetch { state, .. } = action {
+                    self.states = self.states.max(state + 1);
+                }
+                if let Action::PutAway { place, .. } = action {
+                    self.away = self.away.max(place + 1);
+                }
+                Ok(())
+            },
+        );
+        debug_assert!(done.is_ok());
+        self
+    }
+}
+
 /// A walk under way.
 struct Walk<O, V> {
     script: Script,
@@ -155,9 +221,50 @@ struct Walk<O, V> {
 }
 
 impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
+    /// A record that holds nothing.
+    fn record(&mut self) -> usize {
+        let record = self.free.pop().unwrap_or(self.states);
+        self.states = self.states.max(record + 1);
+        record
+    }
+
+    /// Copies a snapshot away as another is to be put on top of it, if its place is one of those, and it was
+    /// not done before.
+    fn put_away(&mut self, place: usize, state: usize, snapshot: &mut Snapshot) -> Result<(), E> {
+        if place < self.script.away && !snapshot.away {
+            (self.visit)(Action::PutAway { place, state })?;
+            snapshot.away = true;
+        }
+        Ok(())
+    }
+
+    /// The record of a snapshot below another one: given up if it lies away.
+    fn kept_near(&mut self, place: usize, record: usize) -> Option<usize> {
+        if place < self.script.away {
+            self.free.push(record);
+            None
+        } else {
+            Some(record)
+        }
+    }
+
+    /// Tells of the snapshot that will be wanted next, if it is not on the device.
+    fn announce(&mut self, below: &[Snapshot]) -> Result<(), E> {
+        if below.last().is_some_and(|next| next.record.is_none()) {
+            let place = below.len() - 1;
+            (self.visit)(Action::Announce { place })?;
+        }
+        Ok(())
+    }
+
+    fn fetch(&mut self, place: usize) -> Result<usize, E> {
+        let state = self.record();
+        (self.visit)(Action::Fetch { place, state })?;
+        Ok(state)
+    }
+
     fn step(&mut self, step: usize, from: usize, keep: Option<usize>) -> Result<usize, E> {
-        let to = self.free.pop().unwrap_or(self.states);
-        self.states = self.states.max(to + 1);
+        let to = self.record();
         (self.visit)(Action::Advance {
             step,
             from,
@@ -240,7 +347,6 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::convert::Infallible;
 
     /// Walks a script, tracking which state and which activations every record holds.
     fn checked(script: Script) -> Count {
@@ -249,6 +355,8 @@ mod tests {
         let mut held = vec![usize::MAX; expected.states];
         let mut kept_steps = vec![usize::MAX; expected.kept];
         held[0] = 0;
+        let mut away = vec![usize::MAX; expected.away];
+        let mut announced = None;
         let (mut swept, mut reversed, mut cotangent) = (0, script.steps, None);
         let mut outer_losses = 0;
         let done: Result<(), Infallible> = script.walk(
@@ -295,6 +403,16 @@ mod tests {
                         count.reversals += 1;
                         count.evaluations += u64::from(kept.is_none());
                     }
+                    Action::PutAway { place, state } => {
+                        away[place] = held[state];
+                        count.away = count.away.max(place + 1);
+                    }
+                    Action::Announce { place } => announced = Some(place),
+                    Action::Fetch { place, state } => {
+                        assert_eq!(announced.take(), Some(place), "{script:?}");
+                        held[state] = away[place];
+                        count.states = count.states.max(1 + state);
+                    }
                 }
                 Ok(())
             },
@@ -315,6 +433,7 @@ mod tests {
             begin,
             snapshots,
             kept,
+            away: 0,
         }
     }
 
@@ -345,5 +464,35 @@ mod tests {
                 }
             }
         }
+    }
+    #[test]
+    fn snapshots_that_lie_away_come_back_in_time() {
+        for steps in 1..=30 {
+            for away in 1..=steps + 1 {
+                for (snapshots, kept) in [
+                    (Snapshots::Every(1), 0),
+                    (Snapshots::Every(4), 0),
+                    (Snapshots::Binomial(5.min(steps)), 0),
+                    (Snapshots::Binomial(steps), 0),
+                    (Snapshots::Binomial(6.min(steps)), 3.min(steps)),
+                ] {
+                    let near = script(steps, 0, snapshots, kept);
+                    let count = checked(Script { away, ..near });
+                    let all = near.count();
+                    assert_eq!(count.evaluations, all.evaluations);
+                    let saved = count.away.saturating_sub(2);
+                    assert!(
+                        count.states + saved <= all.states,
+                        "{steps} {away} {count:?}"
+                    );
+                }
+            }
+        }
+        let streamed = script(1000, 0, Snapshots::Every(1), 0);
+        let count = checked(Script {
+            away: 1000,
+            ..streamed
+        });
+        assert_eq!((count.states, count.away), (2, 999));
     }
 }

@@ -65,6 +65,15 @@ pub struct MetaGradArgs {
     /// truncated, window-W
     #[arg(long, default_value_t)]
     pub schedule: Schedule,
+    /// How many of the schedule's snapshots lie in a file
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub on_disk: usize,
+    /// The folder of that file [default: that of the system's temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub snapshot_dir: Option<PathBuf>,
+    /// How many of the others lie in the host's memory instead of the device's
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub in_host: usize,
     /// How a step is differentiated
     #[arg(long, value_enum, default_value = "mixed")]
     pub mode: ModeName,
@@ -126,6 +135,16 @@ impl MetaGradArgs {
         })
     }
 
+    fn horizon(&self, problem: &Problem) -> Horizon {
+        let folder = self.snapshot_dir.clone();
+        Horizon::new(problem.steps)
+            .rows(problem.rows)
+            .schedule(self.schedule)
+            .mode(self.mode.into())
+            .on_disk(self.on_disk, folder.unwrap_or_else(std::env::temp_dir))
+            .in_host(self.in_host)
+    }
+
     fn loaded(&self, device: &Device, problem: &Problem) -> Result<Loaded> {
         let arrays = match &self.init {
             Some(path) => read_safetensors(path)?.0,
@@ -159,6 +178,7 @@ struct Report {
     forecast_bytes: usize,
     peak_bytes: usize,
     peak_process_bytes: usize,
+    disk_bytes: usize,
     flops: u64,
     gflops: f64,
     loss: f64,
@@ -206,11 +226,7 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
 
     let (resident, held) = (Resident::reset(), device.held_bytes());
     device.reset_peak();
-    let steps = or(args.steps, problem.setup.steps);
-    let horizon = Horizon::new(steps)
-        .rows(problem.rows)
-        .schedule(args.schedule)
-        .mode(args.mode.into());
+    let horizon = args.horizon(&problem);
     let mut unroll = Unroll::new(&device, &problem.training(), &horizon)?;
     if args.plans {
         for (name, plan) in unroll.plans() {
@@ -232,7 +248,7 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         setup: problem.setup.name.to_string(),
         data: problem.data.name(),
         bn: args.bn,
-        steps,
+        steps: problem.steps,
         batches: unroll.row_gradient().count(),
         batch: problem.batch,
         mode: args.mode,
@@ -248,6 +264,7 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         forecast_bytes: forecast.bytes,
         peak_bytes,
         peak_process_bytes,
+        disk_bytes: forecast.disk_bytes,
         flops: forecast.flops,
         gflops: forecast.flops as f64 / median_s / 1e9,
         loss,
