@@ -483,6 +483,22 @@ fn cotangent_norms_are_those_of_a_closed_form() {
         let expected = 3f64.sqrt() * 2f64.powi(6 - t as i32);
         assert!((norm / expected - 1.0).abs() < 1e-14, "{t}: {norm}");
     }
+    // At 10 the cotangent is 2√3, 4√3, and then shortened to 10 wherever it has doubled.
+    let clipped = |schedule| {
+        let horizon = Horizon::new(6).schedule(schedule).clip(10.0);
+        let mut unroll = Unroll::new(&device, &quadratic, &horizon).unwrap();
+        unroll.watch_cotangents(true);
+        unroll.gradient(arrays.given()).unwrap();
+        unroll.cotangent_norms().unwrap().clone()
+    };
+    let norms_clipped = clipped(Schedule::PerStep);
+    for (t, &norm) in norms_clipped.norms().iter().enumerate() {
+        let expected = (3f64.sqrt() * 2f64.powi(6 - t as i32)).min(10.0);
+        assert!((norm / expected - 1.0).abs() < 1e-14, "{t}: {norm}");
+    }
+    assert_eq!(clipped(Schedule::Binomial(2)), norms_clipped);
+    let refused = Unroll::new(&device, &quadratic, &Horizon::new(6).clip(0.0));
+    assert!(refused.unwrap_err().to_string().starts_with("clip is 0: "));
     let exploded = autograd::Trouble::Explodes { step: 2 };
     assert_eq!(full.trouble(10.0), Some(exploded));
     let mut truncated = full.norms().to_vec();

@@ -2,7 +2,7 @@
 
 use super::budget::{self, Costs};
 use super::horizon::Horizon;
-use super::plans::{Bound, PlannedStep, Prepared, plan_outer};
+use super::plans::{Bound, PlannedStep, Prepared, plan_clip, plan_outer};
 use super::records::record_bytes;
 use super::schedule::Schedule;
 use super::script::{Count, Script};
@@ -73,6 +73,7 @@ pub(super) struct Planned {
     pub(super) shared: Prepared,
     pub(super) step: PlannedStep,
     pub(super) outer: Bound,
+    pub(super) clip: Option<Bound>,
     /// The arrays of a loss, of a state, of the shared arrays, of a row and of a step's hyper-parameters.
     pub(super) loss_ports: Vec<Port>,
     pub(super) state_ports: Vec<Port>,
@@ -89,6 +90,8 @@ impl Planned {
         let outer_losses = horizon.outer_steps.len();
         let shared = Prepared::record(training)?;
         let outer = plan_outer(training)?;
+        let clip = horizon.clip.map(|norm| plan_clip(training, norm));
+        let clip = clip.transpose()?;
         let loss_ports = vec![Port {
             name: "loss".into(),
             dtype: training.theta[0].dtype,
@@ -97,7 +100,8 @@ impl Planned {
         let (state_ports, row_ports) = (training.start_ports(), training.row_ports());
         let hyper_ports = training.hyper_ports();
         let state = record_bytes(&state_ports);
-        let arena = |step: &PlannedStep| arena_bytes(&shared, step, &outer);
+        let clip_arena = clip.as_ref().map_or(0, |bound| bound.plan.arena_bytes());
+        let arena = |step: &PlannedStep| arena_bytes(&shared, step, &outer).max(clip_arena);
         // Two cotangents; gradients and losses; what is prepared, and its gradient.
         let fixed = |step: &PlannedStep| {
             arena(step)
@@ -145,7 +149,9 @@ impl Planned {
             host_bytes,
             disk_bytes,
             evaluations: count.evaluations,
-            flops: flops(&shared, &step, &count) + outer_losses as u64 * outer.plan.flops(),
+            flops: flops(&shared, &step, &count)
+                + outer_losses as u64 * outer.plan.flops()
+                + count.reversals * clip.as_ref().map_or(0, |bound| bound.plan.flops()),
         };
         Ok(Self {
             horizon: horizon.schedule(schedule),
@@ -154,6 +160,7 @@ impl Planned {
             shared,
             step,
             outer,
+            clip,
             loss_ports,
             state_ports,
             shared_ports: training.shared.clone(),

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 ///     .schedule(Schedule::Budget(64 << 20));
 /// assert_eq!(horizon.outer_steps(), [20, 40, 60, 80, 100]);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Horizon {
     pub(super) steps: usize,
     pub(super) rows: usize,
@@ -26,6 +26,7 @@ pub struct Horizon {
     pub(super) schedule: Schedule,
     pub(super) mode: Mode,
     pub(super) away: Places,
+    pub(super) clip: Option<f64>,
 }
 
 impl Horizon {
@@ -39,6 +40,7 @@ impl Horizon {
             schedule: Schedule::default(),
             mode: Mode::default(),
             away: Places::default(),
+            clip: None,
         }
     }
 
@@ -90,6 +92,16 @@ impl Horizon {
         self
     }
 
+    /// The cotangent of the state is shortened to this norm wherever it is longer on its way back through the
+    /// steps: not the exact meta-gradient, but one that does not explode. Often used with a window.
+    #[must_use]
+    pub fn clip(self, norm: f64) -> Self {
+        Self {
+            clip: Some(norm),
+            ..self
+        }
+    }
+
     /// How many inner steps.
     pub fn steps(&self) -> usize {
         self.steps
@@ -107,6 +119,10 @@ impl Horizon {
             return Err(Error::Setting(format!(
                 "{steps} inner steps on {rows} rows with {outer} outer losses: at least one of each is needed"
             )));
+        }
+        if let Some(norm) = self.clip.filter(|norm| !norm.is_finite() || *norm <= 0.0) {
+            let reason = "a cotangent can be shortened to a norm above 0";
+            return Err(Error::Setting(format!("clip is {norm}: {reason}")));
         }
         let rows = rows.min(steps);
         Ok(Self {

@@ -137,6 +137,7 @@ impl Unroll {
             ("inner step", Some(&planned.step.advance)),
             ("inner step, kept", planned.step.kept.as_ref()),
             ("backward", Some(&planned.step.reverse)),
+            ("clip", planned.clip.as_ref()),
             ("outer loss", Some(&planned.outer)),
             ("unprepare", planned.shared.unprepare.as_ref()),
         ];
@@ -291,10 +292,14 @@ impl Unroll {
                     ..now
                 };
                 self.run(&plans.reverse, given, at)?;
-                Ok(At {
+                let at = At {
                     cotangent: 1 - at.cotangent,
                     ..at
-                })
+                };
+                if let Some(clip) = &self.planned.clip {
+                    self.run(clip, given, at)?;
+                }
+                Ok(at)
             }
             Action::PutAway { place, state } => {
                 away.put(place, &self.states, state)?;

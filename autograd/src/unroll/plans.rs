@@ -301,3 +301,22 @@ pub(super) fn plan_outer(training: &Training<'_>) -> Result<Bound> {
         _ => Source::Cotangent(i),
     })
 }
+
+/// Shortens the cotangent of the state to a norm.
+pub(super) fn plan_clip(training: &Training<'_>, norm: f64) -> Result<Bound> {
+    let tape = Tape::new();
+    let cotangents = inputs(&tape, "cotangent", &training.state_ports().ports)?;
+    let mut squares = Vec::new();
+    for &cotangent in &cotangents {
+        squares.push((cotangent * cotangent)?.sum_all()?);
+    }
+    let length = tape.sum_of(&squares)?.sqrt()?;
+    // Never longer; and as it was where it is not too long, bit for bit.
+    let limit = length.constant_like(norm);
+    let factor = (limit / length.max(limit)?)?;
+    let mut outs = Vec::new();
+    for (i, &cotangent) in cotangents.iter().enumerate() {
+        outs.push(((cotangent * factor)?, Source::Cotangent(i)));
+    }
+    Bound::new(&outs, &[], |_, i| Source::Cotangent(i))
+}
