@@ -28,6 +28,18 @@ impl Tape {
 
     /// Vector-Jacobian products: what cotangents of some results mean for `wrt` (reverse mode).
     /// Variables in `wrt` are taken as independent of each other.
+    ///
+    /// ```
+    /// # use autograd::Tape; use tensor::DType;
+    /// let tape = Tape::new();
+    /// let x = tape.input("x", DType::F64, [2, 3])?;
+    /// let w = tape.input("w", DType::F64, [3, 4])?;
+    /// let y = x.matmul(w)?;
+    /// let cotangent = tape.input("of y", DType::F64, [2, 4])?;
+    /// let [of_x, of_w] = tape.vjp(&[(y, cotangent)], &[x, w])?[..] else { unreachable!() };
+    /// assert_eq!((of_x.shape(), of_w.shape()), (x.shape(), w.shape()));
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
     pub fn vjp<'t>(
         &'t self,
         seeds: &[(Var<'t>, Var<'t>)],
@@ -71,6 +83,19 @@ impl Tape {
 
     /// Jacobian-vector products: how results move when variables move along tangents (forward mode).
     /// It reads any stretch of tape, one that a gradient wrote included.
+    ///
+    /// ```
+    /// # use autograd::{Plan, Tape}; use kernels::Device; use tensor::{Array, DType};
+    /// let tape = Tape::new();
+    /// let x = tape.input("x", DType::F64, [])?;
+    /// let slope = tape.grad(x.tanh()?, &[x])?[0]; // 1 − tanh²
+    /// let bend = tape.jvp(&[slope], &[(x, tape.constant(1.0, DType::F64, []))])?[0]; // −2 tanh (1 − tanh²)
+    /// let at = Array::scalar(0.5, DType::F64);
+    /// let bend = Plan::new(&[bend])?.run(&Device::cpu(None)?, &[("x", &at)])?[0].to_f64_vec()[0];
+    /// let tanh = 0.5f64.tanh();
+    /// assert!((bend + 2.0 * tanh * (1.0 - tanh * tanh)).abs() < 1e-15);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
     pub fn jvp<'t>(
         &'t self,
         outs: &[Var<'t>],
@@ -105,6 +130,18 @@ impl Tape {
 
     /// Hessian-vector products of a scalar, forward over reverse: how its gradients with respect to `wrt`
     /// move along `direction` (one tangent per variable).
+    ///
+    /// ```
+    /// # use autograd::{Plan, Tape}; use kernels::Device; use tensor::{Array, DType};
+    /// let tape = Tape::new();
+    /// let x = tape.input("x", DType::F64, [2])?;
+    /// let v = tape.input("v", DType::F64, [2])?;
+    /// let product = tape.hvp(x.powi(3)?.sum_all()?, &[x], &[v])?[0]; // 6 x·v
+    /// let (x, v) = (Array::new([2], vec![1.0, 2.0])?, Array::new([2], vec![10.0, 1.0])?);
+    /// let product = Plan::new(&[product])?.run(&Device::cpu(None)?, &[("x", &x), ("v", &v)])?;
+    /// assert_eq!(product[0].to_f64_vec(), [60.0, 12.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn hvp<'t>(
         &'t self,
         loss: Var<'t>,

@@ -64,6 +64,38 @@ pub enum ProgramError {
 }
 
 /// A checked list of steps, for any device.
+///
+/// ```
+/// use kernels::{Device, Float, Kernel, MatMul, Operand, Program, Slot, Step};
+/// let square = MatMul {
+///     float: Float::F64,
+///     batch: 1,
+///     m: 2,
+///     n: 2,
+///     k: 2,
+///     transpose_a: false,
+///     transpose_b: true,
+///     accumulate: false,
+/// };
+/// let (input, output) = (Operand { slot: 0, offset: 0 }, Operand { slot: 1, offset: 0 });
+/// let step = Step {
+///     kernel: Kernel::MatMul(square),
+///     inputs: vec![input, input],
+///     outputs: vec![output],
+///     workspace: None,
+/// };
+/// let slots = vec![Slot { bytes: 32, writable: false }, Slot { bytes: 32, writable: true }];
+/// let program = Program::new(slots, vec![step])?;
+///
+/// let device = Device::cpu(None)?;
+/// let (a, c) = (device.alloc(32)?, device.alloc(32)?);
+/// a.write(0, bytemuck::cast_slice(&[1.0f64, 2.0, 3.0, 4.0]))?;
+/// program.run(&device, &[a.view(0, 32), c.view(0, 32)])?;
+/// let mut product = [0.0f64; 4];
+/// c.read(0, bytemuck::cast_slice_mut(&mut product))?;
+/// assert_eq!(product, [5.0, 11.0, 11.0, 25.0]); // A·Aᵀ
+/// # Ok::<(), kernels::ProgramError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Program {
     slots: Vec<Slot>,

@@ -153,7 +153,7 @@ impl Worker {
         })
     }
 
-    fn failed(&self, reason: impl ToString) -> Error {
+    fn failed(&self, reason: &impl ToString) -> Error {
         Error::SnapshotFile {
             folder: self.folder.clone(),
             bytes: self.file_bytes,
@@ -166,8 +166,8 @@ impl Worker {
         let (place, bytes, how) = self
             .done
             .recv()
-            .map_err(|_| self.failed("its thread has ended"))?;
-        how.map_err(|error| self.failed(error))?;
+            .map_err(|_| self.failed(&"its thread has ended"))?;
+        how.map_err(|error| self.failed(&error))?;
         Ok((place, bytes))
     }
 
@@ -191,7 +191,7 @@ impl Worker {
         let sent = self.tasks.as_ref().map(|tasks| tasks.send(task));
         match sent {
             Some(Ok(())) => Ok(()),
-            _ => Err(self.failed("its thread has ended")),
+            _ => Err(self.failed(&"its thread has ended")),
         }
     }
 }

@@ -67,6 +67,58 @@ impl Losses {
 }
 
 /// An unrolled training, planned: computes meta-gradients.
+///
+/// A learner of one weight θ predicts θ·x, and should say 1; a generator of one weight φ makes x = φ·z. Two
+/// steps of gradient descent at rate 0.1, from θ = 0, on z = 2 and then 1: by hand, as in
+/// `docs/how-it-works.md`, φ = 1 has the meta-gradient −0.1728, and the rates have −1.296 and −0.576.
+///
+/// ```
+/// use autograd::{Horizon, Port, Row, Training, Unroll, Values, optim::Optimizer};
+/// use kernels::Device;
+/// use tensor::{Array, DType};
+///
+/// fn half_square_from_one(x: autograd::Var<'_>) -> autograd::Result<autograd::Var<'_>> {
+///     let number = |value| x.tape().constant(value, DType::F64, []);
+///     (x - number(1.0))?.powi(2)? * number(0.5)
+/// }
+/// let scalar = |name: &str| Port { name: name.into(), dtype: DType::F64, shape: [].into() };
+/// let training = Training {
+///     theta: vec![scalar("θ")],
+///     buffers: vec![],
+///     shared: vec![scalar("φ")],
+///     rows: vec![Row { port: scalar("z"), learned: false }],
+///     outer_rows: vec![],
+///     optimizer: Optimizer::Sgd,
+///     prepare: Box::new(|_, shared| Ok(shared.to_vec())),
+///     loss: Box::new(|scope| {
+///         let x = (scope.shared[0] * scope.rows[0])?;
+///         Ok((half_square_from_one((scope.theta[0] * x)?)?, vec![]))
+///     }),
+///     outer: Box::new(|scope| half_square_from_one(scope.theta[0])),
+/// };
+/// let device = Device::cpu(None)?;
+/// let horizon = Horizon::new(2);
+/// let values = Values::new(&device, &training, &horizon)?; // zeros, θ among them
+/// let set = |records: &autograd::Records, record, value| {
+///     records.set(record, 0, &Array::scalar(value, DType::F64))
+/// };
+/// set(&values.shared, 0, 1.0)?;
+/// for (step, z) in [2.0, 1.0].into_iter().enumerate() {
+///     set(&values.rows, step, z)?;
+///     set(&values.hyper, step, 0.1)?;
+/// }
+///
+/// let mut unroll = Unroll::new(&device, &training, &horizon)?;
+/// println!("{}", unroll.forecast());
+/// let losses = unroll.gradient(values.given())?;
+/// assert!((losses.total() - 0.2592).abs() < 1e-12);
+/// let phi = unroll.shared_gradient().get(0, 0)?.to_f64_vec()[0];
+/// assert!((phi + 0.1728).abs() < 1e-12);
+/// let rates = unroll.hyper_gradient().column(0)?;
+/// assert!((rates[0].to_f64_vec()[0] + 1.296).abs() < 1e-12);
+/// assert!((rates[1].to_f64_vec()[0] + 0.576).abs() < 1e-12);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Unroll {
     device: Device,

@@ -38,7 +38,8 @@ type LossFn<'f> = dyn for<'a, 't> Fn(Scope<'a, 't>) -> Result<LossAndBuffers<'t>
 type OuterFn<'f> = dyn for<'a, 't> Fn(Scope<'a, 't>) -> Result<Var<'t>> + 'f;
 type PrepareFn<'f> = dyn for<'a, 't> Fn(&'t Tape, &'a [Var<'t>]) -> Result<Vec<Var<'t>>> + 'f;
 
-/// A training loop whose gradient is wanted: the arrays, the losses, the optimiser.
+/// A training loop whose gradient is wanted: the arrays, the losses, the optimiser. [`Unroll`](crate::Unroll)
+/// has an example.
 pub struct Training<'f> {
     /// θ: float arrays that the optimiser moves.
     pub theta: Vec<Port>,
