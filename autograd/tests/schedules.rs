@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+#[path = "schedules/reversible.rs"]
+mod reversible;
+
 use autograd::optim::Optimizer;
 use autograd::{
     CotangentNorms, Distribution, Forecast, Given, Horizon, Losses, Mode, Port, Records, Row,
@@ -192,11 +195,15 @@ proptest! {
         kept in 1usize..=40,
         k in 1usize..=41,
         share in 0.0..1.0f64,
-        adam: bool,
+        optimizer in prop::sample::select(vec![
+            Optimizer::Momentum,
+            Optimizer::Adam,
+            Optimizer::ReversibleMomentum,
+        ]),
         reverse: bool,
     ) {
         let case = Case {
-            optimizer: if adam { Optimizer::Adam } else { Optimizer::Momentum },
+            optimizer,
             mode: if reverse { Mode::Reverse } else { Mode::Mixed },
             steps,
             outer_every,
@@ -212,9 +219,12 @@ proptest! {
             Schedule::BinomialKept(c, kept),
             Schedule::Budget(budget),
             Schedule::Window(steps),
+            Schedule::Reversible(100),
         ];
+        let undone = usize::from(optimizer == Optimizer::ReversibleMomentum);
+        let schedules = &schedules[..schedules.len() - 1 + undone];
         for (threads, schedule) in (1..=3).cycle().zip(schedules) {
-            prop_assert_eq!(&case.run(threads, schedule), &expected, "{} {:?}", schedule, case);
+            prop_assert_eq!(&case.run(threads, *schedule), &expected, "{} {:?}", schedule, case);
         }
     }
 }

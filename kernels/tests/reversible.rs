@@ -1,5 +1,7 @@
 //! Steps of momentum that are undone to the last bit.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use common::{bytes, numbers, run_all};

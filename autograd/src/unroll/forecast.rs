@@ -5,7 +5,8 @@ use super::horizon::Horizon;
 use super::plans::{Bound, PlannedStep, Prepared, plan_outer};
 use super::records::record_bytes;
 use super::schedule::Schedule;
-use super::script::{Count, Script};
+use super::script::{Count, Script, Snapshots};
+use super::stash::{stash_ports, stash_words};
 use super::step::Training;
 use crate::error::Result;
 use crate::plan::Port;
@@ -18,7 +19,7 @@ pub struct Forecast {
     pub bytes: usize,
     /// Bytes of the arena.
     pub arena_bytes: usize,
-    /// Bytes of the states and activations kept between the sweeps.
+    /// Bytes of the states, activations and bits kept between the sweeps.
     pub snapshot_bytes: usize,
     /// Evaluations of an inner step and its gradient: in the forward sweep, again to reach a state that was
     /// not kept, and again within a step's own reversal where no activations are kept. Times 3 F, and 6 F
@@ -64,6 +65,8 @@ pub(super) struct Planned {
     /// The arrays of a loss, of a state, of the shared arrays, of a row and of a step's hyper-parameters.
     pub(super) loss_ports: Vec<Port>,
     pub(super) state_ports: Vec<Port>,
+    pub(super) cotangent_ports: Vec<Port>,
+    pub(super) stash_ports: Vec<Port>,
     pub(super) shared_ports: Vec<Port>,
     pub(super) row_ports: Vec<Port>,
     pub(super) hyper_ports: Vec<Port>,
@@ -84,12 +87,14 @@ impl Planned {
         }];
         let (state_ports, row_ports) = (training.start_ports(), training.row_ports());
         let hyper_ports = training.hyper_ports();
+        let cotangent_ports = training.state_ports().cotangents();
+        let stash_ports = stash_ports(&training.theta);
         let state = record_bytes(&state_ports);
         let arena = |step: &PlannedStep| arena_bytes(&shared, step, &outer);
         // Two cotangents; gradients and losses; what is prepared, and its gradient.
         let fixed = |step: &PlannedStep| {
             arena(step)
-                + 2 * state
+                + 2 * record_bytes(&cotangent_ports)
                 + 2 * record_bytes(&shared.own)
                 + record_bytes(&training.shared)
                 + rows.saturating_mul(record_bytes(&row_ports))
@@ -115,12 +120,20 @@ impl Planned {
             )
         } else {
             let script = horizon.schedule.script(steps).expect("not a budget");
-            (horizon.schedule, script, plan(script.kept > 0)?)
+            let step = if script.snapshots == Snapshots::Never {
+                PlannedStep::undoing(training, &shared, rows < steps, horizon.mode)?
+            } else {
+                plan(script.kept > 0)?
+            };
+            (horizon.schedule, script, step)
         };
 
         let count = script.count();
         let kept_bytes = count.kept.saturating_mul(record_bytes(&step.kept_ports));
-        let snapshot_bytes = kept_bytes.saturating_add(count.states.saturating_mul(state));
+        let stash = stash_words(schedule, steps).saturating_mul(record_bytes(&stash_ports));
+        let snapshot_bytes = kept_bytes
+            .saturating_add(count.states.saturating_mul(state))
+            .saturating_add(stash);
         let forecast = Forecast {
             bytes: fixed(&step).saturating_add(snapshot_bytes),
             arena_bytes: arena(&step),
@@ -137,6 +150,8 @@ impl Planned {
             outer,
             loss_ports,
             state_ports,
+            cotangent_ports,
+            stash_ports,
             shared_ports: training.shared.clone(),
             row_ports,
             hyper_ports,
@@ -147,7 +162,7 @@ impl Planned {
 
 /// The arena that is large enough for every plan.
 fn arena_bytes(shared: &Prepared, step: &PlannedStep, outer: &Bound) -> usize {
-    [&shared.prepare, &shared.unprepare, &step.kept]
+    [&shared.prepare, &shared.unprepare, &step.kept, &step.undo]
         .into_iter()
         .flatten()
         .chain([&step.advance, &step.reverse, outer])
@@ -163,5 +178,17 @@ fn flops(shared: &Prepared, step: &PlannedStep, count: &Count) -> u64 {
         .flatten()
         .map(|bound| bound.plan.flops())
         .sum();
-    once + count.advances * step.advance.plan.flops() + count.reversals * step.reverse.plan.flops()
+    // A step that is undone is none that is reversed from its start: of those there is one.
+    let undone = step
+        .undo
+        .as_ref()
+        .map_or(0, |undo| (count.reversals - 1) * undo.plan.flops());
+    let reversals = if step.undo.is_some() {
+        1
+    } else {
+        count.reversals
+    };
+    once + count.advances * step.advance.plan.flops()
+        + reversals * step.reverse.plan.flops()
+        + undone
 }

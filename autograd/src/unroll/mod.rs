@@ -14,6 +14,7 @@ mod plans;
 mod records;
 mod schedule;
 mod script;
+mod stash;
 mod step;
 mod values;
 
@@ -31,6 +32,7 @@ use forecast::Planned;
 use kernels::{Buffer, Device, View};
 use plans::{Bound, Source};
 use script::Action;
+use stash::{Stash, stash_words};
 
 /// The arrays that one meta-gradient is computed from.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +73,8 @@ pub struct Unroll {
     states: Records,
     cotangents: Records,
     kept: Records,
+    /// For steps that are undone.
+    stash: Option<Stash>,
     prepared: Records,
     prepared_gradient: Records,
     losses: Records,
@@ -94,11 +98,16 @@ impl Unroll {
         let horizon = &planned.horizon;
         let losses = horizon.steps + horizon.outer_steps.len();
         let records = |ports: &[_], count| Records::new(device, ports.to_vec(), count);
-        let state = &planned.state_ports;
+        let schedule = horizon.schedule;
+        let stash = |_| {
+            let words = stash_words(schedule, horizon.steps);
+            Stash::new(device, planned.stash_ports.clone(), words)
+        };
         Ok(Self {
-            states: records(state, planned.count.states)?,
+            states: records(&planned.state_ports, planned.count.states)?,
+            stash: planned.step.undo.as_ref().map(stash).transpose()?,
             kept: records(&planned.step.kept_ports, planned.count.kept)?,
-            cotangents: records(state, 2)?,
+            cotangents: records(&planned.cotangent_ports, 2)?,
             prepared: records(&planned.shared.own, 1)?,
             prepared_gradient: records(&planned.shared.own, 1)?,
             shared_gradient: records(&planned.shared_ports, 1)?,
@@ -131,6 +140,7 @@ impl Unroll {
             ("inner step", Some(&planned.step.advance)),
             ("inner step, kept", planned.step.kept.as_ref()),
             ("backward", Some(&planned.step.reverse)),
+            ("backward, undoing", planned.step.undo.as_ref()),
             ("outer loss", Some(&planned.outer)),
             ("unprepare", planned.shared.unprepare.as_ref()),
         ];
@@ -187,9 +197,13 @@ impl Unroll {
     }
 
     /// As [`Unroll::gradient`], but nobody waits for a GPU: more work can be queued before
-    /// [`Unroll::losses`] are read.
+    /// [`Unroll::losses`] are read. Before it starts, [`Schedule::Reversible`] reads the momenta.
     pub fn queue_gradient(&mut self, given: Given<'_>) -> Result<()> {
         self.begin(given)?;
+        let steps = self.steps();
+        if let Some(stash) = &mut self.stash {
+            stash.plan(given, steps)?;
+        }
         self.shared_gradient.zero(0)?;
         self.prepared_gradient.zero(0)?;
         self.cotangents.zero(0)?;
@@ -209,7 +223,9 @@ impl Unroll {
         };
         script.walk(outer, |action| {
             now = self.act(action, given, now)?;
-            if let Action::Reverse { step, .. } | Action::Outer { step, .. } = action
+            if let Action::Reverse { step, .. }
+            | Action::Undo { step, .. }
+            | Action::Outer { step, .. } = action
                 && watched
             {
                 norms[step] = diagnostics::norm(&self.cotangents, now.cotangent, self.theta)?;
@@ -245,6 +261,9 @@ impl Unroll {
                     kept: keep.unwrap_or(0),
                     ..now
                 };
+                if let Some(stash) = &self.stash {
+                    stash.take(step, &self.states, from)?;
+                }
                 let keeping = plans.kept.as_ref().filter(|_| keep.is_some());
                 self.run(keeping.unwrap_or(&plans.advance), given, at)?;
                 Ok(at)
@@ -279,6 +298,33 @@ impl Unroll {
                     cotangent: 1 - at.cotangent,
                     ..at
                 })
+            }
+            Action::Undo {
+                step,
+                from,
+                to,
+                kept,
+            } => {
+                let at = At {
+                    step,
+                    from,
+                    to,
+                    kept,
+                    ..now
+                };
+                let undo = plans.undo.as_ref().expect("planned for its schedule");
+                self.run(undo, given, at)?;
+                if let Some(stash) = &self.stash {
+                    stash.put_back(step, &self.states, to)?;
+                }
+                Ok(At {
+                    cotangent: 1 - at.cotangent,
+                    ..at
+                })
+            }
+            Action::Restart { state } => {
+                self.states.copy(state, given.start, 0)?;
+                Ok(now)
             }
         }
     }

@@ -24,6 +24,15 @@ pub(super) enum Action {
         from: usize,
         kept: Option<usize>,
     },
+    /// Backward through inner step `step`, given the state after it; finds the one that it started from.
+    Undo {
+        step: usize,
+        from: usize,
+        to: usize,
+        kept: usize,
+    },
+    /// The start is put into a record again.
+    Restart { state: usize },
 }
 
 /// Where snapshots of the state are taken.
@@ -33,6 +42,8 @@ pub(super) enum Snapshots {
     Every(usize),
     /// At most so many at a time, that of the start among them, where they save the most work.
     Binomial(usize),
+    /// Nowhere: every state is found from the one after it.
+    Never,
 }
 
 /// How T steps are swept and reversed.
@@ -77,6 +88,9 @@ impl Script {
             free: Vec::new(),
             states: 1,
         };
+        if self.snapshots == Snapshots::Never {
+            return walk.there_and_back();
+        }
         let mut stack = vec![(self.begin, walk.lead_in()?)];
         let mut end = self.steps;
         while let Some(&(at, record)) = stack.last() {
@@ -96,6 +110,15 @@ impl Script {
     /// What the walk takes, without walking.
     pub(super) fn count(&self) -> Count {
         let reversed = self.steps - self.begin;
+        if self.snapshots == Snapshots::Never {
+            return Count {
+                advances: reversed as u64,
+                evaluations: 2 * reversed as u64,
+                reversals: reversed as u64,
+                states: 2,
+                kept: reversed,
+            };
+        }
         let (evaluations, states) = match self.snapshots {
             Snapshots::Binomial(c) => (
                 binomial::evaluations(reversed, c, self.kept),
@@ -109,6 +132,7 @@ impl Script {
                 let widest = (others + 1 + last).max((others + k).saturating_sub(1));
                 ((advances + reversed) as u64, widest)
             }
+            Snapshots::Never => unreachable!("counted above"),
         };
         let evaluations = evaluations + self.begin as u64;
         let again = if self.kept == 0 { reversed } else { 0 };
@@ -130,7 +154,7 @@ impl Script {
     fn ahead(&self, length: usize, held: usize) -> usize {
         match self.snapshots {
             Snapshots::Every(k) if length > k => k,
-            Snapshots::Every(_) => 1,
+            Snapshots::Every(_) | Snapshots::Never => 1,
             Snapshots::Binomial(c) => binomial::ahead(length, c + 1 - held, self.stretch()),
         }
     }
@@ -189,6 +213,38 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
             self.outer(step + 1, record)?;
         }
         Ok(record)
+    }
+
+    /// All steps between two records, and back by undoing them. What a step starts from that cannot be found
+    /// again is kept; the start is given, for it may have more places than a state in fixed point.
+    fn there_and_back(&mut self) -> Result<(), E> {
+        let steps = self.script.steps;
+        let record = |step: usize| step % 2;
+        for step in 0..steps {
+            (self.visit)(Action::Advance {
+                step,
+                from: record(step),
+                to: record(step + 1),
+                keep: Some(step),
+            })?;
+        }
+        self.outer(steps, record(steps))?;
+        for step in (1..steps).rev() {
+            let (from, to) = (record(step + 1), record(step));
+            (self.visit)(Action::Undo {
+                step,
+                from,
+                to,
+                kept: step,
+            })?;
+            self.outer(step, to)?;
+        }
+        (self.visit)(Action::Restart { state: 0 })?;
+        (self.visit)(Action::Reverse {
+            step: 0,
+            from: 0,
+            kept: None,
+        })
     }
 
     /// Reverses the steps from `at` to `end`, with a gradient of each outer loss as it is passed.
@@ -272,6 +328,22 @@ mod tests {
                         count.reversals += 1;
                         count.evaluations += u64::from(kept.is_none());
                     }
+                    Action::Undo {
+                        step,
+                        from,
+                        to,
+                        kept,
+                    } => {
+                        assert_eq!(cotangent, Some(step + 1), "its outer loss is in");
+                        assert_eq!((held[from], step + 1), (step + 1, reversed));
+                        assert_eq!(kept_steps[kept], step);
+                        assert_ne!(from, to);
+                        held[to] = step;
+                        reversed -= 1;
+                        count.reversals += 1;
+                        count.evaluations += 1;
+                    }
+                    Action::Restart { state } => held[state] = 0,
                 }
                 Ok(())
             },
@@ -300,6 +372,7 @@ mod tests {
                 let again = count.advances - steps as u64;
                 assert!(again <= (steps - steps.div_ceil(k)) as u64, "{steps} {k}");
             }
+            checked(script(steps, 0, Snapshots::Never, 0));
             for begin in 0..steps {
                 let count = checked(script(steps, begin, Snapshots::Every(1), 0));
                 assert_eq!(count.advances, steps as u64);

@@ -214,8 +214,8 @@ multiversion! {
     fn undo<T: Real>(rates: Option<Rates<T>>, states: [State; 2], gradient: Raw, range: Range<usize>) {
         let (from, mut to) = (states[0].planes(&range), states[1].planes_mut(&range));
         let gradient = part::<T>(gradient, &range);
-        for i in 0..range.len() {
-            let old = rates.zip(load(&from, i)).and_then(|(rates, new)| rates.undo(new, gradient[i]));
+        for (i, &gradient) in gradient.iter().enumerate() {
+            let old = rates.zip(load(&from, i)).and_then(|(rates, new)| rates.undo(new, gradient));
             store(&mut to, i, old);
         }
     }
