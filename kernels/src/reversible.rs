@@ -70,6 +70,12 @@ const BITS: u32 = 24;
 const REST: u64 = (1 << BITS) - 1;
 
 impl Ratio {
+    /// Nothing is lost.
+    pub(crate) const ONE: Self = Self {
+        n: 1 << BITS,
+        reciprocal: u64::MAX >> BITS,
+    };
+
     /// The nearest to a momentum; `None` for one outside of [0, 1].
     pub fn new(momentum: f64) -> Option<Self> {
         if !(0.0..=1.0).contains(&momentum) {
@@ -93,12 +99,12 @@ impl Ratio {
     /// x/n and the remainder: the quotient by the reciprocal is right or one too small.
     #[inline(always)]
     fn divide(self, x: u64) -> (u64, u64) {
-        let quotient = ((u128::from(x) * u128::from(self.reciprocal)) >> 64) as u64;
+        let quotient = high_product(x, self.reciprocal);
         let rest = x.wrapping_sub(quotient.wrapping_mul(self.n));
-        let more = rest >= self.n;
+        let more = u64::from(rest >= self.n);
         (
-            quotient.wrapping_add(u64::from(more)),
-            if more { rest - self.n } else { rest },
+            quotient.wrapping_add(more),
+            rest.wrapping_sub(self.n & 0_u64.wrapping_sub(more)),
         )
     }
 
@@ -124,6 +130,15 @@ impl Ratio {
         let x = high.wrapping_shl(BITS).wrapping_add(low as i64);
         (x, (bits >> BITS).wrapping_mul(self.n).wrapping_add(dither))
     }
+}
+
+/// The upper half of a product, from products of 32 bits: those have vector instructions.
+#[inline(always)]
+fn high_product(x: u64, y: u64) -> u64 {
+    let halves = |x: u64| (x >> 32, x & u64::from(u32::MAX));
+    let ((a, b), (c, d)) = (halves(x), halves(y));
+    let (middle, low) = halves(a * d + ((b * d) >> 32));
+    a * c + middle + ((b * c + low) >> 32)
 }
 
 #[cfg(test)]

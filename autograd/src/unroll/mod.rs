@@ -98,14 +98,13 @@ impl Unroll {
         let horizon = &planned.horizon;
         let losses = horizon.steps + horizon.outer_steps.len();
         let records = |ports: &[_], count| Records::new(device, ports.to_vec(), count);
-        let schedule = horizon.schedule;
-        let stash = |_| {
-            let words = stash_words(schedule, horizon.steps);
+        let stash = planned.step.undo.as_ref().map(|_| {
+            let words = stash_words(horizon.schedule, horizon.steps);
             Stash::new(device, planned.stash_ports.clone(), words)
-        };
+        });
         Ok(Self {
             states: records(&planned.state_ports, planned.count.states)?,
-            stash: planned.step.undo.as_ref().map(stash).transpose()?,
+            stash: stash.transpose()?,
             kept: records(&planned.step.kept_ports, planned.count.kept)?,
             cotangents: records(&planned.cotangent_ports, 2)?,
             prepared: records(&planned.shared.own, 1)?,
