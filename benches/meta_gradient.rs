@@ -7,6 +7,7 @@
     reason = "criterion's macros write undocumented functions"
 )]
 
+use autograd::optim::Optimizer;
 use autograd::{Horizon, Mode, Schedule, Unroll};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use gtn::bench::{DataKind, Problem};
@@ -23,6 +24,7 @@ fn problem(setup: &str, steps: usize, data: DataKind) -> Problem {
         batch: setup.batch,
         data,
         dtype: DType::F32,
+        optimizer: Optimizer::Momentum,
         setup,
     }
 }

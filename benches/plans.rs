@@ -8,6 +8,7 @@
     reason = "criterion's macros write undocumented functions"
 )]
 
+use autograd::optim::Optimizer;
 use autograd::{Horizon, Unroll};
 use criterion::{Criterion, criterion_group, criterion_main};
 use gtn::bench::{DataKind, Problem};
@@ -27,6 +28,7 @@ fn plans(c: &mut Criterion) {
             batch: setup.batch,
             data: DataKind::Gen,
             dtype: DType::F32,
+            optimizer: Optimizer::Momentum,
             setup,
         };
         let plan = || Unroll::new(&device, &problem.training(), &Horizon::new(1)).expect("a plan");

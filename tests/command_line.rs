@@ -405,4 +405,15 @@ fn a_benchmark_measures_any_schedule() {
         per_step["meta_grad_sha256"]
     );
     place.fails(1, &format!("{args} --schedule budget-1KiB"), "the least is");
+
+    let reversible = |schedule: &str| with(&format!("{schedule} --optimizer reversible-momentum"));
+    let (undone, kept) = (reversible("reversible"), reversible("every-2"));
+    assert_eq!(undone["meta_grad_sha256"], kept["meta_grad_sha256"]);
+    assert_eq!(undone["forecast_bytes"], undone["peak_bytes"]);
+    assert_eq!(undone["schedule"], "reversible-1");
+    place.fails(
+        1,
+        &format!("{args} --schedule reversible"),
+        "cannot be undone",
+    );
 }

@@ -1,5 +1,6 @@
 //! Whole meta-gradients of the tiny set-ups against JAX's, in f64, in both modes.
 
+use autograd::optim::Optimizer;
 use autograd::{Horizon, Mode, Unroll};
 use gtn::bench::{DataKind, Problem};
 use gtn::nn::Setup;
@@ -22,6 +23,7 @@ fn check(setup: &str, data: DataKind, bn: bool) {
         batch: setup.batch,
         data,
         dtype: DType::F64,
+        optimizer: Optimizer::Momentum,
         setup,
     };
     let device = Device::cpu(Some(2)).expect("two threads");

@@ -6,7 +6,7 @@
 use crate::error::Result;
 use crate::ops::{contraction, elementwise, index, shape};
 use crate::tape::Var;
-use kernels::{ArgMax, Binary, Conv, MatMul, Random, Rows, Take, Unary, Window};
+use kernels::{ArgMax, Binary, Conv, MatMul, Random, Reversible, Rows, Take, Unary, Window};
 use tensor::DType;
 
 /// A primitive operation with its attributes. Shapes of results stand in the node.
@@ -24,6 +24,8 @@ pub(crate) enum Op {
     Select,
     Cast(DType),
     StopGradient,
+    /// The first operand, with the derivative of the second.
+    StraightThrough,
     // Views.
     Reshape,
     Permute(Vec<usize>),
@@ -48,6 +50,8 @@ pub(crate) enum Op {
     Rows(Rows),
     Window(Window),
     Random(Random),
+    // Fixed point.
+    Reversible(Reversible),
 }
 
 impl Op {
@@ -67,6 +71,7 @@ impl Op {
             Self::Select => "select",
             Self::Cast(_) => "cast",
             Self::StopGradient => "stop_gradient",
+            Self::StraightThrough => "straight_through",
             Self::Reshape => "reshape",
             Self::Permute(_) => "permute",
             Self::Broadcast => "broadcast",
@@ -81,6 +86,7 @@ impl Op {
             Self::Rows(_) => "rows",
             Self::Window(_) => "window",
             Self::Random(_) => "random",
+            Self::Reversible(_) => "reversible",
         }
     }
 
@@ -90,7 +96,10 @@ impl Op {
             Self::Input(_) | Self::Perturbation(_) | Self::Const(_) | Self::Iota(_) => {
                 Rule::Constant
             }
-            Self::StopGradient | Self::ArgMax(_) | Self::Random(_) => Rule::Constant,
+            Self::StopGradient | Self::ArgMax(_) | Self::Random(_) | Self::Reversible(_) => {
+                Rule::Constant
+            }
+            Self::StraightThrough => elementwise::STRAIGHT_THROUGH,
             Self::Unary(op) => elementwise::unary_rule(*op),
             Self::Binary(op) => elementwise::binary_rule(*op),
             Self::Select => elementwise::SELECT,

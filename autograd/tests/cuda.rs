@@ -93,7 +93,11 @@ fn a_learners_gradients_and_their_tangents() {
 #[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn a_meta_gradient() {
     let (cpu, cuda) = (cpu(), cuda());
-    for optimizer in [Optimizer::Momentum, Optimizer::Adam] {
+    for optimizer in [
+        Optimizer::Momentum,
+        Optimizer::Adam,
+        Optimizer::ReversibleMomentum,
+    ] {
         let of =
             |device, schedule, mode| meta_gradient(device, optimizer, DType::F32, schedule, mode);
         let (loss, expected) = of(&cpu, Schedule::PerStep, Mode::Mixed);
@@ -110,7 +114,10 @@ fn a_meta_gradient() {
             );
         }
         // All schedules, the same bits; and again.
-        for schedule in [Schedule::PerStep, Schedule::StoreAll, Schedule::EveryK(3)] {
+        let undone =
+            (optimizer == Optimizer::ReversibleMomentum).then_some(Schedule::Reversible(100));
+        let schedules = [Schedule::PerStep, Schedule::StoreAll, Schedule::EveryK(3)];
+        for schedule in schedules.into_iter().chain(undone) {
             assert_eq!(
                 of(&cuda, schedule, Mode::Mixed),
                 (found_loss, found.clone()),

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+#[path = "schedules/reversible.rs"]
+mod reversible;
+
 use autograd::optim::Optimizer;
 use autograd::{
     CotangentNorms, Distribution, Forecast, Given, Horizon, Losses, Mode, Port, Records, Row,
@@ -198,11 +201,15 @@ proptest! {
         share in 0.0..1.0f64,
         on_disk in 0usize..=41,
         in_host in 0usize..=41,
-        adam: bool,
+        optimizer in prop::sample::select(vec![
+            Optimizer::Momentum,
+            Optimizer::Adam,
+            Optimizer::ReversibleMomentum,
+        ]),
         reverse: bool,
     ) {
         let case = Case {
-            optimizer: if adam { Optimizer::Adam } else { Optimizer::Momentum },
+            optimizer,
             mode: if reverse { Mode::Reverse } else { Mode::Mixed },
             steps,
             outer_every,
@@ -218,11 +225,14 @@ proptest! {
             Schedule::BinomialKept(c, kept),
             Schedule::Budget(budget),
             Schedule::Window(steps),
+            Schedule::Reversible(100),
         ];
+        let undone = usize::from(optimizer == Optimizer::ReversibleMomentum);
+        let schedules = &schedules[..schedules.len() - 1 + undone];
         for (threads, schedule) in (1..=3).cycle().zip(schedules) {
-            prop_assert_eq!(&case.run(threads, schedule), &expected, "{} {:?}", schedule, case);
+            prop_assert_eq!(&case.run(threads, *schedule), &expected, "{} {:?}", schedule, case);
             let away = case
-                .horizon(schedule)
+                .horizon(*schedule)
                 .on_disk(on_disk, std::env::temp_dir())
                 .in_host(in_host);
             prop_assert_eq!(&case.run_to(threads, &away), &expected, "{:?} {:?}", away, case);

@@ -78,7 +78,9 @@ fn every_schedule_gives_the_same_bits() {
 #[test]
 fn the_meta_gradient_is_the_slope_of_the_meta_loss() {
     let device = Device::cpu(Some(1)).unwrap();
-    for optimizer in Optimizer::ALL {
+    // Fixed point has steps, which differences would see.
+    let smooth = |optimizer: &Optimizer| *optimizer != Optimizer::ReversibleMomentum;
+    for optimizer in Optimizer::ALL.into_iter().filter(smooth) {
         let training = training(optimizer, DType::F64);
         let mut unroll =
             Unroll::new(&device, &training, &horizon(Schedule::PerStep, Mode::Mixed)).unwrap();

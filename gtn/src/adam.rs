@@ -29,8 +29,8 @@ impl Adam {
     pub(crate) fn new(device: &Device, parameters: &[Port]) -> Result<Self> {
         let (update, squares) = (plan_update(parameters)?, plan_squares(parameters)?);
         let kept = parameters.iter().flat_map(|port| {
-            let state = OPTIMIZER.state(&port.shape).into_iter();
-            state.map(|(role, shape)| scalar_or(format!("{role}.{}", port.name), shape))
+            let state = OPTIMIZER.state(&port.shape, DType::F32).into_iter();
+            state.map(|slot| scalar_or(format!("{}.{}", slot.name, port.name), slot.shape))
         });
         let hyper = HYPER.map(|name| scalar_or(name.to_owned(), Shape::scalar()));
         let square = scalar_or("square".to_owned(), Shape::scalar());
@@ -130,10 +130,10 @@ fn plan_update(parameters: &[Port]) -> Result<Plan> {
         let parameter = input(format!("parameter {i}"), &port.shape)?;
         let gradient = (input(format!("gradient {i}"), &port.shape)? * hyper[4])?;
         let state = OPTIMIZER
-            .state(&port.shape)
+            .state(&port.shape, DType::F32)
             .iter()
             .enumerate()
-            .map(|(slot, (_, shape))| input(format!("{slot} {i}"), shape))
+            .map(|(slot, state)| input(format!("{slot} {i}"), &state.shape))
             .collect::<Result<Vec<_>>>()?;
         let (moved, kept) = OPTIMIZER.update(parameter, gradient, &state, &hyper[..4])?;
         over.push((outs.len(), format!("parameter {i}")));

@@ -44,7 +44,8 @@ impl Kernel {
             | Self::Concat(..)
             | Self::Rows(..)
             | Self::ArgMax(..)
-            | Self::Random(_) => Ok(()),
+            | Self::Random(_)
+            | Self::Reversible(_) => Ok(()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The kernels a device has, what each reads and writes, and what it costs.
 
-use crate::{ArgMax, Concat, Conv, ConvKind, Float, Instr, Load, Map, MatMul, Pad, Rows, Store};
-use crate::{StoreKind, Take, Unary, Window, WindowKind, cpu, cuda};
+use crate::{ArgMax, Concat, Conv, ConvKind, Float, Instr, Load, Map, MatMul, Pad, Reversible};
+use crate::{ReversibleKind, Rows, Store, StoreKind, Take, Unary, Window, WindowKind, cpu, cuda};
 use tensor::DType;
 
 /// Counter-based random numbers (Philox 4x32-10, Salmon et al. 2011). Input: u32 \[4\] = seed low, seed
@@ -50,6 +50,8 @@ pub enum Kernel {
     ArgMax(Float, ArgMax),
     /// Random numbers.
     Random(Random),
+    /// Momentum that can be undone.
+    Reversible(Reversible),
 }
 
 impl Kernel {
@@ -103,6 +105,16 @@ impl Kernel {
                 vec![((*float).into(), product(&[arg.outer, arg.n, arg.inner]))]
             }
             Self::Random(_) => vec![(DType::U32, 4)],
+            Self::Reversible(spec) => {
+                let state = (DType::U32, Reversible::words(spec.count));
+                let [one, each] = [1, spec.count].map(|count| (spec.float.into(), count));
+                match spec.kind {
+                    ReversibleKind::Advance => vec![state, each, each, each, one, one],
+                    ReversibleKind::Undo => vec![state, each, one, one],
+                    ReversibleKind::WeightBefore => vec![state, one],
+                    ReversibleKind::Weight | ReversibleKind::Velocity => vec![state],
+                }
+            }
         }
     }
 
@@ -150,6 +162,12 @@ impl Kernel {
             }
             Self::ArgMax(_, arg) => vec![(DType::I32, product(&[arg.outer, arg.inner]))],
             Self::Random(random) => vec![(random.float.into(), random.count)],
+            Self::Reversible(spec) => match spec.kind {
+                ReversibleKind::Advance | ReversibleKind::Undo => {
+                    vec![(DType::U32, Reversible::words(spec.count))]
+                }
+                _ => vec![(spec.float.into(), spec.count)],
+            },
         }
     }
 
@@ -226,6 +244,7 @@ impl Kernel {
             Self::Rows(..) => "rows",
             Self::ArgMax(..) => "argmax",
             Self::Random(_) => "random",
+            Self::Reversible(_) => "reversible",
         }
     }
 }

@@ -18,6 +18,7 @@ mod kernel;
 mod map;
 mod memory;
 mod program;
+mod reversible;
 mod shapes;
 
 pub use contraction::{Conv, ConvKind, MatMul};
@@ -25,6 +26,7 @@ pub use device::{Buffer, CudaFacts, Device, DeviceError, Precision, View};
 pub use kernel::{Distribution, Kernel, Random};
 pub use map::{Binary, Instr, Load, Map, Store, StoreKind, Unary};
 pub use program::{Operand, Program, ProgramError, Slot, Step};
+pub use reversible::{Ratio, Reversible, ReversibleKind};
 pub use shapes::{ArgMax, Concat, Pad, Rows, Take, Window, WindowKind};
 
 /// The element types that arithmetic is done in.

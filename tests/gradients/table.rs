@@ -3,7 +3,7 @@
 use autograd::optim::Optimizer;
 use autograd::{ConvOptions, Distribution, Result, Tape, Var};
 use gtn::nn::layers::{self, Border};
-use tensor::{Array, Shape};
+use tensor::{Array, DType, Shape};
 
 pub(crate) type Function = dyn for<'t> Fn(&'t Tape, &[Var<'t>]) -> Result<Vec<Var<'t>>>;
 
@@ -431,11 +431,28 @@ fn composed(t: &mut Table) {
 }
 
 fn optimizers(t: &mut Table) {
-    for optimizer in Optimizer::ALL {
+    // In fixed point a momentum has steps, which differences would see: it is given, and the state a start.
+    t.add(
+        "reversible-momentum",
+        spread(&[&[2, 3], &[2, 3], &[2, 3], &[]]),
+        |tape, x| {
+            let fixed = &Optimizer::ReversibleMomentum.state(&x[0].shape(), x[0].dtype())[1];
+            let fixed = tape.constant(0.0, fixed.dtype, fixed.shape.clone());
+            let hyper = [x[3], tape.constant(0.75, x[0].dtype(), [])];
+            let step = |theta, g, state: &[_]| {
+                Optimizer::ReversibleMomentum.update(theta, g, state, &hyper)
+            };
+            let (theta, state) = step(x[0], x[1], &[x[2], fixed])?;
+            let (theta, state) = step(theta, (x[1] * theta)?, &state)?;
+            Ok(vec![theta, state[0]])
+        },
+    );
+    let smooth = |optimizer: &Optimizer| *optimizer != Optimizer::ReversibleMomentum;
+    for optimizer in Optimizer::ALL.into_iter().filter(smooth) {
         let (theta, scalar) = (Shape::from([2, 3]), Shape::scalar());
-        let state = optimizer.state(&theta);
+        let state = optimizer.state(&theta, DType::F64);
         let mut shapes: Vec<&[usize]> = vec![&theta, &theta];
-        shapes.extend(state.iter().map(|(_, shape)| &**shape));
+        shapes.extend(state.iter().map(|port| &*port.shape));
         let states = state.len();
         let hyper = optimizer.hyper().iter().map(|_| &*scalar);
         shapes.extend(hyper);

@@ -107,6 +107,10 @@ pub(crate) const SELECT: Rule = Rule::Linear {
     },
 };
 
+/// The derivative is that of the second operand.
+pub(crate) const STRAIGHT_THROUGH: Rule =
+    Rule::Pointwise(|at, i| if i == 1 { at.factor(1.0) } else { Ok(None) });
+
 /// A cast between floats is linear; a cast to an integer is an error to differentiate.
 pub(crate) fn cast_rule(to: DType) -> Rule {
     if !to.is_float() {
@@ -213,6 +217,22 @@ impl<'t> Var<'t> {
     pub fn stop_gradient(self) -> Var<'t> {
         self.tape()
             .push(Op::StopGradient, &[self], self.shape(), self.dtype())
+    }
+
+    /// The same numbers, whose derivative is that of `smooth`: for what is rounded, or a jump, with a smooth
+    /// stand-in (a straight-through estimator). The stand-in is not computed.
+    pub fn with_derivative_of(self, smooth: Var<'t>) -> Result<Var<'t>> {
+        self.tape().expect_own("straight_through", &[smooth])?;
+        if self.shape() != smooth.shape() || self.dtype() != smooth.dtype() {
+            return refuse(
+                "straight_through",
+                format!("{self:?} is not like {smooth:?}"),
+            );
+        }
+        let (shape, dtype) = (self.shape(), self.dtype());
+        Ok(self
+            .tape()
+            .push(Op::StraightThrough, &[self, smooth], shape, dtype))
     }
 
     /// eˣ

@@ -5,6 +5,7 @@ pub(crate) mod contraction;
 pub(crate) mod elementwise;
 pub(crate) mod index;
 mod loss;
+pub(crate) mod reversible;
 pub(crate) mod shape;
 
 use crate::error::Result;
@@ -22,6 +23,7 @@ impl<'t> Applied<'t> {
             Op::Select => args[0].select(args[1], args[2]),
             Op::Cast(to) => Ok(args[0].cast(*to)),
             Op::StopGradient => Ok(args[0].stop_gradient()),
+            Op::StraightThrough => args[0].with_derivative_of(args[1]),
             Op::Reshape => args[0].reshape(self.out.shape()),
             Op::Permute(axes) => args[0].permute(axes),
             Op::Broadcast => args[0].expand(self.out.shape()),

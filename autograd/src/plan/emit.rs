@@ -160,7 +160,9 @@ impl<'g> Emitter<'g> {
                 let chosen = self.value(node.args[1], view)?;
                 Instr::Select(mask, chosen, self.value(node.args[2], view)?)
             }
-            Op::Cast(_) | Op::StopGradient => return self.value(node.args[0], view),
+            Op::Cast(_) | Op::StopGradient | Op::StraightThrough => {
+                return self.value(node.args[0], view);
+            }
             op => {
                 debug_assert_eq!(kind(op), Kind::View);
                 let arg = node.args[0];

@@ -499,13 +499,14 @@ pub(crate) fn kind(op: &Op) -> Kind {
     match op {
         Op::Input(_) => Kind::Input,
         Op::Const(_) | Op::Iota(_) | Op::Perturbation(_) => Kind::Free,
-        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) | Op::StopGradient => {
-            Kind::Pointwise
-        }
+        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) => Kind::Pointwise,
+        Op::StopGradient | Op::StraightThrough => Kind::Pointwise,
         Op::Reshape | Op::Permute(_) | Op::Broadcast | Op::Slice(_) => Kind::View,
         Op::Sum(_) => Kind::Sum,
         Op::Pad { .. } | Op::Concat(_) | Op::Take(_) | Op::MatMul(_) | Op::Conv(_) => Kind::Kernel,
-        Op::ArgMax(_) | Op::Rows(_) | Op::Window(_) | Op::Random(_) => Kind::Kernel,
+        Op::ArgMax(_) | Op::Rows(_) | Op::Window(_) | Op::Random(_) | Op::Reversible(_) => {
+            Kind::Kernel
+        }
     }
 }
 

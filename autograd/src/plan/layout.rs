@@ -453,6 +453,7 @@ fn lower(graph: &Graph, id: Id, accumulate: bool) -> Kernel {
         Op::Take(spec) => Kernel::Take(float(), spec.clone()),
         Op::ArgMax(spec) => Kernel::ArgMax(float_of_first(), *spec),
         Op::Random(spec) => Kernel::Random(*spec),
+        Op::Reversible(spec) => Kernel::Reversible(*spec),
         Op::Pad { before, after } => {
             let extents = graph.shape(node.args[0]).to_vec();
             Kernel::Pad(

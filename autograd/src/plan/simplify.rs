@@ -2,9 +2,9 @@
 
 use crate::error::Result;
 use crate::op::Op;
-use crate::tape::{Id, Tape, Var};
+use crate::tape::{Id, Node, Tape, Var};
 
-/// Records what `outs` need on a fresh tape, where perturbations are zeros and gradients need no stops.
+/// Records what `outs` need on a fresh tape, where perturbations are zeros, and what only derivatives see is gone.
 /// Zeros vanish and equal entries merge while it is recorded. What is `given` becomes an input of that name.
 pub(super) fn simplify(outs: &[Var<'_>], given: &[(Var<'_>, String)]) -> Result<(Tape, Vec<Id>)> {
     let fresh = Tape::new();
@@ -25,7 +25,9 @@ pub(super) fn simplify(outs: &[Var<'_>], given: &[(Var<'_>, String)]) -> Result<
     for id in (0..=last).rev().filter(|&id| name(id).is_none()) {
         if needed[id] {
             tape.with_node(id, |node| {
-                node.args.iter().for_each(|&arg| needed[arg] = true);
+                computed_from(node)
+                    .iter()
+                    .for_each(|&arg| needed[arg] = true);
             });
         }
     }
@@ -37,19 +39,24 @@ pub(super) fn simplify(outs: &[Var<'_>], given: &[(Var<'_>, String)]) -> Result<
             ids[id] = fresh.push(Op::Input(name.clone()), &[], shape, dtype).id;
             continue;
         }
-        let args: Vec<Var<'_>> = applied
-            .args
-            .iter()
-            .map(|arg| fresh.var(ids[arg.id]))
-            .collect();
+        let args = tape.with_node(id, |node| computed_from(node).to_vec());
+        let args: Vec<Var<'_>> = args.iter().map(|&arg| fresh.var(ids[arg])).collect();
         ids[id] = match &applied.op {
             Op::Perturbation(_) => fresh.constant(0.0, dtype, shape),
             op if args.is_empty() => fresh.push(op.clone(), &[], shape, dtype),
-            Op::StopGradient => args[0],
+            Op::StopGradient | Op::StraightThrough => args[0],
             _ => applied.again(&args)?,
         }
         .id;
     }
     let outs = outs.iter().map(|out| ids[out.id]).collect();
     Ok((fresh, outs))
+}
+
+/// The operands that the numbers come from.
+fn computed_from(node: &Node) -> &[Id] {
+    match node.op {
+        Op::StraightThrough => &node.args[..1],
+        _ => &node.args,
+    }
 }

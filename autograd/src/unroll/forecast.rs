@@ -5,7 +5,8 @@ use super::horizon::Horizon;
 use super::plans::{Bound, PlannedStep, Prepared, plan_clip, plan_outer};
 use super::records::record_bytes;
 use super::schedule::Schedule;
-use super::script::{Count, Script};
+use super::script::{Count, Script, Snapshots};
+use super::stash::{stash_ports, stash_words};
 use super::step::Training;
 use crate::error::Result;
 use crate::plan::Port;
@@ -18,7 +19,7 @@ pub struct Forecast {
     pub bytes: usize,
     /// Bytes of the arena.
     pub arena_bytes: usize,
-    /// Bytes of the states and activations kept between the sweeps.
+    /// Bytes of the states, activations and bits kept between the sweeps.
     pub snapshot_bytes: usize,
     /// Bytes of snapshots in the host's memory, those on their way to the disk or back among them.
     pub host_bytes: usize,
@@ -77,6 +78,8 @@ pub(super) struct Planned {
     /// The arrays of a loss, of a state, of the shared arrays, of a row and of a step's hyper-parameters.
     pub(super) loss_ports: Vec<Port>,
     pub(super) state_ports: Vec<Port>,
+    pub(super) cotangent_ports: Vec<Port>,
+    pub(super) stash_ports: Vec<Port>,
     pub(super) shared_ports: Vec<Port>,
     pub(super) row_ports: Vec<Port>,
     pub(super) hyper_ports: Vec<Port>,
@@ -99,13 +102,15 @@ impl Planned {
         }];
         let (state_ports, row_ports) = (training.start_ports(), training.row_ports());
         let hyper_ports = training.hyper_ports();
+        let cotangent_ports = training.state_ports().cotangents();
+        let stash_ports = stash_ports(&training.theta);
         let state = record_bytes(&state_ports);
         let clip_arena = clip.as_ref().map_or(0, |bound| bound.plan.arena_bytes());
         let arena = |step: &PlannedStep| arena_bytes(&shared, step, &outer).max(clip_arena);
         // Two cotangents; gradients and losses; what is prepared, and its gradient.
         let fixed = |step: &PlannedStep| {
             arena(step)
-                + 2 * state
+                + 2 * record_bytes(&cotangent_ports)
                 + 2 * record_bytes(&shared.own)
                 + record_bytes(&training.shared)
                 + rows.saturating_mul(record_bytes(&row_ports))
@@ -131,7 +136,12 @@ impl Planned {
             )
         } else {
             let script = horizon.schedule.script(steps).expect("not a budget");
-            (horizon.schedule, script, plan(script.kept > 0)?)
+            let step = if script.snapshots == Snapshots::Never {
+                PlannedStep::undoing(training, &shared, rows < steps, horizon.mode)?
+            } else {
+                plan(script.kept > 0)?
+            };
+            (horizon.schedule, script, step)
         };
 
         let script = Script {
@@ -141,7 +151,10 @@ impl Planned {
         let count = script.count();
         let [host_bytes, disk_bytes] = horizon.away.bytes(count.away, state);
         let kept_bytes = count.kept.saturating_mul(record_bytes(&step.kept_ports));
-        let snapshot_bytes = kept_bytes.saturating_add(count.states.saturating_mul(state));
+        let stash = stash_words(schedule, steps).saturating_mul(record_bytes(&stash_ports));
+        let snapshot_bytes = kept_bytes
+            .saturating_add(count.states.saturating_mul(state))
+            .saturating_add(stash);
         let forecast = Forecast {
             bytes: fixed(&step).saturating_add(snapshot_bytes),
             arena_bytes: arena(&step),
@@ -163,6 +176,8 @@ impl Planned {
             clip,
             loss_ports,
             state_ports,
+            cotangent_ports,
+            stash_ports,
             shared_ports: training.shared.clone(),
             row_ports,
             hyper_ports,
@@ -173,7 +188,7 @@ impl Planned {
 
 /// The arena that is large enough for every plan.
 fn arena_bytes(shared: &Prepared, step: &PlannedStep, outer: &Bound) -> usize {
-    [&shared.prepare, &shared.unprepare, &step.kept]
+    [&shared.prepare, &shared.unprepare, &step.kept, &step.undo]
         .into_iter()
         .flatten()
         .chain([&step.advance, &step.reverse, outer])
@@ -189,5 +204,17 @@ fn flops(shared: &Prepared, step: &PlannedStep, count: &Count) -> u64 {
         .flatten()
         .map(|bound| bound.plan.flops())
         .sum();
-    once + count.advances * step.advance.plan.flops() + count.reversals * step.reverse.plan.flops()
+    // A step that is undone is none that is reversed from its start: of those there is one.
+    let undone = step
+        .undo
+        .as_ref()
+        .map_or(0, |undo| (count.reversals - 1) * undo.plan.flops());
+    let reversals = if step.undo.is_some() {
+        1
+    } else {
+        count.reversals
+    };
+    once + count.advances * step.advance.plan.flops()
+        + reversals * step.reverse.plan.flops()
+        + undone
 }

@@ -15,6 +15,7 @@ mod plans;
 mod records;
 mod schedule;
 mod script;
+mod stash;
 mod step;
 mod values;
 
@@ -34,6 +35,7 @@ use kernels::{Buffer, Device, View};
 use plans::{Bound, Source};
 use records::record_bytes;
 use script::Action;
+use stash::{Stash, stash_words};
 
 /// The arrays that one meta-gradient is computed from.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +130,8 @@ pub struct Unroll {
     away: Away,
     cotangents: Records,
     kept: Records,
+    /// For steps that are undone.
+    stash: Option<Stash>,
     prepared: Records,
     prepared_gradient: Records,
     losses: Records,
@@ -151,12 +155,20 @@ impl Unroll {
         let horizon = &planned.horizon;
         let losses = horizon.steps + horizon.outer_steps.len();
         let records = |ports: &[_], count| Records::new(device, ports.to_vec(), count);
-        let state = &planned.state_ports;
+        let stash = planned.step.undo.as_ref().map(|_| {
+            let words = stash_words(horizon.schedule, horizon.steps);
+            Stash::new(device, planned.stash_ports.clone(), words)
+        });
         Ok(Self {
-            states: records(state, planned.count.states)?,
-            away: Away::new(&horizon.away, planned.count.away, record_bytes(state))?,
+            states: records(&planned.state_ports, planned.count.states)?,
+            away: Away::new(
+                &horizon.away,
+                planned.count.away,
+                record_bytes(&planned.state_ports),
+            )?,
+            stash: stash.transpose()?,
             kept: records(&planned.step.kept_ports, planned.count.kept)?,
-            cotangents: records(state, 2)?,
+            cotangents: records(&planned.cotangent_ports, 2)?,
             prepared: records(&planned.shared.own, 1)?,
             prepared_gradient: records(&planned.shared.own, 1)?,
             shared_gradient: records(&planned.shared_ports, 1)?,
@@ -190,6 +202,7 @@ impl Unroll {
             ("inner step, kept", planned.step.kept.as_ref()),
             ("backward", Some(&planned.step.reverse)),
             ("clip", planned.clip.as_ref()),
+            ("backward, undoing", planned.step.undo.as_ref()),
             ("outer loss", Some(&planned.outer)),
             ("unprepare", planned.shared.unprepare.as_ref()),
         ];
@@ -246,9 +259,13 @@ impl Unroll {
     }
 
     /// As [`Unroll::gradient`], but nobody waits for a GPU: more work can be queued before
-    /// [`Unroll::losses`] are read.
+    /// [`Unroll::losses`] are read. Before it starts, [`Schedule::Reversible`] reads the momenta.
     pub fn queue_gradient(&mut self, given: Given<'_>) -> Result<()> {
         self.begin(given)?;
+        let steps = self.steps();
+        if let Some(stash) = &mut self.stash {
+            stash.plan(given, steps)?;
+        }
         self.shared_gradient.zero(0)?;
         self.prepared_gradient.zero(0)?;
         self.cotangents.zero(0)?;
@@ -270,7 +287,9 @@ impl Unroll {
         };
         let walked = script.walk(outer, |action| {
             now = self.act(action, given, now, &mut away)?;
-            if let Action::Reverse { step, .. } | Action::Outer { step, .. } = action
+            if let Action::Reverse { step, .. }
+            | Action::Undo { step, .. }
+            | Action::Outer { step, .. } = action
                 && watched
             {
                 norms[step] = diagnostics::norm(&self.cotangents, now.cotangent, self.theta)?;
@@ -308,6 +327,9 @@ impl Unroll {
                     kept: keep.unwrap_or(0),
                     ..now
                 };
+                if let Some(stash) = &self.stash {
+                    stash.take(step, &self.states, from)?;
+                }
                 let keeping = plans.kept.as_ref().filter(|_| keep.is_some());
                 self.run(keeping.unwrap_or(&plans.advance), given, at)?;
                 Ok(at)
@@ -343,15 +365,7 @@ impl Unroll {
                     kept: kept.unwrap_or(0),
                     ..now
                 };
-                self.run(&plans.reverse, given, at)?;
-                let at = At {
-                    cotangent: 1 - at.cotangent,
-                    ..at
-                };
-                if let Some(clip) = &self.planned.clip {
-                    self.run(clip, given, at)?;
-                }
-                Ok(at)
+                self.reversed(&plans.reverse, given, at)
             }
             Action::PutAway { place, state } => {
                 away.put(place, &self.states, state)?;
@@ -365,7 +379,44 @@ impl Unroll {
                 away.fetch(place, &self.states, state)?;
                 Ok(now)
             }
+            Action::Undo {
+                step,
+                from,
+                to,
+                kept,
+            } => {
+                let at = At {
+                    step,
+                    from,
+                    to,
+                    kept,
+                    ..now
+                };
+                let undo = plans.undo.as_ref().expect("planned for its schedule");
+                let at = self.reversed(undo, given, at)?;
+                if let Some(stash) = &self.stash {
+                    stash.put_back(step, &self.states, to)?;
+                }
+                Ok(at)
+            }
+            Action::Restart { state } => {
+                self.states.copy(state, given.start, 0)?;
+                Ok(now)
+            }
         }
+    }
+
+    /// Backward through a step: the cotangent is then that before it.
+    fn reversed(&self, bound: &Bound, given: Given<'_>, at: At) -> Result<At> {
+        self.run(bound, given, at)?;
+        let at = At {
+            cotangent: 1 - at.cotangent,
+            ..at
+        };
+        if let Some(clip) = &self.planned.clip {
+            self.run(clip, given, at)?;
+        }
+        Ok(at)
     }
 
     /// The losses of the last meta-gradient, when everything is done. The first that is not finite is an

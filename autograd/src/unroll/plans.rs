@@ -1,7 +1,7 @@
 //! The plans of an unrolled training, and where their arrays lie.
 
 use super::keep;
-use super::step::{Mode, Scope, Training, inputs};
+use super::step::{Backward, Mode, Origin, Scope, Training, inputs};
 use crate::error::Result;
 use crate::plan::{Plan, Port};
 use crate::tape::{Tape, Var};
@@ -169,61 +169,41 @@ impl Prepared {
     }
 }
 
-/// The plans of one inner step.
-#[derive(Debug)]
-pub(super) struct PlannedStep {
-    pub(super) advance: Bound,
-    pub(super) kept: Option<Bound>,
-    pub(super) kept_ports: Vec<Port>,
-    pub(super) reverse: Bound,
-}
-
-impl PlannedStep {
-    /// With `keep`, the backward plan takes activations that the forward one keeps; with `turns`, it adds to
-    /// the gradients of rows.
-    pub(super) fn new(
-        training: &Training<'_>,
-        shared: &Prepared,
-        keep: bool,
-        turns: bool,
-        mode: Mode,
-    ) -> Result<Self> {
-        let tape = Tape::new();
-        let forward = training.record_forward(&tape, &shared.ports, mode)?;
-        let source = |kind: &str, i: usize| match kind {
-            "state" => Source::State(i),
-            "shared" => shared.places[i].0,
+impl Prepared {
+    /// Where an input of a step's tape lies.
+    fn source(&self, kind: &str, i: usize) -> Source {
+        match kind {
+            "state" | "after" => Source::State(i),
+            "shared" => self.places[i].0,
             "row" => Source::Row(i),
             "hyper" => Source::Hyper(i),
             "cotangent" => Source::Cotangent(i),
             "new state" => Source::NewState(i),
-            "sum" => shared.places[i].1,
+            "sum" => self.places[i].1,
             "row sum" => Source::RowGradient(i),
             _ => Source::Kept(i),
-        };
-        let mut advanced: Vec<(Var<'_>, Source)> = forward
-            .new_state
-            .iter()
-            .enumerate()
-            .map(|(i, var)| (*var, Source::NewState(i)))
-            .collect();
-        advanced.push((forward.loss, Source::Loss));
-        let advance = Bound::new(&advanced, &[], source)?;
-
-        let cotangents = inputs(&tape, "cotangent", &training.state_ports().ports)?;
-        let backward = training.record_backward(&tape, &forward, &cotangents, mode)?;
-        let mut reversed: Vec<(Var<'_>, Source)> = Vec::new();
-        for (i, var) in backward.state.iter().enumerate() {
-            reversed.push((*var, Source::NewCotangent(i)));
         }
-        let mut late = cotangents;
+    }
+
+    /// The results of a backward pass, and where they go. Inputs that only it has are added to `late`.
+    fn reversed<'t>(
+        &self,
+        tape: &'t Tape,
+        backward: &Backward<'t>,
+        turns: bool,
+        late: &mut Vec<Var<'t>>,
+    ) -> Result<Vec<(Var<'t>, Source)>> {
+        let mut reversed: Vec<(Var<'t>, Source)> = Vec::new();
+        for (i, var) in backward.state.iter().enumerate() {
+            reversed.extend(var.map(|var| (var, Source::NewCotangent(i))));
+        }
         for (i, var) in backward.shared.iter().enumerate() {
             if !var.dtype().is_float() {
                 continue;
             }
             let sum = tape.input(&format!("sum {i}"), var.dtype(), var.shape())?;
             late.push(sum);
-            reversed.push(((sum + *var)?, shared.places[i].1));
+            reversed.push(((sum + *var)?, self.places[i].1));
         }
         for (i, var) in backward.rows.iter().enumerate() {
             let Some(mut gradient) = *var else { continue };
@@ -238,6 +218,47 @@ impl PlannedStep {
         for (i, gradient) in backward.hyper.iter().enumerate() {
             reversed.push((*gradient, Source::HyperGradient(i)));
         }
+        Ok(reversed)
+    }
+}
+
+/// The plans of one inner step.
+#[derive(Debug)]
+pub(super) struct PlannedStep {
+    pub(super) advance: Bound,
+    pub(super) kept: Option<Bound>,
+    pub(super) kept_ports: Vec<Port>,
+    pub(super) reverse: Bound,
+    /// The backward plan that undoes the step, given the state after it.
+    pub(super) undo: Option<Bound>,
+}
+
+impl PlannedStep {
+    /// With `keep`, the backward plan takes activations that the forward one keeps; with `turns`, it adds to
+    /// the gradients of rows.
+    pub(super) fn new(
+        training: &Training<'_>,
+        shared: &Prepared,
+        keep: bool,
+        turns: bool,
+        mode: Mode,
+    ) -> Result<Self> {
+        let tape = Tape::new();
+        let forward = training.record_forward(&tape, &shared.ports, mode, Origin::Given)?;
+        let source = |kind: &str, i: usize| shared.source(kind, i);
+        let mut advanced: Vec<(Var<'_>, Source)> = forward
+            .new_state
+            .iter()
+            .enumerate()
+            .map(|(i, var)| (*var, Source::NewState(i)))
+            .collect();
+        advanced.push((forward.loss, Source::Loss));
+        let advance = Bound::new(&advanced, &[], source)?;
+
+        let cotangents = inputs(&tape, "cotangent", &training.state_ports().cotangents())?;
+        let backward = training.record_backward(&tape, &forward, &cotangents, mode)?;
+        let mut late = cotangents;
+        let reversed = shared.reversed(&tape, &backward, turns, &mut late)?;
         // What the step made is at hand as it is reversed, and its gradient need not be computed again.
         let mut given = named("new state", &forward.new_state);
         given.retain(|(var, _)| !forward.vars.state.contains(var));
@@ -248,6 +269,7 @@ impl PlannedStep {
                 kept: None,
                 kept_ports: Vec::new(),
                 reverse,
+                undo: None,
             });
         }
         let outs: Vec<Var<'_>> = reversed.iter().map(|(var, _)| *var).collect();
@@ -265,6 +287,47 @@ impl PlannedStep {
             kept: Some(Bound::new(&advanced, &[], source)?),
             kept_ports: activations.iter().map(|var| port_of(*var)).collect(),
             reverse: Bound::new(&reversed, &given, source)?,
+            undo: None,
+        })
+    }
+
+    /// With a backward plan that undoes the step. A step's optimiser cannot tell its buffers: those are kept.
+    pub(super) fn undoing(
+        training: &Training<'_>,
+        shared: &Prepared,
+        turns: bool,
+        mode: Mode,
+    ) -> Result<Self> {
+        let source = |kind: &str, i: usize| shared.source(kind, i);
+        let step = Self::new(training, shared, false, turns, mode)?;
+        let layout = training.state_ports();
+        let first = layout.theta + layout.optimizer;
+        let mut kept = None;
+        if !training.buffers.is_empty() {
+            let tape = Tape::new();
+            let forward = training.record_forward(&tape, &shared.ports, mode, Origin::Given)?;
+            let mut advanced = vec![(forward.loss, Source::Loss)];
+            for (i, var) in forward.new_state.iter().enumerate() {
+                advanced.push((*var, Source::NewState(i)));
+            }
+            for (i, var) in forward.vars.state[first..].iter().enumerate() {
+                advanced.push((*var, Source::Kept(i)));
+            }
+            kept = Some(Bound::new(&advanced, &[], source)?);
+        }
+        let tape = Tape::new();
+        let forward = training.record_forward(&tape, &shared.ports, mode, Origin::Undone)?;
+        let mut cotangents = inputs(&tape, "cotangent", &layout.cotangents())?;
+        let backward = training.record_backward(&tape, &forward, &cotangents, mode)?;
+        let mut reversed = shared.reversed(&tape, &backward, turns, &mut cotangents)?;
+        for (i, var) in forward.vars.state.iter().enumerate() {
+            reversed.push((*var, Source::NewState(i)));
+        }
+        Ok(Self {
+            kept,
+            kept_ports: training.buffers.clone(),
+            undo: Some(Bound::new(&reversed, &[], source)?),
+            ..step
         })
     }
 }
@@ -275,7 +338,7 @@ pub(super) fn plan_outer(training: &Training<'_>) -> Result<Bound> {
     let layout = training.state_ports();
     let state = inputs(&tape, "state", &layout.ports)?;
     let rows = inputs(&tape, "row", &training.outer_rows)?;
-    let cotangents = inputs(&tape, "cotangent", &layout.ports)?;
+    let cotangents = inputs(&tape, "cotangent", &layout.cotangents())?;
     let (theta, rest) = state.split_at(layout.theta);
     let buffers = &rest[layout.optimizer..];
     let loss = (training.outer)(Scope {
@@ -285,6 +348,7 @@ pub(super) fn plan_outer(training: &Training<'_>) -> Result<Bound> {
         shared: &[],
         rows: &rows,
     })?;
+    let loss = training.optimizer.checked(loss, theta)?;
     let wrt = [theta, buffers].concat();
     let gradients = tape.grad(loss, &wrt)?;
     let mut outs = vec![(loss, Source::OuterLoss)];
@@ -305,7 +369,7 @@ pub(super) fn plan_outer(training: &Training<'_>) -> Result<Bound> {
 /// Shortens the cotangent of the state to a norm.
 pub(super) fn plan_clip(training: &Training<'_>, norm: f64) -> Result<Bound> {
     let tape = Tape::new();
-    let cotangents = inputs(&tape, "cotangent", &training.state_ports().ports)?;
+    let cotangents = inputs(&tape, "cotangent", &training.state_ports().cotangents())?;
     let mut squares = Vec::new();
     for &cotangent in &cotangents {
         squares.push((cotangent * cotangent)?.sum_all()?);

@@ -129,6 +129,34 @@ impl Records {
         Ok(self.buffer.write(record * self.stride, bytes)?)
     }
 
+    /// Copies bytes of an array out, when all work queued before is done.
+    pub(super) fn read_part(
+        &self,
+        record: usize,
+        field: usize,
+        from: usize,
+        bytes: &mut [u8],
+    ) -> Result<()> {
+        let at = self.part((record, field, from));
+        Ok(self.buffer.read(at, bytes)?)
+    }
+
+    /// Copies bytes from records on the same device. A place is a record, an array of it, and a byte there.
+    pub(super) fn copy_part(
+        &self,
+        to: (usize, usize, usize),
+        from: &Self,
+        source: (usize, usize, usize),
+        bytes: usize,
+    ) -> Result<()> {
+        let (to, source) = (self.part(to), from.part(source));
+        Ok(self.buffer.copy_from(to, &from.buffer, source, bytes)?)
+    }
+
+    fn part(&self, (record, field, byte): (usize, usize, usize)) -> usize {
+        record * self.stride + self.offsets[field] + byte
+    }
+
     /// Sets one record to zero.
     pub fn zero(&self, record: usize) -> Result<()> {
         Ok(self.buffer.zero(record * self.stride, self.stride)?)

@@ -39,10 +39,16 @@ pub enum Schedule {
     ///
     /// A window that starts at a random step s (Feng et al. 2023) is the same, with s + W steps in all.
     Window(usize),
+    /// `reversible-B`, or `reversible` for 1: no states; every step is undone (Maclaurin et al. 2015), from the
+    /// last to the first: 12 F a step. For [`Optimizer::ReversibleMomentum`](crate::optim::Optimizer) only,
+    /// which loses log₂(1/momentum) bits of a parameter at every step. They are kept: there is room for B bits
+    /// a parameter and step, given in hundredths of a bit (`reversible-0.16` is `Reversible(16)`). Momenta that
+    /// lose more are an error before the training. Buffers are kept at every step.
+    Reversible(usize),
 }
 
 const NAMES: &str = "store-all, per-step, every-K, binomial-C, binomial-C-kept-Q, budget-BYTES (or KiB, \
-                     MiB, GiB: budget-64MiB), or window-W, with numbers ≥ 1";
+                     MiB, GiB: budget-64MiB), window-W, or reversible-B, with numbers ≥ 1 (B may be less)";
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,6 +66,7 @@ impl fmt::Display for Schedule {
                 write!(f, "budget-{}{name}", bytes / unit)
             }
             Self::Window(steps) => write!(f, "window-{steps}"),
+            Self::Reversible(hundredths) => write!(f, "reversible-{}", *hundredths as f64 / 100.0),
         }
     }
 }
@@ -68,6 +75,15 @@ const UNITS: [(&str, usize); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1
 
 fn number(text: &str) -> Option<usize> {
     text.parse().ok().filter(|&number| number > 0)
+}
+
+/// A positive number in hundredths, rounded up.
+fn hundredths(text: &str) -> Option<usize> {
+    let number: f64 = text.parse().ok()?;
+    let hundredths = (100.0 * number - 1e-6).ceil();
+    (1.0..1e9)
+        .contains(&hundredths)
+        .then_some(hundredths as usize)
 }
 
 fn bytes(text: &str) -> Option<usize> {
@@ -83,12 +99,16 @@ fn parsed(text: &str) -> Option<Schedule> {
             None => number(rest).map(Schedule::Binomial),
         };
     }
+    if text == "reversible" {
+        return Some(Schedule::Reversible(100));
+    }
     match text.split_once('-')? {
         ("store", "all") => Some(Schedule::StoreAll),
         ("per", "step") => Some(Schedule::PerStep),
         ("every", k) => number(k).map(Schedule::EveryK),
         ("budget", size) => bytes(size).map(Schedule::Budget),
         ("window", steps) => number(steps).map(Schedule::Window),
+        ("reversible", bits) => hundredths(bits).map(Schedule::Reversible),
         _ => None,
     }
 }
@@ -117,6 +137,7 @@ impl Schedule {
                 let begin = steps - last.clamp(1, steps);
                 (begin, Snapshots::Every(1), 0)
             }
+            Self::Reversible(_) => (0, Snapshots::Never, 0),
             Self::Budget(_) => return None,
         };
         Some(Script {
@@ -146,6 +167,9 @@ mod tests {
             Schedule::Budget(64 << 20),
             Schedule::Budget(2 << 30),
             Schedule::Window(9),
+            Schedule::Reversible(200),
+            Schedule::Reversible(16),
+            Schedule::Reversible(29),
         ] {
             assert_eq!(
                 schedule
@@ -156,6 +180,8 @@ mod tests {
             );
         }
         assert_eq!(Schedule::Budget(64 << 20).to_string(), "budget-64MiB");
+        assert_eq!("reversible".parse().ok(), Some(Schedule::Reversible(100)));
+        assert_eq!(Schedule::Reversible(100).to_string(), "reversible-1");
         for text in [
             "every-0",
             "every-",
@@ -167,6 +193,9 @@ mod tests {
             "budget-MiB",
             "budget-99999999999999GiB",
             "window",
+            "reversible-0",
+            "reversible-NaN",
+            "reversible--1",
         ] {
             assert!(text.parse::<Schedule>().is_err(), "{text}");
         }

@@ -35,6 +35,15 @@ pub(super) enum Action {
     Announce { place: usize },
     /// Brings the snapshot of that place back.
     Fetch { place: usize, state: usize },
+    /// Backward through inner step `step`, given the state after it; finds the one that it started from.
+    Undo {
+        step: usize,
+        from: usize,
+        to: usize,
+        kept: usize,
+    },
+    /// The start is put into a record again.
+    Restart { state: usize },
 }
 
 /// Where snapshots of the state are taken.
@@ -44,6 +53,8 @@ pub(super) enum Snapshots {
     Every(usize),
     /// At most so many at a time, that of the start among them, where they save the most work.
     Binomial(usize),
+    /// Nowhere: every state is found from the one after it.
+    Never,
 }
 
 /// How T steps are swept and reversed.
@@ -112,6 +123,9 @@ impl Script {
             states: 1,
             after: None,
         };
+        if self.snapshots == Snapshots::Never {
+            return walk.there_and_back();
+        }
         let mut stack = vec![Snapshot::new(self.begin, walk.lead_in()?)];
         let mut end = self.steps;
         while let Some(&Snapshot { at, record, .. }) = stack.last() {
@@ -139,6 +153,16 @@ impl Script {
     /// What the walk takes, without walking; unless snapshots lie away.
     pub(super) fn count(&self) -> Count {
         let reversed = self.steps - self.begin;
+        if self.snapshots == Snapshots::Never {
+            return Count {
+                advances: reversed as u64,
+                evaluations: 2 * reversed as u64,
+                reversals: reversed as u64,
+                states: 2,
+                kept: reversed,
+                away: 0,
+            };
+        }
         let (evaluations, states) = match self.snapshots {
             Snapshots::Binomial(c) => (
                 binomial::evaluations(reversed, c, self.kept),
@@ -155,6 +179,7 @@ impl Script {
                 let widest = (others + 1 + last).max(again);
                 ((advances + reversed) as u64, widest)
             }
+            Snapshots::Never => unreachable!("counted above"),
         };
         let evaluations = evaluations + self.begin as u64;
         let again = if self.kept == 0 { reversed } else { 0 };
@@ -178,7 +203,7 @@ impl Script {
     fn ahead(&self, length: usize, held: usize) -> usize {
         match self.snapshots {
             Snapshots::Every(k) if length > k => k,
-            Snapshots::Every(_) => 1,
+            Snapshots::Every(_) | Snapshots::Never => 1,
             Snapshots::Binomial(c) => binomial::ahead(length, c + 1 - held, self.stretch()),
         }
     }
@@ -306,6 +331,39 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
         Ok(record)
     }
 
+    /// All steps between two records, and back by undoing them. What a step starts from that cannot be found
+    /// again is kept; the start is given, for it may have more places than a state in fixed point.
+    fn there_and_back(&mut self) -> Result<(), E> {
+        let steps = self.script.steps;
+        let record = |step: usize| step % 2;
+        for step in 0..steps {
+            (self.visit)(Action::Advance {
+                step,
+                from: record(step),
+                to: record(step + 1),
+                keep: Some(step),
+            })?;
+        }
+        self.outer(steps, record(steps))?;
+        for step in (1..steps).rev() {
+            let (from, to) = (record(step + 1), record(step));
+            (self.visit)(Action::Undo {
+                step,
+                from,
+                to,
+                kept: step,
+            })?;
+            self.outer(step, to)?;
+        }
+        (self.visit)(Action::Restart { state: 0 })?;
+        (self.visit)(Action::Reverse {
+            step: 0,
+            from: 0,
+            to: 1,
+            kept: None,
+        })
+    }
+
     /// Reverses the steps from `at` to `end`, with a gradient of each outer loss as it is passed.
     fn reverse(&mut self, at: usize, end: usize, record: usize) -> Result<(), E> {
         let last = end == self.script.steps;
@@ -413,6 +471,22 @@ mod tests {
                         held[state] = away[place];
                         count.states = count.states.max(1 + state);
                     }
+                    Action::Undo {
+                        step,
+                        from,
+                        to,
+                        kept,
+                    } => {
+                        assert_eq!(cotangent, Some(step + 1), "its outer loss is in");
+                        assert_eq!((held[from], step + 1), (step + 1, reversed));
+                        assert_eq!(kept_steps[kept], step);
+                        assert_ne!(from, to);
+                        held[to] = step;
+                        reversed -= 1;
+                        count.reversals += 1;
+                        count.evaluations += 1;
+                    }
+                    Action::Restart { state } => held[state] = 0,
                 }
                 Ok(())
             },
@@ -445,6 +519,7 @@ mod tests {
                 let again = count.advances - steps as u64;
                 assert!(again <= (steps - steps.div_ceil(k)) as u64, "{steps} {k}");
             }
+            checked(script(steps, 0, Snapshots::Never, 0));
             for begin in 0..steps {
                 let count = checked(script(steps, begin, Snapshots::Every(1), 0));
                 assert_eq!(count.advances, steps as u64);

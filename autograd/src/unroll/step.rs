@@ -90,15 +90,33 @@ pub(super) struct StatePorts {
     pub(super) optimizer: usize,
 }
 
+impl StatePorts {
+    /// How many arrays the optimiser keeps for a weight.
+    fn per_theta(&self) -> usize {
+        self.optimizer / self.theta.max(1)
+    }
+
+    /// The arrays of a state's cotangent: integers have none, so theirs are empty.
+    pub(super) fn cotangents(&self) -> Vec<Port> {
+        let cotangent = |port: &Port| {
+            let mut port = port.clone();
+            if !port.dtype.is_float() {
+                port.shape = [0].into();
+            }
+            port
+        };
+        self.ports.iter().map(cotangent).collect()
+    }
+}
+
 impl Training<'_> {
     pub(super) fn state_ports(&self) -> StatePorts {
         let mut ports = self.theta.clone();
         for port in &self.theta {
-            for (name, shape) in self.optimizer.state(&port.shape) {
+            for slot in self.optimizer.state(&port.shape, port.dtype) {
                 ports.push(Port {
-                    name: format!("{}.{name}", port.name),
-                    dtype: port.dtype,
-                    shape,
+                    name: format!("{}.{}", port.name, slot.name),
+                    ..slot
                 });
             }
         }
@@ -171,9 +189,19 @@ struct Link<'t> {
     bumps: Vec<Var<'t>>,
 }
 
+/// How a step knows the state that it starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It is given.
+    Given,
+    /// It is found again from the state after the step, which is given: the step is undone.
+    Undone,
+}
+
 /// Cotangents of a step's inputs, in the order of its variables.
 pub(super) struct Backward<'t> {
-    pub(super) state: Vec<Var<'t>>,
+    /// `None` for integers.
+    pub(super) state: Vec<Option<Var<'t>>>,
     pub(super) shared: Vec<Var<'t>>,
     /// `None` for rows that are not learned.
     pub(super) rows: Vec<Option<Var<'t>>>,
@@ -187,22 +215,48 @@ impl Training<'_> {
         rows.filter(|(_, row)| row.learned).map(|(var, _)| *var)
     }
 
+    /// Inputs for the state before a step. Where that is undone, the optimiser's arrays are as they are after
+    /// it, for the gradient must be known to undo them.
+    fn record_state<'t>(
+        &self,
+        tape: &'t Tape,
+        hyper: &[Var<'t>],
+        origin: Origin,
+    ) -> Result<Vec<Var<'t>>> {
+        let layout = self.state_ports();
+        if origin == Origin::Given {
+            return inputs(tape, "state", &layout.ports);
+        }
+        let mut state = inputs(tape, "after", &layout.ports)?;
+        let per_theta = layout.per_theta();
+        for (i, port) in self.theta.iter().enumerate() {
+            let own = layout.theta + i * per_theta..layout.theta + (i + 1) * per_theta;
+            state[i] = (self.optimizer).weight_before(&port.shape, &state[own], hyper)?;
+        }
+        state.truncate(layout.theta + layout.optimizer);
+        state.extend(inputs(tape, "kept", &self.buffers)?);
+        Ok(state)
+    }
+
     /// Records loss, gradient and update.
     pub(super) fn record_forward<'t>(
         &self,
         tape: &'t Tape,
         prepared: &[Port],
         mode: Mode,
+        origin: Origin,
     ) -> Result<Forward<'t>> {
         let layout = self.state_ports();
-        let vars = StepVars {
-            state: inputs(tape, "state", &layout.ports)?,
+        let hyper = inputs(tape, "hyper", &self.hyper_ports())?;
+        let mut vars = StepVars {
+            state: self.record_state(tape, &hyper, origin)?,
             shared: inputs(tape, "shared", prepared)?,
             rows: inputs(tape, "row", &self.row_ports())?,
-            hyper: inputs(tape, "hyper", &self.hyper_ports())?,
+            hyper,
         };
         let (theta, rest) = vars.state.split_at(layout.theta);
         let (slots, buffers) = rest.split_at(layout.optimizer);
+        let mut slots = slots.to_vec();
         let scope = Scope {
             tape,
             theta,
@@ -244,7 +298,7 @@ impl Training<'_> {
         let mut new_state = vec![loss; 0];
         let mut new_slots = Vec::new();
         let mut bumps = Vec::new();
-        let per_theta = slots.len() / theta.len().max(1);
+        let per_theta = layout.per_theta();
         for (i, &weight) in theta.iter().enumerate() {
             let mut gradient = gradients[i];
             if mode == Mode::Mixed {
@@ -252,13 +306,18 @@ impl Training<'_> {
                 bumps.push(tape.perturbation(gradient.dtype(), gradient.shape()));
                 gradient = (gradient.stop_gradient() + bumps[i])?;
             }
-            let own = &slots[i * per_theta..(i + 1) * per_theta];
+            let own = &mut slots[i * per_theta..(i + 1) * per_theta];
+            if origin == Origin::Undone {
+                let before = self.optimizer.undo(gradients[i], own, &vars.hyper)?;
+                own.copy_from_slice(&before);
+            }
             let (moved, state) = self.optimizer.update(weight, gradient, own, &vars.hyper)?;
             new_state.push(moved);
             new_slots.extend(state);
         }
         new_state.extend(new_slots);
         new_state.extend(new_buffers);
+        vars.state[layout.theta..][..layout.optimizer].copy_from_slice(&slots);
         Ok(Forward {
             loss,
             new_state,
@@ -282,21 +341,19 @@ impl Training<'_> {
     ) -> Result<Backward<'t>> {
         let vars = &forward.vars;
         let learned: Vec<Var<'t>> = self.learned_rows(vars).collect();
-        let wrt = [&vars.state[..], &vars.shared, &vars.hyper, &learned].concat();
+        let state = vars.state.iter().copied();
+        let state: Vec<Var<'t>> = state.filter(|var| var.dtype().is_float()).collect();
+        let wrt = [&state[..], &vars.shared, &vars.hyper, &learned].concat();
         let mut result = match mode {
-            Mode::Reverse => {
-                let seeds: Vec<_> = forward
-                    .new_state
-                    .iter()
-                    .copied()
-                    .zip(cotangents.iter().copied())
-                    .collect();
-                tape.vjp(&seeds, &wrt)?
-            }
+            Mode::Reverse => tape.vjp(&seeds(&forward.new_state, cotangents), &wrt)?,
             Mode::Mixed => self.mixed(tape, forward, cotangents, &wrt)?,
         }
         .into_iter();
-        let state = result.by_ref().take(vars.state.len()).collect();
+        let mut cotangent = |var: &Var<'t>| {
+            let float = var.dtype().is_float();
+            float.then(|| result.next().expect("one for every float"))
+        };
+        let state = vars.state.iter().map(&mut cotangent).collect();
         let shared = result.by_ref().take(vars.shared.len()).collect();
         let hyper = result.by_ref().take(vars.hyper.len()).collect();
         let rows = self
@@ -324,12 +381,7 @@ impl Training<'_> {
         let link = &forward.link;
         let buffers = forward.new_state.len() - link.seeds.len();
         let (moved, buffer_cotangents) = cotangents.split_at(buffers);
-        let seeds: Vec<_> = forward
-            .new_state
-            .iter()
-            .copied()
-            .zip(moved.iter().copied())
-            .collect();
+        let seeds = seeds(&forward.new_state, moved);
         let direct = tape.vjp(&seeds, &[wrt, &link.bumps].concat())?;
         let (direct, directions) = direct.split_at(wrt.len());
 
@@ -357,4 +409,10 @@ impl Training<'_> {
             .map(|(var, &d)| through(var).map_or(Ok(d), |m| d + m))
             .collect()
     }
+}
+
+/// Results with their cotangents; integers have none.
+fn seeds<'t>(results: &[Var<'t>], cotangents: &[Var<'t>]) -> Vec<(Var<'t>, Var<'t>)> {
+    let pairs = results.iter().copied().zip(cotangents.iter().copied());
+    pairs.filter(|(var, _)| var.dtype().is_float()).collect()
 }

@@ -13,6 +13,7 @@ use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use crate::nn::Setup;
 use ::kernels::Device;
 use anyhow::Result;
+use autograd::optim::Optimizer;
 use autograd::{Forecast, Horizon, Schedule, Unroll};
 use resident::Resident;
 use serde::Serialize;
@@ -40,6 +41,25 @@ pub enum FloatKind {
     F64,
 }
 
+/// Optimisers of the benchmark; both learn a rate and a momentum for every step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OptimizerKind {
+    /// Heavy ball
+    #[default]
+    Momentum,
+    /// Heavy ball whose steps can be undone: for the schedule `reversible`
+    ReversibleMomentum,
+}
+
+impl From<OptimizerKind> for Optimizer {
+    fn from(kind: OptimizerKind) -> Self {
+        match kind {
+            OptimizerKind::Momentum => Self::Momentum,
+            OptimizerKind::ReversibleMomentum => Self::ReversibleMomentum,
+        }
+    }
+}
+
 /// Settings of `gtn bench meta-grad`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MetaGradArgs {
@@ -58,11 +78,14 @@ pub struct MetaGradArgs {
     /// What the inner steps train on
     #[arg(long, value_enum, default_value_t)]
     pub data: DataKind,
+    /// What moves the learner
+    #[arg(long, value_enum, default_value_t)]
+    pub optimizer: OptimizerKind,
     /// Batch norm after the learner's convolutions
     #[arg(long)]
     pub bn: bool,
-    /// What is kept between the sweeps: store-all, per-step, every-K, binomial-C, budget-SIZE (as 64MiB) or,
-    /// truncated, window-W
+    /// What is kept between the sweeps: store-all, per-step, every-K, binomial-C, budget-SIZE (as 64MiB),
+    /// reversible-B or, truncated, window-W
     #[arg(long, default_value_t)]
     pub schedule: Schedule,
     /// How many of the schedule's snapshots lie in a file
@@ -131,6 +154,7 @@ impl MetaGradArgs {
                 FloatKind::F32 => DType::F32,
                 FloatKind::F64 => DType::F64,
             },
+            optimizer: self.optimizer.into(),
             setup,
         })
     }
@@ -159,6 +183,7 @@ impl MetaGradArgs {
 struct Report {
     setup: String,
     data: &'static str,
+    optimizer: &'static str,
     bn: bool,
     steps: usize,
     batches: usize,
@@ -247,6 +272,7 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
     let report = Report {
         setup: problem.setup.name.to_string(),
         data: problem.data.name(),
+        optimizer: problem.optimizer.name(),
         bn: args.bn,
         steps: problem.steps,
         batches: unroll.row_gradient().count(),

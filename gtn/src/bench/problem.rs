@@ -46,6 +46,8 @@ pub struct Problem {
     pub data: DataKind,
     /// Element type of everything.
     pub dtype: DType,
+    /// What moves the learner: momentum, exactly reversible or not.
+    pub optimizer: Optimizer,
 }
 
 /// The arrays of a problem on a device.
@@ -116,7 +118,7 @@ impl Problem {
                 },
             ],
             outer_rows: vec![port("x", vec![outer, 28, 28, 1]), labels(outer)],
-            optimizer: Optimizer::Momentum,
+            optimizer: self.optimizer,
             prepare: Box::new(|_, shared| match self.data {
                 DataKind::Gen => self.setup.generator.prepare(shared),
                 DataKind::Direct => Ok(Vec::new()),

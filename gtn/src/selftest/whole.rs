@@ -9,6 +9,7 @@ use crate::images::Images;
 use crate::meta::MetaTrainer;
 use crate::nn::Setup;
 use anyhow::{Error, Result};
+use autograd::optim::Optimizer;
 use autograd::{Horizon, Schedule, Unroll};
 use kernels::Device;
 use tensor::{Array, DType};
@@ -36,6 +37,7 @@ fn problem(dtype: DType) -> Result<Problem> {
         batch: 5,
         data: DataKind::Gen,
         dtype,
+        optimizer: Optimizer::Momentum,
     })
 }
 

@@ -61,6 +61,8 @@ pub(crate) trait Real:
 
     fn from_f64(x: f64) -> Self;
     fn to_f64(self) -> f64;
+    /// The nearest, ties to even.
+    fn from_i64(x: i64) -> Self;
     /// An f32 that rounds on to a shorter type as the number itself would.
     fn to_f32_odd(self) -> f32;
     fn sqrt(self) -> Self;
@@ -101,6 +103,10 @@ macro_rules! real {
             #[inline(always)]
             fn to_f64(self) -> f64 {
                 f64::from(self)
+            }
+            #[inline(always)]
+            fn from_i64(x: i64) -> Self {
+                x as Self
             }
             #[inline(always)]
             fn sqrt(self) -> Self {

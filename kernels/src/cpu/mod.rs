@@ -11,6 +11,7 @@ mod panels;
 mod parallel;
 pub(crate) mod peak;
 mod random;
+mod reversible;
 pub(crate) mod scratch;
 mod shapes;
 mod simd;
@@ -63,6 +64,10 @@ impl Compiled {
             Kernel::Random(random) => match random.float {
                 Float::F32 => always(move |arrays| random::random::<f32>(&random, arrays)),
                 Float::F64 => always(move |arrays| random::random::<f64>(&random, arrays)),
+            },
+            Kernel::Reversible(spec) => match spec.float {
+                Float::F32 => always(move |arrays| reversible::reversible::<f32>(&spec, arrays)),
+                Float::F64 => always(move |arrays| reversible::reversible::<f64>(&spec, arrays)),
             },
             Kernel::Rows(Float::F32, rows) => {
                 maybe(move |arrays| shapes::rows::<f32>(&rows, arrays))

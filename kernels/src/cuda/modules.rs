@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// PTX by family. The driver compiles it for its device when it is loaded, and keeps the result on disk.
-const FAMILIES: [(&str, &str); 7] = [
+const FAMILIES: [(&str, &str); 8] = [
     ("shapes", include_str!("../../ptx/shapes.ptx")),
     ("window", include_str!("../../ptx/window.ptx")),
     ("random", include_str!("../../ptx/random.ptx")),
+    ("reversible", include_str!("../../ptx/reversible.ptx")),
     ("map", include_str!("../../ptx/map.ptx")),
     ("gemm_fp32", include_str!("../../ptx/gemm_fp32.ptx")),
     ("gemm_tf32", include_str!("../../ptx/gemm_tf32.ptx")),
@@ -28,6 +29,7 @@ fn family(function: &str) -> &'static str {
         ("map_", "map"),
         ("window_", "window"),
         ("random_", "random"),
+        ("reversible_", "reversible"),
     ];
     let found = tests.iter().find(|(part, _)| function.contains(part));
     found.map_or("shapes", |&(_, family)| family)

@@ -3,7 +3,8 @@
 use super::{bytes, noise};
 use kernels::{
     ArgMax, Binary, Concat, Conv, ConvKind, Distribution, Float, Instr, Kernel, Load, Map, MatMul,
-    Pad, Random, Rows, Store, StoreKind, Take, Unary, Window, WindowKind,
+    Pad, Random, Reversible, ReversibleKind, Rows, Store, StoreKind, Take, Unary, Window,
+    WindowKind,
 };
 use tensor::DType;
 
@@ -91,6 +92,16 @@ fn all(float: Float) -> Vec<Kernel> {
             count: 70_001,
             op: 3,
         }));
+    }
+    for kind in [
+        ReversibleKind::Advance,
+        ReversibleKind::Undo,
+        ReversibleKind::Weight,
+        ReversibleKind::WeightBefore,
+        ReversibleKind::Velocity,
+    ] {
+        let count = 30_001;
+        kernels.push(Kernel::Reversible(Reversible { float, count, kind }));
     }
     kernels
 }
@@ -203,6 +214,9 @@ fn window(kind: WindowKind) -> Window {
 fn inputs(kernel: &Kernel) -> Vec<Vec<u8>> {
     let inputs = kernel.inputs().into_iter().enumerate();
     let input = |(i, (dtype, count)): (usize, (DType, usize))| match dtype {
+        // A rate.
+        DType::F32 if count == 1 => bytes(&[0.75_f32]),
+        DType::F64 if count == 1 => bytes(&[0.75_f64]),
         DType::F32 => {
             let values: Vec<f32> = noise(count, i as u64).iter().map(|&x| x as f32).collect();
             bytes(&values)
@@ -211,6 +225,11 @@ fn inputs(kernel: &Kernel) -> Vec<Vec<u8>> {
         DType::I32 => bytes::<i32>(&(0..count as i32).map(|i| i * 11 % 90).collect::<Vec<_>>()),
         // The first row of a window is inside of the image wherever the window is.
         DType::U8 => (0..count).map(|i| (i % 2) as u8).collect(),
+        // Some parameters of a state are set, others are not.
+        DType::U32 if count > 4 => {
+            let word = |i| (1 << 30 | i as u32) * u32::from(i % 3 > 0 && i / (count / 6) == 1);
+            bytes(&(0..count).map(word).collect::<Vec<_>>())
+        }
         _ => bytes::<u32>(&(0..count as u32).collect::<Vec<_>>()),
     };
     inputs.map(input).collect()

@@ -5,7 +5,7 @@ use crate::common::{Layout, bytes, noise, numbers};
 use crate::stand_in::StandIn;
 use kernels::{
     ArgMax, Concat, Conv, ConvKind, Device, Distribution, Float, Kernel, MatMul, Pad, Precision,
-    Random, Rows, Take, Window, WindowKind,
+    Random, Ratio, Reversible, ReversibleKind, Rows, Take, Window, WindowKind,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -354,4 +354,45 @@ fn parity_random() {
             same(&kernel, &[bytes(&[7_u32, 11, 13, 17])]);
         }
     }
+}
+
+/// Steps from a start and on, one of which takes a word out, and back.
+#[test]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
+fn parity_reversible() {
+    let spec = (0..600_usize, prop::collection::vec(0.0..1.0_f32, 1..6));
+    cases(20, spec, |(count, mut momenta)| {
+        momenta.extend([0.0, 0.0, 1e-7, 1.5]);
+        let of = |kind| {
+            let float = Float::F32;
+            Kernel::Reversible(Reversible { float, count, kind })
+        };
+        let floats = [1, 2].map(|seed| f32s(count, seed));
+        let (lr, mut state) = (bytes(&[0.3_f32]), vec![0; 4 * Reversible::words(count)]);
+        let (mut most, mut carried) = (0, false);
+        for (t, momentum) in momenta.into_iter().enumerate() {
+            let mut gradient = f32s(count, 3 + t as u64);
+            if count > 7 {
+                gradient[4 * t..4 * t + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+            }
+            let rates = [lr.clone(), bytes(&[momentum])];
+            let [theta, u] = floats.clone();
+            let inputs = [vec![state, theta, u, gradient.clone()], rates.to_vec()].concat();
+            same(&of(ReversibleKind::Advance), &inputs);
+            state = run_on(&CPU, &of(ReversibleKind::Advance), &inputs).remove(0);
+            let back = [vec![state.clone(), gradient], rates.to_vec()].concat();
+            same(&of(ReversibleKind::Undo), &back);
+            same(
+                &of(ReversibleKind::WeightBefore),
+                &[state.clone(), lr.clone()],
+            );
+            same(&of(ReversibleKind::Weight), std::slice::from_ref(&state));
+            same(&of(ReversibleKind::Velocity), std::slice::from_ref(&state));
+            let grown = Ratio::new(momentum.into()).map(|ratio| ratio.grow(most));
+            let carry;
+            (carry, most) = grown.unwrap_or((false, 0));
+            carried |= carry;
+        }
+        assert!(carried);
+    });
 }

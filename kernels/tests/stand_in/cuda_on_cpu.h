@@ -261,6 +261,7 @@ struct Call<KERNEL> {
 
 inline void __syncthreads() { shim::block_barrier(); }
 inline void __syncwarp() { shim::warp_barrier(); }
+inline uint64_t __umul64hi(uint64_t a, uint64_t b) { return uint64_t((unsigned __int128)a * b >> 64); }
 inline uint32_t __umulhi(uint32_t a, uint32_t b) { return uint32_t(uint64_t(a) * b >> 32); }
 inline uint32_t __float_as_uint(float x) {
     uint32_t bits;

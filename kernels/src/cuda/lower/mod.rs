@@ -112,6 +112,7 @@ impl Lowering<'_> {
             Kernel::Rows(_, rows) => Ok(self.rows(rows)),
             Kernel::ArgMax(_, arg) => Ok(self.argmax(arg)),
             Kernel::Random(random) => Ok(self.random(random)),
+            Kernel::Reversible(spec) => Ok(self.reversible(spec)),
         }
     }
 
@@ -143,6 +144,7 @@ fn float_of(kernel: &Kernel) -> Option<Float> {
         | Kernel::Rows(float, _)
         | Kernel::ArgMax(float, _) => Some(*float),
         Kernel::Random(random) => Some(random.float),
+        Kernel::Reversible(spec) => Some(spec.float),
         Kernel::Map(_) | Kernel::Pad(..) | Kernel::Concat(..) => None,
     }
 }

@@ -1,8 +1,10 @@
-//! Launches of the kernels that move or pick elements: `shapes.cu`, `window.cu`, `random.cu`.
+//! Launches of the kernels that move or pick elements: `shapes.cu`, `window.cu`, `random.cu`; and of
+//! `reversible.cu`.
 
 use super::{Fields, Launch, Lowering};
 use crate::kernel::product;
-use crate::{ArgMax, Concat, Distribution, Pad, Random, Rows, Take, Window, WindowKind};
+use crate::{ArgMax, Concat, Distribution, Pad, Random, Reversible, ReversibleKind, Rows, Take};
+use crate::{Window, WindowKind};
 use tensor::DType;
 
 /// Axes of a border, at most: `PAD_RANK`.
@@ -151,6 +153,23 @@ impl Lowering<'_> {
             .u32(usize::from(normal))
             .u32(0);
         Launch::per_point("random_numbers", random.count.div_ceil(4), args.words(32))
+    }
+
+    pub(super) fn reversible(&self, spec: &Reversible) -> Vec<Launch> {
+        let (function, inputs): (_, &[usize]) = match spec.kind {
+            ReversibleKind::Advance => ("reversible_advance", &[0, 1, 2, 3, 4, 5]),
+            ReversibleKind::Undo => ("reversible_undo", &[0, 0, 0, 1, 2, 3]),
+            ReversibleKind::Weight => ("reversible_weight", &[0]),
+            ReversibleKind::WeightBefore => ("reversible_weight_before", &[0, 0, 0, 0, 1]),
+            ReversibleKind::Velocity => ("reversible_velocity", &[0]),
+        };
+        let mut args = Fields::default().u64(self.output(0));
+        for &input in inputs {
+            args = args.u64(self.input(input));
+        }
+        let args = args.zeros(8 * (6 - inputs.len())).u32(spec.count).u32(0);
+        // One thread at least: it writes the last two words.
+        Launch::per_point(function, spec.count.max(1), args.words(64))
     }
 
     pub(super) fn window(&self, window: &Window) -> Vec<Launch> {

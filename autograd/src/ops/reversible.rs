@@ -1,0 +1,110 @@
+//! Momentum in fixed point, whose steps can be undone (`kernels::Reversible`). None of it has a derivative:
+//! an optimiser pairs the floats with smooth ones that have ([`Var::with_derivative_of`]).
+
+use crate::error::{Result, refuse};
+use crate::op::Op;
+use crate::ops::contraction::float_of;
+use crate::tape::Var;
+use kernels::{Reversible, ReversibleKind};
+use tensor::{DType, Shape};
+
+/// The shape of the state of a parameter.
+pub(crate) fn state_shape(theta: &Shape) -> Shape {
+    [Reversible::words(theta.count())].into()
+}
+
+/// The state after a step: from (θ, u) if the one before it is zeros. `rates` are lr and momentum.
+pub(crate) fn advance<'t>(
+    state: Var<'t>,
+    [theta, u, gradient]: [Var<'t>; 3],
+    rates: &[Var<'t>],
+) -> Result<Var<'t>> {
+    let args = [&[state, theta, u, gradient], rates].concat();
+    record(
+        ReversibleKind::Advance,
+        &args,
+        &theta.shape(),
+        gradient.dtype(),
+    )
+}
+
+/// The state before a step from the one after it.
+pub(crate) fn undo<'t>(state: Var<'t>, gradient: Var<'t>, rates: &[Var<'t>]) -> Result<Var<'t>> {
+    let args = [&[state, gradient], rates].concat();
+    record(
+        ReversibleKind::Undo,
+        &args,
+        &gradient.shape(),
+        gradient.dtype(),
+    )
+}
+
+/// θ of a state.
+pub(crate) fn weight<'t>(state: Var<'t>, like: Var<'t>) -> Result<Var<'t>> {
+    record(
+        ReversibleKind::Weight,
+        &[state],
+        &like.shape(),
+        like.dtype(),
+    )
+}
+
+/// θ before the step that led to a state.
+pub(crate) fn weight_before<'t>(state: Var<'t>, lr: Var<'t>, theta: &Shape) -> Result<Var<'t>> {
+    let dtype = lr.dtype();
+    record(ReversibleKind::WeightBefore, &[state, lr], theta, dtype)
+}
+
+/// u of a state.
+pub(crate) fn velocity<'t>(state: Var<'t>, like: Var<'t>) -> Result<Var<'t>> {
+    record(
+        ReversibleKind::Velocity,
+        &[state],
+        &like.shape(),
+        like.dtype(),
+    )
+}
+
+fn record<'t>(
+    kind: ReversibleKind,
+    args: &[Var<'t>],
+    theta: &Shape,
+    dtype: DType,
+) -> Result<Var<'t>> {
+    const NAME: &str = "reversible";
+    let state = args[0];
+    state.tape().expect_own(NAME, args)?;
+    if state.dtype() != DType::U32 || state.shape() != state_shape(theta) {
+        let wanted = state_shape(theta);
+        return refuse(
+            NAME,
+            format!("{state:?}: the state of {theta} is u32 {wanted}"),
+        );
+    }
+    let count = theta.count();
+    let float = match args.len() {
+        1 => match dtype {
+            DType::F32 => kernels::Float::F32,
+            DType::F64 => kernels::Float::F64,
+            other => return refuse(NAME, format!("f32 or f64, not {other}")),
+        },
+        _ => float_of(NAME, &args[1..])?,
+    };
+    let spec = Reversible { float, count, kind };
+    let (shape, dtype) = match kind {
+        ReversibleKind::Advance | ReversibleKind::Undo => (state.shape(), DType::U32),
+        _ => (theta.clone(), dtype),
+    };
+    let needed = kernels::Kernel::Reversible(spec).inputs();
+    let fits = args
+        .iter()
+        .zip(&needed)
+        .all(|(arg, (_, n))| arg.shape().count() == *n);
+    if !fits {
+        return refuse(
+            NAME,
+            format!("{args:?}: rates are one number for all of {theta}"),
+        );
+    }
+    Ok(state.tape().push(Op::Reversible(spec), args, shape, dtype))
+}

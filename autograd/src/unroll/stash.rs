@@ -1,0 +1,126 @@
+//! Where the bits go that reversible momentum cannot hold any longer.
+//!
+//! How fast they grow follows from the momenta alone, so before a training it is known at which steps a word
+//! of every parameter is taken out, and whether all of them have room.
+
+use super::Given;
+use super::records::Records;
+use super::schedule::Schedule;
+use crate::error::{Error, Result};
+use crate::plan::Port;
+use kernels::{Device, Ratio};
+use tensor::DType;
+
+/// Words of all parameters, taken out on the way forward and put in again on the way back.
+#[derive(Debug)]
+pub(super) struct Stash {
+    words: Records,
+    /// For every step: the word that is taken out before it.
+    taken: Vec<Option<usize>>,
+}
+
+/// The arrays of one word: an element for every parameter.
+pub(super) fn stash_ports(theta: &[Port]) -> Vec<Port> {
+    let word = |port: &Port| Port {
+        name: port.name.clone(),
+        dtype: DType::U32,
+        shape: [port.shape.count()].into(),
+    };
+    theta.iter().map(word).collect()
+}
+
+/// How many words of 32 bits there is room for, with so many hundredths for every parameter and step.
+pub(super) fn stash_words(schedule: Schedule, steps: usize) -> usize {
+    match schedule {
+        Schedule::Reversible(hundredths) => hundredths.saturating_mul(steps).div_ceil(3200),
+        _ => 0,
+    }
+}
+
+impl Stash {
+    pub(super) fn new(device: &Device, ports: Vec<Port>, words: usize) -> Result<Self> {
+        Ok(Self {
+            words: Records::new(device, ports, words)?,
+            taken: Vec::new(),
+        })
+    }
+
+    /// Finds out at which of the steps a word is taken out. Waits for the device: it reads the momenta.
+    pub(super) fn plan(&mut self, given: Given<'_>, steps: usize) -> Result<()> {
+        let mut most = self.most_at_start(given.start)?;
+        let momenta = given.hyper.column(1)?;
+        self.taken.clear();
+        let mut words = 0;
+        for (step, momentum) in momenta[..steps].iter().enumerate() {
+            let momentum = momentum.to_f64_vec()[0];
+            let ratio = Ratio::new(momentum).ok_or_else(|| {
+                Error::Setting(format!(
+                    "the momentum of inner step {step} is {momentum}: reversible momentum is for 0 to 1"
+                ))
+            })?;
+            let (take, next) = ratio.grow(most);
+            self.taken.push(take.then_some(words));
+            words += usize::from(take);
+            most = next;
+        }
+        if words > self.words.count() {
+            return Err(Error::Setting(format!(
+                "the momenta of {steps} inner steps lose {words} words a parameter, and {} have room: use the \
+                 schedule {}",
+                self.words.count(),
+                Schedule::Reversible(3200 * (words - 1) / steps + 1)
+            )));
+        }
+        Ok(())
+    }
+
+    /// The most that the bits of the given start can be: all its arrays have come the same way.
+    fn most_at_start(&self, start: &Records) -> Result<u64> {
+        let mut most = None;
+        for field in self.fields() {
+            let mut bytes = [0; 8];
+            let whole = start.ports()[field].bytes();
+            start.read_part(0, field, whole - bytes.len(), &mut bytes)?;
+            let here = u64::from_le_bytes(bytes);
+            if *most.get_or_insert(here) != here {
+                return Err(Error::Setting(
+                    "the start's arrays in fixed point are of different trainings".into(),
+                ));
+            }
+        }
+        Ok(most.unwrap_or(0))
+    }
+
+    /// The positions of the arrays in fixed point in a state: θ, then (u, fixed) of every weight.
+    fn fields(&self) -> impl Iterator<Item = usize> + use<> {
+        let weights = self.words.ports().len();
+        (0..weights).map(move |i| weights + 2 * i + 1)
+    }
+
+    /// Before a step: keeps the low words of the state's bits, if the step is to shift them out.
+    pub(super) fn take(&self, step: usize, states: &Records, record: usize) -> Result<()> {
+        let Some(word) = self.taken[step] else {
+            return Ok(());
+        };
+        for (i, field) in self.fields().enumerate() {
+            let bytes = self.words.ports()[i].bytes();
+            let low = (record, field, 4 * bytes);
+            self.words.copy_part((word, i, 0), states, low, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// After that step is undone: shifts the words in again.
+    pub(super) fn put_back(&self, step: usize, states: &Records, record: usize) -> Result<()> {
+        let Some(word) = self.taken[step] else {
+            return Ok(());
+        };
+        for (i, field) in self.fields().enumerate() {
+            let bytes = self.words.ports()[i].bytes();
+            let (low, high) = ((record, field, 4 * bytes), (record, field, 5 * bytes));
+            states.copy_part(high, states, low, bytes)?;
+            states.copy_part(low, &self.words, (word, i, 0), bytes)?;
+        }
+        Ok(())
+    }
+}
