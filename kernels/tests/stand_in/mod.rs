@@ -2,7 +2,7 @@
 //!
 //! The driver library is opened once per process, so tests that want the stand-in run in a child process
 //! whose library path leads to it: they are marked `#[ignore]`, and an ordinary test starts this very
-//! program again with `--ignored`. On a machine with a GPU, `cargo test -- --ignored` runs them on that.
+//! program again with `--ignored`. CONTRIBUTING says how to run them on a GPU.
 #![allow(dead_code, reason = "every test program uses a part of it")]
 #![allow(clippy::print_stderr, reason = "a test that could not run says so")]
 
