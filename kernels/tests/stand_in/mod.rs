@@ -136,6 +136,8 @@ fn compile(compiler: &str, sources: &[PathBuf], cu: &Path, own: &Path, to: &Path
         command.args(["-std=c++17", "-O2", "-w", "-fPIC", "-DCUDA_ON_CPU"]);
         // No contraction: the device code is compiled so, too.
         command.args(["-march=native", "-fno-strict-aliasing", "-ffp-contract=off"]);
+        // A device traps at a vector that is not aligned; so does this.
+        command.args(["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]);
         command.args(arguments).arg("-I").arg(own).arg("-I").arg(cu);
         command.arg(source).arg("-o").arg(target);
         (source.to_path_buf(), command.spawn().expect("the compiler"))

@@ -16,8 +16,8 @@ const NOWHERE: usize = 0xFFFF;
 /// Bytes of cells up to which four points are evaluated at once: what needs no opting in.
 const SHARED: usize = 48 << 10;
 
-/// Bytes of cells at most.
-const MOST_SHARED: usize = 160 << 10;
+/// Bytes of cells at most: what a block can have on every device that is served (on 8.6 and 8.9 no more).
+const MOST_SHARED: usize = 99 << 10;
 
 /// Points below which a thread has one: a large device is not full otherwise.
 const FEW: usize = 1 << 16;
