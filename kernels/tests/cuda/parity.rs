@@ -1,7 +1,7 @@
 //! What the kernels compute. Moves, picks and element-wise functions have the processor's bits; sums and
 //! products agree within rounding.
 
-use crate::common::{Layout, bytes, noise, numbers};
+use crate::common::{Layout, bytes, noise, numbers, pair_of, sum_of_products};
 use crate::stand_in::StandIn;
 use kernels::{
     ArgMax, Concat, Conv, ConvKind, Device, Distribution, Float, Kernel, MatMul, Pad, Precision,
@@ -134,6 +134,19 @@ fn matmul(batch: usize, [m, n, k]: [usize; 3], [transpose_a, transpose_b, accumu
     for (device, tolerance) in CUDA.iter().zip(tolerances(k)) {
         close(device, &kernel, &inputs, tolerance);
     }
+    if !accumulate {
+        pair(&kernel);
+    }
+}
+
+/// Two of a product in one kernel have the bits of two products and an addition.
+fn pair(single: &Kernel) {
+    let pair = pair_of(single);
+    let inputs = inputs(&pair);
+    for device in CUDA.iter() {
+        let expected = sum_of_products(device, single, &inputs);
+        assert!(run_on(device, &pair, &inputs) == [expected], "{pair:?}");
+    }
 }
 
 fn conv() -> impl Strategy<Value = Conv> {
@@ -188,6 +201,9 @@ fn parity_conv() {
         };
         for (device, tolerance) in CUDA.iter().zip(tolerances(inner)) {
             close(device, &kernel, &inputs(&kernel), tolerance);
+        }
+        if !spec.accumulate {
+            pair(&kernel);
         }
     };
     cases(48, conv(), check);
