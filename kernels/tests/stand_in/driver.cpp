@@ -10,6 +10,7 @@
 //   CUDA_ON_CPU_MEMORY    bytes of the device
 //   CUDA_ON_CPU_LOSE_AT   number of the launch at which the device is lost
 //   CUDA_ON_CPU_COUNT     set: at its end the program says how often it waited, allocated and made a graph
+//   CUDA_ON_CPU_LAUNCHED  a file that the names of all kernels that ran are added to
 #include "cuda_on_cpu.h"
 #include <csignal>
 #include <dlfcn.h>
@@ -17,6 +18,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -36,6 +38,7 @@ struct Module {
     std::string image;
 };
 struct Function {
+    std::string name;
     void (*call)(void**, unsigned, unsigned, size_t);
     const size_t* sizes;
     size_t most_shared = 48 << 10;
@@ -49,7 +52,13 @@ static long launches = 0;
 static bool lost = false;
 static struct Counts {
     long waits, allocations, graphs;
+    std::set<std::string> kernels;
     ~Counts() {
+        const char* path = getenv("CUDA_ON_CPU_LAUNCHED");
+        if (FILE* file = path ? fopen(path, "a") : nullptr) {
+            for (const std::string& kernel : kernels) fprintf(file, "%s\n", kernel.c_str());
+            fclose(file);
+        }
         if (!getenv("CUDA_ON_CPU_COUNT")) return;
         fprintf(stderr, "cuda_on_cpu: waits %ld, allocations %ld, graphs %ld\n", waits, allocations, graphs);
     }
@@ -245,7 +254,7 @@ Result cuModuleGetFunction(void** function, void* of, const char* name) {
         dlsym(module->library, (std::string("call_") + name).c_str()));
     auto sizes = static_cast<const size_t* const*>(dlsym(module->library, (std::string("sizes_of_") + name).c_str()));
     if (!call || !sizes) return NOT_FOUND;
-    *function = new Function{call, *sizes};
+    *function = new Function{name, call, *sizes};
     return SUCCESS;
 }
 Result cuFuncSetAttribute(void* function, int attribute, int value) {
@@ -272,6 +281,7 @@ Result cuLaunchKernel(void* of, unsigned blocks, unsigned gy, unsigned gz, unsig
         if (lost) return;
         std::vector<void*> list;
         for (auto& value : values) list.push_back(value.data());
+        counts.kernels.insert(function->name);
         function->call(list.data(), blocks, threads, shared);
     });
 }
