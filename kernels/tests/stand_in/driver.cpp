@@ -258,6 +258,7 @@ Result cuModuleGetFunction(void** function, void* of, const char* name) {
     return SUCCESS;
 }
 Result cuFuncSetAttribute(void* function, int attribute, int value) {
+    ENTER;
     if (attribute != 8 || value > 99 << 10) return INVALID_VALUE;  // what capability 8.6 has, the least
     static_cast<Function*>(function)->most_shared = size_t(value);
     return SUCCESS;
