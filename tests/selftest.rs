@@ -10,6 +10,8 @@ use gtn::images::Images;
 use gtn::meta::MetaTrainer;
 use kernels::{Device, Precision};
 use stand_in::{StandIn, text};
+use std::path::Path;
+use std::process::Command;
 
 fn run(device: &StandIn, args: &str, settings: &[(&str, &str)]) -> (bool, String) {
     let mut command = device.command(env!("CARGO_BIN_EXE_gtn"));
@@ -51,6 +53,48 @@ fn a_run_that_does_not_fit_says_which_schedule_would() {
     assert!(!success && said.contains("--schedule budget-"), "{said}");
     let (success, said) = train(sizes, 60);
     assert!(!success && said.contains("no schedule would fit"), "{said}");
+}
+
+/// Without a library, with one that is none, with one that has no functions, and with drivers that do not serve.
+#[test]
+fn where_no_device_can_be_used_the_processor_computes() {
+    let folder = |name: &str| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    let computes = |library_path: &Path, settings: &[(&str, &str)], why: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_gtn"))
+            .args("bench meta-grad --setup tiny --device auto --repeats 1".split(' '))
+            .env("LD_LIBRARY_PATH", library_path)
+            .envs(settings.iter().copied())
+            .output()
+            .unwrap();
+        let said = text(&output);
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("Device: CPU") && said.contains(why), "{said}");
+        assert!(said.contains("loss"), "{said}");
+    };
+    let no_library = folder("gtn-garbage-driver");
+    std::fs::write(no_library.join("libcuda.so.1"), "this is no library").unwrap();
+    computes(&no_library, &[], "no usable CUDA device: ");
+    let Some(device) = StandIn::build() else {
+        return;
+    };
+    let no_functions = folder("gtn-broken-driver");
+    std::fs::copy(
+        device.folder().join("libkernels.so"),
+        no_functions.join("libcuda.so.1"),
+    )
+    .unwrap();
+    computes(&no_functions, &[], "the CUDA driver library is broken");
+    for (setting, value, why) in [
+        ("CUDA_ON_CPU_INIT", "100", "there is no device"),
+        ("CUDA_ON_CPU_INIT", "34", "it is the toolkit's stub"),
+        ("CUDA_ON_CPU_VERSION", "11080", "12.0 is needed"),
+    ] {
+        computes(device.folder(), &[(setting, value)], why);
+    }
 }
 
 /// Says how many outer steps the child process takes.

@@ -8,38 +8,55 @@
 // every split writes its partial C to the workspace and gemm_combine adds them in their order: deterministic,
 // no atomics. How the inner index is split follows from m, n, k, batch alone.
 //
-// FLOPs 2·m·n·k. Bytes of memory: A n/BN times, B m/BM times (through L2), C once, partial products twice. Of
+// The sum of a pair of products of equal shapes is one launch, too: a block forms its tile of the first, writes
+// it, and adds that of the second; with splits, each product has blocks of its own, and gemm_combine adds
+// the two sums. Either way the bits are those of a product followed by one that accumulates.
+//
+// FLOPs 2·m·n·k for each product. Bytes of memory: A n/BN times, B m/BM times (through L2), C once, partial products twice. Of
 // shared memory, per 16 inner indices of a tile: (BM + BN)·64 written and, on tensor cores, twice that read.
 #pragma once
 #include "mma.cuh"
 #include "stages.cuh"
 
 struct GemmArgs {
-    u64 a, b, c, partials;
-    u32 m, n, k, batch;
+    u64 a, b, second_a, second_b, c, partials;
+    u32 m, n, k, accumulate;
     u32 tiles_m, tiles_n, splits, depth;  // depth: inner indices of a split
-    u32 accumulate, pad;
+    // Blocks per tile of C, and products that a block has one after the other. A pair has two rounds; but where
+    // the inner index is split, each of its products has blocks of its own.
+    u32 parts, rounds;
     Geometry geometry;
 };
-static_assert(sizeof(GemmArgs) == 192, "as on the host");
+static_assert(sizeof(GemmArgs) == 208, "as on the host");
 
 // What follows differs between precisions, and so belongs to the file that includes it.
 namespace {
 
-// Where a block works.
+// Where a block works, and on which of the products. It is made anew each round, and so not kept in registers.
 struct Place {
-    u32 row, column, batch, split, begin, end;
+    u32 row, column, batch, partial, begin, end;  // partial: number of the partial C, if there are any
+    bool second;
 
-    __device__ __forceinline__ Place(const GemmArgs& args, u32 rows, u32 columns) {
+    __device__ __forceinline__ Place(const GemmArgs& args, u32 rows, u32 columns, u32 round) {
         u32 at = blockIdx.x;
         row = at % args.tiles_m * rows;
         at /= args.tiles_m;
         column = at % args.tiles_n * columns;
         at /= args.tiles_n;
-        split = at % args.splits;
-        batch = at / args.splits;
-        begin = split * args.depth;
+        partial = at;
+        u32 split = at % args.parts;
+        batch = at / args.parts;
+        second = round > 0 || split >= args.splits;
+        begin = (split >= args.splits ? split - args.splits : split) * args.depth;
         end = begin + args.depth < args.k ? begin + args.depth : args.k;
+    }
+
+    __device__ __forceinline__ const float* a(const u64* slots, const GemmArgs& args) const {
+        return at<const float>(slots, second ? args.second_a : args.a);
+    }
+
+    __device__ __forceinline__ const float* b(const u64* slots, const GemmArgs& args) const {
+        return at<const float>(slots, second ? args.second_b : args.b);
     }
 };
 
@@ -50,11 +67,10 @@ struct Result {
     bool add, vectors;
 
     __device__ __forceinline__ Result(const u64* slots, const GemmArgs& args, const Place& place)
-        : m(args.m), n(args.n), add(args.accumulate && args.splits == 1) {
+        : m(args.m), n(args.n), add(args.parts == 1 && (args.accumulate || place.second)) {
         u64 size = u64(m) * n;
-        start = args.splits > 1
-                    ? at<float>(slots, args.partials) + (u64(place.batch) * args.splits + place.split) * size
-                    : at<float>(slots, args.c) + place.batch * size;
+        start = args.splits > 1 ? at<float>(slots, args.partials) + place.partial * size
+                                : at<float>(slots, args.c) + place.batch * size;
         vectors = vectors_of(start, n);
     }
 
@@ -82,64 +98,65 @@ struct Result {
 #endif
 
 template <int BM, int BN, bool TRANSPOSE_A, bool TRANSPOSE_B>
-__device__ __forceinline__ void matmul(const u64* slots, const GemmArgs& args) {
-    Place place(args, BM, BN);
+__device__ __forceinline__ void matmul(const u64* slots, const GemmArgs& args, const Place& place) {
     u64 a_size = u64(args.m) * args.k, b_size = u64(args.k) * args.n;
-    Strided<!TRANSPOSE_A> a = {at<const float>(slots, args.a) + place.batch * a_size, args.m, place.end,
+    Strided<!TRANSPOSE_A> a = {place.a(slots, args) + place.batch * a_size, args.m, place.end,
                                TRANSPOSE_A ? args.m : args.k};
-    Strided<TRANSPOSE_B> b = {at<const float>(slots, args.b) + place.batch * b_size, args.n, place.end,
+    Strided<TRANSPOSE_B> b = {place.b(slots, args) + place.batch * b_size, args.n, place.end,
                               TRANSPOSE_B ? args.k : args.n};
     tile<BM, BN>(slots, args, place, a, b);
 }
 
 template <int BM, int BN>
-__device__ __forceinline__ void matmul_nn(const u64* slots, const GemmArgs& args) {
-    matmul<BM, BN, false, false>(slots, args);
+__device__ __forceinline__ void matmul_nn(const u64* slots, const GemmArgs& args, const Place& place) {
+    matmul<BM, BN, false, false>(slots, args, place);
 }
 
 template <int BM, int BN>
-__device__ __forceinline__ void matmul_nt(const u64* slots, const GemmArgs& args) {
-    matmul<BM, BN, false, true>(slots, args);
+__device__ __forceinline__ void matmul_nt(const u64* slots, const GemmArgs& args, const Place& place) {
+    matmul<BM, BN, false, true>(slots, args, place);
 }
 
 template <int BM, int BN>
-__device__ __forceinline__ void matmul_tn(const u64* slots, const GemmArgs& args) {
-    matmul<BM, BN, true, false>(slots, args);
+__device__ __forceinline__ void matmul_tn(const u64* slots, const GemmArgs& args, const Place& place) {
+    matmul<BM, BN, true, false>(slots, args, place);
 }
 
 template <int BM, int BN>
-__device__ __forceinline__ void matmul_tt(const u64* slots, const GemmArgs& args) {
-    matmul<BM, BN, true, true>(slots, args);
+__device__ __forceinline__ void matmul_tt(const u64* slots, const GemmArgs& args, const Place& place) {
+    matmul<BM, BN, true, true>(slots, args, place);
 }
 
 template <int BM, int BN>
-__device__ __forceinline__ void conv_forward(const u64* slots, const GemmArgs& args) {
-    Place place(args, BM, BN);
-    PixelRows<false> a = {{at<const float>(slots, args.a), args.geometry, args.m, place.end}};
-    Strided<true> b = {at<const float>(slots, args.b), args.n, place.end, args.k};
+__device__ __forceinline__ void conv_forward(const u64* slots, const GemmArgs& args, const Place& place) {
+    PixelRows<false> a = {{place.a(slots, args), args.geometry, args.m, place.end}};
+    Strided<true> b = {place.b(slots, args), args.n, place.end, args.k};
     tile<BM, BN>(slots, args, place, a, b);
 }
 
 template <int BM, int BN>
-__device__ __forceinline__ void conv_input(const u64* slots, const GemmArgs& args) {
-    Place place(args, BM, BN);
-    PixelRows<true> a = {{at<const float>(slots, args.a), args.geometry, args.m, place.end}};
-    TurnedWeight b = {at<const float>(slots, args.b), args.geometry, place.end};
+__device__ __forceinline__ void conv_input(const u64* slots, const GemmArgs& args, const Place& place) {
+    PixelRows<true> a = {{place.a(slots, args), args.geometry, args.m, place.end}};
+    TurnedWeight b = {place.b(slots, args), args.geometry, place.end};
     tile<BM, BN>(slots, args, place, a, b);
 }
 
 template <int BM, int BN>
-__device__ __forceinline__ void conv_weight(const u64* slots, const GemmArgs& args) {
-    Place place(args, BM, BN);
-    Strided<false> a = {at<const float>(slots, args.b), args.m, place.end, args.m};
-    PixelColumns b = {{at<const float>(slots, args.a), args.geometry, place.end, args.n}};
+__device__ __forceinline__ void conv_weight(const u64* slots, const GemmArgs& args, const Place& place) {
+    Strided<false> a = {place.b(slots, args), args.m, place.end, args.m};
+    PixelColumns b = {{place.a(slots, args), args.geometry, place.end, args.n}};
     tile<BM, BN>(slots, args, place, a, b);
 }
 
 }  // namespace
 
 #define GEMM(name, body, BM, BN, blocks) \
-    KERNEL(THREADS, blocks, name, GemmArgs) { body<BM, BN>(slots, args); } \
+    KERNEL(THREADS, blocks, name, GemmArgs) { \
+        for (u32 round = 0; round < args.rounds; ++round) { \
+            if (round > 0) __syncthreads(); /* the stages are free again */ \
+            body<BM, BN>(slots, args, Place(args, BM, BN, round)); \
+        } \
+    } \
     EXPORT(name)
 
 #define TILES(name, precision) \

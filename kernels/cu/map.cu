@@ -1,10 +1,11 @@
 // Fused element-wise programs, interpreted; and the sums at their ends.
 //
 // A program is a list of instructions in device memory; every thread runs it on P points at once, so that
-// fetching and decoding an instruction is paid once per P points. Values live in cells of shared memory, a
-// column per thread: no barrier is needed, and neighbouring threads use neighbouring banks. The value of the
-// last instruction stays in registers, and is only written to a cell if a later instruction than the next
-// one reads it. Arithmetic is that of the CPU, operation for operation, so element-wise results have its bits.
+// fetching and decoding an instruction is paid once per P points; the next one is on its way meanwhile. Values
+// live in cells of shared memory, a column per thread: no barrier is needed, and neighbouring threads use
+// neighbouring banks. The value of the last instruction stays in registers, and is only written to a cell if a
+// later instruction than the next one reads it. Arithmetic is that of the CPU, operation for operation, so
+// element-wise results have its bits.
 //
 // map_full: no sums. P consecutive points per thread, a vector load where an input allows it. Bytes: every
 // input and output once. map_sum: the points are [kept, summed]; a block has `lanes` × (128 / lanes) threads,
@@ -13,6 +14,7 @@
 // alone, so the order of additions does too.
 //
 // FLOPs: one per instruction and point, as counted by the host.
+#include "cells.cuh"
 #include "math.cuh"
 
 const u32 THREADS = 128, RANK = 10, NOWHERE = 0xFFFF;
@@ -34,16 +36,24 @@ static_assert(sizeof(Access) == 184, "as on the host");
 enum Op : u16 {
     LOAD, INDEX, CONST, SELECT,
     NEG, EXP, LOG, SQRT, RSQRT, TANH, SIGMOID, ABS, SIGN, POWI,
-    ADD, SUB, MUL, DIV, MAX, MIN, LESS, LESS_EQ, EQUAL
+    ADD, SUB, MUL, DIV, MAX, MIN, LESS, LESS_EQ, EQUAL,
+    // Loads of f32 in the order of points, and of one number for all of them: nothing is looked up for these.
+    STREAM, SAME
 };
 
-// Operands a, b, c are cells, or NOWHERE for the value of the instruction before.
-struct Instr {
+// Operands a, b, c are cells. The first may be NOWHERE, which stands for the value of the instruction before; the
+// others, if there are any, always have one. What every instruction needs comes first, as one vector.
+struct alignas(16) Instr {
     u16 op, cell, a, b, c, pad;
-    i32 n;  // number of the access, or the exponent
+    i32 n;  // number of the access, the exponent, or the bits of a constant f32
+    u64 array;
     double value;
 };
-static_assert(sizeof(Instr) == 24, "as on the host");
+static_assert(sizeof(Instr) == 32, "as on the host");
+
+struct alignas(16) Head {
+    u32 op_cell, a_b, c, n;
+};
 
 struct Sum {
     u64 out;
@@ -59,11 +69,6 @@ struct MapArgs {
     u32 cells;
 };
 static_assert(sizeof(MapArgs) == 88, "as on the host");
-
-template <class T, int P>
-struct alignas(sizeof(T) * P) Pack {
-    T v[P];
-};
 
 __device__ __forceinline__ u32 offset(const Access& access, u32 point) {
     u32 at = 0;
@@ -93,6 +98,25 @@ __device__ __forceinline__ Pack<T, P> load(const u64* slots, const Access& acces
     return x;
 }
 
+// Points from `point` on are neighbours from a multiple of four on, if they are four.
+template <class T, int P, bool CONSECUTIVE>
+__device__ __forceinline__ Pack<T, P> stream(const float* array, const u32 (&point)[P]) {
+    Pack<T, P> x;
+    if (CONSECUTIVE && P == 4 && point[P - 1] == point[0] + P - 1 && (reinterpret_cast<u64>(array) & 15) == 0) {
+        float4 four = *reinterpret_cast<const float4*>(array + point[0]);
+        x.v[0] = T(four.x), x.v[1 % P] = T(four.y), x.v[2 % P] = T(four.z), x.v[3 % P] = T(four.w);
+    } else {
+#pragma unroll
+        for (int i = 0; i < P; ++i) x.v[i] = T(array[point[i]]);
+    }
+    return x;
+}
+
+template <class T>
+__device__ __forceinline__ T constant(i32 bits, double value) {
+    return sizeof(T) == 4 ? T(__uint_as_float(u32(bits))) : T(value);
+}
+
 template <class T>
 __device__ __forceinline__ T raise(T x, i32 n) {
     T power = T(1);
@@ -117,62 +141,65 @@ template <> __device__ __forceinline__ float unary<float>(u32 op, float x) {
     }
 }
 
-#define EACH(expression)                      \
-    _Pragma("unroll") for (int i = 0; i < P; ++i) { \
-        T x = a.v[i];                         \
-        last.v[i] = (expression);             \
-    }                                         \
-    break
-#define EACH2(expression)                     \
-    _Pragma("unroll") for (int i = 0; i < P; ++i) { \
-        T x = a.v[i], y = b.v[i];             \
-        last.v[i] = (expression);             \
-    }                                         \
-    break
+#define EACH(expression)                                  \
+    _Pragma("unroll") for (int i = 0; i < P; ++i) {       \
+        T x = last.v[i], y = other.v[i];                  \
+        last.v[i] = (expression);                         \
+        (void)x, (void)y;                                 \
+    }
 
 template <class T, int P, bool CONSECUTIVE>
 __device__ __forceinline__ void evaluate(const u64* slots, const MapArgs& args, const u32 (&point)[P],
-                                         Pack<T, P>* cells) {
+                                         const Cells<T, P, THREADS>& cells) {
     const Instr* code = at<const Instr>(slots, args.code);
     const Access* accesses = at<const Access>(slots, args.accesses);
-    Pack<T, P> last = {};
+    Pack<T, P> last = {}, other = {};
+    Head next = *reinterpret_cast<const Head*>(code);
     for (u32 step = 0; step < args.instructions; ++step) {
-        const Instr instr = code[step];
-        Pack<T, P> a = last, b = last;
-        if (instr.a != NOWHERE) a = cells[instr.a * THREADS];
-        if (instr.b != NOWHERE) b = cells[instr.b * THREADS];
-        switch (instr.op) {
-            case LOAD: last = load<T, P, CONSECUTIVE>(slots, accesses[instr.n], point); break;
-            case INDEX:
+        const Head head = next;
+        const Instr& instr = code[step];
+        // The last one is followed by another, which does nothing.
+        next = *reinterpret_cast<const Head*>(code + step + 1);
+        const u32 op = head.op_cell & 0xFFFF, cell = head.op_cell >> 16, a = head.a_b & 0xFFFF, b = head.a_b >> 16;
+        if (b != NOWHERE) other = cells.load(b);
+        if (a != NOWHERE) last = cells.load(a);
+        // The most frequent ones first: the rest is found by bisection.
+        if (op == MUL) {
+            EACH(x * y)
+        } else if (op == ADD) {
+            EACH(x + y)
+        } else if (op == STREAM) {
+            last = stream<T, P, CONSECUTIVE>(at<const float>(slots, instr.array), point);
+        } else {
+            switch (op) {
+                case SUB: EACH(x - y) break;
+                case LOAD: last = load<T, P, CONSECUTIVE>(slots, accesses[head.n], point); break;
+                case SAME: {
+                    T one = T(*at<const float>(slots, instr.array));
+                    EACH(one) break;
+                }
+                case INDEX:
 #pragma unroll
-                for (int i = 0; i < P; ++i) last.v[i] = T(offset(accesses[instr.n], point[i]));
-                break;
-            case CONST:
-#pragma unroll
-                for (int i = 0; i < P; ++i) last.v[i] = T(instr.value);
-                break;
-            case SELECT: {
-                Pack<T, P> c = last;
-                if (instr.c != NOWHERE) c = cells[instr.c * THREADS];
-#pragma unroll
-                for (int i = 0; i < P; ++i) last.v[i] = a.v[i] == T(0) ? c.v[i] : b.v[i];
-                break;
+                    for (int i = 0; i < P; ++i) last.v[i] = T(offset(accesses[head.n], point[i]));
+                    break;
+                case CONST: EACH(constant<T>(i32(head.n), instr.value)) break;
+                case SELECT: {
+                    const Pack<T, P> third = cells.load(head.c & 0xFFFF);
+                    EACH(x == T(0) ? third.v[i] : y) break;
+                }
+                case NEG: EACH(-x) break;
+                case SIGN: EACH(T(x > T(0)) - T(x < T(0))) break;
+                case POWI: EACH(raise(x, i32(head.n))) break;
+                case DIV: EACH(x / y) break;
+                case MAX: EACH(x > y || x != x ? x : y) break;
+                case MIN: EACH(x < y || x != x ? x : y) break;
+                case LESS: EACH(T(x < y)) break;
+                case LESS_EQ: EACH(T(x <= y)) break;
+                case EQUAL: EACH(T(x == y)) break;
+                default: EACH(unary(op, x)) break;
             }
-            case NEG: EACH(-x);
-            case SIGN: EACH(T(x > T(0)) - T(x < T(0)));
-            case POWI: EACH(raise(x, instr.n));
-            case ADD: EACH2(x + y);
-            case SUB: EACH2(x - y);
-            case MUL: EACH2(x * y);
-            case DIV: EACH2(x / y);
-            case MAX: EACH2(x > y || x != x ? x : y);
-            case MIN: EACH2(x < y || x != x ? x : y);
-            case LESS: EACH2(T(x < y));
-            case LESS_EQ: EACH2(T(x <= y));
-            case EQUAL: EACH2(T(x == y));
-            default: EACH(unary(instr.op, x));
         }
-        if (instr.cell != NOWHERE) cells[instr.cell * THREADS] = last;
+        if (cell != NOWHERE) cells.store(cell, last);
     }
 }
 
@@ -185,7 +212,7 @@ __device__ __forceinline__ void store(const u64* slots, const Access& access, u3
 template <class T, int P>
 __device__ __forceinline__ void full(const u64* slots, const MapArgs& args) {
     DYNAMIC_SHARED(shared_cells);
-    Pack<T, P>* cells = reinterpret_cast<Pack<T, P>*>(shared_cells) + threadIdx.x;
+    const Cells<T, P, THREADS> cells(shared_cells);
     const Access* stores = at<const Access>(slots, args.stores);
     u32 first = (blockIdx.x * THREADS + threadIdx.x) * P, point[P];
     if (first >= args.points) return;
@@ -193,7 +220,7 @@ __device__ __forceinline__ void full(const u64* slots, const MapArgs& args) {
     evaluate<T, P, true>(slots, args, point, cells);
     for (u32 s = 0; s < args.store_count; ++s) {
         const Access& access = stores[s];
-        Pack<T, P> x = cells[access.pad * THREADS];
+        Pack<T, P> x = cells.load(access.pad);
         float* here = at<float>(slots, access.array) + first;
         bool whole = P == 4 && access.dtype == F32 && first + P <= args.points;
         if (whole && (reinterpret_cast<u64>(here) & 15) == 0) {
@@ -209,7 +236,7 @@ __device__ __forceinline__ void full(const u64* slots, const MapArgs& args) {
 template <class T, int P>
 __device__ __forceinline__ void sum(const u64* slots, const MapArgs& args) {
     DYNAMIC_SHARED(shared_cells);
-    Pack<T, P>* cells = reinterpret_cast<Pack<T, P>*>(shared_cells) + threadIdx.x;
+    const Cells<T, P, THREADS> cells(shared_cells);
     T* sums = reinterpret_cast<T*>(reinterpret_cast<Pack<T, P>*>(shared_cells) + args.cells * THREADS);
     const Access* stores = at<const Access>(slots, args.stores);
     const Sum* outs = at<const Sum>(slots, args.sums);
@@ -228,11 +255,11 @@ __device__ __forceinline__ void sum(const u64* slots, const MapArgs& args) {
         evaluate<T, P, false>(slots, args, point, cells);
         if (kept >= args.kept) break;
         for (u32 s = 0; s < args.store_count; ++s) {
-            Pack<T, P> x = cells[stores[s].pad * THREADS];
+            Pack<T, P> x = cells.load(stores[s].pad);
             for (u32 i = 0; i < P && first + i * lanes < end; ++i) store<T, P>(slots, stores[s], point[i], x.v[i]);
         }
         for (u32 s = 0; s < args.sum_count; ++s) {
-            Pack<T, P> x = cells[outs[s].cell * THREADS];
+            Pack<T, P> x = cells.load(outs[s].cell);
             T total = sums[s * THREADS + threadIdx.x];
             for (u32 i = 0; i < P && first + i * lanes < end; ++i) total = total + x.v[i];
             sums[s * THREADS + threadIdx.x] = total;

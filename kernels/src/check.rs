@@ -1,14 +1,20 @@
 //! Whether a kernel's specification makes sense in itself.
 
 use crate::kernel::product;
-use crate::{Instr, Kernel, Map, StoreKind, Take, Window};
+use crate::{Conv, Instr, Kernel, Map, MatMul, StoreKind, Take, Window};
 
 impl Kernel {
     /// Refuses what no memory could satisfy. `inputs`, `outputs` and `workspace` may be asked afterwards only.
     pub(crate) fn check(&self) -> Result<(), String> {
         match self {
             Self::Map(map) => check_map(map),
-            Self::Conv(conv) => {
+            Self::MatMulPair(MatMul { accumulate, .. })
+            | Self::ConvPair(Conv { accumulate, .. })
+                if *accumulate =>
+            {
+                Err("a pair of products cannot be added in place".into())
+            }
+            Self::Conv(conv) | Self::ConvPair(conv) => {
                 check_window([conv.h, conv.w], conv.window, conv.stride, conv.pad)?;
                 if conv.n > 0 && conv.c > 0 && conv.out > 0 {
                     check_image([conv.h, conv.w])
@@ -41,6 +47,7 @@ impl Kernel {
                 random.count
             )),
             Self::MatMul(_)
+            | Self::MatMulPair(_)
             | Self::Concat(..)
             | Self::Rows(..)
             | Self::ArgMax(..)

@@ -329,7 +329,7 @@ impl Buffer {
     /// Copies bytes from a buffer of the same device, without a way round by the host.
     ///
     /// # Panics
-    /// If they do not fit, or the buffer is on another device.
+    /// If they do not fit, or overlap, or the buffer is on another device.
     pub fn copy_from(
         &self,
         offset: usize,
@@ -338,6 +338,12 @@ impl Buffer {
         bytes: usize,
     ) -> Result<(), DeviceError> {
         let (to, from) = (self.view(offset, bytes), source.view(from, bytes));
+        let overlap =
+            to.address() < from.address() + bytes && from.address() < to.address() + bytes;
+        assert!(
+            !overlap,
+            "a copy of {bytes} bytes that overlap their target"
+        );
         match (&self.memory, &source.memory) {
             (Storage::Device(memory), Storage::Device(other))
                 if Arc::ptr_eq(&memory.cuda, &other.cuda) =>
@@ -347,8 +353,8 @@ impl Buffer {
                     .copy(to.address() as u64, from.address() as u64, bytes)
             }
             (Storage::Host(_), Storage::Host(_)) => {
-                // SAFETY: the ranges were checked; they may overlap.
-                unsafe { std::ptr::copy(from.pointer(), to.pointer(), bytes) };
+                // SAFETY: the ranges were checked.
+                unsafe { std::ptr::copy_nonoverlapping(from.pointer(), to.pointer(), bytes) };
                 Ok(())
             }
             _ => panic!("a copy from {source:?} to {self:?}: they must be on one device"),

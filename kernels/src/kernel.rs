@@ -34,8 +34,14 @@ pub enum Kernel {
     Map(Map),
     /// Matrix product.
     MatMul(MatMul),
+    /// Two matrix products of equal shapes and their sum, A₁·B₁ + A₂·B₂: the tangent of a product. Each is
+    /// formed whole, then they are added with one rounding per element, so the bits are those of a product
+    /// followed by one that accumulates. Inputs: A₁, B₁, A₂, B₂.
+    MatMulPair(MatMul),
     /// Convolution or one of its transposes.
     Conv(Conv),
+    /// The sum of two convolutions, as for [`Kernel::MatMulPair`].
+    ConvPair(Conv),
     /// Pooling windows.
     Window(Float, Window),
     /// Zero border.
@@ -67,6 +73,8 @@ impl Kernel {
                 (mm.float.into(), product(&[mm.batch, mm.m, mm.k])),
                 (mm.float.into(), product(&[mm.batch, mm.k, mm.n])),
             ],
+            Self::MatMulPair(mm) => Self::MatMul(*mm).inputs().repeat(2),
+            Self::ConvPair(conv) => Self::Conv(*conv).inputs().repeat(2),
             Self::Conv(conv) => {
                 let [x, w, y] = conv_counts(conv);
                 let counts = match conv.kind {
@@ -126,8 +134,10 @@ impl Kernel {
                 .iter()
                 .map(|store| (store.dtype, store.count(&map.extents)))
                 .collect(),
-            Self::MatMul(mm) => vec![(mm.float.into(), product(&[mm.batch, mm.m, mm.n]))],
-            Self::Conv(conv) => {
+            Self::MatMul(mm) | Self::MatMulPair(mm) => {
+                vec![(mm.float.into(), product(&[mm.batch, mm.m, mm.n]))]
+            }
+            Self::Conv(conv) | Self::ConvPair(conv) => {
                 let [x, w, y] = conv_counts(conv);
                 let count = match conv.kind {
                     ConvKind::Forward => y,
@@ -175,8 +185,8 @@ impl Kernel {
     pub fn workspace(&self) -> usize {
         let cpu = match self {
             Self::Map(map) => cpu::map::workspace(map),
-            Self::MatMul(mm) => mm.workspace(),
-            Self::Conv(conv) => conv.workspace(),
+            Self::MatMul(mm) | Self::MatMulPair(mm) => mm.workspace(),
+            Self::Conv(conv) | Self::ConvPair(conv) => conv.workspace(),
             _ => 0,
         };
         cpu.max(cuda::lower::workspace(self))
@@ -191,7 +201,9 @@ impl Kernel {
                 map.points() as u64 * (instructions + sums)
             }
             Self::MatMul(mm) => mm.flops(),
+            Self::MatMulPair(mm) => 2 * mm.flops(),
             Self::Conv(conv) => conv.flops(),
+            Self::ConvPair(conv) => 2 * conv.flops(),
             Self::Take(_, take) if take.adjoint => take_counts(take)[1] as u64,
             Self::Rows(_, rows) if rows.adjoint => product(&[rows.count, rows.width]) as u64,
             Self::Window(_, window) if window.kind == WindowKind::Scatter => {
@@ -226,10 +238,16 @@ impl Kernel {
             Self::Map(map) if map.stores.iter().any(Store::is_sum) => "map-sum",
             Self::Map(_) => "map",
             Self::MatMul(_) => "matmul",
+            Self::MatMulPair(_) => "matmul-pair",
             Self::Conv(conv) => match conv.kind {
                 ConvKind::Forward => "conv",
                 ConvKind::Input => "conv-input",
                 ConvKind::Weight => "conv-weight",
+            },
+            Self::ConvPair(conv) => match conv.kind {
+                ConvKind::Forward => "conv-pair",
+                ConvKind::Input => "conv-input-pair",
+                ConvKind::Weight => "conv-weight-pair",
             },
             Self::Window(_, window) => match window.kind {
                 WindowKind::ArgMax => "window-argmax",

@@ -1,9 +1,15 @@
-//! The device code that ships is that of the sources, and no kernel of it spills.
+//! The device code that ships is that of the sources, and no kernel of it spills. Where the compilers can be
+//! found or fetched, both are seen by compiling again.
 #![allow(clippy::unwrap_used, reason = "tests")]
-#![allow(clippy::print_stderr, reason = "a test that could not run says so")]
+#![allow(dead_code, reason = "the example uses all of these modules")]
 
-use sha2::{Digest, Sha256};
-use std::path::{Path, PathBuf};
+#[path = "../examples/ptx/compile.rs"]
+mod compile;
+#[path = "../examples/ptx/compilers.rs"]
+mod compilers;
+
+use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 
 fn root() -> &'static Path {
@@ -37,10 +43,7 @@ fn sources_and_device_code_are_those_of_the_manifest() {
         let Some((hash, file)) = line.split_once("  ").filter(|(hash, _)| hash.len() == 64) else {
             continue;
         };
-        let digest = Sha256::digest(std::fs::read(root().join(file)).unwrap());
-        let found: String = digest
-            .iter()
-            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        let found = compilers::hex(&std::fs::read(root().join(file)).unwrap());
         assert_eq!(
             hash, found,
             "{file} has changed: cargo run -p kernels --example ptx"
@@ -72,28 +75,58 @@ fn no_kernel_spills_and_all_are_for_drivers_of_cuda_12() {
     }
 }
 
-/// ptxas by `PTXAS`, beside `NVCC`, or on the path.
-fn ptxas() -> Option<PathBuf> {
-    let beside = |nvcc: PathBuf| nvcc.with_file_name("ptxas");
-    let named = std::env::var_os("PTXAS").map(PathBuf::from);
-    let nvcc = std::env::var_os("NVCC").map(PathBuf::from).map(beside);
-    let mut found = named
-        .into_iter()
-        .chain(nvcc)
-        .chain([PathBuf::from("ptxas")]);
-    found.find(|path| Command::new(path).arg("--version").output().is_ok())
+/// What was found; or a line, past the test harness, that says what could not be tested.
+fn found<T>(what: &str, searched: Result<T, String>) -> Option<T> {
+    searched
+        .map_err(|reason| {
+            let line = format!("skipped: {what}: {reason}\n");
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
+        })
+        .ok()
+}
+
+#[test]
+fn the_device_code_is_what_its_compiler_makes_of_the_sources() {
+    let Some(nvrtc) = found("no PTX is compiled again", compilers::nvrtc()) else {
+        return;
+    };
+    // The library path is read when a process starts.
+    let again = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "compile_again"])
+        .env("LD_LIBRARY_PATH", nvrtc)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert!(again.status.success(), "{said}");
+    assert!(said.contains(" 1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "the test above runs it with NVRTC on its library path"]
+fn compile_again() {
+    for (source, ptx) in compile::sources(root()).unwrap() {
+        let made = compile::compile(&source).unwrap();
+        let shipped = std::fs::read_to_string(&ptx).unwrap();
+        assert!(
+            made == shipped,
+            "{} is not what {} becomes",
+            ptx.display(),
+            source.display()
+        );
+    }
 }
 
 #[test]
 fn the_device_code_becomes_machine_code_without_spills() {
-    let Some(ptxas) = ptxas() else {
-        return eprintln!("skipped: no ptxas (set PTXAS or NVCC), so no machine code");
+    let Some(ptxas) = found("no machine code is made", compilers::ptxas()) else {
+        return;
     };
     let compile = |file: String, machine: &str| {
         let mut command = Command::new(&ptxas);
         command.args([
             &format!("-arch={machine}"),
             "--warn-on-spills",
+            "--warn-on-local-memory-usage",
             "-Werror",
             "-o",
         ]);

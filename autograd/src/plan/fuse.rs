@@ -18,6 +18,8 @@ pub(super) struct Graph {
     pub(super) stored: Vec<bool>,
     /// A sum whose second term is a product used nowhere else: the product is added in place.
     pub(super) accumulates: Vec<Option<Accumulate>>,
+    /// A sum of two products of equal shapes that nothing else needs, as a tangent is: one kernel does it all.
+    pub(super) pairs: Vec<Option<[Id; 2]>>,
 }
 
 /// `sum = base + product`, done by the product's kernel.
@@ -36,6 +38,8 @@ pub(super) enum Item {
     Kernel(Id),
     /// A contraction added in place: the entry of the sum.
     Accumulate(Id),
+    /// Two contractions and their sum: the entry of the sum.
+    Pair(Id),
 }
 
 /// A [`Map`] and the entries that it reads and computes.
@@ -64,6 +68,7 @@ impl Graph {
             outs,
             stored: vec![false; count],
             accumulates: vec![None; count],
+            pairs: vec![None; count],
         };
         graph.store_what_must_be();
         graph.find_accumulations();
@@ -189,6 +194,11 @@ impl Graph {
                 (alone && contraction && !self.outs.contains(&product)).then_some(product)
             };
             let found = match (product(a), product(b)) {
+                (Some(p), Some(q)) if self.nodes[p].op == self.nodes[q].op => {
+                    self.pairs[id] = Some([p.min(q), p.max(q)]);
+                    self.stored[id] = true;
+                    None
+                }
                 (Some(p), Some(q)) if q < p => Some((b, p)),
                 (_, Some(q)) => Some((a, q)),
                 (Some(p), None) => Some((b, p)),
@@ -291,12 +301,9 @@ impl Graph {
     fn try_items(&self) -> Result<Vec<Item>, Vec<Id>> {
         let mut items: Vec<Item> = Vec::new();
         let mut maker: Vec<Option<usize>> = vec![None; self.nodes.len()];
-        let absorbed: Vec<Id> = self
-            .accumulates
-            .iter()
-            .flatten()
-            .map(|a| a.product)
-            .collect();
+        let added = self.accumulates.iter().flatten().map(|a| a.product);
+        let paired = self.pairs.iter().flatten().flatten().copied();
+        let absorbed: Vec<Id> = added.chain(paired).collect();
         for id in 0..self.nodes.len() {
             if !self.stored[id]
                 || self.is_input(id)
@@ -307,6 +314,8 @@ impl Graph {
             }
             if self.accumulates[id].is_some() {
                 items.push(Item::Accumulate(id));
+            } else if self.pairs[id].is_some() {
+                items.push(Item::Pair(id));
             } else if kind(&self.nodes[id].op) == Kind::Kernel {
                 items.push(Item::Kernel(id));
             } else {
@@ -407,6 +416,7 @@ impl Graph {
         match item {
             Item::Map(fused) => fused.reads.iter().map(|&(id, _)| id).collect(),
             Item::Kernel(id) => bases(&self.nodes[*id].args),
+            Item::Pair(id) => bases(&self.factors(*id)),
             Item::Accumulate(id) => {
                 let Accumulate { base, product } =
                     self.accumulates[*id].expect("an accumulating entry");
@@ -417,11 +427,18 @@ impl Graph {
         }
     }
 
+    /// What the products of a pair are made of.
+    pub(super) fn factors(&self, id: Id) -> Vec<Id> {
+        let products = self.pairs[id].expect("an entry of a pair");
+        let args = products.map(|product| &self.nodes[product].args[..]);
+        args.concat()
+    }
+
     /// The stored entries that a launch computes.
     pub(super) fn computes(item: &Item) -> &[Id] {
         match item {
             Item::Map(fused) => &fused.roots,
-            Item::Kernel(id) | Item::Accumulate(id) => std::slice::from_ref(id),
+            Item::Kernel(id) | Item::Accumulate(id) | Item::Pair(id) => std::slice::from_ref(id),
         }
     }
 

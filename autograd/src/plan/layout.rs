@@ -80,6 +80,7 @@ impl<'g> Builder<'g> {
                 Item::Map(fused) => builder.map(index, fused),
                 Item::Kernel(id) => builder.kernel(index, id),
                 Item::Accumulate(id) => builder.accumulate(index, id),
+                Item::Pair(id) => builder.pair(index, id),
             }
         }
         for (id, slot) in copied {
@@ -125,7 +126,7 @@ impl<'g> Builder<'g> {
             .any(|item| self.graph.reads(item).contains(&donor));
         let fits = match &self.items[at] {
             Item::Map(fused) => writes_over(self.graph, fused, result, donor),
-            Item::Kernel(_) => false,
+            Item::Kernel(_) | Item::Pair(_) => false,
             Item::Accumulate(id) => {
                 let Accumulate { base, product } =
                     self.graph.accumulates[*id].expect("an accumulating entry");
@@ -303,6 +304,19 @@ impl<'g> Builder<'g> {
             vec![output],
             id,
         );
+    }
+
+    fn pair(&mut self, index: usize, id: Id) {
+        let [product, _] = self.graph.pairs[id].expect("an entry of a pair");
+        let kernel = match lower(self.graph, product, false) {
+            Kernel::MatMul(spec) => Kernel::MatMulPair(spec),
+            Kernel::Conv(spec) => Kernel::ConvPair(spec),
+            kernel => unreachable!("{} is no contraction", kernel.name()),
+        };
+        let factors = self.graph.factors(id);
+        let inputs = factors.into_iter().map(|arg| self.input(arg)).collect();
+        let output = self.result(index, id, None);
+        self.launch(index, kernel, inputs, vec![output], id);
     }
 
     fn copy_out(&mut self, id: Id, slot: usize) {

@@ -17,14 +17,15 @@ const MAX_DEPTH: usize = 256;
 /// Blocks of C that a product should have at least: work for that many threads.
 const BLOCKS: usize = 16;
 
-pub(crate) fn matmul(spec: &MatMul, a: Raw, b: Raw, c: Raw, _workspace: Raw) {
+/// The sum of products of such A and B, each formed whole.
+pub(crate) fn matmul(spec: &MatMul, products: &[[Raw; 2]], c: Raw) {
     match spec.float {
-        Float::F32 => matmul_of::<f32>(&f32::engine(), spec, a, b, c),
-        Float::F64 => matmul_of::<f64>(&f64::engine(), spec, a, b, c),
+        Float::F32 => matmul_of::<f32>(&f32::engine(), spec, products, c),
+        Float::F64 => matmul_of::<f64>(&f64::engine(), spec, products, c),
     }
 }
 
-fn matmul_of<T: Element>(engine: &Engine<T>, spec: &MatMul, a: Raw, b: Raw, c: Raw) {
+fn matmul_of<T: Element>(engine: &Engine<T>, spec: &MatMul, products: &[[Raw; 2]], c: Raw) {
     let &MatMul { batch, m, n, k, .. } = spec;
     // As many elements would be transposed for A·B, and for its transpose, Bᵀ·Aᵀ.
     let plain = if spec.transpose_b { n * k } else { 0 };
@@ -33,34 +34,31 @@ fn matmul_of<T: Element>(engine: &Engine<T>, spec: &MatMul, a: Raw, b: Raw, c: R
     let [rows, columns] = if swap { [n, m] } else { [m, n] };
     let block = block(spec, [rows, columns]);
     let blocks = [rows.div_ceil(block[0]), columns.div_ceil(block[1])];
-    for_each(batch * blocks[0] * blocks[1], spec.flops(), |index| {
+    let flops = products.len() as u64 * spec.flops();
+    for_each(batch * blocks[0] * blocks[1], flops, |index| {
         let part = index / blocks[1] / blocks[0];
         let matrix = |raw: Raw, rows: usize, cols: usize, transposed: bool| {
             let at = raw.pointer.cast::<T>().wrapping_add(part * rows * cols);
             let [row, col] = if transposed { [1, rows] } else { [cols, 1] };
             Matrix { at, row, col }
         };
-        let mut a = matrix(a, m, k, spec.transpose_a);
-        let mut b = matrix(b, k, n, spec.transpose_b);
-        let mut c = matrix(c, m, n, false);
-        if swap {
-            (a, b, c) = (b.transposed(), a.transposed(), c.transposed());
-        }
         let (i, j) = (
             index / blocks[1] % blocks[0] * block[0],
             index % blocks[1] * block[1],
         );
         let size = [block[0].min(rows - i), block[1].min(columns - j), k];
-        // SAFETY: the program has checked the sizes, and no other block has these elements of c.
-        unsafe {
-            product(
-                engine,
-                size,
-                a.from(i, 0),
-                b.from(0, j),
-                c.from(i, j),
-                spec.accumulate,
-            );
+        // The block of C is still in the cache when the next product is added to it.
+        for (at, &[a, b]) in products.iter().enumerate() {
+            let mut a = matrix(a, m, k, spec.transpose_a);
+            let mut b = matrix(b, k, n, spec.transpose_b);
+            let mut c = matrix(c, m, n, false);
+            if swap {
+                (a, b, c) = (b.transposed(), a.transposed(), c.transposed());
+            }
+            let accumulate = spec.accumulate || at > 0;
+            let (a, b, c) = (a.from(i, 0), b.from(0, j), c.from(i, j));
+            // SAFETY: the program has checked the sizes, and no other block has these elements of c.
+            unsafe { product(engine, size, a, b, c, accumulate) };
         }
     });
 }
@@ -250,18 +248,11 @@ pub(super) mod tests {
     }
 
     /// Runs the product on numbers that [`noise`] makes; c starts as `start`.
-    fn run(spec: &MatMul, start: &[f64], garbage: u64) -> Vec<f64> {
+    fn run(spec: &MatMul, start: &[f64]) -> Vec<f64> {
         let mut a = encode(&noise(spec.batch * spec.m * spec.k, 1), spec.float);
         let mut b = encode(&noise(spec.batch * spec.k * spec.n, 2), spec.float);
         let mut c = encode(start, spec.float);
-        let mut workspace = vec![garbage; spec.workspace().div_ceil(8)];
-        matmul(
-            spec,
-            raw(&mut a),
-            raw(&mut b),
-            raw(&mut c),
-            raw(&mut workspace),
-        );
+        matmul(spec, &[[raw(&mut a), raw(&mut b)]], raw(&mut c));
         decode(&c, start.len(), spec.float)
     }
 
@@ -303,7 +294,7 @@ pub(super) mod tests {
             accumulate: false,
             ..spec
         };
-        let product = run(&fresh, &vec![f64::NAN; count], u64::MAX);
+        let product = run(&fresh, &vec![f64::NAN; count]);
         assert_close(&product, &reference(&spec), spec.float, spec.k);
         let start = decode(&encode(&noise(count, 3), spec.float), count, spec.float);
         let sum: Vec<f64> = start.iter().zip(&product).map(|(a, b)| a + b).collect();
@@ -314,10 +305,10 @@ pub(super) mod tests {
         };
         for threads in 1..=3 {
             assert_eq!(
-                on_threads(threads, || run(&fresh, &vec![1.0; count], 0)),
+                on_threads(threads, || run(&fresh, &vec![1.0; count])),
                 product
             );
-            assert_eq!(on_threads(threads, || run(&added, &start, 7)), sum);
+            assert_eq!(on_threads(threads, || run(&added, &start)), sum);
         }
     }
 

@@ -18,7 +18,7 @@ mod simd;
 mod window;
 
 use crate::program::Arrays;
-use crate::{Float, Kernel};
+use crate::{Conv, Float, Kernel};
 use std::fmt;
 use std::sync::Arc;
 
@@ -37,11 +37,25 @@ impl Compiled {
                 None => always(move |arrays| map::run_empty(map.stores.len(), arrays)),
             },
             Kernel::MatMul(matmul) => always(move |a| {
-                gemm::matmul(&matmul, a.input(0), a.input(1), a.output(0), a.workspace());
+                gemm::matmul(&matmul, &[[a.input(0), a.input(1)]], a.output(0));
+            }),
+            Kernel::MatMulPair(matmul) => always(move |a| {
+                let products = [[a.input(0), a.input(1)], [a.input(2), a.input(3)]];
+                gemm::matmul(&matmul, &products, a.output(0));
             }),
             Kernel::Conv(conv) => always(move |a| {
                 conv::conv(&conv, a.input(0), a.input(1), a.output(0), a.workspace());
             }),
+            Kernel::ConvPair(first) => {
+                let second = Conv {
+                    accumulate: true,
+                    ..first
+                };
+                always(move |a| {
+                    conv::conv(&first, a.input(0), a.input(1), a.output(0), a.workspace());
+                    conv::conv(&second, a.input(2), a.input(3), a.output(0), a.workspace());
+                })
+            }
             Kernel::Pad(dtype, pad) => {
                 let plan = shapes::PadPlan::new(&pad, dtype.size());
                 always(move |arrays| plan.run(arrays))

@@ -2,9 +2,10 @@
 
 use super::failed;
 use crate::DeviceError;
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule};
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, sys};
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_void};
 use std::sync::Arc;
 
 /// PTX by family. The driver compiles it for its device when it is loaded, and keeps the result on disk.
@@ -14,6 +15,7 @@ const FAMILIES: [(&str, &str); 8] = [
     ("random", include_str!("../../ptx/random.ptx")),
     ("reversible", include_str!("../../ptx/reversible.ptx")),
     ("map", include_str!("../../ptx/map.ptx")),
+    ("gemm_combine", include_str!("../../ptx/gemm_combine.ptx")),
     ("gemm_fp32", include_str!("../../ptx/gemm_fp32.ptx")),
     ("gemm_tf32", include_str!("../../ptx/gemm_tf32.ptx")),
     ("gemm_bf16", include_str!("../../ptx/gemm_bf16.ptx")),
@@ -25,7 +27,7 @@ fn family(function: &str) -> &'static str {
         ("_tf32", "gemm_tf32"),
         ("_bf16", "gemm_bf16"),
         ("_fp32", "gemm_fp32"),
-        ("gemm_combine", "gemm_fp32"),
+        ("gemm_combine", "gemm_combine"),
         ("map_", "map"),
         ("window_", "window"),
         ("random_", "random"),
@@ -57,7 +59,7 @@ impl Modules {
             let (_, ptx) = source.expect("every family has its source");
             let module = context
                 .load_module(Ptx::from_src(*ptx))
-                .map_err(|error| failed("loading of kernels", error))?;
+                .map_err(|error| with_log(ptx, failed("loading of kernels", error)))?;
             self.loaded.insert(family, module);
         }
         let function = self.loaded[family]
@@ -65,5 +67,45 @@ impl Modules {
             .map_err(|error| failed("look-up of a kernel", error))?;
         self.functions.insert(name.into(), function.clone());
         Ok(function)
+    }
+}
+
+/// The error with the first lines of what the driver's compiler says about the PTX: it is asked once more, for
+/// the bindings do not ask. The context is that of the call that failed.
+fn with_log(ptx: &str, error: DeviceError) -> DeviceError {
+    use sys::CUjit_option::{CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
+    let mut log = [0_u8; 2048];
+    let mut options = [CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
+    // The size travels as a pointer. One byte is kept for the end of the text.
+    let mut values: [*mut c_void; 2] = [
+        log.as_mut_ptr().cast(),
+        std::ptr::without_provenance_mut(log.len() - 1),
+    ];
+    let Ok(source) = CString::new(ptx) else {
+        return error;
+    };
+    let mut module = std::ptr::null_mut();
+    // SAFETY: the source ends with a zero, the log is as long as it says, and both outlive the call.
+    let _ = unsafe {
+        sys::cuModuleLoadDataEx(
+            &raw mut module,
+            source.as_ptr().cast(),
+            options.len() as u32,
+            options.as_mut_ptr(),
+            values.as_mut_ptr(),
+        )
+    };
+    let text = CStr::from_bytes_until_nul(&log).map_or("".into(), CStr::to_string_lossy);
+    let said: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    match error {
+        DeviceError::Cuda { what, reason } if !said.is_empty() => DeviceError::Cuda {
+            what,
+            reason: format!("{reason}: {}", said[..said.len().min(3)].join("; ")),
+        },
+        error => error,
     }
 }

@@ -71,7 +71,7 @@ fn context(ordinal: usize) -> Result<Arc<CudaContext>, DeviceError> {
 /// # Safety
 /// The library must be there.
 unsafe fn has_symbols() -> bool {
-    const NEEDED: [&[u8]; 36] = [
+    const NEEDED: [&[u8]; 37] = [
         b"cuInit\0",
         b"cuDriverGetVersion\0",
         b"cuDeviceGet\0",
@@ -97,6 +97,7 @@ unsafe fn has_symbols() -> bool {
         b"cuMemcpyDtoHAsync_v2\0",
         b"cuMemcpyDtoDAsync_v2\0",
         b"cuModuleLoadData\0",
+        b"cuModuleLoadDataEx\0",
         b"cuModuleUnload\0",
         b"cuModuleGetFunction\0",
         b"cuFuncSetAttribute\0",

@@ -64,6 +64,10 @@ fn all(float: Float) -> Vec<Kernel> {
             kernels.push(Kernel::Conv(conv(float, kind, accumulate, [2, 2])));
         }
     }
+    kernels.push(Kernel::MatMulPair(matmul(float, false)));
+    for kind in [ConvKind::Forward, ConvKind::Input, ConvKind::Weight] {
+        kernels.push(Kernel::ConvPair(conv(float, kind, false, [1, 1])));
+    }
     for kind in [WindowKind::ArgMax, WindowKind::Gather, WindowKind::Scatter] {
         kernels.push(Kernel::Window(float, window(kind)));
     }

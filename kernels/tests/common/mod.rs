@@ -5,6 +5,7 @@ pub(crate) mod every;
 
 use bytemuck::{Pod, cast_slice, pod_read_unaligned};
 use kernels::{Buffer, Device, Kernel, Operand, Program, ProgramError, Slot, Step};
+use tensor::DType;
 
 pub(crate) fn bytes<T: Pod>(numbers: &[T]) -> Vec<u8> {
     cast_slice(numbers).to_vec()
@@ -84,7 +85,7 @@ impl Layout {
             .collect();
         let (outputs, sizes): (Vec<_>, Vec<_>) = (step.outputs.clone(), step.kernel.outputs());
         Program::new(slots, vec![step])?.run(device, &views)?;
-        let read = |(operand, (dtype, count)): (&Operand, &(tensor::DType, usize))| {
+        let read = |(operand, (dtype, count)): (&Operand, &(DType, usize))| {
             let mut bytes = vec![0; dtype.size() * count];
             buffers[operand.slot].read(operand.offset, &mut bytes)?;
             Ok(bytes)
@@ -107,6 +108,29 @@ pub(crate) fn run_all(kernel: &Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
     assert_eq!(one, two, "1 and 2 threads differ");
     assert_eq!(one, three, "1 and 3 threads differ");
     one
+}
+
+/// Two of a product in one kernel.
+pub(crate) fn pair_of(single: &Kernel) -> Kernel {
+    match *single {
+        Kernel::MatMul(spec) => Kernel::MatMulPair(spec),
+        Kernel::Conv(spec) => Kernel::ConvPair(spec),
+        _ => panic!("{single:?} is no product"),
+    }
+}
+
+/// What a pair computes, in three steps: each product by its own kernel, then one addition per element.
+pub(crate) fn sum_of_products(device: &Device, single: &Kernel, inputs: &[Vec<u8>]) -> Vec<u8> {
+    let [x, y] = [0, 2].map(|i| run(device, single.clone(), &inputs[i..i + 2]).remove(0));
+    match single.outputs()[0].0 {
+        DType::F64 => bytes(&add::<f64>(&x, &y)),
+        _ => bytes(&add::<f32>(&x, &y)),
+    }
+}
+
+fn add<T: Pod + std::ops::Add<Output = T>>(x: &[u8], y: &[u8]) -> Vec<T> {
+    let pairs = numbers::<T>(x).into_iter().zip(numbers::<T>(y));
+    pairs.map(|(x, y)| x + y).collect()
 }
 
 /// Numbers in (-2, 2) that look random, some of them special.

@@ -1,7 +1,7 @@
 //! What the kernels compute. Moves, picks and element-wise functions have the processor's bits; sums and
 //! products agree within rounding.
 
-use crate::common::{Layout, bytes, noise, numbers};
+use crate::common::{Layout, bytes, noise, numbers, pair_of, sum_of_products};
 use crate::stand_in::StandIn;
 use kernels::{
     ArgMax, Concat, Conv, ConvKind, Device, Distribution, Float, Kernel, MatMul, Pad, Precision,
@@ -14,10 +14,34 @@ use tensor::DType;
 
 #[test]
 fn kernels_agree_with_the_processor() {
-    if let Some(device) = StandIn::build() {
-        device.pass(&["parity"], &[]);
-        device.pass(&["parity"], &[("CUDA_ON_CPU_ORDER", "reversed")]);
+    let Some(device) = StandIn::build() else {
+        return;
+    };
+    for order in ["forward", "reversed"] {
+        let launched = format!("{}/launched-{order}", env!("CARGO_TARGET_TMPDIR"));
+        let _ = std::fs::remove_file(&launched);
+        let settings = [
+            ("CUDA_ON_CPU_ORDER", order),
+            ("CUDA_ON_CPU_LAUNCHED", &launched),
+        ];
+        device.pass(&["parity"], &settings);
+        let launched = std::fs::read_to_string(&launched).unwrap();
+        for kernel in every_kernel() {
+            let ran = launched.lines().any(|name| name == kernel);
+            assert!(ran, "no test of parity launches {kernel}");
+        }
     }
+}
+
+/// The names of all kernels that ship.
+fn every_kernel() -> Vec<String> {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/ptx/MANIFEST");
+    let manifest = std::fs::read_to_string(manifest).unwrap();
+    let rows = manifest.lines().filter(|line| line.starts_with("sm_80"));
+    let name = |row: &str| row.split_whitespace().nth(1).unwrap().to_string();
+    let kernels: Vec<String> = rows.map(name).collect();
+    assert!(kernels.len() > 80, "{kernels:?}");
+    kernels
 }
 
 const PRECISIONS: [Precision; 3] = [Precision::Fp32, Precision::Tf32, Precision::Bf16];
@@ -134,6 +158,19 @@ fn matmul(batch: usize, [m, n, k]: [usize; 3], [transpose_a, transpose_b, accumu
     for (device, tolerance) in CUDA.iter().zip(tolerances(k)) {
         close(device, &kernel, &inputs, tolerance);
     }
+    if !accumulate {
+        pair(&kernel);
+    }
+}
+
+/// Two of a product in one kernel have the bits of two products and an addition.
+fn pair(single: &Kernel) {
+    let pair = pair_of(single);
+    let inputs = inputs(&pair);
+    for device in CUDA.iter() {
+        let expected = sum_of_products(device, single, &inputs);
+        assert!(run_on(device, &pair, &inputs) == [expected], "{pair:?}");
+    }
 }
 
 fn conv() -> impl Strategy<Value = Conv> {
@@ -189,6 +226,9 @@ fn parity_conv() {
         for (device, tolerance) in CUDA.iter().zip(tolerances(inner)) {
             close(device, &kernel, &inputs(&kernel), tolerance);
         }
+        if !spec.accumulate {
+            pair(&kernel);
+        }
     };
     cases(48, conv(), check);
     for kind in [ConvKind::Forward, ConvKind::Input, ConvKind::Weight] {
@@ -211,6 +251,63 @@ fn parity_conv() {
             stride: [2, 2],
             ..spec
         });
+    }
+}
+
+/// The two larger tiles, which only products with many of them get: 128 columns, and 64.
+#[test]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
+fn parity_tiles() {
+    let check = |kernel: &Kernel| {
+        for (device, tolerance) in CUDA.iter().zip(tolerances(9)) {
+            close(device, kernel, &inputs(kernel), tolerance);
+        }
+    };
+    for columns in [128, 64] {
+        for [transpose_a, transpose_b] in
+            [[false, false], [false, true], [true, false], [true, true]]
+        {
+            // With vectors, and with single elements.
+            let short = if transpose_a == transpose_b { 0 } else { 3 };
+            check(&Kernel::MatMul(MatMul {
+                float: Float::F32,
+                batch: 132,
+                m: 128 - short,
+                n: columns - short,
+                k: 8 - short,
+                transpose_a,
+                transpose_b,
+                accumulate: false,
+            }));
+        }
+        let conv = Conv {
+            float: Float::F32,
+            kind: ConvKind::Forward,
+            n: 1,
+            h: 134,
+            w: 127,
+            c: 4,
+            out: columns,
+            window: [1, 2],
+            stride: [1, 1],
+            pad: [0, 0, 1, 0],
+            accumulate: false,
+        };
+        check(&Kernel::Conv(conv));
+        check(&Kernel::Conv(Conv {
+            kind: ConvKind::Input,
+            c: columns,
+            out: 4,
+            ..conv
+        }));
+        check(&Kernel::Conv(Conv {
+            kind: ConvKind::Weight,
+            h: 2,
+            w: 3,
+            c: 11 * columns / 2,
+            out: 12 * 128,
+            ..conv
+        }));
     }
 }
 

@@ -2,14 +2,15 @@
 //
 // Like the real one it is asynchronous: launches and copies wait in their stream until somebody waits for
 // it, so what the caller forgets to wait for shows. Device memory is poison at first and ends at a page that
-// must not be touched. Whoever allocates or waits within a capture gets an error. The environment makes it
-// fail on purpose:
+// must not be touched. Whoever allocates or waits within a capture gets an error, and so does a thread that has
+// not made the context its own. The environment makes it fail on purpose:
 //   CUDA_ON_CPU_KERNELS   the library with the kernels
 //   CUDA_ON_CPU_INIT      what cuInit returns
 //   CUDA_ON_CPU_VERSION   what cuDriverGetVersion says
 //   CUDA_ON_CPU_MEMORY    bytes of the device
 //   CUDA_ON_CPU_LOSE_AT   number of the launch at which the device is lost
 //   CUDA_ON_CPU_COUNT     set: at its end the program says how often it waited, allocated and made a graph
+//   CUDA_ON_CPU_LAUNCHED  a file that the names of all kernels that ran are added to
 #include "cuda_on_cpu.h"
 #include <csignal>
 #include <dlfcn.h>
@@ -17,12 +18,13 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 
 typedef int Result;
 typedef unsigned long long Address;
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, NOT_FOUND = 500, LAUNCH_FAILED = 719,
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, NOT_FOUND = 500, LAUNCH_FAILED = 719,
        CAPTURE_UNSUPPORTED = 900 };
 
 typedef std::vector<std::function<void()>> Work;
@@ -36,6 +38,7 @@ struct Module {
     std::string image;
 };
 struct Function {
+    std::string name;
     void (*call)(void**, unsigned, unsigned, size_t);
     const size_t* sizes;
     size_t most_shared = 48 << 10;
@@ -49,13 +52,22 @@ static long launches = 0;
 static bool lost = false;
 static struct Counts {
     long waits, allocations, graphs;
+    std::set<std::string> kernels;
     ~Counts() {
+        const char* path = getenv("CUDA_ON_CPU_LAUNCHED");
+        if (FILE* file = path ? fopen(path, "a") : nullptr) {
+            for (const std::string& kernel : kernels) fprintf(file, "%s\n", kernel.c_str());
+            fclose(file);
+        }
         if (!getenv("CUDA_ON_CPU_COUNT")) return;
         fprintf(stderr, "cuda_on_cpu: waits %ld, allocations %ld, graphs %ld\n", waits, allocations, graphs);
     }
 } counts;
 static thread_local void* current = nullptr;
-#define ENTER std::lock_guard<std::recursive_mutex> entered(guard); if (lost) return LAUNCH_FAILED
+#define ENTER                                              \
+    std::lock_guard<std::recursive_mutex> entered(guard);  \
+    if (lost) return LAUNCH_FAILED;                        \
+    if (!current) return INVALID_CONTEXT
 
 static long setting(const char* name, long otherwise) {
     const char* text = getenv(name);
@@ -99,7 +111,7 @@ static bool inside(Address at, size_t bytes) {
 }
 
 static void trap(int) {
-    const char text[] = "cuda_on_cpu: a kernel touched memory outside of its arrays\n";
+    const char text[] = "cuda_on_cpu: a kernel touched memory outside of its arrays, or that is not aligned\n";
     (void)!write(2, text, sizeof text - 1);
     _exit(86);
 }
@@ -115,6 +127,7 @@ static void set_trap() {
     action.sa_flags = SA_ONSTACK;
     sigaction(SIGSEGV, &action, nullptr);
     sigaction(SIGBUS, &action, nullptr);
+    sigaction(SIGILL, &action, nullptr);  // -fsanitize=alignment
 }
 
 extern "C" {
@@ -202,7 +215,8 @@ Result cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void* stream) 
 Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void* stream) {
     ENTER;
     if (!inside(to, bytes) || !inside(from, bytes)) return INVALID_VALUE;
-    return queue(stream, [=] { memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes); });
+    if (to < from + bytes && from < to + bytes) return INVALID_VALUE;  // a device's copy would be anything
+    return queue(stream, [=] { memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes); });
 }
 
 Result cuModuleLoadData(void** module, const void* image) {
@@ -218,6 +232,18 @@ Result cuModuleLoadData(void** module, const void* image) {
     *module = new Module{library, static_cast<const char*>(image)};
     return SUCCESS;
 }
+// With a log of what is wrong; options 5 and 6 are where to and how much of it.
+Result cuModuleLoadDataEx(void** module, const void* image, unsigned count, const int* options, void** values) {
+    Result result = cuModuleLoadData(module, image);
+    char* log = nullptr;
+    size_t room = 0;
+    for (unsigned i = 0; i < count; ++i) {
+        if (options[i] == 5) log = static_cast<char*>(values[i]);
+        if (options[i] == 6) room = reinterpret_cast<size_t>(values[i]);
+    }
+    if (result != SUCCESS && log) snprintf(log, room, "ptxas fatal : no kernels of the host\n");
+    return result;
+}
 Result cuModuleUnload(void*) { return SUCCESS; }
 Result cuModuleGetFunction(void** function, void* of, const char* name) {
     ENTER;
@@ -228,11 +254,12 @@ Result cuModuleGetFunction(void** function, void* of, const char* name) {
         dlsym(module->library, (std::string("call_") + name).c_str()));
     auto sizes = static_cast<const size_t* const*>(dlsym(module->library, (std::string("sizes_of_") + name).c_str()));
     if (!call || !sizes) return NOT_FOUND;
-    *function = new Function{call, *sizes};
+    *function = new Function{name, call, *sizes};
     return SUCCESS;
 }
 Result cuFuncSetAttribute(void* function, int attribute, int value) {
-    if (attribute != 8 || value > 227 << 10) return INVALID_VALUE;
+    ENTER;
+    if (attribute != 8 || value > 99 << 10) return INVALID_VALUE;  // what capability 8.6 has, the least
     static_cast<Function*>(function)->most_shared = size_t(value);
     return SUCCESS;
 }
@@ -242,7 +269,9 @@ Result cuLaunchKernel(void* of, unsigned blocks, unsigned gy, unsigned gz, unsig
     Function* function = static_cast<Function*>(of);
     bool sound = blocks > 0 && blocks < 1u << 31 && gy == 1 && gz == 1 && threads > 0 &&
                  threads <= shim::MOST_THREADS && by == 1 && bz == 1 && shared <= function->most_shared;
-    if (!sound) return INVALID_VALUE;
+    size_t bytes = 0;
+    for (const size_t* size = function->sizes; *size; ++size) bytes += *size;
+    if (!sound || bytes > 4096) return INVALID_VALUE;
     std::vector<std::vector<uint64_t>> values;  // parameters are taken at once
     for (const size_t* size = function->sizes; *size; ++size) {
         values.emplace_back((*size + 7) / 8);
@@ -253,6 +282,7 @@ Result cuLaunchKernel(void* of, unsigned blocks, unsigned gy, unsigned gz, unsig
         if (lost) return;
         std::vector<void*> list;
         for (auto& value : values) list.push_back(value.data());
+        counts.kernels.insert(function->name);
         function->call(list.data(), blocks, threads, shared);
     });
 }

@@ -2,7 +2,7 @@
 //!
 //! The driver library is opened once per process, so tests that want the stand-in run in a child process
 //! whose library path leads to it: they are marked `#[ignore]`, and an ordinary test starts this very
-//! program again with `--ignored`. On a machine with a GPU, `cargo test -- --ignored` runs them on that.
+//! program again with `--ignored`. CONTRIBUTING says how to run them on a GPU.
 #![allow(dead_code, reason = "every test program uses a part of it")]
 #![allow(clippy::print_stderr, reason = "a test that could not run says so")]
 
@@ -136,6 +136,8 @@ fn compile(compiler: &str, sources: &[PathBuf], cu: &Path, own: &Path, to: &Path
         command.args(["-std=c++17", "-O2", "-w", "-fPIC", "-DCUDA_ON_CPU"]);
         // No contraction: the device code is compiled so, too.
         command.args(["-march=native", "-fno-strict-aliasing", "-ffp-contract=off"]);
+        // A device traps at a vector that is not aligned; so does this.
+        command.args(["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]);
         command.args(arguments).arg("-I").arg(own).arg("-I").arg(cu);
         command.arg(source).arg("-o").arg(target);
         (source.to_path_buf(), command.spawn().expect("the compiler"))

@@ -27,6 +27,11 @@ KERNEL(256, 1, outside_shared, ShiftArgs) {
     shift(args, true, 0);
 }
 
+KERNEL(256, 1, misaligned, ShiftArgs) {
+    if (threadIdx.x == 0) *reinterpret_cast<float4*>(args.out) = *reinterpret_cast<const float4*>(args.in + 1);
+    shift(args, true, 0);
+}
+
 // The same shift, through copies that nobody waits for; a second, empty group comes after them.
 template <bool WAIT, int NEWEST>
 __device__ __forceinline__ void shift_async(const ShiftArgs& args) {
@@ -48,6 +53,7 @@ EXPORT(missing_barrier)
 EXPORT(divergent_barrier)
 EXPORT(outside)
 EXPORT(outside_shared)
+EXPORT(misaligned)
 EXPORT(sound_copies)
 EXPORT(missing_wait)
 EXPORT(wrong_count)
@@ -59,6 +65,7 @@ int main(int, char** arguments) {
                : name == "divergent_barrier" ? call_divergent_barrier
                : name == "outside"           ? call_outside
                : name == "outside_shared"    ? call_outside_shared
+               : name == "misaligned"        ? call_misaligned
                : name == "sound_copies"      ? call_sound_copies
                : name == "missing_wait"      ? call_missing_wait
                                              : call_wrong_count;

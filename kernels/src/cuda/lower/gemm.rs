@@ -90,7 +90,7 @@ impl Cut {
     }
 }
 
-/// Bytes of partial products.
+/// Bytes of the partial sums of one product.
 pub(super) fn workspace(product: &Product) -> usize {
     let Product { batch, m, n, .. } = *product;
     if batch
@@ -146,24 +146,34 @@ impl Lowering<'_> {
             return Ok(vec![]);
         }
         let cut = Cut::new(&product);
-        let blocks = batch * cut.tiles[0] * cut.tiles[1] * cut.splits;
+        // One, or the two of a pair; a block has both of them where nothing is split.
+        let products = self.bound.inputs.len() / 2;
+        let second = 2 * (products - 1);
+        let [parts, rounds] = if cut.splits > 1 {
+            [cut.splits * products, 1]
+        } else {
+            [1, products]
+        };
+        let blocks = batch * cut.tiles[0] * cut.tiles[1] * parts;
         let blocks = u32::try_from(blocks).map_err(|_| format!("{name}: {blocks} tiles"))?;
         let partials = super::place(self.bound.workspace);
         let args = Fields::default()
             .u64(self.input(0))
             .u64(self.input(1))
+            .u64(self.input(second))
+            .u64(self.input(second + 1))
             .u64(self.output(0))
             .u64(partials)
             .u32(m)
             .u32(n)
             .u32(k)
-            .u32(batch)
+            .u32(usize::from(accumulate))
             .u32(cut.tiles[0])
             .u32(cut.tiles[1])
             .u32(cut.splits)
             .u32(cut.depth)
-            .u32(usize::from(accumulate))
-            .u32(0)
+            .u32(parts)
+            .u32(rounds)
             .then(&geometry(conv));
         let (precision, threads) = match self.precision {
             Precision::Fp32 => ("fp32", 256),
@@ -175,7 +185,7 @@ impl Lowering<'_> {
             blocks,
             threads,
             shared: 0,
-            args: args.words(192),
+            args: args.words(208),
         }];
         if cut.splits > 1 {
             let args = Fields::default()
@@ -184,11 +194,13 @@ impl Lowering<'_> {
                 .u32(m * n)
                 .u32(cut.splits)
                 .u32(batch)
-                .u32(usize::from(accumulate));
+                .u32(usize::from(accumulate))
+                .u32(products)
+                .u32(0);
             launches.extend(Launch::per_point(
                 "gemm_combine",
                 batch * m * n,
-                args.words(32),
+                args.words(40),
             ));
         }
         Ok(launches)

@@ -1,7 +1,7 @@
 //! Launches of fused element-wise programs: see `map.cu`.
 
 use super::{Fields, Launch, Lowering};
-use crate::{Binary, Float, Instr, Map, Store, StoreKind, Unary};
+use crate::{Binary, Float, Instr, Load, Map, Store, StoreKind, Unary};
 use tensor::DType;
 
 /// Threads of a block.
@@ -10,14 +10,18 @@ const THREADS: usize = 128;
 /// Axes of an access, at most: `RANK`.
 const RANK: usize = 10;
 
-/// The operand that is the value of the instruction before, and the cell of a value that needs none.
+/// The cell of a value that needs none, and of a first operand that is the value of the instruction before.
 const NOWHERE: usize = 0xFFFF;
+
+/// Loads for which nothing is looked up: `STREAM` and `SAME` in `map.cu`.
+const STREAM: usize = 23;
+const SAME: usize = 24;
 
 /// Bytes of cells up to which four points are evaluated at once: what needs no opting in.
 const SHARED: usize = 48 << 10;
 
-/// Bytes of cells at most.
-const MOST_SHARED: usize = 160 << 10;
+/// Bytes of cells at most: what a block can have on every device that is served (on 8.6 and 8.9 no more).
+const MOST_SHARED: usize = 99 << 10;
 
 /// Points below which a thread has one: a large device is not full otherwise.
 const FEW: usize = 1 << 16;
@@ -297,15 +301,17 @@ impl Code {
         for (at, &value) in kept.iter().enumerate() {
             let instr = map.code[value];
             let before = at.checked_sub(1).map(|at| kept[at]);
-            let operands = operands(instr).map(|operand| match operand {
-                Some(x) if Some(x) == before => NOWHERE,
-                Some(x) => cells.of[x],
-                None => NOWHERE,
-            });
-            let mut number = 0;
+            let operands = placed(instr, before);
+            let cell = |i: usize| match operands[i] {
+                Some(x) if i > 0 || Some(x) != before => cells.of[x],
+                _ => NOWHERE,
+            };
+            let operands = [cell(0), cell(1), cell(2)];
+            let (mut op, mut number, mut array) = (opcode(instr), 0, 0);
             if let Instr::Load(i) = instr {
                 let load = &map.loads[i];
-                let array = lowering.input(i);
+                array = lowering.input(i);
+                op = simple(map, load).unwrap_or(op);
                 accesses = accesses.then(&access(map, array, load.dtype, &load.strides, 0)?);
             } else if let Instr::Iota(axis) = instr {
                 let unit: Vec<usize> = (0..map.extents.len())
@@ -320,21 +326,24 @@ impl Code {
             let cell = cells.assign(at, value);
             computes |= matches!(instr, Instr::Unary(f, _) if !matches!(f, Unary::Neg | Unary::Sign | Unary::PowI(_)));
             let constant = if let Instr::Const(x) = instr { x } else { 0.0 };
-            let n = if let Instr::Unary(Unary::PowI(n), _) = instr {
-                n
-            } else {
-                number
+            let n = match instr {
+                Instr::Unary(Unary::PowI(n), _) => n,
+                Instr::Const(x) => (x as f32).to_bits().cast_signed(),
+                _ => number,
             };
             instructions = instructions
-                .u16(opcode(instr))
+                .u16(op)
                 .u16(cell)
                 .u16(operands[0])
                 .u16(operands[1])
                 .u16(operands[2])
                 .u16(0)
                 .i32(n)
+                .u64(array)
                 .f64(constant);
         }
+        // The device reads one instruction ahead.
+        let instructions = instructions.zeros(32);
         Ok(Self {
             instructions: lowering.tables.add(instructions.bytes()),
             accesses: lowering.tables.add(accesses.bytes()),
@@ -364,10 +373,11 @@ impl Cells {
         let values = map.code.len();
         let (mut last, mut celled) = (vec![0; values], vec![false; values]);
         for (at, &value) in kept.iter().enumerate() {
-            for operand in operands(map.code[value]).into_iter().flatten() {
+            let before = at.checked_sub(1).map(|at| kept[at]);
+            let operands = placed(map.code[value], before).into_iter().enumerate();
+            for (i, operand) in operands.filter_map(|(i, x)| Some((i, x?))) {
                 last[operand] = at;
-                let before = at.checked_sub(1).map(|at| kept[at]);
-                celled[operand] |= before != Some(operand);
+                celled[operand] |= i > 0 || before != Some(operand);
             }
         }
         for store in &map.stores {
@@ -402,6 +412,38 @@ impl Cells {
             self.count - 1
         });
         self.of[value]
+    }
+}
+
+/// The operands, that which was computed just before first where the order does not matter: only as the first
+/// one it needs no cell.
+fn placed(instr: Instr, before: Option<usize>) -> [Option<usize>; 3] {
+    match (instr, operands(instr)) {
+        (Instr::Binary(Binary::Add | Binary::Mul, ..), [x, y, z]) if y == before => [y, x, z],
+        (_, operands) => operands,
+    }
+}
+
+/// The instruction of a load in f32 that takes the points in their order, or is the same for all of them.
+fn simple(map: &Map, load: &Load) -> Option<usize> {
+    if load.dtype != DType::F32 || map.float != Float::F32 {
+        return None;
+    }
+    let mut stride = 1;
+    let (mut stream, mut same) = (true, true);
+    for axis in order(map)
+        .into_iter()
+        .rev()
+        .filter(|&axis| map.extents[axis] != 1)
+    {
+        stream &= load.strides[axis] == stride;
+        same &= load.strides[axis] == 0;
+        stride *= map.extents[axis];
+    }
+    if same {
+        Some(SAME)
+    } else {
+        stream.then_some(STREAM)
     }
 }
 

@@ -103,8 +103,8 @@ impl Lowering<'_> {
         }
         match kernel {
             Kernel::Map(map) => self.map(map),
-            Kernel::MatMul(matmul) => self.matmul(matmul),
-            Kernel::Conv(conv) => self.conv(conv),
+            Kernel::MatMul(matmul) | Kernel::MatMulPair(matmul) => self.matmul(matmul),
+            Kernel::Conv(conv) | Kernel::ConvPair(conv) => self.conv(conv),
             Kernel::Window(_, window) => Ok(self.window(window)),
             Kernel::Pad(dtype, pad) => self.pad(*dtype, pad),
             Kernel::Concat(dtype, concat) => Ok(self.concat(*dtype, concat)),
@@ -129,7 +129,9 @@ pub(crate) fn workspace(kernel: &Kernel) -> usize {
     match kernel {
         Kernel::Map(map) => map::workspace(map),
         Kernel::MatMul(matmul) => gemm::workspace(&gemm::Product::of_matmul(matmul)),
+        Kernel::MatMulPair(matmul) => 2 * gemm::workspace(&gemm::Product::of_matmul(matmul)),
         Kernel::Conv(conv) => gemm::workspace(&gemm::Product::of_conv(conv)),
+        Kernel::ConvPair(conv) => 2 * gemm::workspace(&gemm::Product::of_conv(conv)),
         _ => 0,
     }
 }
@@ -137,8 +139,8 @@ pub(crate) fn workspace(kernel: &Kernel) -> usize {
 /// The working type. Maps in f64 may be copies of integers, which are looked at one by one.
 fn float_of(kernel: &Kernel) -> Option<Float> {
     match kernel {
-        Kernel::MatMul(matmul) => Some(matmul.float),
-        Kernel::Conv(conv) => Some(conv.float),
+        Kernel::MatMul(matmul) | Kernel::MatMulPair(matmul) => Some(matmul.float),
+        Kernel::Conv(conv) | Kernel::ConvPair(conv) => Some(conv.float),
         Kernel::Window(float, _)
         | Kernel::Take(float, _)
         | Kernel::Rows(float, _)
