@@ -18,7 +18,8 @@ struct GemmArgs {
     u64 a, b, c, partials;
     u32 m, n, k, batch;
     u32 tiles_m, tiles_n, splits, depth;  // depth: inner indices of a split
-    u32 accumulate, pad;
+    u32 accumulate;
+    u32 images;  // elements of the images that a convolution gets in a batch entry
     Geometry geometry;
 };
 static_assert(sizeof(GemmArgs) == 192, "as on the host");
@@ -112,25 +113,36 @@ __device__ __forceinline__ void matmul_tt(const u64* slots, const GemmArgs& args
     matmul<BM, BN, true, true>(slots, args);
 }
 
+// The images that a convolution gets in a batch entry, and its weight.
+__device__ __forceinline__ const float* images(const u64* slots, const GemmArgs& args, const Place& place) {
+    return at<const float>(slots, args.a) + place.batch * args.images;
+}
+
+__device__ __forceinline__ const float* weight(const u64* slots, const GemmArgs& args, const Place& place) {
+    return at<const float>(slots, args.b) + place.batch * (args.n * args.k);
+}
+
 template <int BM, int BN>
 __device__ __forceinline__ void conv_forward(const u64* slots, const GemmArgs& args) {
     Place place(args, BM, BN);
-    PixelRows<false> a = {{at<const float>(slots, args.a), args.geometry, args.m, place.end}};
-    Strided<true> b = {at<const float>(slots, args.b), args.n, place.end, args.k};
+    PixelRows<false> a = {{images(slots, args, place), args.geometry, args.m, place.end}};
+    Strided<true> b = {weight(slots, args, place), args.n, place.end, args.k};
     tile<BM, BN>(slots, args, place, a, b);
 }
 
 template <int BM, int BN>
 __device__ __forceinline__ void conv_input(const u64* slots, const GemmArgs& args) {
     Place place(args, BM, BN);
-    PixelRows<true> a = {{at<const float>(slots, args.a), args.geometry, args.m, place.end}};
-    TurnedWeight b = {at<const float>(slots, args.b), args.geometry, place.end};
+    PixelRows<true> a = {{images(slots, args, place), args.geometry, args.m, place.end}};
+    TurnedWeight b = {weight(slots, args, place), args.geometry, place.end};
     tile<BM, BN>(slots, args, place, a, b);
 }
 
 template <int BM, int BN>
 __device__ __forceinline__ void conv_weight(const u64* slots, const GemmArgs& args) {
     Place place(args, BM, BN);
+    // The pixels of a batch lie one after another: those of an entry are a stretch of them.
+    place.begin += place.batch * args.k, place.end += place.batch * args.k;
     Strided<false> a = {at<const float>(slots, args.b), args.m, place.end, args.m};
     PixelColumns b = {{at<const float>(slots, args.a), args.geometry, place.end, args.n}};
     tile<BM, BN>(slots, args, place, a, b);

@@ -28,7 +28,7 @@ impl Product {
     }
 
     pub(super) fn of_conv(conv: &Conv) -> Self {
-        let window = conv.window[0] * conv.window[1];
+        let (window, batch) = (conv.window[0] * conv.window[1], conv.batch);
         let (x, y) = (
             conv.n * conv.h * conv.w,
             conv.n * conv.out_h() * conv.out_w(),
@@ -38,7 +38,7 @@ impl Product {
             ConvKind::Input => [x, conv.c, window * conv.out],
             ConvKind::Weight => [conv.out, window * conv.c, y],
         };
-        Self { batch: 1, m, n, k }
+        Self { batch, m, n, k }
     }
 }
 
@@ -163,7 +163,7 @@ impl Lowering<'_> {
             .u32(cut.splits)
             .u32(cut.depth)
             .u32(usize::from(accumulate))
-            .u32(0)
+            .u32(conv.map_or(0, images))
             .then(&geometry(conv));
         let (precision, threads) = match self.precision {
             Precision::Fp32 => ("fp32", 256),
@@ -192,6 +192,14 @@ impl Lowering<'_> {
             ));
         }
         Ok(launches)
+    }
+}
+
+/// Elements of the images that a convolution of the batch gets: of x, or where that is the result, of y.
+fn images(conv: &Conv) -> usize {
+    match conv.kind {
+        ConvKind::Forward | ConvKind::Weight => conv.n * conv.h * conv.w * conv.c,
+        ConvKind::Input => conv.n * conv.out_h() * conv.out_w() * conv.out,
     }
 }
 
