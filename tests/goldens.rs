@@ -21,6 +21,7 @@ fn check(setup: &str, data: DataKind, bn: bool) {
         rows: setup.steps,
         batch: setup.batch,
         data,
+        learners: 1,
         dtype: DType::F64,
         setup,
     };

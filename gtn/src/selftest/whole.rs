@@ -35,6 +35,7 @@ fn problem(dtype: DType) -> Result<Problem> {
         rows: STEPS,
         batch: 5,
         data: DataKind::Gen,
+        learners: 1,
         dtype,
     })
 }
