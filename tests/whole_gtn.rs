@@ -90,7 +90,7 @@ impl Gtn {
             0 => first.clone(),
             _ => init(theta, DType::F64, &mut StdRng::seed_from_u64(100 + number)).unwrap(),
         };
-        let theta = stack(&learners.iter().map(learner).collect::<Vec<_>>());
+        let theta = stack(&learners.iter().map(learner).collect::<Vec<_>>()).unwrap();
         for (records, arrays) in [(&self.phi, phi), (&self.start, theta)] {
             for (field, array) in arrays.iter().enumerate() {
                 records.set(0, field, array).unwrap();

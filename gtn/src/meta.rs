@@ -250,7 +250,7 @@ impl MetaTrainer {
         Ok(Fresh {
             outer_step,
             widths,
-            theta: stack(&drawn?),
+            theta: stack(&drawn?)?,
             learner,
         })
     }

@@ -204,7 +204,7 @@ impl Problem {
             let rng = &mut ChaCha8Rng::seed_from_u64(seed);
             learners.push(init(params, self.dtype, rng)?);
         }
-        for (i, array) in stack(&learners).iter().enumerate() {
+        for (i, array) in stack(&learners)?.iter().enumerate() {
             start.set(0, i, array)?;
         }
         let shared = Records::new(device, training.shared.clone(), 1)?;

@@ -6,20 +6,28 @@
 //! the front, and from there on products are batched.
 
 use super::layers::{dense, mean, moments, weight_scale};
-use autograd::{ConvOptions, Result, Var};
+use autograd::{ConvOptions, Error, Result, Var};
 use tensor::Array;
 
 /// The parameters of K learners of one structure, each with its own, as those of all: a first axis of K is
 /// before the others. Those of a single learner stay as they are.
 ///
-/// # Panics
+/// # Errors
 /// If the learners' parameters differ in number, shape or type.
-pub fn stack(learners: &[Vec<Array>]) -> Vec<Array> {
+pub fn stack(learners: &[Vec<Array>]) -> Result<Vec<Array>> {
     let [first, others @ ..] = learners else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     if others.is_empty() {
-        return first.clone();
+        return Ok(first.clone());
+    }
+    let kinds = |learner: &[Array]| -> Vec<_> {
+        let kind = |array: &Array| (array.dtype(), array.shape().clone());
+        learner.iter().map(kind).collect()
+    };
+    if others.iter().any(|other| kinds(other) != kinds(first)) {
+        let reason = "learners at once: their parameters differ in number, shape or type";
+        return Err(Error::Setting(reason.to_owned()));
     }
     let all = |(i, array): (usize, &Array)| {
         let bytes: Vec<u8> = learners
@@ -30,7 +38,7 @@ pub fn stack(learners: &[Vec<Array>]) -> Vec<Array> {
         let shape = [&[learners.len()], &array.shape()[..]].concat();
         Array::from_bytes(array.dtype(), shape, &bytes).expect("as many from every learner")
     };
-    first.iter().enumerate().map(all).collect()
+    Ok(first.iter().enumerate().map(all).collect())
 }
 
 /// Where activations have the axis of learners.

@@ -82,10 +82,10 @@ fn learners_at_once_are_those_learners() {
     for (dtype, most) in [(DType::F64, 1e-12), (DType::F32, 1e-4)] {
         for learner in learners() {
             let starts = starts(&learner, 3, dtype);
-            let together = results(&learner, &stack(&starts));
+            let together = results(&learner, &stack(&starts).unwrap());
             let alone: Vec<Vec<Array>> = starts.iter().map(|t| results(&learner, t)).collect();
             let of_images = together.len() - 1;
-            let stacked = stack(&alone);
+            let stacked = stack(&alone).unwrap();
             for (at, (found, wanted)) in together.iter().zip(&stacked).enumerate() {
                 let mut wanted = wanted.to_f64_vec();
                 if at == of_images {
@@ -129,7 +129,7 @@ fn a_single_learner_with_an_axis_is_that_learner() {
         {
             assert!(distance(&a.to_f64_vec(), &b.to_f64_vec()) <= 1e-12);
         }
-        assert_eq!(stack(&[theta.clone()]), theta);
+        assert_eq!(stack(std::slice::from_ref(&theta)).unwrap(), theta);
     }
 }
 
@@ -158,7 +158,7 @@ fn gradients_of_learners_at_once() {
         (LearnerKind::Linear, &[4, 3], Norm::Batch),
     ] {
         let learner = kind.learner([8, 8, 2], CLASSES, widths, norm).unwrap();
-        let theta = joined(&stack(&starts(&learner, 2, DType::F64)));
+        let theta = joined(&stack(&starts(&learner, 2, DType::F64)).unwrap());
         let [x, y] = data(DType::F64);
         let options = Options {
             step: 1e-6,
@@ -178,4 +178,14 @@ fn gradients_of_learners_at_once() {
             panic!("{kind:?}: {error}");
         }
     }
+}
+
+#[test]
+fn learners_at_once_must_be_alike() {
+    let start = |units| {
+        let learner = LearnerKind::Linear.learner([2, 2, 1], CLASSES, &[units, 2], Norm::None);
+        starts(&learner.unwrap(), 1, DType::F32).remove(0)
+    };
+    let error = stack(&[start(3), start(4)]).unwrap_err().to_string();
+    assert!(error.contains("differ in number, shape or type"), "{error}");
 }
