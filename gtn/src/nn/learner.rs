@@ -215,7 +215,7 @@ impl Learner {
                 Some(Feed::new("learner's buffers", buffers, self.buffers.len())?)
             }
         };
-        let mut now = Activations::new(images, self.several(params));
+        let mut now = Activations::new(images, self.several(params, statistics)?);
         let mut buffers = Vec::with_capacity(self.buffers.len());
         for &layer in &self.layers {
             let x = now.x;
@@ -265,9 +265,27 @@ impl Learner {
         Ok((now.flat()?.x, buffers))
     }
 
-    /// K, if the parameters have a first axis for several learners.
-    fn several(&self, params: &[Var<'_>]) -> Option<usize> {
-        let shape = params.first()?.shape();
-        (shape.len() > self.params[0].shape.len()).then(|| shape[0])
+    /// K, if the parameters have a first axis for several learners: then all must have it, and stored
+    /// statistics, too.
+    fn several(&self, params: &[Var<'_>], statistics: Statistics<'_, '_>) -> Result<Option<usize>> {
+        let learners = match (params.first().map(Var::shape), self.params.first()) {
+            (Some(shape), Some(spec)) if shape.len() > spec.shape.len() => shape[0],
+            _ => return Ok(None),
+        };
+        let buffers = match statistics {
+            Statistics::Batch => &[],
+            Statistics::Stored(buffers) => buffers,
+        };
+        let given = params.iter().chain(buffers).map(Var::shape);
+        for (shape, spec) in given.zip(self.params.iter().chain(&self.buffers)) {
+            let wanted = [&[learners], &spec.shape[..]].concat();
+            if learners == 0 || shape[..] != wanted[..] {
+                return Err(Error::Setting(format!(
+                    "{learners} learners at once: `{}` has shape {shape}, not {wanted:?}",
+                    spec.name
+                )));
+            }
+        }
+        Ok(Some(learners))
     }
 }

@@ -188,4 +188,34 @@ fn learners_at_once_must_be_alike() {
     };
     let error = stack(&[start(3), start(4)]).unwrap_err().to_string();
     assert!(error.contains("differ in number, shape or type"), "{error}");
+
+    // Parameters and statistics of as many learners, too.
+    let learner = LearnerKind::Linear.learner([2, 2, 1], CLASSES, &[3, 2], Norm::MeanOnly);
+    let learner = learner.unwrap();
+    let tape = Tape::new();
+    let input = |spec: &ParamSpec, learners: &[usize]| {
+        let shape = [learners, &spec.shape[..]].concat();
+        tape.input(&format!("{} {learners:?}", spec.name), DType::F32, shape)
+    };
+    let inputs = |specs: &[ParamSpec], learners: &[usize]| -> Vec<Var<'_>> {
+        specs.iter().map(|s| input(s, learners).unwrap()).collect()
+    };
+    let theta = inputs(learner.params(), &[2]);
+    let x = tape.input("x", DType::F32, [4, 2, 2, 1]).unwrap();
+    let refused = |theta: &[Var<'_>], statistics| {
+        let error = learner.logits(theta, x, statistics).unwrap_err();
+        error.to_string()
+    };
+    let mixed = [&theta[..1], &inputs(&learner.params()[1..], &[])].concat();
+    let error = refused(&mixed, Statistics::Batch);
+    assert!(
+        error.contains("`d1.s` has shape [3], not [2, 3]"),
+        "{error}"
+    );
+    let means = inputs(learner.buffers(), &[3]);
+    let error = refused(&theta, Statistics::Stored(&means));
+    assert!(error.contains("`d1.mean` has shape [3, 3]"), "{error}");
+    let nobody = inputs(learner.params(), &[0]);
+    let error = refused(&nobody, Statistics::Batch);
+    assert!(error.contains("0 learners at once"), "{error}");
 }
