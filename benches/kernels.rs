@@ -99,6 +99,7 @@ fn convolutions(c: &mut Criterion) {
             let conv = Conv {
                 float: Float::F32,
                 kind,
+                batch: 1,
                 n,
                 h: side,
                 w: side,

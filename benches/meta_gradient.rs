@@ -23,6 +23,7 @@ fn problem(setup: &str, steps: usize, data: DataKind) -> Problem {
         rows: steps,
         batch: setup.batch,
         data,
+        learners: 1,
         dtype: DType::F32,
         optimizer: Optimizer::Momentum,
         setup,

@@ -27,6 +27,7 @@ fn plans(c: &mut Criterion) {
             rows: 1,
             batch: setup.batch,
             data: DataKind::Gen,
+            learners: 1,
             dtype: DType::F32,
             optimizer: Optimizer::Momentum,
             setup,

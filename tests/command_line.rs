@@ -276,6 +276,7 @@ fn settings_that_make_no_sense_are_refused() {
     place.write("settings.toml", b"inner_step = 3");
     for (args, words) in [
         ("--inner-steps 0", "inner_steps is 0: from 1 to"),
+        ("--learners-per-step 0", "learners_per_step is 0: from 1 to"),
         ("--inner-steps -3", "'-3' for '--inner-steps <T>'"),
         ("--inner-steps 99999999999999999999", "--inner-steps"),
         (
@@ -416,4 +417,34 @@ fn a_benchmark_measures_any_schedule() {
         &format!("{args} --schedule reversible"),
         "cannot be undone",
     );
+}
+
+/// Three learners on one generator's images: the same bits with any threads and schedule, and less memory for each.
+#[test]
+fn a_benchmark_of_learners_at_once_says_what_each_takes() {
+    let place = Place::new();
+    let args = "bench meta-grad --setup tiny --bn --steps 4 --repeats 1 --json";
+    let with = |more: &str| json(&place.run(&format!("{args} {more}")));
+    let alone = with("");
+    assert_eq!(
+        (&alone["learners"], &alone["learner_peak_bytes"]),
+        (&1.into(), &alone["peak_bytes"])
+    );
+    let three = with("--learners 3 --threads 1");
+    let bytes = |found: &Value, key: &str| found[key].as_u64().unwrap();
+    assert_eq!(three["forecast_bytes"], three["peak_bytes"]);
+    assert_eq!(
+        bytes(&three, "learner_peak_bytes"),
+        bytes(&three, "peak_bytes") / 3
+    );
+    assert!(bytes(&three, "learner_peak_bytes") < bytes(&alone, "peak_bytes"));
+    assert!(bytes(&three, "flops") < 3 * bytes(&alone, "flops"));
+    assert_ne!(three["meta_grad_sha256"], alone["meta_grad_sha256"]);
+    for more in ["--threads 2", "--threads 2 --schedule store-all"] {
+        let again = with(&format!("--learners 3 {more}"));
+        for key in ["meta_grad_sha256", "loss"] {
+            assert_eq!(again[key], three[key], "{more}");
+        }
+    }
+    place.fails(2, &format!("{args} --learners 0"), "from 1 to 1024");
 }

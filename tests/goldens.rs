@@ -22,6 +22,7 @@ fn check(setup: &str, data: DataKind, bn: bool) {
         rows: setup.steps,
         batch: setup.batch,
         data,
+        learners: 1,
         dtype: DType::F64,
         optimizer: Optimizer::Momentum,
         setup,

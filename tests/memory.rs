@@ -75,12 +75,12 @@ fn a_thousand_outer_steps_do_not_grow() {
 /// themselves; with any number of inner steps.
 #[test]
 fn the_process_takes_what_was_forecast() {
-    let peaks = ["4", "64"].map(|steps| {
+    let peaks = [["4", "1"], ["64", "1"], ["4", "3"]].map(|[steps, learners]| {
         let output = Command::new(env!("CARGO_BIN_EXE_gtn"))
             .args(
                 "bench meta-grad --setup C --data direct --repeats 2 --threads 1 --json".split(' '),
             )
-            .args(["--steps", steps])
+            .args(["--steps", steps, "--learners", learners])
             .output()
             .unwrap();
         let told: Value = serde_json::from_slice(&output.stdout).unwrap();

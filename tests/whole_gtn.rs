@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use autograd::{Given, Horizon, Mode, Port, Records, Training, Unroll};
-use gtn::nn::{Generator, GeneratorConfig, LearnerKind, Norm, ParamSpec, Variant, init};
-use gtn::training::by_generator;
+use gtn::nn::{Generator, GeneratorConfig, LearnerKind, Norm, ParamSpec, Variant, init, stack};
+use gtn::training::{by_generator, together};
 use kernels::Device;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -45,6 +45,11 @@ fn widen(training: &mut Training<'_>) {
 
 impl Gtn {
     fn new(norm: Norm, mode: Mode) -> Self {
+        Self::with(&[0], norm, mode)
+    }
+
+    /// With learners of these numbers, trained at once.
+    fn with(learners: &[u64], norm: Norm, mode: Mode) -> Self {
         let device = Device::cpu(Some(1)).unwrap();
         let config = GeneratorConfig {
             variant: Variant::Paper,
@@ -58,7 +63,8 @@ impl Gtn {
         let learner = LearnerKind::BaseFc
             .learner([28, 28, 1], 10, &[2, 3, 5], norm)
             .unwrap();
-        let mut training = by_generator(&generator, &learner, BATCH, OUTER_BATCH, true);
+        let alone = by_generator(&generator, &learner, BATCH, OUTER_BATCH, true);
+        let mut training = together(alone, learners.len());
         widen(&mut training);
         let records = |ports: Vec<Port>, count| Records::new(&device, ports, count).unwrap();
         let horizon = Horizon::new(STEPS)
@@ -72,14 +78,21 @@ impl Gtn {
             rates: records(training.hyper_ports(), STEPS),
             unroll: Unroll::new(&device, &training, &horizon).unwrap(),
         };
-        gtn.draw(generator.params(), learner.params());
+        gtn.draw(generator.params(), learner.params(), learners);
         gtn
     }
 
-    fn draw(&self, phi: &[ParamSpec], theta: &[ParamSpec]) {
+    fn draw(&self, phi: &[ParamSpec], theta: &[ParamSpec], learners: &[u64]) {
         let rng = &mut StdRng::seed_from_u64(3);
-        for (records, specs) in [(&self.phi, phi), (&self.start, theta)] {
-            for (field, array) in init(specs, DType::F64, rng).unwrap().iter().enumerate() {
+        let phi = init(phi, DType::F64, rng).unwrap();
+        let first = init(theta, DType::F64, rng).unwrap();
+        let learner = |&number: &u64| match number {
+            0 => first.clone(),
+            _ => init(theta, DType::F64, &mut StdRng::seed_from_u64(100 + number)).unwrap(),
+        };
+        let theta = stack(&learners.iter().map(learner).collect::<Vec<_>>()).unwrap();
+        for (records, arrays) in [(&self.phi, phi), (&self.start, theta)] {
+            for (field, array) in arrays.iter().enumerate() {
                 records.set(0, field, array).unwrap();
             }
         }
@@ -194,7 +207,7 @@ impl Gtn {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Of {
     Start,
     Phi,
@@ -254,6 +267,46 @@ fn both_modes_give_the_same_meta_gradient_of_a_gtn() {
                 "{kind:?} {name}: {:e} of {:e}",
                 norm(&apart),
                 norm(b)
+            );
+        }
+    }
+}
+
+#[test]
+fn the_meta_gradient_of_several_learners_is_the_mean_of_theirs() {
+    let differentiate = |learners: &[u64], kind, mode| {
+        let mut gtn = Gtn::with(learners, kind, mode);
+        (gtn.differentiate(), gtn.learned())
+    };
+    for (kind, mode) in [
+        (Norm::MeanOnly, Mode::Mixed),
+        (Norm::Batch, Mode::Mixed),
+        (Norm::Batch, Mode::Reverse),
+    ] {
+        let (loss, together) = differentiate(&[0, 1, 2], kind, mode);
+        let alone = [0, 1, 2].map(|number| differentiate(&[number], kind, mode));
+        let mean = alone.iter().map(|(loss, _)| loss / 3.0).sum::<f64>();
+        assert!((loss - mean).abs() <= 1e-10 * mean, "{loss} and {mean}");
+        let whole = length_of_all(&together);
+        for (i, (name, place, found)) in together.iter().enumerate() {
+            let shares = alone
+                .iter()
+                .map(|(_, learned)| learned[i].2.iter().map(|g| g / 3.0));
+            // Every learner has a start of its own; everything else is theirs together.
+            let wanted: Vec<f64> = if place.of == Of::Start {
+                shares.flatten().collect()
+            } else {
+                let mut sum = vec![0.0; found.len()];
+                shares.for_each(|share| sum.iter_mut().zip(share).for_each(|(s, g)| *s += g));
+                sum
+            };
+            assert_eq!(found.len(), wanted.len(), "{name}");
+            let apart: Vec<f64> = found.iter().zip(&wanted).map(|(a, b)| a - b).collect();
+            assert!(
+                norm(&apart) <= 1e-10 * norm(&wanted).max(1e-4 * whole),
+                "{kind:?} {mode:?} {name}: {:e} of {:e}",
+                norm(&apart),
+                norm(&wanted)
             );
         }
     }

@@ -270,17 +270,21 @@ fn conv(spec: &Conv, a: &[f64], b: &[f64]) -> Vec<f64> {
         ConvKind::Weight => vec![0.0; w_count],
     };
     let (out_h, out_w, [kh, kw]) = (spec.out_h(), spec.out_w(), spec.window);
-    for at in places(&[spec.n, out_h, out_w, spec.out, kh, kw, spec.c]) {
-        let [n, oy, ox, o, ky, kx, c] = at[..] else {
-            unreachable!("seven extents")
+    for at in places(&[spec.batch, spec.n, out_h, out_w, spec.out, kh, kw, spec.c]) {
+        let [batch, n, oy, ox, o, ky, kx, c] = at[..] else {
+            unreachable!("eight extents")
         };
         let Some((iy, ix)) = pixel(spec.stride, spec.pad, [spec.h, spec.w], [oy, ox], [ky, kx])
         else {
             continue;
         };
-        let x = position(&[spec.n, spec.h, spec.w, spec.c], &[n, iy, ix, c]);
-        let w = position(&[spec.out, kh, kw, spec.c], &[o, ky, kx, c]);
-        let y = position(&[spec.n, out_h, out_w, spec.out], &[n, oy, ox, o]);
+        let images = |rest: [usize; 3]| [&[spec.batch, spec.n][..], &rest].concat();
+        let x = position(&images([spec.h, spec.w, spec.c]), &[batch, n, iy, ix, c]);
+        let w = position(
+            &[spec.batch, spec.out, kh, kw, spec.c],
+            &[batch, o, ky, kx, c],
+        );
+        let y = position(&images([out_h, out_w, spec.out]), &[batch, n, oy, ox, o]);
         match spec.kind {
             ConvKind::Forward => result[y] += a[x] * b[w],
             ConvKind::Input => result[x] += a[y] * b[w],
@@ -581,6 +585,19 @@ mod tests {
         let result = run(&[y], &[("x", &image), ("w", &weight)]).unwrap();
         assert_eq!(*result[0].shape(), [1, 2, 2, 1].into());
         assert_eq!(result[0].to_f64_vec(), [2100.0, 300.0, 5421.0, 603.0]);
+    }
+
+    #[test]
+    fn a_batch_of_convolutions_has_images_and_weights_each() {
+        let tape = Tape::new();
+        let x = tape.input("x", DType::F64, [2, 1, 1, 2, 1]).unwrap();
+        let w = tape.input("w", DType::F64, [2, 1, 1, 2, 1]).unwrap();
+        let y = x.conv2d(w, crate::ConvOptions::padded(0)).unwrap();
+        let images = Array::new([2, 1, 1, 2, 1], vec![1.0, 2.0, 3.0, 4.0]).unwrap();
+        let weights = Array::new([2, 1, 1, 2, 1], vec![1.0, 10.0, 100.0, 1000.0]).unwrap();
+        let result = run(&[y], &[("x", &images), ("w", &weights)]).unwrap();
+        assert_eq!(*result[0].shape(), [2, 1, 1, 1, 1].into());
+        assert_eq!(result[0].to_f64_vec(), [21.0, 4300.0]);
     }
 
     /// Known answers of the Random123 distribution.

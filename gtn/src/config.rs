@@ -69,6 +69,7 @@ pub struct Config {
     pub inner_batch: usize,
     pub outer_batch: usize,
     pub outer_every: usize,
+    pub learners_per_step: usize,
     pub curriculum: Curriculum,
     pub learner: LearnerKind,
     pub norm: Norm,
@@ -153,6 +154,15 @@ pub struct Flags {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outer_every: Option<usize>,
+    /// Learners that an outer step trains at once on the same synthetic batches; the meta-loss is their mean
+    #[arg(
+        long,
+        value_name = "K",
+        allow_negative_numbers = true,
+        help_heading = "Sizes"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learners_per_step: Option<usize>,
     /// In which order a learner sees what
     #[arg(long, value_enum, help_heading = "Networks")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -482,6 +492,7 @@ impl Config {
             ("inner_batch", self.inner_batch),
             ("outer_batch", self.outer_batch),
             ("outer_every", self.outer_every),
+            ("learners_per_step", self.learners_per_step),
             ("noise", self.noise),
             ("generator_hidden", self.generator_hidden),
             ("generator_channels", quarter),

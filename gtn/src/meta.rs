@@ -1,12 +1,12 @@
-//! Meta-training: every outer step trains a fresh learner on what the generator makes, and moves the
-//! generator, the noise and the inner hyper-parameters along the gradient of the learner's loss on real
-//! data.
+//! Meta-training: every outer step trains a fresh learner (or several at once) on what the generator makes, and
+//! moves the generator, the noise and the inner hyper-parameters along the gradient of the learner's loss (or
+//! their mean) on real data.
 
 use crate::adam::Adam;
 use crate::collect::Collect;
 use crate::config::Config;
 use crate::images::Images;
-use crate::nn::{Learner, init};
+use crate::nn::{Learner, init, stack};
 use crate::seeds::{Draw, rng};
 use crate::teacher::{Teacher, views};
 use crate::training::{draw, training};
@@ -18,7 +18,7 @@ use tensor::{Array, Arrays, DType};
 
 type Result<T, E = autograd::Error> = std::result::Result<T, E>;
 
-/// What happened in an outer step.
+/// What happened in an outer step. Losses are means over its learners.
 #[derive(Clone, Debug, Serialize)]
 pub struct Step {
     /// The sum of the losses on real data.
@@ -29,7 +29,7 @@ pub struct Step {
     pub inner_loss: f64,
     /// The norm of the meta-gradient.
     pub gradient_norm: f64,
-    /// The widths of this step's learner.
+    /// The widths of this step's learners.
     pub widths: Vec<usize>,
 }
 
@@ -51,7 +51,7 @@ pub enum StepError {
     Engine(#[from] autograd::Error),
 }
 
-/// A fresh learner for an outer step.
+/// Fresh learners for an outer step, of one structure.
 #[derive(Debug)]
 struct Fresh {
     outer_step: u64,
@@ -196,7 +196,7 @@ impl MetaTrainer {
         let step = Step {
             meta_loss: losses.total(),
             real_loss: last(&losses.outer),
-            inner_loss: last(&losses.inner),
+            inner_loss: last(&losses.inner) / self.config.learners_per_step as f64,
             gradient_norm,
             widths: pupil.widths.clone(),
         };
@@ -232,17 +232,26 @@ impl MetaTrainer {
         Ok(pupil)
     }
 
-    /// Draws the learner of an outer step.
+    /// Draws the learners of an outer step.
     fn fresh(&self, outer_step: u64) -> Result<Fresh> {
-        let rng = |draw| rng(self.config.seed, draw, outer_step, 0);
-        let widths = self.config.widths.sample(&mut rng(Draw::Widths));
+        let rng = |draw, number| rng(self.config.seed, draw, outer_step, number);
+        let widths = self.config.widths.sample(&mut rng(Draw::Widths, 0));
         let learner = self.config.learner(&widths)?;
-        let theta = init(learner.params(), DType::F32, &mut rng(Draw::Learner))?;
+        let draw = |number| {
+            init(
+                learner.params(),
+                DType::F32,
+                &mut rng(Draw::Learner, number),
+            )
+        };
+        let drawn: Result<Vec<_>> = (0..self.config.learners_per_step as u64)
+            .map(draw)
+            .collect();
         Ok(Fresh {
             outer_step,
             widths,
+            theta: stack(&drawn?)?,
             learner,
-            theta,
         })
     }
 
@@ -369,13 +378,17 @@ mod tests {
 
     #[test]
     fn a_resumed_run_is_the_run_bit_for_bit() {
-        for curriculum in [
-            Curriculum::Full,
-            Curriculum::AllShuffled,
-            Curriculum::NoCurriculum,
-            Curriculum::RealData,
+        for (curriculum, learners_per_step) in [
+            (Curriculum::Full, 1),
+            (Curriculum::Full, 2),
+            (Curriculum::AllShuffled, 1),
+            (Curriculum::NoCurriculum, 2),
+            (Curriculum::RealData, 1),
         ] {
-            let config = config(curriculum);
+            let config = Config {
+                learners_per_step,
+                ..config(curriculum)
+            };
             let mut whole = trainer(&config, 1);
             let data = images(&whole);
             let steps: Vec<Step> = (0..3).map(|_| whole.step(&data).unwrap()).collect();
@@ -393,6 +406,49 @@ mod tests {
                 whole.arrays().unwrap(),
                 "{curriculum:?}"
             );
+        }
+    }
+
+    #[test]
+    fn an_outer_step_of_several_learners_is_the_mean_of_theirs() {
+        const LEARNERS: usize = 3;
+        let config = |learners_per_step| Config {
+            learners_per_step,
+            outer_lr: 1e-3,
+            clip: 0.0,
+            ..config(Curriculum::Full)
+        };
+        let run = |config: &Config, theta: Option<Vec<Array>>| {
+            let mut trainer = trainer(config, 1);
+            let mut fresh = trainer.fresh(0).unwrap();
+            fresh.theta = theta.unwrap_or(fresh.theta);
+            let theta = fresh.theta.clone();
+            trainer.next = Some(fresh);
+            let step = trainer.step(&images(&trainer)).unwrap();
+            let gradient = trainer.arrays().unwrap()["adam.m.log_lr"].to_f64_vec();
+            let losses = [step.meta_loss, step.real_loss, step.inner_loss];
+            (theta, [losses.to_vec(), gradient].concat())
+        };
+        let (all, found) = run(&config(LEARNERS), None);
+        let mut mean = vec![0.0; found.len()];
+        for i in 0..LEARNERS {
+            let part = |array: &Array| {
+                let bytes = array.bytes().len() / LEARNERS;
+                let part = &array.bytes()[i * bytes..][..bytes];
+                Array::from_bytes(array.dtype(), &array.shape()[1..], part).unwrap()
+            };
+            let theta: Vec<Array> = all.iter().map(part).collect();
+            let (drawn, alone) = run(&config(1), (i > 0).then(|| theta.clone()));
+            // The first learner of a step is the one that a step of one learner has.
+            assert_eq!(drawn, theta);
+            let shares = alone.iter().map(|x| x / LEARNERS as f64);
+            mean.iter_mut().zip(shares).for_each(|(m, x)| *m += x);
+        }
+        let norm = |numbers: &[f64]| numbers.iter().map(|x| x * x).sum::<f64>().sqrt();
+        for range in [0..1, 1..2, 2..3, 3..found.len()] {
+            let (found, mean) = (&found[range.clone()], &mean[range]);
+            let apart: Vec<f64> = found.iter().zip(mean).map(|(a, b)| a - b).collect();
+            assert!(norm(&apart) <= 1e-4 * norm(mean), "{found:?} and {mean:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Trainings of a learner: on what a generator makes, or on given images.
+//! Trainings of learners: on what a generator makes, or on given images.
 
 use crate::config::{Config, IMAGE};
 use crate::curriculum::one_hot;
@@ -37,19 +37,42 @@ pub fn batch_ports(count: usize) -> Vec<Port> {
     vec![port("x", [count, h, w, c]), port("y", [count, CLASSES])]
 }
 
-/// A learner taught as the settings say.
+/// Learners taught as the settings say.
 pub fn training<'a>(
     config: &Config,
     generator: &'a Generator,
     learner: &'a Learner,
 ) -> Training<'a> {
     let [batch, outer] = [config.inner_batch, config.outer_batch];
-    if config.curriculum.generates() {
+    let alone = if config.curriculum.generates() {
         let learn_noise = config.curriculum.learns_noise();
         by_generator(generator, learner, batch, outer, learn_noise)
     } else {
         by_images(learner, batch, outer)
+    };
+    together(alone, config.learners_per_step)
+}
+
+/// The training of a learner as that of several on the same batches: θ and buffers get a first axis for the
+/// learners, if there is more than one. The inner loss has to be the sum of theirs, so that each follows its
+/// own gradient; the outer loss is the mean, and so is the meta-gradient.
+pub fn together(mut training: Training<'_>, learners: usize) -> Training<'_> {
+    if learners > 1 {
+        for port in training.theta.iter_mut().chain(&mut training.buffers) {
+            port.shape = [&[learners], &port.shape[..]].concat().into();
+        }
     }
+    training
+}
+
+/// The sum of the learners' losses, on whatever one of them has.
+pub fn sum_of_losses<'t>(logits: Var<'t>, classes: Var<'t>) -> Result<Var<'t>> {
+    logits.cross_entropy(classes)?.sum_all()
+}
+
+/// The mean of the learners' losses.
+pub fn mean_of_losses<'t>(logits: Var<'t>, classes: Var<'t>) -> Result<Var<'t>> {
+    logits.cross_entropy(classes)?.mean_all()
 }
 
 /// A learner taught by a generator. The rows of a step are its noise `z` and classes `y`; shared are the
@@ -77,7 +100,7 @@ pub fn by_generator<'a>(
         loss: Box::new(|s: Scope<'_, '_>| {
             let images = generator.images(s.shared, s.rows[0], s.rows[1])?;
             let (logits, buffers) = learner.logits(s.theta, images, Statistics::Batch)?;
-            Ok((logits.cross_entropy(s.rows[1])?, buffers))
+            Ok((sum_of_losses(logits, s.rows[1])?, buffers))
         }),
         outer: Box::new(|s: Scope<'_, '_>| real_loss(learner, s)),
     }
@@ -99,7 +122,7 @@ pub fn by_images(learner: &Learner, batch: usize, outer_batch: usize) -> Trainin
         prepare: Box::new(|_, _| Ok(Vec::new())),
         loss: Box::new(|s: Scope<'_, '_>| {
             let (logits, buffers) = learner.logits(s.theta, s.rows[0], Statistics::Batch)?;
-            Ok((logits.cross_entropy(s.rows[1])?, buffers))
+            Ok((sum_of_losses(logits, s.rows[1])?, buffers))
         }),
         outer: Box::new(|s: Scope<'_, '_>| real_loss(learner, s)),
     }
@@ -108,7 +131,7 @@ pub fn by_images(learner: &Learner, batch: usize, outer_batch: usize) -> Trainin
 /// Cross-entropy on real images, with the means that the last synthetic batch left.
 fn real_loss<'t>(learner: &Learner, s: Scope<'_, 't>) -> Result<Var<'t>> {
     let (logits, _) = learner.logits(s.theta, s.rows[0], Statistics::Stored(s.buffers))?;
-    logits.cross_entropy(s.rows[1])
+    mean_of_losses(logits, s.rows[1])
 }
 
 /// The state of a fresh learner: θ drawn, all else zero.

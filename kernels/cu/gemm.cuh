@@ -25,9 +25,10 @@ struct GemmArgs {
     // Blocks per tile of C, and products that a block has one after the other. A pair has two rounds; but where
     // the inner index is split, each of its products has blocks of its own.
     u32 parts, rounds;
+    u32 images, pad;  // elements of the images that a convolution gets in a batch entry
     Geometry geometry;
 };
-static_assert(sizeof(GemmArgs) == 208, "as on the host");
+static_assert(sizeof(GemmArgs) == 216, "as on the host");
 
 // What follows differs between precisions, and so belongs to the file that includes it.
 namespace {
@@ -127,24 +128,33 @@ __device__ __forceinline__ void matmul_tt(const u64* slots, const GemmArgs& args
     matmul<BM, BN, true, true>(slots, args, place);
 }
 
+// The images that a convolution gets in a batch entry, and its weight.
+__device__ __forceinline__ const float* images(const u64* slots, const GemmArgs& args, const Place& place) {
+    return place.a(slots, args) + place.batch * args.images;
+}
+
+__device__ __forceinline__ const float* weight(const u64* slots, const GemmArgs& args, const Place& place) {
+    return place.b(slots, args) + place.batch * (args.n * args.k);
+}
+
 template <int BM, int BN>
 __device__ __forceinline__ void conv_forward(const u64* slots, const GemmArgs& args, const Place& place) {
-    PixelRows<false> a = {{place.a(slots, args), args.geometry, args.m, place.end}};
-    Strided<true> b = {place.b(slots, args), args.n, place.end, args.k};
+    PixelRows<false> a = {{images(slots, args, place), args.geometry, args.m, place.end}};
+    Strided<true> b = {weight(slots, args, place), args.n, place.end, args.k};
     tile<BM, BN>(slots, args, place, a, b);
 }
 
 template <int BM, int BN>
 __device__ __forceinline__ void conv_input(const u64* slots, const GemmArgs& args, const Place& place) {
-    PixelRows<true> a = {{place.a(slots, args), args.geometry, args.m, place.end}};
-    TurnedWeight b = {place.b(slots, args), args.geometry, place.end};
+    PixelRows<true> a = {{images(slots, args, place), args.geometry, args.m, place.end}};
+    TurnedWeight b = {weight(slots, args, place), args.geometry, place.end};
     tile<BM, BN>(slots, args, place, a, b);
 }
 
 template <int BM, int BN>
 __device__ __forceinline__ void conv_weight(const u64* slots, const GemmArgs& args, const Place& place) {
-    Strided<false> a = {place.b(slots, args), args.m, place.end, args.m};
-    PixelColumns b = {{place.a(slots, args), args.geometry, place.end, args.n}};
+    Strided<false> a = {place.b(slots, args) + place.batch * (args.k * args.m), args.m, place.end, args.m};
+    PixelColumns b = {{images(slots, args, place), args.geometry, place.end, args.n}};
     tile<BM, BN>(slots, args, place, a, b);
 }
 

@@ -16,7 +16,7 @@ impl Kernel {
             }
             Self::Conv(conv) | Self::ConvPair(conv) => {
                 check_window([conv.h, conv.w], conv.window, conv.stride, conv.pad)?;
-                if conv.n > 0 && conv.c > 0 && conv.out > 0 {
+                if conv.batch > 0 && conv.n > 0 && conv.c > 0 && conv.out > 0 {
                     check_image([conv.h, conv.w])
                 } else {
                     Ok(())

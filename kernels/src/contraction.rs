@@ -39,14 +39,17 @@ pub enum ConvKind {
 }
 
 /// A 2-D convolution (cross-correlation) of images x \[n, h, w, c\] with weights \[out, kh, kw, c\],
-/// giving y \[n, `out_h()`, `out_w()`, out\]; with its two transposes. Pixels outside the image are zero.
+/// giving y \[n, `out_h()`, `out_w()`, out\]; with its two transposes. Pixels outside the image are zero. For
+/// each of `batch` independent triples that lie one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv {
     /// Element type of all three.
     pub float: Float,
     /// Which of the three arguments is computed.
     pub kind: ConvKind,
-    /// Images.
+    /// Number of independent convolutions: each has images and weights of its own.
+    pub batch: usize,
+    /// Images of each.
     pub n: usize,
     /// Height of x.
     pub h: usize,
@@ -89,13 +92,14 @@ impl Conv {
         (self.w + self.pad[2] + self.pad[3] - self.window[1]) / self.stride[1] + 1
     }
 
-    /// Elements of x, of the weight, and of y.
+    /// Elements of x, of the weight, and of y, of all of the batch.
     pub fn counts(&self) -> [usize; 3] {
         [
             self.n * self.h * self.w * self.c,
             self.out * self.window[0] * self.window[1] * self.c,
             self.n * self.out_h() * self.out_w() * self.out,
         ]
+        .map(|count| self.batch * count)
     }
 
     /// Bytes of scratch memory that the CPU needs.

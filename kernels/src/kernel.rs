@@ -363,11 +363,11 @@ pub(crate) fn product(extents: &[usize]) -> usize {
 
 /// Elements of x, of the weight, and of y: [`Conv::counts`] that cannot overflow.
 fn conv_counts(conv: &Conv) -> [usize; 3] {
-    let [kh, kw] = conv.window;
+    let ([kh, kw], batch) = (conv.window, conv.batch);
     [
-        product(&[conv.n, conv.h, conv.w, conv.c]),
-        product(&[conv.out, kh, kw, conv.c]),
-        product(&[conv.n, conv.out_h(), conv.out_w(), conv.out]),
+        product(&[batch, conv.n, conv.h, conv.w, conv.c]),
+        product(&[batch, conv.out, kh, kw, conv.c]),
+        product(&[batch, conv.n, conv.out_h(), conv.out_w(), conv.out]),
     ]
 }
 

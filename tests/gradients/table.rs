@@ -295,6 +295,25 @@ fn contractions(t: &mut Table) {
         });
     }
     t.add(
+        "conv2d, a batch",
+        spread(&[&[3, 2, 4, 3, 2], &[3, 3, 2, 3, 2]]),
+        |_, x| {
+            let (stride, pad) = ([2, 1], [1, 0, 1, 1]);
+            Ok(vec![
+                x[0].conv2d(x[1], ConvOptions { stride, pad })?.tanh()?,
+            ])
+        },
+    );
+    t.add(
+        "conv2d_transposed, a batch",
+        spread(&[&[2, 1, 2, 3, 3], &[2, 3, 3, 2, 2]]),
+        |_, x| {
+            let (stride, pad) = ([1, 2], [1, 0, 0, 1]);
+            let y = x[0].conv2d_transposed(x[1], ConvOptions { stride, pad })?;
+            Ok(vec![y.tanh()?])
+        },
+    );
+    t.add(
         "convolutions one after another",
         spread(&[&[1, 4, 4, 2], &[2, 3, 3, 2]]),
         |_, x| {
@@ -368,6 +387,11 @@ fn composed(t: &mut Table) {
         Ok(vec![x[0].cross_entropy(x[1])?])
     });
     t.add(
+        "cross_entropy of several models",
+        spread(&[&[2, 3, 5], &[3, 5]]),
+        |_, x| Ok(vec![x[0].cross_entropy(x[1])?]),
+    );
+    t.add(
         "cross_entropy, saturated",
         spread(&[&[3, 5], &[3, 5]]),
         |_, x| Ok(vec![(x[0] * 20.0)?.cross_entropy(x[1])?]),
@@ -389,11 +413,11 @@ fn composed(t: &mut Table) {
     );
     let shapes: [&[usize]; 3] = [&[2, 3, 3, 2], &[2], &[2]];
     t.add("batch_norm", spread(&shapes), |_, x| {
-        let moments = layers::moments(x[0])?;
+        let moments = layers::moments(x[0], 0)?;
         Ok(vec![layers::batch_norm(x[0], moments, [x[1], x[2]])?])
     });
     t.add("mean_only_batch_norm", spread(&shapes[..2]), |_, x| {
-        let y = layers::mean_only_batch_norm(x[0], layers::mean(x[0])?, x[1])?;
+        let y = layers::mean_only_batch_norm(x[0], layers::mean(x[0], 0)?, x[1])?;
         Ok(vec![y.tanh()?])
     });
     for (name, border) in [

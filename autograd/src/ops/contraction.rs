@@ -72,6 +72,9 @@ pub(crate) fn float_of(name: &'static str, vars: &[Var<'_>]) -> Result<Float> {
     }
 }
 
+/// The extents of images \[n, h, w, channels\] and of weights \[out, kh, kw, c\].
+type Pair = ([usize; 4], [usize; 4]);
+
 /// Step, border and such of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvOptions {
@@ -152,27 +155,28 @@ impl<'t> Var<'t> {
             .push(Op::MatMul(spec), &[self, other], shape, self.dtype()))
     }
 
-    /// Convolution of images \[n, h, w, c\] with weights \[out, kh, kw, c\].
+    /// Convolution of images \[n, h, w, c\] with weights \[out, kh, kw, c\]; or of each pair of a batch
+    /// \[b, n, h, w, c\] and \[b, out, kh, kw, c\].
     pub fn conv2d(self, weight: Var<'t>, options: ConvOptions) -> Result<Var<'t>> {
-        let (x, w) = (self.shape(), weight.shape());
         let ConvOptions { stride, pad } = options;
-        let fits = x.len() == 4
-            && w.len() == 4
-            && x[3] == w[3]
-            && x[1] + pad[0] + pad[1] >= w[1]
-            && x[2] + pad[2] + pad[3] >= w[2];
-        if !fits || stride.contains(&0) || w[1] * w[2] == 0 {
+        let fits = |([n, h, width, c], [_, kh, kw, channels]): Pair| {
+            let inside = h + pad[0] + pad[1] >= kh && width + pad[2] + pad[3] >= kw;
+            let fits = inside && c == channels && kh * kw > 0 && !stride.contains(&0);
+            fits.then_some([n, h, width])
+        };
+        let Some(size) = self.images_and_weights(weight).and_then(fits) else {
+            let (x, w) = (self.shape(), weight.shape());
             return refuse(
                 "conv2d",
                 format!("images {x}, weights {w}, {options:?} do not fit"),
             );
-        }
-        self.conv(ConvKind::Forward, [x[0], x[1], x[2]], weight, options)
+        };
+        self.conv(ConvKind::Forward, size, weight, options)
     }
 
     /// The transpose of [`conv2d`](Self::conv2d) with respect to its images, for weights
     /// \[out, kh, kw, c\]: from \[n, h, w, out\] to the smallest images \[n, …, …, c\] whose convolution
-    /// has this size. Every pixel of self is spread over a window; `pad` crops.
+    /// has this size. Every pixel of self is spread over a window; `pad` crops. Or of each pair of a batch.
     ///
     /// ```
     /// # use autograd::{ConvOptions, Tape}; use tensor::DType::F32;
@@ -188,22 +192,32 @@ impl<'t> Var<'t> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     pub fn conv2d_transposed(self, weight: Var<'t>, options: ConvOptions) -> Result<Var<'t>> {
-        let (y, w) = (self.shape(), weight.shape());
         let ConvOptions { stride, pad } = options;
-        let spread = |axis: usize| {
-            let covered = (y[axis].checked_sub(1)? * stride[axis - 1]).checked_add(w[axis])?;
-            let kept = covered.checked_sub(pad[2 * axis - 2] + pad[2 * axis - 1])?;
-            (kept > 0).then_some(kept)
+        let fits = |(y, w): Pair| {
+            let spread = |axis: usize| {
+                let covered = (y[axis].checked_sub(1)? * stride[axis - 1]).checked_add(w[axis])?;
+                let kept = covered.checked_sub(pad[2 * axis - 2] + pad[2 * axis - 1])?;
+                (kept > 0).then_some(kept)
+            };
+            let fits = y[3] == w[0] && w[1] * w[2] > 0 && !stride.contains(&0);
+            fits.then(|| Some([y[0], spread(1)?, spread(2)?]))?
         };
-        let fits = y.len() == 4 && w.len() == 4 && y[3] == w[0] && w[1] * w[2] > 0;
-        let size = (fits && !stride.contains(&0)).then(|| Some([y[0], spread(1)?, spread(2)?]));
-        let Some(Some(size)) = size else {
+        let Some(size) = self.images_and_weights(weight).and_then(fits) else {
+            let (y, w) = (self.shape(), weight.shape());
             return refuse(
                 "conv2d_transposed",
                 format!("{y}, weights {w}, {options:?} do not fit"),
             );
         };
         self.conv(ConvKind::Input, size, weight, options)
+    }
+
+    /// The last four extents of both; `None` if there are fewer, more than five, or different batches.
+    fn images_and_weights(self, weight: Var<'t>) -> Option<Pair> {
+        let (images, weight) = (self.shape(), weight.shape());
+        let (batch, images) = images.split_last_chunk::<4>()?;
+        let (same, weight) = weight.split_last_chunk::<4>()?;
+        (batch == same && batch.len() <= 1).then_some((*images, *weight))
     }
 
     /// A convolution or its transpose, whose images have the given number, height and width.
@@ -215,10 +229,12 @@ impl<'t> Var<'t> {
         ConvOptions { stride, pad }: ConvOptions,
     ) -> Result<Var<'t>> {
         self.tape().expect_own("conv2d", &[weight])?;
-        let w = weight.shape();
+        let shape = weight.shape();
+        let (batch, w) = shape.split_at(shape.len() - 4);
         let spec = Conv {
             float: float_of("conv2d", &[self, weight])?,
             kind,
+            batch: batch.iter().product(),
             n,
             h,
             w: width,
@@ -229,10 +245,11 @@ impl<'t> Var<'t> {
             pad,
             accumulate: false,
         };
-        let shape: Shape = match kind {
-            ConvKind::Forward => [n, spec.out_h(), spec.out_w(), w[0]].into(),
-            _ => [n, h, width, w[3]].into(),
+        let images = match kind {
+            ConvKind::Forward => [n, spec.out_h(), spec.out_w(), w[0]],
+            _ => [n, h, width, w[3]],
         };
+        let shape: Shape = [batch, &images].concat().into();
         if vanishes(&Op::Conv(spec), &[self, weight]) {
             return Ok(self.tape().constant(0.0, self.dtype(), shape));
         }

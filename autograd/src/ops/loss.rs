@@ -16,7 +16,8 @@ impl<'t> Var<'t> {
     }
 
     /// Mean cross-entropy of logits \[n, classes\] and labels of that shape: rows of probabilities, as one-hot
-    /// or learned soft labels.
+    /// or learned soft labels. Logits \[k, n, classes\] of k models under the same labels have a loss each:
+    /// the result is \[k\].
     ///
     /// ```
     /// use autograd::{Plan, Tape};
@@ -34,13 +35,17 @@ impl<'t> Var<'t> {
     /// ```
     pub fn cross_entropy(self, labels: Var<'t>) -> Result<Var<'t>> {
         let (shape, given) = (self.shape(), labels.shape());
-        if shape.len() != 2 || shape != given {
+        let models = shape.len().saturating_sub(2);
+        if given.len() != 2 || models > 1 || shape[models..] != given[..] {
             return refuse(
                 "cross_entropy",
-                format!("logits {shape} and labels {given}: both must be [n, classes]"),
+                format!(
+                    "logits {shape} and labels {given}: both must be [n, classes], and only logits may \
+                     have an axis before these"
+                ),
             );
         }
-        let likelihood = (labels * self.log_softmax()?)?.sum_all()?;
-        likelihood * (-1.0 / shape[0] as f64)
+        let likelihood = (labels * self.log_softmax()?)?.sum(&[models, models + 1])?;
+        likelihood * (-1.0 / given[0] as f64)
     }
 }

@@ -178,6 +178,7 @@ fn conv(kind: ConvKind, n: usize, side: usize, c: usize, out: usize) -> Kernel {
     Kernel::Conv(Conv {
         float: Float::F32,
         kind,
+        batch: 1,
         n,
         h: side,
         w: side,

@@ -81,6 +81,9 @@ pub struct MetaGradArgs {
     /// What moves the learner
     #[arg(long, value_enum, default_value_t)]
     pub optimizer: OptimizerKind,
+    /// Learners that train at once on the same batches; the meta-loss is their mean
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = learners)]
+    pub learners: usize,
     /// Batch norm after the learner's convolutions
     #[arg(long)]
     pub bn: bool,
@@ -137,6 +140,13 @@ pub fn run(command: &Command) -> Result<()> {
     }
 }
 
+fn learners(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=1024) => Ok(count),
+        _ => Err("from 1 to 1024".to_owned()),
+    }
+}
+
 fn or(given: usize, default: usize) -> usize {
     if given == 0 { default } else { given }
 }
@@ -150,6 +160,7 @@ impl MetaGradArgs {
             rows: or(self.batches, steps).min(steps),
             batch: or(self.batch, setup.batch),
             data: self.data,
+            learners: self.learners,
             dtype: match self.dtype {
                 FloatKind::F32 => DType::F32,
                 FloatKind::F64 => DType::F64,
@@ -188,6 +199,7 @@ struct Report {
     steps: usize,
     batches: usize,
     batch: usize,
+    learners: usize,
     mode: ModeName,
     schedule: String,
     evaluations: u64,
@@ -200,8 +212,12 @@ struct Report {
     repeats: usize,
     median_s: f64,
     min_s: f64,
+    /// The median, for each learner.
+    learner_median_s: f64,
     forecast_bytes: usize,
     peak_bytes: usize,
+    /// Of the peak, for each learner.
+    learner_peak_bytes: usize,
     peak_process_bytes: usize,
     disk_bytes: usize,
     flops: u64,
@@ -277,6 +293,7 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         steps: problem.steps,
         batches: unroll.row_gradient().count(),
         batch: problem.batch,
+        learners: args.learners,
         mode: args.mode,
         schedule: unroll.schedule().to_string(),
         evaluations: forecast.evaluations,
@@ -287,8 +304,10 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         repeats: seconds.len(),
         median_s,
         min_s: seconds[0],
+        learner_median_s: median_s / args.learners as f64,
         forecast_bytes: forecast.bytes,
         peak_bytes,
+        learner_peak_bytes: peak_bytes / args.learners,
         peak_process_bytes,
         disk_bytes: forecast.disk_bytes,
         flops: forecast.flops,
@@ -317,5 +336,13 @@ impl Report {
             self.gflops,
             self.loss
         );
+        if self.learners > 1 {
+            eprintln!(
+                "{} learners: {:.4} s and {:.1} MiB each",
+                self.learners,
+                self.learner_median_s,
+                self.learner_peak_bytes as f64 / f64::from(1 << 20)
+            );
+        }
     }
 }

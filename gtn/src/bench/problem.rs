@@ -1,6 +1,7 @@
 //! The fixed set-ups as trainings: their starting values and gradients under the names that files give them.
 
-use crate::nn::{Learner, ParamSpec, Setup, Statistics, init};
+use crate::nn::{Learner, ParamSpec, Setup, Statistics, init, stack};
+use crate::training::{mean_of_losses, sum_of_losses, together};
 use anyhow::{Context, Result, bail};
 use autograd::optim::Optimizer;
 use autograd::{Given, Port, Records, Row, Scope, Training, Unroll};
@@ -44,6 +45,8 @@ pub struct Problem {
     pub batch: usize,
     /// Generator, or free images.
     pub data: DataKind,
+    /// How many learners train at once on the same batches.
+    pub learners: usize,
     /// Element type of everything.
     pub dtype: DType,
     /// What moves the learner: momentum, exactly reversible or not.
@@ -85,7 +88,8 @@ fn ports(specs: &[ParamSpec], dtype: DType) -> Vec<Port> {
 }
 
 impl Problem {
-    /// The training loop of `benchmarks`: momentum SGD on synthetic data, one outer loss at the end.
+    /// The training loop of `benchmarks`: momentum SGD on synthetic data, one outer loss at the end; of
+    /// several learners their mean.
     pub fn training(&self) -> Training<'_> {
         let (dtype, batch) = (self.dtype, self.batch);
         let port = |name: &str, shape: Vec<usize>| Port {
@@ -99,7 +103,7 @@ impl Problem {
         };
         let labels = |n: usize| port("y", vec![n, CLASSES]);
         let outer = self.setup.outer_batch;
-        Training {
+        let alone = Training {
             theta: ports(self.setup.learner.params(), dtype),
             // The outer loss takes statistics of its own batch: nothing reads what a step leaves.
             buffers: Vec::new(),
@@ -129,20 +133,15 @@ impl Problem {
                     DataKind::Gen => self.setup.generator.images(scope.shared, input, labels)?,
                     DataKind::Direct => input,
                 };
-                Ok((
-                    loss(&self.setup.learner, scope.theta, images, labels)?,
-                    Vec::new(),
-                ))
+                let logits = logits(&self.setup.learner, scope.theta, images)?;
+                Ok((sum_of_losses(logits, labels)?, Vec::new()))
             }),
             outer: Box::new(|scope: Scope<'_, '_>| {
-                loss(
-                    &self.setup.learner,
-                    scope.theta,
-                    scope.rows[0],
-                    scope.rows[1],
-                )
+                let logits = logits(&self.setup.learner, scope.theta, scope.rows[0])?;
+                mean_of_losses(logits, scope.rows[1])
             }),
-        }
+        };
+        together(alone, self.learners)
     }
 
     /// Starting values made here, named as files name them.
@@ -190,7 +189,7 @@ impl Problem {
         Ok(arrays)
     }
 
-    /// Puts starting values on a device.
+    /// Puts starting values on a device. They are those of the first learner; others are drawn.
     pub fn load(&self, device: &Device, arrays: &Arrays) -> Result<Loaded> {
         let training = self.training();
         let find = |name: &str| -> Result<Array> {
@@ -200,8 +199,15 @@ impl Problem {
             Ok(self.setup.from_file(name, array)?.cast(self.dtype))
         };
         let start = Records::new(device, training.start_ports(), 1)?;
-        for (i, spec) in self.setup.learner.params().iter().enumerate() {
-            start.set(0, i, &find(&format!("theta0.{}", spec.name))?)?;
+        let params = self.setup.learner.params();
+        let first = params.iter().map(|p| find(&format!("theta0.{}", p.name)));
+        let mut learners = vec![first.collect::<Result<Vec<_>>>()?];
+        for seed in 1..self.learners as u64 {
+            let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+            learners.push(init(params, self.dtype, rng)?);
+        }
+        for (i, array) in stack(&learners)?.iter().enumerate() {
+            start.set(0, i, array)?;
         }
         let shared = Records::new(device, training.shared.clone(), 1)?;
         for (i, port) in training.shared.iter().enumerate() {
@@ -290,12 +296,10 @@ fn fill(records: &Records, arrays: &[Array]) -> Result<()> {
     Ok(())
 }
 
-fn loss<'t>(
+fn logits<'t>(
     learner: &Learner,
     theta: &[autograd::Var<'t>],
     images: autograd::Var<'t>,
-    labels: autograd::Var<'t>,
 ) -> autograd::Result<autograd::Var<'t>> {
-    let (logits, _) = learner.logits(theta, images, Statistics::Batch)?;
-    logits.cross_entropy(labels)
+    Ok(learner.logits(theta, images, Statistics::Batch)?.0)
 }

@@ -1,5 +1,8 @@
 //! Layers: functions that record. Images are \[n, h, w, c\], convolution weights \[out, kh, kw, in\],
 //! dense weights \[out, in\].
+//!
+//! Layers of K learners at once have a first axis of K more: on weights, on what there is per channel, and on
+//! activations.
 
 use autograd::{ConvOptions, Result, Var};
 use serde::{Deserialize, Serialize};
@@ -10,49 +13,57 @@ pub const LEAK: f64 = 0.1;
 /// What batch norm adds to the variance.
 pub const BATCH_NORM_EPS: f64 = 1e-5;
 
-/// The factor per output unit with which weight norm scales the rows of `v`: s / ‖v‖, of shape \[out\].
+/// The factor per output unit with which weight norm scales the rows of `v`: s / ‖v‖, of the shape of `s`.
 /// The weight is W = s·v/‖v‖ (Salimans and Kingma 2016).
 pub fn weight_scale<'t>(v: Var<'t>, s: Var<'t>) -> Result<Var<'t>> {
-    let inputs: Vec<usize> = (1..v.shape().len()).collect();
+    let inputs: Vec<usize> = (s.shape().len()..v.shape().len()).collect();
     s * (v * v)?.sum(&inputs)?.rsqrt()?
 }
 
 /// The weight-normed kernel of a convolution, written out: it is small.
 pub fn kernel<'t>(v: Var<'t>, s: Var<'t>) -> Result<Var<'t>> {
-    v * weight_scale(v, s)?.reshape([v.shape()[0], 1, 1, 1])?
+    v * weight_scale(v, s)?.reshape([&s.shape()[..], &[1, 1, 1]].concat())?
 }
 
 /// A dense layer without its bias: x·Wᵀ for x \[n, in\] and W = `scale`·v, one factor per output unit.
 ///
 /// The factors go where there is less to multiply: onto the result of a small batch, else onto v.
 pub fn dense<'t>(x: Var<'t>, v: Var<'t>, scale: Var<'t>) -> Result<Var<'t>> {
-    match (&*x.shape(), &*v.shape()) {
-        (&[n, inputs], &[out, _]) if n > inputs => {
-            x.matmul_with((v * scale.reshape([out, 1])?)?, false, true)
+    match x.shape()[..] {
+        [.., n, inputs] if n > inputs => {
+            let per_row = scale.reshape([&scale.shape()[..], &[1]].concat())?;
+            x.matmul_with((v * per_row)?, false, true)
         }
-        _ => x.matmul_with(v, false, true)? * scale,
+        _ => x.matmul_with(v, false, true)? * per_channel(scale, x)?,
     }
 }
 
-/// Everything but the first axis as one: \[n, features\].
-pub fn flatten(x: Var<'_>) -> Result<Var<'_>> {
-    let shape = x.shape();
-    x.reshape([shape[0], shape[1..].iter().product()])
+/// What there is per channel, \[c\] or \[K, c\], as it stretches along activations of channels like that.
+pub fn per_channel<'t>(p: Var<'t>, x: Var<'t>) -> Result<Var<'t>> {
+    let &[learners, channels] = &*p.shape() else {
+        return Ok(p);
+    };
+    let mut shape = vec![1; x.shape().len()];
+    (shape[0], shape[x.shape().len() - 1]) = (learners, channels);
+    p.reshape(shape)
 }
 
-/// The mean of every channel (last axis) over all else, of shape \[c\].
-pub fn mean(x: Var<'_>) -> Result<Var<'_>> {
+/// The mean of every channel (last axis) over the axes from `first` on: of shape \[c\] if that is 0, and
+/// \[K, c\] if it is 1.
+pub fn mean(x: Var<'_>, first: usize) -> Result<Var<'_>> {
     let shape = x.shape();
     let channels = shape.len() - 1;
-    let others: Vec<usize> = (0..channels).collect();
-    x.mean_keep(&others)?.reshape([shape[channels]])
+    let others: Vec<usize> = (first..channels).collect();
+    x.mean_keep(&others)?
+        .reshape([&shape[..first], &shape[channels..]].concat())
 }
 
-/// Mean and variance of every channel over all else, of shape \[c\] each. The variance is divided by the
-/// count, not the count − 1.
-pub fn moments(x: Var<'_>) -> Result<[Var<'_>; 2]> {
-    let center = mean(x)?;
-    Ok([center, mean((x - center)?.powi(2)?)?])
+/// Mean and variance of every channel, each as [`mean`]. The variance is divided by the count, not the
+/// count − 1.
+pub fn moments(x: Var<'_>, first: usize) -> Result<[Var<'_>; 2]> {
+    let center = mean(x, first)?;
+    let apart = (x - per_channel(center, x)?)?;
+    Ok([center, mean(apart.powi(2)?, first)?])
 }
 
 /// Batch norm (Ioffe and Szegedy 2015): the affine map `gamma`·x + `beta` of x shifted and scaled per
@@ -63,12 +74,13 @@ pub fn batch_norm<'t>(
     [gamma, beta]: [Var<'t>; 2],
 ) -> Result<Var<'t>> {
     let scale = (gamma * (variance + BATCH_NORM_EPS)?.rsqrt()?)?;
-    ((x - mean)? * scale)? + beta
+    let centered = (x - per_channel(mean, x)?)?;
+    (centered * per_channel(scale, x)?)? + per_channel(beta, x)?
 }
 
 /// Mean-only batch norm: every channel shifted by its mean, then a learned bias (Salimans and Kingma 2016).
 pub fn mean_only_batch_norm<'t>(x: Var<'t>, mean: Var<'t>, bias: Var<'t>) -> Result<Var<'t>> {
-    x + (bias - mean)?
+    x + per_channel((bias - mean)?, x)?
 }
 
 /// What lies outside an image.

@@ -1,8 +1,7 @@
 //! Learners: plain networks that are trained on what the generator makes.
 
-use super::layers::{
-    LEAK, batch_norm, dense, flatten, kernel, mean, mean_only_batch_norm, moments, weight_scale,
-};
+use super::layers::{LEAK, batch_norm, kernel, mean_only_batch_norm, per_channel};
+use super::together::Activations;
 use super::{Feed, Init, ParamSpec};
 use autograd::{ConvOptions, Error, Result, Var};
 use serde::{Deserialize, Serialize};
@@ -200,6 +199,9 @@ impl Learner {
 
     /// Logits \[n, classes\] of images \[n, h, w, c\], and the means and variances that were used: the new
     /// buffers. (The momentum of the running statistics is 0: nothing is left of earlier batches.)
+    ///
+    /// Parameters with a first axis of K are those of K learners, which see the same images: logits
+    /// \[K, n, classes\], and buffers with that axis.
     pub fn logits<'t>(
         &self,
         params: &[Var<'t>],
@@ -213,45 +215,77 @@ impl Learner {
                 Some(Feed::new("learner's buffers", buffers, self.buffers.len())?)
             }
         };
-        let (mut x, mut buffers) = (images, Vec::with_capacity(self.buffers.len()));
+        let mut now = Activations::new(images, self.several(params, statistics)?);
+        let mut buffers = Vec::with_capacity(self.buffers.len());
         for &layer in &self.layers {
-            x = match layer {
+            let x = now.x;
+            now = match layer {
                 Layer::Conv { stride, .. } => {
                     let [v, s] = feed.take()?;
                     let (stride, pad) = ([stride; 2], [1; 4]);
-                    x.conv2d(kernel(v, s)?, ConvOptions { stride, pad })?
+                    now.conv(kernel(v, s)?, ConvOptions { stride, pad })?
                 }
                 Layer::Dense { .. } => {
                     let [v, s] = feed.take()?;
-                    dense(flatten(x)?, v, weight_scale(v, s)?)?
+                    now.dense(v, s)?
                 }
-                Layer::Bias => (x + feed.take::<1>()?[0])?,
-                Layer::Norm(Norm::None) => x,
+                Layer::Bias => {
+                    let [bias] = feed.take()?;
+                    now.with((x + per_channel(now.fit(bias)?, x)?)?)
+                }
+                Layer::Norm(Norm::None) => now,
                 Layer::Norm(Norm::MeanOnly) => {
                     let [mean] = match &mut stored {
                         Some(stored) => stored.take()?,
-                        None => [mean(x)?],
+                        None => [now.mean()?],
                     };
                     buffers.push(mean);
-                    mean_only_batch_norm(x, mean, feed.take::<1>()?[0])?
+                    let [bias] = feed.take()?;
+                    now.with(mean_only_batch_norm(x, now.fit(mean)?, now.fit(bias)?)?)
                 }
                 Layer::Norm(Norm::Batch) => {
-                    let moments = match &mut stored {
+                    let [mean, variance] = match &mut stored {
                         Some(stored) => stored.take()?,
-                        None => moments(x)?,
+                        None => now.moments()?,
                     };
-                    buffers.extend(moments);
-                    batch_norm(x, moments, feed.take()?)?
+                    buffers.extend([mean, variance]);
+                    let [gamma, beta] = feed.take()?;
+                    let moments = [now.fit(mean)?, now.fit(variance)?];
+                    now.with(batch_norm(x, moments, [now.fit(gamma)?, now.fit(beta)?])?)
                 }
-                Layer::Leaky => x.leaky_relu(LEAK)?,
+                Layer::Leaky => now.with(x.leaky_relu(LEAK)?),
                 Layer::MaxPool {
                     window,
                     stride,
                     pad,
-                } => x.max_pool([window; 2], [stride; 2], [pad; 4])?,
-                Layer::GlobalMean => x.mean_keep(&[1, 2])?,
+                } => now.max_pool(window, stride, pad)?,
+                Layer::GlobalMean => now.global_mean()?,
             };
         }
-        Ok((flatten(x)?, buffers))
+        Ok((now.flat()?.x, buffers))
+    }
+
+    /// K, if the parameters have a first axis for several learners: then all must have it, and stored
+    /// statistics, too.
+    fn several(&self, params: &[Var<'_>], statistics: Statistics<'_, '_>) -> Result<Option<usize>> {
+        let learners = match (params.first().map(Var::shape), self.params.first()) {
+            (Some(shape), Some(spec)) if shape.len() > spec.shape.len() => shape[0],
+            _ => return Ok(None),
+        };
+        let buffers = match statistics {
+            Statistics::Batch => &[],
+            Statistics::Stored(buffers) => buffers,
+        };
+        let given = params.iter().chain(buffers).map(Var::shape);
+        for (shape, spec) in given.zip(self.params.iter().chain(&self.buffers)) {
+            let wanted = [&[learners], &spec.shape[..]].concat();
+            if learners == 0 || shape[..] != wanted[..] {
+                return Err(Error::Setting(format!(
+                    "{learners} learners at once: `{}` has shape {shape}, not {wanted:?}",
+                    spec.name
+                )));
+            }
+        }
+        Ok(Some(learners))
     }
 }

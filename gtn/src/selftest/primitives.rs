@@ -16,7 +16,7 @@ struct Case {
     record: for<'t> fn(&'t Tape, DType, &[Var<'t>]) -> Outs<'t>,
 }
 
-const CASES: [Case; 13] = [
+const CASES: [Case; 14] = [
     Case {
         name: "functions",
         inputs: &[&[37, 19]],
@@ -144,6 +144,17 @@ const CASES: [Case; 13] = [
                 x.conv2d(v, strided)?,
                 y.conv2d_transposed(w, ConvOptions::padded(1))?,
             ])
+        },
+    },
+    Case {
+        name: "convolutions, a batch",
+        inputs: &[&[3, 2, 9, 8, 5], &[3, 6, 3, 2, 5]],
+        record: |_, _, inputs| {
+            let &[x, w] = inputs else {
+                unreachable!("as many as declared")
+            };
+            let y = x.conv2d(w, ConvOptions::padded(1))?;
+            Ok(vec![y, y.conv2d_transposed(w, ConvOptions::padded(1))?])
         },
     },
     Case {

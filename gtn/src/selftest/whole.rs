@@ -29,13 +29,14 @@ pub(super) fn run(
     outer_steps(device, precision, note)
 }
 
-fn problem(dtype: DType) -> Result<Problem> {
+fn problem(dtype: DType, learners: usize) -> Result<Problem> {
     Ok(Problem {
         setup: Setup::parse("tiny", true)?,
         steps: STEPS,
         rows: STEPS,
         batch: 5,
         data: DataKind::Gen,
+        learners,
         dtype,
         optimizer: Optimizer::Momentum,
     })
@@ -43,13 +44,20 @@ fn problem(dtype: DType) -> Result<Problem> {
 
 /// The loss, then every array of the meta-gradient; and the bytes of the forecast.
 fn gradient(device: &Device, dtype: DType, schedule: Schedule) -> Result<(Vec<Array>, usize)> {
-    let problem = problem(dtype)?;
+    gradient_of(&problem(dtype, 1)?, device, schedule)
+}
+
+fn gradient_of(
+    problem: &Problem,
+    device: &Device,
+    schedule: Schedule,
+) -> Result<(Vec<Array>, usize)> {
     let loaded = problem.load(device, &problem.fresh(0)?)?;
     let training = problem.training();
     let horizon = Horizon::new(STEPS).schedule(schedule);
     let mut unroll = Unroll::new(device, &training, &horizon)?;
     let loss = unroll.gradient(loaded.given())?.total();
-    let mut arrays = vec![Array::scalar(loss, dtype)];
+    let mut arrays = vec![Array::scalar(loss, problem.dtype)];
     arrays.extend(problem.gradient(&unroll)?.into_values());
     Ok((arrays, unroll.forecast().bytes))
 }
@@ -73,6 +81,15 @@ fn meta_gradient(
             most,
         ));
     }
+    let learners = problem(DType::F32, 3)?;
+    let [together, expected] =
+        [device, &cpu].map(|on| gradient_of(&learners, on, Schedule::PerStep));
+    note(compare(
+        "meta-gradient of three learners",
+        &together?.0,
+        &expected?.0,
+        most,
+    ));
     let (again, _) = gradient(device, DType::F32, Schedule::PerStep)?;
     note(same_bits("meta-gradient, again", &again, &found));
     for schedule in [Schedule::StoreAll, Schedule::EveryK(2)] {
@@ -105,7 +122,7 @@ fn memory(device: &Device, peak: usize, forecast: usize) -> Result<Check> {
             .map(|facts| facts.free_bytes))
     };
     let before = free()?;
-    let problem = problem(DType::F32)?;
+    let problem = problem(DType::F32, 1)?;
     let loaded = problem.load(device, &problem.fresh(0)?)?;
     let own = device.held_bytes();
     let training = problem.training();

@@ -24,7 +24,8 @@ pub(super) fn for_each(count: usize, flops: u64, body: impl Fn(usize) + Send + S
 
 /// Memory that starts on a cache line, inside of memory that may not.
 pub(super) mod aligned {
-    const LINE: usize = 64;
+    /// Bytes of a cache line.
+    pub(crate) const LINE: usize = 64;
 
     /// Bytes that hold so many aligned ones.
     pub(crate) fn space(bytes: usize) -> usize {

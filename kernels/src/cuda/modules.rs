@@ -9,7 +9,7 @@ use std::ffi::{CStr, CString, c_void};
 use std::sync::Arc;
 
 /// PTX by family. The driver compiles it for its device when it is loaded, and keeps the result on disk.
-const FAMILIES: [(&str, &str); 8] = [
+const FAMILIES: [(&str, &str); 9] = [
     ("shapes", include_str!("../../ptx/shapes.ptx")),
     ("window", include_str!("../../ptx/window.ptx")),
     ("random", include_str!("../../ptx/random.ptx")),

@@ -190,6 +190,7 @@ fn conv(float: Float, kind: ConvKind, accumulate: bool, stride: [usize; 2]) -> C
     Conv {
         float,
         kind,
+        batch: 2,
         n: 5,
         h: 14,
         w: 13,

@@ -193,12 +193,13 @@ fn conv() -> impl Strategy<Value = Conv> {
         1..3_usize,
         any::<[u8; 4]>(),
     );
-    (kind, sizes, shape, any::<bool>()).prop_map(
-        |(kind, (n, h, w, c, out), (kh, kw, sy, sx, pad), accumulate)| {
+    (kind, sizes, shape, any::<[bool; 2]>()).prop_map(
+        |(kind, (n, h, w, c, out), (kh, kw, sy, sx, pad), [accumulate, alone])| {
             let pad = pad.map(|p| usize::from(p) % 3);
             Conv {
                 float: Float::F32,
                 kind,
+                batch: if alone { 1 } else { 3 },
                 n,
                 h: h.max(kh),
                 w: w.max(kw),
@@ -235,6 +236,7 @@ fn parity_conv() {
         let spec = Conv {
             float: Float::F32,
             kind,
+            batch: 1,
             n: 2,
             h: 14,
             w: 14,
@@ -246,7 +248,14 @@ fn parity_conv() {
             accumulate: false,
         };
         check(spec);
+        // Splits of the inner index, for each of the batch.
         check(Conv {
+            batch: 3,
+            n: 3,
+            ..spec
+        });
+        check(Conv {
+            batch: 2,
             c: 1,
             stride: [2, 2],
             ..spec

@@ -1,4 +1,5 @@
 mod gradients;
+mod together;
 mod values;
 
 use super::*;

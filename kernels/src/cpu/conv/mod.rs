@@ -98,8 +98,15 @@ fn rows_at_once(images: usize, rows: usize, bytes: usize) -> usize {
     at_once
 }
 
-/// Bytes of scratch memory.
+/// Bytes of scratch memory: those of a convolution for each of the batch.
 pub(crate) fn workspace(spec: &Conv) -> usize {
+    let one = bytes_of_one(spec);
+    let before = spec.batch.saturating_sub(1) * one.next_multiple_of(aligned::LINE);
+    aligned::space(before + one)
+}
+
+/// Bytes that one convolution of the batch works in.
+fn bytes_of_one(spec: &Conv) -> usize {
     let panels = |depth: usize, columns: usize| depth * columns.next_multiple_of(MAX_COLUMNS);
     let count = match Form::of(spec) {
         _ if spec.counts().contains(&0) => 0,
@@ -109,7 +116,7 @@ pub(crate) fn workspace(spec: &Conv) -> usize {
             groups(&c, spec.float)[0] * c.patch() * c.result[2]
         }
     };
-    aligned::space(count * spec.float.size())
+    count * spec.float.size()
 }
 
 pub(crate) fn conv(spec: &Conv, first: Raw, second: Raw, out: Raw, workspace: Raw) {
@@ -127,23 +134,38 @@ fn run<T: Element>(engine: Engine<T>, spec: &Conv, inputs: [Raw; 2], out: Raw, w
         }
         return;
     }
-    let job = Job {
-        engine,
-        flops: spec.flops(),
-        accumulate: spec.accumulate,
-        out: Shared(out.pointer.cast()),
-        workspace: Shared(aligned::start(workspace.pointer).cast()),
+    // How one is cut follows from its own sizes, so the bits are those of separate convolutions.
+    let one = Conv { batch: 1, ..*spec };
+    let ([x, w, y], form) = (one.counts(), Form::of(&one));
+    let [first, second, result] = match spec.kind {
+        ConvKind::Forward => [x, w, y],
+        ConvKind::Input => [y, w, x],
+        ConvKind::Weight => [x, y, w],
     };
-    let [first, second] = inputs.map(|input| Shared(input.pointer.cast()));
-    // SAFETY: the program has checked all sizes.
-    unsafe {
-        match Form::of(spec) {
-            Form::Gather(phases) => job.gather(&phases, &first, &second),
-            Form::Scatter(correlation) => job.scatter(&correlation, &first, &second),
-            Form::WeightFromX(correlation) => job.weight(&correlation, spec.float, &first, &second),
-            Form::WeightFromY(correlation) => job.weight(&correlation, spec.float, &second, &first),
+    let workspace = Shared(aligned::start(workspace.pointer));
+    let room = bytes_of_one(&one).next_multiple_of(aligned::LINE);
+    let arrays = [(inputs[0], first), (inputs[1], second), (out, result)];
+    let arrays = arrays.map(|(raw, count)| (Shared(raw.pointer.cast::<T>()), count));
+    for_each(spec.batch, spec.flops(), |index| {
+        let part = |(all, count): &(Shared<T>, usize)| Shared(all.at().wrapping_add(index * count));
+        let [first, second, out] = arrays.each_ref().map(part);
+        let job = Job {
+            engine,
+            flops: one.flops(),
+            accumulate: spec.accumulate,
+            out,
+            workspace: Shared(workspace.at().wrapping_add(index * room).cast()),
+        };
+        // SAFETY: the program has checked all sizes.
+        unsafe {
+            match &form {
+                Form::Gather(phases) => job.gather(phases, &first, &second),
+                Form::Scatter(part) => job.scatter(part, &first, &second),
+                Form::WeightFromX(part) => job.weight(part, spec.float, &first, &second),
+                Form::WeightFromY(part) => job.weight(part, spec.float, &second, &first),
+            }
         }
-    }
+    });
 }
 
 /// What all forms need.

@@ -26,7 +26,10 @@ fn result_count(spec: &Conv) -> usize {
 }
 
 fn run(spec: &Conv, start: &[f64], garbage: u64) -> Vec<f64> {
-    let [first, second] = arguments(spec);
+    run_on(spec, arguments(spec), start, garbage)
+}
+
+fn run_on(spec: &Conv, [first, second]: [Vec<f64>; 2], start: &[f64], garbage: u64) -> Vec<f64> {
     let (mut first, mut second) = (encode(&first, spec.float), encode(&second, spec.float));
     let mut out = encode(start, spec.float);
     let mut workspace = vec![garbage; spec.workspace().div_ceil(8)];
@@ -40,7 +43,19 @@ fn run(spec: &Conv, start: &[f64], garbage: u64) -> Vec<f64> {
     decode(&out, start.len(), spec.float)
 }
 
-/// The definition: seven loops, each product added where it belongs.
+/// The batch one by one.
+fn separately(spec: &Conv, start: &[f64]) -> Vec<f64> {
+    let one = Conv { batch: 1, ..*spec };
+    let all = arguments(spec);
+    let part = |all: &[f64], i: usize| {
+        let count = all.len() / spec.batch;
+        all[i * count..][..count].to_vec()
+    };
+    let run = |i| run_on(&one, all.each_ref().map(|a| part(a, i)), &part(start, i), 3);
+    (0..spec.batch).flat_map(run).collect()
+}
+
+/// The definition: eight loops, each product added where it belongs.
 fn reference(spec: &Conv) -> Vec<f64> {
     let [first, second] = arguments(spec);
     let mut result = vec![0.0; result_count(spec)];
@@ -50,7 +65,9 @@ fn reference(spec: &Conv) -> Vec<f64> {
         ConvKind::Input => result[x] += first[y] * second[w],
         ConvKind::Weight => result[w] += first[x] * second[y],
     };
-    for image in 0..spec.n {
+    // Images lie one after another, and so do the images of a batch.
+    for image in 0..spec.batch * spec.n {
+        let outputs = image / spec.n * spec.out..(image / spec.n + 1) * spec.out;
         for (i, j) in (0..spec.out_h()).flat_map(|i| (0..spec.out_w()).map(move |j| (i, j))) {
             for (p, q) in (0..kh).flat_map(|p| (0..kw).map(move |q| (p, q))) {
                 let row = (i * spec.stride[0] + p).wrapping_sub(spec.pad[0]);
@@ -58,11 +75,14 @@ fn reference(spec: &Conv) -> Vec<f64> {
                 if row >= spec.h || col >= spec.w {
                     continue;
                 }
-                for (o, c) in (0..spec.out).flat_map(|o| (0..spec.c).map(move |c| (o, c))) {
+                for (o, c) in outputs
+                    .clone()
+                    .flat_map(|o| (0..spec.c).map(move |c| (o, c)))
+                {
                     let x = ((image * spec.h + row) * spec.w + col) * spec.c + c;
                     let w = ((o * kh + p) * kw + q) * spec.c + c;
                     let y = (image * spec.out_h() + i) * spec.out_w() + j;
-                    product(x, w, y * spec.out + o);
+                    product(x, w, y * spec.out + o % spec.out);
                 }
             }
         }
@@ -92,6 +112,10 @@ fn check(spec: Conv) {
             );
             assert_eq!(on_threads(threads, || run(&added, &start, 7)), sum);
         }
+        if spec.batch > 1 {
+            assert_eq!(separately(&spec, &start), fresh);
+            assert_eq!(separately(&added, &start), sum);
+        }
     }
 }
 
@@ -99,6 +123,7 @@ fn spec(n: usize, [h, w]: [usize; 2], [c, out]: [usize; 2], window: [usize; 2]) 
     Conv {
         float: Float::F32,
         kind: ConvKind::Forward,
+        batch: 1,
         n,
         h,
         w,
@@ -115,6 +140,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn any_convolution(
+        batch in prop_oneof![Just(1_usize), 0_usize..4],
         n in 0_usize..5,
         image in [1_usize..12, 1..12],
         channels in [0_usize..20, 0..20],
@@ -125,7 +151,7 @@ proptest! {
     ) {
         prop_assume!(window[0] <= image[0] + pad[0] + pad[1]);
         prop_assume!(window[1] <= image[1] + pad[2] + pad[3]);
-        check(Conv { float, stride, pad, ..spec(n, image, channels, window) });
+        check(Conv { float, batch, stride, pad, ..spec(n, image, channels, window) });
     }
 }
 
@@ -152,5 +178,14 @@ fn convolutions_of_many_blocks() {
     check(Conv {
         float: Float::F64,
         ..spec(17, [9, 9], [20, 20], [3, 3])
+    });
+    check(Conv {
+        batch: 3,
+        ..spec(3, [14, 14], [17, 33], [3, 3])
+    });
+    check(Conv {
+        batch: 2,
+        stride: [2, 2],
+        ..spec(2, [15, 14], [1, 24], [4, 4])
     });
 }

@@ -28,7 +28,7 @@ impl Product {
     }
 
     pub(super) fn of_conv(conv: &Conv) -> Self {
-        let window = conv.window[0] * conv.window[1];
+        let (window, batch) = (conv.window[0] * conv.window[1], conv.batch);
         let (x, y) = (
             conv.n * conv.h * conv.w,
             conv.n * conv.out_h() * conv.out_w(),
@@ -38,7 +38,7 @@ impl Product {
             ConvKind::Input => [x, conv.c, window * conv.out],
             ConvKind::Weight => [conv.out, window * conv.c, y],
         };
-        Self { batch: 1, m, n, k }
+        Self { batch, m, n, k }
     }
 }
 
@@ -174,6 +174,8 @@ impl Lowering<'_> {
             .u32(cut.depth)
             .u32(parts)
             .u32(rounds)
+            .u32(conv.map_or(0, images))
+            .u32(0)
             .then(&geometry(conv));
         let (precision, threads) = match self.precision {
             Precision::Fp32 => ("fp32", 256),
@@ -185,7 +187,7 @@ impl Lowering<'_> {
             blocks,
             threads,
             shared: 0,
-            args: args.words(208),
+            args: args.words(216),
         }];
         if cut.splits > 1 {
             let args = Fields::default()
@@ -204,6 +206,14 @@ impl Lowering<'_> {
             ));
         }
         Ok(launches)
+    }
+}
+
+/// Elements of the images that a convolution of the batch gets: of x, or where that is the result, of y.
+fn images(conv: &Conv) -> usize {
+    match conv.kind {
+        ConvKind::Forward | ConvKind::Weight => conv.n * conv.h * conv.w * conv.c,
+        ConvKind::Input => conv.n * conv.out_h() * conv.out_w() * conv.out,
     }
 }
 

@@ -1,0 +1,186 @@
+//! Activations of several learners that are trained at once.
+//!
+//! K learners of one structure see the same images. Their first layer with weights is one product: the images
+//! are not repeated, and the learners' channels come out side by side, as if one learner had K times as many.
+//! What works channel by channel leaves them there. The next layer with weights moves the axis of learners to
+//! the front, and from there on products are batched.
+
+use super::layers::{dense, mean, moments, weight_scale};
+use autograd::{ConvOptions, Error, Result, Var};
+use tensor::Array;
+
+/// The parameters of K learners of one structure, each with its own, as those of all: a first axis of K is
+/// before the others. Those of a single learner stay as they are.
+///
+/// # Errors
+/// If the learners' parameters differ in number, shape or type.
+pub fn stack(learners: &[Vec<Array>]) -> Result<Vec<Array>> {
+    let [first, others @ ..] = learners else {
+        return Ok(Vec::new());
+    };
+    if others.is_empty() {
+        return Ok(first.clone());
+    }
+    let kinds = |learner: &[Array]| -> Vec<_> {
+        let kind = |array: &Array| (array.dtype(), array.shape().clone());
+        learner.iter().map(kind).collect()
+    };
+    if others.iter().any(|other| kinds(other) != kinds(first)) {
+        let reason = "learners at once: their parameters differ in number, shape or type";
+        return Err(Error::Setting(reason.to_owned()));
+    }
+    let all = |(i, array): (usize, &Array)| {
+        let bytes: Vec<u8> = learners
+            .iter()
+            .flat_map(|l| l[i].bytes())
+            .copied()
+            .collect();
+        let shape = [&[learners.len()], &array.shape()[..]].concat();
+        Array::from_bytes(array.dtype(), shape, &bytes).expect("as many from every learner")
+    };
+    Ok(first.iter().enumerate().map(all).collect())
+}
+
+/// Where activations have the axis of learners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Axis {
+    /// Nowhere, \[n, …, c\]: they are those of a single learner, or the images that all see.
+    None,
+    /// Beside the channels: \[n, …, K·c\].
+    Channels,
+    /// Before all else: \[K, n, …, c\].
+    First,
+}
+
+/// What a layer takes and gives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Activations<'t> {
+    pub(super) x: Var<'t>,
+    axis: Axis,
+    /// K, if parameters have an axis for it.
+    learners: Option<usize>,
+}
+
+impl<'t> Activations<'t> {
+    /// The images that all learners see.
+    pub(super) fn new(images: Var<'t>, learners: Option<usize>) -> Self {
+        Self {
+            x: images,
+            axis: Axis::None,
+            learners,
+        }
+    }
+
+    /// After something that leaves the axes as they are.
+    pub(super) fn with(self, x: Var<'t>) -> Self {
+        Self { x, ..self }
+    }
+
+    /// A parameter, of K learners where there are several, in the form that fits the activations: those of all
+    /// side by side, as long as the activations have no axis of learners of their own.
+    pub(super) fn fit(self, p: Var<'t>) -> Result<Var<'t>> {
+        let shape = p.shape();
+        match (self.learners, self.axis) {
+            (Some(learners), Axis::None | Axis::Channels) => {
+                p.reshape([&[learners * shape[1]], &shape[2..]].concat())
+            }
+            _ => Ok(p),
+        }
+    }
+
+    /// Undoes [`Self::fit`] for what there is per channel.
+    fn unfit(self, statistic: Var<'t>) -> Result<Var<'t>> {
+        let channels = statistic.shape().count();
+        match self.learners {
+            Some(learners) => statistic.reshape([learners, channels / learners]),
+            None => Ok(statistic),
+        }
+    }
+
+    /// Convolution with a kernel \[out, kh, kw, in\], or with one for each learner.
+    pub(super) fn conv(self, kernel: Var<'t>, options: ConvOptions) -> Result<Self> {
+        let before = self.apart()?;
+        let kernel = before.fit(kernel)?;
+        Ok(before.weighted(before.x.conv2d(kernel, options)?))
+    }
+
+    /// Dense layer on all of an example, with weight norm's direction \[out, in\] and gain \[out\], or with
+    /// those of each learner.
+    pub(super) fn dense(self, v: Var<'t>, s: Var<'t>) -> Result<Self> {
+        let before = self.flat()?;
+        let [v, scale] = [v, weight_scale(v, s)?].map(|p| before.fit(p));
+        Ok(before.weighted(dense(before.x, v?, scale?)?))
+    }
+
+    fn weighted(self, x: Var<'t>) -> Self {
+        let axis = match (self.axis, self.learners) {
+            (Axis::None, Some(_)) => Axis::Channels,
+            (axis, _) => axis,
+        };
+        Self { x, axis, ..self }
+    }
+
+    /// With the axis of learners in front, if there is one.
+    fn apart(self) -> Result<Self> {
+        let (shape, Axis::Channels, Some(learners)) = (self.x.shape(), self.axis, self.learners)
+        else {
+            return Ok(self);
+        };
+        let (last, others) = shape.split_last().expect("there are channels");
+        let split = [others, &[learners, last / learners]].concat();
+        let mut axes: Vec<usize> = (0..split.len()).collect();
+        axes[..=others.len()].rotate_right(1);
+        Ok(Self {
+            x: self.x.reshape(split)?.permute(&axes)?,
+            axis: Axis::First,
+            ..self
+        })
+    }
+
+    /// Everything of an example as one axis.
+    pub(super) fn flat(self) -> Result<Self> {
+        let apart = self.apart()?;
+        let shape = apart.x.shape();
+        let (examples, rest) = shape.split_at(apart.first() + 1);
+        let flat = [examples, &[rest.iter().product()]].concat();
+        Ok(apart.with(apart.x.reshape(flat)?))
+    }
+
+    /// The number of the axis of examples.
+    fn first(self) -> usize {
+        usize::from(self.axis == Axis::First)
+    }
+
+    /// The mean of every channel, for buffers: \[c\], or \[K, c\].
+    pub(super) fn mean(self) -> Result<Var<'t>> {
+        self.unfit(mean(self.x, self.first())?)
+    }
+
+    /// Mean and variance of every channel, for buffers.
+    pub(super) fn moments(self) -> Result<[Var<'t>; 2]> {
+        let [mean, variance] = moments(self.x, self.first())?;
+        Ok([self.unfit(mean)?, self.unfit(variance)?])
+    }
+
+    /// The greatest of square windows.
+    pub(super) fn max_pool(self, window: usize, stride: usize, pad: usize) -> Result<Self> {
+        let pool = |x: Var<'t>| x.max_pool([window; 2], [stride; 2], [pad; 4]);
+        let shape = self.x.shape();
+        if self.axis != Axis::First {
+            return Ok(self.with(pool(self.x)?));
+        }
+        // Windows do not look at other images: those of all learners are as good as those of one.
+        let pooled = pool(
+            self.x
+                .reshape([&[shape[0] * shape[1]], &shape[2..]].concat())?,
+        )?;
+        let pooled = pooled.reshape([&shape[..2], &pooled.shape()[1..]].concat())?;
+        Ok(self.with(pooled))
+    }
+
+    /// The mean of every channel over the image.
+    pub(super) fn global_mean(self) -> Result<Self> {
+        let rows = self.first() + 1;
+        Ok(self.with(self.x.mean_keep(&[rows, rows + 1])?))
+    }
+}
