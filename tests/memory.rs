@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+use autograd::{Horizon, Schedule, Unroll};
+use gtn::bench::{DataKind, Problem};
 use gtn::config::{Config, Preset};
 use gtn::data::{Dataset, strokes};
 use gtn::images::Images;
 use gtn::meta::MetaTrainer;
+use gtn::nn::Setup;
 use kernels::Device;
 use serde_json::Value;
 use std::process::Command;
+use tensor::DType;
 
 const MIB: u64 = 1 << 20;
 
@@ -90,5 +94,37 @@ fn the_process_takes_what_was_forecast() {
     });
     for [forecast, process] in peaks {
         assert!(process <= forecast + 4 * MIB, "{process} of {forecast}");
+    }
+}
+
+/// The arena of every plan is what is alive at its fullest launch, and at most a twentieth more.
+#[test]
+fn arenas_are_close_to_the_least() {
+    let device = Device::cpu(Some(1)).unwrap();
+    for name in Setup::NAMES {
+        for (data, label) in [(DataKind::Gen, "gen"), (DataKind::Direct, "direct")] {
+            let setup = Setup::parse(name, false).unwrap();
+            let problem = Problem {
+                steps: 1,
+                rows: 1,
+                batch: setup.batch,
+                data,
+                dtype: DType::F32,
+                setup,
+            };
+            let horizon = Horizon::new(1);
+            let stored = horizon.clone().schedule(Schedule::StoreAll);
+            for horizon in [horizon, stored] {
+                let unroll = Unroll::new(&device, &problem.training(), &horizon).unwrap();
+                for (plan, p) in unroll.plans() {
+                    let (arena, least) = (p.arena_bytes(), p.least_bytes());
+                    println!("{name} {label} {plan}: {arena} of {least}");
+                    assert!(
+                        20 * arena <= 21 * least,
+                        "{name} {label} {plan}: {arena} of {least}"
+                    );
+                }
+            }
+        }
     }
 }

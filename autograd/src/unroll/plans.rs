@@ -70,7 +70,7 @@ impl Bound {
                     .map(|name| (i, name.as_str()))
             })
             .collect();
-        let plan = Plan::build(&vars, &over, &named)?;
+        let plan = Plan::build(&vars, &over, &named, 1)?;
         let inputs = plan.inputs().iter().map(|port| parse(&port.name)).collect();
         let taken: Vec<usize> = over.iter().map(|(i, _)| *i).collect();
         let outputs = outs
