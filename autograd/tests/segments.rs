@@ -4,8 +4,12 @@
 
 mod common;
 
-use autograd::{Distribution, Plan, Result, Tape, Var, reference};
-use common::noise;
+use autograd::optim::Optimizer;
+use autograd::{
+    Distribution, Forecast, Given, Horizon, Mode, Plan, Result, Row, Schedule, Scope, Tape,
+    Training, Unroll, Var, reference,
+};
+use common::{Arrays, arrays as values, fill, gradients, noise, port};
 use kernels::Device;
 use tensor::{Array, DType};
 
@@ -113,5 +117,138 @@ fn segments_agree_with_the_reference() {
         let size = b.iter().fold(0.0f64, |size, v| size.max(v.abs()));
         let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-12 * size;
         assert!(a.iter().zip(&b).all(near));
+    }
+}
+
+/// A deep learner with noise drawn in its steps, taught by data that is learned.
+fn training() -> Training<'static> {
+    let dtype = DType::F32;
+    Training {
+        theta: (0..2 * BLOCKS)
+            .map(|i| port(&format!("w{i}"), [WIDTH, WIDTH], dtype))
+            .collect(),
+        buffers: Vec::new(),
+        shared: vec![port("scale", [WIDTH], dtype)],
+        rows: vec![
+            Row {
+                port: port("x", [ROWS, WIDTH], dtype),
+                learned: true,
+            },
+            Row {
+                port: port("key", [4], DType::U32),
+                learned: false,
+            },
+        ],
+        outer_rows: vec![port("x", [ROWS, WIDTH], dtype)],
+        optimizer: Optimizer::Momentum,
+        prepare: Box::new(|_, shared| Ok(vec![shared[0]])),
+        loss: Box::new(|s: Scope<'_, '_>| {
+            let uniform = Distribution::Uniform;
+            let kept = |op| {
+                s.tape
+                    .random(s.rows[1], op, uniform, DType::F32, [ROWS, WIDTH])
+            };
+            let mut h = (s.rows[0] * s.shared[0])?;
+            for (block, w) in s.theta.chunks(2).enumerate() {
+                let u = (h.matmul(w[0])?.leaky_relu(0.1)? * kept(block as u32)?)?;
+                h = (h + u.matmul(w[1])?.tanh()?)?;
+            }
+            Ok(((h * h)?.mean_all()?, Vec::new()))
+        }),
+        outer: Box::new(|s: Scope<'_, '_>| {
+            let mut h = s.rows[0];
+            for w in s.theta.chunks(2) {
+                h = (h + h.matmul(w[0])?.leaky_relu(0.1)?.matmul(w[1])?.tanh()?)?;
+            }
+            (h - 0.5)?.powi(2)?.mean_all()
+        }),
+    }
+}
+
+/// The meta-gradient, and what it took: bytes as forecast and FLOPs. The bytes measured are those forecast.
+fn meta_gradient(threads: usize, horizon: &Horizon) -> (Vec<(String, Array)>, Forecast, usize) {
+    let device = Device::cpu(Some(threads)).unwrap();
+    let training = training();
+    let Arrays {
+        start,
+        shared,
+        rows,
+        hyper,
+        outer,
+    } = values(&device, &training);
+    let held = device.held_bytes();
+    device.reset_peak();
+    let mut unroll = Unroll::new(&device, &training, horizon).unwrap();
+    let given = Given {
+        start: &start,
+        shared: &shared,
+        rows: &rows,
+        hyper: &hyper,
+        outer_rows: &outer,
+    };
+    unroll.gradient(given).unwrap();
+    let forecast = unroll.forecast();
+    assert_eq!(device.peak_bytes() - held, forecast.bytes);
+    assert_eq!(Forecast::new(&training, horizon).unwrap(), forecast);
+    (gradients(&unroll), forecast, unroll.segments())
+}
+
+#[test]
+fn meta_gradients_in_segments_are_the_same_in_every_schedule() {
+    for mode in [Mode::Mixed, Mode::Reverse] {
+        let horizon = Horizon::new(common::STEPS).mode(mode);
+        let (expected, whole, _) = meta_gradient(1, &horizon);
+        for (i, schedule) in [
+            Schedule::StoreAll,
+            Schedule::PerStep,
+            Schedule::Binomial(2),
+            Schedule::BinomialKept(2, 3),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for segments in [2, 4, 9] {
+                let horizon = horizon.clone().schedule(schedule).segments(segments);
+                let (found, forecast, _) = meta_gradient(1 + i % 3, &horizon);
+                for ((name, a), (_, b)) in found.iter().zip(&expected) {
+                    assert_eq!(a.bytes(), b.bytes(), "{name}, {schedule} {segments}");
+                }
+                if schedule == Schedule::PerStep {
+                    assert!(forecast.arena_bytes < whole.arena_bytes, "{segments}");
+                    assert!(forecast.flops > whole.flops, "{segments}");
+                }
+            }
+        }
+    }
+}
+
+/// Below what fits without, segments are taken; the least is told, and does.
+#[test]
+fn a_budget_takes_segments_where_it_must() {
+    let (device, horizon) = (Device::cpu(Some(1)).unwrap(), Horizon::new(common::STEPS));
+    let budget = |bytes| horizon.clone().schedule(Schedule::Budget(bytes));
+    let whole = horizon.clone().schedule(Schedule::Binomial(1));
+    let (expected, whole, _) = meta_gradient(1, &whole);
+    let refused = Unroll::new(&device, &training(), &budget(1)).unwrap_err();
+    let text = refused.to_string();
+    let least = text.split("least is ").nth(1).unwrap();
+    let least: usize = least.split(' ').next().unwrap().parse().unwrap();
+    assert!(least < whole.bytes, "{least} of {}", whole.bytes);
+    let error = Unroll::new(&device, &training(), &budget(least - 1)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        text.replace("of 1 bytes", &format!("of {} bytes", least - 1))
+    );
+    let mut work = u64::MAX;
+    for share in 0..=4 {
+        let bytes = least + share * (whole.bytes - least) / 4;
+        let (found, forecast, segments) = meta_gradient(2, &budget(bytes));
+        assert!(forecast.bytes <= bytes);
+        assert!(forecast.flops <= work, "{share}");
+        assert!(segments > 1 || share == 4);
+        work = forecast.flops;
+        for ((name, a), (_, b)) in found.iter().zip(&expected) {
+            assert_eq!(a.bytes(), b.bytes(), "{name} within {bytes}");
+        }
     }
 }

@@ -12,9 +12,8 @@ pub(super) enum Source {
     /// An array of the state that a step starts from, or of the one that it makes.
     State(usize),
     NewState(usize),
-    /// A cotangent of the state after the step, or before it.
+    /// A cotangent of the state after the step, then of that before it.
     Cotangent(usize),
-    NewCotangent(usize),
     /// A shared array as the caller gave it, or as it was prepared.
     Shared(usize),
     Prepared(usize),
@@ -41,10 +40,12 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Plans `outs`, given with where they go. An output that goes where an input lies is written over it.
+    /// Plans `outs`, given with where they go, in up to so many segments. An output that goes where an input lies
+    /// is written over it.
     fn new(
         outs: &[(Var<'_>, Source)],
         given: &[Var<'_>],
+        segments: usize,
         source: impl Fn(&str, usize) -> Source,
     ) -> Result<Self> {
         let vars: Vec<Var<'_>> = outs.iter().map(|(var, _)| *var).collect();
@@ -70,7 +71,7 @@ impl Bound {
                     .map(|name| (i, name.as_str()))
             })
             .collect();
-        let plan = Plan::build(&vars, &over, &named, 1)?;
+        let plan = Plan::build(&vars, &over, &named, segments)?;
         let inputs = plan.inputs().iter().map(|port| parse(&port.name)).collect();
         let taken: Vec<usize> = over.iter().map(|(i, _)| *i).collect();
         let outputs = outs
@@ -84,6 +85,24 @@ impl Bound {
             inputs,
             outputs,
         })
+    }
+
+    /// As [`Bound::new`], in as few segments as keep the arena within `bytes`; in all of them if none do.
+    fn within(
+        outs: &[(Var<'_>, Source)],
+        given: &[Var<'_>],
+        (segments, bytes): (usize, usize),
+        source: impl Fn(&str, usize) -> Source,
+    ) -> Result<Self> {
+        let mut fewer = 1;
+        while fewer < segments {
+            let bound = Self::new(outs, given, fewer, &source)?;
+            if bound.plan.arena_bytes() <= bytes {
+                return Ok(bound);
+            }
+            fewer *= 2;
+        }
+        Self::new(outs, given, segments, source)
     }
 }
 
@@ -130,7 +149,7 @@ impl Prepared {
         let ports: Vec<Port> = prepared.iter().map(|var| port_of(*var)).collect();
         let (mut prepare, mut unprepare) = (None, None);
         if !made.is_empty() {
-            prepare = Some(Bound::new(&made, &[], |_, i| Source::Shared(i))?);
+            prepare = Some(Bound::new(&made, &[], 1, |_, i| Source::Shared(i))?);
             let floats: Vec<usize> = (0..prepared.len())
                 .filter(|&j| prepared[j].dtype().is_float())
                 .collect();
@@ -152,7 +171,7 @@ impl Prepared {
                 .into_iter()
                 .zip(wrt.iter().map(|&i| Source::SharedGradient(i)))
                 .collect();
-            unprepare = Some(Bound::new(&outs, &[], |kind, i| match kind {
+            unprepare = Some(Bound::new(&outs, &[], 1, |kind, i| match kind {
                 "shared" => Source::Shared(i),
                 _ => places[i].1,
             })?);
@@ -178,12 +197,13 @@ pub(super) struct PlannedStep {
 
 impl PlannedStep {
     /// With `keep`, the backward plan takes activations that the forward one keeps; with `turns`, it adds to
-    /// the gradients of rows.
+    /// the gradients of rows. The backward plan is cut into segments, the others as far as they take more.
     pub(super) fn new(
         training: &Training<'_>,
         shared: &Prepared,
         keep: bool,
         turns: bool,
+        segments: usize,
         mode: Mode,
     ) -> Result<Self> {
         let tape = Tape::new();
@@ -205,13 +225,12 @@ impl PlannedStep {
             .map(|(i, var)| (*var, Source::NewState(i)))
             .collect();
         advanced.push((forward.loss, Source::Loss));
-        let advance = Bound::new(&advanced, &[], source)?;
 
         let cotangents = inputs(&tape, "cotangent", &training.state_ports().ports)?;
         let backward = training.record_backward(&tape, &forward, &cotangents, mode)?;
         let mut reversed: Vec<(Var<'_>, Source)> = Vec::new();
         for (i, var) in backward.state.iter().enumerate() {
-            reversed.push((*var, Source::NewCotangent(i)));
+            reversed.push((*var, Source::Cotangent(i)));
         }
         let mut late = cotangents;
         for (i, var) in backward.shared.iter().enumerate() {
@@ -236,9 +255,10 @@ impl PlannedStep {
             reversed.push((*gradient, Source::HyperGradient(i)));
         }
         if !keep {
-            let reverse = Bound::new(&reversed, &[], source)?;
+            let reverse = Bound::new(&reversed, &[], segments, source)?;
+            let within = (segments, reverse.plan.arena_bytes());
             return Ok(Self {
-                advance,
+                advance: Bound::within(&advanced, &[], within, source)?,
                 kept: None,
                 kept_ports: Vec::new(),
                 reverse,
@@ -246,6 +266,9 @@ impl PlannedStep {
         }
         let outs: Vec<Var<'_>> = reversed.iter().map(|(var, _)| *var).collect();
         let activations = keep::activations(&tape, &outs, &late);
+        let reverse = Bound::new(&reversed, &activations, segments, source)?;
+        let within = (segments, reverse.plan.arena_bytes());
+        let advance = Bound::within(&advanced, &[], within, source)?;
         advanced.extend(
             activations
                 .iter()
@@ -254,15 +277,16 @@ impl PlannedStep {
         );
         Ok(Self {
             advance,
-            kept: Some(Bound::new(&advanced, &[], source)?),
+            kept: Some(Bound::within(&advanced, &[], within, source)?),
             kept_ports: activations.iter().map(|var| port_of(*var)).collect(),
-            reverse: Bound::new(&reversed, &activations, source)?,
+            reverse,
         })
     }
 }
 
-/// The outer loss; its gradient is added to the cotangents of θ and of the buffers.
-pub(super) fn plan_outer(training: &Training<'_>) -> Result<Bound> {
+/// The outer loss; its gradient is added to the cotangents of θ and of the buffers. In up to so many segments, if
+/// it takes more than so many bytes.
+pub(super) fn plan_outer(training: &Training<'_>, within: (usize, usize)) -> Result<Bound> {
     let tape = Tape::new();
     let layout = training.state_ports();
     let state = inputs(&tape, "state", &layout.ports)?;
@@ -287,7 +311,7 @@ pub(super) fn plan_outer(training: &Training<'_>) -> Result<Bound> {
             .expect("a part of the state");
         outs.push(((cotangents[i] + gradient)?, Source::Cotangent(i)));
     }
-    Bound::new(&outs, &[], |kind, i| match kind {
+    Bound::within(&outs, &[], within, |kind, i| match kind {
         "state" => Source::State(i),
         "row" => Source::OuterRow(i),
         _ => Source::Cotangent(i),
