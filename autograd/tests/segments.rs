@@ -9,7 +9,7 @@ use autograd::{
     Distribution, Forecast, Given, Horizon, Mode, Plan, Result, Row, Schedule, Scope, Tape,
     Training, Unroll, Var, reference,
 };
-use common::{Arrays, arrays as values, fill, gradients, noise, port};
+use common::{Arrays, arrays as values, gradients, noise, port};
 use kernels::Device;
 use tensor::{Array, DType};
 
@@ -141,6 +141,7 @@ fn training() -> Training<'static> {
         ],
         outer_rows: vec![port("x", [ROWS, WIDTH], dtype)],
         optimizer: Optimizer::Momentum,
+        precondition: None,
         prepare: Box::new(|_, shared| Ok(vec![shared[0]])),
         loss: Box::new(|s: Scope<'_, '_>| {
             let uniform = Distribution::Uniform;

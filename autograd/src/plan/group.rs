@@ -8,9 +8,9 @@ use crate::tape::Id;
 const CODE_LIMIT: usize = 160;
 /// How many earlier programs a root may try to join.
 const CANDIDATES: usize = 32;
-/// How far apart in level launches that become one may be. A launch waits for the operands of all its roots: a
-/// layer's tangent that is computed with the cotangent of that layer, as both read the same array, would
-/// wait for the whole way back, and what was made before is kept meanwhile.
+/// How far apart in time roots of one program may be, in launches from the begin and to the end. A program waits for
+/// the operands of all its roots: a layer's tangent that is computed with the cotangent of that layer, as both
+/// read the same array, would wait for the whole way back, and what was made before is kept meanwhile.
 const REACH: usize = 8;
 
 /// All work of a graph as launches, in the order of the tape. What proves unreachable by fused programs is
@@ -28,8 +28,8 @@ pub(super) fn items(graph: &mut Graph) -> Vec<Item> {
 struct Groups<'g> {
     graph: &'g Graph,
     items: Vec<Item>,
-    /// For each launch: how many have to run one after the other before it.
-    levels: Vec<usize>,
+    /// For each entry: how many stored ones it waits for, one after the other, and how many wait for it.
+    times: Vec<[usize; 2]>,
     /// The launch that computes an entry.
     maker: Vec<Option<usize>>,
 }
@@ -39,7 +39,7 @@ impl<'g> Groups<'g> {
         Self {
             graph,
             items: Vec::new(),
-            levels: Vec::new(),
+            times: times(graph),
             maker: vec![None; graph.nodes.len()],
         }
     }
@@ -67,7 +67,6 @@ impl<'g> Groups<'g> {
                 })?;
                 if let Some((index, joined)) = self.join(id, &alone) {
                     self.items[index] = Item::Map(joined);
-                    self.levels[index] = self.level(&self.items[index]);
                     self.maker[id] = Some(index);
                 } else {
                     self.push(id, Item::Map(alone));
@@ -78,31 +77,24 @@ impl<'g> Groups<'g> {
     }
 
     fn push(&mut self, id: Id, item: Item) {
-        self.levels.push(self.level(&item));
         self.maker[id] = Some(self.items.len());
         self.items.push(item);
-    }
-
-    fn level(&self, item: &Item) -> usize {
-        let reads = self.graph.reads(item).into_iter();
-        let before = reads.filter_map(|id| self.maker[id]);
-        before
-            .map(|index| self.levels[index] + 1)
-            .max()
-            .unwrap_or(0)
     }
 
     /// The nearest earlier map that `root` can become a part of.
     fn join(&self, root: Id, alone: &Fused) -> Option<(usize, Fused)> {
         let count = space(self.graph, root).count();
-        let level = self.level(&Item::Map(alone.clone()));
+        let near = |&other: &Id| {
+            let [mine, others] = [root, other].map(|id| self.times[id]);
+            (0..2).all(|end| mine[end].abs_diff(others[end]) <= REACH)
+        };
         let mut tried = 0;
         for index in (0..self.items.len()).rev() {
             let Item::Map(group) = &self.items[index] else {
                 continue;
             };
             if space(self.graph, group.roots[0]).count() != count
-                || level.abs_diff(self.levels[index]) > REACH
+                || !group.roots.iter().all(near)
                 || !related(self.graph, group, alone, count)
             {
                 continue;
@@ -143,6 +135,22 @@ impl<'g> Groups<'g> {
         }
         false
     }
+}
+
+fn times(graph: &Graph) -> Vec<[usize; 2]> {
+    let mut times = vec![[0; 2]; graph.nodes.len()];
+    for (id, node) in graph.nodes.iter().enumerate() {
+        for &arg in &node.args {
+            times[id][0] = times[id][0].max(times[arg][0] + usize::from(graph.stored[arg]));
+        }
+    }
+    for (id, node) in graph.nodes.iter().enumerate().rev() {
+        let after = times[id][1] + usize::from(graph.stored[id]);
+        for &arg in &node.args {
+            times[arg][1] = times[arg][1].max(after);
+        }
+    }
+    times
 }
 
 /// Joining pays when an array is read once instead of twice, or not at all.

@@ -1,10 +1,12 @@
 //! `gtn bench meta-grad`: the meta-gradient of a fixed set-up, timed, measured and comparable with other
 //! engines.
 
+mod depth;
 mod kernels;
 mod problem;
 mod resident;
 
+pub use depth::DepthArgs;
 pub use kernels::Single;
 pub use problem::{DataKind, Loaded, Problem};
 
@@ -26,6 +28,8 @@ use tensor::{Array, Arrays, DType, Metadata, read_safetensors, write_safetensors
 pub enum Command {
     /// Time the meta-gradient of a fixed set-up, and measure its memory
     MetaGrad(MetaGradArgs),
+    /// Time the meta-gradient of a deep learner in four ways, and measure their memory
+    Depth(DepthArgs),
     /// Time kernels by themselves, and compare with what the device was measured to do
     Kernels(kernels::KernelsArgs),
 }
@@ -65,6 +69,9 @@ pub struct MetaGradArgs {
     /// truncated, window-W
     #[arg(long, default_value_t)]
     pub schedule: Schedule,
+    /// Segments that a step's gradient is cut into
+    #[arg(long, default_value_t = 1, value_parser = segments)]
+    pub segments: usize,
     /// How a step is differentiated
     #[arg(long, value_enum, default_value = "mixed")]
     pub mode: ModeName,
@@ -101,8 +108,14 @@ pub struct MetaGradArgs {
 pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::MetaGrad(args) => meta_grad(args),
+        Command::Depth(args) => depth::run(args),
         Command::Kernels(args) => kernels::run(args),
     }
+}
+
+fn segments(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| (1..=4096).contains(n));
+    number.ok_or_else(|| "a number from 1 to 4096 is needed".to_owned())
 }
 
 fn or(given: usize, default: usize) -> usize {
@@ -146,6 +159,7 @@ struct Report {
     batch: usize,
     mode: ModeName,
     schedule: String,
+    segments: usize,
     evaluations: u64,
     dtype: String,
     device: String,
@@ -210,6 +224,7 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
     let horizon = Horizon::new(steps)
         .rows(problem.rows)
         .schedule(args.schedule)
+        .segments(args.segments)
         .mode(args.mode.into());
     let mut unroll = Unroll::new(&device, &problem.training(), &horizon)?;
     if args.plans {
@@ -237,6 +252,7 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         batch: problem.batch,
         mode: args.mode,
         schedule: unroll.schedule().to_string(),
+        segments: unroll.segments(),
         evaluations: forecast.evaluations,
         dtype: problem.dtype.to_string(),
         device: device.name().to_string(),
