@@ -128,3 +128,25 @@ fn arenas_are_close_to_the_least() {
         }
     }
 }
+
+/// Four ways to the same gradient of a deep learner; each takes less memory than the one before.
+#[test]
+fn a_deep_learner_takes_less_and_less() {
+    let output = Command::new(env!("CARGO_BIN_EXE_gtn"))
+        .args("bench depth --blocks 12 --width 16 --batch 256 --segments 4 --repeats 1".split(' '))
+        .args("--threads 1 --columns 1,2,3,4 --json".split(' '))
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let columns = told["columns"].as_array().unwrap();
+    assert_eq!(columns.len(), 4);
+    for pair in columns.windows(2) {
+        let [before, after] = [&pair[0], &pair[1]];
+        let bytes = |column: &Value| column["forecast_bytes"].as_u64().unwrap();
+        assert!(bytes(after) < bytes(before), "{before} {after}");
+        assert_eq!(before["loss"], after["loss"]);
+        let norm = |column: &Value| column["rate_grad_norm"].as_f64().unwrap();
+        assert!((norm(before) / norm(after) - 1.0).abs() < 1e-5);
+    }
+    assert_eq!(columns[2]["rate_grad_norm"], columns[3]["rate_grad_norm"]);
+}

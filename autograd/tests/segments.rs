@@ -6,8 +6,8 @@ mod common;
 
 use autograd::optim::Optimizer;
 use autograd::{
-    Distribution, Forecast, Given, Horizon, Mode, Plan, Result, Row, Schedule, Scope, Tape,
-    Training, Unroll, Var, reference,
+    Distribution, Forecast, Given, Horizon, Mode, Plan, Port, Records, Result, Row, Schedule,
+    Scope, Tape, Training, Unroll, Var, reference,
 };
 use common::{Arrays, arrays as values, gradients, noise, port};
 use kernels::Device;
@@ -250,6 +250,62 @@ fn a_budget_takes_segments_where_it_must() {
         work = forecast.flops;
         for ((name, a), (_, b)) in found.iter().zip(&expected) {
             assert_eq!(a.bytes(), b.bytes(), "{name} within {bytes}");
+        }
+    }
+}
+
+/// ½Σθ² in T = 2 steps with rates r: θ₂ = (1 − r)²θ₀, so that the loss has the slope −2 θ₀² (1 − r)³ along r.
+#[test]
+fn a_rate_for_every_parameter_is_learned() {
+    let device = Device::cpu(Some(1)).unwrap();
+    let training = Training {
+        theta: vec![port("theta", [3], DType::F64)],
+        buffers: Vec::new(),
+        shared: vec![port("rate", [3], DType::F64)],
+        rows: Vec::new(),
+        outer_rows: Vec::new(),
+        optimizer: Optimizer::Sgd,
+        precondition: Some(Box::new(|i, gradient, shared| shared[i] * gradient)),
+        prepare: Box::new(|_, shared| Ok(shared.to_vec())),
+        loss: Box::new(|s: Scope<'_, '_>| {
+            let loss = (s.theta[0] * s.theta[0])?.sum_all()? * 0.5;
+            Ok((loss?, Vec::new()))
+        }),
+        outer: Box::new(|s: Scope<'_, '_>| (s.theta[0] * s.theta[0])?.sum_all()? * 0.5),
+    };
+    let (theta, rate) = ([1.0, -2.0, 3.0], [0.1, 0.2, 0.3]);
+    let record = |ports: &[Port], values: &[f64]| {
+        let records = Records::new(&device, ports.to_vec(), 1).unwrap();
+        let values = Array::new([3], values.to_vec()).unwrap();
+        records.set(0, 0, &values).unwrap();
+        records
+    };
+    let (start, shared) = (
+        record(&training.start_ports(), &theta),
+        record(&training.shared, &rate),
+    );
+    let hyper = Records::new(&device, training.hyper_ports(), 2).unwrap();
+    for step in 0..2 {
+        hyper.set(step, 0, &Array::scalar(1.0, DType::F64)).unwrap();
+    }
+    let none = Records::new(&device, Vec::new(), 2).unwrap();
+    let given = Given {
+        start: &start,
+        shared: &shared,
+        rows: &none,
+        hyper: &hyper,
+        outer_rows: &none,
+    };
+    for mode in [Mode::Mixed, Mode::Reverse] {
+        let mut unroll = Unroll::new(&device, &training, &Horizon::new(2).mode(mode)).unwrap();
+        unroll.gradient(given).unwrap();
+        let found = unroll.shared_gradient().get(0, 0).unwrap().to_f64_vec();
+        for ((found, theta), rate) in found.iter().zip(theta).zip(rate) {
+            let slope = -2.0 * theta * theta * (1.0f64 - rate).powi(3);
+            assert!(
+                (found - slope).abs() < 1e-14 * slope.abs(),
+                "{found} {slope}"
+            );
         }
     }
 }
