@@ -2,13 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+use autograd::optim::Optimizer;
+use autograd::{Horizon, Schedule, Unroll};
+use gtn::bench::{DataKind, Problem};
 use gtn::config::{Config, Preset};
 use gtn::data::{Dataset, strokes};
 use gtn::images::Images;
 use gtn::meta::MetaTrainer;
+use gtn::nn::Setup;
 use kernels::Device;
 use serde_json::Value;
 use std::process::Command;
+use tensor::DType;
 
 const MIB: u64 = 1 << 20;
 
@@ -91,4 +96,60 @@ fn the_process_takes_what_was_forecast() {
     for [forecast, process] in peaks {
         assert!(process <= forecast + 4 * MIB, "{process} of {forecast}");
     }
+}
+
+/// The arena of every plan is what is alive at its fullest launch, and at most a twentieth more.
+#[test]
+fn arenas_are_close_to_the_least() {
+    let device = Device::cpu(Some(1)).unwrap();
+    for name in Setup::NAMES {
+        for (data, label) in [(DataKind::Gen, "gen"), (DataKind::Direct, "direct")] {
+            let setup = Setup::parse(name, false).unwrap();
+            let problem = Problem {
+                steps: 1,
+                rows: 1,
+                batch: setup.batch,
+                learners: 1,
+                data,
+                optimizer: Optimizer::Momentum,
+                dtype: DType::F32,
+                setup,
+            };
+            let horizon = Horizon::new(1);
+            let stored = horizon.clone().schedule(Schedule::StoreAll);
+            for horizon in [horizon, stored] {
+                let unroll = Unroll::new(&device, &problem.training(), &horizon).unwrap();
+                for (plan, p) in unroll.plans() {
+                    let (arena, least) = (p.arena_bytes(), p.least_bytes());
+                    println!("{name} {label} {plan}: {arena} of {least}");
+                    assert!(
+                        20 * arena <= 21 * least,
+                        "{name} {label} {plan}: {arena} of {least}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Four ways to the same gradient of a deep learner; each takes less memory than the one before.
+#[test]
+fn a_deep_learner_takes_less_and_less() {
+    let output = Command::new(env!("CARGO_BIN_EXE_gtn"))
+        .args("bench depth --blocks 12 --width 16 --batch 256 --segments 4 --repeats 1".split(' '))
+        .args("--threads 1 --columns 1,2,3,4 --json".split(' '))
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let columns = told["columns"].as_array().unwrap();
+    assert_eq!(columns.len(), 4);
+    for pair in columns.windows(2) {
+        let [before, after] = [&pair[0], &pair[1]];
+        let bytes = |column: &Value| column["forecast_bytes"].as_u64().unwrap();
+        assert!(bytes(after) < bytes(before), "{before} {after}");
+        assert_eq!(before["loss"], after["loss"]);
+        let norm = |column: &Value| column["rate_grad_norm"].as_f64().unwrap();
+        assert!((norm(before) / norm(after) - 1.0).abs() < 1e-5);
+    }
+    assert_eq!(columns[2]["rate_grad_norm"], columns[3]["rate_grad_norm"]);
 }

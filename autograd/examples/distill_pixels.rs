@@ -49,6 +49,7 @@ fn training() -> Training<'static> {
         ],
         outer_rows: batch(REAL).to_vec(),
         optimizer: Optimizer::Sgd,
+        precondition: None,
         prepare: Box::new(|_, _| Ok(vec![])),
         loss: Box::new(|s: Scope<'_, '_>| {
             let loss = logits(s.theta, s.rows[0])?.cross_entropy(s.rows[1])?;

@@ -46,6 +46,7 @@ fn learn(outer_steps: usize) -> Result<Vec<f64>> {
         rows: vec![],
         outer_rows: data,
         optimizer: Optimizer::Sgd,
+        precondition: None,
         prepare: Box::new(|_, shared| Ok(shared.to_vec())),
         loss: Box::new(|scope| Ok((error(scope.shared, scope.theta)?, vec![]))),
         outer: Box::new(|scope| error(scope.rows, scope.theta)),

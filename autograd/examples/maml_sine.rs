@@ -43,6 +43,7 @@ fn training() -> Training<'static> {
         rows: points.clone().map(given).to_vec(),
         outer_rows: points.to_vec(),
         optimizer: Optimizer::Sgd,
+        precondition: None,
         prepare: Box::new(|_, _| Ok(vec![])),
         loss: Box::new(|s: Scope<'_, '_>| Ok((error(s.theta, s.rows)?, vec![]))),
         outer: Box::new(|s: Scope<'_, '_>| error(s.theta, s.rows)),

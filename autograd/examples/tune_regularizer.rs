@@ -34,6 +34,7 @@ fn training() -> Training<'static> {
         outer_rows: data(VALIDATION).to_vec(),
         optimizer: Optimizer::Momentum,
         // The decays themselves are computed once, not at every step.
+        precondition: None,
         prepare: Box::new(|_, shared| Ok(vec![shared[0], shared[1], shared[2].exp()?])),
         loss: Box::new(|s: Scope<'_, '_>| {
             let penalty = (s.shared[2] * s.theta[0].powi(2)?)?.sum_all()?;

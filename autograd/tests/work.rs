@@ -28,6 +28,7 @@ fn training() -> Training<'static> {
         }],
         outer_rows: vec![],
         optimizer: Optimizer::Momentum,
+        precondition: None,
         prepare: Box::new(|_, _| Ok(vec![])),
         loss: Box::new(|s: Scope<'_, '_>| {
             let mut x = s.rows[0];

@@ -87,6 +87,7 @@ pub struct Config {
     pub clip: f64,
     #[serde(with = "as_text")]
     pub schedule: Schedule,
+    pub segments: usize,
     pub mode: ModeName,
     pub validate_every: u64,
     pub checkpoint_every: u64,
@@ -278,6 +279,15 @@ pub struct Flags {
     #[arg(long, value_name = "NAME", value_parser = schedule, help_heading = "Engine")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
+    /// Segments that a step's gradient is cut into: less memory for a deep learner, and more work
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        help_heading = "Engine"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments: Option<usize>,
     /// How derivatives of inner steps are taken
     #[arg(long, value_enum, help_heading = "Engine")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -464,6 +474,7 @@ impl Config {
         Horizon::new(self.inner_steps)
             .outer_at(|step| self.outer_at(step))
             .schedule(self.schedule)
+            .segments(self.segments)
             .mode(self.mode.into())
     }
 
@@ -498,6 +509,7 @@ impl Config {
             ("generator_channels", quarter),
             ("generator_channels", half),
             ("learners", self.learners),
+            ("segments", self.segments),
         ];
         for (key, value) in sizes {
             require(

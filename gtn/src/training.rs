@@ -96,6 +96,7 @@ pub fn by_generator<'a>(
         ],
         outer_rows: batch_ports(outer_batch),
         optimizer: INNER,
+        precondition: None,
         prepare: Box::new(|_, shared| generator.prepare(shared)),
         loss: Box::new(|s: Scope<'_, '_>| {
             let images = generator.images(s.shared, s.rows[0], s.rows[1])?;
@@ -119,6 +120,7 @@ pub fn by_images(learner: &Learner, batch: usize, outer_batch: usize) -> Trainin
         rows: batch_ports(batch).into_iter().map(row).collect(),
         outer_rows: batch_ports(outer_batch),
         optimizer: INNER,
+        precondition: None,
         prepare: Box::new(|_, _| Ok(Vec::new())),
         loss: Box::new(|s: Scope<'_, '_>| {
             let (logits, buffers) = learner.logits(s.theta, s.rows[0], Statistics::Batch)?;

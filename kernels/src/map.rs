@@ -70,6 +70,30 @@ pub enum Instr {
     Select(usize, usize, usize),
 }
 
+impl Instr {
+    /// The values that it works on.
+    pub fn operands(&self) -> impl Iterator<Item = usize> {
+        let (operands, count) = match *self {
+            Self::Load(_) | Self::Const(_) | Self::Iota(_) => ([0; 3], 0),
+            Self::Unary(_, x) => ([x, 0, 0], 1),
+            Self::Binary(_, x, y) => ([x, y, 0], 2),
+            Self::Select(x, y, z) => ([x, y, z], 3),
+        };
+        operands.into_iter().take(count)
+    }
+
+    /// The same on other values.
+    #[must_use]
+    pub fn with_operands(self, to: impl Fn(usize) -> usize) -> Self {
+        match self {
+            Self::Load(_) | Self::Const(_) | Self::Iota(_) => self,
+            Self::Unary(op, x) => Self::Unary(op, to(x)),
+            Self::Binary(op, x, y) => Self::Binary(op, to(x), to(y)),
+            Self::Select(x, y, z) => Self::Select(to(x), to(y), to(z)),
+        }
+    }
+}
+
 /// Element-wise functions of one argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unary {

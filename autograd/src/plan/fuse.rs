@@ -1,16 +1,16 @@
-//! Which results reach memory, and which element-wise work is done together.
+//! Which results reach memory.
 //!
 //! Results of kernels are *stored*. Everything element-wise (and every view) is computed where it is read,
 //! unless that would do too much work twice. Stored element-wise results and sums are *roots*: one or more
-//! roots over one iteration space become one [`Map`].
+//! roots over one iteration space become one [`Map`] (`group.rs`).
 
 use crate::op::Op;
-use crate::plan::emit::{Emitter, Refusal, space};
 use crate::tape::{Id, Node};
-use kernels::{Map, Unary};
+use kernels::{Instr, Map, Store, Unary};
 use tensor::{DType, Shape};
 
 /// The entries of a simplified tape and what is decided about them.
+#[derive(Clone)]
 pub(super) struct Graph {
     pub(super) nodes: Vec<Node>,
     pub(super) outs: Vec<Id>,
@@ -51,14 +51,54 @@ pub(super) struct Fused {
     pub(super) reads: Vec<(Id, usize)>,
 }
 
+impl Fused {
+    /// The part of the program that computes some of the roots.
+    pub(super) fn only(&self, wanted: impl Fn(Id) -> bool) -> Self {
+        let pairs = self.roots.iter().zip(&self.map.stores);
+        let (roots, mut stores): (Vec<Id>, Vec<Store>) = pairs
+            .filter(|(id, _)| wanted(**id))
+            .map(|(id, store)| (*id, store.clone()))
+            .unzip();
+        let mut used = vec![false; self.map.code.len()];
+        stores.iter().for_each(|store| used[store.value] = true);
+        for (at, instruction) in self.map.code.iter().enumerate().rev() {
+            if used[at] {
+                instruction
+                    .operands()
+                    .for_each(|operand| used[operand] = true);
+            }
+        }
+        let (mut loads, mut reads, mut code) = (Vec::new(), Vec::new(), Vec::new());
+        let mut moved = vec![usize::MAX; self.map.code.len()];
+        for (at, instruction) in self.map.code.iter().enumerate().filter(|(at, _)| used[*at]) {
+            moved[at] = code.len();
+            code.push(match *instruction {
+                Instr::Load(load) => {
+                    loads.push(self.map.loads[load].clone());
+                    reads.push(self.reads[load]);
+                    Instr::Load(loads.len() - 1)
+                }
+                other => other.with_operands(|operand| moved[operand]),
+            });
+        }
+        stores
+            .iter_mut()
+            .for_each(|store| store.value = moved[store.value]);
+        let map = Map {
+            float: self.map.float,
+            extents: self.map.extents.clone(),
+            loads,
+            code,
+            stores,
+        };
+        Self { roots, map, reads }
+    }
+}
+
 /// Work per element from which a value that is read several times is stored (in additions).
 const RECOMPUTE_LIMIT: usize = 6;
 /// Arrays from which a value that is read several times is stored.
 const REREAD_LIMIT: usize = 3;
-/// A fused program grows to at most this many instructions.
-const CODE_LIMIT: usize = 160;
-/// How many earlier programs a root may try to join.
-const CANDIDATES: usize = 32;
 
 impl Graph {
     pub(super) fn new(nodes: Vec<Node>, outs: Vec<Id>) -> Self {
@@ -78,6 +118,10 @@ impl Graph {
 
     pub(super) fn shape(&self, id: Id) -> &Shape {
         &self.nodes[id].shape
+    }
+
+    pub(super) fn bytes(&self, id: Id) -> usize {
+        self.shape(id).count() * self.nodes[id].dtype.size()
     }
 
     pub(super) fn is_input(&self, id: Id) -> bool {
@@ -288,124 +332,6 @@ impl Graph {
             })
     }
 
-    /// Groups all work into launches, in an order in which operands come first.
-    pub(super) fn items(&mut self) -> Vec<Item> {
-        loop {
-            match self.try_items() {
-                Ok(items) => return items,
-                Err(ids) => ids.into_iter().for_each(|id| self.stored[id] = true),
-            }
-        }
-    }
-
-    fn try_items(&self) -> Result<Vec<Item>, Vec<Id>> {
-        let mut items: Vec<Item> = Vec::new();
-        let mut maker: Vec<Option<usize>> = vec![None; self.nodes.len()];
-        let added = self.accumulates.iter().flatten().map(|a| a.product);
-        let paired = self.pairs.iter().flatten().flatten().copied();
-        let absorbed: Vec<Id> = added.chain(paired).collect();
-        for id in 0..self.nodes.len() {
-            if !self.stored[id]
-                || self.is_input(id)
-                || self.shape(id).count() == 0
-                || absorbed.contains(&id)
-            {
-                continue;
-            }
-            if self.accumulates[id].is_some() {
-                items.push(Item::Accumulate(id));
-            } else if self.pairs[id].is_some() {
-                items.push(Item::Pair(id));
-            } else if kind(&self.nodes[id].op) == Kind::Kernel {
-                items.push(Item::Kernel(id));
-            } else {
-                let alone = self.fuse(&[id]).map_err(|refusal| match refusal {
-                    Refusal::Store(ids) => ids,
-                    Refusal::Conflict => unreachable!("a single root cannot read itself"),
-                })?;
-                if let Some((index, joined)) = self.join(&items, &maker, id, &alone) {
-                    items[index] = Item::Map(joined);
-                    maker[id] = Some(index);
-                    continue;
-                }
-                items.push(Item::Map(alone));
-            }
-            maker[id] = Some(items.len() - 1);
-        }
-        Ok(self.ordered(items, &maker))
-    }
-
-    fn fuse(&self, roots: &[Id]) -> Result<Fused, Refusal> {
-        Emitter::fuse(self, roots)
-    }
-
-    /// The nearest earlier map that `root` can become a part of.
-    fn join(
-        &self,
-        items: &[Item],
-        maker: &[Option<usize>],
-        root: Id,
-        alone: &Fused,
-    ) -> Option<(usize, Fused)> {
-        let count = space(self, root).count();
-        let mut tried = 0;
-        for index in (0..items.len()).rev() {
-            let Item::Map(group) = &items[index] else {
-                continue;
-            };
-            if space(self, group.roots[0]).count() != count || !related(self, group, alone, count) {
-                continue;
-            }
-            tried += 1;
-            if tried > CANDIDATES {
-                break;
-            }
-            if self.comes_after(items, maker, alone, index) {
-                continue;
-            }
-            let roots = [&group.roots[..], &[root]].concat();
-            if let Ok(joined) = self.fuse(&roots)
-                && joined.map.code.len() <= CODE_LIMIT
-            {
-                return Some((index, joined));
-            }
-        }
-        None
-    }
-
-    /// Whether something between them needs `index` first and is needed by the new map.
-    fn comes_after(
-        &self,
-        items: &[Item],
-        maker: &[Option<usize>],
-        new: &Fused,
-        index: usize,
-    ) -> bool {
-        let mut seen = vec![false; items.len()];
-        let mut open: Vec<usize> = new
-            .reads
-            .iter()
-            .filter_map(|&(id, _)| maker[id])
-            .filter(|&i| i != index)
-            .collect();
-        while let Some(item) = open.pop() {
-            if std::mem::replace(&mut seen[item], true) {
-                continue;
-            }
-            for dependency in self
-                .reads(&items[item])
-                .into_iter()
-                .filter_map(|id| maker[id])
-            {
-                if dependency == index {
-                    return true;
-                }
-                open.push(dependency);
-            }
-        }
-        false
-    }
-
     /// The stored entries that a launch reads.
     pub(super) fn reads(&self, item: &Item) -> Vec<Id> {
         let bases = |args: &[Id]| {
@@ -441,63 +367,6 @@ impl Graph {
             Item::Kernel(id) | Item::Accumulate(id) | Item::Pair(id) => std::slice::from_ref(id),
         }
     }
-
-    /// Operands first; otherwise in the order of the tape.
-    fn ordered(&self, items: Vec<Item>, maker: &[Option<usize>]) -> Vec<Item> {
-        use std::cmp::Reverse;
-        use std::collections::BinaryHeap;
-        let mut waits: Vec<usize> = vec![0; items.len()];
-        let mut unlocks: Vec<Vec<usize>> = vec![Vec::new(); items.len()];
-        for (index, item) in items.iter().enumerate() {
-            let mut needed: Vec<usize> = self
-                .reads(item)
-                .into_iter()
-                .filter_map(|id| maker[id])
-                .collect();
-            needed.sort_unstable();
-            needed.dedup();
-            waits[index] = needed.len();
-            needed
-                .into_iter()
-                .for_each(|before| unlocks[before].push(index));
-        }
-        let rank = |index: usize| {
-            Self::computes(&items[index])
-                .iter()
-                .copied()
-                .max()
-                .unwrap_or(0)
-        };
-        let mut ready: BinaryHeap<Reverse<(Id, usize)>> = (0..items.len())
-            .filter(|&i| waits[i] == 0)
-            .map(|i| Reverse((rank(i), i)))
-            .collect();
-        let mut order = Vec::with_capacity(items.len());
-        while let Some(Reverse((_, index))) = ready.pop() {
-            order.push(index);
-            for &next in &unlocks[index] {
-                waits[next] -= 1;
-                if waits[next] == 0 {
-                    ready.push(Reverse((rank(next), next)));
-                }
-            }
-        }
-        debug_assert_eq!(order.len(), items.len(), "launches form a cycle");
-        let mut items: Vec<Option<Item>> = items.into_iter().map(Some).collect();
-        order
-            .into_iter()
-            .filter_map(|index| items[index].take())
-            .collect()
-    }
-}
-
-/// Joining pays when an array is read once instead of twice, or not at all.
-fn related(graph: &Graph, group: &Fused, new: &Fused, count: usize) -> bool {
-    let large = |id: Id| graph.shape(id).count() == count;
-    new.reads.iter().any(|&(id, _)| {
-        group.roots.contains(&id)
-            || (large(id) && group.reads.iter().any(|&(other, _)| other == id))
-    })
 }
 
 /// What the planner does with an entry.

@@ -8,6 +8,7 @@ use crate::tape::Id;
 use kernels::{
     Concat, Float, Instr, Kernel, Load, Map, Operand, Pad, Slot, Step, Store, StoreKind,
 };
+use std::borrow::Cow;
 use std::collections::HashMap;
 use tensor::{DType, Shape};
 
@@ -33,6 +34,30 @@ pub(super) struct Layout {
     pub(super) notes: Vec<(Shape, usize)>,
 }
 
+impl Layout {
+    /// The leanest layout of some that compute the same; of two alike, the first.
+    pub(super) fn leanest<'g>(
+        orders: impl IntoIterator<Item = (Cow<'g, Graph>, Vec<Item>)>,
+        slots: &Slots,
+    ) -> Self {
+        let mut best: Option<Self> = None;
+        for (graph, items) in orders {
+            let builder = Builder::new(&graph, items, slots);
+            let least = lower_bound(&builder.intervals);
+            if best.as_ref().is_none_or(|best| least < best.arena_bytes) {
+                let layout = builder.finish(slots);
+                if best
+                    .as_ref()
+                    .is_none_or(|best| layout.arena_bytes < best.arena_bytes)
+                {
+                    best = Some(layout);
+                }
+            }
+        }
+        best.expect("there is an order")
+    }
+}
+
 /// One launch before memory is assigned.
 struct Launch {
     kernel: Kernel,
@@ -42,9 +67,12 @@ struct Launch {
     note: (Shape, usize),
 }
 
-pub(super) struct Builder<'g> {
+/// Launches with the intervals of memory that they need.
+struct Builder<'g> {
     graph: &'g Graph,
     items: Vec<Item>,
+    /// How many items there are: when outputs are copied.
+    end: usize,
     places: HashMap<Id, Place>,
     intervals: Vec<Interval>,
     last_read: HashMap<Id, usize>,
@@ -59,9 +87,10 @@ pub(super) struct Slots {
 }
 
 impl<'g> Builder<'g> {
-    pub(super) fn layout(graph: &'g Graph, items: Vec<Item>, slots: &Slots) -> Layout {
+    fn new(graph: &'g Graph, items: Vec<Item>, slots: &Slots) -> Self {
         let mut builder = Self {
             graph,
+            end: items.len(),
             items,
             places: slots
                 .inputs
@@ -72,11 +101,11 @@ impl<'g> Builder<'g> {
             last_read: HashMap::new(),
             launches: Vec::new(),
         };
+        builder.find_last_reads();
         let copied = builder.assign_outputs(slots);
-        builder.find_last_reads(&copied);
         builder.drop_unread();
-        for index in 0..builder.items.len() {
-            match builder.items[index].clone() {
+        for (index, item) in std::mem::take(&mut builder.items).into_iter().enumerate() {
+            match item {
                 Item::Map(fused) => builder.map(index, fused),
                 Item::Kernel(id) => builder.kernel(index, id),
                 Item::Accumulate(id) => builder.accumulate(index, id),
@@ -86,44 +115,48 @@ impl<'g> Builder<'g> {
         for (id, slot) in copied {
             builder.copy_out(id, slot);
         }
-        builder.finish(slots)
+        builder
+    }
+
+    fn find_last_reads(&mut self) {
+        for (index, item) in self.items.iter().enumerate() {
+            for id in self.graph.reads(item) {
+                self.last_read.insert(id, index);
+            }
+        }
     }
 
     /// Lets results be computed right where the caller wants them; gives back what must be copied there.
     fn assign_outputs(&mut self, slots: &Slots) -> Vec<(Id, usize)> {
+        let computed = |(at, item)| Graph::computes(item).iter().map(move |&id| (id, at));
+        let makers: HashMap<Id, usize> = self.items.iter().enumerate().flat_map(computed).collect();
         let mut copied = Vec::new();
         for (&out, &slot) in self.graph.outs.iter().zip(&slots.outputs) {
             let (base, offset) = self.graph.resolve(out);
             let whole =
                 offset == 0 && self.graph.shape(base).count() == self.graph.shape(out).count();
-            let donor = slots
-                .inputs
-                .iter()
-                .find(|&&(_, input)| input == slot)
-                .map(|&(id, _)| id);
+            let donor = slots.inputs.iter().find(|&&(_, input)| input == slot);
             let free = whole && !self.places.contains_key(&base) && self.graph.stored[base];
-            if free && donor.is_none_or(|donor| self.updates_in_place(base, donor)) {
+            let in_place = |&(donor, _): &(Id, usize)| {
+                let maker = makers.get(&base);
+                maker.is_some_and(|&at| self.updates_in_place(at, base, donor))
+            };
+            if free && donor.is_none_or(in_place) {
                 self.places.insert(base, Place::Slot(slot));
             } else {
                 copied.push((out, slot));
             }
         }
+        for &(out, _) in &copied {
+            let base = self.graph.resolve(out).0;
+            self.last_read.insert(base, self.end);
+        }
         copied
     }
 
-    /// Whether `result` may be written over the input `donor`: nobody reads that later, and the launch
-    /// that computes it reads it element by element.
-    fn updates_in_place(&self, result: Id, donor: Id) -> bool {
-        let Some(at) = self
-            .items
-            .iter()
-            .position(|item| Graph::computes(item).contains(&result))
-        else {
-            return false;
-        };
-        let later = self.items[at + 1..]
-            .iter()
-            .any(|item| self.graph.reads(item).contains(&donor));
+    /// Whether `result` of launch `at` may be written over the input `donor`: nobody reads that later, and
+    /// the launch reads it element by element.
+    fn updates_in_place(&self, at: usize, result: Id, donor: Id) -> bool {
         let fits = match &self.items[at] {
             Item::Map(fused) => writes_over(self.graph, fused, result, donor),
             Item::Kernel(_) | Item::Pair(_) => false,
@@ -136,40 +169,19 @@ impl<'g> Builder<'g> {
                     && args.iter().all(|&arg| self.graph.resolve(arg).0 != donor)
             }
         };
-        fits && !later
+        fits && self.last_read.get(&donor).is_none_or(|&last| last <= at)
     }
 
-    fn find_last_reads(&mut self, copied: &[(Id, usize)]) {
-        for (index, item) in self.items.iter().enumerate() {
-            for id in self.graph.reads(item) {
-                self.last_read.insert(id, index);
-            }
-        }
-        for &(out, _) in copied {
-            self.last_read
-                .insert(self.graph.resolve(out).0, self.items.len());
-        }
-    }
-
-    /// Roots that only their own program reads need no memory.
+    /// Roots that only their own program reads need no memory, nor what only they need.
     fn drop_unread(&mut self) {
         let (places, last_read) = (&self.places, &self.last_read);
+        let wanted = |id: Id| last_read.contains_key(&id) || places.contains_key(&id);
         for item in &mut self.items {
-            let Item::Map(fused) = item else { continue };
-            let wanted: Vec<bool> = fused
-                .roots
-                .iter()
-                .map(|id| last_read.contains_key(id) || places.contains_key(id))
-                .collect();
-            let mut keep = wanted.iter();
-            fused
-                .map
-                .stores
-                .retain(|_| *keep.next().expect("a store per root"));
-            let mut keep = wanted.iter();
-            fused
-                .roots
-                .retain(|_| *keep.next().expect("a flag per root"));
+            if let Item::Map(fused) = item
+                && !fused.roots.iter().all(|&id| wanted(id))
+            {
+                *fused = fused.only(wanted);
+            }
         }
     }
 
@@ -190,7 +202,7 @@ impl<'g> Builder<'g> {
                 self.intervals[interval].last = last;
                 Place::Arena(interval)
             }
-            _ => Place::Arena(self.interval(bytes(self.graph, id), index, last)),
+            _ => Place::Arena(self.interval(self.graph.bytes(id), index, last)),
         };
         self.places.insert(id, place);
         place
@@ -321,7 +333,7 @@ impl<'g> Builder<'g> {
 
     fn copy_out(&mut self, id: Id, slot: usize) {
         let count = self.graph.shape(id).count();
-        let (source, index) = (self.input(id), self.items.len());
+        let (source, index) = (self.input(id), self.end);
         if count > 0 && source != (Place::Slot(slot), 0) {
             let copy = copy_map(self.graph.nodes[id].dtype, count);
             self.launch(index, copy, vec![source], vec![Place::Slot(slot)], id);
@@ -349,11 +361,11 @@ impl<'g> Builder<'g> {
             writable: true,
         };
         for &(id, slot) in &slots.inputs {
-            memory[slot].bytes = bytes(self.graph, id);
+            memory[slot].bytes = self.graph.bytes(id);
         }
         for (&id, &slot) in self.graph.outs.iter().zip(&slots.outputs) {
             memory[slot] = Slot {
-                bytes: bytes(self.graph, id),
+                bytes: self.graph.bytes(id),
                 writable: true,
             };
         }
@@ -414,10 +426,6 @@ fn writes_over(graph: &Graph, fused: &Fused, root: Id, operand: Id) -> bool {
         && graph.shape(operand).count() == graph.shape(root).count()
         && fused.reads.iter().any(|&(id, _)| id == operand)
         && !fused.reads.iter().enumerate().any(|pair| reads(&pair))
-}
-
-fn bytes(graph: &Graph, id: Id) -> usize {
-    graph.shape(id).count() * graph.nodes[id].dtype.size()
 }
 
 fn copy_map(dtype: DType, count: usize) -> Kernel {

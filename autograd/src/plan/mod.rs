@@ -1,22 +1,26 @@
 //! Plans: chosen results of a tape as a program with known memory and work.
 //!
-//! simplify (dead code, common entries, zeros) → fuse (element-wise chains with their reductions) →
-//! layout (liveness, places in one arena, updates in place).
+//! simplify (dead code, common entries, zeros) → fuse (what reaches memory) → group (element-wise chains with
+//! their reductions as launches) → order (which launch when) → remat (what is made again) → layout (liveness, places in one arena, updates in place).
 
 mod emit;
 mod fuse;
+mod group;
 mod layout;
 mod memory;
+mod order;
+mod remat;
 mod simplify;
 mod view;
 
 use crate::error::{Error, Result};
 use crate::op::Op;
 use crate::tape::{Id, Tape, Var};
-use fuse::Graph;
+use fuse::{Graph, Item};
 pub(crate) use fuse::{Kind, kind};
 use kernels::{Buffer, Device, Program, View};
-use layout::{ARENA, Builder, Layout, Slots};
+use layout::{ARENA, Layout, Slots};
+use std::borrow::Cow;
 use std::fmt;
 use tensor::{Array, DType, Shape};
 
@@ -78,7 +82,27 @@ impl Plan {
     /// As [`Plan::new`], with some outputs (by position) written over inputs (by name): the caller gives
     /// one array for both.
     pub fn in_place(outs: &[Var<'_>], over: &[(usize, &str)]) -> Result<Self> {
-        Self::build(outs, over, &[])
+        Self::build(outs, over, &[], 1)
+    }
+
+    /// As [`Plan::new`], with less memory for more work: up to that many segments of the way to where the most
+    /// is alive are told apart, of which only what enters the next is kept. What else is read later is
+    /// computed again then, segment by segment, and at most once. The results are the same, bit for bit.
+    ///
+    /// ```
+    /// use autograd::{Plan, Tape};
+    /// use tensor::DType;
+    /// let tape = Tape::new();
+    /// let (x, w) = (tape.input("x", DType::F32, [256, 32])?, tape.input("w", DType::F32, [32, 32])?);
+    /// let deep = (0..16).try_fold(x, |h, _| h.matmul(w)?.tanh())?;
+    /// let gradient = tape.grad(deep.sum_all()?, &[w])?;
+    /// let (whole, cut) = (Plan::new(&gradient)?, Plan::in_segments(&gradient, 4)?);
+    /// assert!(2 * cut.arena_bytes() < whole.arena_bytes());
+    /// assert!(3 * cut.flops() < 4 * whole.flops());
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    pub fn in_segments(outs: &[Var<'_>], segments: usize) -> Result<Self> {
+        Self::build(outs, &[], &[], segments)
     }
 
     /// The names of the inputs that a plan will have.
@@ -96,6 +120,7 @@ impl Plan {
         outs: &[Var<'_>],
         over: &[(usize, &str)],
         given: &[(Var<'_>, String)],
+        segments: usize,
     ) -> Result<Self> {
         let (tape, ids) = simplify::simplify(outs, given)?;
         let mut graph = Graph::new(nodes(&tape), ids);
@@ -122,14 +147,32 @@ impl Plan {
             .collect();
         let donors = donors(&inputs, &outputs, over)?;
         let slots = slots(&input_ids, &donors);
-        let items = graph.items();
+        let items = group::items(&mut graph);
+        let orders = order::orders(&graph, &items).into_iter();
+        let whole: Vec<Vec<Item>> = orders
+            .map(|order| {
+                order
+                    .into_iter()
+                    .map(|index| items[index].clone())
+                    .collect()
+            })
+            .collect();
+        let cut = whole.iter().filter(|_| segments > 1).map(|items| {
+            let mut graph = graph.clone();
+            let items = remat::in_segments(&mut graph, items.clone(), segments);
+            (Cow::Owned(graph), items)
+        });
+        let uncut = whole
+            .iter()
+            .map(|items| (Cow::Borrowed(&graph), items.clone()));
+        let candidates = uncut.chain(cut);
         let Layout {
             slots,
             steps,
             arena_bytes,
             least_bytes,
             notes,
-        } = Builder::layout(&graph, items, &slots);
+        } = Layout::leanest(candidates, &slots);
         let flops = steps.iter().map(|step| step.kernel.flops()).sum();
         let moved = steps.iter().map(|step| step.kernel.bytes()).sum();
         let program = Program::new(slots, steps)?;

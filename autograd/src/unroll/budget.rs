@@ -1,4 +1,4 @@
-//! The schedule that computes the fewest steps again within a number of bytes.
+//! The schedule with the least work within a number of bytes.
 //!
 //! Two families hold a best one for every amount of memory: binomial schedules, which for their number of
 //! snapshots are optimal, and binomial schedules over stretches that are reversed with their activations
@@ -6,28 +6,48 @@
 
 use super::binomial;
 use super::schedule::Schedule;
-use crate::error::{Error, Result};
 
-/// What things take, in bytes.
+/// What things take: bytes, and floating-point operations.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Costs {
-    /// Everything but states and activations: without activations kept, and with them.
-    pub(super) plain: usize,
-    pub(super) keeping: usize,
-    /// A record of state, and one of activations.
+    /// Without activations kept, and with them.
+    pub(super) plain: Cost,
+    pub(super) keeping: Cost,
+    /// The bytes of a record of state, and of one of activations.
     pub(super) state: usize,
     pub(super) kept: usize,
 }
 
-/// A schedule with what it takes: evaluations of inner steps, then bytes.
-type Candidate = (u64, usize, Schedule);
+/// What a way to reverse a step takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cost {
+    /// Everything but states and activations.
+    pub(super) bytes: usize,
+    /// Work of a step advanced, and of one reversed: with the advance that keeps activations for it, if they are
+    /// kept.
+    pub(super) advance: u64,
+    pub(super) reverse: u64,
+    /// Work of all outer losses.
+    pub(super) outer: u64,
+}
+
+/// A schedule with what it takes: work, then bytes.
+pub(super) type Candidate = (u64, usize, Schedule);
 
 impl Costs {
+    fn cost(&self, kept: usize) -> &Cost {
+        if kept == 0 {
+            &self.plain
+        } else {
+            &self.keeping
+        }
+    }
+
     /// The bytes of a binomial schedule with `c` snapshots.
     fn bytes(&self, steps: usize, c: usize, kept: usize) -> usize {
-        let fixed = if kept == 0 { self.plain } else { self.keeping };
         let states = binomial::states(steps, c, kept);
         let snapshots = states.saturating_mul(self.state);
+        let fixed = self.cost(kept).bytes;
         fixed.saturating_add(snapshots.saturating_add(kept.saturating_mul(self.kept)))
     }
 
@@ -51,23 +71,24 @@ impl Costs {
             _ if kept == steps => Schedule::StoreAll,
             _ => Schedule::BinomialKept(c, kept),
         };
-        let work = binomial::evaluations(steps, c, kept);
+        let (cost, reversals) = (self.cost(kept), steps as u64);
+        let advances = binomial::evaluations(steps, c, kept) - reversals;
+        let work = advances * cost.advance + reversals * cost.reverse + cost.outer;
         Some((work, self.bytes(steps, c, kept), schedule))
     }
-}
 
-/// The schedule for `steps` inner steps that fits into `budget` bytes with the fewest evaluations of a
-/// step; of two alike, that with fewer bytes. An error says the least budget that would do.
-pub(super) fn choose(costs: Costs, steps: usize, budget: usize) -> Result<Schedule> {
-    let fitting = (0..=steps).filter_map(|kept| costs.best(steps, kept, budget));
-    let best = fitting.min_by_key(|&(work, bytes, _)| (work, bytes));
-    best.map(|(_, _, schedule)| schedule).ok_or_else(|| {
-        let least = (0..=steps).map(|kept| costs.bytes(steps, 1, kept)).min();
-        Error::Setting(format!(
-            "a budget of {budget} bytes is too small for {steps} inner steps: the least is {} bytes",
-            least.unwrap_or(0)
-        ))
-    })
+    /// The schedule for `steps` inner steps that fits into `budget` bytes with the least work; of two alike,
+    /// that with fewer bytes.
+    pub(super) fn choose(&self, steps: usize, budget: usize) -> Option<Candidate> {
+        let fitting = (0..=steps).filter_map(|kept| self.best(steps, kept, budget));
+        fitting.min_by_key(|&(work, bytes, _)| (work, bytes))
+    }
+
+    /// The least budget that would do.
+    pub(super) fn least(&self, steps: usize) -> usize {
+        let least = (0..=steps).map(|kept| self.bytes(steps, 1, kept)).min();
+        least.unwrap_or(0)
+    }
 }
 
 #[cfg(test)]
@@ -75,20 +96,26 @@ mod tests {
     use super::*;
 
     const COSTS: Costs = Costs {
-        plain: 1000,
-        keeping: 900,
+        plain: Cost {
+            bytes: 1000,
+            advance: 3,
+            reverse: 9,
+            outer: 3,
+        },
+        keeping: Cost {
+            bytes: 900,
+            advance: 3,
+            reverse: 9,
+            outer: 3,
+        },
         state: 64,
         kept: 192,
     };
 
     fn work(schedule: Schedule, steps: usize) -> (u64, usize) {
         let count = schedule.script(steps).expect("chosen").count();
-        let fixed = if count.kept == 0 {
-            COSTS.plain
-        } else {
-            COSTS.keeping
-        };
-        let bytes = fixed + count.states * COSTS.state + count.kept * COSTS.kept;
+        let bytes =
+            COSTS.cost(count.kept).bytes + count.states * COSTS.state + count.kept * COSTS.kept;
         (count.evaluations, bytes)
     }
 
@@ -107,26 +134,28 @@ mod tests {
             }
             let least = all.iter().map(|(_, bytes)| *bytes).min().expect("some");
             let most = all[0].1.max(all[1].1);
-            let refused = choose(COSTS, steps, least - 1).expect_err("too little");
-            assert!(refused.to_string().contains(&format!("least is {least} ")));
+            assert_eq!(COSTS.choose(steps, least - 1), None);
+            assert_eq!(COSTS.least(steps), least);
             let mut before = u64::MAX;
             for budget in least..=most {
-                let chosen = choose(COSTS, steps, budget).expect("it fits");
+                let (flops, told, chosen) = COSTS.choose(steps, budget).expect("it fits");
                 let (evaluations, bytes) = work(chosen, steps);
-                assert!(bytes <= budget, "{chosen} takes {bytes} of {budget}");
+                assert_eq!(flops, 3 * evaluations + 6 * steps as u64 + 3, "3 F and 6 F");
+                assert!(bytes <= budget && bytes == told, "{chosen} takes {bytes}");
                 let fitting = all.iter().filter(|(_, bytes)| *bytes <= budget);
                 let best = fitting.map(|(work, _)| *work).min();
                 assert_eq!(Some(evaluations), best, "{chosen} of {steps} in {budget}");
                 assert!(evaluations <= before);
                 before = evaluations;
             }
-            assert_eq!(choose(COSTS, steps, most).ok(), Some(Schedule::StoreAll));
+            let roomy = COSTS.choose(steps, most).map(|(_, _, schedule)| schedule);
+            assert_eq!(roomy, Some(Schedule::StoreAll));
         }
     }
 
     #[test]
     fn ten_thousand_steps_are_chosen_for_at_once() {
-        let chosen = choose(COSTS, 10_000, 1000 + 64 * 34).expect("it fits");
+        let (_, _, chosen) = COSTS.choose(10_000, 1000 + 64 * 34).expect("it fits");
         assert!(matches!(
             chosen,
             Schedule::Binomial(_) | Schedule::BinomialKept(..)

@@ -1,14 +1,14 @@
 //! What a meta-gradient takes, known before any memory is.
 
-use super::budget::{self, Costs};
+use super::budget::{Candidate, Cost, Costs};
 use super::horizon::Horizon;
-use super::plans::{Bound, PlannedStep, Prepared, plan_clip, plan_outer};
+use super::plans::{Bound, Manner, PlannedStep, Prepared, plan_clip, plan_outer};
 use super::records::record_bytes;
 use super::schedule::Schedule;
-use super::script::{Count, Script, Snapshots};
+use super::script::{Count, Script};
 use super::stash::{stash_ports, stash_words};
 use super::step::Training;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::Port;
 use std::fmt;
 
@@ -90,11 +90,7 @@ impl Planned {
     pub(super) fn new(training: &Training<'_>, horizon: &Horizon) -> Result<Self> {
         let horizon = horizon.checked()?;
         let (steps, rows) = (horizon.steps, horizon.rows);
-        let outer_losses = horizon.outer_steps.len();
         let shared = Prepared::record(training)?;
-        let outer = plan_outer(training)?;
-        let clip = horizon.clip.map(|norm| plan_clip(training, norm));
-        let clip = clip.transpose()?;
         let loss_ports = vec![Port {
             name: "loss".into(),
             dtype: training.theta[0].dtype,
@@ -105,69 +101,56 @@ impl Planned {
         let cotangent_ports = training.state_ports().cotangents();
         let stash_ports = stash_ports(&training.theta);
         let state = record_bytes(&state_ports);
-        let clip_arena = clip.as_ref().map_or(0, |bound| bound.plan.arena_bytes());
-        let arena = |step: &PlannedStep| arena_bytes(&shared, step, &outer).max(clip_arena);
-        // Two cotangents; gradients and losses; what is prepared, and its gradient.
-        let fixed = |step: &PlannedStep| {
-            arena(step)
-                + 2 * record_bytes(&cotangent_ports)
-                + 2 * record_bytes(&shared.own)
-                + record_bytes(&training.shared)
-                + rows.saturating_mul(record_bytes(&row_ports))
-                + steps.saturating_mul(record_bytes(&hyper_ports))
-                + (steps + outer_losses) * record_bytes(&loss_ports)
-        };
-        let plan = |keep| PlannedStep::new(training, &shared, keep, rows < steps, horizon.mode);
+        // The cotangent; gradients and losses; what is prepared, and its gradient.
+        let gradients = record_bytes(&cotangent_ports)
+            + 2 * record_bytes(&shared.own)
+            + record_bytes(&training.shared)
+            + rows.saturating_mul(record_bytes(&row_ports))
+            + steps.saturating_mul(record_bytes(&hyper_ports))
+            + (steps + horizon.outer_steps.len()) * record_bytes(&loss_ports);
+        let fixed = |plans: &StepPlans| gradients + plans.arena_bytes(&shared);
+        let plan = |keep, segments| StepPlans::new(training, &shared, &horizon, keep, segments);
 
-        let (schedule, script, step) = if let Schedule::Budget(bytes) = horizon.schedule {
-            let (plain, keeping) = (plan(false)?, plan(true)?);
-            let costs = Costs {
-                plain: fixed(&plain),
-                keeping: fixed(&keeping),
-                state,
-                kept: record_bytes(&keeping.kept_ports),
-            };
-            let chosen = budget::choose(costs, steps, bytes)?;
-            let script = chosen.script(steps).expect("not a budget again");
-            (
-                chosen,
-                script,
-                if script.kept > 0 { keeping } else { plain },
-            )
+        let (schedule, plans) = if let Schedule::Budget(bytes) = horizon.schedule {
+            budgeted(&horizon, bytes, state, fixed, plan)?
         } else {
             let script = horizon.schedule.script(steps).expect("not a budget");
-            let step = if script.snapshots == Snapshots::Never {
-                PlannedStep::undoing(training, &shared, rows < steps, horizon.mode)?
-            } else {
-                plan(script.kept > 0)?
-            };
-            (horizon.schedule, script, step)
+            (horizon.schedule, plan(script.kept > 0, horizon.segments)?)
         };
 
         let script = Script {
             away: horizon.away.count(),
-            ..script
+            ..schedule.script(steps).expect("not a budget again")
         };
         let count = script.count();
         let [host_bytes, disk_bytes] = horizon.away.bytes(count.away, state);
-        let kept_bytes = count.kept.saturating_mul(record_bytes(&step.kept_ports));
+        let kept_bytes = record_bytes(&plans.step.kept_ports);
         let stash = stash_words(schedule, steps).saturating_mul(record_bytes(&stash_ports));
-        let snapshot_bytes = kept_bytes
+        let snapshot_bytes = count
+            .kept
+            .saturating_mul(kept_bytes)
             .saturating_add(count.states.saturating_mul(state))
             .saturating_add(stash);
+        let cost = plans.cost(&horizon, fixed(&plans));
+        let once = [&shared.prepare, &shared.unprepare].into_iter().flatten();
+        let once: u64 = once.map(|bound| bound.plan.flops()).sum();
         let forecast = Forecast {
-            bytes: fixed(&step).saturating_add(snapshot_bytes),
-            arena_bytes: arena(&step),
+            bytes: cost.bytes.saturating_add(snapshot_bytes),
+            arena_bytes: plans.arena_bytes(&shared),
             snapshot_bytes,
             host_bytes,
             disk_bytes,
             evaluations: count.evaluations,
-            flops: flops(&shared, &step, &count)
-                + outer_losses as u64 * outer.plan.flops()
-                + count.reversals * clip.as_ref().map_or(0, |bound| bound.plan.flops()),
+            flops: once + plans.work(&count, &cost),
         };
+        let StepPlans {
+            segments,
+            step,
+            outer,
+            clip,
+        } = plans;
         Ok(Self {
-            horizon: horizon.schedule(schedule),
+            horizon: horizon.schedule(schedule).segments(segments),
             script,
             count,
             shared,
@@ -186,35 +169,136 @@ impl Planned {
     }
 }
 
-/// The arena that is large enough for every plan.
-fn arena_bytes(shared: &Prepared, step: &PlannedStep, outer: &Bound) -> usize {
-    [&shared.prepare, &shared.unprepare, &step.kept, &step.undo]
-        .into_iter()
-        .flatten()
-        .chain([&step.advance, &step.reverse, outer])
-        .map(|bound| bound.plan.arena_bytes())
-        .max()
-        .unwrap_or(0)
+/// The plans that depend on the number of segments.
+struct StepPlans {
+    segments: usize,
+    step: PlannedStep,
+    outer: Bound,
+    clip: Option<Bound>,
 }
 
-/// The work of everything but outer losses.
-fn flops(shared: &Prepared, step: &PlannedStep, count: &Count) -> u64 {
-    let once: u64 = [&shared.prepare, &shared.unprepare]
-        .into_iter()
-        .flatten()
-        .map(|bound| bound.plan.flops())
-        .sum();
-    // A step that is undone is none that is reversed from its start: of those there is one.
-    let undone = step
-        .undo
-        .as_ref()
-        .map_or(0, |undo| (count.reversals - 1) * undo.plan.flops());
-    let reversals = if step.undo.is_some() {
-        1
-    } else {
-        count.reversals
-    };
-    once + count.advances * step.advance.plan.flops()
-        + reversals * step.reverse.plan.flops()
-        + undone
+impl StepPlans {
+    fn new(
+        training: &Training<'_>,
+        shared: &Prepared,
+        horizon: &Horizon,
+        keep: bool,
+        segments: usize,
+    ) -> Result<Self> {
+        let manner = Manner {
+            turns: horizon.rows < horizon.steps,
+            segments,
+            mode: horizon.mode,
+        };
+        let step = if matches!(horizon.schedule, Schedule::Reversible(_)) {
+            PlannedStep::undoing(training, shared, manner)?
+        } else {
+            PlannedStep::new(training, shared, keep, manner)?
+        };
+        let within = (segments, step.reverse.plan.arena_bytes());
+        let clip = horizon.clip.map(|norm| plan_clip(training, norm));
+        Ok(Self {
+            segments,
+            step,
+            outer: plan_outer(training, within)?,
+            clip: clip.transpose()?,
+        })
+    }
+
+    /// The arena that is large enough for every plan.
+    fn arena_bytes(&self, shared: &Prepared) -> usize {
+        let step = &self.step;
+        let optional = [&shared.prepare, &shared.unprepare, &step.kept, &step.undo];
+        optional
+            .into_iter()
+            .chain([&self.clip])
+            .flatten()
+            .chain([&step.advance, &step.reverse, &self.outer])
+            .map(|bound| bound.plan.arena_bytes())
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn cost(&self, horizon: &Horizon, bytes: usize) -> Cost {
+        let step = &self.step;
+        Cost {
+            bytes,
+            advance: step.advance.plan.flops(),
+            reverse: step.reverse.plan.flops() + flops(&step.kept) + flops(&self.clip),
+            outer: horizon.outer_steps.len() as u64 * self.outer.plan.flops(),
+        }
+    }
+
+    /// The work of everything but what is prepared.
+    fn work(&self, count: &Count, cost: &Cost) -> u64 {
+        if self.step.undo.is_some() {
+            // All steps but the first are undone, which is reversed from the start as it is given.
+            let undone = flops(&self.step.undo) + flops(&self.step.kept) + flops(&self.clip);
+            let advance = if self.step.kept.is_some() {
+                0
+            } else {
+                cost.advance
+            };
+            return count.advances * advance
+                + (count.reversals - 1) * undone
+                + cost.reverse
+                + cost.outer;
+        }
+        let alone = count.advances - if count.kept > 0 { count.reversals } else { 0 };
+        alone * cost.advance + count.reversals * cost.reverse + cost.outer
+    }
+}
+
+/// The work of a plan, if there is one.
+fn flops(bound: &Option<Bound>) -> u64 {
+    bound.as_ref().map_or(0, |bound| bound.plan.flops())
+}
+
+/// The most segments that are tried for a budget.
+const MOST_SEGMENTS: usize = 64;
+
+/// The schedule with the least work within a budget, and its plans. More and more segments are tried as long as
+/// they save memory, and nothing fits or what fits advances steps more than once to save it.
+fn budgeted(
+    horizon: &Horizon,
+    budget: usize,
+    state: usize,
+    fixed: impl Fn(&StepPlans) -> usize,
+    plan: impl Fn(bool, usize) -> Result<StepPlans>,
+) -> Result<(Schedule, StepPlans)> {
+    let steps = horizon.steps;
+    let mut best: Option<(Candidate, StepPlans)> = None;
+    let (mut segments, mut least) = (horizon.segments.max(1), usize::MAX);
+    loop {
+        let (plain, keeping) = (plan(false, segments)?, plan(true, segments)?);
+        let costs = Costs {
+            plain: plain.cost(horizon, fixed(&plain)),
+            keeping: keeping.cost(horizon, fixed(&keeping)),
+            state,
+            kept: record_bytes(&keeping.step.kept_ports),
+        };
+        let leaner = costs.least(steps) < least;
+        least = least.min(costs.least(steps));
+        if let Some(found) = costs.choose(steps, budget)
+            && best.as_ref().is_none_or(|(best, _)| found.0 < best.0)
+        {
+            let kept = found.2.script(steps).is_some_and(|script| script.kept > 0);
+            best = Some((found, if kept { keeping } else { plain }));
+        }
+        let repeats = |(found, _): &(Candidate, StepPlans)| {
+            let script = found.2.script(steps);
+            script.is_some_and(|script| script.count().evaluations > 2 * steps as u64)
+        };
+        let enough = best.as_ref().is_some_and(|best| !repeats(best));
+        if enough || !leaner || segments >= MOST_SEGMENTS {
+            break;
+        }
+        segments *= 2;
+    }
+    let (found, plans) = best.ok_or_else(|| {
+        Error::Setting(format!(
+            "a budget of {budget} bytes is too small for {steps} inner steps: the least is {least} bytes"
+        ))
+    })?;
+    Ok((found.2, plans))
 }

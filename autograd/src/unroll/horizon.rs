@@ -24,6 +24,7 @@ pub struct Horizon {
     pub(super) rows: usize,
     pub(super) outer_steps: Vec<usize>,
     pub(super) schedule: Schedule,
+    pub(super) segments: usize,
     pub(super) mode: Mode,
     pub(super) away: Places,
     pub(super) clip: Option<f64>,
@@ -38,6 +39,7 @@ impl Horizon {
             rows: steps,
             outer_steps: vec![steps],
             schedule: Schedule::default(),
+            segments: 1,
             mode: Mode::default(),
             away: Places::default(),
             clip: None,
@@ -65,6 +67,16 @@ impl Horizon {
     #[must_use]
     pub fn schedule(self, schedule: Schedule) -> Self {
         Self { schedule, ..self }
+    }
+
+    /// Up to that many segments of a step's gradient and its tangent are told apart, as by
+    /// [`Plan::in_segments`](crate::Plan::in_segments): a deep learner takes less memory, and up to 3 F more work
+    /// for every step that is reversed. The plans of the step itself and of the outer loss are cut as far as
+    /// they must be to need no more than that. 1, the default, computes nothing again; a
+    /// [`Schedule::Budget`] may take more.
+    #[must_use]
+    pub fn segments(self, segments: usize) -> Self {
+        Self { segments, ..self }
     }
 
     /// How a step is differentiated.

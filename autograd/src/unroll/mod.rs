@@ -91,6 +91,7 @@ impl Losses {
 ///     rows: vec![Row { port: scalar("z"), learned: false }],
 ///     outer_rows: vec![],
 ///     optimizer: Optimizer::Sgd,
+///     precondition: None,
 ///     prepare: Box::new(|_, shared| Ok(shared.to_vec())),
 ///     loss: Box::new(|scope| {
 ///         let x = (scope.shared[0] * scope.rows[0])?;
@@ -168,7 +169,7 @@ impl Unroll {
             )?,
             stash: stash.transpose()?,
             kept: records(&planned.step.kept_ports, planned.count.kept)?,
-            cotangents: records(&planned.cotangent_ports, 2)?,
+            cotangents: records(&planned.cotangent_ports, 1)?,
             prepared: records(&planned.shared.own, 1)?,
             prepared_gradient: records(&planned.shared.own, 1)?,
             shared_gradient: records(&planned.shared_ports, 1)?,
@@ -191,6 +192,11 @@ impl Unroll {
     /// What is kept between the sweeps; for a budget, what was chosen for it.
     pub fn schedule(&self) -> Schedule {
         self.planned.horizon.schedule
+    }
+
+    /// Into how many segments a step's gradient and its tangent may be cut; for a budget, what was chosen for it.
+    pub fn segments(&self) -> usize {
+        self.planned.horizon.segments
     }
 
     /// The plans, with what each is for.
@@ -235,8 +241,7 @@ impl Unroll {
     /// Gradients with respect to the state before the first step, and their record. Zeros where the gradient
     /// is truncated.
     pub fn start_gradient(&self) -> (&Records, usize) {
-        let script = self.planned.script;
-        (&self.cotangents, (script.steps - script.begin) % 2)
+        (&self.cotangents, 0)
     }
 
     /// From now on [`Unroll::gradient`] also measures the cotangent of θ at every step, or no longer. It
@@ -292,7 +297,7 @@ impl Unroll {
             | Action::Outer { step, .. } = action
                 && watched
             {
-                norms[step] = diagnostics::norm(&self.cotangents, now.cotangent, self.theta)?;
+                norms[step] = diagnostics::norm(&self.cotangents, 0, self.theta)?;
             }
             Ok::<(), Error>(())
         });
@@ -302,7 +307,7 @@ impl Unroll {
             self.run(bound, given, now)?;
         }
         if script.begin > 0 {
-            self.cotangents.zero(now.cotangent)?;
+            self.cotangents.zero(0)?;
         }
         if watched {
             self.norms = Some(CotangentNorms::new(norms));
@@ -348,7 +353,7 @@ impl Unroll {
                 self.run(&self.planned.outer, given, at)?;
                 if step <= self.planned.script.begin {
                     // Before the window a loss is looked at, but nothing flows back from it.
-                    self.cotangents.zero(at.cotangent)?;
+                    self.cotangents.zero(0)?;
                 }
                 Ok(at)
             }
@@ -409,10 +414,6 @@ impl Unroll {
     /// Backward through a step: the cotangent is then that before it.
     fn reversed(&self, bound: &Bound, given: Given<'_>, at: At) -> Result<At> {
         self.run(bound, given, at)?;
-        let at = At {
-            cotangent: 1 - at.cotangent,
-            ..at
-        };
         if let Some(clip) = &self.planned.clip {
             self.run(clip, given, at)?;
         }
@@ -492,8 +493,7 @@ impl Unroll {
         match source {
             Source::State(i) => self.states.view(at.from, i),
             Source::NewState(i) => self.states.view(at.to, i),
-            Source::Cotangent(i) => self.cotangents.view(at.cotangent, i),
-            Source::NewCotangent(i) => self.cotangents.view(1 - at.cotangent, i),
+            Source::Cotangent(i) => self.cotangents.view(0, i),
             Source::Shared(i) => given.shared.view(0, i),
             Source::Prepared(i) => self.prepared.view(0, i),
             Source::SharedGradient(i) => self.shared_gradient.view(0, i),
@@ -527,6 +527,5 @@ struct At {
     from: usize,
     to: usize,
     kept: usize,
-    cotangent: usize,
     outer: usize,
 }

@@ -12,9 +12,8 @@ pub(super) enum Source {
     /// An array of the state that a step starts from, or of the one that it makes.
     State(usize),
     NewState(usize),
-    /// A cotangent of the state after the step, or before it.
+    /// The cotangent of the state: after the step, or before it.
     Cotangent(usize),
-    NewCotangent(usize),
     /// A shared array as the caller gave it, or as it was prepared.
     Shared(usize),
     Prepared(usize),
@@ -41,11 +40,12 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Plans `outs`, given with where they go. An output that goes where an input lies is written over it.
-    /// What is `given` under a name is not computed.
+    /// Plans `outs`, given with where they go, in up to so many segments. An output that goes where an input lies
+    /// is written over it. What is `given` under a name is not computed.
     fn new(
         outs: &[(Var<'_>, Source)],
         given: &[(Var<'_>, String)],
+        segments: usize,
         source: impl Fn(&str, usize) -> Source,
     ) -> Result<Self> {
         let vars: Vec<Var<'_>> = outs.iter().map(|(var, _)| *var).collect();
@@ -66,7 +66,7 @@ impl Bound {
                     .map(|name| (i, name.as_str()))
             })
             .collect();
-        let plan = Plan::build(&vars, &over, given)?;
+        let plan = Plan::build(&vars, &over, given, segments)?;
         let inputs = plan.inputs().iter().map(|port| parse(&port.name)).collect();
         let taken: Vec<usize> = over.iter().map(|(i, _)| *i).collect();
         let outputs = outs
@@ -80,6 +80,24 @@ impl Bound {
             inputs,
             outputs,
         })
+    }
+
+    /// As [`Bound::new`], in as few segments as keep the arena within `bytes`; in all of them if none do.
+    fn within(
+        outs: &[(Var<'_>, Source)],
+        given: &[(Var<'_>, String)],
+        (segments, bytes): (usize, usize),
+        source: impl Fn(&str, usize) -> Source,
+    ) -> Result<Self> {
+        let mut fewer = 1;
+        while fewer < segments {
+            let bound = Self::new(outs, given, fewer, &source)?;
+            if bound.plan.arena_bytes() <= bytes {
+                return Ok(bound);
+            }
+            fewer *= 2;
+        }
+        Self::new(outs, given, segments, source)
     }
 }
 
@@ -132,7 +150,7 @@ impl Prepared {
         let ports: Vec<Port> = prepared.iter().map(|var| port_of(*var)).collect();
         let (mut prepare, mut unprepare) = (None, None);
         if !made.is_empty() {
-            prepare = Some(Bound::new(&made, &[], |_, i| Source::Shared(i))?);
+            prepare = Some(Bound::new(&made, &[], 1, |_, i| Source::Shared(i))?);
             let floats: Vec<usize> = (0..prepared.len())
                 .filter(|&j| prepared[j].dtype().is_float())
                 .collect();
@@ -154,7 +172,7 @@ impl Prepared {
                 .into_iter()
                 .zip(wrt.iter().map(|&i| Source::SharedGradient(i)))
                 .collect();
-            unprepare = Some(Bound::new(&outs, &[], |kind, i| match kind {
+            unprepare = Some(Bound::new(&outs, &[], 1, |kind, i| match kind {
                 "shared" => Source::Shared(i),
                 _ => places[i].1,
             })?);
@@ -195,7 +213,7 @@ impl Prepared {
     ) -> Result<Vec<(Var<'t>, Source)>> {
         let mut reversed: Vec<(Var<'t>, Source)> = Vec::new();
         for (i, var) in backward.state.iter().enumerate() {
-            reversed.extend(var.map(|var| (var, Source::NewCotangent(i))));
+            reversed.extend(var.map(|var| (var, Source::Cotangent(i))));
         }
         for (i, var) in backward.shared.iter().enumerate() {
             if !var.dtype().is_float() {
@@ -222,6 +240,16 @@ impl Prepared {
     }
 }
 
+/// How the plans of an inner step are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// Whether rows are taken in turn: then the backward plan adds to their gradients.
+    pub(super) turns: bool,
+    /// Into how many segments the backward plan may be cut; the others are as far as they take more.
+    pub(super) segments: usize,
+    pub(super) mode: Mode,
+}
+
 /// The plans of one inner step.
 #[derive(Debug)]
 pub(super) struct PlannedStep {
@@ -234,15 +262,18 @@ pub(super) struct PlannedStep {
 }
 
 impl PlannedStep {
-    /// With `keep`, the backward plan takes activations that the forward one keeps; with `turns`, it adds to
-    /// the gradients of rows.
+    /// With `keep`, the backward plan takes activations that the forward one keeps.
     pub(super) fn new(
         training: &Training<'_>,
         shared: &Prepared,
         keep: bool,
-        turns: bool,
-        mode: Mode,
+        manner: Manner,
     ) -> Result<Self> {
+        let Manner {
+            turns,
+            segments,
+            mode,
+        } = manner;
         let tape = Tape::new();
         let forward = training.record_forward(&tape, &shared.ports, mode, Origin::Given)?;
         let source = |kind: &str, i: usize| shared.source(kind, i);
@@ -253,7 +284,6 @@ impl PlannedStep {
             .map(|(i, var)| (*var, Source::NewState(i)))
             .collect();
         advanced.push((forward.loss, Source::Loss));
-        let advance = Bound::new(&advanced, &[], source)?;
 
         let cotangents = inputs(&tape, "cotangent", &training.state_ports().cotangents())?;
         let backward = training.record_backward(&tape, &forward, &cotangents, mode)?;
@@ -263,9 +293,10 @@ impl PlannedStep {
         let mut given = named("new state", &forward.new_state);
         given.retain(|(var, _)| !forward.vars.state.contains(var));
         if !keep {
-            let reverse = Bound::new(&reversed, &given, source)?;
+            let reverse = Bound::new(&reversed, &given, segments, source)?;
+            let within = (segments, reverse.plan.arena_bytes());
             return Ok(Self {
-                advance,
+                advance: Bound::within(&advanced, &[], within, source)?,
                 kept: None,
                 kept_ports: Vec::new(),
                 reverse,
@@ -276,6 +307,9 @@ impl PlannedStep {
         let at_hand: Vec<Var<'_>> = given.iter().map(|(var, _)| *var).collect();
         let activations = keep::activations(&tape, &outs, &late, &at_hand);
         given.extend(named("kept", &activations));
+        let reverse = Bound::new(&reversed, &given, segments, source)?;
+        let within = (segments, reverse.plan.arena_bytes());
+        let advance = Bound::within(&advanced, &[], within, source)?;
         advanced.extend(
             activations
                 .iter()
@@ -284,9 +318,9 @@ impl PlannedStep {
         );
         Ok(Self {
             advance,
-            kept: Some(Bound::new(&advanced, &[], source)?),
+            kept: Some(Bound::within(&advanced, &[], within, source)?),
             kept_ports: activations.iter().map(|var| port_of(*var)).collect(),
-            reverse: Bound::new(&reversed, &given, source)?,
+            reverse,
             undo: None,
         })
     }
@@ -295,11 +329,15 @@ impl PlannedStep {
     pub(super) fn undoing(
         training: &Training<'_>,
         shared: &Prepared,
-        turns: bool,
-        mode: Mode,
+        manner: Manner,
     ) -> Result<Self> {
+        let Manner {
+            turns,
+            segments,
+            mode,
+        } = manner;
         let source = |kind: &str, i: usize| shared.source(kind, i);
-        let step = Self::new(training, shared, false, turns, mode)?;
+        let step = Self::new(training, shared, false, manner)?;
         let layout = training.state_ports();
         let first = layout.theta + layout.optimizer;
         let mut kept = None;
@@ -313,7 +351,7 @@ impl PlannedStep {
             for (i, var) in forward.vars.state[first..].iter().enumerate() {
                 advanced.push((*var, Source::Kept(i)));
             }
-            kept = Some(Bound::new(&advanced, &[], source)?);
+            kept = Some(Bound::new(&advanced, &[], segments, source)?);
         }
         let tape = Tape::new();
         let forward = training.record_forward(&tape, &shared.ports, mode, Origin::Undone)?;
@@ -326,14 +364,15 @@ impl PlannedStep {
         Ok(Self {
             kept,
             kept_ports: training.buffers.clone(),
-            undo: Some(Bound::new(&reversed, &[], source)?),
+            undo: Some(Bound::new(&reversed, &[], segments, source)?),
             ..step
         })
     }
 }
 
-/// The outer loss; its gradient is added to the cotangents of θ and of the buffers.
-pub(super) fn plan_outer(training: &Training<'_>) -> Result<Bound> {
+/// The outer loss; its gradient is added to the cotangents of θ and of the buffers. In up to so many segments, if
+/// it takes more than so many bytes.
+pub(super) fn plan_outer(training: &Training<'_>, within: (usize, usize)) -> Result<Bound> {
     let tape = Tape::new();
     let layout = training.state_ports();
     let state = inputs(&tape, "state", &layout.ports)?;
@@ -359,7 +398,7 @@ pub(super) fn plan_outer(training: &Training<'_>) -> Result<Bound> {
             .expect("a part of the state");
         outs.push(((cotangents[i] + gradient)?, Source::Cotangent(i)));
     }
-    Bound::new(&outs, &[], |kind, i| match kind {
+    Bound::within(&outs, &[], within, |kind, i| match kind {
         "state" => Source::State(i),
         "row" => Source::OuterRow(i),
         _ => Source::Cotangent(i),
@@ -382,5 +421,5 @@ pub(super) fn plan_clip(training: &Training<'_>, norm: f64) -> Result<Bound> {
     for (i, &cotangent) in cotangents.iter().enumerate() {
         outs.push(((cotangent * factor)?, Source::Cotangent(i)));
     }
-    Bound::new(&outs, &[], |_, i| Source::Cotangent(i))
+    Bound::new(&outs, &[], 1, |_, i| Source::Cotangent(i))
 }

@@ -30,8 +30,9 @@ pub enum Schedule {
     /// `binomial-C-kept-Q`: the same over stretches of Q steps. Of the stretch that is being reversed all
     /// activations are kept, so that 3 F a step are saved.
     BinomialKept(usize, usize),
-    /// `budget-BYTES`, or as in `budget-64MiB`: the one of the others that computes the fewest steps again
-    /// and stays below that many bytes, all buffers of [`Unroll`](crate::Unroll) counted.
+    /// `budget-BYTES`, or as in `budget-64MiB`: the one of the others with the least work (FLOPs) that
+    /// stays below that many bytes, with steps in [segments](crate::Horizon::segments) where nothing else fits or
+    /// that saves work, all buffers of [`Unroll`](crate::Unroll) counted.
     /// [`Unroll::schedule`](crate::Unroll::schedule) tells which it is.
     Budget(usize),
     /// `window-W`: the gradient through the last W steps only, as if the state before them were given: not

@@ -36,6 +36,7 @@ pub type LossAndBuffers<'t> = (Var<'t>, Vec<Var<'t>>);
 
 type LossFn<'f> = dyn for<'a, 't> Fn(Scope<'a, 't>) -> Result<LossAndBuffers<'t>> + 'f;
 type OuterFn<'f> = dyn for<'a, 't> Fn(Scope<'a, 't>) -> Result<Var<'t>> + 'f;
+type PreconditionFn<'f> = dyn for<'a, 't> Fn(usize, Var<'t>, &'a [Var<'t>]) -> Result<Var<'t>> + 'f;
 type PrepareFn<'f> = dyn for<'a, 't> Fn(&'t Tape, &'a [Var<'t>]) -> Result<Vec<Var<'t>>> + 'f;
 
 /// A training loop whose gradient is wanted: the arrays, the losses, the optimiser. [`Unroll`](crate::Unroll)
@@ -53,6 +54,10 @@ pub struct Training<'f> {
     pub outer_rows: Vec<Port>,
     /// What moves θ. Its hyper-parameters are learned, a scalar of each name for every step.
     pub optimizer: Optimizer,
+    /// What the optimiser is given in place of the gradient of the i-th array of θ, from the (prepared) shared
+    /// arrays: a learned rate for every parameter, say, as in Meta-SGD (Li et al. 2017, arXiv 1707.09835). As a
+    /// shared array a rate costs its own size and that of its gradient, whatever T is.
+    pub precondition: Option<Box<PreconditionFn<'f>>>,
     /// What of the shared arrays can be computed once for all steps.
     pub prepare: Box<PrepareFn<'f>>,
     /// The inner loss: the only place that is differentiated twice.
@@ -306,9 +311,13 @@ impl Training<'_> {
                 bumps.push(tape.perturbation(gradient.dtype(), gradient.shape()));
                 gradient = (gradient.stop_gradient() + bumps[i])?;
             }
+            if let Some(precondition) = &self.precondition {
+                gradient = precondition(i, gradient, &vars.shared)?;
+            }
             let own = &mut slots[i * per_theta..(i + 1) * per_theta];
             if origin == Origin::Undone {
-                let before = self.optimizer.undo(gradients[i], own, &vars.hyper)?;
+                let known = gradient.stop_gradient();
+                let before = self.optimizer.undo(known, own, &vars.hyper)?;
                 own.copy_from_slice(&before);
             }
             let (moved, state) = self.optimizer.update(weight, gradient, own, &vars.hyper)?;

@@ -55,6 +55,7 @@ pub(crate) fn training(optimizer: Optimizer, dtype: DType) -> Training<'static> 
         ],
         outer_rows: vec![port("x", [8, 4], dtype), port("t", [8, 3], dtype)],
         optimizer,
+        precondition: None,
         prepare: Box::new(|_, shared| {
             let scale = (shared[1] * shared[1])?.sqrt()?;
             Ok(vec![shared[0], scale])

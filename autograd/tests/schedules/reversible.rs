@@ -197,6 +197,7 @@ fn numbers_out_of_range_are_an_error() {
         rows: vec![],
         outer_rows: vec![],
         optimizer: REVERSIBLE,
+        precondition: None,
         prepare: Box::new(|_, _| Ok(vec![])),
         loss: Box::new(|s: Scope<'_, '_>| {
             let steep = (s.theta[0] * -1e6)?;

@@ -1,10 +1,12 @@
 //! `gtn bench meta-grad`: the meta-gradient of a fixed set-up, timed, measured and comparable with other
 //! engines.
 
+mod depth;
 mod kernels;
 mod problem;
 mod resident;
 
+pub use depth::DepthArgs;
 pub use kernels::Single;
 pub use problem::{DataKind, Loaded, Problem};
 
@@ -27,6 +29,8 @@ use tensor::{Array, Arrays, DType, Metadata, read_safetensors, write_safetensors
 pub enum Command {
     /// Time the meta-gradient of a fixed set-up, and measure its memory
     MetaGrad(MetaGradArgs),
+    /// Time the meta-gradient of a deep learner in four ways, and measure their memory
+    Depth(DepthArgs),
     /// Time kernels by themselves, and compare with what the device was measured to do
     Kernels(kernels::KernelsArgs),
 }
@@ -100,6 +104,9 @@ pub struct MetaGradArgs {
     /// How many of the others lie in the host's memory instead of the device's
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub in_host: usize,
+    /// Segments that a step's gradient is cut into
+    #[arg(long, default_value_t = 1, value_parser = segments)]
+    pub segments: usize,
     /// How a step is differentiated
     #[arg(long, value_enum, default_value = "mixed")]
     pub mode: ModeName,
@@ -136,6 +143,7 @@ pub struct MetaGradArgs {
 pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::MetaGrad(args) => meta_grad(args),
+        Command::Depth(args) => depth::run(args),
         Command::Kernels(args) => kernels::run(args),
     }
 }
@@ -145,6 +153,11 @@ fn learners(text: &str) -> Result<usize, String> {
         Ok(count @ 1..=1024) => Ok(count),
         _ => Err("from 1 to 1024".to_owned()),
     }
+}
+
+fn segments(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| (1..=4096).contains(n));
+    number.ok_or_else(|| "a number from 1 to 4096 is needed".to_owned())
 }
 
 fn or(given: usize, default: usize) -> usize {
@@ -175,6 +188,7 @@ impl MetaGradArgs {
         Horizon::new(problem.steps)
             .rows(problem.rows)
             .schedule(self.schedule)
+            .segments(self.segments)
             .mode(self.mode.into())
             .on_disk(self.on_disk, folder.unwrap_or_else(std::env::temp_dir))
             .in_host(self.in_host)
@@ -202,6 +216,7 @@ struct Report {
     learners: usize,
     mode: ModeName,
     schedule: String,
+    segments: usize,
     evaluations: u64,
     dtype: String,
     device: String,
@@ -296,6 +311,7 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         learners: args.learners,
         mode: args.mode,
         schedule: unroll.schedule().to_string(),
+        segments: unroll.segments(),
         evaluations: forecast.evaluations,
         dtype: problem.dtype.to_string(),
         device: device.name().to_string(),

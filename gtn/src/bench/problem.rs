@@ -123,6 +123,7 @@ impl Problem {
             ],
             outer_rows: vec![port("x", vec![outer, 28, 28, 1]), labels(outer)],
             optimizer: self.optimizer,
+            precondition: None,
             prepare: Box::new(|_, shared| match self.data {
                 DataKind::Gen => self.setup.generator.prepare(shared),
                 DataKind::Direct => Ok(Vec::new()),

@@ -1,0 +1,166 @@
+//! Which element-wise work is done together: from stored entries to launches.
+
+use crate::plan::emit::{Emitter, Refusal, space};
+use crate::plan::fuse::{Fused, Graph, Item, Kind, kind};
+use crate::tape::Id;
+
+/// A fused program grows to at most this many instructions.
+const CODE_LIMIT: usize = 160;
+/// How many earlier programs a root may try to join.
+const CANDIDATES: usize = 32;
+/// How far apart in time roots of one program may be, in launches from the begin and to the end. A program waits for
+/// the operands of all its roots: a layer's tangent that is computed with the cotangent of that layer, as both
+/// read the same array, would wait for the whole way back, and what was made before is kept meanwhile.
+const REACH: usize = 8;
+
+/// All work of a graph as launches, in the order of the tape. What proves unreachable by fused programs is
+/// stored as well.
+pub(super) fn items(graph: &mut Graph) -> Vec<Item> {
+    loop {
+        match Groups::new(graph).run() {
+            Ok(items) => return items,
+            Err(ids) => ids.into_iter().for_each(|id| graph.stored[id] = true),
+        }
+    }
+}
+
+/// Launches, as far as they are made.
+struct Groups<'g> {
+    graph: &'g Graph,
+    items: Vec<Item>,
+    /// For each entry: how many stored ones it waits for, one after the other, and how many wait for it.
+    times: Vec<[usize; 2]>,
+    /// The launch that computes an entry.
+    maker: Vec<Option<usize>>,
+}
+
+impl<'g> Groups<'g> {
+    fn new(graph: &'g Graph) -> Self {
+        Self {
+            graph,
+            items: Vec::new(),
+            times: times(graph),
+            maker: vec![None; graph.nodes.len()],
+        }
+    }
+
+    fn run(mut self) -> Result<Vec<Item>, Vec<Id>> {
+        let graph = self.graph;
+        let added = graph.accumulates.iter().flatten().map(|a| a.product);
+        let paired = graph.pairs.iter().flatten().flatten().copied();
+        let absorbed: Vec<Id> = added.chain(paired).collect();
+        for id in 0..graph.nodes.len() {
+            if !graph.stored[id]
+                || graph.is_input(id)
+                || graph.shape(id).count() == 0
+                || absorbed.contains(&id)
+            {
+                continue;
+            }
+            if graph.accumulates[id].is_some() {
+                self.push(id, Item::Accumulate(id));
+            } else if graph.pairs[id].is_some() {
+                self.push(id, Item::Pair(id));
+            } else if kind(&graph.nodes[id].op) == Kind::Kernel {
+                self.push(id, Item::Kernel(id));
+            } else {
+                let alone = Emitter::fuse(graph, &[id]).map_err(|refusal| match refusal {
+                    Refusal::Store(ids) => ids,
+                    Refusal::Conflict => unreachable!("a single root cannot read itself"),
+                })?;
+                if let Some((index, joined)) = self.join(id, &alone) {
+                    self.items[index] = Item::Map(joined);
+                    self.maker[id] = Some(index);
+                } else {
+                    self.push(id, Item::Map(alone));
+                }
+            }
+        }
+        Ok(self.items)
+    }
+
+    fn push(&mut self, id: Id, item: Item) {
+        self.maker[id] = Some(self.items.len());
+        self.items.push(item);
+    }
+
+    /// The nearest earlier map that `root` can become a part of.
+    fn join(&self, root: Id, alone: &Fused) -> Option<(usize, Fused)> {
+        let count = space(self.graph, root).count();
+        let near = |&other: &Id| {
+            let [mine, others] = [root, other].map(|id| self.times[id]);
+            (0..2).all(|end| mine[end].abs_diff(others[end]) <= REACH)
+        };
+        let mut tried = 0;
+        for index in (0..self.items.len()).rev() {
+            let Item::Map(group) = &self.items[index] else {
+                continue;
+            };
+            if space(self.graph, group.roots[0]).count() != count
+                || !group.roots.iter().all(near)
+                || !related(self.graph, group, alone, count)
+            {
+                continue;
+            }
+            tried += 1;
+            if tried > CANDIDATES {
+                break;
+            }
+            if self.comes_after(alone, index) {
+                continue;
+            }
+            let roots = [&group.roots[..], &[root]].concat();
+            if let Ok(joined) = Emitter::fuse(self.graph, &roots)
+                && joined.map.code.len() <= CODE_LIMIT
+            {
+                return Some((index, joined));
+            }
+        }
+        None
+    }
+
+    /// Whether something between them needs `index` first and is needed by the new map.
+    fn comes_after(&self, new: &Fused, index: usize) -> bool {
+        let mut seen = vec![false; self.items.len()];
+        let made = new.reads.iter().filter_map(|&(id, _)| self.maker[id]);
+        let mut open: Vec<usize> = made.filter(|&i| i != index).collect();
+        while let Some(item) = open.pop() {
+            if std::mem::replace(&mut seen[item], true) {
+                continue;
+            }
+            let reads = self.graph.reads(&self.items[item]).into_iter();
+            for dependency in reads.filter_map(|id| self.maker[id]) {
+                if dependency == index {
+                    return true;
+                }
+                open.push(dependency);
+            }
+        }
+        false
+    }
+}
+
+fn times(graph: &Graph) -> Vec<[usize; 2]> {
+    let mut times = vec![[0; 2]; graph.nodes.len()];
+    for (id, node) in graph.nodes.iter().enumerate() {
+        for &arg in &node.args {
+            times[id][0] = times[id][0].max(times[arg][0] + usize::from(graph.stored[arg]));
+        }
+    }
+    for (id, node) in graph.nodes.iter().enumerate().rev() {
+        let after = times[id][1] + usize::from(graph.stored[id]);
+        for &arg in &node.args {
+            times[arg][1] = times[arg][1].max(after);
+        }
+    }
+    times
+}
+
+/// Joining pays when an array is read once instead of twice, or not at all.
+fn related(graph: &Graph, group: &Fused, new: &Fused, count: usize) -> bool {
+    let large = |id: Id| graph.shape(id).count() == count;
+    new.reads.iter().any(|&(id, _)| {
+        group.roots.contains(&id)
+            || (large(id) && group.reads.iter().any(|&(other, _)| other == id))
+    })
+}

@@ -1,0 +1,360 @@
+//! Recomputation inside a computation: less memory for more work.
+//!
+//! A computation that goes out and comes back, such as a loss and its gradient, is at its fullest where it
+//! turns. Of what was made on the way out, only what is alive at a few cuts is kept (Chen et al. 2016, arXiv
+//! 1604.06174). Between them everything is dropped, and made again by the same launches when it is read on the
+//! way back: the segment nearest to the turn is never dropped, and of the others only one is there at a time.
+//!
+//! Nothing is known of layers here. A cut is a place in the order of launches where little is alive, and
+//! which cuts are best is found by dynamic programming over the bytes that are there at one time.
+
+use crate::plan::fuse::{Accumulate, Fused, Graph, Item};
+use crate::tape::{Id, Node};
+use std::collections::{HashMap, HashSet};
+
+/// How many places for cuts are looked at.
+const PLACES: usize = 128;
+
+/// The same launches with some repeated, so that at most so many segments are told apart. The graph gets
+/// entries for the results that are made again.
+pub(super) fn in_segments(graph: &mut Graph, items: Vec<Item>, segments: usize) -> Vec<Item> {
+    let lives = Lives::new(graph, &items);
+    let turn = lives.turn(items.len());
+    let cuts = Cuts::new(&lives, turn).choose(segments);
+    let dropped = lives.dropped(&cuts, turn);
+    if dropped.is_empty() {
+        return items;
+    }
+    Rewrite::new(graph, items, turn, dropped).run()
+}
+
+/// A stored result in the arena.
+struct Life {
+    id: Id,
+    bytes: usize,
+    made: usize,
+    /// The launches that read it, ascending.
+    reads: Vec<usize>,
+}
+
+impl Life {
+    fn last(&self) -> usize {
+        self.reads.last().copied().unwrap_or(self.made)
+    }
+
+    /// Whether it is made by the launch `cut` and read between it and the turn.
+    fn crosses(&self, cut: usize, turn: usize) -> bool {
+        self.made <= cut && self.reads.iter().any(|&at| cut < at && at <= turn)
+    }
+}
+
+/// All results that could be dropped, in the order they are made.
+struct Lives(Vec<Life>);
+
+impl Lives {
+    fn new(graph: &Graph, items: &[Item]) -> Self {
+        let outs: HashSet<Id> = graph.outs.iter().map(|&out| graph.resolve(out).0).collect();
+        let mut lives: Vec<Life> = Vec::new();
+        let mut known: HashMap<Id, usize> = HashMap::new();
+        for (at, item) in items.iter().enumerate() {
+            for id in graph.reads(item) {
+                let Some(&life) = known.get(&id) else {
+                    continue;
+                };
+                let reads = &mut lives[life].reads;
+                if reads.last() != Some(&at) {
+                    reads.push(at);
+                }
+            }
+            for &id in Graph::computes(item).iter().filter(|id| !outs.contains(id)) {
+                known.insert(id, lives.len());
+                lives.push(Life {
+                    id,
+                    bytes: graph.bytes(id),
+                    made: at,
+                    reads: Vec::new(),
+                });
+            }
+        }
+        Self(lives)
+    }
+
+    /// The launch at which the most bytes are alive.
+    fn turn(&self, count: usize) -> usize {
+        let mut change = vec![0isize; count + 1];
+        for life in &self.0 {
+            change[life.made] += life.bytes as isize;
+            change[life.last() + 1] -= life.bytes as isize;
+        }
+        let (mut alive, mut most, mut turn) = (0, 0, 0);
+        for (at, bytes) in change.into_iter().enumerate() {
+            alive += bytes;
+            if alive > most {
+                (most, turn) = (alive, at);
+            }
+        }
+        turn
+    }
+
+    /// What is made before the last cut and alive at none.
+    fn dropped(&self, cuts: &[usize], turn: usize) -> HashSet<Id> {
+        let end = cuts.last().map_or(0, |&cut| cut + 1);
+        let early = self.0.iter().take_while(|life| life.made < end);
+        let lost = early.filter(|life| !cuts.iter().any(|&cut| life.crosses(cut, turn)));
+        lost.map(|life| life.id).collect()
+    }
+}
+
+/// Places for cuts, and what segments between them would hold.
+struct Cuts {
+    /// Launches after which there could be a cut; the turn is the last.
+    places: Vec<usize>,
+    /// `kept[q][p]`: bytes made after place `p − 1` that a cut at place `q` keeps.
+    kept: Vec<Vec<usize>>,
+    /// `inner[q][p]`: bytes made after place `p − 1` and before place `q`, read after the turn and not
+    /// kept at `q`.
+    inner: Vec<Vec<usize>>,
+}
+
+impl Cuts {
+    fn new(lives: &Lives, turn: usize) -> Self {
+        let mut alive = vec![0isize; turn + 2];
+        for life in lives.0.iter().filter(|life| life.made < turn) {
+            let early = life.reads.iter().take_while(|&&at| at <= turn).last();
+            if let Some(&last) = early {
+                alive[life.made] += life.bytes as isize;
+                alive[last] -= life.bytes as isize;
+            }
+        }
+        for at in 1..=turn {
+            alive[at] += alive[at - 1];
+        }
+        // Of every stretch of launches that where the least is alive.
+        let stretch = turn.div_ceil(PLACES).max(1);
+        let starts = (0..turn).step_by(stretch);
+        let mut places: Vec<usize> = starts
+            .filter_map(|from| (from..(from + stretch).min(turn)).min_by_key(|&at| alive[at]))
+            .collect();
+        places.push(turn);
+        let (mut kept, mut inner) = (Vec::new(), Vec::new());
+        for &place in &places {
+            let (mut keeps, mut holds) = (vec![0; places.len() + 1], vec![0; places.len() + 1]);
+            for life in lives.0.iter().take_while(|life| life.made <= place) {
+                let first = places.partition_point(|&p| p < life.made);
+                if life.crosses(place, turn) {
+                    keeps[first] += life.bytes;
+                } else if life.last() > turn {
+                    holds[first] += life.bytes;
+                }
+            }
+            for sums in [&mut keeps, &mut holds] {
+                for p in (0..places.len()).rev() {
+                    sums[p] += sums[p + 1];
+                }
+            }
+            kept.push(keeps);
+            inner.push(holds);
+        }
+        Self {
+            places,
+            kept,
+            inner,
+        }
+    }
+
+    /// The cuts with the least at one time: before and in a segment, all that is kept at its begin, and all
+    /// that it holds itself.
+    fn choose(&self, segments: usize) -> Vec<usize> {
+        let end = self.places.len() - 1;
+        // The least from place `p − 1` on, and the next cut (the turn, if there is none): with one segment, with
+        // two, and so on.
+        let mut least: Vec<(usize, usize)> = (0..=end).map(|p| (self.inner[end][p], end)).collect();
+        let mut tables = vec![least.clone()];
+        for _ in 1..segments.min(self.places.len()) {
+            let best = |p: usize| {
+                let through = |q: usize| {
+                    let rest = self.kept[q][p] + least[q + 1].0;
+                    (rest.max(self.inner[q][p]), q)
+                };
+                let cut = (p..end).map(through).min();
+                cut.map_or(least[p], |cut| cut.min(least[p]))
+            };
+            least = (0..=end).map(best).collect();
+            tables.push(least.clone());
+        }
+        let (mut cuts, mut from) = (Vec::new(), 0);
+        for table in tables.iter().rev() {
+            let next = table[from].1;
+            if next < end {
+                cuts.push(self.places[next]);
+                from = next + 1;
+            }
+        }
+        cuts
+    }
+}
+
+/// Launches being rewritten.
+struct Rewrite<'g> {
+    graph: &'g mut Graph,
+    items: Vec<Item>,
+    turn: usize,
+    dropped: HashSet<Id>,
+    /// For each launch before the turn: the part of it that is needed again.
+    again: Vec<Option<Item>>,
+    /// The early launch that makes a dropped result.
+    maker: HashMap<Id, usize>,
+    /// The copy of a dropped result, and views of such.
+    copies: HashMap<Id, Id>,
+}
+
+impl<'g> Rewrite<'g> {
+    fn new(graph: &'g mut Graph, items: Vec<Item>, turn: usize, dropped: HashSet<Id>) -> Self {
+        let mut rewrite = Self {
+            again: vec![None; turn + 1],
+            maker: HashMap::new(),
+            copies: HashMap::new(),
+            graph,
+            items,
+            turn,
+            dropped,
+        };
+        rewrite.find_needed();
+        rewrite
+    }
+
+    /// From the last launch to the first: what reads a dropped result needs it again.
+    fn find_needed(&mut self) {
+        let mut needed: HashSet<Id> = HashSet::new();
+        for at in (0..self.items.len()).rev() {
+            let mut item = &self.items[at];
+            if at <= self.turn {
+                let computes = Graph::computes(item);
+                self.maker.extend(computes.iter().map(|&id| (id, at)));
+                if !computes.iter().any(|id| needed.contains(id)) {
+                    continue;
+                }
+                item = self.again[at].insert(match item {
+                    Item::Map(fused) => Item::Map(fused.only(|id| needed.contains(&id))),
+                    other => other.clone(),
+                });
+            }
+            let reads = self.graph.reads(item).into_iter();
+            needed.extend(reads.filter(|id| self.dropped.contains(id)));
+        }
+    }
+
+    fn run(mut self) -> Vec<Item> {
+        let late = self.items.split_off(self.turn + 1);
+        let mut all = self.items.clone();
+        for item in late {
+            for at in self.missing(&item) {
+                let item = self.again[at].take().expect("made again once");
+                for &id in Graph::computes(&item) {
+                    let copy = self.push(self.graph.nodes[id].clone(), true);
+                    self.copies.insert(id, copy);
+                }
+                all.push(self.renamed(&item));
+            }
+            all.push(self.renamed(&item));
+        }
+        all
+    }
+
+    /// The launches to repeat before this one, in their order.
+    fn missing(&self, item: &Item) -> Vec<usize> {
+        let mut found: Vec<usize> = Vec::new();
+        let mut open = self.graph.reads(item);
+        while let Some(id) = open.pop() {
+            if !self.dropped.contains(&id) || self.copies.contains_key(&id) {
+                continue;
+            }
+            let at = self.maker[&id];
+            let again = self.again[at].as_ref().expect("it was found to be needed");
+            if !found.contains(&at) {
+                found.push(at);
+                open.extend(self.graph.reads(again));
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+
+    fn push(&mut self, node: Node, stored: bool) -> Id {
+        self.graph.nodes.push(node);
+        self.graph.stored.push(stored);
+        self.graph.accumulates.push(None);
+        self.graph.pairs.push(None);
+        self.graph.nodes.len() - 1
+    }
+
+    /// The copy of a result if there is one; views of copies are made as they are met.
+    fn name(&mut self, id: Id) -> Id {
+        if let Some(&copy) = self.copies.get(&id) {
+            return copy;
+        }
+        let Some(&arg) = self.graph.nodes[id].args.first() else {
+            return id;
+        };
+        if self.graph.stored[id] {
+            return id;
+        }
+        let below = self.name(arg);
+        if below == arg {
+            return id;
+        }
+        let mut view = self.graph.nodes[id].clone();
+        view.args[0] = below;
+        let copy = self.push(view, false);
+        self.copies.insert(id, copy);
+        copy
+    }
+
+    fn operands(&mut self, id: Id) -> Vec<Id> {
+        let args = self.graph.nodes[id].args.clone();
+        args.into_iter().map(|arg| self.name(arg)).collect()
+    }
+
+    /// A product that a launch forms on its way, on copies.
+    fn product(&mut self, id: Id) -> Id {
+        let node = Node {
+            args: self.operands(id),
+            ..self.graph.nodes[id].clone()
+        };
+        self.push(node, false)
+    }
+
+    /// The launch on copies: its results, where they have some, and its operands.
+    fn renamed(&mut self, item: &Item) -> Item {
+        match item {
+            Item::Map(fused) => Item::Map(Fused {
+                roots: fused.roots.iter().map(|&id| self.name(id)).collect(),
+                map: fused.map.clone(),
+                reads: fused
+                    .reads
+                    .iter()
+                    .map(|&(id, offset)| (self.name(id), offset))
+                    .collect(),
+            }),
+            Item::Kernel(id) => {
+                let (result, args) = (self.name(*id), self.operands(*id));
+                self.graph.nodes[result].args = args;
+                Item::Kernel(result)
+            }
+            Item::Accumulate(id) => {
+                let Accumulate { base, product } =
+                    self.graph.accumulates[*id].expect("an accumulating entry");
+                let (result, product) = (self.name(*id), self.product(product));
+                let base = self.name(base);
+                self.graph.accumulates[result] = Some(Accumulate { base, product });
+                Item::Accumulate(result)
+            }
+            Item::Pair(id) => {
+                let products = self.graph.pairs[*id].expect("an entry of a pair");
+                let (result, products) = (self.name(*id), products.map(|id| self.product(id)));
+                self.graph.pairs[result] = Some(products);
+                Item::Pair(result)
+            }
+        }
+    }
+}
