@@ -1,7 +1,7 @@
 //! Places in the arena: arrays that are never alive at the same time share bytes.
 
 /// Alignment of every array, in bytes: a cache line.
-const ALIGN: usize = 64;
+pub(super) const ALIGN: usize = 64;
 
 /// Bytes that are needed from one launch to another, both included.
 #[derive(Clone, Copy, Debug)]
