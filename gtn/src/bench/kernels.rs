@@ -107,13 +107,20 @@ impl Single {
         Ok(self.program.run(device, &views)?)
     }
 
-    fn time(&self, device: &Device) -> Result<f64> {
-        timed(device, || self.run(device))
+    /// Seconds of one run: the least of a few series of about `series` seconds.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn time(&self, device: &Device, series: f64) -> Result<f64> {
+        timed(device, series, || self.run(device))
     }
 }
 
-/// Seconds of one run: the least of a few series, each long enough to be timed.
-fn timed(device: &Device, run: impl Fn() -> Result<()>) -> Result<f64> {
+/// A series of runs that is long enough to be timed, in seconds.
+const SERIES: f64 = 0.05;
+
+/// Seconds of one run: the least of a few series, each about that long.
+fn timed(device: &Device, seconds: f64, run: impl Fn() -> Result<()>) -> Result<f64> {
     let series = |count: u32| -> Result<f64> {
         device.wait()?;
         let start = Instant::now();
@@ -123,7 +130,7 @@ fn timed(device: &Device, run: impl Fn() -> Result<()>) -> Result<f64> {
     };
     series(1)?;
     let once = series(2)?;
-    let count = (0.05 / once).clamp(1.0, 1000.0) as u32;
+    let count = (seconds / once).clamp(1.0, 1000.0) as u32;
     (0..5)
         .map(|_| series(count))
         .try_fold(f64::INFINITY, |least, time| Ok(time?.min(least)))
@@ -256,10 +263,10 @@ fn peak_flops(device: &Device) -> Result<f64> {
             device.multiply_add(ROUNDS);
             Ok(())
         };
-        return Ok(flops as f64 / timed(device, run)?);
+        return Ok(flops as f64 / timed(device, SERIES, run)?);
     }
     let square = matmul(4096, 4096, 4096);
-    Ok(square.flops() as f64 / Single::new(device, &square)?.time(device)?)
+    Ok(square.flops() as f64 / Single::new(device, &square)?.time(device, SERIES)?)
 }
 
 /// The most bytes/s that were seen of kernels that move about so many.
@@ -267,7 +274,7 @@ fn peak_bytes(device: &Device, bytes: u64) -> Result<f64> {
     let count = (bytes as usize / 8).max(1);
     let mut most = 0.0_f64;
     for kernel in [copy(count), sum([1, 2 * count], [true, true])] {
-        let seconds = Single::new(device, &kernel)?.time(device)?;
+        let seconds = Single::new(device, &kernel)?.time(device, SERIES)?;
         most = most.max(kernel.bytes() as f64 / seconds);
     }
     Ok(most)
@@ -328,7 +335,7 @@ pub(super) fn run(args: &KernelsArgs) -> Result<()> {
     eprintln!("Ceiling: {:.1} GB/s, beyond all caches", far / 1e9);
     let mut rows = Vec::new();
     for (name, kernel) in kernels {
-        let seconds = Single::new(&device, &kernel)?.time(&device)?;
+        let seconds = Single::new(&device, &kernel)?.time(&device, SERIES)?;
         let (flop, bytes) = (kernel.flops() as f64, kernel.bytes() as f64);
         let near = peak_bytes(&device, kernel.bytes())?;
         let row = Row {

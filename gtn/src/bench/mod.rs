@@ -2,8 +2,10 @@
 //! engines.
 
 mod kernels;
+mod peers;
 mod problem;
 mod resident;
+mod sweep;
 
 pub use kernels::Single;
 pub use problem::{DataKind, Loaded, Problem};
@@ -13,7 +15,7 @@ use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use crate::nn::Setup;
 use ::kernels::Device;
 use anyhow::Result;
-use autograd::{Forecast, Horizon, Schedule, Unroll};
+use autograd::{CotangentNorms, Forecast, Phase, Schedule, Trouble, Unroll};
 use resident::Resident;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -26,6 +28,8 @@ use tensor::{Array, Arrays, DType, Metadata, read_safetensors, write_safetensors
 pub enum Command {
     /// Time the meta-gradient of a fixed set-up, and measure its memory
     MetaGrad(MetaGradArgs),
+    /// Time and measure it over numbers of inner steps and schedules, and draw the curves
+    Sweep(sweep::SweepArgs),
     /// Time kernels by themselves, and compare with what the device was measured to do
     Kernels(kernels::KernelsArgs),
 }
@@ -40,15 +44,12 @@ pub enum FloatKind {
     F64,
 }
 
-/// Settings of `gtn bench meta-grad`.
+/// A fixed set-up of networks, and its sizes but the number of inner steps.
 #[derive(Clone, Debug, clap::Args)]
-pub struct MetaGradArgs {
+pub struct SetupArgs {
     /// Which set-up: A (small MNIST), B (the paper's MNIST), C (perceptron), tiny, tinymlp
-    #[arg(long, default_value = "A")]
+    #[arg(long, default_value = "A", hide_possible_values = true, value_parser = Setup::NAMES)]
     pub setup: String,
-    /// Inner steps T; 0 takes the set-up's
-    #[arg(long, default_value_t = 0)]
-    pub steps: usize,
     /// Batches that the inner steps take in turn; 0: one for every step
     #[arg(long, default_value_t = 0)]
     pub batches: usize,
@@ -61,6 +62,20 @@ pub struct MetaGradArgs {
     /// Batch norm after the learner's convolutions
     #[arg(long)]
     pub bn: bool,
+    /// Element type
+    #[arg(long, value_enum, default_value_t)]
+    pub dtype: FloatKind,
+}
+
+/// Settings of `gtn bench meta-grad`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MetaGradArgs {
+    /// What is trained on what
+    #[command(flatten)]
+    pub setup: SetupArgs,
+    /// Inner steps T; 0 takes the set-up's
+    #[arg(long, default_value_t = 0)]
+    pub steps: usize,
     /// What is kept between the sweeps: store-all, per-step, every-K, binomial-C, budget-SIZE (as 64MiB) or,
     /// truncated, window-W
     #[arg(long, default_value_t)]
@@ -68,9 +83,6 @@ pub struct MetaGradArgs {
     /// How a step is differentiated
     #[arg(long, value_enum, default_value = "mixed")]
     pub mode: ModeName,
-    /// Element type
-    #[arg(long, value_enum, default_value_t)]
-    pub dtype: FloatKind,
     /// Threads; 0 takes all cores
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -92,6 +104,9 @@ pub struct MetaGradArgs {
     /// Print the plans: their launches, work and memory
     #[arg(long)]
     pub plans: bool,
+    /// Also measure the cotangent of the weights before every inner step
+    #[arg(long)]
+    pub cotangents: bool,
     /// One JSON object as the last line of standard output
     #[arg(long)]
     pub json: bool,
@@ -101,6 +116,7 @@ pub struct MetaGradArgs {
 pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::MetaGrad(args) => meta_grad(args),
+        Command::Sweep(args) => sweep::run(args),
         Command::Kernels(args) => kernels::run(args),
     }
 }
@@ -109,10 +125,14 @@ fn or(given: usize, default: usize) -> usize {
     if given == 0 { default } else { given }
 }
 
-impl MetaGradArgs {
-    fn problem(&self) -> Result<Problem> {
+impl SetupArgs {
+    /// The set-up with that many inner steps; 0 takes the set-up's.
+    ///
+    /// # Errors
+    /// If there is no such set-up.
+    pub fn problem(&self, steps: usize) -> Result<Problem> {
         let setup = Setup::parse(&self.setup, self.bn)?;
-        let steps = or(self.steps, setup.steps);
+        let steps = or(steps, setup.steps);
         Ok(Problem {
             steps,
             rows: or(self.batches, steps).min(steps),
@@ -125,7 +145,9 @@ impl MetaGradArgs {
             setup,
         })
     }
+}
 
+impl MetaGradArgs {
     fn loaded(&self, device: &Device, problem: &Problem) -> Result<Loaded> {
         let arrays = match &self.init {
             Some(path) => read_safetensors(path)?.0,
@@ -164,6 +186,8 @@ struct Report {
     loss: f64,
     meta_grad_norm: f64,
     meta_grad_sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cotangent_norms: Option<Vec<f64>>,
 }
 
 /// Seconds of every repeat but the first, which warms up; the meta-loss.
@@ -197,8 +221,32 @@ fn fingerprint(gradient: &Arrays) -> (f64, String) {
     )
 }
 
+/// The lengths of cotangents along one more meta-gradient.
+fn cotangents(unroll: &mut Unroll, loaded: &Loaded) -> Result<CotangentNorms> {
+    unroll.watch_cotangents(true);
+    unroll.gradient(loaded.given())?;
+    Ok(unroll.cotangent_norms().cloned().unwrap_or_default())
+}
+
+/// Lines of cotangent norms that are told; between them steps are left out.
+const LINES: usize = 20;
+
+fn tell_cotangents(norms: &CotangentNorms) {
+    let last = norms.norms().len().saturating_sub(1);
+    let every = (last / LINES).max(1);
+    eprintln!("Length of the cotangent of the weights before each inner step, from the last back:");
+    for (step, norm) in norms.norms().iter().enumerate().rev() {
+        if (last - step).is_multiple_of(every) || step == 0 {
+            eprintln!("{step:>6} {norm:.4e}");
+        }
+    }
+    if let Some(trouble) = norms.trouble(Trouble::FACTOR) {
+        eprintln!("{trouble}");
+    }
+}
+
 fn meta_grad(args: &MetaGradArgs) -> Result<()> {
-    let problem = args.problem()?;
+    let problem = args.setup.problem(args.steps)?;
     let threads = (args.threads > 0).then_some(args.threads);
     let (device, line) = choose(args.device, args.precision, threads)?;
     eprintln!("Device: {line}");
@@ -206,14 +254,13 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
 
     let (resident, held) = (Resident::reset(), device.held_bytes());
     device.reset_peak();
-    let steps = or(args.steps, problem.setup.steps);
-    let horizon = Horizon::new(steps)
-        .rows(problem.rows)
+    let horizon = problem
+        .horizon()
         .schedule(args.schedule)
         .mode(args.mode.into());
     let mut unroll = Unroll::new(&device, &problem.training(), &horizon)?;
     if args.plans {
-        for (name, plan) in unroll.plans() {
+        for Phase { name, plan, .. } in unroll.phases() {
             eprintln!("{name}\n{plan}\n");
         }
     }
@@ -221,6 +268,8 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
     let (peak_bytes, peak_process_bytes) = (device.peak_bytes() - held, resident.peak());
 
     let gradient = problem.gradient(&unroll)?;
+    let cotangents = args.cotangents.then(|| cotangents(&mut unroll, &loaded));
+    let cotangents = cotangents.transpose()?;
     let (meta_grad_norm, meta_grad_sha256) = fingerprint(&gradient);
     if let Some(path) = &args.dump {
         let mut all = gradient;
@@ -231,8 +280,8 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
     let report = Report {
         setup: problem.setup.name.to_string(),
         data: problem.data.name(),
-        bn: args.bn,
-        steps,
+        bn: args.setup.bn,
+        steps: problem.steps,
         batches: unroll.row_gradient().count(),
         batch: problem.batch,
         mode: args.mode,
@@ -253,8 +302,12 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         loss,
         meta_grad_norm,
         meta_grad_sha256,
+        cotangent_norms: cotangents.as_ref().map(|norms| norms.norms().to_vec()),
     };
     report.tell(&forecast);
+    if let Some(norms) = &cotangents {
+        tell_cotangents(norms);
+    }
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     }
