@@ -6,6 +6,7 @@ use super::{FloatKind, SetupArgs, or};
 use crate::nn::Setup;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -184,5 +185,11 @@ impl<'a> Peer<'a> {
             .pop()
             .with_context(|| format!("{words}: it measured nothing"))?;
         Ok(line.point())
+    }
+}
+
+impl fmt::Display for Peer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words.join(" "))
     }
 }

@@ -111,53 +111,53 @@ pub(super) fn run(args: &SweepArgs) -> Result<()> {
     let mut points = peers::read(&args.peers, &args.setup)?;
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-    for &steps in &args.steps {
+    let peers = args.beside.iter().map(|command| Peer::new(command));
+    let peers = peers.collect::<Result<Vec<_>>>()?;
+    let mut take = |name: String, point: Result<Point>| match point {
+        Ok(point) => {
+            point.tell();
+            points.push(point);
+        }
+        Err(error) => {
+            eprintln!("{name}: left out: {error:#}");
+            left_out.push(format!("{name}: {error:#}"));
+        }
+    };
+    for steps in args.steps.iter().map(|&steps| steps as usize) {
         for &mode in &args.modes {
             for &schedule in &args.schedules {
-                match ours(args, steps as usize, mode, schedule) {
-                    Ok(point) => take(&mut points, point),
-                    Err(error) => {
-                        let why = format!("gtn {schedule}, T = {steps}: {error:#}");
-                        eprintln!("left out: {why}");
-                        left_out.push(why);
-                    }
-                }
+                let name = format!("gtn {schedule} {}, T = {steps}", name_of(&mode));
+                take(name, ours(args, steps, mode, schedule));
             }
         }
-        for command in &args.beside {
-            let peer = Peer::new(command)?;
-            take(&mut points, peer.run(args, steps as usize)?);
+        for peer in &peers {
+            take(format!("{peer}, T = {steps}"), peer.run(args, steps));
         }
     }
     ensure!(!points.is_empty(), "nothing could be measured");
-    points.sort_by(|a, b| series(a).cmp(&series(b)).then(a.steps.cmp(&b.steps)));
+    points.sort_by(|a, b| a.series().cmp(&b.series()).then(a.steps.cmp(&b.steps)));
     write(args, &points, &left_out)
 }
 
-fn take(points: &mut Vec<Point>, point: Point) {
-    let mib = mib(&point);
-    let (name, steps, seconds) = (series(&point), point.steps, point.median_s);
-    eprintln!(
-        "{name}, T = {steps}: {seconds:.4} s (min {:.4}), {mib:.1} MiB",
-        point.min_s
-    );
-    points.push(point);
-}
+impl Point {
+    /// The name of its curve.
+    fn series(&self) -> String {
+        let words = [&self.engine, &self.schedule, &self.mode].map(String::as_str);
+        let words = words.into_iter().filter(|word| !word.is_empty());
+        // Ours are in the default mode unless another is named.
+        let name = words.collect::<Vec<_>>().join(" ");
+        name.trim_end_matches(" mixed").to_owned()
+    }
 
-/// The name of a point's curve.
-fn series(point: &Point) -> String {
-    let Point {
-        engine,
-        mode,
-        schedule,
-        ..
-    } = point;
-    let words = [engine, schedule, mode]
-        .into_iter()
-        .filter(|word| !word.is_empty());
-    let words: Vec<&str> = words.map(String::as_str).collect();
-    // Ours are in the default mode unless another is named.
-    words.join(" ").trim_end_matches(" mixed").to_owned()
+    fn mib(&self) -> f64 {
+        self.process_bytes as f64 / f64::from(1 << 20)
+    }
+
+    fn tell(&self) {
+        let (name, steps, mib) = (self.series(), self.steps, self.mib());
+        let (median, least) = (self.median_s, self.min_s);
+        eprintln!("{name}, T = {steps}: {median:.4} s (min {least:.4}), {mib:.1} MiB");
+    }
 }
 
 fn name_of(value: &impl ValueEnum) -> String {
@@ -298,17 +298,13 @@ fn csv(points: &[Point]) -> String {
     format!("{head}\n{lines}")
 }
 
-fn mib(point: &Point) -> f64 {
-    point.process_bytes as f64 / f64::from(1 << 20)
-}
-
 /// Seconds, and bytes, over the number of inner steps.
 fn charts(title: &str, points: &[Point]) -> [Chart; 2] {
     let chart = |what: &str, value: fn(&Point) -> f64| {
         let curve = |points: &[Point]| {
             let xs: Vec<f64> = points.iter().map(|point| point.steps as f64).collect();
             let ys: Vec<f64> = points.iter().map(value).collect();
-            Series::of_run(&series(&points[0]), &xs, &ys)
+            Series::of_run(&points[0].series(), &xs, &ys)
         };
         Chart {
             title: title.to_owned(),
@@ -316,14 +312,14 @@ fn charts(title: &str, points: &[Point]) -> [Chart; 2] {
             y: what.to_owned(),
             scale: Scale::Logarithmic,
             series: points
-                .chunk_by(|a, b| series(a) == series(b))
+                .chunk_by(|a, b| a.series() == b.series())
                 .map(curve)
                 .collect(),
         }
     };
     [
         chart("seconds of a meta-gradient", |point| point.median_s),
-        chart("MiB of process memory", mib),
+        chart("MiB of process memory", Point::mib),
     ]
 }
 
