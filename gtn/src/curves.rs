@@ -137,7 +137,7 @@ impl Scale {
             Self::Linear => ((place * 1e3).round() / 1e3).to_string(),
             Self::Logarithmic => {
                 let value = place.exp2();
-                let digits = 10_f64.powf(2.0 - value.log10().floor());
+                let digits = 10_f64.powf((2.0 - value.log10().floor()).max(0.0));
                 ((value * digits).round() / digits).to_string()
             }
         }

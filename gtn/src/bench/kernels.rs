@@ -5,7 +5,7 @@
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use ::kernels::{
     Binary, Buffer, Conv, ConvKind, Device, Float, Instr, Kernel, Load, Map, MatMul, Operand,
-    Program, Slot, Step, Store, StoreKind, Unary, Window, WindowKind,
+    Program, Slot, Step, Store, StoreKind, Unary, View, Window, WindowKind,
 };
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,11 @@ impl Single {
     /// # Errors
     /// If the kernel makes no sense, or there is not enough memory.
     pub fn new(device: &Device, kernel: &Kernel) -> Result<Self> {
+        Self::repeated(device, kernel, 1)
+    }
+
+    /// With the kernel so many times, always on the same arrays.
+    fn repeated(device: &Device, kernel: &Kernel, times: usize) -> Result<Self> {
         let (inputs, outputs) = (kernel.inputs(), kernel.outputs());
         let sizes = inputs.iter().chain(&outputs).map(|(t, n)| t.size() * n);
         let sizes: Vec<usize> = sizes.chain([kernel.workspace()]).collect();
@@ -93,7 +98,7 @@ impl Single {
             buffers.push(buffer);
         }
         Ok(Self {
-            program: Program::new(slots, vec![step])?,
+            program: Program::new(slots, vec![step; times])?,
             buffers,
         })
     }
@@ -103,24 +108,39 @@ impl Single {
     /// # Errors
     /// If the device fails.
     pub fn run(&self, device: &Device) -> Result<()> {
-        let views: Vec<_> = self.buffers.iter().map(|b| b.view(0, b.bytes())).collect();
-        Ok(self.program.run(device, &views)?)
+        Ok(self.program.run(device, &self.views())?)
     }
 
-    /// Seconds of one run: the least of a few series of about `series` seconds.
+    fn views(&self) -> Vec<View<'_>> {
+        self.buffers.iter().map(|b| b.view(0, b.bytes())).collect()
+    }
+
+    fn time(&self, device: &Device) -> Result<f64> {
+        timed(device, || self.run(device))
+    }
+
+    /// Seconds that the kernel takes among others like it, without what a program's run takes beside: the median
+    /// of laps over about so many seconds.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn time(&self, device: &Device, series: f64) -> Result<f64> {
-        timed(device, series, || self.run(device))
+    pub fn lap(device: &Device, kernel: &Kernel, seconds: f64) -> Result<f64> {
+        let many = Self::repeated(device, kernel, 16)?;
+        let begin = Instant::now();
+        let mut times = Vec::new();
+        // The first run warms up.
+        while times.len() < 3 || begin.elapsed().as_secs_f64() < seconds {
+            times.push(many.program.time(device, &many.views())?);
+        }
+        let laps = times[1..].iter().flatten();
+        let mut laps: Vec<_> = laps.map(|lap| lap.time).collect();
+        laps.sort_unstable();
+        Ok(laps[laps.len() / 2].as_secs_f64())
     }
 }
 
-/// A series of runs that is long enough to be timed, in seconds.
-const SERIES: f64 = 0.05;
-
-/// Seconds of one run: the least of a few series, each about that long.
-fn timed(device: &Device, seconds: f64, run: impl Fn() -> Result<()>) -> Result<f64> {
+/// Seconds of one run: the least of a few series, each long enough to be timed.
+fn timed(device: &Device, run: impl Fn() -> Result<()>) -> Result<f64> {
     let series = |count: u32| -> Result<f64> {
         device.wait()?;
         let start = Instant::now();
@@ -130,7 +150,7 @@ fn timed(device: &Device, seconds: f64, run: impl Fn() -> Result<()>) -> Result<
     };
     series(1)?;
     let once = series(2)?;
-    let count = (seconds / once).clamp(1.0, 1000.0) as u32;
+    let count = (0.05 / once).clamp(1.0, 1000.0) as u32;
     (0..5)
         .map(|_| series(count))
         .try_fold(f64::INFINITY, |least, time| Ok(time?.min(least)))
@@ -263,10 +283,10 @@ fn peak_flops(device: &Device) -> Result<f64> {
             device.multiply_add(ROUNDS);
             Ok(())
         };
-        return Ok(flops as f64 / timed(device, SERIES, run)?);
+        return Ok(flops as f64 / timed(device, run)?);
     }
     let square = matmul(4096, 4096, 4096);
-    Ok(square.flops() as f64 / Single::new(device, &square)?.time(device, SERIES)?)
+    Ok(square.flops() as f64 / Single::new(device, &square)?.time(device)?)
 }
 
 /// The most bytes/s that were seen of kernels that move about so many.
@@ -274,7 +294,7 @@ fn peak_bytes(device: &Device, bytes: u64) -> Result<f64> {
     let count = (bytes as usize / 8).max(1);
     let mut most = 0.0_f64;
     for kernel in [copy(count), sum([1, 2 * count], [true, true])] {
-        let seconds = Single::new(device, &kernel)?.time(device, SERIES)?;
+        let seconds = Single::new(device, &kernel)?.time(device)?;
         most = most.max(kernel.bytes() as f64 / seconds);
     }
     Ok(most)
@@ -335,7 +355,7 @@ pub(super) fn run(args: &KernelsArgs) -> Result<()> {
     eprintln!("Ceiling: {:.1} GB/s, beyond all caches", far / 1e9);
     let mut rows = Vec::new();
     for (name, kernel) in kernels {
-        let seconds = Single::new(&device, &kernel)?.time(&device, SERIES)?;
+        let seconds = Single::new(&device, &kernel)?.time(&device)?;
         let (flop, bytes) = (kernel.flops() as f64, kernel.bytes() as f64);
         let near = peak_bytes(&device, kernel.bytes())?;
         let row = Row {

@@ -260,7 +260,14 @@ fn write(args: &SweepArgs, points: &[Point], left_out: &[String]) -> Result<()> 
         write_atomically(&path(kind), |file| file.write_all(text.as_bytes()))
     };
     save("csv", csv(points))?;
-    let command: Vec<String> = std::env::args().skip(1).collect();
+    let quoted = |word: String| {
+        if word.contains(char::is_whitespace) {
+            format!("'{word}'")
+        } else {
+            word
+        }
+    };
+    let command: Vec<String> = std::env::args().skip(1).map(quoted).collect();
     let record = Record {
         setup,
         data,

@@ -103,8 +103,8 @@ struct Report {
 /// The name of the time in which no kernel runs.
 const BETWEEN: &str = "between launches";
 
-/// Seconds of a series in which a contraction runs by itself.
-const SERIES: f64 = 0.01;
+/// Seconds for which a contraction is run by itself.
+const SERIES: f64 = 0.05;
 
 pub(super) fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
     let subject = args.subject.subject()?;
@@ -290,7 +290,7 @@ fn contractions(
         shapes[at].1.add(kernel, time);
     }
     let alone = |(kernel, sum): (&Kernel, Sum)| -> anyhow::Result<Contraction> {
-        let seconds = Single::new(device, kernel)?.time(device, SERIES)?;
+        let seconds = Single::lap(device, kernel, SERIES)?;
         Ok(Contraction {
             kernel: kernel.name(),
             shape: extents(kernel).unwrap_or_default(),
