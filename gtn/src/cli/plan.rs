@@ -154,10 +154,14 @@ fn tell_phases(phases: &[PhasePlan]) {
 
 impl std::fmt::Display for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (kernel, size) = (self.kernel, mib(self.bytes));
+        let kernel = self.kernel;
+        let size = match mib(self.bytes) {
+            size if size < 1.0 => format!("{:.1} KiB", 1024.0 * size),
+            size => format!("{size:.1} MiB"),
+        };
         match &self.shape {
-            Some(shape) => write!(f, "{size:.2} MiB of {kernel} {}", Shape::from(&shape[..])),
-            None => write!(f, "{size:.2} MiB of scratch for {kernel}"),
+            Some(shape) => write!(f, "{size} of {kernel} {}", Shape::from(&shape[..])),
+            None => write!(f, "{size} of scratch for {kernel}"),
         }
     }
 }
