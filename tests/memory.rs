@@ -119,7 +119,8 @@ fn arenas_are_close_to_the_least() {
             let stored = horizon.clone().schedule(Schedule::StoreAll);
             for horizon in [horizon, stored] {
                 let unroll = Unroll::new(&device, &problem.training(), &horizon).unwrap();
-                for (plan, p) in unroll.plans() {
+                for phase in unroll.phases() {
+                    let (plan, p) = (phase.name, phase.plan);
                     let (arena, least) = (p.arena_bytes(), p.least_bytes());
                     println!("{name} {label} {plan}: {arena} of {least}");
                     assert!(

@@ -15,9 +15,9 @@ mod unroll;
 pub use error::{Error, Result};
 pub use kernels::Distribution;
 pub use ops::contraction::ConvOptions;
-pub use plan::{Plan, Port};
+pub use plan::{Held, Peak, Plan, Port};
 pub use tape::{Tape, Var};
 pub use unroll::{
-    CotangentNorms, Forecast, Given, Horizon, LossAndBuffers, Losses, Mode, Records, Row, Schedule,
-    Scope, Training, Trouble, Unroll, Values,
+    CotangentNorms, Forecast, Given, Horizon, LossAndBuffers, Losses, Mode, Phase, Planned,
+    Records, Row, Schedule, Scope, TimedRun, Training, Trouble, Unroll, Values,
 };

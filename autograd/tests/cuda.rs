@@ -6,7 +6,7 @@ mod common;
 mod stand_in;
 
 use autograd::optim::Optimizer;
-use autograd::{ConvOptions, Error, Mode, Plan, Result, Schedule, Tape, Var};
+use autograd::{ConvOptions, Error, Mode, Plan, Result, Schedule, Tape, Unroll, Var};
 use common::{arrays, given, gradients, horizon, meta_gradient, noise, training};
 use kernels::{Device, DeviceError, Precision};
 use stand_in::StandIn;
@@ -124,6 +124,20 @@ fn a_meta_gradient() {
                 "{schedule:?}"
             );
         }
+        // Launched kernel by kernel, with the time of each.
+        let training = training(optimizer, DType::F32);
+        let arrays = arrays(&cuda, &training);
+        let horizon = horizon(Schedule::PerStep, Mode::Mixed);
+        let mut unroll = Unroll::new(&cuda, &training, &horizon).unwrap();
+        let (losses, runs) = unroll.timed_gradient(given(&arrays)).unwrap();
+        assert_eq!((losses.total(), gradients(&unroll)), (found_loss, found));
+        let laps: usize = runs.iter().map(|run| run.laps.len()).sum();
+        let launches = unroll
+            .phases()
+            .iter()
+            .map(|p| p.runs as usize * p.plan.launches())
+            .sum::<usize>();
+        assert_eq!(laps, launches);
     }
 }
 
@@ -136,7 +150,7 @@ fn a_forecast_that_holds() {
     let arrays = arrays(&device, &training);
     let held = device.held_bytes();
     let horizon = horizon(Schedule::PerStep, Mode::Mixed);
-    let mut unroll = autograd::Unroll::new(&device, &training, &horizon).unwrap();
+    let mut unroll = Unroll::new(&device, &training, &horizon).unwrap();
     let forecast = unroll.forecast().bytes;
     unroll.gradient(given(&arrays)).unwrap();
     assert_eq!(device.held_bytes() - held, forecast);

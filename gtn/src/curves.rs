@@ -74,6 +74,21 @@ impl Series {
         Self::of_runs(name, xs, &[values])
     }
 
+    /// Where it stands on axes of a scale.
+    fn placed(&self, scale: Scale) -> Self {
+        let fits = |p: &&Point| scale == Scale::Linear || (p.x > 0.0 && p.low > 0.0);
+        let placed = |p: &Point| Point {
+            x: scale.place(p.x),
+            mean: scale.place(p.mean),
+            low: scale.place(p.low),
+            high: scale.place(p.high),
+        };
+        Self {
+            points: self.points.iter().filter(fits).map(placed).collect(),
+            ..self.clone()
+        }
+    }
+
     fn legend(&self) -> String {
         match self.runs {
             0 | 1 => self.name.clone(),
@@ -91,8 +106,42 @@ pub struct Chart {
     pub x: String,
     /// What the vertical axis measures.
     pub y: String,
+    /// How both axes run.
+    pub scale: Scale,
     /// The curves.
     pub series: Vec<Series>,
+}
+
+/// How axes run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// Evenly.
+    Linear,
+    /// By powers of two; what is not above zero is left out.
+    Logarithmic,
+}
+
+impl Scale {
+    /// Where on its axis a value stands.
+    fn place(self, value: f64) -> f64 {
+        match self {
+            Self::Linear => value,
+            Self::Logarithmic => value.log2(),
+        }
+    }
+
+    /// The value at a place.
+    fn label(self, place: f64) -> String {
+        match self {
+            // Steps are whole numbers: "5000", and not "5000.0".
+            Self::Linear => ((place * 1e3).round() / 1e3).to_string(),
+            Self::Logarithmic => {
+                let value = place.exp2();
+                let digits = 10_f64.powf((2.0 - value.log10().floor()).max(0.0));
+                ((value * digits).round() / digits).to_string()
+            }
+        }
+    }
 }
 
 /// How a learner's accuracy grows: with synthetic data beside real data, say.
@@ -118,6 +167,7 @@ fn chart(title: &str, x: &str, y: &str, series: Vec<Series>) -> Chart {
         title: title.to_owned(),
         x: x.to_owned(),
         y: y.to_owned(),
+        scale: Scale::Linear,
         series,
     }
 }
@@ -163,7 +213,8 @@ type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBacke
 
 impl Chart {
     fn draw<'a>(&self, area: &Area<'a>) -> Drawn<'a> {
-        let points = || self.series.iter().flat_map(|series| &series.points);
+        let series: Vec<Series> = self.series.iter().map(|s| s.placed(self.scale)).collect();
+        let points = || series.iter().flat_map(|series| &series.points);
         let xs = span(points().map(|p| p.x), 0.0);
         let ys = span(points().flat_map(|p| [p.low, p.high]), 0.05);
         let mut context = ChartBuilder::on(area)
@@ -172,20 +223,27 @@ impl Chart {
             .margin_right(28)
             .x_label_area_size(44)
             .y_label_area_size(64)
-            .build_cartesian_2d(xs, ys.clone())?;
-        context
-            .configure_mesh()
-            .x_desc(&self.x)
+            .build_cartesian_2d(xs.clone(), ys.clone())?;
+        let label = |place: &f64| self.scale.label(*place);
+        let mut mesh = context.configure_mesh();
+        mesh.x_desc(&self.x)
             .y_desc(&self.y)
             .axis_desc_style(("sans-serif", 15))
             .label_style(("sans-serif", 13))
-            // Steps are whole numbers: "5000", and not "5000.0".
-            .x_label_formatter(&|x| ((x * 1e3).round() / 1e3).to_string())
+            .x_label_formatter(&label)
             .light_line_style(TRANSPARENT)
-            .bold_line_style(BLACK.mix(0.12))
-            .draw()?;
-        for (series, &colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
+            .bold_line_style(BLACK.mix(0.12));
+        let doublings = |axis: &Range<f64>| (axis.end - axis.start).floor() as usize + 1;
+        if self.scale == Scale::Logarithmic {
+            // As many labels as there are powers of two, so that they stand at those.
+            mesh.x_labels(doublings(&xs))
+                .y_labels(doublings(&ys))
+                .y_label_formatter(&label);
+        }
+        mesh.draw()?;
+        for (i, series) in series.iter().enumerate() {
             let points = &series.points;
+            let colour = COLOURS[i % COLOURS.len()];
             if series.runs > 1 {
                 let above = points.iter().map(|p| (p.x, p.high));
                 let below = points.iter().rev().map(|p| (p.x, p.low));
@@ -193,13 +251,20 @@ impl Chart {
                 context.draw_series([Polygon::new(outline, colour.mix(0.2).filled())])?;
             }
             let pen = colour.stroke_width(2);
+            let line = points.iter().map(|p| (p.x, p.mean));
             // A line needs two places: a single one is drawn as a dot.
             let dot = if points.len() == 1 { 3 } else { 0 };
-            let line = LineSeries::new(points.iter().map(|p| (p.x, p.mean)), pen).point_size(dot);
-            context
-                .draw_series(line)?
+            // When all colours are taken, they come again in dashes.
+            let (drawn, length) = if i < COLOURS.len() || points.len() == 1 {
+                let line = LineSeries::new(line, pen).point_size(dot);
+                (context.draw_series(line)?, 18)
+            } else {
+                let line = DashedLineSeries::new(line, 6, 4, pen);
+                (context.draw_series(line)?, 7)
+            };
+            drawn
                 .label(series.legend())
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], pen));
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + length, y)], pen));
         }
         context
             .configure_series_labels()
@@ -299,6 +364,27 @@ mod tests {
             "a curve and its legend"
         );
         assert_eq!(drawn, svg(&charts).unwrap());
+    }
+
+    #[test]
+    fn a_logarithmic_chart_has_labels_at_powers_of_two_and_more_curves_than_colours() {
+        let curve =
+            |i: usize| Series::of_run(&format!("s{i}"), &[0.0, 8.0, 512.0], &[1.0, 2.0, 64.0]);
+        let mut chart = learning((0..7).map(curve).collect());
+        chart.scale = Scale::Logarithmic;
+        let drawn = svg(&[chart]).unwrap();
+        for label in ["8", "16", "128", "512", "64"] {
+            assert!(
+                drawn.contains(&format!("\n{label}\n")),
+                "{label} in {drawn}"
+            );
+        }
+        assert!(!drawn.contains("NaN") && !drawn.contains("inf"));
+        let first = drawn.matches("stroke=\"#0072B2\"").count();
+        assert!(
+            first > 10,
+            "a curve with its legend, and the dashes of another: {first}"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::nn::{Learner, init, stack};
 use crate::seeds::{Draw, rng};
 use crate::teacher::{Teacher, views};
 use crate::training::{draw, training};
-use autograd::{Given, Losses, Records, Unroll};
+use autograd::{Given, Losses, Records, Trouble, Unroll};
 use kernels::{Device, View};
 use rand::RngExt;
 use serde::Serialize;
@@ -84,6 +84,7 @@ pub struct MetaTrainer {
     /// The learner of the next outer step, drawn while a GPU worked on the last one.
     next: Option<Fresh>,
     outer_step: u64,
+    watch: bool,
 }
 
 impl MetaTrainer {
@@ -112,6 +113,7 @@ impl MetaTrainer {
             device: device.clone(),
             config: config.clone(),
             outer_step: 0,
+            watch: false,
         })
     }
 
@@ -128,6 +130,18 @@ impl MetaTrainer {
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// From now on outer steps also measure the cotangents of the learner's weights, or no longer: see
+    /// [`Unroll::watch_cotangents`].
+    pub fn watch_cotangents(&mut self, watch: bool) {
+        self.watch = watch;
+    }
+
+    /// What goes wrong with the last outer step's cotangents, if they were watched.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let norms = self.pupil.as_ref()?.unroll.cotangent_norms()?;
+        norms.trouble(Trouble::FACTOR)
     }
 
     /// Everything that the next outer step depends on, by name.
@@ -220,6 +234,7 @@ impl MetaTrainer {
         }
         teacher.fill_rates(&self.rates)?;
         self.fill_outer_rows(images)?;
+        pupil.unroll.watch_cotangents(self.watch);
         pupil.unroll.queue_gradient(Given {
             start: &pupil.start,
             shared: &teacher.weights,

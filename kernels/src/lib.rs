@@ -25,7 +25,7 @@ pub use contraction::{Conv, ConvKind, MatMul};
 pub use device::{Buffer, CudaFacts, Device, DeviceError, Precision, View};
 pub use kernel::{Distribution, Kernel, Random};
 pub use map::{Binary, Instr, Load, Map, Store, StoreKind, Unary};
-pub use program::{Operand, Program, ProgramError, Slot, Step};
+pub use program::{Lap, Operand, Program, ProgramError, Slot, Step};
 pub use reversible::{Ratio, Reversible, ReversibleKind};
 pub use shapes::{ArgMax, Concat, Pad, Rows, Take, Window, WindowKind};
 

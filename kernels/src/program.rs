@@ -5,6 +5,7 @@ use crate::cuda::{Cuda, replay::Replay};
 use crate::{Device, DeviceError, Kernel, StoreKind, View};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tensor::DType;
 
 /// Where an array lies: a slot of memory, and bytes from its start.
@@ -37,6 +38,15 @@ pub struct Step {
     pub outputs: Vec<Operand>,
     /// Where its [`Kernel::workspace`] lies, if it needs any: at a multiple of 8 bytes.
     pub workspace: Option<Operand>,
+}
+
+/// When a step ran, and how long it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lap {
+    /// When it began.
+    pub begin: Instant,
+    /// From there to its end.
+    pub time: Duration,
 }
 
 /// Why a program was refused, or failed.
@@ -133,33 +143,53 @@ impl Program {
     pub fn run(&self, device: &Device, views: &[View<'_>]) -> Result<(), ProgramError> {
         self.check_views(device, views)?;
         if let Some(cuda) = device.as_cuda() {
-            return self.replay(cuda, views);
+            return self.replayed(cuda, views, Replay::run);
         }
         let memory = Memory(views);
-        device.install(|| {
-            for (at, bound) in self.bound.iter().enumerate() {
-                let step = Arrays {
-                    bound,
-                    memory: &memory,
-                };
-                bound
-                    .compiled
-                    .run(&step)
-                    .map_err(|reason| ProgramError::Step { step: at, reason })?;
-            }
-            Ok(())
-        })
+        device.install(|| (0..self.bound.len()).try_for_each(|at| self.step(at, &memory)))
     }
 
-    fn replay(&self, cuda: &Arc<Cuda>, views: &[View<'_>]) -> Result<(), ProgramError> {
+    /// As [`Program::run`], with a lap for every step, in their order; returns when all are done. For finding
+    /// out where time goes.
+    ///
+    /// A CUDA device launches kernel by kernel between events, for a graph cannot be looked into. A step then
+    /// also takes what the host needs for a launch, where that is longer than the kernel.
+    pub fn time(&self, device: &Device, views: &[View<'_>]) -> Result<Vec<Lap>, ProgramError> {
+        self.check_views(device, views)?;
+        if let Some(cuda) = device.as_cuda() {
+            return self.replayed(cuda, views, Replay::time);
+        }
+        let memory = Memory(views);
+        let lap = |at| {
+            let begin = Instant::now();
+            self.step(at, &memory)?;
+            let time = begin.elapsed();
+            Ok(Lap { begin, time })
+        };
+        device.install(|| (0..self.bound.len()).map(lap).collect())
+    }
+
+    /// Runs one step on the calling thread and its pool.
+    fn step(&self, at: usize, memory: &Memory<'_>) -> Result<(), ProgramError> {
+        let bound = &self.bound[at];
+        let run = bound.compiled.run(&Arrays { bound, memory });
+        run.map_err(|reason| ProgramError::Step { step: at, reason })
+    }
+
+    /// What `work` gives with the program made ready for the device, on memory at these addresses.
+    fn replayed<R>(
+        &self,
+        cuda: &Arc<Cuda>,
+        views: &[View<'_>],
+        work: impl FnOnce(&Replay, &[u64]) -> Result<R, DeviceError>,
+    ) -> Result<R, ProgramError> {
         let mut replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner);
         let ready = match replay.take() {
             Some(ready) if ready.is_for(cuda) => ready,
             _ => Replay::new(cuda, self.slots.len(), &self.steps, &self.bound)?,
         };
         let addresses: Vec<u64> = views.iter().map(|view| view.address() as u64).collect();
-        replay.insert(ready).run(&addresses)?;
-        Ok(())
+        Ok(work(replay.insert(ready), &addresses)?)
     }
 
     /// Its steps.

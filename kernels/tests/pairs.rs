@@ -76,6 +76,7 @@ fn pairs_of_convolutions() {
                 check(&Kernel::Conv(Conv {
                     float,
                     kind,
+                    batch: 1,
                     n: 3,
                     h: 9,
                     w: 8,

@@ -4,6 +4,7 @@
 use kernels::{
     Binary, Device, Float, Instr, Kernel, Load, Map, Operand, Program, Slot, Step, Store, StoreKind,
 };
+use std::time::Instant;
 use tensor::DType;
 
 fn f32s(extents: &[usize], strides: &[usize]) -> Load {
@@ -68,21 +69,27 @@ fn runs() {
         .flat_map(|x| x.to_le_bytes())
         .collect();
     buffer.write(0, &numbers).unwrap();
-    program
-        .run(
-            &device,
-            &[
-                buffer.view(0, 40),
-                buffer.view(40, 40),
-                buffer.view(80, workspace),
-            ],
-        )
-        .unwrap();
-    let mut out = [0; 36];
-    buffer.read(40, &mut out).unwrap();
-    let out: Vec<f32> = out
-        .chunks(4)
-        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-        .collect();
-    assert_eq!(out, [11.0, 22.0, 33.0, 14.0, 25.0, 36.0, 25.0, 47.0, 69.0]);
+    let views = [
+        buffer.view(0, 40),
+        buffer.view(40, 40),
+        buffer.view(80, workspace),
+    ];
+    let found = || {
+        let mut out = [0; 36];
+        buffer.read(40, &mut out).unwrap();
+        let numbers = out.chunks(4);
+        let number = |b: &[u8]| f32::from_le_bytes(b.try_into().unwrap());
+        numbers.map(number).collect::<Vec<f32>>()
+    };
+    let expected = [11.0, 22.0, 33.0, 14.0, 25.0, 36.0, 25.0, 47.0, 69.0];
+    program.run(&device, &views).unwrap();
+    assert_eq!(found(), expected);
+
+    buffer.zero(40, 40).unwrap();
+    let begin = Instant::now();
+    let laps = program.time(&device, &views).unwrap();
+    let time = begin.elapsed();
+    assert_eq!((laps.len(), found()), (1, expected.to_vec()));
+    assert!(laps[0].begin >= begin && laps[0].time <= time);
+    assert!(program.time(&device, &views[1..]).is_err());
 }

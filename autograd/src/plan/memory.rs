@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 /// Alignment of every array, in bytes: a cache line.
-const ALIGN: usize = 64;
+pub(super) const ALIGN: usize = 64;
 /// How often an array that sticks out at the top is given an earlier choice.
 const TRIES: usize = 24;
 

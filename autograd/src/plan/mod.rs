@@ -9,6 +9,7 @@ mod group;
 mod layout;
 mod memory;
 mod order;
+mod peak;
 mod remat;
 mod simplify;
 mod view;
@@ -18,8 +19,9 @@ use crate::op::Op;
 use crate::tape::{Id, Tape, Var};
 use fuse::{Graph, Item};
 pub(crate) use fuse::{Kind, kind};
-use kernels::{Buffer, Device, Program, View};
+use kernels::{Buffer, Device, Kernel, Lap, Program, View};
 use layout::{ARENA, Layout, Slots};
+pub use peak::{Held, Peak};
 use std::borrow::Cow;
 use std::fmt;
 use tensor::{Array, DType, Shape};
@@ -224,6 +226,18 @@ impl Plan {
         self.program.steps().len()
     }
 
+    /// Its launches in their order: the kernel, and the shape of its (first) result.
+    pub fn kernels(&self) -> impl ExactSizeIterator<Item = (&Kernel, &Shape)> {
+        let steps = self.program.steps().iter().zip(&self.notes);
+        steps.map(|(step, (shape, _))| (&step.kernel, shape))
+    }
+
+    /// The launch at which the most bytes of the arena are in use, and by what.
+    pub fn peak(&self) -> Peak {
+        let shapes: Vec<&Shape> = self.notes.iter().map(|(shape, _)| shape).collect();
+        peak::find(self.program.steps(), &shapes)
+    }
+
     /// Runs on memory of the caller: an arena, an array for every input, and one for every output that is
     /// not written over an input. Allocates nothing.
     pub fn execute(
@@ -233,12 +247,18 @@ impl Plan {
         inputs: &[View<'_>],
         outputs: &[View<'_>],
     ) -> Result<()> {
-        let mut views: Vec<View<'_>> = Vec::with_capacity(1 + inputs.len() + outputs.len());
-        views.push(arena);
-        views.extend_from_slice(inputs);
-        views.extend_from_slice(outputs);
-        debug_assert_eq!(ARENA, 0);
-        Ok(self.program.run(device, &views)?)
+        Ok(self.program.run(device, &views(arena, inputs, outputs))?)
+    }
+
+    /// As [`Plan::execute`], with a lap for every launch: see [`Program::time`].
+    pub fn time(
+        &self,
+        device: &Device,
+        arena: View<'_>,
+        inputs: &[View<'_>],
+        outputs: &[View<'_>],
+    ) -> Result<Vec<Lap>> {
+        Ok(self.program.time(device, &views(arena, inputs, outputs))?)
     }
 
     /// Runs on arrays by name and gives back all outputs. For tests and small work: it allocates and
@@ -290,6 +310,16 @@ impl Plan {
         };
         self.outputs.iter().zip(&self.donors).map(read).collect()
     }
+}
+
+/// A view per slot.
+fn views<'a>(arena: View<'a>, inputs: &[View<'a>], outputs: &[View<'a>]) -> Vec<View<'a>> {
+    let mut views = Vec::with_capacity(1 + inputs.len() + outputs.len());
+    debug_assert_eq!(ARENA, 0);
+    views.push(arena);
+    views.extend_from_slice(inputs);
+    views.extend_from_slice(outputs);
+    views
 }
 
 fn whole(buffers: &[Buffer]) -> Vec<View<'_>> {

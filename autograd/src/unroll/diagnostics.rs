@@ -2,6 +2,7 @@
 
 use super::records::Records;
 use crate::error::Result;
+use std::fmt;
 
 /// Lengths of the cotangents of θ on their way back through T inner steps.
 ///
@@ -30,6 +31,26 @@ pub enum Trouble {
     },
 }
 
+impl Trouble {
+    /// How many times longer or shorter a cotangent may become before that is trouble: a useful number.
+    pub const FACTOR: f64 = 1e3;
+}
+
+/// One line: what, where, and what may help.
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, step, help) = match self {
+            Self::Explodes { step } => ("explodes", step, "a smaller learning rate"),
+            Self::Vanishes { step } => ("vanishes", step, "more outer losses on the way"),
+        };
+        write!(
+            f,
+            "the cotangent of the weights {what} on its way back, from inner step {step} on; {help}, or a window \
+             that begins after it, may help"
+        )
+    }
+}
+
 impl CotangentNorms {
     /// From the norm before every step and, last, that after the last step.
     pub fn new(norms: Vec<f64>) -> Self {
@@ -43,7 +64,7 @@ impl CotangentNorms {
     }
 
     /// Where on its way back the cotangent first is `factor` times longer than where it set out (behind the
-    /// last step at which it is not zero), or that many times shorter. A thousand is a useful factor.
+    /// last step at which it is not zero), or that many times shorter: [`Trouble::FACTOR`], say.
     pub fn trouble(&self, factor: f64) -> Option<Trouble> {
         let begin = self.0.iter().position(|&norm| norm != 0.0)?;
         let end = self.0.iter().rposition(|&norm| norm != 0.0)?;

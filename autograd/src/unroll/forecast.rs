@@ -9,7 +9,7 @@ use super::script::{Count, Script};
 use super::stash::{stash_ports, stash_words};
 use super::step::Training;
 use crate::error::{Error, Result};
-use crate::plan::Port;
+use crate::plan::{Plan, Port};
 use std::fmt;
 
 /// What a meta-gradient will take.
@@ -63,9 +63,32 @@ impl fmt::Display for Forecast {
     }
 }
 
+/// A plan of an unrolled training, and what it is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Phase<'a> {
+    /// `prepare`, `inner step`, `inner step, kept`, `backward`, `outer loss` or `unprepare`.
+    pub name: &'static str,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// How often a meta-gradient runs it.
+    pub runs: u64,
+}
+
 /// An unrolled training, planned, without its memory.
+///
+/// ```
+/// # use autograd::{Horizon, Planned, Training};
+/// # fn tell(training: &Training<'_>) -> autograd::Result<()> {
+/// let planned = Planned::new(training, &Horizon::new(32))?;
+/// println!("{}", planned.forecast());
+/// for phase in planned.phases() {
+///     println!("{} times {}\n{}", phase.runs, phase.name, phase.plan);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
-pub(super) struct Planned {
+pub struct Planned {
     /// With what is kept; never a budget, but what was chosen for it.
     pub(super) horizon: Horizon,
     pub(super) script: Script,
@@ -87,7 +110,8 @@ pub(super) struct Planned {
 }
 
 impl Planned {
-    pub(super) fn new(training: &Training<'_>, horizon: &Horizon) -> Result<Self> {
+    /// Plans the training as far as the horizon. Takes no memory of a device.
+    pub fn new(training: &Training<'_>, horizon: &Horizon) -> Result<Self> {
         let horizon = horizon.checked()?;
         let (steps, rows) = (horizon.steps, horizon.rows);
         let shared = Prepared::record(training)?;
@@ -166,6 +190,49 @@ impl Planned {
             hyper_ports,
             forecast,
         })
+    }
+}
+
+impl Planned {
+    /// What a meta-gradient takes.
+    pub fn forecast(&self) -> Forecast {
+        self.forecast
+    }
+
+    /// What is kept between the sweeps; for a budget, what was chosen for it.
+    pub fn schedule(&self) -> Schedule {
+        self.horizon.schedule
+    }
+
+    /// The plans, with what each is for and how often it runs.
+    pub fn phases(&self) -> Vec<Phase<'_>> {
+        let Count {
+            advances,
+            reversals,
+            ..
+        } = self.count;
+        // Where activations are kept, every step that is reversed was advanced once with those.
+        let keeping = self.step.kept.as_ref().map_or(0, |_| reversals);
+        // Steps that are undone are not reversed from their starts, but for the first.
+        let undone = self.step.undo.as_ref().map_or(0, |_| reversals - 1);
+        let outer = self.horizon.outer_steps.len() as u64;
+        let (shared, step) = (&self.shared, &self.step);
+        let all = [
+            ("prepare", shared.prepare.as_ref(), 1),
+            ("inner step", Some(&step.advance), advances - keeping),
+            ("inner step, kept", step.kept.as_ref(), keeping),
+            ("backward", Some(&step.reverse), reversals - undone),
+            ("backward, undoing", step.undo.as_ref(), undone),
+            ("clip", self.clip.as_ref(), reversals),
+            ("outer loss", Some(&self.outer), outer),
+            ("unprepare", shared.unprepare.as_ref(), 1),
+        ];
+        let used = all.into_iter().filter(|&(_, _, runs)| runs > 0);
+        used.filter_map(|(name, bound, runs)| {
+            let plan = &bound?.plan;
+            Some(Phase { name, plan, runs })
+        })
+        .collect()
     }
 }
 

@@ -17,25 +17,26 @@ mod schedule;
 mod script;
 mod stash;
 mod step;
+mod timing;
 mod values;
 
 pub use diagnostics::{CotangentNorms, Trouble};
-pub use forecast::Forecast;
+pub use forecast::{Forecast, Phase, Planned};
 pub use horizon::Horizon;
 pub use records::Records;
 pub use schedule::Schedule;
 pub use step::{LossAndBuffers, Mode, Row, Scope, Training};
+pub use timing::TimedRun;
 pub use values::Values;
 
 use crate::error::{Error, Result};
-use crate::plan::Plan;
 use away::Away;
-use forecast::Planned;
 use kernels::{Buffer, Device, View};
 use plans::{Bound, Source};
 use records::record_bytes;
 use script::Action;
 use stash::{Stash, stash_words};
+use std::cell::RefCell;
 
 /// The arrays that one meta-gradient is computed from.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +148,8 @@ pub struct Unroll {
     theta: usize,
     /// Filled where [`Unroll::watch_cotangents`] asked for it.
     norms: Option<CotangentNorms>,
+    /// Filled while [`Unroll::timed_gradient`] runs.
+    timed: RefCell<Option<Vec<TimedRun>>>,
 }
 
 impl Unroll {
@@ -180,18 +183,19 @@ impl Unroll {
             device: device.clone(),
             theta: training.theta.len(),
             norms: None,
+            timed: RefCell::default(),
             planned,
         })
     }
 
     /// What a meta-gradient takes.
     pub fn forecast(&self) -> Forecast {
-        self.planned.forecast
+        self.planned.forecast()
     }
 
     /// What is kept between the sweeps; for a budget, what was chosen for it.
     pub fn schedule(&self) -> Schedule {
-        self.planned.horizon.schedule
+        self.planned.schedule()
     }
 
     /// Into how many segments a step's gradient and its tangent may be cut; for a budget, what was chosen for it.
@@ -199,23 +203,9 @@ impl Unroll {
         self.planned.horizon.segments
     }
 
-    /// The plans, with what each is for.
-    pub fn plans(&self) -> Vec<(&'static str, &Plan)> {
-        let planned = &self.planned;
-        let named = [
-            ("prepare", planned.shared.prepare.as_ref()),
-            ("inner step", Some(&planned.step.advance)),
-            ("inner step, kept", planned.step.kept.as_ref()),
-            ("backward", Some(&planned.step.reverse)),
-            ("clip", planned.clip.as_ref()),
-            ("backward, undoing", planned.step.undo.as_ref()),
-            ("outer loss", Some(&planned.outer)),
-            ("unprepare", planned.shared.unprepare.as_ref()),
-        ];
-        named
-            .into_iter()
-            .filter_map(|(name, bound)| bound.map(|b| (name, &b.plan)))
-            .collect()
+    /// The plans, with what each is for and how often it runs.
+    pub fn phases(&self) -> Vec<Phase<'_>> {
+        self.planned.phases()
     }
 
     /// How many inner steps.
@@ -486,6 +476,10 @@ impl Unroll {
         let inputs: Vec<View<'_>> = bound.inputs.iter().map(view).collect();
         let outputs: Vec<View<'_>> = bound.outputs.iter().map(view).collect();
         let arena = self.arena.view(0, bound.plan.arena_bytes());
+        if let Some(runs) = self.timed.borrow_mut().as_mut() {
+            runs.push(self.time(&bound.plan, at, arena, [&inputs, &outputs])?);
+            return Ok(());
+        }
         bound.plan.execute(&self.device, arena, &inputs, &outputs)
     }
 

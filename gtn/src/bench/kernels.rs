@@ -5,7 +5,7 @@
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use ::kernels::{
     Binary, Buffer, Conv, ConvKind, Device, Float, Instr, Kernel, Load, Map, MatMul, Operand,
-    Program, Slot, Step, Store, StoreKind, Unary, Window, WindowKind,
+    Program, Slot, Step, Store, StoreKind, Unary, View, Window, WindowKind,
 };
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,11 @@ impl Single {
     /// # Errors
     /// If the kernel makes no sense, or there is not enough memory.
     pub fn new(device: &Device, kernel: &Kernel) -> Result<Self> {
+        Self::repeated(device, kernel, 1)
+    }
+
+    /// With the kernel so many times, always on the same arrays.
+    fn repeated(device: &Device, kernel: &Kernel, times: usize) -> Result<Self> {
         let (inputs, outputs) = (kernel.inputs(), kernel.outputs());
         let sizes = inputs.iter().chain(&outputs).map(|(t, n)| t.size() * n);
         let sizes: Vec<usize> = sizes.chain([kernel.workspace()]).collect();
@@ -93,7 +98,7 @@ impl Single {
             buffers.push(buffer);
         }
         Ok(Self {
-            program: Program::new(slots, vec![step])?,
+            program: Program::new(slots, vec![step; times])?,
             buffers,
         })
     }
@@ -103,12 +108,34 @@ impl Single {
     /// # Errors
     /// If the device fails.
     pub fn run(&self, device: &Device) -> Result<()> {
-        let views: Vec<_> = self.buffers.iter().map(|b| b.view(0, b.bytes())).collect();
-        Ok(self.program.run(device, &views)?)
+        Ok(self.program.run(device, &self.views())?)
+    }
+
+    fn views(&self) -> Vec<View<'_>> {
+        self.buffers.iter().map(|b| b.view(0, b.bytes())).collect()
     }
 
     fn time(&self, device: &Device) -> Result<f64> {
         timed(device, || self.run(device))
+    }
+
+    /// Seconds that the kernel takes among others like it, without what a program's run takes beside: the median
+    /// of laps over about so many seconds.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn lap(device: &Device, kernel: &Kernel, seconds: f64) -> Result<f64> {
+        let many = Self::repeated(device, kernel, 16)?;
+        let begin = Instant::now();
+        let mut times = Vec::new();
+        // The first run warms up.
+        while times.len() < 3 || begin.elapsed().as_secs_f64() < seconds {
+            times.push(many.program.time(device, &many.views())?);
+        }
+        let laps = times[1..].iter().flatten();
+        let mut laps: Vec<_> = laps.map(|lap| lap.time).collect();
+        laps.sort_unstable();
+        Ok(laps[laps.len() / 2].as_secs_f64())
     }
 }
 

@@ -3,8 +3,10 @@
 
 mod depth;
 mod kernels;
+mod peers;
 mod problem;
 mod resident;
+mod sweep;
 
 pub use depth::DepthArgs;
 pub use kernels::Single;
@@ -16,7 +18,7 @@ use crate::nn::Setup;
 use ::kernels::Device;
 use anyhow::Result;
 use autograd::optim::Optimizer;
-use autograd::{Forecast, Horizon, Schedule, Unroll};
+use autograd::{CotangentNorms, Forecast, Horizon, Phase, Schedule, Trouble, Unroll};
 use resident::Resident;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -31,6 +33,8 @@ pub enum Command {
     MetaGrad(MetaGradArgs),
     /// Time the meta-gradient of a deep learner in four ways, and measure their memory
     Depth(DepthArgs),
+    /// Time and measure it over numbers of inner steps and schedules, and draw the curves
+    Sweep(sweep::SweepArgs),
     /// Time kernels by themselves, and compare with what the device was measured to do
     Kernels(kernels::KernelsArgs),
 }
@@ -64,15 +68,12 @@ impl From<OptimizerKind> for Optimizer {
     }
 }
 
-/// Settings of `gtn bench meta-grad`.
+/// A fixed set-up of networks, and its sizes but the number of inner steps.
 #[derive(Clone, Debug, clap::Args)]
-pub struct MetaGradArgs {
+pub struct SetupArgs {
     /// Which set-up: A (small MNIST), B (the paper's MNIST), C (perceptron), tiny, tinymlp
-    #[arg(long, default_value = "A")]
+    #[arg(long, default_value = "A", hide_possible_values = true, value_parser = Setup::NAMES)]
     pub setup: String,
-    /// Inner steps T; 0 takes the set-up's
-    #[arg(long, default_value_t = 0)]
-    pub steps: usize,
     /// Batches that the inner steps take in turn; 0: one for every step
     #[arg(long, default_value_t = 0)]
     pub batches: usize,
@@ -91,6 +92,20 @@ pub struct MetaGradArgs {
     /// Batch norm after the learner's convolutions
     #[arg(long)]
     pub bn: bool,
+    /// Element type
+    #[arg(long, value_enum, default_value_t)]
+    pub dtype: FloatKind,
+}
+
+/// Settings of `gtn bench meta-grad`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MetaGradArgs {
+    /// What is trained on what
+    #[command(flatten)]
+    pub setup: SetupArgs,
+    /// Inner steps T; 0 takes the set-up's
+    #[arg(long, default_value_t = 0)]
+    pub steps: usize,
     /// What is kept between the sweeps: store-all, per-step, every-K, binomial-C, budget-SIZE (as 64MiB),
     /// reversible-B or, truncated, window-W
     #[arg(long, default_value_t)]
@@ -110,9 +125,6 @@ pub struct MetaGradArgs {
     /// How a step is differentiated
     #[arg(long, value_enum, default_value = "mixed")]
     pub mode: ModeName,
-    /// Element type
-    #[arg(long, value_enum, default_value_t)]
-    pub dtype: FloatKind,
     /// Threads; 0 takes all cores
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -134,6 +146,9 @@ pub struct MetaGradArgs {
     /// Print the plans: their launches, work and memory
     #[arg(long)]
     pub plans: bool,
+    /// Also measure the cotangent of the weights before every inner step
+    #[arg(long)]
+    pub cotangents: bool,
     /// One JSON object as the last line of standard output
     #[arg(long)]
     pub json: bool,
@@ -144,6 +159,7 @@ pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::MetaGrad(args) => meta_grad(args),
         Command::Depth(args) => depth::run(args),
+        Command::Sweep(args) => sweep::run(args),
         Command::Kernels(args) => kernels::run(args),
     }
 }
@@ -164,10 +180,14 @@ fn or(given: usize, default: usize) -> usize {
     if given == 0 { default } else { given }
 }
 
-impl MetaGradArgs {
-    fn problem(&self) -> Result<Problem> {
+impl SetupArgs {
+    /// The set-up with that many inner steps; 0 takes the set-up's.
+    ///
+    /// # Errors
+    /// If there is no such set-up.
+    pub fn problem(&self, steps: usize) -> Result<Problem> {
         let setup = Setup::parse(&self.setup, self.bn)?;
-        let steps = or(self.steps, setup.steps);
+        let steps = or(steps, setup.steps);
         Ok(Problem {
             steps,
             rows: or(self.batches, steps).min(steps),
@@ -182,11 +202,13 @@ impl MetaGradArgs {
             setup,
         })
     }
+}
 
+impl MetaGradArgs {
     fn horizon(&self, problem: &Problem) -> Horizon {
         let folder = self.snapshot_dir.clone();
-        Horizon::new(problem.steps)
-            .rows(problem.rows)
+        problem
+            .horizon()
             .schedule(self.schedule)
             .segments(self.segments)
             .mode(self.mode.into())
@@ -240,6 +262,8 @@ struct Report {
     loss: f64,
     meta_grad_norm: f64,
     meta_grad_sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cotangent_norms: Option<Vec<f64>>,
 }
 
 /// Seconds of every repeat but the first, which warms up; the meta-loss.
@@ -273,8 +297,32 @@ fn fingerprint(gradient: &Arrays) -> (f64, String) {
     )
 }
 
+/// The lengths of cotangents along one more meta-gradient.
+fn cotangents(unroll: &mut Unroll, loaded: &Loaded) -> Result<CotangentNorms> {
+    unroll.watch_cotangents(true);
+    unroll.gradient(loaded.given())?;
+    Ok(unroll.cotangent_norms().cloned().unwrap_or_default())
+}
+
+/// Lines of cotangent norms that are told; between them steps are left out.
+const LINES: usize = 20;
+
+fn tell_cotangents(norms: &CotangentNorms) {
+    let last = norms.norms().len().saturating_sub(1);
+    let every = (last / LINES).max(1);
+    eprintln!("Length of the cotangent of the weights before each inner step, from the last back:");
+    for (step, norm) in norms.norms().iter().enumerate().rev() {
+        if (last - step).is_multiple_of(every) || step == 0 {
+            eprintln!("{step:>6} {norm:.4e}");
+        }
+    }
+    if let Some(trouble) = norms.trouble(Trouble::FACTOR) {
+        eprintln!("{trouble}");
+    }
+}
+
 fn meta_grad(args: &MetaGradArgs) -> Result<()> {
-    let problem = args.problem()?;
+    let problem = args.setup.problem(args.steps)?;
     let threads = (args.threads > 0).then_some(args.threads);
     let (device, line) = choose(args.device, args.precision, threads)?;
     eprintln!("Device: {line}");
@@ -285,7 +333,7 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
     let horizon = args.horizon(&problem);
     let mut unroll = Unroll::new(&device, &problem.training(), &horizon)?;
     if args.plans {
-        for (name, plan) in unroll.plans() {
+        for Phase { name, plan, .. } in unroll.phases() {
             eprintln!("{name}\n{plan}\n");
         }
     }
@@ -293,6 +341,8 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
     let (peak_bytes, peak_process_bytes) = (device.peak_bytes() - held, resident.peak());
 
     let gradient = problem.gradient(&unroll)?;
+    let cotangents = args.cotangents.then(|| cotangents(&mut unroll, &loaded));
+    let cotangents = cotangents.transpose()?;
     let (meta_grad_norm, meta_grad_sha256) = fingerprint(&gradient);
     if let Some(path) = &args.dump {
         let mut all = gradient;
@@ -304,11 +354,11 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         setup: problem.setup.name.to_string(),
         data: problem.data.name(),
         optimizer: problem.optimizer.name(),
-        bn: args.bn,
+        bn: args.setup.bn,
         steps: problem.steps,
         batches: unroll.row_gradient().count(),
         batch: problem.batch,
-        learners: args.learners,
+        learners: args.setup.learners,
         mode: args.mode,
         schedule: unroll.schedule().to_string(),
         segments: unroll.segments(),
@@ -320,10 +370,10 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         repeats: seconds.len(),
         median_s,
         min_s: seconds[0],
-        learner_median_s: median_s / args.learners as f64,
+        learner_median_s: median_s / args.setup.learners as f64,
         forecast_bytes: forecast.bytes,
         peak_bytes,
-        learner_peak_bytes: peak_bytes / args.learners,
+        learner_peak_bytes: peak_bytes / args.setup.learners,
         peak_process_bytes,
         disk_bytes: forecast.disk_bytes,
         flops: forecast.flops,
@@ -331,8 +381,12 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         loss,
         meta_grad_norm,
         meta_grad_sha256,
+        cotangent_norms: cotangents.as_ref().map(|norms| norms.norms().to_vec()),
     };
     report.tell(&forecast);
+    if let Some(norms) = &cotangents {
+        tell_cotangents(norms);
+    }
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     }

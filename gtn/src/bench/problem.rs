@@ -4,7 +4,7 @@ use crate::nn::{Learner, ParamSpec, Setup, Statistics, init, stack};
 use crate::training::{mean_of_losses, sum_of_losses, together};
 use anyhow::{Context, Result, bail};
 use autograd::optim::Optimizer;
-use autograd::{Given, Port, Records, Row, Scope, Training, Unroll};
+use autograd::{Given, Horizon, Port, Records, Row, Scope, Training, Unroll};
 use kernels::Device;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -22,7 +22,8 @@ pub enum DataKind {
 }
 
 impl DataKind {
-    pub(super) fn name(self) -> &'static str {
+    /// As users write it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Gen => "gen",
             Self::Direct => "direct",
@@ -88,6 +89,11 @@ fn ports(specs: &[ParamSpec], dtype: DType) -> Vec<Port> {
 }
 
 impl Problem {
+    /// How far it is unrolled: with one outer loss, after the last step.
+    pub fn horizon(&self) -> Horizon {
+        Horizon::new(self.steps).rows(self.rows)
+    }
+
     /// The training loop of `benchmarks`: momentum SGD on synthetic data, one outer loss at the end; of
     /// several learners their mean.
     pub fn training(&self) -> Training<'_> {

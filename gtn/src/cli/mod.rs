@@ -4,10 +4,13 @@
 mod doctor;
 mod eval;
 mod pictures;
+mod plan;
+mod profile;
 mod progress;
 mod sample;
 mod selftest;
 mod stop;
+mod subject;
 mod train;
 
 use crate::bench;
@@ -47,6 +50,10 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Draw a run's synthetic images by class and step
     Sample(sample::SampleArgs),
+    /// Say what a meta-gradient will take, launch by launch and schedule by schedule
+    Plan(Box<plan::PlanArgs>),
+    /// Say where the time of a meta-gradient goes
+    Profile(Box<profile::ProfileArgs>),
     /// Say what this machine has and what a run would use
     Doctor,
     /// Compare a device with the processor, from single operations to outer steps
@@ -137,6 +144,8 @@ pub fn main() -> ExitCode {
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Sample(args)) => sample::run(&args),
+        Some(Command::Plan(args)) => plan::run(&args),
+        Some(Command::Profile(args)) => profile::run(&args),
         Some(Command::Doctor) => doctor::run(),
         Some(Command::Selftest(args)) => selftest::run(&args),
         Some(Command::Bench(command)) => bench::run(&command).map(|()| Outcome::Done),

@@ -41,6 +41,14 @@ impl Progress {
         }
     }
 
+    /// A line of text that stays.
+    pub(super) fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
+        }
+    }
+
     /// `done` steps are done; `message` is what they found.
     pub(super) fn at(&mut self, done: u64, message: &str) {
         if let Some(bar) = &self.bar {

@@ -14,6 +14,7 @@ use crate::run_folder::RunFolder;
 use clap::Args;
 use kernels::Device;
 use serde::Serialize;
+use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -165,13 +166,23 @@ fn train(
     let exam = Exam::new(device, data, &data.validation, GLANCE)?;
     let mut progress = Progress::new("Outer step", config.outer_steps, trainer.outer_step());
     let mut accuracy = String::new();
+    let mut told = None;
     while trainer.outer_step() < config.outer_steps {
         let begin = Instant::now();
         let outer_lr = config.outer_lr_at(trainer.outer_step());
-        let step = trainer.step(&images)?;
-        let done = trainer.outer_step();
-        let seconds = begin.elapsed().as_secs_f64();
+        let done = trainer.outer_step() + 1;
         let due = |every| done.is_multiple_of(every) || done == config.outer_steps;
+        trainer.watch_cotangents(due(config.validate_every));
+        let step = trainer.step(&images)?;
+        let seconds = begin.elapsed().as_secs_f64();
+        // Said once, and again when it turns into another.
+        let trouble = trainer
+            .trouble()
+            .filter(|trouble| told != Some(discriminant(trouble)));
+        if let Some(trouble) = trouble {
+            told = Some(discriminant(&trouble));
+            progress.say(&format!("warning: outer step {done}: {trouble}"));
+        }
         let mut validation_accuracy = None;
         if due(config.validate_every) {
             let found = validate(device, &config, trainer, data, &exam)?;

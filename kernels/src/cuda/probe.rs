@@ -71,7 +71,7 @@ fn context(ordinal: usize) -> Result<Arc<CudaContext>, DeviceError> {
 /// # Safety
 /// The library must be there.
 unsafe fn has_symbols() -> bool {
-    const NEEDED: [&[u8]; 37] = [
+    const NEEDED: [&[u8]; 39] = [
         b"cuInit\0",
         b"cuDriverGetVersion\0",
         b"cuDeviceGet\0",
@@ -88,6 +88,8 @@ unsafe fn has_symbols() -> bool {
         b"cuEventCreate\0",
         b"cuEventDestroy_v2\0",
         b"cuEventRecord\0",
+        b"cuEventSynchronize\0",
+        b"cuEventElapsedTime\0",
         b"cuStreamWaitEvent\0",
         b"cuMemAlloc_v2\0",
         b"cuMemFree_v2\0",

@@ -8,12 +8,14 @@ use super::args::place;
 use super::lower::{Launch, Lowering, Tables};
 use super::{Cuda, failed};
 use crate::program::{Array, Bound};
-use crate::{DeviceError, ProgramError, Step};
+use crate::{DeviceError, Lap, ProgramError, Step};
 use cudarc::driver::{
-    CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg, result, sys,
+    CudaEvent, CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg,
+    result, sys,
 };
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Addresses that one launch of `bind_slots` can write.
 const BIND: usize = 60;
@@ -43,8 +45,9 @@ impl Parameters {
 pub(crate) struct Replay {
     cuda: Arc<Cuda>,
     graph: Option<CudaGraph>,
-    /// Kept where the program is launched kernel by kernel.
     launches: Vec<Launch>,
+    /// For each step, how many launches there are up to its end.
+    ends: Vec<usize>,
     /// The table of slots, then the program's constants.
     memory: u64,
     slots: usize,
@@ -61,13 +64,18 @@ impl Replay {
         steps: &[Step],
         bound: &[Bound],
     ) -> Result<Self, ProgramError> {
-        let (launches, tables) = lower(cuda, slots, steps, bound)?;
+        let Lowered {
+            launches,
+            ends,
+            constants: tables,
+        } = lower(cuda, slots, steps, bound)?;
         let table_bytes = (8 * (slots + 2)).next_multiple_of(256);
         let memory = cuda.allocate(table_bytes + tables.len(), 0)?;
         let mut replay = Self {
             cuda: cuda.clone(),
             graph: None,
             launches,
+            ends,
             memory,
             slots,
         };
@@ -80,7 +88,6 @@ impl Replay {
         cuda.write(memory + 8 * slots as u64, &own)?;
         if cuda.graphs && !replay.launches.is_empty() {
             replay.graph = Some(replay.capture()?);
-            replay.launches = Vec::new();
         }
         Ok(replay)
     }
@@ -92,6 +99,55 @@ impl Replay {
 
     /// Queues one run on memory at these addresses.
     pub(crate) fn run(&self, addresses: &[u64]) -> Result<(), DeviceError> {
+        self.write_table(addresses)?;
+        if let Some(graph) = &self.graph {
+            self.cuda.bind()?;
+            let stream = self.cuda.stream.cu_stream();
+            // SAFETY: the graph lives as long as `self`, whose owner lets one thread in at a time.
+            return unsafe { result::graph::launch(graph.cu_graph_exec(), stream) }
+                .map_err(|error| failed("graph launch", error));
+        }
+        self.queue_plain(0, self.launches.len())
+    }
+
+    /// One run, launched kernel by kernel; the steps' laps, when all is done.
+    pub(crate) fn time(&self, addresses: &[u64]) -> Result<Vec<Lap>, DeviceError> {
+        let fail = |error| failed("timing by events", error);
+        let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        let event = |_| self.cuda.context.new_event(timed).map_err(fail);
+        let events = (0..=self.ends.len())
+            .map(event)
+            .collect::<Result<Vec<_>, _>>()?;
+        self.write_table(addresses)?;
+        self.cuda.wait()?;
+        let start = Instant::now();
+        events[0].record(&self.cuda.stream).map_err(fail)?;
+        let mut first = 0;
+        for (&end, event) in self.ends.iter().zip(&events[1..]) {
+            self.queue_plain(first, end)?;
+            event.record(&self.cuda.stream).map_err(fail)?;
+            first = end;
+        }
+        self.cuda.wait()?;
+        let mut begin = start;
+        let lap = |pair: &[CudaEvent]| {
+            let milliseconds = pair[0].elapsed_ms(&pair[1]).map_err(fail)?;
+            let time = Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3);
+            let lap = Lap { begin, time };
+            begin += time;
+            Ok(lap)
+        };
+        events.windows(2).map(lap).collect()
+    }
+
+    /// Queues some of the launches.
+    fn queue_plain(&self, first: usize, end: usize) -> Result<(), DeviceError> {
+        let mut some = self.launches[first..end].iter();
+        some.try_for_each(|one| launch(&self.cuda, one, self.memory))
+    }
+
+    /// Queues the writing of the slots' addresses.
+    fn write_table(&self, addresses: &[u64]) -> Result<(), DeviceError> {
         debug_assert_eq!(addresses.len(), self.slots);
         for (at, some) in addresses.chunks(BIND).enumerate() {
             let mut args = vec![(at * BIND) as u64, some.len() as u64];
@@ -105,16 +161,7 @@ impl Replay {
             };
             launch(&self.cuda, &bind, self.memory)?;
         }
-        if let Some(graph) = &self.graph {
-            self.cuda.bind()?;
-            let stream = self.cuda.stream.cu_stream();
-            // SAFETY: the graph lives as long as `self`, whose owner lets one thread in at a time.
-            return unsafe { result::graph::launch(graph.cu_graph_exec(), stream) }
-                .map_err(|error| failed("graph launch", error));
-        }
-        self.launches
-            .iter()
-            .try_for_each(|one| launch(&self.cuda, one, self.memory))
+        Ok(())
     }
 
     /// The launches as a graph. They are captured on a stream of its own: other threads may be using that of
@@ -163,13 +210,21 @@ impl Drop for Replay {
     }
 }
 
+/// A program for the device.
+struct Lowered {
+    launches: Vec<Launch>,
+    /// For each step, how many launches there are up to its end.
+    ends: Vec<usize>,
+    constants: Vec<u8>,
+}
+
 /// All launches of a program, and its constants.
 fn lower(
     cuda: &Cuda,
     slots: usize,
     steps: &[Step],
     bound: &[Bound],
-) -> Result<(Vec<Launch>, Vec<u8>), ProgramError> {
+) -> Result<Lowered, ProgramError> {
     let refuse = |step, reason| ProgramError::Step { step, reason };
     if slots > MOST_SLOTS {
         return Err(refuse(
@@ -183,7 +238,7 @@ fn lower(
         offset: 0,
         bytes: 0,
     });
-    let mut launches = Vec::new();
+    let (mut launches, mut ends) = (Vec::new(), Vec::new());
     for (at, (step, bound)) in steps.iter().zip(bound).enumerate() {
         let mut lowering = Lowering {
             bound,
@@ -197,8 +252,13 @@ fn lower(
                 .lower(&step.kernel)
                 .map_err(|reason| refuse(at, reason))?,
         );
+        ends.push(launches.len());
     }
-    Ok((launches, tables.bytes))
+    Ok(Lowered {
+        launches,
+        ends,
+        constants: tables.bytes,
+    })
 }
 
 /// The function of a launch, told how much shared memory it may have.

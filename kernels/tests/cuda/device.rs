@@ -3,7 +3,7 @@
 use crate::common::{Layout, bytes, run};
 use crate::stand_in::{StandIn, text};
 use kernels::{
-    Binary, Device, DeviceError, Float, Instr, Kernel, Load, Map, MatMul, Operand, Precision,
+    Binary, Device, DeviceError, Float, Instr, Kernel, Lap, Load, Map, MatMul, Operand, Precision,
     Program, Rows, Slot, Step, Store, StoreKind, Window, WindowKind,
 };
 use std::path::Path;
@@ -119,11 +119,21 @@ fn runs_with_many_slots() {
     buffer.write(0, &bytes(&[1.0_f32])).unwrap();
     buffer.write(8, &bytes(&[1.25_f32])).unwrap();
     let views: Vec<_> = (0..count + 2).map(|i| buffer.view(8 * i, 4)).collect();
-    program.run(&device, &views).unwrap();
-    let mut found = [0; 4];
-    buffer.read(8 * (count + 1), &mut found).unwrap();
+    let found = || {
+        let mut found = [0; 4];
+        buffer.read(8 * (count + 1), &mut found).unwrap();
+        buffer.zero(16, 8 * count).unwrap();
+        f32::from_le_bytes(found)
+    };
     let expected = (0..count).fold(1.0_f32, |x, _| x * 1.25);
-    assert_eq!(f32::from_le_bytes(found), expected);
+    program.run(&device, &views).unwrap();
+    assert_eq!(found(), expected);
+    let laps = program.time(&device, &views).unwrap();
+    assert_eq!((found(), laps.len()), (expected, count));
+    let follows = |pair: &[Lap]| pair[0].begin + pair[0].time == pair[1].begin;
+    assert!(laps.windows(2).all(follows), "{laps:?}");
+    program.run(&device, &views).unwrap();
+    assert_eq!(found(), expected, "the graph is as it was");
 }
 
 #[test]

@@ -292,6 +292,7 @@ fn parity_tiles() {
         let conv = Conv {
             float: Float::F32,
             kind: ConvKind::Forward,
+            batch: 1,
             n: 1,
             h: 134,
             w: 127,

@@ -1,0 +1,54 @@
+//! Where the time of a meta-gradient goes.
+
+use super::{At, Given, Losses, Unroll};
+use crate::error::Result;
+use crate::plan::Plan;
+use kernels::{Lap, View};
+use std::time::{Duration, Instant};
+
+/// One run of a plan within a meta-gradient, timed launch by launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimedRun {
+    /// The phase that the plan is for: see [`Phase::name`](super::Phase::name).
+    pub phase: &'static str,
+    /// The inner step that the driver was at.
+    pub step: usize,
+    /// When the run began.
+    pub begin: Instant,
+    /// From there to its end.
+    pub time: Duration,
+    /// A lap for every launch of the plan.
+    pub laps: Vec<Lap>,
+}
+
+impl Unroll {
+    /// As [`Unroll::gradient`], with every launch timed: the runs of plans, in their order. The numbers are
+    /// those of [`Unroll::gradient`]; on a GPU the time is not, for it is launched kernel by kernel.
+    pub fn timed_gradient(&mut self, given: Given<'_>) -> Result<(Losses, Vec<TimedRun>)> {
+        *self.timed.get_mut() = Some(Vec::new());
+        let losses = self.gradient(given);
+        let runs = self.timed.take().unwrap_or_default();
+        Ok((losses?, runs))
+    }
+
+    /// Runs a plan with its launches timed.
+    pub(super) fn time(
+        &self,
+        plan: &Plan,
+        at: At,
+        arena: View<'_>,
+        [inputs, outputs]: [&[View<'_>]; 2],
+    ) -> Result<TimedRun> {
+        let mut phases = self.planned.phases().into_iter();
+        let phase = phases.find(|phase| std::ptr::eq(phase.plan, plan));
+        let begin = Instant::now();
+        let laps = plan.time(&self.device, arena, inputs, outputs)?;
+        Ok(TimedRun {
+            phase: phase.expect("every plan is of a phase").name,
+            step: at.step,
+            begin,
+            time: begin.elapsed(),
+            laps,
+        })
+    }
+}

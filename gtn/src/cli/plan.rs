@@ -1,0 +1,293 @@
+//! `gtn plan`
+
+use super::subject::{Subject, SubjectArgs, any_values};
+use super::{Outcome, say};
+use autograd::{Peak, Phase, Planned, Schedule, TimedRun, Unroll};
+use clap::Args;
+use kernels::Device;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use tensor::Shape;
+
+/// Say what a meta-gradient will take before anything runs: the launches, work and memory of each of its
+/// phases, what holds their peaks, and what every schedule would take, to choose from.
+///
+/// Of a set-up of the benchmark (--setup, --steps, …), or of what `gtn train` would do with the same
+/// settings; there, of the widest learner. Seconds are forecast from the phases' times, measured on this
+/// device along two inner steps.
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    subject: SubjectArgs,
+}
+
+/// Arrays that are named of those that hold a peak.
+const NAMED: usize = 3;
+
+/// Inner steps that are run to measure the phases.
+const STEPS: usize = 2;
+
+#[derive(Serialize)]
+struct Report {
+    command: &'static str,
+    subject: String,
+    device: String,
+    threads: usize,
+    schedule: String,
+    bytes: usize,
+    phases: Vec<PhasePlan>,
+    schedules: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct PhasePlan {
+    phase: &'static str,
+    runs: u64,
+    launches: usize,
+    flops: u64,
+    bytes_moved: u64,
+    arena_bytes: usize,
+    least_bytes: usize,
+    peak_launch: usize,
+    held: Vec<Held>,
+}
+
+/// An array that is alive at the peak.
+#[derive(Serialize)]
+struct Held {
+    launch: usize,
+    kernel: &'static str,
+    shape: Option<Vec<usize>>,
+    bytes: usize,
+}
+
+/// What one schedule takes.
+#[derive(Serialize)]
+struct Row {
+    schedule: String,
+    /// For a budget, what was chosen for it.
+    chosen: String,
+    bytes: usize,
+    evaluations: u64,
+    flops: u64,
+    seconds: f64,
+}
+
+pub(super) fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
+    let subject = args.subject.subject()?;
+    let device = args.subject.machine.device()?;
+    let (training, horizon) = (subject.training(), &subject.horizon);
+    let asked = Planned::new(&training, horizon)?;
+    let phases: Vec<PhasePlan> = asked.phases().iter().map(phase).collect();
+    say(&format!(
+        "{}, {}: {}",
+        subject.name(),
+        asked.schedule(),
+        asked.forecast()
+    ));
+    tell_phases(&phases);
+    let schedules = table(&device, &subject, &asked)?;
+    tell_table(&schedules, &asked.schedule().to_string());
+    args.subject.machine.print(&Report {
+        command: "plan",
+        subject: subject.name(),
+        device: device.name().to_owned(),
+        threads: device.threads(),
+        schedule: asked.schedule().to_string(),
+        bytes: asked.forecast().bytes,
+        phases,
+        schedules,
+    })?;
+    Ok(Outcome::Done)
+}
+
+fn phase(phase: &Phase<'_>) -> PhasePlan {
+    let plan = phase.plan;
+    let Peak { launch, held, .. } = plan.peak();
+    let held = held.into_iter().map(|held| Held {
+        launch: held.launch,
+        kernel: held.kernel,
+        shape: held.shape.as_deref().map(<[usize]>::to_vec),
+        bytes: held.bytes,
+    });
+    PhasePlan {
+        phase: phase.name,
+        runs: phase.runs,
+        launches: plan.launches(),
+        flops: plan.flops(),
+        bytes_moved: plan.bytes_moved(),
+        arena_bytes: plan.arena_bytes(),
+        least_bytes: plan.least_bytes(),
+        peak_launch: launch,
+        held: held.collect(),
+    }
+}
+
+fn mib(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn tell_phases(phases: &[PhasePlan]) {
+    say("\nphase                runs launches     GFLOP  GB moved  arena, least possible, MiB");
+    for phase in phases {
+        say(&format!(
+            "{:<18} {:>6} {:>8} {:>9.3} {:>9.3} {:>8.2} {:>8.2}",
+            phase.phase,
+            phase.runs,
+            phase.launches,
+            phase.flops as f64 / 1e9,
+            phase.bytes_moved as f64 / 1e9,
+            mib(phase.arena_bytes),
+            mib(phase.least_bytes)
+        ));
+        let held = phase.held.iter().take(NAMED);
+        let held: Vec<String> = held.map(Held::to_string).collect();
+        if !held.is_empty() {
+            say(&format!(
+                "  at launch {}: {}",
+                phase.peak_launch,
+                held.join(", ")
+            ));
+        }
+    }
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kernel = self.kernel;
+        let size = match mib(self.bytes) {
+            size if size < 1.0 => format!("{:.1} KiB", 1024.0 * size),
+            size => format!("{size:.1} MiB"),
+        };
+        match &self.shape {
+            Some(shape) => write!(f, "{size} of {kernel} {}", Shape::from(&shape[..])),
+            None => write!(f, "{size} of scratch for {kernel}"),
+        }
+    }
+}
+
+/// The schedules to choose from, and the one that was asked for.
+fn candidates(steps: usize, asked: Schedule) -> Vec<Schedule> {
+    let root = (steps as f64).sqrt().round() as usize;
+    let mut all = vec![Schedule::StoreAll, Schedule::PerStep];
+    all.extend(
+        [2, root]
+            .into_iter()
+            .filter(|k| (2..steps).contains(k))
+            .map(Schedule::EveryK),
+    );
+    all.extend(
+        [16, 8, 4]
+            .into_iter()
+            .filter(|&c| c < steps)
+            .map(Schedule::Binomial),
+    );
+    all.push(asked);
+    let mut seen = Vec::new();
+    all.retain(|schedule| {
+        !seen.contains(schedule) && {
+            seen.push(*schedule);
+            true
+        }
+    });
+    all
+}
+
+/// Budgets between the least and the most, evenly in their logarithms, in round numbers.
+fn budgets(least: usize, most: usize) -> Vec<Schedule> {
+    let ratio = most as f64 / least as f64;
+    let budget = |quarter: i32| {
+        let bytes = (least as f64 * ratio.powf(f64::from(quarter) / 4.0)) as usize;
+        let unit = if bytes >> 24 > 0 { 20 } else { 10 };
+        Schedule::Budget((bytes >> unit << unit).max(least.next_multiple_of(1 << 10)))
+    };
+    (1..4).map(budget).collect()
+}
+
+fn table(device: &Device, subject: &Subject, asked: &Planned) -> anyhow::Result<Vec<Row>> {
+    let (training, horizon) = (subject.training(), &subject.horizon);
+    let times = [
+        measured(device, subject, false)?,
+        measured(device, subject, true)?,
+    ];
+    let row = |schedule: Schedule| -> anyhow::Result<Row> {
+        let planned = Planned::new(&training, &horizon.clone().schedule(schedule))?;
+        let phases = planned.phases();
+        let keeping = phases.iter().any(|phase| phase.name == KEPT);
+        let time = |phase: &Phase<'_>| {
+            let once = times[usize::from(keeping)].get(phase.name);
+            phase.runs as f64 * once.expect("a short training has all phases")
+        };
+        let forecast = planned.forecast();
+        Ok(Row {
+            schedule: schedule.to_string(),
+            chosen: planned.schedule().to_string(),
+            bytes: forecast.bytes,
+            evaluations: forecast.evaluations,
+            flops: forecast.flops,
+            seconds: phases.iter().map(time).sum(),
+        })
+    };
+    let fixed = candidates(horizon.steps(), asked.schedule()).into_iter();
+    let mut rows = fixed.map(row).collect::<anyhow::Result<Vec<_>>>()?;
+    let bytes = || rows.iter().map(|row| row.bytes);
+    let (least, most) = (bytes().min().unwrap_or(0), bytes().max().unwrap_or(0));
+    for schedule in budgets(least, most) {
+        rows.push(row(schedule)?);
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
+    Ok(rows)
+}
+
+fn tell_table(rows: &[Row], asked: &str) {
+    say("\nschedule                               MiB  evaluations      GFLOP    seconds");
+    for row in rows {
+        let mut name = row.schedule.clone();
+        if row.chosen != row.schedule {
+            name = format!("{name}: {}", row.chosen);
+        }
+        say(&format!(
+            "{name:<32} {:>9.2} {:>12} {:>10.2} {:>10.4}{}",
+            mib(row.bytes),
+            row.evaluations,
+            row.flops as f64 / 1e9,
+            row.seconds,
+            if row.schedule == asked {
+                " <- asked for"
+            } else {
+                ""
+            }
+        ));
+    }
+    say("Bytes and work are exact; seconds are forecast from those of single phases, timed here.");
+}
+
+const KEPT: &str = "inner step, kept";
+
+/// Seconds of one run of each phase: the least along a few short trainings, with activations kept or not.
+fn measured(
+    device: &Device,
+    subject: &Subject,
+    keep: bool,
+) -> anyhow::Result<BTreeMap<&'static str, f64>> {
+    let training = subject.training();
+    let schedule = if keep {
+        // The first step is advanced without activations, and again with them: all phases run.
+        Schedule::BinomialKept(1, 1)
+    } else {
+        Schedule::PerStep
+    };
+    let short = subject.short(STEPS).schedule(schedule);
+    let values = any_values(device, &training, &short)?;
+    let mut unroll = Unroll::new(device, &training, &short)?;
+    unroll.gradient(values.given())?;
+    let mut least: BTreeMap<&'static str, f64> = BTreeMap::new();
+    for _ in 0..3 {
+        let (_, runs) = unroll.timed_gradient(values.given())?;
+        for TimedRun { phase, time, .. } in runs {
+            let known = least.entry(phase).or_insert(f64::INFINITY);
+            *known = known.min(time.as_secs_f64());
+        }
+    }
+    Ok(least)
+}

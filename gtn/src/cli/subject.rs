@@ -1,0 +1,185 @@
+//! What `gtn plan` and `gtn profile` look at: a set-up of the benchmark, or what `gtn train` would do.
+
+use super::{Machine, Usage};
+use crate::bench::{Problem, SetupArgs};
+use crate::config::{Config, Flags, ModeName, Preset};
+use crate::nn::{Generator, Learner};
+use crate::training::training;
+use autograd::{Horizon, Mode, Records, Schedule, Training, Values};
+use clap::Args;
+use kernels::Device;
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use std::path::PathBuf;
+use tensor::{Array, Shape};
+use toml::Table;
+
+#[derive(Debug, Args)]
+pub(super) struct SubjectArgs {
+    #[command(flatten)]
+    setup: Option<SetupArgs>,
+    /// Inner steps T of the set-up; 0 takes its own
+    #[arg(long, value_name = "T")]
+    steps: Option<usize>,
+    /// Without a set-up: settings to start from, as `gtn train` has them
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
+    /// A TOML file with settings, which go over the preset's; flags go over both
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+    #[command(flatten)]
+    pub(super) machine: Machine,
+}
+
+/// Networks and sizes of a training, and how far it is unrolled.
+pub(super) struct Subject {
+    what: What,
+    mode: Mode,
+    pub(super) horizon: Horizon,
+}
+
+enum What {
+    Setup(Box<Problem>),
+    Run(Box<(Config, Generator, Learner)>),
+}
+
+impl SubjectArgs {
+    pub(super) fn subject(&self) -> anyhow::Result<Subject> {
+        match &self.setup {
+            Some(setup) => self.of_setup(setup),
+            None => self.of_run(),
+        }
+    }
+
+    fn of_setup(&self, setup: &SetupArgs) -> anyhow::Result<Subject> {
+        let flags = Table::try_from(&self.flags)?;
+        let engine = |name: &str| ["schedule", "mode"].contains(&name);
+        let mut given = flags
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !engine(name));
+        let given = given.next().or(self.preset.map(|_| "preset"));
+        if let Some(name) = given.or(self.config.as_ref().map(|_| "config")) {
+            let flag = name.replace('_', "-");
+            return Err(Usage(format!("--{flag} is for a training, and not for a set-up")).into());
+        }
+        let problem = setup.problem(self.steps.unwrap_or(0))?;
+        let schedule: Option<Schedule> =
+            self.flags.schedule.as_deref().map(str::parse).transpose()?;
+        let horizon = problem.horizon().schedule(schedule.unwrap_or_default());
+        let mode = self.flags.mode.unwrap_or(ModeName::Mixed).into();
+        Ok(Subject {
+            mode,
+            horizon: horizon.mode(mode),
+            what: What::Setup(Box::new(problem)),
+        })
+    }
+
+    /// With the widest learner that may be drawn.
+    fn of_run(&self) -> anyhow::Result<Subject> {
+        if self.steps.is_some() {
+            let reason =
+                "--steps is for a set-up (--setup NAME); of a training they are --inner-steps";
+            return Err(Usage(reason.to_owned()).into());
+        }
+        let preset = self.preset.unwrap_or_default();
+        let config = Config::resolve(preset, self.config.as_deref(), &self.flags)?;
+        let generator = config.generator()?;
+        let learner = config.learner(&config.widths.widest())?;
+        Ok(Subject {
+            mode: config.mode.into(),
+            horizon: config.horizon(),
+            what: What::Run(Box::new((config, generator, learner))),
+        })
+    }
+}
+
+impl Subject {
+    pub(super) fn training(&self) -> Training<'_> {
+        match &self.what {
+            What::Setup(problem) => problem.training(),
+            What::Run(run) => training(&run.0, &run.1, &run.2),
+        }
+    }
+
+    /// The same training, no further than so many steps, with one outer loss.
+    pub(super) fn short(&self, steps: usize) -> Horizon {
+        let short = Horizon::new(steps.min(self.horizon.steps())).mode(self.mode);
+        match &self.what {
+            What::Setup(problem) if problem.rows < problem.steps => short.rows(1),
+            _ => short,
+        }
+    }
+
+    /// For a headline.
+    pub(super) fn name(&self) -> String {
+        match &self.what {
+            What::Setup(problem) => {
+                let (name, data) = (problem.setup.name, problem.data.name());
+                format!(
+                    "set-up {name}, {data}, T = {}, B = {}",
+                    problem.steps, problem.batch
+                )
+            }
+            What::Run(run) => {
+                let config = &run.0;
+                let (learner, widths) = (config.learner_name(), config.widths.widest());
+                let (steps, batch) = (config.inner_steps, config.inner_batch);
+                format!("training of {learner}, widths {widths:?}, T = {steps}, B = {batch}")
+            }
+        }
+    }
+}
+
+/// Numbers to train on: the time does not depend on which, as long as nothing runs away.
+pub(super) fn any_values(
+    device: &Device,
+    training: &Training<'_>,
+    horizon: &Horizon,
+) -> autograd::Result<Values> {
+    let values = Values::new(device, training, horizon)?;
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    for records in [
+        &values.start,
+        &values.shared,
+        &values.rows,
+        &values.outer_rows,
+    ] {
+        fill(records, |name, shape| match name {
+            "y" => one_hot(shape),
+            _ => (0..shape.count())
+                .map(|_| 0.1 * Distribution::<f64>::sample(&StandardNormal, &mut rng))
+                .collect(),
+        })?;
+    }
+    let usual = training.optimizer.hyper();
+    fill(&values.hyper, |name, shape| {
+        let value = usual.iter().find(|(known, _)| *known == name);
+        vec![value.map_or(0.0, |(_, value)| *value); shape.count()]
+    })?;
+    Ok(values)
+}
+
+fn fill(
+    records: &Records,
+    mut values: impl FnMut(&str, &Shape) -> Vec<f64>,
+) -> autograd::Result<()> {
+    for record in 0..records.count() {
+        for (field, port) in records.ports().iter().enumerate() {
+            let array = Array::new(port.shape.clone(), values(&port.name, &port.shape));
+            let array = array.expect("as many numbers as the shape has");
+            records.set(record, field, &array.cast(port.dtype))?;
+        }
+    }
+    Ok(())
+}
+
+/// Rows of one class after another.
+fn one_hot(shape: &Shape) -> Vec<f64> {
+    let classes = shape.last().copied().unwrap_or(1);
+    let hot = |i: usize| f64::from(u8::from(i % classes == i / classes % classes));
+    (0..shape.count()).map(hot).collect()
+}

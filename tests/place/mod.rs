@@ -1,0 +1,121 @@
+//! A folder in which the program runs as a user runs it, and what it said there.
+#![allow(dead_code, reason = "every test program uses a part of it")]
+
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// Settings with which a run takes a moment.
+pub(crate) const TINY: &str = "--dataset mnist --outer-steps 4 --inner-steps 2 --inner-batch 10 --outer-batch 20 \
+    --widths 2,3,4 --noise 4 --generator-hidden 8 --generator-channels 3,2 --learners 2 \
+    --validate-every 2 --checkpoint-every 2 --threads 1";
+
+/// A folder of its own with a small data set in it.
+pub(crate) struct Place(pub(crate) tempfile::TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(place.path("data")).unwrap();
+        for (name, count) in [("train", 60), ("t10k", 30)] {
+            place.write(
+                &format!("data/{name}-images-idx3-ubyte"),
+                &images(count, 28),
+            );
+            place.write(
+                &format!("data/{name}-labels-idx1-ubyte"),
+                &labels(count, 10),
+            );
+        }
+        place
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).unwrap();
+    }
+
+    pub(crate) fn command(&self, program: &str, args: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(args.split_whitespace()).current_dir(&self.0);
+        command.env_remove("GTN_DATA_DIR");
+        // What these tests expect is the processor's, also on a machine with a GPU.
+        command.env("CUDA_VISIBLE_DEVICES", "");
+        command
+    }
+
+    pub(crate) fn gtn(&self, args: &str) -> Output {
+        self.command(GTN, args).output().unwrap()
+    }
+
+    /// Standard output of a command that must end well.
+    pub(crate) fn run(&self, args: &str) -> String {
+        let output = self.gtn(args);
+        assert!(
+            output.status.success(),
+            "gtn {args}: {}",
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    /// Runs a command that must end with that code, and an error in one line that has these words.
+    pub(crate) fn fails(&self, code: i32, args: &str, words: &str) {
+        refused(&self.gtn(args), code, args, words);
+    }
+}
+
+pub(crate) const GTN: &str = env!("CARGO_BIN_EXE_gtn");
+
+pub(crate) fn refused(output: &Output, code: i32, args: &str, words: &str) {
+    let said = text(&output.stderr);
+    let errors: Vec<&str> = said
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .collect();
+    assert_eq!(output.status.code(), Some(code), "gtn {args}: {said}");
+    assert_eq!(errors.len(), 1, "gtn {args}: {said}");
+    assert!(
+        said.trim_end().ends_with(errors[0]),
+        "the error is the last that gtn {args} says: {said}"
+    );
+    assert!(errors[0].contains(words), "gtn {args}: {said}");
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+pub(crate) fn json(stdout: &str) -> Value {
+    serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
+}
+
+pub(crate) fn idx(magic: u32, sizes: &[u32], bytes: impl Iterator<Item = u8>) -> Vec<u8> {
+    let header = [magic].into_iter().chain(sizes.iter().copied());
+    header.flat_map(u32::to_be_bytes).chain(bytes).collect()
+}
+
+/// Class i % 10 has its i-th stripe of pixels lit.
+pub(crate) fn images(count: u32, side: u32) -> Vec<u8> {
+    let pixel = move |i: u32| {
+        let (image, place) = (i / (side * side), i % (side * side));
+        if place * 10 / (side * side) == image % 10 {
+            255
+        } else {
+            0
+        }
+    };
+    idx(
+        2051,
+        &[count, side, side],
+        (0..count * side * side).map(pixel),
+    )
+}
+
+pub(crate) fn labels(count: u32, classes: u32) -> Vec<u8> {
+    idx(2049, &[count], (0..count).map(move |i| (i % classes) as u8))
+}
