@@ -2,6 +2,7 @@
 
 use super::subject::{Subject, SubjectArgs, any_values};
 use super::{Outcome, say};
+use anyhow::Context;
 use autograd::{Peak, Phase, Planned, Schedule, TimedRun, Unroll};
 use clap::Args;
 use kernels::Device;
@@ -216,7 +217,8 @@ fn table(device: &Device, subject: &Subject, asked: &Planned) -> anyhow::Result<
         let keeping = phases.iter().any(|phase| phase.name == KEPT);
         let time = |phase: &Phase<'_>| {
             let once = times[usize::from(keeping)].get(phase.name);
-            phase.runs as f64 * once.expect("a short training has all phases")
+            let once = once.with_context(|| format!("{} was not timed", phase.name))?;
+            Ok(phase.runs as f64 * once)
         };
         let forecast = planned.forecast();
         Ok(Row {
@@ -225,7 +227,7 @@ fn table(device: &Device, subject: &Subject, asked: &Planned) -> anyhow::Result<
             bytes: forecast.bytes,
             evaluations: forecast.evaluations,
             flops: forecast.flops,
-            seconds: phases.iter().map(time).sum(),
+            seconds: phases.iter().map(time).sum::<anyhow::Result<f64>>()?,
         })
     };
     let fixed = candidates(horizon.steps(), asked.schedule()).into_iter();
