@@ -6,7 +6,7 @@
 
 use crate::op::Op;
 use crate::tape::{Id, Node};
-use kernels::{Instr, Map, Store, Unary};
+use kernels::{Binary, Instr, Map, Store, Unary};
 use tensor::{DType, Shape};
 
 /// The entries of a simplified tape and what is decided about them.
@@ -99,6 +99,8 @@ impl Fused {
 const RECOMPUTE_LIMIT: usize = 6;
 /// Arrays from which a value that is read several times is stored.
 const REREAD_LIMIT: usize = 3;
+/// Launches that an array may wait for others that it is added to.
+const WAIT: usize = 8;
 
 impl Graph {
     pub(super) fn new(nodes: Vec<Node>, outs: Vec<Id>) -> Self {
@@ -223,7 +225,7 @@ impl Graph {
     fn find_accumulations(&mut self) {
         let uses = self.uses();
         for id in 0..self.nodes.len() {
-            if self.nodes[id].op != Op::Binary(kernels::Binary::Add) {
+            if self.nodes[id].op != Op::Binary(Binary::Add) {
                 continue;
             }
             let [a, b] = [self.nodes[id].args[0], self.nodes[id].args[1]];
@@ -281,7 +283,13 @@ impl Graph {
         let (uses, readers) = (self.uses(), self.readers());
         let mut work = vec![0usize; self.nodes.len()];
         let mut arrays: Vec<Vec<Id>> = vec![Vec::new(); self.nodes.len()];
+        // For each entry: how many launches it waits for, and the same of the first array it is computed from.
+        let mut times = vec![[0, usize::MAX]; self.nodes.len()];
         for id in 0..self.nodes.len() {
+            if self.nodes[id].op == Op::Binary(Binary::Add) {
+                self.store_partial_sum(id, &times, &arrays);
+            }
+            times[id] = self.times(id, &times);
             let node = &self.nodes[id];
             let mut total = weight(&node.op);
             let mut read: Vec<Id> = Vec::new();
@@ -309,6 +317,32 @@ impl Graph {
             }
             work[id] = total;
             arrays[id] = read;
+        }
+    }
+
+    fn times(&self, id: Id, times: &[[usize; 2]]) -> [usize; 2] {
+        let args = self.nodes[id].args.iter();
+        args.fold([0, usize::MAX], |[last, first], &arg| {
+            if self.stored[arg] {
+                let made = !self.is_input(arg);
+                let since = if made { times[arg][0] } else { usize::MAX };
+                [last.max(times[arg][0] + 1), first.min(since)]
+            } else {
+                [last.max(times[arg][0]), first.min(times[arg][1])]
+            }
+        })
+    }
+
+    /// The terms of a long sum that come one after the other are added as they come: otherwise all of them would
+    /// wait for the last.
+    fn store_partial_sum(&mut self, id: Id, times: &[[usize; 2]], arrays: &[Vec<Id>]) {
+        let args = [self.nodes[id].args[0], self.nodes[id].args[1]];
+        for (partial, term) in [(args[0], args[1]), (args[1], args[0])] {
+            let waits = times[term][0] > times[partial][1].saturating_add(WAIT);
+            let sum = self.nodes[partial].op == Op::Binary(Binary::Add);
+            if sum && waits && arrays[partial].len() >= REREAD_LIMIT {
+                self.stored[partial] = true;
+            }
         }
     }
 
@@ -400,9 +434,7 @@ pub(crate) fn kind(op: &Op) -> Kind {
 fn weight(op: &Op) -> usize {
     match op {
         Op::Unary(Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid) => 10,
-        Op::Unary(Unary::Sqrt | Unary::Rsqrt)
-        | Op::Binary(kernels::Binary::Div)
-        | Op::Permute(_) => 4,
+        Op::Unary(Unary::Sqrt | Unary::Rsqrt) | Op::Binary(Binary::Div) | Op::Permute(_) => 4,
         Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) => 1,
         _ => 0,
     }

@@ -150,7 +150,7 @@ impl Plan {
         let donors = donors(&inputs, &outputs, over)?;
         let slots = slots(&input_ids, &donors);
         let items = group::items(&mut graph);
-        let orders = order::orders(&graph, &items).into_iter();
+        let orders = order::orders(&graph, &items, &slots).into_iter();
         let whole: Vec<Vec<Item>> = orders
             .map(|order| {
                 order

