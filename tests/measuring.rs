@@ -5,6 +5,7 @@
 mod place;
 
 use autograd::Planned;
+use autograd::optim::Optimizer;
 use gtn::bench::{DataKind, Problem};
 use gtn::nn::Setup;
 use place::{GTN, Place, TINY, json, text};
@@ -27,6 +28,8 @@ fn a_plan_says_what_the_forecast_says() {
         steps: 6,
         rows: 2,
         batch: 5,
+        learners: 1,
+        optimizer: Optimizer::Momentum,
         data: DataKind::Direct,
         dtype: DType::F32,
     };
