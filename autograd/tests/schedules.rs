@@ -225,6 +225,7 @@ proptest! {
             Schedule::Binomial(c),
             Schedule::BinomialKept(c, kept),
             Schedule::Budget(budget),
+            Schedule::Auto,
             Schedule::Window(steps),
             Schedule::Reversible(100),
         ];

@@ -1,4 +1,4 @@
-//! The schedule with the least work within a number of bytes.
+//! The schedule with the least work within a number of bytes, or with a balance of both.
 //!
 //! Two families hold a best one for every amount of memory: binomial schedules, which for their number of
 //! snapshots are optimal, and binomial schedules over stretches that are reversed with their activations
@@ -65,6 +65,11 @@ impl Costs {
         } else {
             c
         };
+        Some(self.candidate(steps, c, kept))
+    }
+
+    /// What so many snapshots take, with stretches of `kept` steps.
+    fn candidate(&self, steps: usize, c: usize, kept: usize) -> Candidate {
         let schedule = match kept {
             0 if c + 1 >= steps => Schedule::PerStep,
             0 => Schedule::Binomial(c),
@@ -74,7 +79,20 @@ impl Costs {
         let (cost, reversals) = (self.cost(kept), steps as u64);
         let advances = binomial::evaluations(steps, c, kept) - reversals;
         let work = advances * cost.advance + reversals * cost.reverse + cost.outer;
-        Some((work, self.bytes(steps, c, kept), schedule))
+        (work, self.bytes(steps, c, kept), schedule)
+    }
+
+    /// The schedule for which work² times bytes is least: half the memory is worth 1.4 times the work. Of long
+    /// trainings not all numbers of snapshots and lengths of stretches are tried, but some in every octave.
+    pub(super) fn balance(&self, steps: usize) -> Candidate {
+        let snapshots = |kept: usize| {
+            let most = steps.div_ceil(kept.max(1)).max(2) - 1;
+            spread(most).map(move |c| (c, kept))
+        };
+        let all = std::iter::once(0).chain(spread(steps)).flat_map(snapshots);
+        let all = all.map(|(c, kept)| self.candidate(steps, c, kept));
+        all.min_by(|a, b| price(a).total_cmp(&price(b)))
+            .expect("one step at least")
     }
 
     /// The schedule for `steps` inner steps that fits into `budget` bytes with the least work; of two alike,
@@ -89,6 +107,19 @@ impl Costs {
         let least = (0..=steps).map(|kept| self.bytes(steps, 1, kept)).min();
         least.unwrap_or(0)
     }
+}
+
+/// What [`Costs::balance`] makes least.
+fn price(&(work, bytes, _): &Candidate) -> f64 {
+    (work as f64).powi(2) * bytes as f64
+}
+
+/// Numbers from 1 to `most`: all to 32, then sixteen in every octave, and the last.
+fn spread(most: usize) -> impl Iterator<Item = usize> {
+    let step = |at: usize| (at.next_power_of_two() / 32).max(1);
+    std::iter::successors(Some(1), move |&at| {
+        (at < most).then(|| most.min(at + step(at)))
+    })
 }
 
 #[cfg(test)]
@@ -160,5 +191,22 @@ mod tests {
             chosen,
             Schedule::Binomial(_) | Schedule::BinomialKept(..)
         ));
+    }
+
+    /// No schedule of the two families is better where all are tried.
+    #[test]
+    fn the_balance_has_the_least_price() {
+        for steps in [1, 2, 7, 32] {
+            let chosen = COSTS.balance(steps);
+            for kept in 0..=steps {
+                for c in 1..=steps {
+                    let other = COSTS.candidate(steps, c, kept);
+                    assert!(price(&chosen) <= price(&other), "{chosen:?} {other:?}");
+                }
+            }
+        }
+        assert_eq!(spread(5).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+        assert_eq!(spread(10_000).last(), Some(10_000));
+        assert!(spread(10_000).count() < 200);
     }
 }

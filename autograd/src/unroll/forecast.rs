@@ -135,16 +135,18 @@ impl Planned {
         let fixed = |plans: &StepPlans| gradients + plans.arena_bytes(&shared);
         let plan = |keep, segments| StepPlans::new(training, &shared, &horizon, keep, segments);
 
-        let (schedule, plans) = if let Schedule::Budget(bytes) = horizon.schedule {
-            budgeted(&horizon, bytes, state, fixed, plan)?
-        } else {
-            let script = horizon.schedule.script(steps).expect("not a budget");
-            (horizon.schedule, plan(script.kept > 0, horizon.segments)?)
+        let (schedule, plans) = match horizon.schedule {
+            Schedule::Budget(bytes) => budgeted(&horizon, bytes, state, fixed, plan)?,
+            Schedule::Auto => balanced(&horizon, state, fixed, plan)?,
+            schedule => {
+                let script = schedule.script(steps).expect("it says what is kept");
+                (schedule, plan(script.kept > 0, horizon.segments)?)
+            }
         };
 
         let script = Script {
             away: horizon.away.count(),
-            ..schedule.script(steps).expect("not a budget again")
+            ..schedule.script(steps).expect("it says what is kept")
         };
         let count = script.count();
         let [host_bytes, disk_bytes] = horizon.away.bytes(count.away, state);
@@ -291,7 +293,9 @@ impl StepPlans {
         Cost {
             bytes,
             advance: step.advance.plan.flops(),
-            reverse: step.reverse.plan.flops() + flops(&step.kept) + flops(&self.clip),
+            reverse: step.reverse.plan.flops()
+                + flops(step.kept.as_ref())
+                + flops(self.clip.as_ref()),
             outer: horizon.outer_steps.len() as u64 * self.outer.plan.flops(),
         }
     }
@@ -300,7 +304,9 @@ impl StepPlans {
     fn work(&self, count: &Count, cost: &Cost) -> u64 {
         if self.step.undo.is_some() {
             // All steps but the first are undone, which is reversed from the start as it is given.
-            let undone = flops(&self.step.undo) + flops(&self.step.kept) + flops(&self.clip);
+            let undone = flops(self.step.undo.as_ref())
+                + flops(self.step.kept.as_ref())
+                + flops(self.clip.as_ref());
             let advance = if self.step.kept.is_some() {
                 0
             } else {
@@ -317,8 +323,42 @@ impl StepPlans {
 }
 
 /// The work of a plan, if there is one.
-fn flops(bound: &Option<Bound>) -> u64 {
-    bound.as_ref().map_or(0, |bound| bound.plan.flops())
+fn flops(bound: Option<&Bound>) -> u64 {
+    bound.map_or(0, |bound| bound.plan.flops())
+}
+
+/// What schedules with these plans, without activations kept and with them, are made of.
+fn costs(
+    horizon: &Horizon,
+    state: usize,
+    fixed: impl Fn(&StepPlans) -> usize,
+    [plain, keeping]: [&StepPlans; 2],
+) -> Costs {
+    Costs {
+        plain: plain.cost(horizon, fixed(plain)),
+        keeping: keeping.cost(horizon, fixed(keeping)),
+        state,
+        kept: record_bytes(&keeping.step.kept_ports),
+    }
+}
+
+/// The schedule that balances work and memory, and its plans.
+fn balanced(
+    horizon: &Horizon,
+    state: usize,
+    fixed: impl Fn(&StepPlans) -> usize,
+    plan: impl Fn(bool, usize) -> Result<StepPlans>,
+) -> Result<(Schedule, StepPlans)> {
+    let both = [
+        plan(false, horizon.segments)?,
+        plan(true, horizon.segments)?,
+    ];
+    let [plain, keeping] = &both;
+    let (_, _, schedule) = costs(horizon, state, fixed, [plain, keeping]).balance(horizon.steps);
+    let script = schedule.script(horizon.steps);
+    let keep = script.is_some_and(|script| script.kept > 0);
+    let [plain, keeping] = both;
+    Ok((schedule, if keep { keeping } else { plain }))
 }
 
 /// The most segments that are tried for a budget.
@@ -338,12 +378,7 @@ fn budgeted(
     let (mut segments, mut least) = (horizon.segments.max(1), usize::MAX);
     loop {
         let (plain, keeping) = (plan(false, segments)?, plan(true, segments)?);
-        let costs = Costs {
-            plain: plain.cost(horizon, fixed(&plain)),
-            keeping: keeping.cost(horizon, fixed(&keeping)),
-            state,
-            kept: record_bytes(&keeping.step.kept_ports),
-        };
+        let costs = costs(horizon, state, &fixed, [&plain, &keeping]);
         let leaner = costs.least(steps) < least;
         least = least.min(costs.least(steps));
         if let Some(found) = costs.choose(steps, budget)

@@ -35,6 +35,8 @@ pub enum Schedule {
     /// that saves work, all buffers of [`Unroll`](crate::Unroll) counted.
     /// [`Unroll::schedule`](crate::Unroll::schedule) tells which it is.
     Budget(usize),
+    /// `auto`: the exact one that balances work and memory: half the memory is worth 1.4 times the work.
+    Auto,
     /// `window-W`: the gradient through the last W steps only, as if the state before them were given: not
     /// the exact meta-gradient. Their states are kept: 11 F for each of them, 3 F for one before.
     ///
@@ -48,7 +50,7 @@ pub enum Schedule {
     Reversible(usize),
 }
 
-const NAMES: &str = "store-all, per-step, every-K, binomial-C, binomial-C-kept-Q, budget-BYTES (or KiB, \
+const NAMES: &str = "store-all, per-step, every-K, binomial-C, binomial-C-kept-Q, auto, budget-BYTES (or KiB, \
                      MiB, GiB: budget-64MiB), window-W, or reversible-B, with numbers ≥ 1 (B may be less)";
 
 impl fmt::Display for Schedule {
@@ -66,6 +68,7 @@ impl fmt::Display for Schedule {
                 let (name, unit) = unit.unwrap_or(&("", 1));
                 write!(f, "budget-{}{name}", bytes / unit)
             }
+            Self::Auto => f.write_str("auto"),
             Self::Window(steps) => write!(f, "window-{steps}"),
             Self::Reversible(hundredths) => write!(f, "reversible-{}", *hundredths as f64 / 100.0),
         }
@@ -103,6 +106,9 @@ fn parsed(text: &str) -> Option<Schedule> {
     if text == "reversible" {
         return Some(Schedule::Reversible(100));
     }
+    if text == "auto" {
+        return Some(Schedule::Auto);
+    }
     match text.split_once('-')? {
         ("store", "all") => Some(Schedule::StoreAll),
         ("per", "step") => Some(Schedule::PerStep),
@@ -123,7 +129,7 @@ impl FromStr for Schedule {
 }
 
 impl Schedule {
-    /// The script for that many steps; `None` for a budget, which needs to know what things take.
+    /// The script for that many steps; `None` for what needs to know what things take: a budget, and `auto`.
     pub(super) fn script(self, steps: usize) -> Option<Script> {
         let (begin, snapshots, kept) = match self {
             Self::StoreAll => (0, Snapshots::Binomial(1), steps),
@@ -139,7 +145,7 @@ impl Schedule {
                 (begin, Snapshots::Every(1), 0)
             }
             Self::Reversible(_) => (0, Snapshots::Never, 0),
-            Self::Budget(_) => return None,
+            Self::Budget(_) | Self::Auto => return None,
         };
         Some(Script {
             steps,
@@ -167,6 +173,7 @@ mod tests {
             Schedule::Budget(3 << 10),
             Schedule::Budget(64 << 20),
             Schedule::Budget(2 << 30),
+            Schedule::Auto,
             Schedule::Window(9),
             Schedule::Reversible(200),
             Schedule::Reversible(16),

@@ -1,7 +1,7 @@
 //! The fixed set-ups as trainings: their starting values and gradients under the names that files give them.
 
 use crate::nn::{Learner, ParamSpec, Setup, Statistics, init, stack};
-use crate::training::{mean_of_losses, sum_of_losses, together};
+use crate::training::{mean_of_losses, mean_over_pieces, sum_of_losses, together};
 use anyhow::{Context, Result, bail};
 use autograd::optim::Optimizer;
 use autograd::{Given, Horizon, Port, Records, Row, Scope, Training, Unroll};
@@ -32,6 +32,9 @@ impl DataKind {
 }
 
 const CLASSES: usize = 10;
+
+/// Images of the outer loss whose activations are alive at once: what an inner step has, or some more.
+const OUTER_PIECE: usize = 128;
 
 /// A set-up with its sizes, ready to be trained.
 #[derive(Clone, Debug)]
@@ -143,9 +146,14 @@ impl Problem {
                 let logits = logits(&self.setup.learner, scope.theta, images)?;
                 Ok((sum_of_losses(logits, labels)?, Vec::new()))
             }),
-            outer: Box::new(|scope: Scope<'_, '_>| {
-                let logits = logits(&self.setup.learner, scope.theta, scope.rows[0])?;
-                mean_of_losses(logits, scope.rows[1])
+            outer: Box::new(move |scope: Scope<'_, '_>| {
+                let loss = |images, labels| {
+                    mean_of_losses(logits(&self.setup.learner, scope.theta, images)?, labels)
+                };
+                let [images, labels] = [scope.rows[0], scope.rows[1]];
+                let whole = self.setup.learner.norms_over_batches();
+                let piece = if whole { outer } else { OUTER_PIECE };
+                mean_over_pieces(images, labels, piece, loss)
             }),
         };
         together(alone, self.learners)

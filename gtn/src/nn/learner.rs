@@ -186,6 +186,12 @@ impl Learner {
         )
     }
 
+    /// Whether a result depends on the other images of its batch.
+    pub fn norms_over_batches(&self) -> bool {
+        let norms = |layer: &Layer| matches!(layer, Layer::Norm(norm) if *norm != Norm::None);
+        self.layers.iter().any(norms)
+    }
+
     /// Its parameters θ, in the order that [`logits`](Self::logits) takes them.
     pub fn params(&self) -> &[ParamSpec] {
         &self.params
