@@ -329,7 +329,7 @@ fn a_benchmark_of_learners_at_once_says_what_each_takes() {
         (&alone["learners"], &alone["learner_peak_bytes"]),
         (&1.into(), &alone["peak_bytes"])
     );
-    let three = with("--learners 3 --threads 1");
+    let three = with("--at-once 3 --threads 1");
     let bytes = |found: &Value, key: &str| found[key].as_u64().unwrap();
     assert_eq!(three["forecast_bytes"], three["peak_bytes"]);
     assert_eq!(
@@ -340,10 +340,10 @@ fn a_benchmark_of_learners_at_once_says_what_each_takes() {
     assert!(bytes(&three, "flops") < 3 * bytes(&alone, "flops"));
     assert_ne!(three["meta_grad_sha256"], alone["meta_grad_sha256"]);
     for more in ["--threads 2", "--threads 2 --schedule store-all"] {
-        let again = with(&format!("--learners 3 {more}"));
+        let again = with(&format!("--at-once 3 {more}"));
         for key in ["meta_grad_sha256", "loss"] {
             assert_eq!(again[key], three[key], "{more}");
         }
     }
-    place.fails(2, &format!("{args} --learners 0"), "from 1 to 1024");
+    place.fails(2, &format!("{args} --at-once 0"), "from 1 to 1024");
 }

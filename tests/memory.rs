@@ -85,7 +85,7 @@ fn the_process_takes_what_was_forecast() {
             .args(
                 "bench meta-grad --setup C --data direct --repeats 2 --threads 1 --json".split(' '),
             )
-            .args(["--steps", steps, "--learners", learners])
+            .args(["--steps", steps, "--at-once", learners])
             .output()
             .unwrap();
         let told: Value = serde_json::from_slice(&output.stdout).unwrap();

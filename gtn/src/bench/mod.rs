@@ -87,7 +87,7 @@ pub struct SetupArgs {
     #[arg(long, value_enum, default_value_t)]
     pub optimizer: OptimizerKind,
     /// Learners that train at once on the same batches; the meta-loss is their mean
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = learners)]
+    #[arg(id = "at_once", long = "at-once", value_name = "K", default_value_t = 1, value_parser = learners)]
     pub learners: usize,
     /// Batch norm after the learner's convolutions
     #[arg(long)]

@@ -188,7 +188,7 @@ fn ours(args: &SweepArgs, steps: usize, mode: ModeName, schedule: Schedule) -> R
         ("--batch", batch.to_string()),
         ("--data", name_of(data)),
         ("--optimizer", name_of(optimizer)),
-        ("--learners", learners.to_string()),
+        ("--at-once", learners.to_string()),
         ("--dtype", name_of(dtype)),
         ("--schedule", schedule.to_string()),
         ("--mode", name_of(&mode)),

@@ -56,7 +56,7 @@ impl SubjectArgs {
 
     fn of_setup(&self, setup: &SetupArgs) -> anyhow::Result<Subject> {
         let flags = Table::try_from(&self.flags)?;
-        let engine = |name: &str| ["schedule", "mode"].contains(&name);
+        let engine = |name: &str| ["schedule", "segments", "mode"].contains(&name);
         let mut given = flags
             .keys()
             .map(String::as_str)
@@ -69,7 +69,10 @@ impl SubjectArgs {
         let problem = setup.problem(self.steps.unwrap_or(0))?;
         let schedule: Option<Schedule> =
             self.flags.schedule.as_deref().map(str::parse).transpose()?;
-        let horizon = problem.horizon().schedule(schedule.unwrap_or_default());
+        let horizon = problem
+            .horizon()
+            .schedule(schedule.unwrap_or_default())
+            .segments(self.flags.segments.unwrap_or(1));
         let mode = self.flags.mode.unwrap_or(ModeName::Mixed).into();
         Ok(Subject {
             mode,
