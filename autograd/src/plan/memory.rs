@@ -28,14 +28,14 @@ impl Interval {
 /// An offset for each interval, and the size of the arena: the best of a few placings, none of which is best
 /// for all plans (dynamic storage allocation is NP-hard).
 ///
-/// They differ in who chooses first: the largest, the largest over their life, the longest alive, or those alive
-/// when the most is. Then, as long as more than the least is taken, the array that sticks out at the top
+/// They differ in who chooses first: the largest, the largest over their life, the longest alive, those alive
+/// when the most is, or the earliest. Then, as long as more than the least is taken, the array that sticks out at the top
 /// chooses before all others.
 pub(super) fn place(intervals: &[Interval]) -> (Vec<usize>, usize) {
     let alive = alive(intervals);
     let least = alive.iter().copied().max().unwrap_or(0);
     let mut best = (Vec::new(), usize::MAX);
-    for rule in 0..4 {
+    for rule in 0..5 {
         let key = |&i: &usize| {
             let me = &intervals[i];
             let life = me.first..=me.last;
@@ -44,7 +44,8 @@ pub(super) fn place(intervals: &[Interval]) -> (Vec<usize>, usize) {
                 0 => me.size(),
                 1 => me.size() * life.clone().count(),
                 2 => life.clone().count(),
-                _ => fullest().unwrap_or(0),
+                3 => fullest().unwrap_or(0),
+                _ => usize::MAX - me.first,
             };
             (Reverse(first), Reverse(me.size()), me.first)
         };
