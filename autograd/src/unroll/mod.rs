@@ -308,6 +308,13 @@ impl Unroll {
     /// One action of the script. Gives where the driver stands after it.
     fn act(&self, action: Action, given: Given<'_>, now: At, away: &mut Away) -> Result<At> {
         let Planned { step: plans, .. } = &self.planned;
+        let at_step = |step, from, to, kept| At {
+            step,
+            from,
+            to,
+            kept,
+            ..now
+        };
         match action {
             Action::Advance {
                 step,
@@ -315,13 +322,7 @@ impl Unroll {
                 to,
                 keep,
             } => {
-                let at = At {
-                    step,
-                    from,
-                    to,
-                    kept: keep.unwrap_or(0),
-                    ..now
-                };
+                let at = at_step(step, from, to, keep.unwrap_or(0));
                 if let Some(stash) = &self.stash {
                     stash.take(step, &self.states, from)?;
                 }
@@ -353,13 +354,7 @@ impl Unroll {
                 to,
                 kept,
             } => {
-                let at = At {
-                    step,
-                    from,
-                    to,
-                    kept: kept.unwrap_or(0),
-                    ..now
-                };
+                let at = at_step(step, from, to, kept.unwrap_or(0));
                 self.reversed(&plans.reverse, given, at)
             }
             Action::PutAway { place, state } => {
@@ -380,15 +375,8 @@ impl Unroll {
                 to,
                 kept,
             } => {
-                let at = At {
-                    step,
-                    from,
-                    to,
-                    kept,
-                    ..now
-                };
                 let undo = plans.undo.as_ref().expect("planned for its schedule");
-                let at = self.reversed(undo, given, at)?;
+                let at = self.reversed(undo, given, at_step(step, from, to, kept))?;
                 if let Some(stash) = &self.stash {
                     stash.put_back(step, &self.states, to)?;
                 }
