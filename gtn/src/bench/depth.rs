@@ -5,6 +5,7 @@
 //! parameter (Meta-SGD, Li et al. 2017). `benches/peers/depth_jax.py` computes the same from the same numbers.
 
 use super::resident::Resident;
+use super::timed;
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use ::kernels::Device;
 use anyhow::{Result, ensure};
@@ -13,7 +14,6 @@ use autograd::{
     Forecast, Given, Horizon, Mode, Port, Records, Row, Schedule, Scope, Training, Unroll, Var,
 };
 use serde::Serialize;
-use std::time::Instant;
 use tensor::{Array, DType, Shape};
 
 /// Settings of `gtn bench depth`.
@@ -256,16 +256,7 @@ impl DepthArgs {
         let (resident, held) = (Resident::reset(), device.held_bytes());
         device.reset_peak();
         let mut unroll = Unroll::new(device, &self.deep().training(), &horizon)?;
-        let (mut seconds, mut loss) = (Vec::new(), 0.0);
-        for _ in 0..self.repeats + usize::from(self.repeats > 1) {
-            let begin = Instant::now();
-            loss = unroll.gradient(loaded.given())?.total();
-            seconds.push(begin.elapsed().as_secs_f64());
-        }
-        if seconds.len() > 1 {
-            seconds.remove(0);
-        }
-        seconds.sort_by(f64::total_cmp);
+        let (seconds, loss) = timed(self.repeats as u64, &mut unroll, loaded.given())?;
         let (peak_bytes, peak_process_bytes) = (device.peak_bytes() - held, resident.peak());
         let gradient = unroll.shared_gradient();
         let mut squares = 0.0;

@@ -18,7 +18,7 @@ use crate::nn::Setup;
 use ::kernels::Device;
 use anyhow::Result;
 use autograd::optim::Optimizer;
-use autograd::{CotangentNorms, Forecast, Horizon, Phase, Schedule, Trouble, Unroll};
+use autograd::{CotangentNorms, Forecast, Given, Horizon, Phase, Schedule, Trouble, Unroll};
 use resident::Resident;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -267,12 +267,12 @@ struct Report {
 }
 
 /// Seconds of every repeat but the first, which warms up; the meta-loss.
-fn timed(args: &MetaGradArgs, unroll: &mut Unroll, loaded: &Loaded) -> Result<(Vec<f64>, f64)> {
+fn timed(repeats: u64, unroll: &mut Unroll, given: Given<'_>) -> Result<(Vec<f64>, f64)> {
     let mut seconds = Vec::new();
     let mut loss = 0.0;
-    for _ in 0..args.repeats + u64::from(args.repeats > 1) {
+    for _ in 0..repeats + u64::from(repeats > 1) {
         let begin = Instant::now();
-        loss = unroll.gradient(loaded.given())?.total();
+        loss = unroll.gradient(given)?.total();
         seconds.push(begin.elapsed().as_secs_f64());
     }
     if seconds.len() > 1 {
@@ -337,7 +337,7 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
             eprintln!("{name}\n{plan}\n");
         }
     }
-    let (seconds, loss) = timed(args, &mut unroll, &loaded)?;
+    let (seconds, loss) = timed(args.repeats, &mut unroll, loaded.given())?;
     let (peak_bytes, peak_process_bytes) = (device.peak_bytes() - held, resident.peak());
 
     let gradient = problem.gradient(&unroll)?;
