@@ -214,7 +214,9 @@ fn a_sweep_writes_a_table_and_curves() {
     let mut lines = table.lines();
     let head: Vec<&str> = lines.next().unwrap().split(',').collect();
     let rows: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
-    let names: Vec<String> = rows.iter().map(|row| row[..4].join(" ")).collect();
+    // Behind the schedule stand batch and steps.
+    let at = |row: &Vec<&str>| [0, 1, 2, 4].map(|column| row[column]).join(" ");
+    let names: Vec<String> = rows.iter().map(at).collect();
     let expected = [
         "gtn mixed per-step 2",
         "gtn mixed per-step 4",
@@ -249,6 +251,57 @@ fn a_sweep_writes_a_table_and_curves() {
     ] {
         assert!(drawn.contains(name), "{name}");
     }
+}
+
+/// Depth and width each in a record of their own, beside a peer that is run.
+#[test]
+fn a_sweep_over_depth_or_width_does_too() {
+    let place = Place::new();
+    place.write(
+        "peer.sh",
+        b"echo $* >> asked; echo '{\"framework\": \"jax\", \"mode\": \"remat\", \"threads\": 1, \
+        \"median_s\": 0.5, \"min_s\": 0.25, \"peak_mib\": 2.0, \"loss\": 1.5}'",
+    );
+    for (over, other) in [("blocks", "width 6"), ("width", "3 blocks")] {
+        let mut command = place.command(
+            GTN,
+            &format!(
+                "bench depth-sweep --over {over} --values 2,4 --blocks 3 --width 6 --batch 5 --segments 2 \
+                 --columns 1,4 --threads 1 --repeats 1 --out results"
+            ),
+        );
+        let output = command.args(["--beside", "sh peer.sh"]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let name = format!("results/deep-{over}");
+        let table = fs::read_to_string(place.path(&format!("{name}.csv"))).unwrap();
+        let mut lines = table.lines();
+        let head: Vec<&str> = lines.next().unwrap().split(',').collect();
+        let at = head.iter().position(|column| *column == over).unwrap();
+        let rows: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
+        let named = rows.iter().map(|row| (row[0], row[1], row[at]));
+        let (blocks, stored) = ("+ block remat", "stored reverse over reverse");
+        let expected = [
+            ("gtn", blocks, "2"),
+            ("gtn", blocks, "4"),
+            ("gtn", stored, "2"),
+            ("gtn", stored, "4"),
+            ("jax", "remat", "2"),
+            ("jax", "remat", "4"),
+        ];
+        assert_eq!(named.collect::<Vec<_>>(), expected);
+        assert!(rows.iter().all(|row| row.len() == head.len()));
+        let loss = head.iter().position(|column| *column == "loss").unwrap();
+        assert_eq!(rows[0][loss], rows[2][loss], "one gradient in two ways");
+        assert_ne!(rows[0][loss], rows[1][loss], "another learner");
+        let drawn = fs::read_to_string(place.path(&format!("{name}.svg"))).unwrap();
+        assert!(drawn.contains("gtn + block remat") && drawn.contains("jax remat"));
+        assert!(drawn.contains(other), "{drawn}");
+    }
+    let asked = fs::read_to_string(place.path("asked")).unwrap();
+    let sizes = "--batch 5 --steps 2 --threads 1 --repeats 1";
+    let line = |blocks, width| format!("--blocks {blocks} --width {width} {sizes}");
+    let expected = [line(2, 6), line(4, 6), line(3, 2), line(3, 4)];
+    assert_eq!(asked.lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -297,6 +350,14 @@ fn measurements_that_make_no_sense_are_refused() {
         ("bench meta-grad --setup D", "'D' for '--setup"),
         ("bench sweep --setup tiny", "--steps"),
         ("bench sweep --steps 2,x", "'x' for '--steps"),
+        (
+            "bench depth-sweep --over depth --values 2",
+            "'depth' for '--over",
+        ),
+        (
+            "bench depth-sweep --over blocks --values 2,0",
+            "'0' for '--values",
+        ),
         (
             "bench sweep --steps 2 --schedules all",
             "unknown schedule `all`",

@@ -4,9 +4,9 @@
 //! A residual perceptron with two products per block takes T steps of SGD, with a learned rate for every
 //! parameter (Meta-SGD, Li et al. 2017). `benches/peers/depth_jax.py` computes the same from the same numbers.
 
+use super::conditions::Conditions;
 use super::resident::Resident;
 use super::timed;
-use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use ::kernels::Device;
 use anyhow::{Result, ensure};
 use autograd::optim::Optimizer;
@@ -16,7 +16,7 @@ use autograd::{
 use serde::Serialize;
 use tensor::{Array, DType, Shape};
 
-/// Settings of `gtn bench depth`.
+/// What `gtn bench depth` measures.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DepthArgs {
     /// Residual blocks, with two products each
@@ -38,24 +38,23 @@ pub struct DepthArgs {
     /// reverse with step checkpoint, and in segments
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=4))]
     pub columns: Vec<u8>,
-    /// Threads; 0 takes all cores
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
-    /// Where to compute
-    #[arg(long, value_enum, default_value = "cpu")]
-    pub device: DeviceChoice,
-    /// How an NVIDIA GPU multiplies
-    #[arg(long, value_enum, default_value_t)]
-    pub precision: PrecisionChoice,
-    /// How often each is computed; the first time is not counted if there are more
-    #[arg(long, default_value_t = 3, value_parser = at_least_one)]
-    pub repeats: usize,
+    /// Where and how often
+    #[command(flatten)]
+    pub conditions: Conditions,
+}
+
+/// `gtn bench depth`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DepthCommand {
+    /// What is measured
+    #[command(flatten)]
+    pub args: DepthArgs,
     /// One JSON object as the last line of standard output
     #[arg(long)]
     pub json: bool,
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|n| (1..=1 << 20).contains(n));
     number.ok_or_else(|| "a number from 1 to 1048576 is needed".to_owned())
 }
@@ -218,18 +217,27 @@ struct Report {
     dtype: String,
     device: String,
     threads: usize,
-    repeats: usize,
+    repeats: u64,
     columns: Vec<Column>,
 }
 
-const NAMES: [&str; 4] = [
-    "reverse over reverse, stored",
+pub(super) const NAMES: [&str; 4] = [
+    "stored reverse over reverse",
     "+ step checkpoint",
     "forward over reverse + step checkpoint",
     "+ block remat",
 ];
 
 impl DepthArgs {
+    /// Those asked for, or all: the leanest first, for the process's memory of one hides that of a leaner one.
+    pub(super) fn columns(&self) -> Vec<u8> {
+        if self.columns.is_empty() {
+            vec![4, 3, 2, 1]
+        } else {
+            self.columns.clone()
+        }
+    }
+
     fn deep(&self) -> Deep {
         Deep {
             blocks: self.blocks,
@@ -256,7 +264,7 @@ impl DepthArgs {
         let (resident, held) = (Resident::reset(), device.held_bytes());
         device.reset_peak();
         let mut unroll = Unroll::new(device, &self.deep().training(), &horizon)?;
-        let (seconds, loss) = timed(self.repeats as u64, &mut unroll, loaded.given())?;
+        let (seconds, loss) = timed(self.conditions.repeats, &mut unroll, loaded.given())?;
         let (peak_bytes, peak_process_bytes) = (device.peak_bytes() - held, resident.peak());
         let gradient = unroll.shared_gradient();
         let mut squares = 0.0;
@@ -289,23 +297,17 @@ impl DepthArgs {
     }
 }
 
-pub(super) fn run(args: &DepthArgs) -> Result<()> {
-    let threads = (args.threads > 0).then_some(args.threads);
-    let (device, line) = choose(args.device, args.precision, threads)?;
-    eprintln!("Device: {line}");
+pub(super) fn run(command: &DepthCommand) -> Result<()> {
+    let args = &command.args;
+    let device = args.conditions.device()?;
     let loaded = args.deep().load(&device)?;
-    let mut wanted = args.columns.clone();
-    if wanted.is_empty() {
-        // The leanest first: the process's memory of one does not hide that of the next.
-        wanted = vec![4, 3, 2, 1];
-    }
     let mut columns = Vec::new();
-    for column in wanted {
+    for column in args.columns() {
         let measured = args.measure(&device, &loaded, column)?;
         measured.tell();
         columns.push(measured);
     }
-    if args.json {
+    if command.json {
         let report = Report {
             blocks: args.blocks,
             width: args.width,
@@ -314,7 +316,7 @@ pub(super) fn run(args: &DepthArgs) -> Result<()> {
             dtype: DTYPE.to_string(),
             device: device.name().to_string(),
             threads: device.threads(),
-            repeats: args.repeats,
+            repeats: args.conditions.repeats,
             columns,
         };
         println!("{}", serde_json::to_string(&report)?);

@@ -1,24 +1,26 @@
 //! `gtn bench meta-grad`: the meta-gradient of a fixed set-up, timed, measured and comparable with other
 //! engines.
 
+mod conditions;
 mod depth;
+mod depth_sweep;
 mod kernels;
 mod peers;
 mod problem;
+mod record;
 mod resident;
 mod sweep;
 
-pub use depth::DepthArgs;
 pub use kernels::Single;
 pub use problem::{DataKind, Loaded, Problem};
 
 use crate::config::ModeName;
-use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use crate::nn::Setup;
 use ::kernels::Device;
 use anyhow::Result;
 use autograd::optim::Optimizer;
 use autograd::{CotangentNorms, Forecast, Given, Horizon, Phase, Schedule, Trouble, Unroll};
+use conditions::{Conditions, flag, name_of};
 use resident::Resident;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -32,9 +34,11 @@ pub enum Command {
     /// Time the meta-gradient of a fixed set-up, and measure its memory
     MetaGrad(MetaGradArgs),
     /// Time the meta-gradient of a deep learner in four ways, and measure their memory
-    Depth(DepthArgs),
+    Depth(depth::DepthCommand),
     /// Time and measure it over numbers of inner steps and schedules, and draw the curves
     Sweep(sweep::SweepArgs),
+    /// Time and measure that of deep learners over numbers of blocks or widths, and draw the curves
+    DepthSweep(depth_sweep::DepthSweepArgs),
     /// Time kernels by themselves, and compare with what the device was measured to do
     Kernels(kernels::KernelsArgs),
 }
@@ -125,18 +129,9 @@ pub struct MetaGradArgs {
     /// How a step is differentiated
     #[arg(long, value_enum, default_value = "mixed")]
     pub mode: ModeName,
-    /// Threads; 0 takes all cores
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
-    /// Where to compute
-    #[arg(long, value_enum, default_value = "cpu")]
-    pub device: DeviceChoice,
-    /// How an NVIDIA GPU multiplies
-    #[arg(long, value_enum, default_value_t)]
-    pub precision: PrecisionChoice,
-    /// How often it is computed; the first time is not counted if there are more
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
-    pub repeats: u64,
+    /// Where and how often
+    #[command(flatten)]
+    pub conditions: Conditions,
     /// Starting values, as a safetensors file
     #[arg(long)]
     pub init: Option<PathBuf>,
@@ -160,6 +155,7 @@ pub fn run(command: &Command) -> Result<()> {
         Command::MetaGrad(args) => meta_grad(args),
         Command::Depth(args) => depth::run(args),
         Command::Sweep(args) => sweep::run(args),
+        Command::DepthSweep(args) => depth_sweep::run(args),
         Command::Kernels(args) => kernels::run(args),
     }
 }
@@ -201,6 +197,22 @@ impl SetupArgs {
             optimizer: self.optimizer.into(),
             setup,
         })
+    }
+}
+
+impl SetupArgs {
+    /// Tells another process of this program the same.
+    fn pass(&self, command: &mut std::process::Command) {
+        flag(command, "--setup", &self.setup);
+        flag(command, "--batches", &self.batches);
+        flag(command, "--batch", &self.batch);
+        flag(command, "--data", &self.data.name());
+        flag(command, "--optimizer", &name_of(&self.optimizer));
+        flag(command, "--at-once", &self.learners);
+        flag(command, "--dtype", &name_of(&self.dtype));
+        if self.bn {
+            command.arg("--bn");
+        }
     }
 }
 
@@ -323,9 +335,7 @@ fn tell_cotangents(norms: &CotangentNorms) {
 
 fn meta_grad(args: &MetaGradArgs) -> Result<()> {
     let problem = args.setup.problem(args.steps)?;
-    let threads = (args.threads > 0).then_some(args.threads);
-    let (device, line) = choose(args.device, args.precision, threads)?;
-    eprintln!("Device: {line}");
+    let device = args.conditions.device()?;
     let loaded = args.loaded(&device, &problem)?;
 
     let (resident, held) = (Resident::reset(), device.held_bytes());
@@ -337,7 +347,7 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
             eprintln!("{name}\n{plan}\n");
         }
     }
-    let (seconds, loss) = timed(args.repeats, &mut unroll, loaded.given())?;
+    let (seconds, loss) = timed(args.conditions.repeats, &mut unroll, loaded.given())?;
     let (peak_bytes, peak_process_bytes) = (device.peak_bytes() - held, resident.peak());
 
     let gradient = problem.gradient(&unroll)?;
@@ -365,7 +375,7 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         evaluations: forecast.evaluations,
         dtype: problem.dtype.to_string(),
         device: device.name().to_string(),
-        precision: device.precision().map(|_| args.precision.name()),
+        precision: device.precision().map(|_| args.conditions.precision.name()),
         threads: device.threads(),
         repeats: seconds.len(),
         median_s,

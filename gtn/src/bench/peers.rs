@@ -1,14 +1,14 @@
 //! What other engines measured of the same set-ups: JSON objects with `framework`, `setup`, `data`, `bn`, `mode`,
 //! `T`, `batch`, `dtype`, `threads`, `median_s`, `min_s`, `peak_mb` and `loss`.
 
-use super::sweep::{Point, SweepArgs};
+use super::conditions::flag;
+use super::record::{Point, command_of, said_by};
+use super::sweep::SweepArgs;
 use super::{FloatKind, SetupArgs, or};
 use crate::nn::Setup;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// A line of a peer.
 #[derive(Debug, Deserialize)]
@@ -33,10 +33,7 @@ struct Line {
 impl Line {
     /// Whether it is of the same set-up in the same sizes.
     fn is_of(&self, args: &SetupArgs, batch: usize) -> bool {
-        let dtype = match args.dtype {
-            FloatKind::F32 => "float32",
-            FloatKind::F64 => "float64",
-        };
+        let dtype = float_name(args.dtype);
         (self.setup.as_str(), self.data.as_str()) == (args.setup.as_str(), args.data.name())
             && (self.bn, self.batch, self.dtype.as_str()) == (args.bn, batch, dtype)
     }
@@ -46,8 +43,7 @@ impl Line {
             engine: self.framework,
             mode: self.mode,
             schedule: String::new(),
-            steps: self.steps,
-            batch: self.batch,
+            sizes: [("steps", self.steps), ("batch", self.batch)].into(),
             threads: self.threads,
             median_s: self.median_s,
             min_s: self.min_s,
@@ -55,6 +51,13 @@ impl Line {
             engine_bytes: None,
             loss: self.loss,
         }
+    }
+}
+
+fn float_name(kind: FloatKind) -> &'static str {
+    match kind {
+        FloatKind::F32 => "float32",
+        FloatKind::F64 => "float64",
     }
 }
 
@@ -113,83 +116,27 @@ fn parse(path: &Path) -> Result<Vec<Line>> {
     lines.map(line).collect()
 }
 
-/// A peer's program with its mode.
-pub(super) struct Peer<'a> {
-    words: Vec<&'a str>,
-}
-
-impl<'a> Peer<'a> {
-    pub(super) fn new(command: &'a str) -> Result<Self> {
-        let words: Vec<&str> = command.split_whitespace().collect();
-        ensure!(!words.is_empty(), "--beside needs a command");
-        Ok(Self { words })
+/// Runs a peer's program, with its mode, for so many inner steps.
+pub(super) fn run(words: &str, args: &SweepArgs, steps: usize) -> Result<Point> {
+    let setup = &args.setup;
+    ensure!(
+        setup.batches == 0,
+        "--beside: peers take every batch once, so --batches cannot be given"
+    );
+    let folder = tempfile::tempdir().context("no folder for what a peer says")?;
+    let file = folder.path().join("peer.jsonl");
+    let mut command = command_of(words)?;
+    flag(&mut command, "--setup", &setup.setup);
+    flag(&mut command, "--data", &setup.data.name());
+    flag(&mut command, "--steps", &steps);
+    flag(&mut command, "--batch", &batch(setup)?);
+    flag(&mut command, "--dtype", &float_name(setup.dtype));
+    args.conditions.pass_to_peer(&mut command);
+    if setup.bn {
+        command.arg("--bn");
     }
-
-    /// Runs it for so many inner steps.
-    pub(super) fn run(&self, args: &SweepArgs, steps: usize) -> Result<Point> {
-        let SetupArgs {
-            setup,
-            data,
-            bn,
-            batches,
-            dtype,
-            ..
-        } = &args.setup;
-        ensure!(
-            *batches == 0,
-            "--beside: peers take every batch once, so --batches cannot be given"
-        );
-        let folder = tempfile::tempdir().context("no folder for what a peer says")?;
-        let file = folder.path().join("peer.jsonl");
-        let threads = match args.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
-        let mut command = Command::new(self.words[0]);
-        command.args(&self.words[1..]).stdin(Stdio::null());
-        for (flag, value) in [
-            ("--setup", setup.clone()),
-            ("--data", data.name().to_owned()),
-            ("--steps", steps.to_string()),
-            ("--batch", batch(&args.setup)?.to_string()),
-            ("--repeats", args.repeats.to_string()),
-            ("--threads", threads.to_string()),
-            (
-                "--dtype",
-                if *dtype == FloatKind::F64 {
-                    "float64"
-                } else {
-                    "float32"
-                }
-                .to_owned(),
-            ),
-        ] {
-            command.args([flag, &value]);
-        }
-        if *bn {
-            command.arg("--bn");
-        }
-        command.arg("--json").arg(&file);
-        let words = self.words.join(" ");
-        let output = command
-            .output()
-            .with_context(|| format!("cannot run {words}"))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!(
-                "{words}: {}",
-                said.trim_end().lines().last().unwrap_or("it failed")
-            );
-        }
-        let line = parse(&file)?
-            .pop()
-            .with_context(|| format!("{words}: it measured nothing"))?;
-        Ok(line.point())
-    }
-}
-
-impl fmt::Display for Peer<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words.join(" "))
-    }
+    flag(&mut command, "--json", &file.display());
+    said_by(&mut command)?;
+    let line = parse(&file)?.pop().context("it measured nothing")?;
+    Ok(line.point())
 }

@@ -1,0 +1,162 @@
+//! `gtn bench depth-sweep`: `gtn bench depth` over numbers of blocks or over widths, as a table and as curves;
+//! beside other engines' programs.
+
+use super::conditions::flag;
+use super::depth::{DepthArgs, NAMES, at_least_one};
+use super::record::{Point, Record, RecordArgs, Subject, command_of, last_line, this_program};
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use std::process::Command;
+
+/// Settings of `gtn bench depth-sweep`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DepthSweepArgs {
+    /// Which size is varied
+    #[arg(long, value_enum)]
+    pub over: Over,
+    /// Its values, in place of the one that it has otherwise
+    #[arg(long, value_name = "N,…", value_delimiter = ',', required = true, value_parser = at_least_one)]
+    pub values: Vec<usize>,
+    /// Everything else
+    #[command(flatten)]
+    pub depth: DepthArgs,
+    /// A peer's program with its mode, to be run for every size in turn with ours: a command that is given
+    /// --blocks, --width, --batch, --steps, --repeats and --threads, and prints one JSON object
+    #[arg(long, value_name = "COMMAND")]
+    pub beside: Vec<String>,
+    /// What becomes of it; NAME is deep-blocks or deep-width
+    #[command(flatten)]
+    pub record: RecordArgs,
+}
+
+/// A size of the deep learner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Over {
+    /// Residual blocks
+    Blocks,
+    /// Its width
+    Width,
+}
+
+/// What a peer prints.
+#[derive(Debug, Deserialize)]
+struct Line {
+    framework: String,
+    mode: String,
+    threads: usize,
+    median_s: f64,
+    min_s: f64,
+    peak_mib: f64,
+    loss: f64,
+}
+
+/// Measures all points, and writes them.
+pub(super) fn run(args: &DepthSweepArgs) -> Result<()> {
+    let mut record = Record::new(args.subject(), &args.record)?;
+    for &value in &args.values {
+        let depth = args.with(value);
+        let size = format!("{} blocks, width {}", depth.blocks, depth.width);
+        for column in depth.columns() {
+            record.take(
+                &format!("gtn column {column}, {size}"),
+                ours(&depth, column),
+            );
+        }
+        for words in &args.beside {
+            record.take(&format!("{words}, {size}"), peer(&depth, words));
+        }
+    }
+    record.write(&args.record)
+}
+
+impl DepthSweepArgs {
+    fn with(&self, value: usize) -> DepthArgs {
+        let mut depth = self.depth.clone();
+        match self.over {
+            Over::Blocks => depth.blocks = value,
+            Over::Width => depth.width = value,
+        }
+        depth
+    }
+
+    fn subject(&self) -> Subject {
+        let DepthArgs {
+            blocks,
+            width,
+            batch,
+            steps,
+            ..
+        } = self.depth;
+        let (name, axis, rest) = match self.over {
+            Over::Blocks => ("blocks", "residual blocks", format!("width {width}")),
+            Over::Width => ("width", "width", format!("{blocks} blocks")),
+        };
+        Subject {
+            name: format!("deep-{name}"),
+            title: format!("Residual perceptron, {rest}, T = {steps}, B = {batch}"),
+            axis: (name, axis),
+        }
+    }
+}
+
+/// Tells a program what to measure.
+fn pass(depth: &DepthArgs, command: &mut Command) {
+    flag(command, "--blocks", &depth.blocks);
+    flag(command, "--width", &depth.width);
+    flag(command, "--batch", &depth.batch);
+    flag(command, "--steps", &depth.steps);
+}
+
+/// One point of this engine, in a process of its own.
+fn ours(depth: &DepthArgs, column: u8) -> Result<Point> {
+    let mut command = this_program()?;
+    command.args(["depth", "--json"]);
+    pass(depth, &mut command);
+    depth.conditions.pass(&mut command);
+    flag(&mut command, "--segments", &depth.segments);
+    flag(&mut command, "--columns", &column);
+    let found = last_line(&mut command)?;
+    let number = |key: &str| found["columns"][0][key].as_f64().unwrap_or(f64::NAN);
+    let line = Line {
+        framework: "gtn".to_owned(),
+        mode: NAMES[usize::from(column) - 1].to_owned(),
+        threads: found["threads"].as_u64().unwrap_or(0) as usize,
+        median_s: number("median_s"),
+        min_s: number("min_s"),
+        peak_mib: number("peak_process_bytes") / f64::from(1 << 20),
+        loss: number("loss"),
+    };
+    Ok(line.point(depth, Some(number("peak_bytes") as u64)))
+}
+
+fn peer(depth: &DepthArgs, words: &str) -> Result<Point> {
+    let mut command = command_of(words)?;
+    pass(depth, &mut command);
+    depth.conditions.pass_to_peer(&mut command);
+    let said = last_line(&mut command)?;
+    let line: Line = serde_json::from_value(said).context("not what a peer prints")?;
+    Ok(line.point(depth, None))
+}
+
+impl Line {
+    fn point(self, depth: &DepthArgs, engine_bytes: Option<u64>) -> Point {
+        let sizes = [
+            ("blocks", depth.blocks),
+            ("width", depth.width),
+            ("batch", depth.batch),
+            ("steps", depth.steps),
+        ];
+        Point {
+            engine: self.framework,
+            mode: self.mode,
+            schedule: String::new(),
+            sizes: sizes.into(),
+            threads: self.threads,
+            median_s: self.median_s,
+            min_s: self.min_s,
+            process_bytes: (self.peak_mib * f64::from(1 << 20)) as u64,
+            engine_bytes,
+            loss: self.loss,
+        }
+    }
+}
