@@ -69,6 +69,7 @@ pub struct Config {
     pub inner_batch: usize,
     pub outer_batch: usize,
     pub outer_every: usize,
+    #[serde(default = "one")]
     pub learners_per_step: usize,
     pub curriculum: Curriculum,
     pub learner: LearnerKind,
@@ -87,11 +88,17 @@ pub struct Config {
     pub clip: f64,
     #[serde(with = "as_text")]
     pub schedule: Schedule,
+    #[serde(default = "one")]
     pub segments: usize,
     pub mode: ModeName,
     pub validate_every: u64,
     pub checkpoint_every: u64,
     pub learners: usize,
+}
+
+/// What a setting was before there was one: folders of runs from that time can go on.
+fn one() -> usize {
+    1
 }
 
 /// The settings as flags; those not given stay as preset and file have them.
@@ -671,6 +678,19 @@ mod tests {
             config.generator().unwrap();
             config.learner(&config.widths.widest()).unwrap();
         }
+    }
+
+    #[test]
+    fn settings_of_a_run_from_before_some_of_them_are_understood() {
+        let mut old = Config::preset(Preset::Quick).to_toml();
+        for name in ["segments", "learners_per_step"] {
+            let lines = old.lines().filter(|line| !line.starts_with(name));
+            old = lines.collect::<Vec<_>>().join("\n");
+        }
+        let config = Config::from_toml("old", &old).unwrap();
+        assert_eq!((config.segments, config.learners_per_step), (1, 1));
+        let fewer = old.replace("seed = ", "seeds = ");
+        assert!(Config::from_toml("old", &fewer).is_err());
     }
 
     #[test]
