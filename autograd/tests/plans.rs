@@ -108,3 +108,81 @@ fn gradients_of_a_whole_learner_agree_with_differences_and_modes_with_each_other
         }
     }
 }
+
+/// A result may go over an input as soon as nobody reads that any more, and straight there; but not while another
+/// result is to be that input.
+#[test]
+fn results_go_over_inputs_that_are_done_with() {
+    let device = Device::cpu(Some(1)).unwrap();
+    let tape = Tape::new();
+    let x = tape.input("x", DType::F64, [6, 6]).unwrap();
+    let w = tape.input("w", DType::F64, [6, 6]).unwrap();
+    let product = x.matmul(w).unwrap();
+    let after = product.matmul(w).unwrap();
+    let late = (after + x).unwrap();
+    let arrays = [noise(&[6, 6], 1), noise(&[6, 6], 2)];
+    let given = [("x", &arrays[0]), ("w", &arrays[1])];
+    // Names of outputs that go over x, and how many launches more there are than kernels: copies.
+    for (outs, over, copies) in [
+        (vec![after], 0, 0),
+        (vec![product], 0, 1),
+        (vec![after, late], 0, 1),
+        (vec![after, late], 1, 0),
+        (vec![after, x], 0, 2),
+        (vec![x, after], 1, 2),
+        (vec![x], 0, 0),
+    ] {
+        let plain = Plan::new(&outs).unwrap();
+        let plan = Plan::in_place(&outs, &[(over, "x")]).unwrap();
+        let expected = plain.run(&device, &given).unwrap();
+        assert_eq!(plan.run(&device, &given).unwrap(), expected, "{plan}");
+        let own = plain.launches() - usize::from(outs.contains(&x));
+        assert_eq!(plan.launches() - own, copies, "{plan}\n{plain}");
+    }
+    let swap = Plan::in_place(&[w, x], &[(0, "x"), (1, "w")]).unwrap();
+    let [first, second] = arrays.clone();
+    assert_eq!(
+        swap.run(&device, &given).unwrap(),
+        [second, first],
+        "{swap}"
+    );
+}
+
+/// The step of a weight with its norm: the sum of its squares, its update and the inner products with the update
+/// are one pass.
+#[test]
+fn sums_over_rows_and_over_all_share_a_pass() {
+    let tape = Tape::new();
+    let input = |name, shape: &[usize]| tape.input(name, DType::F64, shape.to_vec()).unwrap();
+    let (v, u, g) = (
+        input("v", &[8, 40]),
+        input("u", &[8, 40]),
+        input("g", &[8, 40]),
+    );
+    let rate = input("rate", &[]);
+    let moved = (u + (rate * g).unwrap()).unwrap();
+    let squares = (v * v).unwrap().sum_keep(&[1]).unwrap();
+    let along = (v * moved).unwrap().sum_keep(&[1]).unwrap();
+    let all = (u * g).unwrap().sum_all().unwrap();
+    let plan = Plan::new(&[moved, squares, along, all]).unwrap();
+    let over: Vec<usize> = plan
+        .kernels()
+        .map(|(kernel, _)| kernel.bytes() as usize)
+        .collect();
+    // Three arrays read, one written, and three sums over rows; then the sum of one of those.
+    let row = 8 * 8;
+    assert_eq!(over, [40 * row * 4 + 3 * row + 8, row + 8], "{plan}");
+    let arrays = [noise(&[8, 40], 1), noise(&[8, 40], 2), noise(&[8, 40], 3)];
+    let rate = Array::new([], vec![0.5]).unwrap();
+    let given = [
+        ("v", &arrays[0]),
+        ("u", &arrays[1]),
+        ("g", &arrays[2]),
+        ("rate", &rate),
+    ];
+    let results = plan.run(&Device::cpu(Some(1)).unwrap(), &given).unwrap();
+    let numbers = |array: &Array| array.to_f64_vec();
+    let (u, g) = (numbers(&arrays[1]), numbers(&arrays[2]));
+    let sum: f64 = u.iter().zip(&g).map(|(u, g)| u * g).sum();
+    assert!((numbers(&results[3])[0] - sum).abs() < 1e-12);
+}

@@ -321,6 +321,15 @@ impl<'t> Var<'t> {
                 .tape()
                 .constant(value * terms as f64, self.dtype(), summed));
         }
+        let long = |axis: &usize| shape[*axis] > 1;
+        if let Some(first) = (0..shape.len()).find(long)
+            && summed.count() == 1
+            && (first + 1..shape.len()).any(|axis| long(&axis))
+        {
+            // A sum of everything is that of its rows' sums: those can share a pass with other sums over rows.
+            let rows: Vec<usize> = (first + 1..shape.len()).collect();
+            return self.sum_keep(&rows)?.sum_keep(&[first]);
+        }
         Ok(self
             .tape()
             .push(Op::Sum(flags), &[self], summed, self.dtype()))

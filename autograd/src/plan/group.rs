@@ -12,10 +12,12 @@ const CANDIDATES: usize = 32;
 /// the operands of all its roots: a layer's tangent that is computed with the cotangent of that layer, as both
 /// read the same array, would wait for the whole way back, and what was made before is kept meanwhile.
 const REACH: usize = 8;
+/// How often a result goes into the space it is computed over, to be held for long without harm: a sum.
+const SMALL: usize = 16;
 
-/// All work of a graph as launches, in the order of the tape. What proves unreachable by fused programs is
-/// stored as well.
-pub(super) fn items(graph: &mut Graph) -> Vec<Item> {
+/// All work of a graph as launches, in the order of the tape, in one or two ways: in few passes, and in some more
+/// that may keep less alive at a time. What proves unreachable by fused programs is stored as well.
+pub(super) fn items(graph: &mut Graph) -> Vec<Vec<Item>> {
     loop {
         match Groups::new(graph).run() {
             Ok(items) => return items,
@@ -44,7 +46,7 @@ impl<'g> Groups<'g> {
         }
     }
 
-    fn run(mut self) -> Result<Vec<Item>, Vec<Id>> {
+    fn run(mut self) -> Result<Vec<Vec<Item>>, Vec<Id>> {
         let graph = self.graph;
         let added = graph.accumulates.iter().flatten().map(|a| a.product);
         let paired = graph.pairs.iter().flatten().flatten().copied();
@@ -68,7 +70,7 @@ impl<'g> Groups<'g> {
                     Refusal::Store(ids) => ids,
                     Refusal::Conflict => unreachable!("a single root cannot read itself"),
                 })?;
-                if let Some((index, joined)) = self.join(id, &alone) {
+                if let Some((index, joined)) = self.join(&alone, self.items.len()) {
                     self.items[index] = Item::Map(joined);
                     self.maker[id] = Some(index);
                 } else {
@@ -76,7 +78,31 @@ impl<'g> Groups<'g> {
                 }
             }
         }
-        Ok(self.items)
+        let apart = self.items.clone();
+        self.merge();
+        let merged = self.items.len() < apart.len();
+        let ways = [self.items, apart].into_iter();
+        Ok(ways.take(1 + usize::from(merged)).collect())
+    }
+
+    /// Makes one program of two that a later root has related.
+    fn merge(&mut self) {
+        let mut gone = vec![false; self.items.len()];
+        for later in (0..self.items.len()).rev() {
+            let Item::Map(group) = &self.items[later] else {
+                continue;
+            };
+            let Some((index, joined)) = self.join(group, later) else {
+                continue;
+            };
+            for &root in &joined.roots {
+                self.maker[root] = Some(index);
+            }
+            self.items[index] = Item::Map(joined);
+            gone[later] = true;
+        }
+        let mut gone = gone.into_iter();
+        self.items.retain(|_| gone.next() == Some(false));
     }
 
     fn push(&mut self, id: Id, item: Item) {
@@ -84,21 +110,18 @@ impl<'g> Groups<'g> {
         self.items.push(item);
     }
 
-    /// The nearest earlier map that `root` can become a part of.
-    fn join(&self, root: Id, alone: &Fused) -> Option<(usize, Fused)> {
-        let count = space(self.graph, root).count();
-        let near = |&other: &Id| {
-            let [mine, others] = [root, other].map(|id| self.times[id]);
-            (0..2).all(|end| mine[end].abs_diff(others[end]) <= REACH)
-        };
+    /// The nearest map before the `end`-th launch that `new` can become a part of, and both together.
+    fn join(&self, new: &Fused, end: usize) -> Option<(usize, Fused)> {
+        let count = space(self.graph, new.roots[0]).count();
+        let near = |&other: &Id| new.roots.iter().all(|&root| self.near(root, other, count));
         let mut tried = 0;
-        for index in (0..self.items.len()).rev() {
+        for index in (0..end).rev() {
             let Item::Map(group) = &self.items[index] else {
                 continue;
             };
             if space(self.graph, group.roots[0]).count() != count
                 || !group.roots.iter().all(near)
-                || !related(self.graph, group, alone, count)
+                || !related(self.graph, group, new, count)
             {
                 continue;
             }
@@ -106,10 +129,12 @@ impl<'g> Groups<'g> {
             if tried > CANDIDATES {
                 break;
             }
-            if self.comes_after(alone, index) {
+            if self.comes_after(new, index)
+                || end < self.items.len() && self.comes_after(group, end)
+            {
                 continue;
             }
-            let roots = [&group.roots[..], &[root]].concat();
+            let roots = [&group.roots[..], &new.roots].concat();
             if let Ok(joined) = Emitter::fuse(self.graph, &roots)
                 && joined.map.code.len() <= CODE_LIMIT
             {
@@ -119,7 +144,17 @@ impl<'g> Groups<'g> {
         None
     }
 
-    /// Whether something between them needs `index` first and is needed by the new map.
+    /// Whether two roots can be computed at one time: neither waits long for the operands of the other, and what is
+    /// made early for it is not large.
+    fn near(&self, a: Id, b: Id, count: usize) -> bool {
+        let [begin, end] = [0, 1].map(|side| [a, b].map(|id| self.times[id][side]));
+        let far = |[a, b]: [usize; 2]| a.abs_diff(b) > REACH;
+        let patient = if end[0] < end[1] { a } else { b };
+        let small = SMALL * self.graph.shape(patient).count() <= count;
+        !far(begin) && (!far(end) || small || self.graph.outs.contains(&patient))
+    }
+
+    /// Whether something between them needs launch `index` first and is needed by the new map.
     fn comes_after(&self, new: &Fused, index: usize) -> bool {
         let mut seen = vec![false; self.items.len()];
         let made = new.reads.iter().filter_map(|&(id, _)| self.maker[id]);

@@ -112,9 +112,7 @@ impl<'g> Builder<'g> {
                 Item::Pair(id) => builder.pair(index, id),
             }
         }
-        for (id, slot) in copied {
-            builder.copy_out(id, slot);
-        }
+        builder.copy_outs(&copied);
         builder
     }
 
@@ -130,6 +128,9 @@ impl<'g> Builder<'g> {
     fn assign_outputs(&mut self, slots: &Slots) -> Vec<(Id, usize)> {
         let computed = |(at, item)| Graph::computes(item).iter().map(move |&id| (id, at));
         let makers: HashMap<Id, usize> = self.items.iter().enumerate().flat_map(computed).collect();
+        let passed = |&&out: &&Id| self.places.contains_key(&self.graph.resolve(out).0);
+        let passed: Vec<Id> = self.graph.outs.iter().filter(passed).copied().collect();
+        self.read_at_end(&passed);
         let mut copied = Vec::new();
         for (&out, &slot) in self.graph.outs.iter().zip(&slots.outputs) {
             let (base, offset) = self.graph.resolve(out);
@@ -147,17 +148,27 @@ impl<'g> Builder<'g> {
                 copied.push((out, slot));
             }
         }
-        for &(out, _) in &copied {
-            let base = self.graph.resolve(out).0;
-            self.last_read.insert(base, self.end);
-        }
+        let late: Vec<Id> = copied.iter().map(|&(out, _)| out).collect();
+        self.read_at_end(&late);
         copied
     }
 
-    /// Whether `result` of launch `at` may be written over the input `donor`: nobody reads that later, and
-    /// the launch reads it element by element.
+    fn read_at_end(&mut self, outs: &[Id]) {
+        for &out in outs {
+            let base = self.graph.resolve(out).0;
+            self.last_read.insert(base, self.end);
+        }
+    }
+
+    /// Whether `result` of launch `at` may be written over the input `donor`: nobody reads that any more, or
+    /// this launch is the last to do so, element by element.
     fn updates_in_place(&self, at: usize, result: Id, donor: Id) -> bool {
-        let fits = match &self.items[at] {
+        match self.last_read.get(&donor) {
+            Some(&last) if last > at => return false,
+            Some(&last) if last == at => {}
+            _ => return true,
+        }
+        match &self.items[at] {
             Item::Map(fused) => writes_over(self.graph, fused, result, donor),
             Item::Kernel(_) | Item::Pair(_) => false,
             Item::Accumulate(id) => {
@@ -168,8 +179,7 @@ impl<'g> Builder<'g> {
                     && self.graph.shape(donor).count() == self.graph.shape(result).count()
                     && args.iter().all(|&arg| self.graph.resolve(arg).0 != donor)
             }
-        };
-        fits && self.last_read.get(&donor).is_none_or(|&last| last <= at)
+        }
     }
 
     /// Roots that only their own program reads need no memory, nor what only they need.
@@ -331,12 +341,38 @@ impl<'g> Builder<'g> {
         self.launch(index, kernel, inputs, vec![output], id);
     }
 
-    fn copy_out(&mut self, id: Id, slot: usize) {
+    /// Copies what could not be computed where it is wanted: inputs first, for results may go over them; and of
+    /// those that go over each other one is set aside before.
+    fn copy_outs(&mut self, copied: &[(Id, usize)]) {
+        let base = |id: Id| self.graph.resolve(id).0;
+        let (passed, made): (Vec<_>, Vec<_>) = copied
+            .iter()
+            .partition(|(id, _)| self.graph.is_input(base(*id)));
+        let overwritten = |id: &Id| {
+            let over = |&(other, slot): &(Id, usize)| {
+                base(other) != *id && self.places[id] == Place::Slot(slot)
+            };
+            passed.iter().any(over)
+        };
+        let mut aside: Vec<Id> = passed.iter().map(|&(id, _)| base(id)).collect();
+        aside.retain(overwritten);
+        aside.dedup();
+        for id in aside {
+            let place = Place::Arena(self.interval(self.graph.bytes(id), self.end, self.end));
+            self.copy(id, place);
+            self.places.insert(id, place);
+        }
+        for (id, slot) in passed.into_iter().chain(made) {
+            self.copy(id, Place::Slot(slot));
+        }
+    }
+
+    fn copy(&mut self, id: Id, place: Place) {
         let count = self.graph.shape(id).count();
         let (source, index) = (self.input(id), self.end);
-        if count > 0 && source != (Place::Slot(slot), 0) {
+        if count > 0 && source != (place, 0) {
             let copy = copy_map(self.graph.nodes[id].dtype, count);
-            self.launch(index, copy, vec![source], vec![Place::Slot(slot)], id);
+            self.launch(index, copy, vec![source], vec![place], id);
         }
     }
 

@@ -149,15 +149,9 @@ impl Plan {
             .collect();
         let donors = donors(&inputs, &outputs, over)?;
         let slots = slots(&input_ids, &donors);
-        let items = group::items(&mut graph);
-        let orders = order::orders(&graph, &items, &slots).into_iter();
-        let whole: Vec<Vec<Item>> = orders
-            .map(|order| {
-                order
-                    .into_iter()
-                    .map(|index| items[index].clone())
-                    .collect()
-            })
+        let groupings = group::items(&mut graph).into_iter();
+        let whole: Vec<Vec<Item>> = groupings
+            .flat_map(|items| order::orders(&graph, &items, &slots))
             .collect();
         let cut = whole.iter().filter(|_| segments > 1).map(|items| {
             let mut graph = graph.clone();

@@ -25,7 +25,7 @@ struct Launches {
 }
 
 /// Orders worth trying, each with operands first.
-pub(super) fn orders(graph: &Graph, items: &[Item], slots: &Slots) -> Vec<Vec<usize>> {
+pub(super) fn orders(graph: &Graph, items: &[Item], slots: &Slots) -> Vec<Vec<Item>> {
     let mut launches = Launches::new(graph, items);
     launches.write_over_late(graph, items, slots);
     let mut orders = vec![launches.list(&launches.entry)];
@@ -33,7 +33,8 @@ pub(super) fn orders(graph: &Graph, items: &[Item], slots: &Slots) -> Vec<Vec<us
     if demand != orders[0] {
         orders.push(demand);
     }
-    orders
+    let placed = |order: Vec<usize>| order.iter().map(|&index| items[index].clone()).collect();
+    orders.into_iter().map(placed).collect()
 }
 
 impl Launches {
