@@ -305,7 +305,9 @@ impl Graph {
             read.sort_unstable();
             read.dedup();
             let pointwise = kind(&node.op) == Kind::Pointwise;
-            let grows = pointwise && self.grows_at(&readers, id);
+            // A read converts at no cost.
+            let converts = matches!(node.op, Op::Cast(_)) && self.stored[node.args[0]];
+            let grows = pointwise && !converts && self.grows_at(&readers, id);
             let costly = total > RECOMPUTE_LIMIT || read.len() >= REREAD_LIMIT;
             let repeated = if node.shape.count() == 1 {
                 total > 2 * RECOMPUTE_LIMIT
