@@ -30,6 +30,15 @@ pub enum Schedule {
     /// `binomial-C-kept-Q`: the same over stretches of Q steps. Of the stretch that is being reversed all
     /// activations are kept, so that 3 F a step are saved.
     BinomialKept(usize, usize),
+    /// `every-K-prelude`, `binomial-C-prelude`, `binomial-C-kept-Q-prelude`: as without `-prelude`, but what a step
+    /// makes of its rows and of what is shared by contractions, as a GTN makes its images, is kept for the steps that
+    /// are advanced again: that part of them, the *prelude*, is not computed again. It is small beside a
+    /// state, but there are up to T of it.
+    EveryKPrelude(usize),
+    /// See [`Schedule::EveryKPrelude`].
+    BinomialPrelude(usize),
+    /// See [`Schedule::EveryKPrelude`].
+    BinomialKeptPrelude(usize, usize),
     /// `budget-BYTES`, or as in `budget-64MiB`: the one of the others with the least work (FLOPs) that
     /// stays below that many bytes, with steps in [segments](crate::Horizon::segments) where nothing else fits or
     /// that saves work, all buffers of [`Unroll`](crate::Unroll) counted.
@@ -50,8 +59,12 @@ pub enum Schedule {
     Reversible(usize),
 }
 
-const NAMES: &str = "store-all, per-step, every-K, binomial-C, binomial-C-kept-Q, auto, budget-BYTES (or KiB, \
-                     MiB, GiB: budget-64MiB), window-W, or reversible-B, with numbers ≥ 1 (B may be less)";
+const NAMES: &str = "store-all, per-step, every-K, binomial-C, binomial-C-kept-Q (or one of these three with -prelude), \
+                     auto, budget-BYTES (or KiB, MiB, GiB: budget-64MiB), window-W, or reversible-B, with numbers \
+                     ≥ 1 (B may be less)";
+
+/// The end of the names of schedules that keep what preludes make.
+const PRELUDE: &str = "-prelude";
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,6 +74,9 @@ impl fmt::Display for Schedule {
             Self::EveryK(k) => write!(f, "every-{k}"),
             Self::Binomial(c) => write!(f, "binomial-{c}"),
             Self::BinomialKept(c, q) => write!(f, "binomial-{c}-kept-{q}"),
+            Self::EveryKPrelude(_) | Self::BinomialPrelude(_) | Self::BinomialKeptPrelude(..) => {
+                write!(f, "{}{PRELUDE}", self.without_prelude())
+            }
             Self::Budget(bytes) => {
                 let unit = UNITS
                     .iter()
@@ -97,6 +113,10 @@ fn bytes(text: &str) -> Option<usize> {
 }
 
 fn parsed(text: &str) -> Option<Schedule> {
+    if let Some(rest) = text.strip_suffix(PRELUDE) {
+        let schedule = parsed(rest)?;
+        return Some(schedule.with_prelude()).filter(|with| *with != schedule);
+    }
     if let Some(rest) = text.strip_prefix("binomial-") {
         return match rest.split_once("-kept-") {
             Some((c, q)) => Some(Schedule::BinomialKept(number(c)?, number(q)?)),
@@ -129,9 +149,34 @@ impl FromStr for Schedule {
 }
 
 impl Schedule {
+    /// The same with what preludes make kept, if it has a name.
+    pub(super) fn with_prelude(self) -> Self {
+        match self {
+            Self::EveryK(k) => Self::EveryKPrelude(k),
+            Self::Binomial(c) => Self::BinomialPrelude(c),
+            Self::BinomialKept(c, q) => Self::BinomialKeptPrelude(c, q),
+            other => other,
+        }
+    }
+
+    /// The same without.
+    fn without_prelude(self) -> Self {
+        match self {
+            Self::EveryKPrelude(k) => Self::EveryK(k),
+            Self::BinomialPrelude(c) => Self::Binomial(c),
+            Self::BinomialKeptPrelude(c, q) => Self::BinomialKept(c, q),
+            other => other,
+        }
+    }
+
+    /// Whether it keeps what preludes make.
+    pub(super) fn keeps_prelude(self) -> bool {
+        self != self.without_prelude()
+    }
+
     /// The script for that many steps; `None` for what needs to know what things take: a budget, and `auto`.
     pub(super) fn script(self, steps: usize) -> Option<Script> {
-        let (begin, snapshots, kept) = match self {
+        let (begin, snapshots, kept) = match self.without_prelude() {
             Self::StoreAll => (0, Snapshots::Binomial(1), steps),
             Self::PerStep => (0, Snapshots::Every(1), 0),
             Self::EveryK(k) => (0, Snapshots::Every(k.max(1)), 0),
@@ -145,13 +190,14 @@ impl Schedule {
                 (begin, Snapshots::Every(1), 0)
             }
             Self::Reversible(_) => (0, Snapshots::Never, 0),
-            Self::Budget(_) | Self::Auto => return None,
+            _ => return None,
         };
         Some(Script {
             steps,
             begin,
             snapshots,
             kept,
+            prelude: self.keeps_prelude(),
             away: 0,
         })
     }
@@ -169,6 +215,9 @@ mod tests {
             Schedule::EveryK(7),
             Schedule::Binomial(3),
             Schedule::BinomialKept(3, 12),
+            Schedule::EveryKPrelude(7),
+            Schedule::BinomialPrelude(3),
+            Schedule::BinomialKeptPrelude(3, 12),
             Schedule::Budget(1000),
             Schedule::Budget(3 << 10),
             Schedule::Budget(64 << 20),
@@ -188,6 +237,10 @@ mod tests {
             );
         }
         assert_eq!(Schedule::Budget(64 << 20).to_string(), "budget-64MiB");
+        assert_eq!(
+            Schedule::BinomialKeptPrelude(3, 12).to_string(),
+            "binomial-3-kept-12-prelude"
+        );
         assert_eq!("reversible".parse().ok(), Some(Schedule::Reversible(100)));
         assert_eq!(Schedule::Reversible(100).to_string(), "reversible-1");
         for text in [
@@ -197,6 +250,11 @@ mod tests {
             "every--3",
             "binomial-0",
             "binomial-2-kept-0",
+            "binomial-prelude",
+            "binomial-2-prelude-prelude",
+            "binomial-2-prelude-kept-3",
+            "per-step-prelude",
+            "budget-64MiB-prelude",
             "budget-0",
             "budget-MiB",
             "budget-99999999999999GiB",
