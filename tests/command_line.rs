@@ -288,7 +288,13 @@ fn a_benchmark_measures_any_schedule() {
         (&per_step["steps"], &per_step["batches"]),
         (&6.into(), &2.into())
     );
-    for schedule in ["store-all", "every-2", "binomial-2", "budget-1MiB"] {
+    for schedule in [
+        "store-all",
+        "every-2",
+        "binomial-2",
+        "binomial-2-prelude",
+        "budget-1MiB",
+    ] {
         let found = with(schedule);
         for key in ["meta_grad_sha256", "loss"] {
             assert_eq!(found[key], per_step[key], "{schedule}");

@@ -141,10 +141,12 @@ impl Planned {
             state,
             fixed,
         };
-        let (schedule, plans) = planner.choose()?;
+        let (mut schedule, plans) = planner.choose()?;
+        if plans.step.prelude.is_none() {
+            schedule = schedule.without_prelude();
+        }
         let script = schedule.script(steps).expect("it says what is kept");
         let script = Script {
-            prelude: plans.step.prelude.is_some(),
             away: horizon.away.count(),
             ..script
         };

@@ -160,7 +160,7 @@ impl Schedule {
     }
 
     /// The same without.
-    fn without_prelude(self) -> Self {
+    pub(super) fn without_prelude(self) -> Self {
         match self {
             Self::EveryKPrelude(k) => Self::EveryK(k),
             Self::BinomialPrelude(c) => Self::Binomial(c),
