@@ -28,7 +28,8 @@ pub struct Forecast {
     pub disk_bytes: usize,
     /// Evaluations of an inner step and its gradient: in the forward sweep, again to reach a state that was
     /// not kept, and again within a step's own reversal where no activations are kept. Times 3 F (2 F within a
-    /// reversal, where the weights' gradient is not needed), and 6 F for every reversal, this is the work.
+    /// reversal, where the weights' gradient is not needed), and 6 F for every reversal, this is the work; with
+    /// that of preludes.
     pub evaluations: u64,
     /// Floating-point operations.
     pub flops: u64,

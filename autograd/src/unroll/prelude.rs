@@ -1,7 +1,7 @@
 //! The prelude of an inner step: the part that is computed without the learner's state.
 //!
-//! In a GTN that is the generator: the images x_t = G(z_t, y_t) depend on the step's rows and on what is shared only.
-//! G may be most of a step's work, and x_t is small. So a step that is advanced again can be given x_t.
+//! In a GTN that is the generator: the images x = G(z, y) depend only on the step's rows and on what is shared. G may
+//! be most of a step's work, and x is small. So a step that is advanced again can be given x.
 
 use crate::op::Op;
 use crate::tape::{Node, Tape, Var};
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 ///
 /// The entries that contractions of the prelude reach form a network, with the bytes of their results as capacities,
 /// between the contractions and what depends on the state or is a result of the step: this is its minimum cut (Ford and
-/// Fulkerson 1956), as in the partitions of PyTorch's AOTAutograd.
+/// Fulkerson 1956), as `PyTorch` has it between a forward and a backward pass (`functorch`'s partitioner).
 pub(super) fn results<'t>(
     tape: &'t Tape,
     outs: &[Var<'t>],

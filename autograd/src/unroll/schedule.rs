@@ -30,10 +30,11 @@ pub enum Schedule {
     /// `binomial-C-kept-Q`: the same over stretches of Q steps. Of the stretch that is being reversed all
     /// activations are kept, so that 3 F a step are saved.
     BinomialKept(usize, usize),
-    /// `every-K-prelude`, `binomial-C-prelude`, `binomial-C-kept-Q-prelude`: as without `-prelude`, but what a step
-    /// makes of its rows and of what is shared by contractions, as a GTN makes its images, is kept for the steps that
-    /// are advanced again: that part of them, the *prelude*, is not computed again. It is small beside a
-    /// state, but there are up to T of it.
+    /// `every-K-prelude`, `binomial-C-prelude`, `binomial-C-kept-Q-prelude`: as without `-prelude`, but a step that
+    /// is advanced again is given what it computes without the learner's state, its *prelude*: in a GTN the
+    /// images, and the generator is not run again. Only what contractions go into is kept, in the fewest bytes,
+    /// for every step that is advanced more than once before its stretch is reversed: memory grows with T by that
+    /// much. Of a step without such a prelude nothing is kept, and its schedule has its name without `-prelude`.
     EveryKPrelude(usize),
     /// See [`Schedule::EveryKPrelude`].
     BinomialPrelude(usize),

@@ -438,13 +438,12 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
         for step in at..end {
             // Without activations to keep there is one step here; it is advanced for the last outer loss.
             // Of the others the state after it is the one that the reversal before set out from.
-            match self.after.take() {
-                Some(after) => states.push(after),
-                None => {
-                    let how = kept(step).map_or(Advance::Plain, Advance::Keep);
-                    states.push(self.step(step, states[step - at], how)?);
-                }
-            }
+            let how = kept(step).map_or(Advance::Plain, Advance::Keep);
+            let after = match self.after.take() {
+                Some(after) => after,
+                None => self.step(step, states[step - at], how)?,
+            };
+            states.push(after);
         }
         if last {
             self.outer(end, states[end - at])?;
