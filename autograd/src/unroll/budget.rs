@@ -52,12 +52,20 @@ impl Cost {
     pub(super) fn work(&self, count: &Count) -> u64 {
         let keeping = if count.kept > 0 { count.reversals } else { 0 };
         let preludes = count.preludes as u64;
-        let plain = count.advances - keeping - preludes - count.given;
-        plain * self.advance
-            + preludes * self.keeping
-            + count.given * self.given
-            + count.reversals * self.reverse
-            + self.outer
+        // Of long trainings there are schedules that nobody could run.
+        [
+            (
+                count.advances - keeping - preludes - count.given,
+                self.advance,
+            ),
+            (preludes, self.keeping),
+            (count.given, self.given),
+            (count.reversals, self.reverse),
+            (1, self.outer),
+        ]
+        .iter()
+        .map(|(runs, work)| runs.saturating_mul(*work))
+        .fold(0, u64::saturating_add)
     }
 }
 
