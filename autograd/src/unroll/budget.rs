@@ -113,10 +113,12 @@ fn most_snapshots(steps: usize, kept: usize) -> usize {
     steps.div_ceil(kept.max(1)).max(2) - 1
 }
 
-/// The schedule for which work² times bytes is least: half the memory is worth 1.4 times the work. Of long
-/// trainings not all numbers of snapshots and lengths of stretches are tried, but some in every octave.
+/// Of the schedules for which work² times bytes is least, or at most 3 % more, that with the least work: half
+/// the memory is worth 1.4 times the work, but where both are nearly as good, work that FLOPs do not tell of
+/// decides. Of long trainings not all numbers of snapshots and lengths of stretches are tried, but some in every
+/// octave.
 pub(super) fn balance(families: &[Family], steps: usize) -> Candidate {
-    let candidates = |family: &Family| {
+    let of_family = |family: &Family| {
         let family = *family;
         let lengths = spread(steps).filter(move |_| family.keep);
         let lengths = lengths.chain((!family.keep).then_some(0));
@@ -125,10 +127,11 @@ pub(super) fn balance(families: &[Family], steps: usize) -> Candidate {
             snapshots.map(move |c| family.candidate(steps, c, kept))
         })
     };
-    families
-        .iter()
-        .flat_map(candidates)
-        .min_by(|a, b| price(a).total_cmp(&price(b)))
+    let all = || families.iter().flat_map(of_family);
+    let least = all().map(|one| price(&one)).fold(f64::INFINITY, f64::min);
+    all()
+        .filter(|one| price(one) <= NEARLY * least)
+        .min_by_key(|&(work, bytes, _)| (work, bytes))
         .expect("one step at least")
 }
 
@@ -154,7 +157,10 @@ pub(super) fn least(families: &[Family], steps: usize) -> usize {
     families.iter().flat_map(least).min().unwrap_or(0)
 }
 
-/// What [`balance`] makes least.
+/// How many times the least price is nearly as good.
+const NEARLY: f64 = 1.03;
+
+/// What [`balance`] makes nearly least.
 fn price(&(work, bytes, _): &Candidate) -> f64 {
     (work as f64).powi(2) * bytes as f64
 }
@@ -276,19 +282,25 @@ mod tests {
         assert!(chosen.keeps_prelude(), "{chosen}");
     }
 
-    /// No schedule of the families is better where all are tried.
+    /// Where all are tried, no schedule of the families is much better, nor is one that is as good less work.
     #[test]
-    fn the_balance_has_the_least_price() {
+    fn the_balance_has_nearly_the_least_price() {
         for steps in [1, 2, 7, 32] {
             let families = families(16);
             let chosen = balance(&families, steps);
+            let mut all = Vec::new();
             for family in &families {
                 for kept in family.stretches(steps) {
-                    for c in 1..=steps {
-                        let other = family.candidate(steps, c, kept);
-                        assert!(price(&chosen) <= price(&other), "{chosen:?} {other:?}");
-                    }
+                    all.extend((1..=steps).map(|c| family.candidate(steps, c, kept)));
                 }
+            }
+            let least = all.iter().map(price).fold(f64::INFINITY, f64::min);
+            assert!(price(&chosen) <= NEARLY * least, "{chosen:?}");
+            for other in all {
+                assert!(
+                    other.0 >= chosen.0 || price(&other) > NEARLY * least,
+                    "{other:?}"
+                );
             }
         }
         assert_eq!(spread(5).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);

@@ -45,7 +45,8 @@ pub enum Schedule {
     /// that saves work, all buffers of [`Unroll`](crate::Unroll) counted.
     /// [`Unroll::schedule`](crate::Unroll::schedule) tells which it is.
     Budget(usize),
-    /// `auto`: the exact one that balances work and memory: half the memory is worth 1.4 times the work.
+    /// `auto`: the exact one that balances work and memory: half the memory is worth 1.4 times the work. Of those for
+    /// which work² times memory is within 3 % of the least, it is that with the least work.
     Auto,
     /// `window-W`: the gradient through the last W steps only, as if the state before them were given: not
     /// the exact meta-gradient. Their states are kept: 11 F for each of them, 3 F for one before.
