@@ -288,7 +288,13 @@ fn a_benchmark_measures_any_schedule() {
         (&per_step["steps"], &per_step["batches"]),
         (&6.into(), &2.into())
     );
-    for schedule in ["store-all", "every-2", "binomial-2", "budget-1MiB"] {
+    for schedule in [
+        "store-all",
+        "every-2",
+        "binomial-2",
+        "binomial-2-prelude",
+        "budget-1MiB",
+    ] {
         let found = with(schedule);
         for key in ["meta_grad_sha256", "loss"] {
             assert_eq!(found[key], per_step[key], "{schedule}");
@@ -339,8 +345,13 @@ fn a_benchmark_of_learners_at_once_says_what_each_takes() {
     assert!(bytes(&three, "learner_peak_bytes") < bytes(&alone, "peak_bytes"));
     assert!(bytes(&three, "flops") < 3 * bytes(&alone, "flops"));
     assert_ne!(three["meta_grad_sha256"], alone["meta_grad_sha256"]);
-    for more in ["--threads 2", "--threads 2 --schedule store-all"] {
+    for more in [
+        "--threads 2",
+        "--threads 2 --schedule store-all",
+        "--threads 2 --schedule binomial-1-prelude",
+    ] {
         let again = with(&format!("--at-once 3 {more}"));
+        assert_eq!(again["forecast_bytes"], again["peak_bytes"], "{more}");
         for key in ["meta_grad_sha256", "loss"] {
             assert_eq!(again[key], three[key], "{more}");
         }

@@ -224,6 +224,9 @@ proptest! {
             Schedule::EveryK(k),
             Schedule::Binomial(c),
             Schedule::BinomialKept(c, kept),
+            Schedule::EveryKPrelude(k),
+            Schedule::BinomialPrelude(c),
+            Schedule::BinomialKeptPrelude(c, kept),
             Schedule::Budget(budget),
             Schedule::Auto,
             Schedule::Window(steps),
@@ -354,6 +357,8 @@ fn more_budget_never_takes_more_work() {
     assert_eq!(different.last(), Some(&Schedule::StoreAll));
     different.dedup();
     assert!(different.len() > 4, "{different:?}");
+    let with = |schedule: &Schedule| schedule.to_string().ends_with("-prelude");
+    assert!(different.iter().any(with), "{different:?}");
 }
 
 /// The last W steps from a state that is given: the reference of a truncated gradient.

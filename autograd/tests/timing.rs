@@ -11,12 +11,14 @@ use kernels::Device;
 use std::collections::BTreeMap;
 use tensor::DType;
 
-const SCHEDULES: [Schedule; 6] = [
+const SCHEDULES: [Schedule; 8] = [
     Schedule::StoreAll,
     Schedule::PerStep,
     Schedule::EveryK(3),
     Schedule::Binomial(2),
     Schedule::BinomialKept(2, 3),
+    Schedule::BinomialPrelude(2),
+    Schedule::BinomialKeptPrelude(1, 2),
     Schedule::Window(4),
 ];
 

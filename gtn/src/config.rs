@@ -281,8 +281,8 @@ pub struct Flags {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
-    /// What to keep between the sweeps: store-all, per-step, every-K, binomial-C, auto, budget-SIZE (as 64MiB) or,
-    /// truncated, window-W
+    /// What to keep between the sweeps: store-all, per-step, every-K, binomial-C (or binomial-C-prelude, with images),
+    /// auto, budget-SIZE (as 64MiB) or, truncated, window-W
     #[arg(long, value_name = "NAME", value_parser = schedule, help_heading = "Engine")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,

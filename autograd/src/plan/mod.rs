@@ -22,6 +22,7 @@ pub(crate) use fuse::{Kind, kind};
 use kernels::{Buffer, Device, Kernel, Lap, Program, View};
 use layout::{ARENA, Layout, Slots};
 pub use peak::{Held, Peak};
+pub(crate) use simplify::simplify;
 use std::borrow::Cow;
 use std::fmt;
 use tensor::{Array, DType, Shape};
@@ -109,7 +110,7 @@ impl Plan {
 
     /// The names of the inputs that a plan will have.
     pub(crate) fn inputs_of(outs: &[Var<'_>], given: &[(Var<'_>, String)]) -> Result<Vec<String>> {
-        let (tape, _) = simplify::simplify(outs, given)?;
+        let (tape, _) = simplify(outs, given)?;
         let name = |node: crate::tape::Node| match node.op {
             Op::Input(name) => Some(name),
             _ => None,
@@ -124,7 +125,7 @@ impl Plan {
         given: &[(Var<'_>, String)],
         segments: usize,
     ) -> Result<Self> {
-        let (tape, ids) = simplify::simplify(outs, given)?;
+        let (tape, ids) = simplify(outs, given)?;
         let mut graph = Graph::new(nodes(&tape), ids);
         let input_ids: Vec<Id> = (0..graph.nodes.len())
             .filter(|&id| graph.is_input(id))

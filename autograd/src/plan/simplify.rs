@@ -6,7 +6,7 @@ use crate::tape::{Id, Node, Tape, Var};
 
 /// Records what `outs` need on a fresh tape, where perturbations are zeros, and what only derivatives see is gone.
 /// Zeros vanish and equal entries merge while it is recorded. What is `given` becomes an input of that name.
-pub(super) fn simplify(outs: &[Var<'_>], given: &[(Var<'_>, String)]) -> Result<(Tape, Vec<Id>)> {
+pub(crate) fn simplify(outs: &[Var<'_>], given: &[(Var<'_>, String)]) -> Result<(Tape, Vec<Id>)> {
     let fresh = Tape::new();
     let Some(first) = outs.first() else {
         return Ok((fresh, Vec::new()));

@@ -58,6 +58,12 @@ pub(super) fn states(steps: usize, c: usize, kept: usize) -> usize {
     c.min(steps.div_ceil(q) - 1) + 1 + q + held
 }
 
+/// The steps that are advanced again before their stretch is reversed. The first sweep goes past a whole
+/// stretch before each of its snapshots, if it is not done after one sweep; all but those and the last stretch.
+pub(super) fn repeated(steps: usize, c: usize, kept: usize) -> usize {
+    steps.saturating_sub(kept.max(1).saturating_mul(c + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,14 +1,15 @@
 //! What a meta-gradient takes, known before any memory is.
 
-use super::budget::{Candidate, Cost, Costs};
+use super::choice::{Planner, StepPlans};
 use super::horizon::Horizon;
-use super::plans::{Bound, Manner, PlannedStep, Prepared, plan_clip, plan_outer};
+use super::inner::PlannedStep;
+use super::plans::{Bound, Prepared};
 use super::records::record_bytes;
 use super::schedule::Schedule;
 use super::script::{Count, Script};
 use super::stash::{stash_ports, stash_words};
 use super::step::Training;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::{Plan, Port};
 use std::fmt;
 
@@ -19,7 +20,7 @@ pub struct Forecast {
     pub bytes: usize,
     /// Bytes of the arena.
     pub arena_bytes: usize,
-    /// Bytes of the states, activations and bits kept between the sweeps.
+    /// Bytes of the states, activations, results of preludes and bits kept between the sweeps.
     pub snapshot_bytes: usize,
     /// Bytes of snapshots in the host's memory, those on their way to the disk or back among them.
     pub host_bytes: usize,
@@ -27,7 +28,8 @@ pub struct Forecast {
     pub disk_bytes: usize,
     /// Evaluations of an inner step and its gradient: in the forward sweep, again to reach a state that was
     /// not kept, and again within a step's own reversal where no activations are kept. Times 3 F (2 F within a
-    /// reversal, where the weights' gradient is not needed), and 6 F for every reversal, this is the work.
+    /// reversal, where the weights' gradient is not needed), and 6 F for every reversal, this is the work; with
+    /// that of preludes.
     pub evaluations: u64,
     /// Floating-point operations.
     pub flops: u64,
@@ -66,7 +68,8 @@ impl fmt::Display for Forecast {
 /// A plan of an unrolled training, and what it is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Phase<'a> {
-    /// `prepare`, `inner step`, `inner step, kept`, `backward`, `outer loss` or `unprepare`.
+    /// `prepare`, `inner step`, `inner step, prelude kept`, `inner step, prelude given`, `inner step, kept`,
+    /// `backward`, `outer loss` or `unprepare`.
     pub name: &'static str,
     /// The plan.
     pub plan: &'a Plan,
@@ -126,43 +129,38 @@ impl Planned {
         let stash_ports = stash_ports(&training.theta);
         let state = record_bytes(&state_ports);
         // The cotangent; gradients and losses; what is prepared, and its gradient.
-        let gradients = record_bytes(&cotangent_ports)
+        let fixed = record_bytes(&cotangent_ports)
             + 2 * record_bytes(&shared.own)
             + record_bytes(&training.shared)
             + rows.saturating_mul(record_bytes(&row_ports))
             + steps.saturating_mul(record_bytes(&hyper_ports))
             + (steps + horizon.outer_steps.len()) * record_bytes(&loss_ports);
-        let fixed = |plans: &StepPlans| gradients + plans.arena_bytes(&shared);
-        let plan = |keep, segments| StepPlans::new(training, &shared, &horizon, keep, segments);
-
-        let (schedule, plans) = match horizon.schedule {
-            Schedule::Budget(bytes) => budgeted(&horizon, bytes, state, fixed, plan)?,
-            Schedule::Auto => balanced(&horizon, state, fixed, plan)?,
-            schedule => {
-                let script = schedule.script(steps).expect("it says what is kept");
-                (schedule, plan(script.kept > 0, horizon.segments)?)
-            }
+        let planner = Planner {
+            training,
+            shared: &shared,
+            horizon: &horizon,
+            state,
+            fixed,
         };
-
+        let (mut schedule, plans) = planner.choose()?;
+        if plans.step.prelude.is_none() {
+            schedule = schedule.without_prelude();
+        }
+        let script = schedule.script(steps).expect("it says what is kept");
         let script = Script {
             away: horizon.away.count(),
-            ..schedule.script(steps).expect("it says what is kept")
+            ..script
         };
         let count = script.count();
+        let cost = planner.cost(&plans, script.prelude);
         let [host_bytes, disk_bytes] = horizon.away.bytes(count.away, state);
-        let kept_bytes = record_bytes(&plans.step.kept_ports);
         let stash = stash_words(schedule, steps).saturating_mul(record_bytes(&stash_ports));
-        let snapshot_bytes = count
-            .kept
-            .saturating_mul(kept_bytes)
-            .saturating_add(count.states.saturating_mul(state))
-            .saturating_add(stash);
-        let cost = plans.cost(&horizon, fixed(&plans));
+        let snapshot_bytes = cost.between_sweeps(&count).saturating_add(stash);
         let once = [&shared.prepare, &shared.unprepare].into_iter().flatten();
         let once: u64 = once.map(|bound| bound.plan.flops()).sum();
         let forecast = Forecast {
             bytes: cost.bytes.saturating_add(snapshot_bytes),
-            arena_bytes: plans.arena_bytes(&shared),
+            arena_bytes: plans.arena_bytes(&shared, script.prelude),
             snapshot_bytes,
             host_bytes,
             disk_bytes,
@@ -211,6 +209,8 @@ impl Planned {
         let Count {
             advances,
             reversals,
+            given,
+            preludes,
             ..
         } = self.count;
         // Where activations are kept, every step that is reversed was advanced once with those.
@@ -219,9 +219,22 @@ impl Planned {
         let undone = self.step.undo.as_ref().map_or(0, |_| reversals - 1);
         let outer = self.horizon.outer_steps.len() as u64;
         let (shared, step) = (&self.shared, &self.step);
+        let prelude = step.prelude.as_ref();
+        let preludes = preludes as u64;
+        let plain = advances - keeping - preludes - given;
         let all = [
             ("prepare", shared.prepare.as_ref(), 1),
-            ("inner step", Some(&step.advance), advances - keeping),
+            ("inner step", Some(&step.advance), plain),
+            (
+                "inner step, prelude kept",
+                prelude.map(|p| &p.keeping),
+                preludes,
+            ),
+            (
+                "inner step, prelude given",
+                prelude.map(|p| &p.given),
+                given,
+            ),
             ("inner step, kept", step.kept.as_ref(), keeping),
             ("backward", Some(&step.reverse), reversals - undone),
             ("backward, undoing", step.undo.as_ref(), undone),
@@ -236,171 +249,4 @@ impl Planned {
         })
         .collect()
     }
-}
-
-/// The plans that depend on the number of segments.
-struct StepPlans {
-    segments: usize,
-    step: PlannedStep,
-    outer: Bound,
-    clip: Option<Bound>,
-}
-
-impl StepPlans {
-    fn new(
-        training: &Training<'_>,
-        shared: &Prepared,
-        horizon: &Horizon,
-        keep: bool,
-        segments: usize,
-    ) -> Result<Self> {
-        let manner = Manner {
-            turns: horizon.rows < horizon.steps,
-            segments,
-            mode: horizon.mode,
-        };
-        let step = if matches!(horizon.schedule, Schedule::Reversible(_)) {
-            PlannedStep::undoing(training, shared, manner)?
-        } else {
-            PlannedStep::new(training, shared, keep, manner)?
-        };
-        let within = (segments, step.reverse.plan.arena_bytes());
-        let clip = horizon.clip.map(|norm| plan_clip(training, norm));
-        Ok(Self {
-            segments,
-            step,
-            outer: plan_outer(training, within)?,
-            clip: clip.transpose()?,
-        })
-    }
-
-    /// The arena that is large enough for every plan.
-    fn arena_bytes(&self, shared: &Prepared) -> usize {
-        let step = &self.step;
-        let optional = [&shared.prepare, &shared.unprepare, &step.kept, &step.undo];
-        optional
-            .into_iter()
-            .chain([&self.clip])
-            .flatten()
-            .chain([&step.advance, &step.reverse, &self.outer])
-            .map(|bound| bound.plan.arena_bytes())
-            .max()
-            .unwrap_or(0)
-    }
-
-    fn cost(&self, horizon: &Horizon, bytes: usize) -> Cost {
-        let step = &self.step;
-        Cost {
-            bytes,
-            advance: step.advance.plan.flops(),
-            reverse: step.reverse.plan.flops()
-                + flops(step.kept.as_ref())
-                + flops(self.clip.as_ref()),
-            outer: horizon.outer_steps.len() as u64 * self.outer.plan.flops(),
-        }
-    }
-
-    /// The work of everything but what is prepared.
-    fn work(&self, count: &Count, cost: &Cost) -> u64 {
-        if self.step.undo.is_some() {
-            // All steps but the first are undone, which is reversed from the start as it is given.
-            let undone = flops(self.step.undo.as_ref())
-                + flops(self.step.kept.as_ref())
-                + flops(self.clip.as_ref());
-            let advance = if self.step.kept.is_some() {
-                0
-            } else {
-                cost.advance
-            };
-            return count.advances * advance
-                + (count.reversals - 1) * undone
-                + cost.reverse
-                + cost.outer;
-        }
-        let alone = count.advances - if count.kept > 0 { count.reversals } else { 0 };
-        alone * cost.advance + count.reversals * cost.reverse + cost.outer
-    }
-}
-
-/// The work of a plan, if there is one.
-fn flops(bound: Option<&Bound>) -> u64 {
-    bound.map_or(0, |bound| bound.plan.flops())
-}
-
-/// What schedules with these plans, without activations kept and with them, are made of.
-fn costs(
-    horizon: &Horizon,
-    state: usize,
-    fixed: impl Fn(&StepPlans) -> usize,
-    [plain, keeping]: [&StepPlans; 2],
-) -> Costs {
-    Costs {
-        plain: plain.cost(horizon, fixed(plain)),
-        keeping: keeping.cost(horizon, fixed(keeping)),
-        state,
-        kept: record_bytes(&keeping.step.kept_ports),
-    }
-}
-
-/// The schedule that balances work and memory, and its plans.
-fn balanced(
-    horizon: &Horizon,
-    state: usize,
-    fixed: impl Fn(&StepPlans) -> usize,
-    plan: impl Fn(bool, usize) -> Result<StepPlans>,
-) -> Result<(Schedule, StepPlans)> {
-    let both = [
-        plan(false, horizon.segments)?,
-        plan(true, horizon.segments)?,
-    ];
-    let [plain, keeping] = &both;
-    let (_, _, schedule) = costs(horizon, state, fixed, [plain, keeping]).balance(horizon.steps);
-    let script = schedule.script(horizon.steps);
-    let keep = script.is_some_and(|script| script.kept > 0);
-    let [plain, keeping] = both;
-    Ok((schedule, if keep { keeping } else { plain }))
-}
-
-/// The most segments that are tried for a budget.
-const MOST_SEGMENTS: usize = 64;
-
-/// The schedule with the least work within a budget, and its plans. More and more segments are tried as long as
-/// they save memory, and nothing fits or what fits advances steps more than once to save it.
-fn budgeted(
-    horizon: &Horizon,
-    budget: usize,
-    state: usize,
-    fixed: impl Fn(&StepPlans) -> usize,
-    plan: impl Fn(bool, usize) -> Result<StepPlans>,
-) -> Result<(Schedule, StepPlans)> {
-    let steps = horizon.steps;
-    let mut best: Option<(Candidate, StepPlans)> = None;
-    let (mut segments, mut least) = (horizon.segments.max(1), usize::MAX);
-    loop {
-        let (plain, keeping) = (plan(false, segments)?, plan(true, segments)?);
-        let costs = costs(horizon, state, &fixed, [&plain, &keeping]);
-        let leaner = costs.least(steps) < least;
-        least = least.min(costs.least(steps));
-        if let Some(found) = costs.choose(steps, budget)
-            && best.as_ref().is_none_or(|(best, _)| found.0 < best.0)
-        {
-            let kept = found.2.script(steps).is_some_and(|script| script.kept > 0);
-            best = Some((found, if kept { keeping } else { plain }));
-        }
-        let repeats = |(found, _): &(Candidate, StepPlans)| {
-            let script = found.2.script(steps);
-            script.is_some_and(|script| script.count().evaluations > 2 * steps as u64)
-        };
-        let enough = best.as_ref().is_some_and(|best| !repeats(best));
-        if enough || !leaner || segments >= MOST_SEGMENTS {
-            break;
-        }
-        segments *= 2;
-    }
-    let (found, plans) = best.ok_or_else(|| {
-        Error::Setting(format!(
-            "a budget of {budget} bytes is too small for {steps} inner steps: the least is {least} bytes"
-        ))
-    })?;
-    Ok((found.2, plans))
 }

@@ -7,11 +7,15 @@
 mod away;
 mod binomial;
 mod budget;
+mod choice;
 mod diagnostics;
+mod drive;
 mod forecast;
 mod horizon;
+mod inner;
 mod keep;
 mod plans;
+mod prelude;
 mod records;
 mod schedule;
 mod script;
@@ -31,8 +35,8 @@ pub use values::Values;
 
 use crate::error::{Error, Result};
 use away::Away;
-use kernels::{Buffer, Device, View};
-use plans::{Bound, Source};
+use drive::At;
+use kernels::{Buffer, Device};
 use records::record_bytes;
 use script::Action;
 use stash::{Stash, stash_words};
@@ -132,6 +136,8 @@ pub struct Unroll {
     away: Away,
     cotangents: Records,
     kept: Records,
+    /// What preludes made.
+    preludes: Records,
     /// For steps that are undone.
     stash: Option<Stash>,
     prepared: Records,
@@ -163,6 +169,7 @@ impl Unroll {
             let words = stash_words(horizon.schedule, horizon.steps);
             Stash::new(device, planned.stash_ports.clone(), words)
         });
+        let prelude_ports = (planned.step.prelude.as_ref()).map_or(&[][..], |plans| &plans.ports);
         Ok(Self {
             states: records(&planned.state_ports, planned.count.states)?,
             away: Away::new(
@@ -172,6 +179,7 @@ impl Unroll {
             )?,
             stash: stash.transpose()?,
             kept: records(&planned.step.kept_ports, planned.count.kept)?,
+            preludes: records(prelude_ports, planned.count.preludes)?,
             cotangents: records(&planned.cotangent_ports, 1)?,
             prepared: records(&planned.shared.own, 1)?,
             prepared_gradient: records(&planned.shared.own, 1)?,
@@ -305,99 +313,6 @@ impl Unroll {
         Ok(())
     }
 
-    /// One action of the script. Gives where the driver stands after it.
-    fn act(&self, action: Action, given: Given<'_>, now: At, away: &mut Away) -> Result<At> {
-        let Planned { step: plans, .. } = &self.planned;
-        let at_step = |step, from, to, kept| At {
-            step,
-            from,
-            to,
-            kept,
-            ..now
-        };
-        match action {
-            Action::Advance {
-                step,
-                from,
-                to,
-                keep,
-            } => {
-                let at = at_step(step, from, to, keep.unwrap_or(0));
-                if let Some(stash) = &self.stash {
-                    stash.take(step, &self.states, from)?;
-                }
-                let keeping = plans.kept.as_ref().filter(|_| keep.is_some());
-                self.run(keeping.unwrap_or(&plans.advance), given, at)?;
-                Ok(at)
-            }
-            Action::Outer { step, state } => {
-                let outer = self
-                    .planned
-                    .horizon
-                    .outer_steps
-                    .partition_point(|&s| s < step);
-                let at = At {
-                    from: state,
-                    outer,
-                    ..now
-                };
-                self.run(&self.planned.outer, given, at)?;
-                if step <= self.planned.script.begin {
-                    // Before the window a loss is looked at, but nothing flows back from it.
-                    self.cotangents.zero(0)?;
-                }
-                Ok(at)
-            }
-            Action::Reverse {
-                step,
-                from,
-                to,
-                kept,
-            } => {
-                let at = at_step(step, from, to, kept.unwrap_or(0));
-                self.reversed(&plans.reverse, given, at)
-            }
-            Action::PutAway { place, state } => {
-                away.put(place, &self.states, state)?;
-                Ok(now)
-            }
-            Action::Announce { place } => {
-                away.announce(place)?;
-                Ok(now)
-            }
-            Action::Fetch { place, state } => {
-                away.fetch(place, &self.states, state)?;
-                Ok(now)
-            }
-            Action::Undo {
-                step,
-                from,
-                to,
-                kept,
-            } => {
-                let undo = plans.undo.as_ref().expect("planned for its schedule");
-                let at = self.reversed(undo, given, at_step(step, from, to, kept))?;
-                if let Some(stash) = &self.stash {
-                    stash.put_back(step, &self.states, to)?;
-                }
-                Ok(at)
-            }
-            Action::Restart { state } => {
-                self.states.copy(state, given.start, 0)?;
-                Ok(now)
-            }
-        }
-    }
-
-    /// Backward through a step: the cotangent is then that before it.
-    fn reversed(&self, bound: &Bound, given: Given<'_>, at: At) -> Result<At> {
-        self.run(bound, given, at)?;
-        if let Some(clip) = &self.planned.clip {
-            self.run(clip, given, at)?;
-        }
-        Ok(at)
-    }
-
     /// The losses of the last meta-gradient, when everything is done. The first that is not finite is an
     /// error.
     pub fn losses(&self) -> Result<Losses> {
@@ -458,40 +373,6 @@ impl Unroll {
         }
         Ok(())
     }
-
-    fn run(&self, bound: &Bound, given: Given<'_>, at: At) -> Result<()> {
-        let view = |source: &Source| self.view(*source, given, at);
-        let inputs: Vec<View<'_>> = bound.inputs.iter().map(view).collect();
-        let outputs: Vec<View<'_>> = bound.outputs.iter().map(view).collect();
-        let arena = self.arena.view(0, bound.plan.arena_bytes());
-        if let Some(runs) = self.timed.borrow_mut().as_mut() {
-            runs.push(self.time(&bound.plan, at, arena, [&inputs, &outputs])?);
-            return Ok(());
-        }
-        bound.plan.execute(&self.device, arena, &inputs, &outputs)
-    }
-
-    fn view<'a>(&'a self, source: Source, given: Given<'a>, at: At) -> View<'a> {
-        match source {
-            Source::State(i) => self.states.view(at.from, i),
-            Source::NewState(i) => self.states.view(at.to, i),
-            Source::Cotangent(i) => self.cotangents.view(0, i),
-            Source::Shared(i) => given.shared.view(0, i),
-            Source::Prepared(i) => self.prepared.view(0, i),
-            Source::SharedGradient(i) => self.shared_gradient.view(0, i),
-            Source::PreparedGradient(i) => self.prepared_gradient.view(0, i),
-            Source::Row(i) => given.rows.view(at.step % self.planned.horizon.rows, i),
-            Source::RowGradient(i) => self
-                .row_gradient
-                .view(at.step % self.planned.horizon.rows, i),
-            Source::Hyper(i) => given.hyper.view(at.step, i),
-            Source::HyperGradient(i) => self.hyper_gradient.view(at.step, i),
-            Source::OuterRow(i) => given.outer_rows.view(at.outer, i),
-            Source::Loss => self.losses.view(at.step, 0),
-            Source::OuterLoss => self.losses.view(self.steps() + at.outer, 0),
-            Source::Kept(i) => self.kept.view(at.kept, i),
-        }
-    }
 }
 
 fn finite(loss: f64, what: &'static str, step: usize) -> Result<()> {
@@ -500,14 +381,4 @@ fn finite(loss: f64, what: &'static str, step: usize) -> Result<()> {
     } else {
         Err(Error::NotFinite { what, step })
     }
-}
-
-/// Where the driver stands: the step, and the records in use.
-#[derive(Clone, Copy, Debug, Default)]
-struct At {
-    step: usize,
-    from: usize,
-    to: usize,
-    kept: usize,
-    outer: usize,
 }

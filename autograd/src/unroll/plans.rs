@@ -1,7 +1,6 @@
-//! The plans of an unrolled training, and where their arrays lie.
+//! What plans are bound to, and the plans of an unrolled training but those of its steps.
 
-use super::keep;
-use super::step::{Backward, Mode, Origin, Scope, Training, inputs};
+use super::step::{Backward, Scope, Training, inputs};
 use crate::error::Result;
 use crate::plan::{Plan, Port};
 use crate::tape::{Tape, Var};
@@ -29,6 +28,8 @@ pub(super) enum Source {
     Loss,
     OuterLoss,
     Kept(usize),
+    /// What the step's prelude made.
+    Prelude(usize),
 }
 
 /// A plan and where its arrays lie.
@@ -42,7 +43,7 @@ pub(super) struct Bound {
 impl Bound {
     /// Plans `outs`, given with where they go, in up to so many segments. An output that goes where an input lies
     /// is written over it. What is `given` under a name is not computed.
-    fn new(
+    pub(super) fn new(
         outs: &[(Var<'_>, Source)],
         given: &[(Var<'_>, String)],
         segments: usize,
@@ -83,7 +84,7 @@ impl Bound {
     }
 
     /// As [`Bound::new`], in as few segments as keep the arena within `bytes`; in all of them if none do.
-    fn within(
+    pub(super) fn within(
         outs: &[(Var<'_>, Source)],
         given: &[(Var<'_>, String)],
         (segments, bytes): (usize, usize),
@@ -102,12 +103,12 @@ impl Bound {
 }
 
 /// Results that a plan is given, named by what they are and their number.
-fn named<'t>(kind: &str, vars: &[Var<'t>]) -> Vec<(Var<'t>, String)> {
+pub(super) fn named<'t>(kind: &str, vars: &[Var<'t>]) -> Vec<(Var<'t>, String)> {
     let name = |(i, var): (usize, &Var<'t>)| (*var, format!("{kind} {i}"));
     vars.iter().enumerate().map(name).collect()
 }
 
-fn port_of(var: Var<'_>) -> Port {
+pub(super) fn port_of(var: Var<'_>) -> Port {
     Port {
         name: format!("{}", var.id),
         dtype: var.dtype(),
@@ -119,7 +120,7 @@ fn port_of(var: Var<'_>) -> Port {
 #[derive(Debug)]
 pub(super) struct Prepared {
     /// Every prepared array: its port, where it lies, and where its cotangents are summed.
-    ports: Vec<Port>,
+    pub(super) ports: Vec<Port>,
     places: Vec<(Source, Source)>,
     /// Those that are not just a shared array passed through.
     pub(super) own: Vec<Port>,
@@ -189,7 +190,7 @@ impl Prepared {
 
 impl Prepared {
     /// Where an input of a step's tape lies.
-    fn source(&self, kind: &str, i: usize) -> Source {
+    pub(super) fn source(&self, kind: &str, i: usize) -> Source {
         match kind {
             "state" | "after" => Source::State(i),
             "shared" => self.places[i].0,
@@ -199,12 +200,13 @@ impl Prepared {
             "new state" => Source::NewState(i),
             "sum" => self.places[i].1,
             "row sum" => Source::RowGradient(i),
+            "prelude" => Source::Prelude(i),
             _ => Source::Kept(i),
         }
     }
 
     /// The results of a backward pass, and where they go. Inputs that only it has are added to `late`.
-    fn reversed<'t>(
+    pub(super) fn reversed<'t>(
         &self,
         tape: &'t Tape,
         backward: &Backward<'t>,
@@ -237,136 +239,6 @@ impl Prepared {
             reversed.push((*gradient, Source::HyperGradient(i)));
         }
         Ok(reversed)
-    }
-}
-
-/// How the plans of an inner step are made.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Manner {
-    /// Whether rows are taken in turn: then the backward plan adds to their gradients.
-    pub(super) turns: bool,
-    /// Into how many segments the backward plan may be cut; the others are as far as they take more.
-    pub(super) segments: usize,
-    pub(super) mode: Mode,
-}
-
-/// The plans of one inner step.
-#[derive(Debug)]
-pub(super) struct PlannedStep {
-    pub(super) advance: Bound,
-    pub(super) kept: Option<Bound>,
-    pub(super) kept_ports: Vec<Port>,
-    pub(super) reverse: Bound,
-    /// The backward plan that undoes the step, given the state after it.
-    pub(super) undo: Option<Bound>,
-}
-
-impl PlannedStep {
-    /// With `keep`, the backward plan takes activations that the forward one keeps.
-    pub(super) fn new(
-        training: &Training<'_>,
-        shared: &Prepared,
-        keep: bool,
-        manner: Manner,
-    ) -> Result<Self> {
-        let Manner {
-            turns,
-            segments,
-            mode,
-        } = manner;
-        let tape = Tape::new();
-        let forward = training.record_forward(&tape, &shared.ports, mode, Origin::Given)?;
-        let source = |kind: &str, i: usize| shared.source(kind, i);
-        let mut advanced: Vec<(Var<'_>, Source)> = forward
-            .new_state
-            .iter()
-            .enumerate()
-            .map(|(i, var)| (*var, Source::NewState(i)))
-            .collect();
-        advanced.push((forward.loss, Source::Loss));
-
-        let cotangents = inputs(&tape, "cotangent", &training.state_ports().cotangents())?;
-        let backward = training.record_backward(&tape, &forward, &cotangents, mode)?;
-        let mut late = cotangents;
-        let reversed = shared.reversed(&tape, &backward, turns, &mut late)?;
-        // What the step made is at hand as it is reversed, and its gradient need not be computed again.
-        let mut given = named("new state", &forward.new_state);
-        given.retain(|(var, _)| !forward.vars.state.contains(var));
-        if !keep {
-            let reverse = Bound::new(&reversed, &given, segments, source)?;
-            let within = (segments, reverse.plan.arena_bytes());
-            return Ok(Self {
-                advance: Bound::within(&advanced, &[], within, source)?,
-                kept: None,
-                kept_ports: Vec::new(),
-                reverse,
-                undo: None,
-            });
-        }
-        let outs: Vec<Var<'_>> = reversed.iter().map(|(var, _)| *var).collect();
-        let at_hand: Vec<Var<'_>> = given.iter().map(|(var, _)| *var).collect();
-        let activations = keep::activations(&tape, &outs, &late, &at_hand);
-        given.extend(named("kept", &activations));
-        let reverse = Bound::new(&reversed, &given, segments, source)?;
-        let within = (segments, reverse.plan.arena_bytes());
-        let advance = Bound::within(&advanced, &[], within, source)?;
-        advanced.extend(
-            activations
-                .iter()
-                .enumerate()
-                .map(|(i, var)| (*var, Source::Kept(i))),
-        );
-        Ok(Self {
-            advance,
-            kept: Some(Bound::within(&advanced, &[], within, source)?),
-            kept_ports: activations.iter().map(|var| port_of(*var)).collect(),
-            reverse,
-            undo: None,
-        })
-    }
-
-    /// With a backward plan that undoes the step. A step's optimiser cannot tell its buffers: those are kept.
-    pub(super) fn undoing(
-        training: &Training<'_>,
-        shared: &Prepared,
-        manner: Manner,
-    ) -> Result<Self> {
-        let Manner {
-            turns,
-            segments,
-            mode,
-        } = manner;
-        let source = |kind: &str, i: usize| shared.source(kind, i);
-        let step = Self::new(training, shared, false, manner)?;
-        let layout = training.state_ports();
-        let first = layout.theta + layout.optimizer;
-        let mut kept = None;
-        if !training.buffers.is_empty() {
-            let tape = Tape::new();
-            let forward = training.record_forward(&tape, &shared.ports, mode, Origin::Given)?;
-            let mut advanced = vec![(forward.loss, Source::Loss)];
-            for (i, var) in forward.new_state.iter().enumerate() {
-                advanced.push((*var, Source::NewState(i)));
-            }
-            for (i, var) in forward.vars.state[first..].iter().enumerate() {
-                advanced.push((*var, Source::Kept(i)));
-            }
-            kept = Some(Bound::new(&advanced, &[], segments, source)?);
-        }
-        let tape = Tape::new();
-        let forward = training.record_forward(&tape, &shared.ports, mode, Origin::Undone)?;
-        let mut cotangents = inputs(&tape, "cotangent", &layout.cotangents())?;
-        let backward = training.record_backward(&tape, &forward, &cotangents, mode)?;
-        let mut reversed = shared.reversed(&tape, &backward, turns, &mut cotangents)?;
-        for (i, var) in forward.vars.state.iter().enumerate() {
-            reversed.push((*var, Source::NewState(i)));
-        }
-        Ok(Self {
-            kept,
-            kept_ports: training.buffers.clone(),
-            undo: Some(Bound::new(&reversed, &[], segments, source)?),
-            ..step
-        })
     }
 }
 

@@ -30,12 +30,23 @@ pub enum Schedule {
     /// `binomial-C-kept-Q`: the same over stretches of Q steps. Of the stretch that is being reversed all
     /// activations are kept, so that 3 F a step are saved.
     BinomialKept(usize, usize),
+    /// `every-K-prelude`, `binomial-C-prelude`, `binomial-C-kept-Q-prelude`: as without `-prelude`, but a step that
+    /// is advanced again is given what it computes without the learner's state, its *prelude*: in a GTN the
+    /// images, and the generator is not run again. Only what contractions go into is kept, in the fewest bytes,
+    /// for every step that is advanced more than once before its stretch is reversed: memory grows with T by that
+    /// much. Of a step without such a prelude nothing is kept, and its schedule has its name without `-prelude`.
+    EveryKPrelude(usize),
+    /// See [`Schedule::EveryKPrelude`].
+    BinomialPrelude(usize),
+    /// See [`Schedule::EveryKPrelude`].
+    BinomialKeptPrelude(usize, usize),
     /// `budget-BYTES`, or as in `budget-64MiB`: the one of the others with the least work (FLOPs) that
     /// stays below that many bytes, with steps in [segments](crate::Horizon::segments) where nothing else fits or
     /// that saves work, all buffers of [`Unroll`](crate::Unroll) counted.
     /// [`Unroll::schedule`](crate::Unroll::schedule) tells which it is.
     Budget(usize),
-    /// `auto`: the exact one that balances work and memory: half the memory is worth 1.4 times the work.
+    /// `auto`: the exact one that balances work and memory: half the memory is worth 1.4 times the work. Of those for
+    /// which work² times memory is within 3 % of the least, it is that with the least work.
     Auto,
     /// `window-W`: the gradient through the last W steps only, as if the state before them were given: not
     /// the exact meta-gradient. Their states are kept: 11 F for each of them, 3 F for one before.
@@ -50,8 +61,12 @@ pub enum Schedule {
     Reversible(usize),
 }
 
-const NAMES: &str = "store-all, per-step, every-K, binomial-C, binomial-C-kept-Q, auto, budget-BYTES (or KiB, \
-                     MiB, GiB: budget-64MiB), window-W, or reversible-B, with numbers ≥ 1 (B may be less)";
+const NAMES: &str = "store-all, per-step, every-K, binomial-C, binomial-C-kept-Q (or one of these three with -prelude), \
+                     auto, budget-BYTES (or KiB, MiB, GiB: budget-64MiB), window-W, or reversible-B, with numbers \
+                     ≥ 1 (B may be less)";
+
+/// The end of the names of schedules that keep what preludes make.
+const PRELUDE: &str = "-prelude";
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,6 +76,9 @@ impl fmt::Display for Schedule {
             Self::EveryK(k) => write!(f, "every-{k}"),
             Self::Binomial(c) => write!(f, "binomial-{c}"),
             Self::BinomialKept(c, q) => write!(f, "binomial-{c}-kept-{q}"),
+            Self::EveryKPrelude(_) | Self::BinomialPrelude(_) | Self::BinomialKeptPrelude(..) => {
+                write!(f, "{}{PRELUDE}", self.without_prelude())
+            }
             Self::Budget(bytes) => {
                 let unit = UNITS
                     .iter()
@@ -97,6 +115,10 @@ fn bytes(text: &str) -> Option<usize> {
 }
 
 fn parsed(text: &str) -> Option<Schedule> {
+    if let Some(rest) = text.strip_suffix(PRELUDE) {
+        let schedule = parsed(rest)?;
+        return Some(schedule.with_prelude()).filter(|with| *with != schedule);
+    }
     if let Some(rest) = text.strip_prefix("binomial-") {
         return match rest.split_once("-kept-") {
             Some((c, q)) => Some(Schedule::BinomialKept(number(c)?, number(q)?)),
@@ -129,9 +151,34 @@ impl FromStr for Schedule {
 }
 
 impl Schedule {
+    /// The same with what preludes make kept, if it has a name.
+    pub(super) fn with_prelude(self) -> Self {
+        match self {
+            Self::EveryK(k) => Self::EveryKPrelude(k),
+            Self::Binomial(c) => Self::BinomialPrelude(c),
+            Self::BinomialKept(c, q) => Self::BinomialKeptPrelude(c, q),
+            other => other,
+        }
+    }
+
+    /// The same without.
+    pub(super) fn without_prelude(self) -> Self {
+        match self {
+            Self::EveryKPrelude(k) => Self::EveryK(k),
+            Self::BinomialPrelude(c) => Self::Binomial(c),
+            Self::BinomialKeptPrelude(c, q) => Self::BinomialKept(c, q),
+            other => other,
+        }
+    }
+
+    /// Whether it keeps what preludes make.
+    pub(super) fn keeps_prelude(self) -> bool {
+        self != self.without_prelude()
+    }
+
     /// The script for that many steps; `None` for what needs to know what things take: a budget, and `auto`.
     pub(super) fn script(self, steps: usize) -> Option<Script> {
-        let (begin, snapshots, kept) = match self {
+        let (begin, snapshots, kept) = match self.without_prelude() {
             Self::StoreAll => (0, Snapshots::Binomial(1), steps),
             Self::PerStep => (0, Snapshots::Every(1), 0),
             Self::EveryK(k) => (0, Snapshots::Every(k.max(1)), 0),
@@ -145,13 +192,14 @@ impl Schedule {
                 (begin, Snapshots::Every(1), 0)
             }
             Self::Reversible(_) => (0, Snapshots::Never, 0),
-            Self::Budget(_) | Self::Auto => return None,
+            _ => return None,
         };
         Some(Script {
             steps,
             begin,
             snapshots,
             kept,
+            prelude: self.keeps_prelude(),
             away: 0,
         })
     }
@@ -169,6 +217,9 @@ mod tests {
             Schedule::EveryK(7),
             Schedule::Binomial(3),
             Schedule::BinomialKept(3, 12),
+            Schedule::EveryKPrelude(7),
+            Schedule::BinomialPrelude(3),
+            Schedule::BinomialKeptPrelude(3, 12),
             Schedule::Budget(1000),
             Schedule::Budget(3 << 10),
             Schedule::Budget(64 << 20),
@@ -188,6 +239,10 @@ mod tests {
             );
         }
         assert_eq!(Schedule::Budget(64 << 20).to_string(), "budget-64MiB");
+        assert_eq!(
+            Schedule::BinomialKeptPrelude(3, 12).to_string(),
+            "binomial-3-kept-12-prelude"
+        );
         assert_eq!("reversible".parse().ok(), Some(Schedule::Reversible(100)));
         assert_eq!(Schedule::Reversible(100).to_string(), "reversible-1");
         for text in [
@@ -197,6 +252,11 @@ mod tests {
             "every--3",
             "binomial-0",
             "binomial-2-kept-0",
+            "binomial-prelude",
+            "binomial-2-prelude-prelude",
+            "binomial-2-prelude-kept-3",
+            "per-step-prelude",
+            "budget-64MiB-prelude",
             "budget-0",
             "budget-MiB",
             "budget-99999999999999GiB",

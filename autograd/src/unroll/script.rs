@@ -5,19 +5,23 @@
 //! a distance that the [`Snapshots`] decide; a stretch is reversed at once.
 //!
 //! Snapshots may lie away from the device. The lowest on the stack are needed last, so it is those.
+//!
+//! Steps that are advanced again may keep what their preludes make (`prelude.rs`). The first sweep knows which
+//! those are.
 
 use super::binomial;
 use std::convert::Infallible;
+use std::ops::Range;
 
 /// One action of the driver. States and kept activations are named by the number of their record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Inner step `step` from one state to another; keeps its activations if a record is given.
+    /// Inner step `step` from one state to another.
     Advance {
         step: usize,
         from: usize,
         to: usize,
-        keep: Option<usize>,
+        how: Advance,
     },
     /// The outer loss after `step` steps, on that state, and its gradient.
     Outer { step: usize, state: usize },
@@ -46,6 +50,18 @@ pub(super) enum Action {
     Restart { state: usize },
 }
 
+/// What an advance keeps beside the state, or is given, and in which record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advance {
+    Plain,
+    /// Keeps the activations.
+    Keep(usize),
+    /// Keeps what its prelude makes.
+    KeepPrelude(usize),
+    /// Is given what its prelude made before.
+    GivenPrelude(usize),
+}
+
 /// Where snapshots of the state are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Snapshots {
@@ -68,6 +84,8 @@ pub(super) struct Script {
     /// The length of a stretch whose activations are kept while it is reversed; 0 if none are: then every
     /// step is computed again as it is reversed.
     pub(super) kept: usize,
+    /// Whether steps that are advanced again without their activations find what their preludes made.
+    pub(super) prelude: bool,
     /// How many places of the stack, from the lowest on, lie away from the device.
     pub(super) away: usize,
 }
@@ -79,14 +97,17 @@ struct Snapshot {
     record: Option<usize>,
     /// Whether there is a copy of it away.
     away: bool,
+    /// How many steps before it keep nothing of their preludes.
+    skipped: usize,
 }
 
 impl Snapshot {
-    fn new(at: usize, record: usize) -> Self {
+    fn new(at: usize, record: usize, skipped: usize) -> Self {
         Self {
             at,
             record: Some(record),
             away: false,
+            skipped,
         }
     }
 }
@@ -100,9 +121,12 @@ pub(super) struct Count {
     pub(super) evaluations: u64,
     /// Steps reversed.
     pub(super) reversals: u64,
-    /// Records of state, and of kept activations.
+    /// Advances that are given what the prelude made.
+    pub(super) given: u64,
+    /// Records of state, of kept activations, and of what preludes made.
     pub(super) states: usize,
     pub(super) kept: usize,
+    pub(super) preludes: usize,
     /// Snapshots that lie away from the device.
     pub(super) away: usize,
 }
@@ -126,9 +150,15 @@ impl Script {
         if self.snapshots == Snapshots::Never {
             return walk.there_and_back();
         }
-        let mut stack = vec![Snapshot::new(self.begin, walk.lead_in()?)];
+        let mut stack = vec![Snapshot::new(self.begin, walk.lead_in()?, self.begin)];
         let mut end = self.steps;
-        while let Some(&Snapshot { at, record, .. }) = stack.last() {
+        while let Some(&Snapshot {
+            at,
+            record,
+            skipped,
+            ..
+        }) = stack.last()
+        {
             let place = stack.len() - 1;
             let record = match record {
                 Some(record) => record,
@@ -137,9 +167,17 @@ impl Script {
             if end - at > self.stretch() {
                 let to = at + self.ahead(end - at, stack.len());
                 walk.put_away(place, record, &mut stack[place])?;
-                let next = walk.advance(at, to, record)?;
+                let first = end == self.steps;
+                let next =
+                    walk.advance(at..to, record, |step| self.how(step, to, first, skipped))?;
                 stack[place].record = walk.kept_near(place, record);
-                stack.push(Snapshot::new(to, next));
+                // On the first sweep, the last stretch before a snapshot is skipped: see `how`.
+                let skip = if first {
+                    self.stretch().min(to - at)
+                } else {
+                    0
+                };
+                stack.push(Snapshot::new(to, next, skipped + skip));
             } else {
                 walk.announce(&stack[..place])?;
                 walk.reverse(at, end, record)?;
@@ -160,13 +198,14 @@ impl Script {
                 reversals: reversed as u64,
                 states: 2,
                 kept: reversed,
-                away: 0,
+                ..Count::default()
             };
         }
-        let (evaluations, states) = match self.snapshots {
+        let (evaluations, states, repeated) = match self.snapshots {
             Snapshots::Binomial(c) => (
                 binomial::evaluations(reversed, c, self.kept),
                 binomial::states(reversed, c, self.kept),
+                binomial::repeated(reversed, c, self.kept),
             ),
             Snapshots::Every(k) => {
                 // The last stretch is not advanced again, nor is the last step of any other.
@@ -177,9 +216,17 @@ impl Script {
                 // the state after it.
                 let again = if others > 0 { others + k } else { 0 };
                 let widest = (others + 1 + last).max(again);
-                ((advances + reversed) as u64, widest)
+                ((advances + reversed) as u64, widest, others * (k - 1))
             }
             Snapshots::Never => unreachable!("counted above"),
+        };
+        // Every step is evaluated as it is reversed, and, but for the last stretch, on the first sweep.
+        let swept = reversed - self.kept.min(reversed);
+        let preludes = if self.prelude { repeated } else { 0 };
+        let given = if self.prelude {
+            evaluations - (reversed + swept) as u64
+        } else {
+            0
         };
         let evaluations = evaluations + self.begin as u64;
         let again = if self.kept == 0 { reversed } else { 0 };
@@ -187,8 +234,10 @@ impl Script {
             advances: evaluations - again as u64,
             evaluations,
             reversals: reversed as u64,
+            given,
             states: states.max(if self.begin > 0 { 2 } else { 1 }),
             kept: self.kept,
+            preludes,
             away: 0,
         }
         .with_away(self)
@@ -197,6 +246,17 @@ impl Script {
     /// The steps that are reversed at once.
     fn stretch(&self) -> usize {
         self.kept.max(1)
+    }
+
+    /// How a step is advanced on the way to a snapshot before step `to`. On the first sweep all steps are
+    /// advanced; those of the stretch before a snapshot will be again only as they are reversed, the others
+    /// before that, too.
+    fn how(&self, step: usize, to: usize, first: bool, skipped: usize) -> Advance {
+        match (self.prelude, first) {
+            (true, false) => Advance::GivenPrelude(step - skipped),
+            (true, true) if step + self.stretch() < to => Advance::KeepPrelude(step - skipped),
+            _ => Advance::Plain,
+        }
     }
 
     /// How far from the last of `held` snapshots the next one is taken, `length` steps before the end.
@@ -288,13 +348,13 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
         Ok(state)
     }
 
-    fn step(&mut self, step: usize, from: usize, keep: Option<usize>) -> Result<usize, E> {
+    fn step(&mut self, step: usize, from: usize, how: Advance) -> Result<usize, E> {
         let to = self.record();
         (self.visit)(Action::Advance {
             step,
             from,
             to,
-            keep,
+            how,
         })?;
         Ok(to)
     }
@@ -306,11 +366,16 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
         Ok(())
     }
 
-    /// From the state before step `at`, which stays held, to that before step `to`.
-    fn advance(&mut self, at: usize, to: usize, held: usize) -> Result<usize, E> {
+    /// From the state before these steps, which stays held, to that after them.
+    fn advance(
+        &mut self,
+        steps: Range<usize>,
+        held: usize,
+        how: impl Fn(usize) -> Advance,
+    ) -> Result<usize, E> {
         let mut record = held;
-        for step in at..to {
-            let next = self.step(step, record, None)?;
+        for step in steps {
+            let next = self.step(step, record, how(step))?;
             if record != held {
                 self.free.push(record);
             }
@@ -323,7 +388,7 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
     fn lead_in(&mut self) -> Result<usize, E> {
         let mut record = 0;
         for step in 0..self.script.begin {
-            let next = self.step(step, record, None)?;
+            let next = self.step(step, record, Advance::Plain)?;
             self.free.push(record);
             record = next;
             self.outer(step + 1, record)?;
@@ -341,7 +406,7 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
                 step,
                 from: record(step),
                 to: record(step + 1),
-                keep: Some(step),
+                how: Advance::Keep(step),
             })?;
         }
         self.outer(steps, record(steps))?;
@@ -373,10 +438,12 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
         for step in at..end {
             // Without activations to keep there is one step here; it is advanced for the last outer loss.
             // Of the others the state after it is the one that the reversal before set out from.
-            match self.after.take() {
-                Some(after) => states.push(after),
-                None => states.push(self.step(step, states[step - at], kept(step))?),
-            }
+            let how = kept(step).map_or(Advance::Plain, Advance::Keep);
+            let after = match self.after.take() {
+                Some(after) => after,
+                None => self.step(step, states[step - at], how)?,
+            };
+            states.push(after);
         }
         if last {
             self.outer(end, states[end - at])?;
@@ -403,171 +470,4 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Walks a script, tracking which state and which activations every record holds.
-    fn checked(script: Script) -> Count {
-        let mut count = Count::default();
-        let expected = script.count();
-        let mut held = vec![usize::MAX; expected.states];
-        let mut kept_steps = vec![usize::MAX; expected.kept];
-        held[0] = 0;
-        let mut away = vec![usize::MAX; expected.away];
-        let mut announced = None;
-        let (mut swept, mut reversed, mut cotangent) = (0, script.steps, None);
-        let mut outer_losses = 0;
-        let done: Result<(), Infallible> = script.walk(
-            |_| true,
-            |action| {
-                match action {
-                    Action::Advance {
-                        step,
-                        from,
-                        to,
-                        keep,
-                    } => {
-                        assert_eq!(held[from], step, "{script:?}");
-                        assert!(from != to && step <= swept && step < reversed);
-                        held[to] = step + 1;
-                        count.advances += 1;
-                        count.evaluations += 1;
-                        count.states = count.states.max(1 + from.max(to));
-                        count.kept = count.kept.max(keep.map_or(0, |record| record + 1));
-                        swept = swept.max(step + 1);
-                        if let Some(record) = keep {
-                            kept_steps[record] = step;
-                        }
-                    }
-                    Action::Outer { step, state } => {
-                        assert_eq!(held[state], step, "{script:?}");
-                        let lead_in = step <= script.begin && swept == step;
-                        assert!(lead_in || reversed == step, "{script:?}");
-                        assert_ne!(cotangent.replace(step), Some(step), "once only");
-                        outer_losses += 1;
-                    }
-                    Action::Reverse {
-                        step,
-                        from,
-                        to,
-                        kept,
-                    } => {
-                        assert_eq!(swept, script.steps, "the sweep is over");
-                        assert_eq!(cotangent, Some(step + 1), "its outer loss is in");
-                        assert_eq!((held[from], held[to]), (step, step + 1), "{script:?}");
-                        assert!(kept.is_none_or(|record| kept_steps[record] == step));
-                        assert_eq!(step + 1, reversed);
-                        reversed -= 1;
-                        count.reversals += 1;
-                        count.evaluations += u64::from(kept.is_none());
-                    }
-                    Action::PutAway { place, state } => {
-                        away[place] = held[state];
-                        count.away = count.away.max(place + 1);
-                    }
-                    Action::Announce { place } => announced = Some(place),
-                    Action::Fetch { place, state } => {
-                        assert_eq!(announced.take(), Some(place), "{script:?}");
-                        held[state] = away[place];
-                        count.states = count.states.max(1 + state);
-                    }
-                    Action::Undo {
-                        step,
-                        from,
-                        to,
-                        kept,
-                    } => {
-                        assert_eq!(cotangent, Some(step + 1), "its outer loss is in");
-                        assert_eq!((held[from], step + 1), (step + 1, reversed));
-                        assert_eq!(kept_steps[kept], step);
-                        assert_ne!(from, to);
-                        held[to] = step;
-                        reversed -= 1;
-                        count.reversals += 1;
-                        count.evaluations += 1;
-                    }
-                    Action::Restart { state } => held[state] = 0,
-                }
-                Ok(())
-            },
-        );
-        assert!(done.is_ok());
-        assert_eq!(reversed, script.begin);
-        assert_eq!(outer_losses, script.steps);
-        let spare = expected.states - count.states;
-        assert!(spare <= 1, "{script:?} {count:?}");
-        count.states = expected.states;
-        assert_eq!(count, expected, "{script:?}");
-        count
-    }
-
-    fn script(steps: usize, begin: usize, snapshots: Snapshots, kept: usize) -> Script {
-        Script {
-            steps,
-            begin,
-            snapshots,
-            kept,
-            away: 0,
-        }
-    }
-
-    #[test]
-    fn every_record_holds_what_is_read() {
-        for steps in 1..=40 {
-            for k in 1..=steps + 1 {
-                let count = checked(script(steps, 0, Snapshots::Every(k), 0));
-                let again = count.advances - steps as u64;
-                assert!(again <= (steps - steps.div_ceil(k)) as u64, "{steps} {k}");
-            }
-            checked(script(steps, 0, Snapshots::Never, 0));
-            for begin in 0..steps {
-                let count = checked(script(steps, begin, Snapshots::Every(1), 0));
-                assert_eq!(count.advances, steps as u64);
-                assert!(count.states <= steps - begin + 2);
-            }
-        }
-    }
-
-    #[test]
-    fn memory_is_bounded_by_snapshots_and_the_stretch() {
-        for steps in 1..=40 {
-            for c in 1..=steps {
-                for kept in 0..=steps {
-                    let count = checked(script(steps, 0, Snapshots::Binomial(c), kept));
-                    let beside = if kept == 0 { 3 } else { 1 + kept };
-                    assert!(count.states <= c + beside && count.kept == kept);
-                }
-            }
-        }
-    }
-    #[test]
-    fn snapshots_that_lie_away_come_back_in_time() {
-        for steps in 1..=30 {
-            for away in 1..=steps + 1 {
-                for (snapshots, kept) in [
-                    (Snapshots::Every(1), 0),
-                    (Snapshots::Every(4), 0),
-                    (Snapshots::Binomial(5.min(steps)), 0),
-                    (Snapshots::Binomial(steps), 0),
-                    (Snapshots::Binomial(6.min(steps)), 3.min(steps)),
-                ] {
-                    let near = script(steps, 0, snapshots, kept);
-                    let count = checked(Script { away, ..near });
-                    let all = near.count();
-                    assert_eq!(count.evaluations, all.evaluations);
-                    let saved = count.away.saturating_sub(2);
-                    assert!(
-                        count.states + saved <= all.states,
-                        "{steps} {away} {count:?}"
-                    );
-                }
-            }
-        }
-        let streamed = script(1000, 0, Snapshots::Every(1), 0);
-        let count = checked(Script {
-            away: 1000,
-            ..streamed
-        });
-        assert_eq!((count.states, count.away), (2, 999));
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! Where the time of a meta-gradient goes.
 
-use super::{At, Given, Losses, Unroll};
+use super::drive::At;
+use super::{Given, Losses, Unroll};
 use crate::error::Result;
 use crate::plan::Plan;
 use kernels::{Lap, View};

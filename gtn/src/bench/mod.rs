@@ -110,8 +110,8 @@ pub struct MetaGradArgs {
     /// Inner steps T; 0 takes the set-up's
     #[arg(long, default_value_t = 0)]
     pub steps: usize,
-    /// What is kept between the sweeps: store-all, per-step, every-K, binomial-C, auto, budget-SIZE (as 64MiB),
-    /// reversible-B or, truncated, window-W
+    /// What is kept between the sweeps: store-all, per-step, every-K, binomial-C (or binomial-C-prelude, with images),
+    /// auto, budget-SIZE (as 64MiB), reversible-B or, truncated, window-W
     #[arg(long, default_value_t)]
     pub schedule: Schedule,
     /// How many of the schedule's snapshots lie in a file

@@ -15,7 +15,7 @@ use tensor::Shape;
 ///
 /// Of a set-up of the benchmark (--setup, --steps, …), or of what `gtn train` would do with the same
 /// settings; there, of the widest learner. Seconds are forecast from the phases' times, measured on this
-/// device along two inner steps.
+/// device along three inner steps.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub(super) struct PlanArgs {
 const NAMED: usize = 3;
 
 /// Inner steps that are run to measure the phases.
-const STEPS: usize = 2;
+const STEPS: usize = 3;
 
 #[derive(Serialize)]
 struct Report {
@@ -129,10 +129,12 @@ fn mib(bytes: usize) -> f64 {
 }
 
 fn tell_phases(phases: &[PhasePlan]) {
-    say("\nphase                runs launches     GFLOP  GB moved  arena, least possible, MiB");
+    say(
+        "\nphase                        runs launches     GFLOP  GB moved  arena, least possible, MiB",
+    );
     for phase in phases {
         say(&format!(
-            "{:<18} {:>6} {:>8} {:>9.3} {:>9.3} {:>8.2} {:>8.2}",
+            "{:<26} {:>6} {:>8} {:>9.3} {:>9.3} {:>8.2} {:>8.2}",
             phase.phase,
             phase.runs,
             phase.launches,
@@ -181,7 +183,7 @@ fn candidates(steps: usize, asked: Schedule) -> Vec<Schedule> {
         [16, 8, 4]
             .into_iter()
             .filter(|&c| c < steps)
-            .map(Schedule::Binomial),
+            .flat_map(|c| [Schedule::Binomial(c), Schedule::BinomialPrelude(c)]),
     );
     all.push(asked);
     let mut seen = Vec::new();
@@ -232,6 +234,8 @@ fn table(device: &Device, subject: &Subject, asked: &Planned) -> anyhow::Result<
     };
     let fixed = candidates(horizon.steps(), asked.schedule()).into_iter();
     let mut rows = fixed.map(row).collect::<anyhow::Result<Vec<_>>>()?;
+    // Without a prelude there is nothing of it to keep.
+    rows.retain(|row| row.chosen == row.schedule);
     let bytes = || rows.iter().map(|row| row.bytes);
     let (least, most) = (bytes().min().unwrap_or(0), bytes().max().unwrap_or(0));
     for schedule in budgets(least, most) {
@@ -274,10 +278,11 @@ fn measured(
 ) -> anyhow::Result<BTreeMap<&'static str, f64>> {
     let training = subject.training();
     let schedule = if keep {
-        // The first step is advanced without activations, and again with them: all phases run.
-        Schedule::BinomialKept(1, 1)
+        // The first step is advanced without activations, again given its prelude, and then with them: all phases
+        // run.
+        Schedule::BinomialKeptPrelude(1, 1)
     } else {
-        Schedule::PerStep
+        Schedule::BinomialPrelude(1)
     };
     let short = subject.short(STEPS).schedule(schedule);
     let values = any_values(device, &training, &short)?;

@@ -1,0 +1,216 @@
+//! Which schedule a training has, and its plans.
+
+use super::budget::{self, Candidate, Cost, Family};
+use super::horizon::Horizon;
+use super::inner::{Keep, Manner, PlannedStep};
+use super::plans::{Bound, Prepared, plan_clip, plan_outer};
+use super::records::record_bytes;
+use super::schedule::Schedule;
+use super::script::Count;
+use super::step::Training;
+use crate::error::{Error, Result};
+
+/// What plans are made for.
+pub(super) struct Planner<'a, 'f> {
+    pub(super) training: &'a Training<'f>,
+    pub(super) shared: &'a Prepared,
+    pub(super) horizon: &'a Horizon,
+    /// Bytes of a state.
+    pub(super) state: usize,
+    /// Bytes of what is there under any schedule: all but an arena and what is kept between the sweeps.
+    pub(super) fixed: usize,
+}
+
+/// The plans that depend on the number of segments.
+pub(super) struct StepPlans {
+    pub(super) segments: usize,
+    pub(super) step: PlannedStep,
+    pub(super) outer: Bound,
+    pub(super) clip: Option<Bound>,
+}
+
+/// The most segments that are tried for a budget.
+const MOST_SEGMENTS: usize = 64;
+
+impl Planner<'_, '_> {
+    /// The schedule that was asked for, or what is chosen for it, and its plans.
+    pub(super) fn choose(&self) -> Result<(Schedule, StepPlans)> {
+        let Horizon {
+            steps,
+            schedule,
+            segments,
+            ..
+        } = *self.horizon;
+        match schedule {
+            Schedule::Budget(bytes) => self.budgeted(bytes),
+            Schedule::Auto => {
+                let both = self.both(segments)?;
+                let (_, _, schedule) = budget::balance(&self.families(&both), steps);
+                Ok((schedule, settled(schedule, steps, both)))
+            }
+            Schedule::Reversible(_) => Ok((schedule, self.plan(Keep::Buffers, false, segments)?)),
+            _ => {
+                let script = schedule.script(steps).expect("it says what is kept");
+                let keep = if script.kept > 0 {
+                    Keep::Activations
+                } else {
+                    Keep::Nothing
+                };
+                Ok((schedule, self.plan(keep, script.prelude, segments)?))
+            }
+        }
+    }
+
+    fn plan(&self, keep: Keep, prelude: bool, segments: usize) -> Result<StepPlans> {
+        let manner = Manner {
+            turns: self.horizon.rows < self.horizon.steps,
+            segments,
+            mode: self.horizon.mode,
+            keep,
+            prelude,
+        };
+        let step = PlannedStep::new(self.training, self.shared, manner)?;
+        let within = (segments, step.reverse.plan.arena_bytes());
+        let clip = self.horizon.clip.map(|norm| plan_clip(self.training, norm));
+        Ok(StepPlans {
+            segments,
+            step,
+            outer: plan_outer(self.training, within)?,
+            clip: clip.transpose()?,
+        })
+    }
+
+    /// Plans without activations kept, and with them; for schedules with preludes kept and for those without.
+    fn both(&self, segments: usize) -> Result<[StepPlans; 2]> {
+        let [plain, keeping] = [Keep::Nothing, Keep::Activations];
+        Ok([
+            self.plan(plain, true, segments)?,
+            self.plan(keeping, true, segments)?,
+        ])
+    }
+
+    /// What schedules with these plans are made of.
+    fn families(&self, both: &[StepPlans; 2]) -> Vec<Family> {
+        let mut families = Vec::new();
+        for (plans, keep) in both.iter().zip([false, true]) {
+            for prelude in [false, true] {
+                if plans.step.prelude.is_some() || !prelude {
+                    families.push(Family {
+                        keep,
+                        prelude,
+                        cost: self.cost(plans, prelude),
+                    });
+                }
+            }
+        }
+        families
+    }
+
+    /// What a schedule with these plans is made of.
+    pub(super) fn cost(&self, plans: &StepPlans, prelude: bool) -> Cost {
+        let step = &plans.step;
+        let kept = step.prelude.as_ref().filter(|_| prelude);
+        let advance = step.advance.plan.flops();
+        Cost {
+            bytes: self.fixed + plans.arena_bytes(self.shared, prelude),
+            state: self.state,
+            kept: record_bytes(&step.kept_ports),
+            prelude: kept.map_or(0, |kept| record_bytes(&kept.ports)),
+            advance,
+            keeping: kept.map_or(advance, |kept| kept.keeping.plan.flops()),
+            given: kept.map_or(advance, |kept| kept.given.plan.flops()),
+            reverse: step.reverse.plan.flops()
+                + flops(step.kept.as_ref())
+                + flops(plans.clip.as_ref()),
+            outer: self.horizon.outer_steps.len() as u64 * plans.outer.plan.flops(),
+        }
+    }
+
+    /// The schedule with the least work within a budget, and its plans. More and more segments are tried as long
+    /// as they save memory, and nothing fits or what fits advances steps more than once to save it.
+    fn budgeted(&self, budget: usize) -> Result<(Schedule, StepPlans)> {
+        let steps = self.horizon.steps;
+        let mut best: Option<(Candidate, StepPlans)> = None;
+        let (mut segments, mut least) = (self.horizon.segments.max(1), usize::MAX);
+        loop {
+            let both = self.both(segments)?;
+            let families = self.families(&both);
+            let leanest = budget::least(&families, steps);
+            let leaner = leanest < least;
+            least = least.min(leanest);
+            if let Some(found) = budget::choose(&families, steps, budget)
+                && best.as_ref().is_none_or(|(best, _)| found.0 < best.0)
+            {
+                best = Some((found, settled(found.2, steps, both)));
+            }
+            let repeats = |(found, _): &(Candidate, StepPlans)| {
+                let script = found.2.script(steps);
+                script.is_some_and(|script| script.count().evaluations > 2 * steps as u64)
+            };
+            let enough = best.as_ref().is_some_and(|best| !repeats(best));
+            if enough || !leaner || segments >= MOST_SEGMENTS {
+                break;
+            }
+            segments *= 2;
+        }
+        let (found, plans) = best.ok_or_else(|| {
+            Error::Setting(format!(
+                "a budget of {budget} bytes is too small for {steps} inner steps: the least is {least} bytes"
+            ))
+        })?;
+        Ok((found.2, plans))
+    }
+}
+
+/// Of both plans those of a schedule.
+fn settled(schedule: Schedule, steps: usize, [plain, keeping]: [StepPlans; 2]) -> StepPlans {
+    let script = schedule.script(steps).expect("a budget chose it");
+    let mut plans = if script.kept > 0 { keeping } else { plain };
+    if !script.prelude {
+        plans.step.prelude = None;
+    }
+    plans
+}
+
+impl StepPlans {
+    /// The arena that is large enough for every plan; with those for preludes that are kept, or without.
+    pub(super) fn arena_bytes(&self, shared: &Prepared, prelude: bool) -> usize {
+        let step = &self.step;
+        let optional = [&shared.prepare, &shared.unprepare, &step.kept, &step.undo];
+        let prelude = step.prelude.as_ref().filter(|_| prelude);
+        optional
+            .into_iter()
+            .chain([&self.clip])
+            .flatten()
+            .chain(
+                prelude
+                    .iter()
+                    .flat_map(|prelude| [&prelude.keeping, &prelude.given]),
+            )
+            .chain([&step.advance, &step.reverse, &self.outer])
+            .map(|bound| bound.plan.arena_bytes())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The work of everything but what is prepared.
+    pub(super) fn work(&self, count: &Count, cost: &Cost) -> u64 {
+        let Some(undo) = &self.step.undo else {
+            return cost.work(count);
+        };
+        // All steps but the first are undone, which is reversed from the start as it is given.
+        let kept = flops(self.step.kept.as_ref());
+        let undone = undo.plan.flops() + kept + flops(self.clip.as_ref());
+        let advance = if self.step.kept.is_some() {
+            0
+        } else {
+            cost.advance
+        };
+        count.advances * advance + (count.reversals - 1) * undone + cost.reverse + cost.outer
+    }
+}
+
+/// The work of a plan, if there is one.
+fn flops(bound: Option<&Bound>) -> u64 {
+    bound.map_or(0, |bound| bound.plan.flops())
+}
