@@ -1,5 +1,6 @@
 //! The processor: every kernel, on all cores.
 
+mod blocks;
 pub(crate) mod conv;
 mod gemm;
 #[cfg(all(test, target_arch = "x86_64"))]
@@ -15,6 +16,7 @@ mod reversible;
 pub(crate) mod scratch;
 mod shapes;
 mod simd;
+mod transpose;
 mod window;
 
 use crate::program::Arrays;

@@ -1,6 +1,7 @@
 //! Sharing work between the threads of a device.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Work, in element visits, below which handing it to another thread costs more than it saves (about 10 µs).
 const GRAIN: usize = 1 << 15;
@@ -43,12 +44,83 @@ fn split<T: Send>(
 /// Calls `visit` with parts of `range` that make up the whole, on several threads if that is worth it. `work`
 /// is the cost of one index in element visits.
 pub(crate) fn ranges(range: Range<usize>, work: usize, visit: &(impl Fn(Range<usize>) + Sync)) {
-    if range.len() < 2 || range.len().saturating_mul(work) < 2 * GRAIN {
+    let (count, workers) = (range.len(), rayon::current_num_threads());
+    let worth = (count.saturating_mul(work) / GRAIN).min(count);
+    if worth < 2 || workers < 2 {
         return visit(range);
     }
-    let half = range.start + range.len() / 2;
+    let pieces = worth.min(PIECES * workers);
+    let end = |piece: usize| range.start + (piece * count).div_ceil(pieces);
+    share(pieces, workers, &|mine: Pieces<'_>| {
+        mine.for_each(|piece| visit(end(piece)..end(piece + 1)));
+    });
+}
+
+/// Pieces of a worker: so many that one that comes late, or is interrupted, can leave some to the others.
+pub(crate) const PIECES: usize = 8;
+
+/// Most parts that [`share`] cuts the pieces of a job into.
+const SHARES: usize = 32;
+
+/// A part of the pieces of a job, on a cache line of its own.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Share {
+    next: AtomicUsize,
+    end: usize,
+}
+
+/// The pieces of a job that a worker gets, as it asks for them: those of its own share in ascending order, then what
+/// the others have left.
+#[derive(Debug)]
+pub(crate) struct Pieces<'a> {
+    shares: &'a [Share],
+    at: usize,
+    finished: usize,
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        while self.finished < self.shares.len() {
+            let share = &self.shares[self.at];
+            // What is written to the pieces is seen by others after the join.
+            let piece = share.next.fetch_add(1, Ordering::Relaxed);
+            if piece < share.end {
+                return Some(piece);
+            }
+            self.at = (self.at + 1) % self.shares.len();
+            self.finished += 1;
+        }
+        None
+    }
+}
+
+/// Deals `count` pieces out to as many workers, each on a thread of its own if one is free. A worker begins at the same
+/// piece in every call of these numbers, so it often meets what its thread has in the cache; a piece costs one atomic
+/// addition, and a worker that comes when all is done costs nothing.
+pub(crate) fn share(count: usize, workers: usize, work: &(impl Fn(Pieces<'_>) + Sync)) {
+    let workers = workers.min(count).max(1);
+    let used = workers.min(SHARES);
+    let shares: [Share; SHARES] = std::array::from_fn(|at| Share {
+        next: AtomicUsize::new(at.min(used) * count / used),
+        end: (at + 1).min(used) * count / used,
+    });
+    spread(0..workers, &shares[..used], work);
+}
+
+fn spread(workers: Range<usize>, shares: &[Share], work: &(impl Fn(Pieces<'_>) + Sync)) {
+    if workers.len() == 1 {
+        return work(Pieces {
+            shares,
+            at: workers.start % shares.len(),
+            finished: 0,
+        });
+    }
+    let half = workers.start + workers.len() / 2;
     rayon::join(
-        || ranges(range.start..half, work, visit),
-        || ranges(half..range.end, work, visit),
+        || spread(workers.start..half, shares, work),
+        || spread(half..workers.end, shares, work),
     );
 }
