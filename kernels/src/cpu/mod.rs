@@ -9,7 +9,7 @@ pub(crate) mod map;
 mod math;
 mod microkernel;
 mod panels;
-mod parallel;
+pub(crate) mod parallel;
 pub(crate) mod peak;
 mod random;
 mod reversible;

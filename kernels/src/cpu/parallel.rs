@@ -1,7 +1,9 @@
 //! Sharing work between the threads of a device.
 
+use std::cell::Cell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 /// Work, in element visits, below which handing it to another thread costs more than it saves (about 10 µs).
 const GRAIN: usize = 1 << 15;
@@ -35,7 +37,7 @@ fn split<T: Send>(
     }
     let half = count / 2;
     let (left, right) = out.split_at_mut(half * length);
-    rayon::join(
+    join(
         || split(left, first, length, work, fill),
         || split(right, first + half, length, work, fill),
     );
@@ -119,8 +121,111 @@ fn spread(workers: Range<usize>, shares: &[Share], work: &(impl Fn(Pieces<'_>) +
         });
     }
     let half = workers.start + workers.len() / 2;
-    rayon::join(
+    join(
         || spread(workers.start..half, shares, work),
         || spread(half..workers.end, shares, work),
     );
+}
+
+/// Most threads that are kept awake for the others.
+const COMPANY: usize = 7;
+
+/// How often such a thread looks for work, giving way to other processes, before it may sleep (about 0.3 ms).
+const PATIENCE: usize = 1000;
+
+thread_local! {
+    /// Whether this thread has work, in which it may wait for others.
+    static WORKING: Cell<bool> = const { Cell::new(false) };
+}
+
+fn working<R>(work: impl FnOnce() -> R) -> R {
+    let before = WORKING.replace(true);
+    let result = work();
+    WORKING.set(before);
+    result
+}
+
+fn join(left: impl FnOnce() + Send, right: impl FnOnce() + Send) {
+    rayon::join(|| working(left), || working(right));
+}
+
+/// Does `work` on the current pool, of which other threads stay awake for it. By itself a thread sleeps after some
+/// 15 µs without work, and many launches are over before it is awake again.
+pub(crate) fn awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let others = (rayon::current_num_threads() - 1).min(COMPANY);
+    let done = AtomicBool::new(false);
+    working(|| with_company(others, &done, work))
+}
+
+/// Says at its end that all is done, also if work panics.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn with_company<R: Send>(others: usize, done: &AtomicBool, work: impl FnOnce() -> R + Send) -> R {
+    if others > 0 {
+        return rayon::join(|| with_company(others - 1, done, work), || linger(done)).0;
+    }
+    let _done = Done(done);
+    work()
+}
+
+/// Takes part in what there is to do until all is done.
+fn linger(done: &AtomicBool) {
+    // A thread that is here while it waits for a part of its work would be waited for in turn.
+    if WORKING.get() {
+        return;
+    }
+    working(|| {
+        let mut idle = 0;
+        while idle < PATIENCE && !done.load(Ordering::Relaxed) {
+            idle += 1;
+            if rayon::yield_now() == Some(rayon::Yield::Executed) {
+                idle = 0;
+            } else {
+                thread::yield_now();
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(pieces: usize, workers: usize, inner: usize) -> usize {
+        let total = AtomicUsize::new(0);
+        share(pieces, workers, &|mine: Pieces<'_>| {
+            for piece in mine {
+                ranges(0..inner, 1 << 14, &|range| {
+                    let sum: usize = range.map(|i| piece * inner + i).sum();
+                    total.fetch_add(sum, Ordering::Relaxed);
+                });
+            }
+        });
+        total.into_inner()
+    }
+
+    #[test]
+    fn every_piece_is_done_once_while_others_work_on_the_same_threads() {
+        for threads in 1..=4 {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let pool = pool.build().unwrap();
+            thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        for (round, inner) in (0..50).zip([0, 1, 7, 40].into_iter().cycle()) {
+                            let (pieces, workers) = (round % 23, 1 + round % 40);
+                            let found = pool.install(|| awake(|| count(pieces, workers, inner)));
+                            assert_eq!(found, (0..pieces * inner).sum::<usize>());
+                        }
+                    });
+                }
+            });
+        }
+    }
 }
