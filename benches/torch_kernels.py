@@ -26,6 +26,10 @@ def kernels(n, device, dtype):
         x, w = numbers(n, inner), numbers(out, inner)
         return lambda: F.linear(x, w)
 
+    def pair(make, *extents):
+        first, second = make(*extents), make(*extents)
+        return lambda: first() + second()
+
     def conv(side, c, out):
         x, w = numbers(n, c, side, side), numbers(out, c, 3, 3)
         return lambda: F.conv2d(x, w, padding=1)
@@ -46,11 +50,14 @@ def kernels(n, device, dtype):
         "matmul 128 x 1024 x 6272": linear(6272, 1024),
         "matmul 128 x 74 x 1024": linear(1024, 74),
         "matmul 128 x 128 x 10": linear(10, 128),
+        "pair 128 x 784 x 128": pair(linear, 128, 784),
+        "pair 128 x 3136 x 128": pair(linear, 128, 3136),
         "conv 28 x 28, 1 to 64": conv(28, 1, 64),
         "conv 28 x 28, 128 to 64": conv(28, 128, 64),
         "conv 14 x 14, 64 to 128": conv(14, 64, 128),
         "conv-input 14 x 14": conv_backward(14, 64, 128, [True, False, False]),
         "conv-weight 14 x 14": conv_backward(14, 64, 128, [False, True, False]),
+        "pair conv 14 x 14": pair(conv, 14, 64, 128),
         "scale, shift, leaky ReLU": lambda: F.leaky_relu(torch.addcmul(shift, x, scale), 0.1),
         "sum of columns": lambda: (x * x).sum(0),
         "sum of rows": lambda: (x * x).sum(1),

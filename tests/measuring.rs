@@ -123,12 +123,24 @@ fn a_profile_accounts_for_all_time_and_its_trace_is_nested() {
         of_alone > 0.0 && (inside + outside - 1.0).abs() < 1e-6,
         "{found}"
     );
-    let kinds = found["kinds"].as_array().unwrap();
-    let launches: u64 = kinds
-        .iter()
-        .map(|kind| kind["launches"].as_u64().unwrap())
-        .sum();
-    check_trace(&place.path("trace.json"), launches as usize, 2);
+    let launches = |of: &dyn Fn(&str) -> bool, name: &str, parts: &Value| -> u64 {
+        let parts = parts.as_array().unwrap().iter();
+        let parts = parts.filter(|part| of(part[name].as_str().unwrap()));
+        parts.map(|part| part["launches"].as_u64().unwrap()).sum()
+    };
+    // Pairs, which tangents are made of, are contractions as well.
+    for family in ["matmul", "matmul-pair", "conv", "conv-pair"] {
+        let of = |name: &str| {
+            name.starts_with(family) && name.ends_with("pair") == family.ends_with("pair")
+        };
+        let all = launches(&of, "kind", &found["kinds"]);
+        assert!(
+            all > 0 && all == launches(&of, "kernel", &found["contractions"]),
+            "{family}: {found}"
+        );
+    }
+    let all = launches(&|_| true, "kind", &found["kinds"]);
+    check_trace(&place.path("trace.json"), all as usize, 2);
 }
 
 /// Launches lie in phases one after another, and phases in the meta-gradient.

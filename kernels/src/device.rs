@@ -218,7 +218,7 @@ impl Device {
     /// Runs work on the processor's threads.
     pub(crate) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.0.engine {
-            Engine::Cpu(pool) => pool.install(work),
+            Engine::Cpu(pool) => pool.install(|| crate::cpu::parallel::awake(work)),
             Engine::Cuda(_) => work(),
         }
     }

@@ -46,13 +46,14 @@ fn matmul(float: Float, [batch, m, n, k]: [usize; 4], flags: u8) -> MatMul {
 
 #[test]
 fn pairs_of_matrix_products() {
-    // The last two take several stretches of the inner index, and sums in the wrong order of memory.
+    // The last three take several stretches of the inner index, and sums in the wrong order of memory.
     let sizes = [
         [1, 1, 1, 1],
         [3, 5, 7, 0],
         [2, 33, 17, 9],
         [1, 90, 75, 310],
         [1, 67, 40, 1500],
+        [1, 30, 75, 2500],
     ];
     for float in [Float::F32, Float::F64] {
         for size in sizes {

@@ -218,6 +218,15 @@ fn conv(kind: ConvKind, n: usize, side: usize, c: usize, out: usize) -> Kernel {
     })
 }
 
+/// The sum of two such contractions: the tangent of one.
+fn pair(kernel: Kernel) -> Kernel {
+    match kernel {
+        Kernel::MatMul(matmul) => Kernel::MatMulPair(matmul),
+        Kernel::Conv(conv) => Kernel::ConvPair(conv),
+        other => other,
+    }
+}
+
 /// What a batch norm ends with: scale, shift, leaky rectifier.
 fn normalise(pixels: usize, c: usize) -> Kernel {
     let code = vec![
@@ -261,11 +270,14 @@ fn all(n: usize) -> Vec<(&'static str, Kernel)> {
         ("matmul 128 x 1024 x 6272", matmul(n, 6272, 1024)),
         ("matmul 128 x 74 x 1024", matmul(n, 1024, 74)),
         ("matmul 128 x 128 x 10", matmul(n, 10, 128)),
+        ("pair 128 x 784 x 128", pair(matmul(n, 128, 784))),
+        ("pair 128 x 3136 x 128", pair(matmul(n, 128, 3136))),
         ("conv 28 x 28, 1 to 64", conv(Forward, n, 28, 1, 64)),
         ("conv 28 x 28, 128 to 64", conv(Forward, n, 28, 128, 64)),
         ("conv 14 x 14, 64 to 128", conv(Forward, n, 14, 64, 128)),
         ("conv-input 14 x 14", conv(Input, n, 14, 64, 128)),
         ("conv-weight 14 x 14", conv(Weight, n, 14, 64, 128)),
+        ("pair conv 14 x 14", pair(conv(Forward, n, 14, 64, 128))),
         ("scale, shift, leaky ReLU", normalise(pixels, 64)),
         ("sum of columns", sum([pixels, 64], [true, false])),
         ("sum of rows", sum([pixels, 64], [false, true])),
@@ -303,7 +315,7 @@ fn peak_bytes(device: &Device, bytes: u64) -> Result<f64> {
 
 /// Floating-point operations that have to be done: those on a convolution's border of zeros have not.
 fn work(kernel: &Kernel) -> f64 {
-    let Kernel::Conv(conv) = kernel else {
+    let (Kernel::Conv(conv) | Kernel::ConvPair(conv)) = kernel else {
         return kernel.flops() as f64;
     };
     let inside = |size: usize, out: usize, axis: usize| {

@@ -1,21 +1,21 @@
-//! Matrix products: blocks of C for the threads, blocks of the inner index for the caches.
+//! Matrix products.
+//!
+//! The micro-kernel reads A where it is, and B too, unless its rows are not contiguous, or alias.
 
 use std::ops::Range;
 
+use super::blocks::Blocks;
 use super::microkernel::{Element, Engine, MAX_ROWS, Mode, Walk};
-use super::panels::{Matrix, for_each, pack, packed_count, scratch, sweep, transpose};
+use super::panels::{Matrix, Panels, Shared, pack, scratch, sweep, workers};
+use super::parallel::{Pieces, share};
 use crate::program::Raw;
 use crate::{Float, MatMul};
 
-/// Bytes of a block of C, and of the part of A that it needs at once.
-const BLOCK_BYTES: usize = 1 << 18;
+/// Rows of B that are a multiple of so many bytes apart compete for the same places of the first-level cache,
+const ALIAS_BYTES: usize = 1 << 12;
 
-/// Longest stretch of the inner index that is done at once: a panel of B so high is 32 KiB, and stays in
-/// the first-level cache.
-const MAX_DEPTH: usize = 256;
-
-/// Blocks of C that a product should have at least: work for that many threads.
-const BLOCKS: usize = 16;
+/// which hold so many of them.
+const ALIAS_ROWS: usize = 64;
 
 /// The sum of products of such A and B, each formed whole.
 pub(crate) fn matmul(spec: &MatMul, products: &[[Raw; 2]], c: Raw) {
@@ -26,88 +26,93 @@ pub(crate) fn matmul(spec: &MatMul, products: &[[Raw; 2]], c: Raw) {
 }
 
 fn matmul_of<T: Element>(engine: &Engine<T>, spec: &MatMul, products: &[[Raw; 2]], c: Raw) {
-    let &MatMul { batch, m, n, k, .. } = spec;
-    // As many elements would be transposed for A·B, and for its transpose, Bᵀ·Aᵀ.
-    let plain = if spec.transpose_b { n * k } else { 0 };
-    let swapped = m * n + if spec.transpose_a { 0 } else { m * k };
-    let swap = swapped < plain;
-    let [rows, columns] = if swap { [n, m] } else { [m, n] };
-    let block = block(spec, [rows, columns]);
-    let blocks = [rows.div_ceil(block[0]), columns.div_ceil(block[1])];
-    let flops = products.len() as u64 * spec.flops();
-    for_each(batch * blocks[0] * blocks[1], flops, |index| {
-        let part = index / blocks[1] / blocks[0];
-        let matrix = |raw: Raw, rows: usize, cols: usize, transposed: bool| {
-            let at = raw.pointer.cast::<T>().wrapping_add(part * rows * cols);
-            let [row, col] = if transposed { [1, rows] } else { [cols, 1] };
-            Matrix { at, row, col }
-        };
-        let (i, j) = (
-            index / blocks[1] % blocks[0] * block[0],
-            index % blocks[1] * block[1],
-        );
-        let size = [block[0].min(rows - i), block[1].min(columns - j), k];
-        // The block of C is still in the cache when the next product is added to it.
-        for (at, &[a, b]) in products.iter().enumerate() {
-            let mut a = matrix(a, m, k, spec.transpose_a);
-            let mut b = matrix(b, k, n, spec.transpose_b);
-            let mut c = matrix(c, m, n, false);
-            if swap {
-                (a, b, c) = (b.transposed(), a.transposed(), c.transposed());
+    let workers = workers(products.len() as u64 * spec.flops());
+    let blocks = Blocks::new(engine, spec, products.len(), workers);
+    let ([down, across], [packed_count, sums]) = (blocks.count(), blocks.memory(engine));
+    let work = |pieces: Pieces<'_>| {
+        scratch([products.len() * packed_count, sums], |[packed, sums]| {
+            // Pieces that need the same block of B follow each other.
+            let mut last = usize::MAX;
+            for piece in pieces {
+                let [column, part] = [piece / down % across, piece / down / across];
+                let [i, j] = [piece % down * blocks.block[0], column * blocks.block[1]];
+                let block = Block {
+                    engine,
+                    blocks: &blocks,
+                    size: [
+                        blocks.block[0].min(blocks.size[0] - i),
+                        blocks.block[1].min(blocks.size[1] - j),
+                    ],
+                    is_packed: piece / down == last,
+                    sums,
+                };
+                // The block of C is still in the cache when the next product is added to it.
+                for (at, &[a, b]) in products.iter().enumerate() {
+                    let [a, b, c] = matrices(spec, blocks.swap, part, [a, b, c]);
+                    let accumulate = spec.accumulate || at > 0;
+                    let packed = packed.wrapping_add(at * packed_count);
+                    let (a, b, c) = (a.from(i, 0), b.from(0, j), c.from(i, j));
+                    // SAFETY: the program has checked the sizes, and no other piece has these elements of c.
+                    unsafe { block.product(a, b, c, accumulate, packed) };
+                }
+                last = piece / down;
             }
-            let accumulate = spec.accumulate || at > 0;
-            let (a, b, c) = (a.from(i, 0), b.from(0, j), c.from(i, j));
-            // SAFETY: the program has checked the sizes, and no other block has these elements of c.
-            unsafe { product(engine, size, a, b, c, accumulate) };
-        }
-    });
+        });
+    };
+    share(spec.batch * down * across, workers, &work);
 }
 
-/// Rows and columns of the blocks of C that are computed independently.
-fn block(spec: &MatMul, [rows, columns]: [usize; 2]) -> [usize; 2] {
-    let at_most = columns.clamp(1, 256).next_multiple_of(32);
-    let area = BLOCK_BYTES / spec.float.size();
-    let mut block = [
-        (area / at_most).min(rows.max(1).next_multiple_of(8)),
-        at_most,
-    ];
-    let count = |[m, n]: [usize; 2]| spec.batch * rows.div_ceil(m) * columns.div_ceil(n);
-    while count(block) < BLOCKS {
-        // Fewer columns cost little; fewer rows mean that every part of B is packed twice.
-        let [side, unit] = if block[1] > 64 { [1, 32] } else { [0, 8] };
-        if block[side] <= 4 * unit {
-            break;
-        }
-        block[side] = (block[side] / 2).next_multiple_of(unit);
+/// A, B and C of one of the batch, or the transposes of B, A and C.
+fn matrices<T: Element>(
+    spec: &MatMul,
+    swap: bool,
+    part: usize,
+    [a, b, c]: [Raw; 3],
+) -> [Matrix<T>; 3] {
+    let matrix = |raw: Raw, [rows, cols]: [usize; 2], transposed: bool| {
+        let at = raw.pointer.cast::<T>().wrapping_add(part * rows * cols);
+        let [row, col] = if transposed { [1, rows] } else { [cols, 1] };
+        Matrix { at, row, col }
+    };
+    let a = matrix(a, [spec.m, spec.k], spec.transpose_a);
+    let b = matrix(b, [spec.k, spec.n], spec.transpose_b);
+    let c = matrix(c, [spec.m, spec.n], false);
+    if swap {
+        [b, a, c].map(Matrix::transposed)
+    } else {
+        [a, b, c]
     }
-    block
 }
 
-/// `c = a·b` or `c += a·b` on this thread, `[rows, columns, depth]` of them.
-///
-/// # Safety
-/// The matrices must be valid memory, c exclusively.
-unsafe fn product<T: Element>(
-    engine: &Engine<T>,
-    [rows, columns, depth]: [usize; 3],
-    a: Matrix<T>,
-    b: Matrix<T>,
-    c: Matrix<T>,
-    accumulate: bool,
-) {
-    let stretch = depth.div_ceil(depth.div_ceil(MAX_DEPTH).max(1)).max(1);
-    // The sum over several stretches must be complete before it is added or transposed.
-    let aside = depth > stretch && (accumulate || c.col != 1);
-    let counts = [
-        packed_count(engine, stretch, engine.columns()),
-        if a.col == 1 { 0 } else { stretch * rows },
-        if aside { rows * columns } else { 0 },
-    ];
-    scratch(counts, |[packed_b, packed_a, sums]: [*mut T; 3]| {
+/// A block of C, and this thread's memory for it.
+struct Block<'a, T: 'static> {
+    engine: &'a Engine<T>,
+    blocks: &'a Blocks,
+    size: [usize; 2],
+    /// Whether the block of B that it needs was packed before.
+    is_packed: bool,
+    sums: *mut T,
+}
+
+impl<T: Element> Block<'_, T> {
+    /// `c = a·b` or `c += a·b`, the block only.
+    ///
+    /// # Safety
+    /// The matrices must be valid memory, c exclusively, as must the block's memory.
+    unsafe fn product(
+        &self,
+        a: Matrix<T>,
+        b: Matrix<T>,
+        c: Matrix<T>,
+        accumulate: bool,
+        packed: *mut T,
+    ) {
+        let &Blocks { depth, stretch, .. } = self.blocks;
+        let aside = self.blocks.are_aside(accumulate);
         let target = if aside {
             Matrix {
-                at: sums,
-                row: columns,
+                at: self.sums,
+                row: self.size[1],
                 col: 1,
             }
         } else {
@@ -120,54 +125,94 @@ unsafe fn product<T: Element>(
                 0 => Mode::Set,
                 _ => Mode::Continue,
             };
-            let mut a = a.from(0, first);
-            if a.col != 1 {
-                // Rows in the order of memory, not as neighbours in many far places.
-                let packed = Matrix {
-                    at: packed_a,
-                    row: length,
-                    col: 1,
-                };
-                // SAFETY: what the caller promises, and scratch memory of the size asked for.
-                unsafe { transpose([length, rows], a.transposed(), packed) };
-                a = packed;
-            }
-            let walk = Walk::line(length);
-            let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
-                addresses
-                    .iter_mut()
-                    .zip(range)
-                    .for_each(|(to, i)| *to = a.element(i, 0));
-            };
-            for j in (0..columns).step_by(engine.columns()) {
-                let count = engine.columns().min(columns - j);
-                // SAFETY: as above.
-                unsafe {
-                    let panel = pack(engine, [length, count], b.from(first, j), packed_b, 0);
-                    sweep(engine, rows, walk, fill, &panel, target.from(0, j), mode);
-                }
-            }
+            let (a, b) = (a.from(0, first), b.from(first, 0));
+            // SAFETY: what the caller promises.
+            unsafe { self.stretch(length, a, b, target, mode, packed) };
         }
         if aside {
             // SAFETY: c is ours, and so are its sums.
-            unsafe { finish([rows, columns], target, c, accumulate) };
+            unsafe { self.finish(target, c, accumulate) };
         }
-    });
-}
+    }
 
-/// `c = sums` or `c += sums`.
-///
-/// # Safety
-/// The matrices must be valid memory, c exclusively.
-unsafe fn finish<T: Element>(size: [usize; 2], sums: Matrix<T>, c: Matrix<T>, accumulate: bool) {
-    // SAFETY: what the caller promises.
-    unsafe {
-        if accumulate {
-            for (i, j) in (0..size[0]).flat_map(|i| (0..size[1]).map(move |j| (i, j))) {
-                *c.element(i, j) += *sums.element(i, j);
+    /// A stretch of the inner index.
+    ///
+    /// # Safety
+    /// As for [`Self::product`].
+    unsafe fn stretch(
+        &self,
+        length: usize,
+        a: Matrix<T>,
+        b: Matrix<T>,
+        c: Matrix<T>,
+        mode: Mode,
+        packed: *mut T,
+    ) {
+        let ([rows, columns], engine) = (self.size, self.engine);
+        let (width, whole) = (engine.columns(), self.readable(length, b));
+        let lying = Panels {
+            at: Shared(b.at),
+            row: b.row,
+            next: width,
+            columns: whole,
+        };
+        let packed = Panels {
+            at: Shared(packed),
+            row: width,
+            next: length * width,
+            columns: columns - whole,
+        };
+        // SAFETY: what the caller promises.
+        unsafe {
+            if packed.columns > 0 && !(self.is_packed && length == self.blocks.depth) {
+                let size = [length, packed.columns];
+                pack(engine, size, b.from(0, whole), packed.at.at(), packed.next);
             }
+            for (first, panels) in [(0, lying), (whole, packed)] {
+                let walk = Walk {
+                    counts: [1, 1, length],
+                    steps: [0, 0, a.col],
+                };
+                let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
+                    let addresses = addresses.iter_mut().zip(range);
+                    addresses.for_each(|(to, i)| *to = a.element(i, 0));
+                };
+                if panels.columns > 0 {
+                    sweep(engine, rows, walk, fill, &panels, c.from(0, first), mode);
+                }
+            }
+        }
+    }
+
+    /// How many of the columns of B the micro-kernel can read where they are.
+    fn readable(&self, length: usize, b: Matrix<T>) -> usize {
+        let aliases = (b.row * size_of::<T>()).is_multiple_of(ALIAS_BYTES) && length > ALIAS_ROWS;
+        let (columns, width) = (self.size[1], self.engine.columns());
+        if b.col != 1 || aliases {
+            0
+        } else if columns.is_multiple_of(self.engine.lanes) {
+            columns
         } else {
-            transpose(size, sums, c.transposed());
+            // A part of a vector would reach out of the array.
+            columns / width * width
+        }
+    }
+
+    /// `c = sums` or `c += sums`.
+    ///
+    /// # Safety
+    /// The matrices must be valid memory, c exclusively.
+    unsafe fn finish(&self, sums: Matrix<T>, c: Matrix<T>, accumulate: bool) {
+        let [rows, columns] = self.size;
+        // SAFETY: what the caller promises.
+        unsafe {
+            if accumulate {
+                for (i, j) in (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))) {
+                    *c.element(i, j) += *sums.element(i, j);
+                }
+            } else {
+                self.engine.transpose(self.size, sums, c.transposed());
+            }
         }
     }
 }
@@ -344,6 +389,10 @@ pub(super) mod tests {
         for flags in 0..4 {
             check(spec([1, 300, 523, 139], Float::F32, flags));
             check(spec([1, 67, 40, 1500], Float::F32, flags));
+            // Rows that alias, several stretches of them, and few elements of many.
+            check(spec([1, 40, 1024, 130], Float::F32, flags));
+            check(spec([1, 1024, 72, 700], Float::F32, flags));
+            check(spec([1, 9, 5, 40_000], Float::F32, flags));
             check(spec([2, 130, 260, 300], Float::F64, flags));
         }
     }

@@ -8,8 +8,10 @@
 
 use std::ops::AddAssign;
 
+use super::panels::Matrix;
 #[cfg(target_arch = "x86_64")]
 use super::simd::Level;
+use super::transpose::{self, Transpose};
 
 /// Most rows that a tile has on any machine.
 pub(super) const MAX_ROWS: usize = 8;
@@ -71,8 +73,8 @@ pub(super) struct Tile<T> {
 /// Computes a tile. All memory that the tile describes must be valid, C exclusively.
 pub(super) type Kernel<T> = unsafe fn(&Tile<T>);
 
-/// Copies a number of rows, as wide as a full tile, from rows that are so many elements apart.
-type CopyRows<T> = unsafe fn(usize, *const T, usize, *mut T);
+/// Copies a number of rows, as wide as a full tile, from rows that are so many elements apart to others.
+type CopyRows<T> = unsafe fn(usize, *const T, usize, *mut T, usize);
 
 /// The kernels of one instruction set, for one element type.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +84,7 @@ pub(super) struct Engine<T: 'static> {
     /// By rows less one, for tiles of one and of two vectors' width.
     kernels: &'static [[Kernel<T>; 2]],
     copy: CopyRows<T>,
+    transpose: Transpose<T>,
 }
 
 impl<T> Engine<T> {
@@ -100,13 +103,22 @@ impl<T> Engine<T> {
         self.kernels[rows - 1][usize::from(columns > self.lanes)]
     }
 
-    /// Copies rows of [`Engine::columns`] elements together.
+    /// Copies rows of [`Engine::columns`] elements; both they and the copies are so many elements apart.
     ///
     /// # Safety
-    /// The rows must be readable and `to` have room for them.
-    pub(super) unsafe fn copy(&self, rows: usize, from: *const T, row: usize, to: *mut T) {
+    /// The rows must be readable, and the copies writable.
+    pub(super) unsafe fn copy(&self, rows: usize, [from, to]: [*mut T; 2], steps: [usize; 2]) {
         // SAFETY: what the caller promises; an engine is chosen where its instructions exist.
-        unsafe { (self.copy)(rows, from, row, to) }
+        unsafe { (self.copy)(rows, from, steps[0], to, steps[1]) }
+    }
+
+    /// Writes the columns of a matrix of `size` as rows; both have contiguous rows.
+    ///
+    /// # Safety
+    /// The matrix must be readable and the result writable.
+    pub(super) unsafe fn transpose(&self, size: [usize; 2], from: Matrix<T>, to: Matrix<T>) {
+        // SAFETY: what the caller promises; an engine is chosen where its instructions exist.
+        unsafe { (self.transpose)(size, from, to) }
     }
 }
 
@@ -180,11 +192,12 @@ macro_rules! kernel {
         }
 
         $(#[$feature])*
-        unsafe fn $copy(rows: usize, from: *const $T, row: usize, to: *mut $T) {
+        unsafe fn $copy(rows: usize, from: *const $T, from_row: usize, to: *mut $T, to_row: usize) {
             for i in 0..rows {
                 for v in 0..2 {
+                    let (from, to) = (from.wrapping_add(i * from_row + v * $lanes), to.wrapping_add(i * to_row + v * $lanes));
                     // SAFETY: the caller vouches for the memory and for the instruction set.
-                    unsafe { $store(to.add((2 * i + v) * $lanes), $load(from.add(i * row + v * $lanes))) }
+                    unsafe { $store(to, $load(from)) }
                 }
             }
         }
@@ -197,17 +210,16 @@ macro_rules! kernels {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Engine, Mode, Tile};
+    use super::{Engine, Mode, Tile, transpose};
     use std::arch::x86_64::{
-        __m128, __m256, __m256d, __m256i, __m512, __m512d, _MM_TRANSPOSE4_PS, _mm256_add_pd,
-        _mm256_add_ps, _mm256_cmpgt_epi32, _mm256_cmpgt_epi64, _mm256_fmadd_pd, _mm256_fmadd_ps,
-        _mm256_loadu_pd, _mm256_loadu_ps, _mm256_maskload_pd, _mm256_maskload_ps,
-        _mm256_maskstore_pd, _mm256_maskstore_ps, _mm256_set1_epi32, _mm256_set1_epi64x,
-        _mm256_set1_pd, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setr_epi64x, _mm256_storeu_pd,
-        _mm256_storeu_ps, _mm512_add_pd, _mm512_add_ps, _mm512_fmadd_pd, _mm512_fmadd_ps,
-        _mm512_loadu_pd, _mm512_loadu_ps, _mm512_mask_storeu_pd, _mm512_mask_storeu_ps,
-        _mm512_maskz_loadu_pd, _mm512_maskz_loadu_ps, _mm512_set1_pd, _mm512_set1_ps,
-        _mm512_storeu_pd, _mm512_storeu_ps,
+        __m256, __m256d, __m256i, __m512, __m512d, _mm256_add_pd, _mm256_add_ps,
+        _mm256_cmpgt_epi32, _mm256_cmpgt_epi64, _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_loadu_pd,
+        _mm256_loadu_ps, _mm256_maskload_pd, _mm256_maskload_ps, _mm256_maskstore_pd,
+        _mm256_maskstore_ps, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_pd, _mm256_set1_ps,
+        _mm256_setr_epi32, _mm256_setr_epi64x, _mm256_storeu_pd, _mm256_storeu_ps, _mm512_add_pd,
+        _mm512_add_ps, _mm512_fmadd_pd, _mm512_fmadd_ps, _mm512_loadu_pd, _mm512_loadu_ps,
+        _mm512_mask_storeu_pd, _mm512_mask_storeu_ps, _mm512_maskz_loadu_pd, _mm512_maskz_loadu_ps,
+        _mm512_set1_pd, _mm512_set1_ps, _mm512_storeu_pd, _mm512_storeu_ps,
     };
 
     kernel!(
@@ -339,50 +351,36 @@ mod x86 {
         unsafe { _mm256_maskstore_pd(to, mask_f64(count), vector) }
     }
 
-    /// In eight shuffles; the compiler does not find them by itself.
-    #[inline(always)]
-    pub(super) fn transpose(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
-        // SAFETY: SSE is part of every x86-64, and both types are sixteen plain numbers.
-        unsafe {
-            let [mut a, mut b, mut c, mut d]: [__m128; 4] = std::mem::transmute(rows);
-            _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
-            std::mem::transmute([a, b, c, d])
-        }
-    }
-
     // 32 registers hold 8×2 accumulators with room to spare (measured: more rows gain nothing), 16 hold 6×2.
     pub(super) const AVX512_F32: Engine<f32> = Engine {
         lanes: 16,
         kernels: kernels!(avx512_f32: 1 2 3 4 5 6 7 8),
         copy: copy_avx512_f32,
+        transpose: transpose::x86::by_sixteens,
     };
     pub(super) const AVX512_F64: Engine<f64> = Engine {
         lanes: 8,
         kernels: kernels!(avx512_f64: 1 2 3 4 5 6 7 8),
         copy: copy_avx512_f64,
+        transpose: transpose::by_fours,
     };
     pub(super) const AVX2_F32: Engine<f32> = Engine {
         lanes: 8,
         kernels: kernels!(avx2_f32: 1 2 3 4 5 6),
         copy: copy_avx2_f32,
+        transpose: transpose::by_fours,
     };
     pub(super) const AVX2_F64: Engine<f64> = Engine {
         lanes: 4,
         kernels: kernels!(avx2_f64: 1 2 3 4 5 6),
         copy: copy_avx2_f64,
+        transpose: transpose::by_fours,
     };
 }
 
 /// Plain loops that the compiler turns into whatever 128-bit vectors the target always has.
 mod portable {
-    use super::{Engine, Mode, Tile};
-
-    use std::array::from_fn;
-
-    #[inline(always)]
-    pub(super) fn transpose<T: Copy>(rows: [[T; 4]; 4]) -> [[T; 4]; 4] {
-        from_fn(|j| from_fn(|i| rows[i][j]))
-    }
+    use super::{Engine, Mode, Tile, transpose};
 
     macro_rules! vector {
         ($module:ident, $T:ty, $lanes:literal) => {
@@ -476,11 +474,13 @@ mod portable {
         lanes: 4,
         kernels: kernels!(portable_f32: 1 2 3 4 5 6),
         copy: copy_portable_f32,
+        transpose: transpose::by_fours,
     };
     pub(super) const F64: Engine<f64> = Engine {
         lanes: 2,
         kernels: kernels!(portable_f64: 1 2 3 4 5 6),
         copy: copy_portable_f64,
+        transpose: transpose::by_fours,
     };
 }
 
@@ -504,9 +504,5 @@ macro_rules! element {
         }
     };
 }
-#[cfg(not(target_arch = "x86_64"))]
-use portable::transpose as transpose_f32;
-#[cfg(target_arch = "x86_64")]
-use x86::transpose as transpose_f32;
-element!(f32, AVX512_F32, AVX2_F32, F32, transpose_f32);
-element!(f64, AVX512_F64, AVX2_F64, F64, portable::transpose);
+element!(f32, AVX512_F32, AVX2_F32, F32, transpose::four_f32);
+element!(f64, AVX512_F64, AVX2_F64, F64, transpose::four);

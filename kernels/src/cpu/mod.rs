@@ -1,5 +1,6 @@
 //! The processor: every kernel, on all cores.
 
+mod blocks;
 pub(crate) mod conv;
 mod gemm;
 #[cfg(all(test, target_arch = "x86_64"))]
@@ -8,13 +9,14 @@ pub(crate) mod map;
 mod math;
 mod microkernel;
 mod panels;
-mod parallel;
+pub(crate) mod parallel;
 pub(crate) mod peak;
 mod random;
 mod reversible;
 pub(crate) mod scratch;
 mod shapes;
 mod simd;
+mod transpose;
 mod window;
 
 use crate::program::Arrays;

@@ -2,23 +2,36 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::microkernel::{Element, Engine, Kernel, MAX_COLUMNS, MAX_ROWS, Mode, Tile, Walk};
+use super::microkernel::{Element, Engine, MAX_COLUMNS, MAX_ROWS, Mode, Tile, Walk};
+use super::parallel::{Pieces, share};
 use super::scratch as thread;
+use super::simd::{prefetch_read, prefetch_write};
 
 /// Panels of B that stay in the second-level cache while the rows of A pass by.
 const GROUP_BYTES: usize = 3 << 18;
 
+/// Rows of B that are asked for before they are copied.
+const AHEAD: usize = 8;
+
 /// Below this many FLOPs (about 10 µs) a thread hand-off costs more than it saves.
 const PARALLEL_FLOPS: u64 = 1 << 21;
 
+/// How many threads share so many FLOPs.
+pub(super) fn workers(flops: u64) -> usize {
+    if flops < PARALLEL_FLOPS {
+        1
+    } else {
+        rayon::current_num_threads()
+    }
+}
+
 /// Calls `body` for all indices, on the threads of the current pool if that pays.
 pub(super) fn for_each(count: usize, flops: u64, body: impl Fn(usize) + Send + Sync) {
-    if flops < PARALLEL_FLOPS || count < 2 || rayon::current_num_threads() == 1 {
+    let workers = workers(flops).min(count);
+    if workers < 2 {
         (0..count).for_each(body);
     } else {
-        (0..count).into_par_iter().with_max_len(1).for_each(body);
+        share(count, workers, &|pieces: Pieces<'_>| pieces.for_each(&body));
     }
 }
 
@@ -149,68 +162,39 @@ pub(super) unsafe fn pack<T: Element>(
         next,
         columns,
     };
-    for panel in 0..columns.div_ceil(width) {
-        let filled = width.min(columns - panel * width);
-        let (b, to) = (
-            b.from(0, panel * width),
-            to.wrapping_add(panel * panels.next),
-        );
+    let whole = if b.col == 1 { columns / width } else { 0 };
+    for p in (0..depth).take_while(|_| whole > 0) {
+        // Row by row, in the order of memory.
+        let ahead = b.element((p + AHEAD).min(depth - 1), 0);
+        prefetch_read(ahead.cast(), whole * width * size_of::<T>());
+        let ends = [b.element(p, 0), to.wrapping_add(p * width)];
         // SAFETY: what the caller promises.
+        unsafe { engine.copy(whole, ends, [width, next]) };
+    }
+    for panel in whole..columns.div_ceil(width) {
+        let filled = width.min(columns - panel * width);
+        let (b, to) = (b.from(0, panel * width), to.wrapping_add(panel * next));
+        // SAFETY: what the caller promises; zero bits are the number zero.
         unsafe {
-            if b.col != 1 {
-                transpose(
-                    [filled, depth],
-                    b.transposed(),
-                    Matrix {
-                        at: to,
-                        row: width,
-                        col: 1,
-                    },
-                );
-            } else if filled == width {
-                engine.copy(depth, b.at, b.row, to);
-            } else {
+            if filled < width {
+                to.write_bytes(0, depth * width);
+            }
+            if b.col == 1 {
                 for p in 0..depth {
                     b.element(p, 0)
                         .copy_to_nonoverlapping(to.add(p * width), filled);
                 }
-            }
-            for p in 0..depth {
-                (filled..width).for_each(|j| *to.add(p * width + j) = T::default());
+            } else {
+                let to = Matrix {
+                    at: to,
+                    row: width,
+                    col: 1,
+                };
+                engine.transpose([filled, depth], b.transposed(), to);
             }
         }
     }
     panels
-}
-
-/// Writes the columns of a matrix as rows; both have contiguous rows.
-///
-/// # Safety
-/// The matrix must be readable and the result writable.
-pub(super) unsafe fn transpose<T: Element>(size: [usize; 2], from: Matrix<T>, to: Matrix<T>) {
-    let [rows, columns] = size;
-    let [whole_rows, whole_columns] = size.map(|side| side / 4 * 4);
-    // SAFETY: what the caller promises.
-    unsafe {
-        // So much at a time that what is written stays in the first-level cache until its lines are full.
-        for stretch in (0..whole_columns).step_by(64) {
-            for i in (0..whole_rows).step_by(4) {
-                for j in (stretch..whole_columns.min(stretch + 64)).step_by(4) {
-                    let row = |l| from.element(i + l, j).cast::<[T; 4]>().read_unaligned();
-                    let columns = T::transpose([row(0), row(1), row(2), row(3)]);
-                    for (l, column) in columns.into_iter().enumerate() {
-                        to.element(j + l, i)
-                            .cast::<[T; 4]>()
-                            .write_unaligned(column);
-                    }
-                }
-            }
-        }
-        for i in 0..rows {
-            let first = if i < whole_rows { whole_columns } else { 0 };
-            (first..columns).for_each(|j| *to.element(j, i) = *from.element(i, j));
-        }
-    }
 }
 
 /// The product of `rows` rows with B, tile by tile, into C. `fill(range, addresses)` writes the addresses of
@@ -246,6 +230,11 @@ pub(super) unsafe fn sweep<T: Element>(
                 let kernel = engine.kernel(range.len(), columns);
                 let c = c.from(range.start, panel * width);
                 let b_at = b.at.at().wrapping_add(panel * b.next);
+                if c.col == 1 {
+                    // What other work has put out of the cache comes back while the tile is computed.
+                    let bytes = columns * size_of::<T>();
+                    (0..range.len()).for_each(|i| prefetch_write(c.element(i, 0).cast(), bytes));
+                }
                 let mut tile = Tile {
                     a,
                     walk,
@@ -263,7 +252,7 @@ pub(super) unsafe fn sweep<T: Element>(
                     } else {
                         tile.c = edge.as_mut_ptr();
                         tile.c_row = width;
-                        beside(&tile, kernel, c, [range.len(), columns]);
+                        beside(engine, &tile, c, [range.len(), columns]);
                     }
                 }
             }
@@ -275,14 +264,20 @@ pub(super) unsafe fn sweep<T: Element>(
 ///
 /// # Safety
 /// As for [`sweep`].
-unsafe fn beside<T: Element>(tile: &Tile<T>, kernel: Kernel<T>, c: Matrix<T>, size: [usize; 2]) {
+unsafe fn beside<T: Element>(engine: &Engine<T>, tile: &Tile<T>, c: Matrix<T>, size: [usize; 2]) {
     let own = Matrix {
         at: tile.c,
         row: tile.c_row,
         col: 1,
     };
+    let mut buffer = [T::default(); MAX_ROWS * MAX_COLUMNS];
+    let turned = Matrix {
+        at: buffer.as_mut_ptr(),
+        row: MAX_ROWS,
+        col: 1,
+    };
     let pairs = || {
-        let places = (0..size[0]).flat_map(move |i| (0..size[1]).map(move |j| (i, j)));
+        let places = (0..size[1]).flat_map(move |j| (0..size[0]).map(move |i| (i, j)));
         places.map(move |(i, j)| (c.element(i, j), own.element(i, j)))
     };
     // SAFETY: what the caller promises.
@@ -295,11 +290,19 @@ unsafe fn beside<T: Element>(tile: &Tile<T>, kernel: Kernel<T>, c: Matrix<T>, si
         } else {
             tile.mode
         };
-        kernel(&Tile { mode, ..*tile });
+        engine.kernel(size[0], size[1])(&Tile { mode, ..*tile });
         match tile.mode {
+            Mode::Add if c.row == 1 => {
+                engine.transpose(size, own, turned);
+                for j in 0..size[1] {
+                    for i in 0..size[0] {
+                        *c.element(i, j) += *turned.element(j, i);
+                    }
+                }
+            }
             Mode::Add => pairs().for_each(|(c, own)| *c += *own),
             Mode::Set | Mode::Continue if c.row == 1 => {
-                transpose(size, own, c.transposed());
+                engine.transpose(size, own, c.transposed());
             }
             Mode::Set | Mode::Continue => pairs().for_each(|(c, own)| *c = *own),
         }

@@ -244,10 +244,10 @@ fn of_phase(timed: &Timed, phase: &Phase<'_>) -> PhaseTime {
     }
 }
 
-/// The extents of a contraction; `None` for other kernels.
+/// The extents of a contraction, or of each of a pair; `None` for other kernels.
 fn extents(kernel: &Kernel) -> Option<String> {
     match kernel {
-        Kernel::MatMul(mm) => {
+        Kernel::MatMul(mm) | Kernel::MatMulPair(mm) => {
             let turned = |flag| if flag { "t" } else { "n" };
             let many = if mm.batch > 1 {
                 format!("{} of ", mm.batch)
@@ -258,7 +258,7 @@ fn extents(kernel: &Kernel) -> Option<String> {
             let add = if mm.accumulate { " +=" } else { "" };
             Some(format!("{many}{} x {} x {} {a}{b}{add}", mm.m, mm.k, mm.n))
         }
-        Kernel::Conv(conv) => {
+        Kernel::Conv(conv) | Kernel::ConvPair(conv) => {
             let ([kh, kw], [sh, sw]) = (conv.window, conv.stride);
             let image = format!("{} x {} x {} x {}", conv.n, conv.h, conv.w, conv.c);
             let stride = if [sh, sw] == [1, 1] {
