@@ -74,32 +74,33 @@ pub(crate) fn prefetch_write(start: *const u8, bytes: usize) {
 }
 
 /// A function whose loops are compiled once per [`Level`]; the best is called. What it calls in those loops
-/// must be `#[inline(always)]`, or it would stay at the baseline.
+/// must be `#[inline(always)]`, or it would stay at the baseline. Numbers that it is generic in follow the types,
+/// after a semicolon.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident<$($T:ident: $Bound:path),+>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$($T:ident: $Bound:path),+ $(; $($N:ident),+)?>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        $vis fn $name<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name<$($T: $Bound,)+ $($(const $N: usize),+)?>($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? $body
+            fn body<$($T: $Bound,)+ $($(const $N: usize),+)?>($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-                fn avx512<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? {
-                    body::<$($T),+>($($arg),*)
+                fn avx512<$($T: $Bound,)+ $($(const $N: usize),+)?>($($arg: $ty),*) $(-> $ret)? {
+                    body::<$($T,)+ $($($N),+)?>($($arg),*)
                 }
                 #[target_feature(enable = "avx2")]
-                fn avx2<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? {
-                    body::<$($T),+>($($arg),*)
+                fn avx2<$($T: $Bound,)+ $($(const $N: usize),+)?>($($arg: $ty),*) $(-> $ret)? {
+                    body::<$($T,)+ $($($N),+)?>($($arg),*)
                 }
                 match $crate::cpu::simd::level() {
                     // SAFETY: the processor was found to have these instructions.
-                    $crate::cpu::simd::Level::Avx512 => return unsafe { avx512::<$($T),+>($($arg),*) },
+                    $crate::cpu::simd::Level::Avx512 => return unsafe { avx512::<$($T,)+ $($($N),+)?>($($arg),*) },
                     // SAFETY: as above.
-                    $crate::cpu::simd::Level::Avx2 => return unsafe { avx2::<$($T),+>($($arg),*) },
+                    $crate::cpu::simd::Level::Avx2 => return unsafe { avx2::<$($T,)+ $($($N),+)?>($($arg),*) },
                     _ => {}
                 }
             }
-            body::<$($T),+>($($arg),*)
+            body::<$($T,)+ $($($N),+)?>($($arg),*)
         }
     };
 }
