@@ -7,6 +7,7 @@ mod correlation;
 mod phases;
 #[cfg(test)]
 mod tests;
+mod tiles;
 mod transforms;
 mod weight;
 mod winograd;
@@ -23,7 +24,7 @@ use crate::program::Raw;
 use crate::{Conv, ConvKind, Float};
 use correlation::Correlation;
 use phases::Phases;
-use winograd::Tiling;
+use tiles::Tiling;
 
 /// Bytes of the bands and products that are worked on at once: what fits into the second-level cache
 /// beside the filter.
@@ -129,20 +130,20 @@ fn rows_at_once(images: usize, rows: usize, bytes: usize) -> usize {
 
 /// Bytes of scratch memory: those of a convolution for each of the batch.
 pub(crate) fn workspace(spec: &Conv) -> usize {
-    let one = bytes_of_one(spec);
+    let one = bytes_of_one(spec, &Form::of(spec));
     let before = spec.batch.saturating_sub(1) * one.next_multiple_of(aligned::LINE);
     aligned::space(before + one)
 }
 
 /// Bytes that one convolution of the batch works in.
-fn bytes_of_one(spec: &Conv) -> usize {
+fn bytes_of_one(spec: &Conv, form: &Form) -> usize {
     let panels = |depth: usize, columns: usize| depth * columns.next_multiple_of(MAX_COLUMNS);
-    let count = match Form::of(spec) {
+    let count = match form {
         _ if spec.counts().contains(&0) => 0,
         Form::Gather(phases) => phases.count() * panels(phases.patch(), phases.result[2]),
         Form::Scatter(c) => panels(c.result[2], c.patch()),
         Form::Tiled(tiling) => tiling.filter_count(),
-        Form::Weight(c, _) => weight::groups(&c, spec.float)[0] * c.patch() * c.result[2],
+        Form::Weight(c, _) => weight::groups(c, spec.float)[0] * c.patch() * c.result[2],
         Form::TiledWeight(tiling, _) => {
             let c = &tiling.part;
             tiling.groups(spec.float)[0] * c.patch() * c.result[2]
@@ -152,19 +153,15 @@ fn bytes_of_one(spec: &Conv) -> usize {
 }
 
 pub(crate) fn conv(spec: &Conv, first: Raw, second: Raw, out: Raw, workspace: Raw) {
+    // How one is cut follows from its own sizes, so the bits are those of separate convolutions.
+    let form = Form::of(&Conv { batch: 1, ..*spec });
     match spec.float {
-        Float::F32 => run::<f32>(f32::engine(), spec, [first, second], out, workspace),
-        Float::F64 => run::<f64>(f64::engine(), spec, [first, second], out, workspace),
+        Float::F32 => run::<f32>(spec, &form, [first, second], out, workspace),
+        Float::F64 => run::<f64>(spec, &form, [first, second], out, workspace),
     }
 }
 
-fn run<T: Element + Real>(
-    engine: Engine<T>,
-    spec: &Conv,
-    inputs: [Raw; 2],
-    out: Raw,
-    workspace: Raw,
-) {
+fn run<T: Element + Real>(spec: &Conv, form: &Form, inputs: [Raw; 2], out: Raw, workspace: Raw) {
     if spec.counts().contains(&0) {
         if !spec.accumulate {
             // SAFETY: all of the result, which is ours; zero bits are the number zero.
@@ -172,23 +169,22 @@ fn run<T: Element + Real>(
         }
         return;
     }
-    // How one is cut follows from its own sizes, so the bits are those of separate convolutions.
     let one = Conv { batch: 1, ..*spec };
-    let ([x, w, y], form) = (one.counts(), Form::of(&one));
+    let [x, w, y] = one.counts();
     let [first, second, result] = match spec.kind {
         ConvKind::Forward => [x, w, y],
         ConvKind::Input => [y, w, x],
         ConvKind::Weight => [x, y, w],
     };
     let workspace = Shared(aligned::start(workspace.pointer));
-    let room = bytes_of_one(&one).next_multiple_of(aligned::LINE);
+    let room = bytes_of_one(&one, form).next_multiple_of(aligned::LINE);
     let arrays = [(inputs[0], first), (inputs[1], second), (out, result)];
     let arrays = arrays.map(|(raw, count)| (Shared(raw.pointer.cast::<T>()), count));
     for_each(spec.batch, spec.flops(), |index| {
         let part = |(all, count): &(Shared<T>, usize)| Shared(all.at().wrapping_add(index * count));
         let [first, second, out] = arrays.each_ref().map(part);
         let job = Job {
-            engine,
+            engine: T::engine(),
             flops: one.flops(),
             accumulate: spec.accumulate,
             out,
@@ -196,7 +192,7 @@ fn run<T: Element + Real>(
         };
         // SAFETY: the program has checked all sizes.
         unsafe {
-            match &form {
+            match form {
                 Form::Gather(phases) => job.gather(phases, &first, &second),
                 Form::Scatter(part) => job.scatter(part, &first, &second),
                 Form::Tiled(tiling) => job.tiled(tiling, &first, &second),

@@ -122,81 +122,130 @@ impl Transform<POINTS, TAPS> for FilterBack {
     }
 }
 
-/// A square of pixels, for a stretch of channels: where each is, and where those of its transform go.
+/// A tile before and after: a stretch of channels of its pixels, each of which is somewhere, and of its points.
 #[derive(Clone, Copy)]
-pub(super) struct Tile<T, const FROM: usize, const TO: usize> {
-    pub(super) from: [[*const T; FROM]; FROM],
-    pub(super) to: [[*mut T; TO]; TO],
+pub(super) struct Tile<'a, T, const N: usize> {
+    pub(super) pixels: &'a [[*mut T; N]; N],
+    /// The first point, and elements from one to the next.
+    pub(super) points: (*mut T, usize),
     pub(super) channels: usize,
-    /// Add to what is there.
-    pub(super) add: bool,
 }
 
-impl<T: Real, const FROM: usize, const TO: usize> Tile<T, FROM, TO> {
-    /// Transforms it along both axes.
+impl<T: Real, const N: usize> Tile<'_, T, N> {
+    /// From pixels to points.
     ///
     /// # Safety
-    /// There must be so many channels at each address, to be read or written.
-    pub(super) unsafe fn transform<F: Transform<FROM, TO>>(&self) {
-        transform::<T, F, FROM, TO>(self);
+    /// There must be so many channels at all addresses, here and below.
+    pub(super) unsafe fn open<F: Transform<N, POINTS>>(&self) {
+        open::<T, F, N>(self);
     }
 
-    /// That of `W` channels.
+    /// From points to pixels, to replace what is there or to be added to it.
     ///
     /// # Safety
-    /// As for all of them.
+    /// As above.
+    pub(super) unsafe fn close<F: Transform<POINTS, N>>(&self, add: bool) {
+        close::<T, F, N>(self, add);
+    }
+
     #[inline(always)]
-    unsafe fn strip<F: Transform<FROM, TO>, const W: usize>(&self, first: usize) {
-        let zero = Lanes([T::ZERO; W]);
-        let mut rows = [[zero; TO]; FROM];
-        for (row, from) in rows.iter_mut().zip(&self.from) {
-            let mut pixels = [zero; FROM];
-            for (pixel, from) in pixels.iter_mut().zip(from) {
-                // SAFETY: what the caller promises.
-                *pixel = unsafe { from.add(first).cast::<Lanes<T, W>>().read_unaligned() };
-            }
-            *row = F::apply(pixels);
+    unsafe fn open_strip<F: Transform<N, POINTS>, const W: usize>(&self, first: usize) {
+        let pixel = |i: usize, j: usize| self.pixels[i][j].wrapping_add(first);
+        // SAFETY: what the caller promises.
+        unsafe { along_both::<F, T, W, N, POINTS>(pixel, |i, j| self.point(i, j, first), false) }
+    }
+
+    #[inline(always)]
+    unsafe fn close_strip<F: Transform<POINTS, N>, const W: usize>(&self, first: usize, add: bool) {
+        let pixel = |i: usize, j: usize| self.pixels[i][j].wrapping_add(first);
+        // SAFETY: what the caller promises.
+        unsafe { along_both::<F, T, W, POINTS, N>(|i, j| self.point(i, j, first), pixel, add) }
+    }
+
+    #[inline(always)]
+    fn point(&self, i: usize, j: usize, channel: usize) -> *mut T {
+        let (first, next) = self.points;
+        first.wrapping_add((i * POINTS + j) * next + channel)
+    }
+}
+
+/// Transforms `W` channels of a square.
+///
+/// # Safety
+/// They must be there.
+#[inline(always)]
+unsafe fn along_both<
+    F: Transform<FROM, TO>,
+    T: Real,
+    const W: usize,
+    const FROM: usize,
+    const TO: usize,
+>(
+    from: impl Fn(usize, usize) -> *mut T,
+    to: impl Fn(usize, usize) -> *mut T,
+    add: bool,
+) {
+    let zero = Lanes([T::ZERO; W]);
+    let mut rows = [[zero; TO]; FROM];
+    for (i, row) in rows.iter_mut().enumerate() {
+        let mut pixels = [zero; FROM];
+        for (j, pixel) in pixels.iter_mut().enumerate() {
+            // SAFETY: what the caller promises.
+            *pixel = unsafe { from(i, j).cast::<Lanes<T, W>>().read_unaligned() };
         }
-        for j in 0..TO {
-            let mut column = [zero; FROM];
-            for (pixel, row) in column.iter_mut().zip(&rows) {
-                *pixel = row[j];
-            }
-            for (mut value, to) in F::apply(column).into_iter().zip(&self.to) {
-                // SAFETY: as above.
-                unsafe {
-                    let to = to[j].add(first).cast::<Lanes<T, W>>();
-                    if self.add {
-                        value = to.read_unaligned() + value;
-                    }
-                    to.write_unaligned(value);
+        *row = F::apply(pixels);
+    }
+    for j in 0..TO {
+        let mut column = [zero; FROM];
+        for (pixel, row) in column.iter_mut().zip(&rows) {
+            *pixel = row[j];
+        }
+        for (i, mut value) in F::apply(column).into_iter().enumerate() {
+            let to = to(i, j).cast::<Lanes<T, W>>();
+            // SAFETY: as above.
+            unsafe {
+                if add {
+                    value = to.read_unaligned() + value;
                 }
+                to.write_unaligned(value);
             }
         }
+    }
+}
+
+/// Calls for stretches of channels that fill a vector, and then for single ones.
+macro_rules! strips {
+    ($tile:ident.$strip:ident::<$T:ty, $F:ty>($($argument:expr)?)) => {{
+        let mut first = 0;
+        // SAFETY: these channels are there.
+        unsafe {
+            while size_of::<$T>() == 4 && first + 16 <= $tile.channels {
+                $tile.$strip::<$F, 16>(first $(, $argument)?);
+                first += 16;
+            }
+            while first + 8 <= $tile.channels {
+                $tile.$strip::<$F, 8>(first $(, $argument)?);
+                first += 8;
+            }
+            while first < $tile.channels {
+                $tile.$strip::<$F, 1>(first $(, $argument)?);
+                first += 1;
+            }
+        }
+    }};
+}
+
+multiversion! {
+    /// Only [`Tile::open`] calls it, whose caller vouches for the memory.
+    fn open<T: Real, F: Transform<N, POINTS>; N>(tile: &Tile<'_, T, N>) {
+        strips!(tile.open_strip::<T, F>());
     }
 }
 
 multiversion! {
-    /// Only [`Tile::transform`] calls it, whose caller vouches for the memory.
-    fn transform<T: Real, F: Transform<FROM, TO>; FROM, TO>(tile: &Tile<T, FROM, TO>) {
-        let mut first = 0;
-        // SAFETY: these channels are there.
-        unsafe {
-            if size_of::<T>() == 4 {
-                while first + 16 <= tile.channels {
-                    tile.strip::<F, 16>(first);
-                    first += 16;
-                }
-            }
-            while first + 8 <= tile.channels {
-                tile.strip::<F, 8>(first);
-                first += 8;
-            }
-            while first < tile.channels {
-                tile.strip::<F, 1>(first);
-                first += 1;
-            }
-        }
+    /// Only [`Tile::close`] calls it, whose caller vouches for the memory.
+    fn close<T: Real, F: Transform<POINTS, N>; N>(tile: &Tile<'_, T, N>, add: bool) {
+        strips!(tile.close_strip::<T, F>(add));
     }
 }
 
