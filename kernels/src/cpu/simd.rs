@@ -105,3 +105,29 @@ macro_rules! multiversion {
     };
 }
 pub(crate) use multiversion;
+
+/// A block for every stretch of channels that fills a vector of 512 or 256 bits, and then for single channels. It sees
+/// the first as `$first`, and the constant `$W` of them. Loops over so many become single instructions, where those
+/// over any number are unrolled to be faster for more channels than there mostly are.
+macro_rules! strips {
+    ($T:ty, $channels:expr, $first:ident, $W:ident => $body:block) => {{
+        let channels = $channels;
+        let mut $first = 0;
+        while size_of::<$T>() == 4 && $first + 16 <= channels {
+            const $W: usize = 16;
+            $body
+            $first += 16;
+        }
+        while $first + 8 <= channels {
+            const $W: usize = 8;
+            $body
+            $first += 8;
+        }
+        while $first < channels {
+            const $W: usize = 1;
+            $body
+            $first += 1;
+        }
+    }};
+}
+pub(crate) use strips;

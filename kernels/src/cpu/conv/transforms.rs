@@ -11,7 +11,7 @@
 use std::ops::{Add, Mul, Neg, Sub};
 
 use crate::cpu::math::Real;
-use crate::cpu::simd::multiversion;
+use crate::cpu::simd::{multiversion, strips};
 
 /// Points along an axis: elements of a transformed tile.
 pub(super) const POINTS: usize = 4;
@@ -213,39 +213,23 @@ unsafe fn along_both<
     }
 }
 
-/// Calls for stretches of channels that fill a vector, and then for single ones.
-macro_rules! strips {
-    ($tile:ident.$strip:ident::<$T:ty, $F:ty>($($argument:expr)?)) => {{
-        let mut first = 0;
-        // SAFETY: these channels are there.
-        unsafe {
-            while size_of::<$T>() == 4 && first + 16 <= $tile.channels {
-                $tile.$strip::<$F, 16>(first $(, $argument)?);
-                first += 16;
-            }
-            while first + 8 <= $tile.channels {
-                $tile.$strip::<$F, 8>(first $(, $argument)?);
-                first += 8;
-            }
-            while first < $tile.channels {
-                $tile.$strip::<$F, 1>(first $(, $argument)?);
-                first += 1;
-            }
-        }
-    }};
-}
-
 multiversion! {
     /// Only [`Tile::open`] calls it, whose caller vouches for the memory.
     fn open<T: Real, F: Transform<N, POINTS>; N>(tile: &Tile<'_, T, N>) {
-        strips!(tile.open_strip::<T, F>());
+        strips!(T, tile.channels, first, W => {
+            // SAFETY: these channels are there.
+            unsafe { tile.open_strip::<F, W>(first) }
+        });
     }
 }
 
 multiversion! {
     /// Only [`Tile::close`] calls it, whose caller vouches for the memory.
     fn close<T: Real, F: Transform<POINTS, N>; N>(tile: &Tile<'_, T, N>, add: bool) {
-        strips!(tile.close_strip::<T, F>(add));
+        strips!(T, tile.channels, first, W => {
+            // SAFETY: as above.
+            unsafe { tile.close_strip::<F, W>(first, add) }
+        });
     }
 }
 
