@@ -51,9 +51,12 @@ impl Tiling {
     pub(super) fn places(&self) -> usize {
         let [c, out] = [self.part.source[2], self.part.result[2]];
         let whole = |channels: usize| channels.next_multiple_of(16);
-        // What is read and written for a point costs about as much as so many products (measured).
+        // What is read and written for a point costs about as much as so many products, and the filter's transform
+        // as those of so many tiles (measured).
         let around = 7 * (whole(c) + whole(out));
-        self.grid[0] * self.grid[1] * PRODUCTS * (c * whole(out) + around)
+        let tiles = self.grid[0] * self.grid[1];
+        let with_filter = tiles + 6_usize.div_ceil(self.part.images.max(1));
+        PRODUCTS * (with_filter * c * whole(out) + tiles * around)
     }
 
     /// Elements of all transformed filters, on any processor.
@@ -67,7 +70,8 @@ impl Tiling {
     pub(super) fn groups(&self, float: Float) -> [usize; 2] {
         let [c, out] = [self.part.source[2], self.part.result[2]];
         let bytes = self.part.patch() * out * float.size();
-        let groups = (PARTIAL_BYTES / bytes).min(self.count() / FEWEST);
+        // To bring a group's sums back costs as much as some tiles of it.
+        let groups = (PARTIAL_BYTES / bytes).min(self.count() / (4 * FEWEST));
         let most = SUM_BYTES / (PRODUCTS * out * float.size());
         [groups.clamp(1, PIECES), c.div_ceil(c.div_ceil(most))]
     }
