@@ -220,7 +220,7 @@ fn tiles_of_many_blocks() {
     // Tiles that end with the image, and that reach out of it; one tile only; blocks across images.
     check(tiled(9, [14, 14], [32, 64], [1; 4]));
     check(tiled(2, [13, 15], [17, 33], [0; 4]));
-    check(tiled(6, [4, 4], [40, 40], [0; 4]));
+    check(tiled(12, [4, 4], [40, 40], [0; 4]));
     check(tiled(70, [4, 3], [24, 16], [2, 0, 1, 2]));
     // Sums that take several pieces of channels.
     check(tiled(2, [10, 9], [150, 200], [1; 4]));

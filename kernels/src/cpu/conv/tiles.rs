@@ -54,9 +54,9 @@ impl Tiling {
         // What is read and written for a point costs about as much as so many products, and the filter's transform
         // as those of so many tiles (measured).
         let around = 7 * (whole(c) + whole(out));
-        let tiles = self.grid[0] * self.grid[1];
-        let with_filter = tiles + 6_usize.div_ceil(self.part.images.max(1));
-        PRODUCTS * (with_filter * c * whole(out) + tiles * around)
+        let (tiles, images) = (self.grid[0] * self.grid[1], self.part.images.max(1));
+        let products = (tiles * images + 6) * c * whole(out) / images;
+        PRODUCTS * (products + tiles * around)
     }
 
     /// Elements of all transformed filters, on any processor.
