@@ -107,7 +107,8 @@ impl Conv {
         crate::cpu::conv::workspace(self)
     }
 
-    /// Multiply-adds times two, zeros of the padding counted.
+    /// Multiply-adds times two, as the definition has them, zeros of the padding counted. The processor transforms
+    /// windows of 3×3 where that pays, and then does fewer: FLOP/s of these may be more than it can do.
     pub fn flops(&self) -> u64 {
         2 * self.counts()[2] as u64 * (self.window[0] * self.window[1] * self.c) as u64
     }

@@ -64,16 +64,17 @@ fn pairs_of_matrix_products() {
 
 #[test]
 fn pairs_of_convolutions() {
-    // Channels and strides for every form of the processor's code.
+    // Channels, strides and windows for every form of the processor's code.
     let shapes = [
-        ([1, 3], [1, 1]),
-        ([17, 23], [1, 1]),
-        ([32, 1], [1, 1]),
-        ([6, 5], [2, 3]),
+        ([1, 3], [1, 1], [3, 2]),
+        ([17, 23], [1, 1], [3, 2]),
+        ([17, 23], [1, 1], [3, 3]),
+        ([32, 1], [1, 1], [3, 2]),
+        ([6, 5], [2, 3], [3, 2]),
     ];
     for float in [Float::F32, Float::F64] {
         for kind in [ConvKind::Forward, ConvKind::Input, ConvKind::Weight] {
-            for ([c, out], stride) in shapes {
+            for ([c, out], stride, window) in shapes {
                 check(&Kernel::Conv(Conv {
                     float,
                     kind,
@@ -83,7 +84,7 @@ fn pairs_of_convolutions() {
                     w: 8,
                     c,
                     out,
-                    window: [3, 2],
+                    window,
                     stride,
                     pad: [1, 0, 2, 1],
                     accumulate: false,

@@ -1,6 +1,9 @@
 //! `gtn bench kernels`: how fast kernels are by themselves, in the shapes of set-up B, and which share that is
 //! of what the device was measured to do: of its arithmetic (on the processor multiply-adds in registers, on a
 //! GPU a large matrix product), or of a copy or sum of as many bytes, which then lie in the same cache.
+//!
+//! FLOPs are those of the definition. The processor computes 3×3 convolutions with fewer multiplications (Winograd's,
+//! at most 2.25 times fewer), so their share may exceed 100 %.
 
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use ::kernels::{
@@ -313,7 +316,7 @@ fn peak_bytes(device: &Device, bytes: u64) -> Result<f64> {
     Ok(most)
 }
 
-/// Floating-point operations that have to be done: those on a convolution's border of zeros have not.
+/// Floating-point operations that the definition takes, but for those on a convolution's border of zeros.
 fn work(kernel: &Kernel) -> f64 {
     let (Kernel::Conv(conv) | Kernel::ConvPair(conv)) = kernel else {
         return kernel.flops() as f64;

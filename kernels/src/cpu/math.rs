@@ -70,8 +70,6 @@ pub(crate) trait Real:
     fn copysign(self, sign: Self) -> Self;
     /// 2ᵏ in two factors (the whole may be out of range), for `self` = `SHIFT` + k.
     fn powers(self) -> [Self; 2];
-    /// A whole number below 256.
-    fn to_byte(self) -> u8;
     /// (k, m) with self = 2ᵏ·m and m in [√½, √2), for positive normal numbers.
     fn split(self) -> (Self, Self);
     /// Uniform in [0, 1), from the first [`Real::WORDS`].
@@ -126,10 +124,6 @@ macro_rules! real {
                 let k = self.to_bits().wrapping_sub(Self::SHIFT.to_bits()).wrapping_add(2 * $bias);
                 let half = k >> 1;
                 [half, k.wrapping_sub(half)].map(|k| $t::from_bits(k << $mantissa))
-            }
-            #[inline(always)]
-            fn to_byte(self) -> u8 {
-                (self + Self::SHIFT).to_bits() as u8
             }
             #[inline(always)]
             fn split(self) -> (Self, Self) {

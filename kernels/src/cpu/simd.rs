@@ -74,33 +74,60 @@ pub(crate) fn prefetch_write(start: *const u8, bytes: usize) {
 }
 
 /// A function whose loops are compiled once per [`Level`]; the best is called. What it calls in those loops
-/// must be `#[inline(always)]`, or it would stay at the baseline.
+/// must be `#[inline(always)]`, or it would stay at the baseline. Numbers that it is generic in follow the types,
+/// after a semicolon.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident<$($T:ident: $Bound:path),+>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$($T:ident: $Bound:path),+ $(; $($N:ident),+)?>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        $vis fn $name<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name<$($T: $Bound,)+ $($(const $N: usize),+)?>($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? $body
+            fn body<$($T: $Bound,)+ $($(const $N: usize),+)?>($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-                fn avx512<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? {
-                    body::<$($T),+>($($arg),*)
+                fn avx512<$($T: $Bound,)+ $($(const $N: usize),+)?>($($arg: $ty),*) $(-> $ret)? {
+                    body::<$($T,)+ $($($N),+)?>($($arg),*)
                 }
                 #[target_feature(enable = "avx2")]
-                fn avx2<$($T: $Bound),+>($($arg: $ty),*) $(-> $ret)? {
-                    body::<$($T),+>($($arg),*)
+                fn avx2<$($T: $Bound,)+ $($(const $N: usize),+)?>($($arg: $ty),*) $(-> $ret)? {
+                    body::<$($T,)+ $($($N),+)?>($($arg),*)
                 }
                 match $crate::cpu::simd::level() {
                     // SAFETY: the processor was found to have these instructions.
-                    $crate::cpu::simd::Level::Avx512 => return unsafe { avx512::<$($T),+>($($arg),*) },
+                    $crate::cpu::simd::Level::Avx512 => return unsafe { avx512::<$($T,)+ $($($N),+)?>($($arg),*) },
                     // SAFETY: as above.
-                    $crate::cpu::simd::Level::Avx2 => return unsafe { avx2::<$($T),+>($($arg),*) },
+                    $crate::cpu::simd::Level::Avx2 => return unsafe { avx2::<$($T,)+ $($($N),+)?>($($arg),*) },
                     _ => {}
                 }
             }
-            body::<$($T),+>($($arg),*)
+            body::<$($T,)+ $($($N),+)?>($($arg),*)
         }
     };
 }
 pub(crate) use multiversion;
+
+/// A block for every stretch of channels that fills a vector of 512 or 256 bits, and then for single channels. It sees
+/// the first as `$first`, and the constant `$W` of them. Loops over so many become single instructions, where those
+/// over any number are unrolled to be faster for more channels than there mostly are.
+macro_rules! strips {
+    ($T:ty, $channels:expr, $first:ident, $W:ident => $body:block) => {{
+        let channels = $channels;
+        let mut $first = 0;
+        while size_of::<$T>() == 4 && $first + 16 <= channels {
+            const $W: usize = 16;
+            $body
+            $first += 16;
+        }
+        while $first + 8 <= channels {
+            const $W: usize = 8;
+            $body
+            $first += 8;
+        }
+        while $first < channels {
+            const $W: usize = 1;
+            $body
+            $first += 1;
+        }
+    }};
+}
+pub(crate) use strips;

@@ -1,17 +1,19 @@
 //! Pooling windows: vector loops over the channels of a pixel, images shared between threads.
 //!
-//! These loops are plain `for`s: closures in them might not be inlined, and then not be vectorised.
+//! These loops are plain `for`s over the channels of one pixel: closures in them might not be inlined, and then not
+//! be vectorised, and what is carried from pixel to pixel lies in the nearest cache, not in arrays that the compiler
+//! would have to find registers for.
 
 use super::math::{Real, beats};
 use super::parallel;
-use super::simd::multiversion;
+use super::simd::{multiversion, strips};
 use crate::program::Arrays;
 use crate::{Window, WindowKind};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Channels that are looked at together, at most.
-const LANES: usize = 32;
+/// Channels whose greatest numbers are kept at once.
+const LANES: usize = 64;
 
 pub(crate) fn window<T: Real>(window: &Window, arrays: &Arrays<'_>) -> Result<(), String> {
     let Window { h, w, c, .. } = *window;
@@ -68,6 +70,34 @@ impl Inside {
         let pixel = self.corner + (row * window.w + column) as isize;
         (row * window.window[1] + column, pixel as usize * window.c)
     }
+
+    /// Where the pixels of a window of 2×2, the usual one, begin, if all are inside.
+    #[inline(always)]
+    fn four(&self, window: &Window) -> Option<[usize; 4]> {
+        let whole = self.rows == (0..2) && self.columns == (0..2);
+        (window.window == [2, 2] && whole).then(|| {
+            let pixel = |row, column| self.pixel(window, row, column).1;
+            [pixel(0, 0), pixel(0, 1), pixel(1, 0), pixel(1, 1)]
+        })
+    }
+
+    /// Whether these offsets are of pixels inside.
+    #[inline(always)]
+    fn holds(&self, window: &Window, picks: &[u8]) -> bool {
+        let [kh, kw] = window.window;
+        let mut sound = true;
+        if self.rows == (0..kh) && self.columns == (0..kw) {
+            for &pick in picks {
+                sound &= usize::from(pick) < kh * kw;
+            }
+        } else {
+            for &pick in picks {
+                let (row, column) = (usize::from(pick) / kw, usize::from(pick) % kw);
+                sound &= self.rows.contains(&row) && self.columns.contains(&column);
+            }
+        }
+        sound
+    }
 }
 
 /// The windows of an image, in order.
@@ -108,81 +138,67 @@ fn windows(window: &Window) -> Windows<'_> {
     }
 }
 
-/// The channels dealt out to as few pieces as can be.
+/// A stretch of channels.
 #[inline(always)]
-fn piece(channels: usize) -> usize {
-    channels.div_ceil(channels.div_ceil(LANES).max(1)).max(1)
+fn strip<T: Copy, const W: usize>(from: &[T], first: usize) -> [T; W] {
+    let strip = from[first..].first_chunk();
+    *strip.expect("so many channels")
 }
 
-/// A piece of channels as vectors: its first half, and its last, which overlaps the first if there are
-/// fewer than [`LANES`]. So most numbers of channels need no loop over single ones.
+/// Writes one.
 #[inline(always)]
-fn lanes<T: Copy>(from: &[T]) -> [T; LANES] {
-    let mut lanes = [from[0]; LANES];
-    let (first, last) = lanes.split_at_mut(LANES / 2);
-    if let (Some(from), Some(end)) = (from.first_chunk(), from.last_chunk()) {
-        let (from, end): (&[T; LANES / 2], &[T; LANES / 2]) = (from, end);
-        first.copy_from_slice(from);
-        last.copy_from_slice(end);
-    } else {
-        for (lane, &from) in first.iter_mut().zip(from) {
-            *lane = from;
-        }
-    }
-    lanes
+fn put<T: Copy, const W: usize>(strip: [T; W], to: &mut [T], first: usize) {
+    to[first..][..W].copy_from_slice(&strip);
 }
 
-/// Writes a piece of channels.
+/// Which of four is the greatest.
 #[inline(always)]
-fn put<T: Copy>(lanes: &[T; LANES], to: &mut [T]) {
-    let (first, last) = lanes.split_at(LANES / 2);
-    if to.len() < LANES / 2 {
-        for (to, &lane) in to.iter_mut().zip(first) {
-            *to = lane;
-        }
-        return;
+fn greatest<T: Real, const W: usize>([a, b, c, d]: [[T; W]; 4]) -> [u8; W] {
+    let mut picks = [0; W];
+    for lane in 0..W {
+        let (mut best, mut pick) = (a[lane], 0);
+        (best, pick) = if beats(b[lane], best) {
+            (b[lane], 1)
+        } else {
+            (best, pick)
+        };
+        (best, pick) = if beats(c[lane], best) {
+            (c[lane], 2)
+        } else {
+            (best, pick)
+        };
+        picks[lane] = if beats(d[lane], best) { 3 } else { pick };
     }
-    to[..LANES / 2].copy_from_slice(first);
-    let end = to.len() - LANES / 2;
-    to[end..].copy_from_slice(last);
-}
-
-/// Offsets as numbers of the working type: as wide as what they are computed with.
-#[inline(always)]
-fn widened<T: Real>(picks: &[u8]) -> [T; LANES] {
-    let (picks, mut wide) = (lanes(picks), [T::ZERO; LANES]);
-    for lane in 0..LANES {
-        wide[lane] = T::from_f64(f64::from(picks[lane]));
-    }
-    wide
+    picks
 }
 
 multiversion! {
     fn argmax<T: Real>(window: &Window, x: &[T], picks: &mut [u8]) {
-        let size = piece(window.c);
         for (picks, inside) in picks.chunks_exact_mut(window.c).zip(windows(window)) {
+            if let Some([a, b, c, d]) = inside.four(window) {
+                strips!(T, window.c, first, W => {
+                    let pixels = [strip::<T, W>(x, a + first), strip(x, b + first),
+                        strip(x, c + first), strip(x, d + first)];
+                    put(greatest(pixels), picks, first);
+                });
+                continue;
+            }
             let (first, _) = inside.pixel(window, inside.rows.start, inside.columns.start);
-            for (i, picks) in picks.chunks_mut(size).enumerate() {
-                let (start, count) = (i * size, picks.len());
+            for (i, picks) in picks.chunks_mut(LANES).enumerate() {
                 let mut best = [-T::INFINITY; LANES];
-                let mut pick = [T::from_f64(first as f64); LANES];
+                let best = &mut best[..picks.len()];
+                picks.fill(first as u8);
                 for row in inside.rows.clone() {
                     for column in inside.columns.clone() {
                         let (offset, at) = inside.pixel(window, row, column);
-                        let x = lanes(&x[at + start..][..count]);
-                        let offset = T::from_f64(offset as f64);
-                        for lane in 0..LANES {
+                        let x = &x[at + i * LANES..][..picks.len()];
+                        for lane in 0..picks.len() {
                             let wins = beats(x[lane], best[lane]);
                             best[lane] = if wins { x[lane] } else { best[lane] };
-                            pick[lane] = if wins { offset } else { pick[lane] };
+                            picks[lane] = if wins { offset as u8 } else { picks[lane] };
                         }
                     }
                 }
-                let mut bytes = [0; LANES];
-                for lane in 0..LANES {
-                    bytes[lane] = pick[lane].to_byte();
-                }
-                put(&bytes, picks);
             }
         }
     }
@@ -191,37 +207,33 @@ multiversion! {
 multiversion! {
     /// Whether all picks lie inside.
     fn gather<T: Real>(window: &Window, x: &[T], picks: &[u8], y: &mut [T]) -> bool {
-        let (size, mut sound) = (piece(window.c), [T::ONE; LANES]);
+        let mut sound = true;
         let rows = picks.chunks_exact(window.c).zip(y.chunks_exact_mut(window.c));
         for ((picks, y), inside) in rows.zip(windows(window)) {
-            for (i, (picks, y)) in picks.chunks(size).zip(y.chunks_mut(size)).enumerate() {
-                let (start, count) = (i * size, y.len());
-                let pick = widened::<T>(picks);
-                let (mut value, mut found) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+            sound &= inside.holds(window, picks);
+            strips!(T, window.c, first, W => {
+                let (picks, mut value) = (strip::<u8, W>(picks, first), [T::ZERO; W]);
                 for row in inside.rows.clone() {
                     for column in inside.columns.clone() {
                         let (offset, at) = inside.pixel(window, row, column);
-                        let x = lanes(&x[at + start..][..count]);
-                        let offset = T::from_f64(offset as f64);
-                        for lane in 0..LANES {
-                            let picked = pick[lane] == offset;
+                        let x = strip::<T, W>(x, at + first);
+                        for lane in 0..W {
+                            let picked = picks[lane] == offset as u8;
                             value[lane] = if picked { x[lane] } else { value[lane] };
-                            found[lane] = if picked { T::ONE } else { found[lane] };
                         }
                     }
                 }
-                both(&mut sound, &found);
-                put(&value, y);
-            }
+                put(value, y, first);
+            });
         }
-        all(&sound)
+        sound
     }
 }
 
 multiversion! {
     /// Whether all picks lie inside.
     fn scatter<T: Real>(window: &Window, y: &[T], picks: &[u8], x: &mut [T]) -> bool {
-        let (size, mut sound) = (piece(window.c), [T::ONE; LANES]);
+        let mut sound = true;
         // Pixels of one window only are written once, without being read.
         let disjoint = is_disjoint(window);
         if !(disjoint && is_tiled(window)) {
@@ -229,29 +241,24 @@ multiversion! {
         }
         let rows = picks.chunks_exact(window.c).zip(y.chunks_exact(window.c));
         for ((picks, y), inside) in rows.zip(windows(window)) {
-            for (i, (picks, y)) in picks.chunks(size).zip(y.chunks(size)).enumerate() {
-                let (start, count) = (i * size, y.len());
-                let (pick, y) = (widened::<T>(picks), lanes(y));
-                let mut found = [T::ZERO; LANES];
-                for row in inside.rows.clone() {
-                    for column in inside.columns.clone() {
-                        let (offset, at) = inside.pixel(window, row, column);
-                        let target = &mut x[at + start..][..count];
-                        let mut sum = if disjoint { [T::ZERO; LANES] } else { lanes(target) };
-                        let offset = T::from_f64(offset as f64);
-                        for lane in 0..LANES {
-                            let picked = pick[lane] == offset;
+            sound &= inside.holds(window, picks);
+            for row in inside.rows.clone() {
+                for column in inside.columns.clone() {
+                    let (offset, at) = inside.pixel(window, row, column);
+                    strips!(T, window.c, first, W => {
+                        let (picks, y) = (strip::<u8, W>(picks, first), strip::<T, W>(y, first));
+                        let mut sum = if disjoint { [T::ZERO; W] } else { strip(x, at + first) };
+                        for lane in 0..W {
+                            let picked = picks[lane] == offset as u8;
                             // Sums begin with +0 and so never are −0: adding zero changes nothing.
                             sum[lane] = sum[lane] + if picked { y[lane] } else { T::ZERO };
-                            found[lane] = if picked { T::ONE } else { found[lane] };
                         }
-                        put(&sum, target);
-                    }
+                        put(sum, x, at + first);
+                    });
                 }
-                both(&mut sound, &found);
             }
         }
-        all(&sound)
+        sound
     }
 }
 
@@ -269,17 +276,4 @@ fn is_tiled(window: &Window) -> bool {
         window.out_w() * window.window[1],
     ];
     window.stride == window.window && reach[0] >= h + pad[0] && reach[1] >= w + pad[2]
-}
-
-/// Leaves a one only where both are.
-#[inline(always)]
-fn both<T: Real>(sound: &mut [T; LANES], found: &[T; LANES]) {
-    for lane in 0..LANES {
-        let (sound, found) = (&mut sound[lane], found[lane]);
-        *sound = if found < *sound { found } else { *sound };
-    }
-}
-
-fn all<T: Real>(sound: &[T; LANES]) -> bool {
-    sound.iter().all(|&sound| sound == T::ONE)
 }

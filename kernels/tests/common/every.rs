@@ -67,6 +67,11 @@ fn all(float: Float) -> Vec<Kernel> {
     kernels.push(Kernel::MatMulPair(matmul(float, false)));
     for kind in [ConvKind::Forward, ConvKind::Input, ConvKind::Weight] {
         kernels.push(Kernel::ConvPair(conv(float, kind, false, [1, 1])));
+        // A window that is computed by transforms of tiles.
+        kernels.push(Kernel::Conv(Conv {
+            window: [3, 3],
+            ..conv(float, kind, false, [1, 1])
+        }));
     }
     for kind in [WindowKind::ArgMax, WindowKind::Gather, WindowKind::Scatter] {
         kernels.push(Kernel::Window(float, window(kind)));

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 /// lost between launches; and how fast the contractions are beside the same shapes by themselves.
 ///
 /// Of a set-up of the benchmark (--setup, --steps, …), or of what `gtn train` would do with the same
-/// settings. On a GPU the launches are timed one by one, and not as the graph that they are otherwise.
+/// settings. On a GPU the launches are timed one by one, and not as the graph that they are otherwise. FLOPs are those of
+/// the definitions: the processor computes 3×3 convolutions with fewer, and so may exceed what it can do.
 #[derive(Debug, Args)]
 pub(super) struct ProfileArgs {
     #[command(flatten)]

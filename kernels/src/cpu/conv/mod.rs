@@ -2,15 +2,22 @@
 //!
 //! A padded copy of a band of an image has the patches in it already: each is a few rows of the window,
 //! contiguous in memory. So the micro-kernel reads them where they are, and only the band is copied.
+//!
+//! Windows of 3×3 with steps of 1 take fewer multiplications where there are channels enough: see [`winograd`].
 
 mod correlation;
 mod phases;
 #[cfg(test)]
 mod tests;
+mod tiles;
+mod transforms;
+mod weight;
+mod winograd;
 
 use std::ops::Range;
 use std::slice;
 
+use super::math::Real;
 use super::microkernel::{Element, Engine, MAX_COLUMNS, MAX_ROWS, Mode, Walk};
 use super::panels::{
     Matrix, Panels, Shared, aligned, for_each, pack, packed_count, scratch, sweep,
@@ -19,6 +26,7 @@ use crate::program::Raw;
 use crate::{Conv, ConvKind, Float};
 use correlation::Correlation;
 use phases::Phases;
+use tiles::Tiling;
 
 /// Bytes of the bands and products that are worked on at once: what fits into the second-level cache
 /// beside the filter.
@@ -27,12 +35,6 @@ const BAND_BYTES: usize = 3 << 16;
 /// Pieces that a convolution should have at least: work for that many threads.
 const PIECES: usize = 16;
 
-/// Bytes of all partial sums of a weight gradient, roughly.
-const PARTIAL_BYTES: usize = 1 << 22;
-
-/// Pixels that a weight gradient sums over at once, roughly.
-const PIXELS: usize = 1024;
-
 /// How a convolution is computed.
 #[derive(Clone, Copy, Debug)]
 enum Form {
@@ -40,14 +42,35 @@ enum Form {
     Gather(Phases),
     /// Every pixel of the result, times the filter, is added to a patch of the source.
     Scatter(Correlation),
-    /// Every weight is a sum over pixels: of an element of a patch of x times y,
-    WeightFromX(Correlation),
-    /// or of an element of a patch of y times x.
-    WeightFromY(Correlation),
+    /// Tiles of the result are found from transformed tiles of the source.
+    Tiled(Tiling),
+    /// Every weight is a sum over pixels: of an element of a patch times a pixel of the result.
+    Weight(Correlation, Sides),
+    /// The same over transformed tiles.
+    TiledWeight(Tiling, Sides),
+}
+
+/// Which array of a weight gradient the patches are from.
+#[derive(Clone, Copy, Debug)]
+enum Sides {
+    /// The first, x.
+    Same,
+    /// The second, y.
+    Swapped,
+}
+
+impl Sides {
+    /// The array of the patches first.
+    fn order<T>(self, [x, y]: [T; 2]) -> [T; 2] {
+        match self {
+            Self::Same => [x, y],
+            Self::Swapped => [y, x],
+        }
+    }
 }
 
 impl Form {
-    /// The form that leaves the fewest places of vector registers empty.
+    /// The form that takes the fewest places of vector registers, empty ones counted.
     fn of(spec: &Conv) -> Self {
         let (forward, backward) = (Correlation::forward(spec), Correlation::backward(spec));
         let both = spec.stride == [1, 1];
@@ -59,33 +82,42 @@ impl Form {
         // An addition to memory costs about as much as eight places.
         let scatter =
             |c: &Correlation| pixels(c) * (c.result[2] * places(c.patch()) + 8 * c.patch());
+        let tiled = |c: &Correlation| {
+            Tiling::of(c, spec.float).map(|tiling| (tiling.places(), Self::Tiled(tiling)))
+        };
+        let weight = |c: &Correlation, sides| {
+            let tiled = Tiling::of(c, spec.float);
+            let tiled = tiled.map(|tiling| (tiling.places(), Self::TiledWeight(tiling, sides)));
+            [Some((gather(c), Self::Weight(*c, sides))), tiled]
+        };
         match spec.kind {
-            ConvKind::Forward if both && scatter(&backward) < gather(&forward) => {
-                Self::Scatter(backward)
+            ConvKind::Forward => least([
+                Some((gather(&forward), Self::Gather(Phases::forward(spec)))),
+                both.then(|| (scatter(&backward), Self::Scatter(backward))),
+                tiled(&forward),
+            ]),
+            ConvKind::Input => least([
+                Some((scatter(&forward), Self::Scatter(forward))),
+                phased.then(|| {
+                    let phases = Phases::backward(spec);
+                    (gather(&backward) / steps, Self::Gather(phases))
+                }),
+                both.then(|| tiled(&backward)).flatten(),
+            ]),
+            ConvKind::Weight => {
+                let [direct, tiled] = weight(&forward, Sides::Same);
+                let [direct_back, tiled_back] = weight(&backward, Sides::Swapped);
+                let back = |form: Option<_>| form.filter(|_| both);
+                least([direct, back(direct_back), tiled, back(tiled_back)])
             }
-            ConvKind::Forward => Self::Gather(Phases::forward(spec)),
-            ConvKind::Input if phased && gather(&backward) / steps < scatter(&forward) => {
-                Self::Gather(Phases::backward(spec))
-            }
-            ConvKind::Input => Self::Scatter(forward),
-            ConvKind::Weight if both && gather(&backward) < gather(&forward) => {
-                Self::WeightFromY(backward)
-            }
-            ConvKind::Weight => Self::WeightFromX(forward),
         }
     }
 }
 
-/// Groups of images whose weight gradients are summed separately, and elements of the patches that are
-/// done at once.
-fn groups(correlation: &Correlation, float: Float) -> [usize; 2] {
-    let patch = correlation.patch();
-    let bytes = patch * correlation.result[2] * float.size();
-    let groups = correlation
-        .images
-        .min((PARTIAL_BYTES / bytes).clamp(1, PIECES));
-    let blocks = PIECES.div_ceil(groups).min(patch.div_ceil(64));
-    [groups, patch.div_ceil(blocks)]
+/// The form of the least cost, the first of equals.
+fn least<const FORMS: usize>(forms: [Option<(usize, Form)>; FORMS]) -> Form {
+    let least = forms.into_iter().flatten().min_by_key(|&(cost, _)| cost);
+    least.expect("a form that does for all").1
 }
 
 /// How many of the rows of each image are worked on at once, when a row takes so many bytes.
@@ -100,33 +132,38 @@ fn rows_at_once(images: usize, rows: usize, bytes: usize) -> usize {
 
 /// Bytes of scratch memory: those of a convolution for each of the batch.
 pub(crate) fn workspace(spec: &Conv) -> usize {
-    let one = bytes_of_one(spec);
+    let one = bytes_of_one(spec, &Form::of(spec));
     let before = spec.batch.saturating_sub(1) * one.next_multiple_of(aligned::LINE);
     aligned::space(before + one)
 }
 
 /// Bytes that one convolution of the batch works in.
-fn bytes_of_one(spec: &Conv) -> usize {
+fn bytes_of_one(spec: &Conv, form: &Form) -> usize {
     let panels = |depth: usize, columns: usize| depth * columns.next_multiple_of(MAX_COLUMNS);
-    let count = match Form::of(spec) {
+    let count = match form {
         _ if spec.counts().contains(&0) => 0,
         Form::Gather(phases) => phases.count() * panels(phases.patch(), phases.result[2]),
         Form::Scatter(c) => panels(c.result[2], c.patch()),
-        Form::WeightFromX(c) | Form::WeightFromY(c) => {
-            groups(&c, spec.float)[0] * c.patch() * c.result[2]
+        Form::Tiled(tiling) => tiling.filter_count(),
+        Form::Weight(c, _) => weight::groups(c, spec.float)[0] * c.patch() * c.result[2],
+        Form::TiledWeight(tiling, _) => {
+            let c = &tiling.part;
+            tiling.groups(spec.float)[0] * c.patch() * c.result[2]
         }
     };
     count * spec.float.size()
 }
 
 pub(crate) fn conv(spec: &Conv, first: Raw, second: Raw, out: Raw, workspace: Raw) {
+    // How one is cut follows from its own sizes, so the bits are those of separate convolutions.
+    let form = Form::of(&Conv { batch: 1, ..*spec });
     match spec.float {
-        Float::F32 => run::<f32>(f32::engine(), spec, [first, second], out, workspace),
-        Float::F64 => run::<f64>(f64::engine(), spec, [first, second], out, workspace),
+        Float::F32 => run::<f32>(spec, &form, [first, second], out, workspace),
+        Float::F64 => run::<f64>(spec, &form, [first, second], out, workspace),
     }
 }
 
-fn run<T: Element>(engine: Engine<T>, spec: &Conv, inputs: [Raw; 2], out: Raw, workspace: Raw) {
+fn run<T: Element + Real>(spec: &Conv, form: &Form, inputs: [Raw; 2], out: Raw, workspace: Raw) {
     if spec.counts().contains(&0) {
         if !spec.accumulate {
             // SAFETY: all of the result, which is ours; zero bits are the number zero.
@@ -134,23 +171,22 @@ fn run<T: Element>(engine: Engine<T>, spec: &Conv, inputs: [Raw; 2], out: Raw, w
         }
         return;
     }
-    // How one is cut follows from its own sizes, so the bits are those of separate convolutions.
     let one = Conv { batch: 1, ..*spec };
-    let ([x, w, y], form) = (one.counts(), Form::of(&one));
+    let [x, w, y] = one.counts();
     let [first, second, result] = match spec.kind {
         ConvKind::Forward => [x, w, y],
         ConvKind::Input => [y, w, x],
         ConvKind::Weight => [x, y, w],
     };
     let workspace = Shared(aligned::start(workspace.pointer));
-    let room = bytes_of_one(&one).next_multiple_of(aligned::LINE);
+    let room = bytes_of_one(&one, form).next_multiple_of(aligned::LINE);
     let arrays = [(inputs[0], first), (inputs[1], second), (out, result)];
     let arrays = arrays.map(|(raw, count)| (Shared(raw.pointer.cast::<T>()), count));
     for_each(spec.batch, spec.flops(), |index| {
         let part = |(all, count): &(Shared<T>, usize)| Shared(all.at().wrapping_add(index * count));
         let [first, second, out] = arrays.each_ref().map(part);
         let job = Job {
-            engine,
+            engine: T::engine(),
             flops: one.flops(),
             accumulate: spec.accumulate,
             out,
@@ -158,11 +194,18 @@ fn run<T: Element>(engine: Engine<T>, spec: &Conv, inputs: [Raw; 2], out: Raw, w
         };
         // SAFETY: the program has checked all sizes.
         unsafe {
-            match &form {
+            match form {
                 Form::Gather(phases) => job.gather(phases, &first, &second),
                 Form::Scatter(part) => job.scatter(part, &first, &second),
-                Form::WeightFromX(part) => job.weight(part, spec.float, &first, &second),
-                Form::WeightFromY(part) => job.weight(part, spec.float, &second, &first),
+                Form::Tiled(tiling) => job.tiled(tiling, &first, &second),
+                Form::Weight(part, sides) => {
+                    let [source, result] = sides.order([&first, &second]);
+                    job.weight(part, spec.float, source, result);
+                }
+                Form::TiledWeight(tiling, sides) => {
+                    let [source, result] = sides.order([&first, &second]);
+                    job.tiled_weight(tiling, spec.float, source, result);
+                }
             }
         }
     });
@@ -364,132 +407,6 @@ impl<T: Element> Job<T> {
                     }
                 },
             );
-        });
-    }
-
-    unsafe fn weight(
-        &self,
-        spec: &Correlation,
-        float: Float,
-        source: &Shared<T>,
-        result: &Shared<T>,
-    ) {
-        let ([_, _, c], [rows, width, out]) = (spec.source, spec.result);
-        let [groups, block] = groups(spec, float);
-        let blocks = spec.patch().div_ceil(block);
-        let row = spec.band_row();
-        let at_once = rows_at_once(PIECES, rows, spec.stride[0] * row * size_of::<T>());
-        let band_count = spec.band(at_once);
-        // Several whole images, if they are small: sums over few pixels would cost more to keep than to make.
-        let together = (BAND_BYTES / (band_count * size_of::<T>())).min(PIXELS / (rows * width));
-        let together = if at_once < rows { 1 } else { together.max(1) };
-        let whole = out.is_multiple_of(self.engine.lanes);
-        let packed = packed_count(&self.engine, together * at_once * width, out);
-        let counts = [together * band_count, if whole { 0 } else { packed }];
-        for_each(groups * blocks, self.flops, |piece| {
-            let (group, start) = (piece / blocks, piece % blocks * block);
-            let elements = start..spec.patch().min(start + block);
-            let sums = self
-                .workspace
-                .at()
-                .wrapping_add((group * spec.patch() + start) * out);
-            let sums = Matrix {
-                at: sums,
-                row: out,
-                col: 1,
-            };
-            let end = (group + 1) * spec.images / groups;
-            let bands = (group * spec.images / groups..end)
-                .step_by(together)
-                .flat_map(|image| {
-                    let images = image..end.min(image + together);
-                    (0..rows)
-                        .step_by(at_once)
-                        .map(move |first| (images.clone(), first))
-                });
-            let mut mode = Mode::Set;
-            scratch(counts, |[band, packed]: [*mut T; 2]| {
-                for (images, first) in bands {
-                    let count = at_once.min(rows - first);
-                    // The last vector of a row may reach into the next rows, but not out of the array.
-                    let end = ((images.end - 1) * rows + first + count) * width * out;
-                    let direct =
-                        whole || end + self.engine.lanes <= spec.images * spec.result_count();
-                    let b = (images.start * rows + first) * width * out;
-                    let b = Matrix {
-                        at: result.at().wrapping_add(b),
-                        row: out,
-                        col: 1,
-                    };
-                    let walk = Walk {
-                        counts: [images.len(), count, width],
-                        steps: [band_count, spec.stride[0] * row, spec.stride[1] * c],
-                    };
-                    let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
-                        let line = spec.window[1] * c;
-                        for (address, i) in addresses.iter_mut().zip(range) {
-                            let (y, x) = ((start + i) / line, (start + i) % line);
-                            *address = band.wrapping_add(y * row + x);
-                        }
-                    };
-                    // SAFETY: images of both arrays, and this piece's part of the workspace.
-                    unsafe {
-                        for (i, image) in images.enumerate() {
-                            let image = source.at().add(image * spec.source_count());
-                            spec.cut(image, first..first + count, band.add(i * band_count));
-                        }
-                        let panels = if direct {
-                            let (at, next) = (Shared(b.at), self.engine.columns());
-                            Panels {
-                                at,
-                                row: out,
-                                next,
-                                columns: out,
-                            }
-                        } else {
-                            let next = walk.depth() * self.engine.columns();
-                            pack(&self.engine, [walk.depth(), out], b, packed, next)
-                        };
-                        sweep(
-                            &self.engine,
-                            elements.len(),
-                            walk,
-                            fill,
-                            &panels,
-                            sums,
-                            mode,
-                        );
-                    }
-                    mode = Mode::Continue;
-                }
-            });
-        });
-        let additions = groups * spec.patch() * out;
-        for_each(spec.patch(), 8 * additions as u64, |i| {
-            let part = |group: usize| {
-                self.workspace
-                    .at()
-                    .wrapping_add((group * spec.patch() + i) * out)
-            };
-            // SAFETY: row i of the partial sums, and the weights that it is about.
-            unsafe {
-                let total = slice::from_raw_parts_mut(part(0), out);
-                for group in 1..groups {
-                    let part = slice::from_raw_parts(part(group), out);
-                    total
-                        .iter_mut()
-                        .zip(part)
-                        .for_each(|(total, &value)| *total += value);
-                }
-                for (channel, &value) in total.iter().enumerate() {
-                    let weight = self.out.at().add(spec.weight(i, channel));
-                    if self.accumulate {
-                        *weight += value;
-                    } else {
-                        *weight = value;
-                    }
-                }
-            }
         });
     }
 }

@@ -189,3 +189,111 @@ fn convolutions_of_many_blocks() {
         ..spec(2, [15, 14], [1, 24], [4, 4])
     });
 }
+
+/// Windows of three with steps of one, which are tiled from about twelve channels on.
+fn tiled(n: usize, image: [usize; 2], channels: [usize; 2], pad: [usize; 4]) -> Conv {
+    let spec = Conv {
+        pad,
+        ..spec(n, image, channels, [3, 3])
+    };
+    assert!(matches!(Form::of(&spec), Form::Tiled(_)), "{spec:?}");
+    spec
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn any_tiles(
+        batch in 1_usize..4,
+        n in 1_usize..9,
+        image in [3_usize..14, 3..14],
+        channels in [16_usize..50, 16..50],
+        pad in [0_usize..3, 0..3, 0..3, 0..3],
+        float in prop_oneof![Just(Float::F32), Just(Float::F64)],
+    ) {
+        check(Conv { float, batch, pad, ..spec(n, image, channels, [3, 3]) });
+    }
+}
+
+#[test]
+fn tiles_of_many_blocks() {
+    // Tiles that end with the image, and that reach out of it; one tile only; blocks across images.
+    check(tiled(9, [14, 14], [32, 64], [1; 4]));
+    check(tiled(2, [13, 15], [17, 33], [0; 4]));
+    check(tiled(12, [4, 4], [40, 40], [0; 4]));
+    check(tiled(70, [4, 3], [24, 16], [2, 0, 1, 2]));
+    // Sums that take several pieces of channels.
+    check(tiled(2, [10, 9], [150, 200], [1; 4]));
+    check(Conv {
+        float: Float::F64,
+        batch: 2,
+        ..tiled(3, [9, 10], [70, 130], [2; 4])
+    });
+}
+
+/// The error of a form in f32, root of its mean square, in ulps of that of the results.
+fn error(spec: &Conv, form: &Form) -> f64 {
+    let ([first, second], count) = (arguments(spec), result_count(spec));
+    let (mut first, mut second) = (encode(&first, spec.float), encode(&second, spec.float));
+    let mut out = vec![0_u64; count.div_ceil(2)];
+    let mut workspace = vec![0_u64; aligned::space(bytes_of_one(spec, form)).div_ceil(8)];
+    let inputs = [raw(&mut first), raw(&mut second)];
+    super::run::<f32>(spec, form, inputs, raw(&mut out), raw(&mut workspace));
+    let got = decode(&out, count, spec.float);
+    let want = reference(spec);
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>();
+    let errors = square(&mut got.iter().zip(&want).map(|(got, want)| got - want));
+    (errors / square(&mut want.iter().copied())).sqrt() / f64::from(f32::EPSILON)
+}
+
+/// The sum of all products is as long as a patch is, or as an image has pixels; the sums over tiles are shorter, 16
+/// for 4 results, and what the transforms add rounds no more than that saves.
+#[test]
+fn tiles_are_about_as_exact_as_sums_of_all_products() {
+    for kind in [ConvKind::Forward, ConvKind::Input, ConvKind::Weight] {
+        let spec = Conv {
+            kind,
+            ..tiled(8, [14, 14], [32, 64], [1; 4])
+        };
+        let direct = match kind {
+            ConvKind::Forward => Form::Gather(Phases::forward(&spec)),
+            ConvKind::Input => Form::Gather(Phases::backward(&spec)),
+            ConvKind::Weight => Form::Weight(Correlation::forward(&spec), Sides::Same),
+        };
+        assert!(!matches!(
+            Form::of(&spec),
+            Form::Gather(_) | Form::Weight(..)
+        ));
+        let [tiled, direct] = [Form::of(&spec), direct].map(|form| error(&spec, &form));
+        println!("{kind:?}: {tiled:.2} tiled, {direct:.2} direct");
+        assert!(
+            tiled < 8.0 && direct < 8.0,
+            "{kind:?}: {tiled} and {direct}"
+        );
+    }
+}
+
+/// ⟨conv(x, w), y⟩ = ⟨x, convᵀ(y, w)⟩ = ⟨w, convᵀ(x, y)⟩.
+#[test]
+fn tiled_transposes_are_adjoint() {
+    let spec = Conv {
+        float: Float::F64,
+        batch: 2,
+        ..tiled(3, [9, 12], [21, 34], [1, 2, 0, 1])
+    };
+    let [x, w, y] = [0, 1, 2].map(|i| noise(spec.counts()[i], i as u64));
+    let dot = |kind, inputs: [&Vec<f64>; 2], other: &[f64]| -> f64 {
+        let start = vec![0.0; other.len()];
+        let result = run_on(&Conv { kind, ..spec }, inputs.map(Vec::clone), &start, 5);
+        result.iter().zip(other).map(|(a, b)| a * b).sum()
+    };
+    let forward = dot(ConvKind::Forward, [&x, &w], &y);
+    let input = dot(ConvKind::Input, [&y, &w], &x);
+    let weight = dot(ConvKind::Weight, [&x, &y], &w);
+    for transpose in [input, weight] {
+        assert!(
+            (transpose / forward - 1.0).abs() < 1e-11,
+            "{transpose} and {forward}"
+        );
+    }
+}
