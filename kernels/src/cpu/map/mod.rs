@@ -6,6 +6,7 @@
 //! be ([`access`]), and sums are taken in a fixed order ([`sum`]).
 
 mod access;
+mod compiled;
 mod element;
 mod ops;
 mod plan;
@@ -19,7 +20,7 @@ use crate::program::Arrays;
 use crate::{Float, Map};
 use ops::Arg;
 pub(crate) use plan::Plan;
-use plan::{Action, Op, Read, Source};
+use plan::{Action, Op, Place, Read, Source};
 use std::ops::Range;
 use tensor::DType;
 use tiling::Tiling;
@@ -138,6 +139,7 @@ impl<'a, T: Real> Machine<'a, T> {
         let arg = |cell| self.arg(cell, steps);
         let scalar = match action.op {
             Op::Read(read) => return self.read(&self.plan.reads[read], action.cell, start, count),
+            Op::Chain(chain) => return self.run_chain(&self.plan.chains[chain], start, count),
             Op::Const(x) => Some(T::from_f64(x)),
             Op::Unary(f, x) => ops::unary(f, arg(x), out),
             Op::Binary(f, x, y) => ops::binary(f, arg(x), arg(y), out),
@@ -160,9 +162,13 @@ impl<'a, T: Real> Machine<'a, T> {
         let input = self.arrays.input(input);
         let run = runs.peek();
         let whole = run.length == count;
-        let in_place =
-            run.stride == 1 && dtype == self.dtype() && count.is_multiple_of(STEP) && !read.copied;
-        if whole && in_place {
+        let in_place = match read.place {
+            Place::Copied => false,
+            Place::Steps => count.is_multiple_of(STEP),
+            Place::Whole | Place::There => true,
+        };
+        let points = whole && run.stride == 1 && dtype == self.dtype();
+        if in_place && points || read.place == Place::There {
             let here = input.element::<T>(run.offset).cast_const();
             // Prefetch the next block, so that memory is busy while this one is computed.
             prefetch_read(here.wrapping_add(count).cast(), count * size_of::<T>());
@@ -187,7 +193,7 @@ impl<'a, T: Real> Machine<'a, T> {
         for output in &self.plan.full {
             let values = self.arg(output.cell, count);
             // SAFETY: `Program` checked that the output has all points; no other block has these. Where it
-            // lies over an input, `values` is not the input itself: see `Read::copied`.
+            // lies over an input, `values` is not the input itself: see [`Place::Copied`].
             unsafe {
                 element::write(
                     output.dtype,

@@ -36,20 +36,22 @@ impl<'a, T: Real> Machine<'a, T> {
             self.depth += count.div_ceil(unit.columns * fold);
         }
         for sum in &self.plan.sums {
-            let values = self.values(sum, count);
+            let values = || self.values(sum, count);
             match &self.plan.tiling.sums {
                 Sums::None => {}
-                &Sums::Small { reduce } => self.small_sums(sum, values, start, reduce),
+                &Sums::Small { reduce } => self.small_sums(sum, values(), start, reduce),
                 &Sums::Rows { fold } => {
                     let [recent, all] = self.accumulators(sum, unit.columns * fold);
-                    add_rows(values, recent);
+                    if !sum.chained {
+                        add_rows(values(), recent);
+                    }
                     if self.depth >= DEPTH {
                         add_rows(recent, all);
                         recent.fill(T::ZERO);
                     }
                 }
                 Sums::Nested { access, width } => {
-                    add_nested(access, start, values, self.target(sum, unit, 0, *width));
+                    add_nested(access, start, values(), self.target(sum, unit, 0, *width));
                 }
             }
         }
@@ -102,6 +104,12 @@ impl<'a, T: Real> Machine<'a, T> {
         let [recent, all, _] = sum.registers;
         // SAFETY: these cells are used for nothing else, and by one function at a time.
         [recent, all].map(|cell| unsafe { self.register(cell, width) })
+    }
+
+    /// What a chain adds the rows of a block to.
+    pub(super) fn recent(&self, sum: usize) -> *mut T {
+        let [recent, _] = self.accumulators(&self.plan.sums[sum], BLOCK);
+        recent.as_mut_ptr()
     }
 
     /// Where part of the sum of a unit's chunk is formed: in the workspace, or in the output itself.

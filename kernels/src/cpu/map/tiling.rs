@@ -210,6 +210,16 @@ impl Tiling {
         gcd(rows, self.chunk_rows) * self.inner
     }
 
+    /// No block reaches over a multiple of `length`.
+    pub(super) fn blocks_lie_in(&self, length: usize) -> bool {
+        if self.inner > BLOCK {
+            return length.is_multiple_of(self.inner);
+        }
+        let block = self.block_rows * self.inner;
+        self.groups > 1 && length.is_multiple_of(self.group_rows * self.inner)
+            || self.grid() == block && length.is_multiple_of(block)
+    }
+
     /// Elements of each sum.
     pub(super) fn sum_width(&self) -> usize {
         match &self.sums {

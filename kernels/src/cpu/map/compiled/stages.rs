@@ -1,0 +1,261 @@
+//! What of a plan becomes machine code.
+//!
+//! A block goes through stages: reads, a chain, what the interpreter does with its results, the next chain, and so
+//! on. Even stages are chains. The last is one; it writes outputs and adds to sums.
+
+use super::{Chain, Loop, Stream};
+use crate::cpu::map::access::{Access, Walk};
+use crate::cpu::map::plan::{Action, Op, Output, Place, Plan, Read, Source};
+use crate::cpu::map::tiling::Sums;
+use crate::cpu::map::{BLOCK, CELLS, ops};
+use crate::cpu::simd;
+
+/// Shorter rows are not worth a walk by rows.
+const SHORT: usize = 8;
+
+/// The plan with chains, if this machine can run them. Every value of `plan` must have a cell of its own.
+pub(in crate::cpu::map) fn compile(plan: &Plan) -> Option<Plan> {
+    if !simd::has_avx512() {
+        return None;
+    }
+    let stages = Stages::new(plan);
+    let mut compiled = plan.clone();
+    compiled.block.clear();
+    for action in &plan.block {
+        if let Op::Read(read) = action.op {
+            compiled.reads[read].place = stages.place(action.cell);
+            compiled.block.push(*action);
+        }
+    }
+    for stage in 0..=stages.last {
+        if stage % 2 == 1 {
+            let actions = stages.actions(stage);
+            compiled.block.extend(actions);
+            continue;
+        }
+        let body = stages.body(stage)?;
+        if !body.sinks.is_empty() {
+            let op = Op::Chain(compiled.chains.len());
+            compiled.block.push(Action { op, cell: 0 });
+            compiled.chains.push(Chain::new(body)?);
+        }
+    }
+    compiled.full.retain(|output| !stages.is_direct(output));
+    if stages.has_rows() {
+        compiled.sums.iter_mut().for_each(|sum| sum.chained = true);
+    }
+    Some(compiled)
+}
+
+/// What is known of a cell.
+#[derive(Clone, Copy)]
+struct Fact {
+    op: Option<Op>,
+    /// When it is computed.
+    stage: usize,
+    /// The interpreter, or a conversion, needs it in memory.
+    held: bool,
+    /// It is needed after its stage.
+    kept: bool,
+    /// How chains walk through it.
+    walk: Walk,
+}
+
+struct Stages<'a> {
+    plan: &'a Plan,
+    /// By cell.
+    facts: Vec<Fact>,
+    /// Points of a row of the loops.
+    columns: usize,
+    last: usize,
+}
+
+impl<'a> Stages<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let nothing = Fact {
+            op: None,
+            stage: 0,
+            held: false,
+            kept: false,
+            walk: Walk::Points,
+        };
+        let mut stages = Self {
+            plan,
+            facts: vec![nothing; CELLS],
+            columns: BLOCK,
+            last: 0,
+        };
+        for &Action { op, cell } in &plan.once {
+            let fact = &mut stages.facts[cell];
+            fact.op = Some(op);
+            if stages.is_number(op) {
+                stages.facts[cell].walk = Walk::Scalar;
+            }
+        }
+        for &Action { op, cell } in &plan.block {
+            stages.facts[cell].op = Some(op);
+            stages.facts[cell].stage = stages.stage(op);
+            stages.last = stages
+                .last
+                .max(stages.facts[cell].stage)
+                .next_multiple_of(2);
+        }
+        stages.find_needs();
+        stages.find_walks();
+        stages
+    }
+
+    /// Whether something that is computed once is one number.
+    fn is_number(&self, op: Op) -> bool {
+        match op {
+            Op::Read(read) => self.plan.reads[read].access.is_uniform(),
+            _ => op.operands().all(|x| self.facts[x].walk == Walk::Scalar),
+        }
+    }
+
+    fn stage(&self, op: Op) -> usize {
+        let after = op
+            .operands()
+            .map(|x| self.facts[x].stage)
+            .max()
+            .unwrap_or(0);
+        match op {
+            Op::Read(_) => 0,
+            _ if ops::has_instructions(op) => after.next_multiple_of(2),
+            _ => after | 1,
+        }
+    }
+
+    fn find_needs(&mut self) {
+        for &Action { op, cell } in &self.plan.block {
+            let stage = self.facts[cell].stage;
+            for x in op.operands() {
+                self.facts[x].held |= stage % 2 == 1;
+                self.facts[x].kept |= self.facts[x].stage != stage;
+            }
+        }
+        let sums = self
+            .plan
+            .sums
+            .iter()
+            .map(|sum| (&sum.output, self.has_rows()));
+        let full = self
+            .plan
+            .full
+            .iter()
+            .map(|output| (output, self.is_direct(output)));
+        for (output, chained) in full.chain(sums).collect::<Vec<_>>() {
+            let fact = &mut self.facts[output.cell];
+            fact.held |= !chained;
+            fact.kept |= fact.stage != self.last;
+        }
+    }
+
+    fn find_walks(&mut self) {
+        let tiling = &self.plan.tiling;
+        let accesses: Vec<(usize, &Access)> = self
+            .plan
+            .block
+            .iter()
+            .filter_map(|action| {
+                let Op::Read(read) = action.op else {
+                    return None;
+                };
+                let Read { source, access, .. } = &self.plan.reads[read];
+                let there =
+                    matches!(source, Source::Input(_, dtype) if *dtype == self.plan.float.into());
+                (there && !self.facts[action.cell].held).then_some((action.cell, access))
+            })
+            .collect();
+        self.columns = match tiling.sums {
+            Sums::Rows { fold } => (tiling.inner * fold).min(BLOCK),
+            _ => {
+                let rows = accesses.iter().filter_map(|(_, access)| access.row());
+                rows.filter(|row| (SHORT..BLOCK).contains(row))
+                    .min()
+                    .unwrap_or(BLOCK)
+            }
+        };
+        for (cell, access) in accesses {
+            self.facts[cell].walk = access.walk(self.columns, tiling).unwrap_or(Walk::Points);
+        }
+    }
+
+    /// Where a read leaves its numbers.
+    fn place(&self, cell: usize) -> Place {
+        let stored = |output: &Output| output.cell == cell && !self.is_direct(output);
+        let mut sums = self.plan.sums.iter().map(|sum| &sum.output);
+        let fact = &self.facts[cell];
+        match fact.walk {
+            _ if self.plan.full.iter().any(stored) => Place::Copied,
+            _ if !self.has_rows() && sums.any(|output| output.cell == cell) => Place::Copied,
+            _ if fact.held => Place::Steps,
+            Walk::Points => Place::Whole,
+            Walk::Scalar | Walk::Rows { .. } => Place::There,
+        }
+    }
+
+    /// The last chain writes it.
+    fn is_direct(&self, output: &Output) -> bool {
+        output.dtype == self.plan.float.into()
+    }
+
+    /// Chains add to sums.
+    fn has_rows(&self) -> bool {
+        matches!(self.plan.tiling.sums, Sums::Rows { .. })
+    }
+
+    /// What is computed in a stage.
+    fn actions(&self, stage: usize) -> impl Iterator<Item = Action> {
+        let actions = self.plan.block.iter().copied();
+        actions.filter(move |action| {
+            self.facts[action.cell].stage == stage && !matches!(action.op, Op::Read(_))
+        })
+    }
+
+    /// The loop of a stage.
+    fn body(&self, stage: usize) -> Option<Loop> {
+        let mut body = Loop {
+            float: self.plan.float,
+            columns: self.columns,
+            streams: Vec::new(),
+            values: Vec::new(),
+            sinks: Vec::new(),
+        };
+        let mut values = vec![None; CELLS];
+        for Action { op, cell } in self.actions(stage) {
+            let value = ops::record(op, &mut body, |x, body| self.operand(x, &values, body))?;
+            values[cell] = Some(value);
+            if self.facts[cell].held || self.facts[cell].kept {
+                body.sink(value, Stream::Cell(cell));
+            }
+        }
+        if stage == self.last {
+            for output in self
+                .plan
+                .full
+                .iter()
+                .filter(|output| self.is_direct(output))
+            {
+                let value = self.operand(output.cell, &values, &mut body);
+                body.sink(value, Stream::Output(output.operand));
+            }
+            let sums = self.plan.sums.iter().enumerate();
+            for (at, sum) in sums.filter(|_| self.has_rows()) {
+                let value = self.operand(sum.output.cell, &values, &mut body);
+                body.sink(value, Stream::Sum(at));
+            }
+        }
+        Some(body)
+    }
+
+    /// The value of a cell in a loop.
+    fn operand(&self, cell: usize, values: &[Option<usize>], body: &mut Loop) -> usize {
+        let fact = &self.facts[cell];
+        match (values[cell], fact.op) {
+            (Some(value), _) => value,
+            (None, Some(Op::Const(x))) => body.constant(x),
+            (None, _) => body.load(cell, fact.walk),
+        }
+    }
+}
