@@ -76,6 +76,20 @@ impl Access {
         (outermost.stride == 0).then(|| inner.iter().map(|axis| axis.extent).product())
     }
 
+    /// Where the element of a point lies.
+    #[inline(always)]
+    pub(super) fn offset(&self, mut point: usize) -> usize {
+        let Some((outermost, inner)) = self.axes.split_first() else {
+            return 0;
+        };
+        let mut offset = 0;
+        for axis in inner.iter().rev() {
+            offset += point % axis.extent * axis.stride;
+            point /= axis.extent;
+        }
+        offset + point * outermost.stride
+    }
+
     /// The extent of the last axis, where elements do not simply follow each other.
     pub(super) fn row(&self) -> Option<usize> {
         let (last, outer) = self.axes.split_last()?;

@@ -135,23 +135,28 @@ impl<'a, T: Real> Machine<'a, T> {
     fn act(&mut self, action: &Action, start: usize, count: usize) {
         let steps = count.next_multiple_of(STEP);
         // SAFETY: no operand of an action has its cell.
-        let out = unsafe { self.register(action.cell, steps) };
+        let out = || unsafe { self.register(action.cell, steps) };
         let arg = |cell| self.arg(cell, steps);
         let scalar = match action.op {
             Op::Read(read) => return self.read(&self.plan.reads[read], action.cell, start, count),
             Op::Chain(chain) => return self.run_chain(&self.plan.chains[chain], start, count),
             Op::Const(x) => Some(T::from_f64(x)),
-            Op::Unary(f, x) => ops::unary(f, arg(x), out),
-            Op::Binary(f, x, y) => ops::binary(f, arg(x), arg(y), out),
-            Op::Select(c, x, y) => ops::select(arg(c), arg(x), arg(y), out),
+            Op::Unary(f, x) => ops::unary(f, arg(x), out()),
+            Op::Binary(f, x, y) => ops::binary(f, arg(x), arg(y), out()),
+            Op::Select(c, x, y) => ops::select(arg(c), arg(x), arg(y), out()),
         };
         self.cells[action.cell] = match scalar {
             Some(x) => Cell::Scalar(x),
-            None => Cell::Block(out.as_ptr()),
+            None => Cell::Block(out().as_ptr()),
         };
     }
 
     fn read(&mut self, read: &Read, cell: usize, start: usize, count: usize) {
+        if let (Source::Input(input, _), Place::There) = (read.source, read.place) {
+            let there = self.arrays.input(input).element::<T>(read.access.offset(start));
+            self.cells[cell] = Cell::Block(there.cast_const());
+            return;
+        }
         // SAFETY: no reference into the register of this cell is alive.
         let out = unsafe { self.register(cell, count) };
         self.cells[cell] = Cell::Block(out.as_ptr());
@@ -168,7 +173,7 @@ impl<'a, T: Real> Machine<'a, T> {
             Place::Whole | Place::There => true,
         };
         let points = whole && run.stride == 1 && dtype == self.dtype();
-        if in_place && points || read.place == Place::There {
+        if in_place && points {
             let here = input.element::<T>(run.offset).cast_const();
             // Prefetch the next block, so that memory is busy while this one is computed.
             prefetch_read(here.wrapping_add(count).cast(), count * size_of::<T>());

@@ -3,7 +3,7 @@
 use super::access::Access;
 use super::compiled::{Chain, compile};
 use super::tiling::{Sums, Tiling};
-use super::{BLOCK, CELLS};
+use super::CELLS;
 use crate::{Binary, Float, Instr, Map, Store, StoreKind, Unary};
 use tensor::DType;
 
@@ -116,15 +116,17 @@ impl Plan {
         if map.points() == 0 {
             return Ok(None);
         }
-        let apart = Self::interpreted(map, false);
+        if std::env::var("NOJIT").is_ok() { return Self::lower(map, false).map(Some); }
+        let apart = Self::lower(map, true);
         match apart.ok().as_ref().and_then(compile) {
             Some(plan) => Ok(Some(plan)),
-            None => Self::interpreted(map, true).map(Some),
+            None => Self::lower(map, false).map(Some),
         }
     }
 
-    /// Without machine code. Cells are used again if asked for, or every value has one of its own.
-    fn interpreted(map: &Map, again: bool) -> Result<Self, String> {
+    /// Without machine code. If all is to stay `apart`, every value has a cell of its own, and what is done once
+    /// are numbers only.
+    fn lower(map: &Map, apart: bool) -> Result<Self, String> {
         let mut plan = Self {
             float: map.float,
             tiling: Tiling::new(map),
@@ -137,7 +139,7 @@ impl Plan {
             work: work(map),
         };
         let mut cells = Cells {
-            again,
+            apart,
             ..Cells::default()
         };
         Lowering {
@@ -189,8 +191,8 @@ impl Plan {
 /// Numbers of cells, given out and taken back.
 #[derive(Default)]
 struct Cells {
-    /// Whether any are taken back.
-    again: bool,
+    /// None are taken back.
+    apart: bool,
     free: Vec<usize>,
     count: usize,
 }
@@ -327,13 +329,12 @@ impl Lowering<'_> {
         }
     }
 
-    /// A read is the same for all blocks if its pattern repeats, and blocks begin where it does.
     fn phase_of(&self, access: &Access) -> Phase {
-        let tiling = &self.plan.tiling;
-        match access.period() {
-            _ if access.is_uniform() => Phase::Once,
-            Some(period) if tiling.grid().is_multiple_of(period) && period <= BLOCK => Phase::Once,
-            _ => Phase::Block,
+        let repeats = !self.cells.apart && self.plan.tiling.repeats(access);
+        if access.is_uniform() || repeats {
+            Phase::Once
+        } else {
+            Phase::Block
         }
     }
 
@@ -341,7 +342,7 @@ impl Lowering<'_> {
         let Some((cell, Phase::Block)) = self.values[value] else {
             return;
         };
-        if self.cells.again && last[value] == Some(at) && !self.cells.free.contains(&cell) {
+        if !self.cells.apart && last[value] == Some(at) && !self.cells.free.contains(&cell) {
             self.cells.free.push(cell);
         }
     }

@@ -3,15 +3,11 @@
 use super::access::Access;
 use super::ops::Arg;
 use super::plan::{Plan, Sum};
-use super::tiling::{LANES, Sums, Unit};
+use super::tiling::{DEPTH, LANES, Sums, Unit};
 use super::{BLOCK, Machine, element};
 use crate::cpu::math::Real;
 use crate::cpu::simd::multiversion;
 use crate::program::{Arrays, Raw};
-
-/// Rows that are added one after another before they are added to all rows before: rounding errors then grow
-/// like those of two much shorter sums.
-const DEPTH: usize = 32;
 
 /// Sums of so few numbers are taken in one vector.
 const SHORT: usize = 16;
@@ -21,8 +17,8 @@ impl<'a, T: Real> Machine<'a, T> {
         self.depth = 0;
         for sum in &self.plan.sums {
             match &self.plan.tiling.sums {
-                Sums::Rows { .. } => self
-                    .accumulators(sum, BLOCK)
+                Sums::Rows { fold } => self
+                    .accumulators(sum, (unit.columns * fold).next_multiple_of(LANES))
                     .into_iter()
                     .for_each(|rows| rows.fill(T::ZERO)),
                 Sums::Nested { width, .. } => self.target(sum, unit, 0, *width).fill(T::ZERO),
@@ -66,8 +62,7 @@ impl<'a, T: Real> Machine<'a, T> {
         };
         for sum in &self.plan.sums {
             let [recent, all] = self.accumulators(sum, unit.columns * fold);
-            add_rows(recent, all);
-            halve(all, unit.columns);
+            fold_rows(recent, all, unit.columns);
             let (sums, at) = (&all[..unit.columns], unit.first_column);
             if sum.partials.is_some() {
                 self.target(sum, unit, at, unit.columns)
@@ -196,6 +191,14 @@ multiversion! {
         } else {
             values.chunks(sum.len()).for_each(|row| add(sum, row));
         }
+    }
+}
+
+multiversion! {
+    /// Adds the last rows to all before, and all that lie side by side: to the first `width`.
+    fn fold_rows<T: Real>(recent: &[T], all: &mut [T], width: usize) {
+        add(all, recent);
+        halve(all, width);
     }
 }
 

@@ -129,7 +129,20 @@ impl Loop {
         [x, y]: [usize; 2],
         [yes, no]: [usize; 2],
     ) -> usize {
+        if let Instr::Choose(inner, [a, b, one, zero]) = self.values[x]
+            && test == Test::Equal
+            && self.is(y, 0.0)
+            && self.is(one, 1.0)
+            && self.is(zero, 0.0)
+        {
+            // A choice by the result of a comparison: by the comparison itself.
+            return self.choose(inner, [a, b], [no, yes]);
+        }
         self.value(Instr::Choose(test, [x, y, yes, no]))
+    }
+
+    fn is(&self, value: usize, number: f64) -> bool {
+        self.values[value] == Instr::Const(number.to_bits())
     }
 
     /// 1 where the test holds, else 0.

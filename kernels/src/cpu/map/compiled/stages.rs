@@ -6,45 +6,23 @@
 use super::{Chain, Loop, Stream};
 use crate::cpu::map::access::{Access, Walk};
 use crate::cpu::map::plan::{Action, Op, Output, Place, Plan, Read, Source};
-use crate::cpu::map::tiling::Sums;
+use crate::cpu::map::tiling::{Sums, Tiling};
 use crate::cpu::map::{BLOCK, CELLS, ops};
 use crate::cpu::simd;
 
 /// Shorter rows are not worth a walk by rows.
 const SHORT: usize = 8;
 
-/// The plan with chains, if this machine can run them. Every value of `plan` must have a cell of its own.
+/// The plan with chains, if this machine can run them. In `plan`, every value must have a cell of its own.
 pub(in crate::cpu::map) fn compile(plan: &Plan) -> Option<Plan> {
     if !simd::has_avx512() {
         return None;
     }
-    let stages = Stages::new(plan);
-    let mut compiled = plan.clone();
-    compiled.block.clear();
-    for action in &plan.block {
-        if let Op::Read(read) = action.op {
-            compiled.reads[read].place = stages.place(action.cell);
-            compiled.block.push(*action);
-        }
+    let long = plan.tiling.longer().map(|tiling| Stages::new(plan, tiling));
+    match long {
+        Some(long) if long.needs_no_registers() => long.compile(),
+        _ => Stages::new(plan, plan.tiling.clone()).compile(),
     }
-    for stage in 0..=stages.last {
-        if stage % 2 == 1 {
-            let actions = stages.actions(stage);
-            compiled.block.extend(actions);
-            continue;
-        }
-        let body = stages.body(stage)?;
-        if !body.sinks.is_empty() {
-            let op = Op::Chain(compiled.chains.len());
-            compiled.block.push(Action { op, cell: 0 });
-            compiled.chains.push(Chain::new(body)?);
-        }
-    }
-    compiled.full.retain(|output| !stages.is_direct(output));
-    if stages.has_rows() {
-        compiled.sums.iter_mut().for_each(|sum| sum.chained = true);
-    }
-    Some(compiled)
 }
 
 /// What is known of a cell.
@@ -57,12 +35,13 @@ struct Fact {
     held: bool,
     /// It is needed after its stage.
     kept: bool,
-    /// How chains walk through it.
-    walk: Walk,
+    /// How chains walk through it, if they can walk through where it lies.
+    walk: Option<Walk>,
 }
 
 struct Stages<'a> {
     plan: &'a Plan,
+    tiling: Tiling,
     /// By cell.
     facts: Vec<Fact>,
     /// Points of a row of the loops.
@@ -71,26 +50,25 @@ struct Stages<'a> {
 }
 
 impl<'a> Stages<'a> {
-    fn new(plan: &'a Plan) -> Self {
+    fn new(plan: &'a Plan, tiling: Tiling) -> Self {
         let nothing = Fact {
             op: None,
             stage: 0,
             held: false,
             kept: false,
-            walk: Walk::Points,
+            walk: None,
         };
         let mut stages = Self {
             plan,
+            columns: tiling.block,
+            tiling,
             facts: vec![nothing; CELLS],
-            columns: BLOCK,
             last: 0,
         };
         for &Action { op, cell } in &plan.once {
             let fact = &mut stages.facts[cell];
             fact.op = Some(op);
-            if stages.is_number(op) {
-                stages.facts[cell].walk = Walk::Scalar;
-            }
+            fact.walk = Some(Walk::Scalar);
         }
         for &Action { op, cell } in &plan.block {
             stages.facts[cell].op = Some(op);
@@ -105,12 +83,51 @@ impl<'a> Stages<'a> {
         stages
     }
 
-    /// Whether something that is computed once is one number.
-    fn is_number(&self, op: Op) -> bool {
-        match op {
-            Op::Read(read) => self.plan.reads[read].access.is_uniform(),
-            _ => op.operands().all(|x| self.facts[x].walk == Walk::Scalar),
+    /// All is read where it lies, by one chain that writes all.
+    fn needs_no_registers(&self) -> bool {
+        let there = |action: &Action| match action.op {
+            Op::Read(_) => self.facts[action.cell].walk.is_some(),
+            _ => true,
+        };
+        let plan = self.plan;
+        self.last == 0
+            && plan.block.iter().all(there)
+            && plan.full.iter().all(|output| self.is_direct(output))
+            && (plan.sums.is_empty() || self.has_rows())
+    }
+
+    fn compile(&self) -> Option<Plan> {
+        let mut plan = self.plan.clone();
+        plan.tiling = self.tiling.clone();
+        plan.block.clear();
+        for &action in &self.plan.block {
+            if let Op::Read(read) = action.op {
+                let place = self.place(action.cell);
+                let repeats = self.tiling.repeats(&plan.reads[read].access);
+                plan.reads[read].place = place;
+                match place {
+                    Place::Whole | Place::Steps if repeats => plan.once.push(action),
+                    _ => plan.block.push(action),
+                }
+            }
         }
+        for stage in 0..=self.last {
+            if stage % 2 == 1 {
+                plan.block.extend(self.actions(stage));
+                continue;
+            }
+            let body = self.body(stage)?;
+            if !body.sinks.is_empty() {
+                let op = Op::Chain(plan.chains.len());
+                plan.block.push(Action { op, cell: 0 });
+                plan.chains.push(Chain::new(body)?);
+            }
+        }
+        plan.full.retain(|output| !self.is_direct(output));
+        if self.has_rows() {
+            plan.sums.iter_mut().for_each(|sum| sum.chained = true);
+        }
+        Some(plan)
     }
 
     fn stage(&self, op: Op) -> usize {
@@ -152,7 +169,7 @@ impl<'a> Stages<'a> {
     }
 
     fn find_walks(&mut self) {
-        let tiling = &self.plan.tiling;
+        let tiling = &self.tiling;
         let accesses: Vec<(usize, &Access)> = self
             .plan
             .block
@@ -177,7 +194,7 @@ impl<'a> Stages<'a> {
             }
         };
         for (cell, access) in accesses {
-            self.facts[cell].walk = access.walk(self.columns, tiling).unwrap_or(Walk::Points);
+            self.facts[cell].walk = access.walk(self.columns, tiling);
         }
     }
 
@@ -190,8 +207,8 @@ impl<'a> Stages<'a> {
             _ if self.plan.full.iter().any(stored) => Place::Copied,
             _ if !self.has_rows() && sums.any(|output| output.cell == cell) => Place::Copied,
             _ if fact.held => Place::Steps,
-            Walk::Points => Place::Whole,
-            Walk::Scalar | Walk::Rows { .. } => Place::There,
+            None => Place::Whole,
+            Some(_) => Place::There,
         }
     }
 
@@ -202,7 +219,7 @@ impl<'a> Stages<'a> {
 
     /// Chains add to sums.
     fn has_rows(&self) -> bool {
-        matches!(self.plan.tiling.sums, Sums::Rows { .. })
+        matches!(self.tiling.sums, Sums::Rows { .. })
     }
 
     /// What is computed in a stage.
@@ -255,7 +272,7 @@ impl<'a> Stages<'a> {
         match (values[cell], fact.op) {
             (Some(value), _) => value,
             (None, Some(Op::Const(x))) => body.constant(x),
-            (None, _) => body.load(cell, fact.walk),
+            (None, _) => body.load(cell, fact.walk.unwrap_or(Walk::Points)),
         }
     }
 }
