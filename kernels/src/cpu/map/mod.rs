@@ -11,6 +11,8 @@ mod element;
 mod ops;
 mod plan;
 mod sum;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;
 mod tiling;
 
 use super::math::Real;
@@ -153,7 +155,10 @@ impl<'a, T: Real> Machine<'a, T> {
 
     fn read(&mut self, read: &Read, cell: usize, start: usize, count: usize) {
         if let (Source::Input(input, _), Place::There) = (read.source, read.place) {
-            let there = self.arrays.input(input).element::<T>(read.access.offset(start));
+            let there = self
+                .arrays
+                .input(input)
+                .element::<T>(read.access.offset(start));
             self.cells[cell] = Cell::Block(there.cast_const());
             return;
         }

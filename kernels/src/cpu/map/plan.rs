@@ -1,9 +1,9 @@
 //! A map made ready to run: what is computed when, and where values live.
 
+use super::CELLS;
 use super::access::Access;
 use super::compiled::{Chain, compile};
 use super::tiling::{Sums, Tiling};
-use super::CELLS;
 use crate::{Binary, Float, Instr, Map, Store, StoreKind, Unary};
 use tensor::DType;
 
@@ -116,7 +116,6 @@ impl Plan {
         if map.points() == 0 {
             return Ok(None);
         }
-        if std::env::var("NOJIT").is_ok() { return Self::lower(map, false).map(Some); }
         let apart = Self::lower(map, true);
         match apart.ok().as_ref().and_then(compile) {
             Some(plan) => Ok(Some(plan)),

@@ -198,15 +198,23 @@ multiversion! {
     /// Adds the last rows to all before, and all that lie side by side: to the first `width`.
     fn fold_rows<T: Real>(recent: &[T], all: &mut [T], width: usize) {
         add(all, recent);
-        halve(all, width);
+        match all.first_chunk::<LANES>() {
+            Some(lanes) if width == 1 => all[0] = total(lanes),
+            _ => halve(all, width),
+        }
     }
 }
 
 multiversion! {
     /// Sums of [reduce, inner] over the first, one after another.
     fn small_sums<T: Real>(values: &[T], reduce: usize, inner: usize, lanes: &mut [T], out: &mut [T]) {
-        if inner == 1 && reduce <= SHORT {
-            return short_sums(values, reduce, out);
+        if inner == 1 {
+            if reduce <= SHORT {
+                short_sums(values, reduce, out);
+            } else {
+                plain_sums(values, reduce, out);
+            }
+            return;
         }
         // As many rows side by side as fit the lanes. Lanes without a row would add zeros: left out.
         let fold = if inner < LANES { 1 << (LANES / inner).ilog2() } else { 1 };
@@ -242,6 +250,22 @@ fn short_sums<T: Real>(values: &[T], reduce: usize, out: &mut [T]) {
     }
 }
 
+/// [`small_sums`] of numbers that follow each other. Lanes without any add zeros: no sum is −0.
+#[inline(always)]
+fn plain_sums<T: Real>(values: &[T], reduce: usize, out: &mut [T]) {
+    for (values, out) in values.chunks_exact(reduce).zip(out) {
+        let (rows, rest) = values.as_chunks::<LANES>();
+        let mut lanes = [T::ZERO; LANES];
+        for row in rows {
+            add(&mut lanes, row);
+        }
+        if !rest.is_empty() {
+            add(&mut lanes, rest);
+        }
+        *out = total(&lanes);
+    }
+}
+
 multiversion! {
     /// Adds each row to the part of the sum that `access` says.
     fn add_nested<T: Real>(access: &Access, start: usize, values: &[T], sum: &mut [T]) {
@@ -254,8 +278,7 @@ multiversion! {
             } else {
                 let mut lanes = [T::ZERO; LANES];
                 row.chunks(LANES).for_each(|row| add(&mut lanes, row));
-                halve(&mut lanes, 1);
-                sum[run.offset] = sum[run.offset] + lanes[0];
+                sum[run.offset] = sum[run.offset] + total(&lanes);
             }
         }
     }
@@ -265,6 +288,25 @@ multiversion! {
 fn add<T: Real>(sum: &mut [T], row: &[T]) {
     for (sum, &x) in sum.iter_mut().zip(row) {
         *sum = *sum + x;
+    }
+}
+
+multiversion! {
+    /// [`halve`] down to one number.
+    fn total<T: Real>(lanes: &[T; LANES]) -> T {
+        #[inline(always)]
+        fn half<T: Real, const N: usize>(lanes: &[T]) -> [T; N] {
+            let (mut sums, right) = ([T::ZERO; N], &lanes[N..2 * N]);
+            sums.copy_from_slice(&lanes[..N]);
+            add(&mut sums, right);
+            sums
+        }
+        let lanes: [T; 32] = half(lanes);
+        let lanes: [T; 16] = half(&lanes);
+        let lanes: [T; 8] = half(&lanes);
+        let lanes: [T; 4] = half(&lanes);
+        let [left, right]: [T; 2] = half(&lanes);
+        left + right
     }
 }
 

@@ -173,7 +173,13 @@ impl Tiling {
     /// The same points and sums in longer blocks, if that can be: for what needs no registers.
     pub(super) fn longer(&self) -> Option<Self> {
         match self.sums {
-            Sums::None => Some(Self::small(self.group_rows, 1, self.inner, LONG, Sums::None)),
+            Sums::None => Some(Self::small(
+                self.group_rows,
+                1,
+                self.inner,
+                LONG,
+                Sums::None,
+            )),
             Sums::Rows { fold } if self.inner <= self.block => {
                 // As many blocks as are added up before their sums are added to those of all before.
                 let block = self.block_rows * self.inner;
@@ -196,7 +202,11 @@ impl Tiling {
         let (index, chunk) = (index / self.chunks, index % self.chunks);
         let (group, strip) = (index / self.strips, index % self.strips);
         let skip = chunk * self.chunk_rows;
-        let width = if self.strips == 1 { self.inner } else { self.block };
+        let width = if self.strips == 1 {
+            self.inner
+        } else {
+            self.block
+        };
         Unit {
             group,
             chunk,
@@ -209,7 +219,12 @@ impl Tiling {
 
     /// Points of a unit, at most.
     pub(super) fn unit_points(&self) -> usize {
-        self.chunk_rows.min(self.group_rows) * if self.strips == 1 { self.inner } else { self.block }
+        self.chunk_rows.min(self.group_rows)
+            * if self.strips == 1 {
+                self.inner
+            } else {
+                self.block
+            }
     }
 
     /// Calls `visit(first point, points)` for the blocks of a unit, in order.

@@ -221,7 +221,7 @@ impl Assembler {
         self.operands(reg, last);
     }
 
-    /// The bytes ModRM and SIB.
+    /// The bytes `ModRM` and SIB.
     fn operands(&mut self, reg: u8, last: Last) {
         let reg = (reg & 7) << 3;
         match last {

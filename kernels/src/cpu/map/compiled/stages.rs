@@ -8,14 +8,16 @@ use crate::cpu::map::access::{Access, Walk};
 use crate::cpu::map::plan::{Action, Op, Output, Place, Plan, Read, Source};
 use crate::cpu::map::tiling::{Sums, Tiling};
 use crate::cpu::map::{BLOCK, CELLS, ops};
-use crate::cpu::simd;
 
 /// Shorter rows are not worth a walk by rows.
 const SHORT: usize = 8;
 
+/// What a point costs of what it costs the interpreter.
+const FASTER: f64 = 0.3;
+
 /// The plan with chains, if this machine can run them. In `plan`, every value must have a cell of its own.
 pub(in crate::cpu::map) fn compile(plan: &Plan) -> Option<Plan> {
-    if !simd::has_avx512() {
+    if !super::is_on() {
         return None;
     }
     let long = plan.tiling.longer().map(|tiling| Stages::new(plan, tiling));
@@ -124,6 +126,7 @@ impl<'a> Stages<'a> {
             }
         }
         plan.full.retain(|output| !self.is_direct(output));
+        plan.work *= FASTER;
         if self.has_rows() {
             plan.sums.iter_mut().for_each(|sum| sum.chained = true);
         }
@@ -184,14 +187,12 @@ impl<'a> Stages<'a> {
                 (there && !self.facts[action.cell].held).then_some((action.cell, access))
             })
             .collect();
-        self.columns = match tiling.sums {
-            Sums::Rows { fold } => (tiling.inner * fold).min(BLOCK),
-            _ => {
-                let rows = accesses.iter().filter_map(|(_, access)| access.row());
-                rows.filter(|row| (SHORT..BLOCK).contains(row))
-                    .min()
-                    .unwrap_or(BLOCK)
-            }
+        self.columns = if let Sums::Rows { fold } = tiling.sums {
+            (tiling.inner * fold).min(BLOCK)
+        } else {
+            let rows = accesses.iter().filter_map(|(_, access)| access.row());
+            let rows = rows.filter(|row| (SHORT..tiling.block).contains(row));
+            rows.min().unwrap_or(tiling.block)
         };
         for (cell, access) in accesses {
             self.facts[cell].walk = access.walk(self.columns, tiling);
