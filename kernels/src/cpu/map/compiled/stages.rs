@@ -41,6 +41,11 @@ struct Fact {
     walk: Option<Walk>,
 }
 
+/// Whether chains can write it.
+fn is_direct(plan: &Plan, output: &Output) -> bool {
+    output.dtype == plan.float.into()
+}
+
 struct Stages<'a> {
     plan: &'a Plan,
     tiling: Tiling,
@@ -73,12 +78,10 @@ impl<'a> Stages<'a> {
             fact.walk = Some(Walk::Scalar);
         }
         for &Action { op, cell } in &plan.block {
-            stages.facts[cell].op = Some(op);
-            stages.facts[cell].stage = stages.stage(op);
-            stages.last = stages
-                .last
-                .max(stages.facts[cell].stage)
-                .next_multiple_of(2);
+            let stage = stages.stage(op);
+            let fact = &mut stages.facts[cell];
+            (fact.op, fact.stage) = (Some(op), stage);
+            stages.last = stages.last.max(stage).next_multiple_of(2);
         }
         stages.find_needs();
         stages.find_walks();
@@ -91,11 +94,9 @@ impl<'a> Stages<'a> {
             Op::Read(_) => self.facts[action.cell].walk.is_some(),
             _ => true,
         };
-        let plan = self.plan;
         self.last == 0
-            && plan.block.iter().all(there)
-            && plan.full.iter().all(|output| self.is_direct(output))
-            && (plan.sums.is_empty() || self.has_rows())
+            && self.plan.block.iter().all(there)
+            && self.outputs().all(|(_, _, direct)| direct)
     }
 
     fn compile(&self) -> Option<Plan> {
@@ -125,7 +126,7 @@ impl<'a> Stages<'a> {
                 plan.chains.push(Chain::new(body)?);
             }
         }
-        plan.full.retain(|output| !self.is_direct(output));
+        plan.full.retain(|output| !is_direct(self.plan, output));
         plan.work *= FASTER;
         if self.has_rows() {
             plan.sums.iter_mut().for_each(|sum| sum.chained = true);
@@ -134,11 +135,8 @@ impl<'a> Stages<'a> {
     }
 
     fn stage(&self, op: Op) -> usize {
-        let after = op
-            .operands()
-            .map(|x| self.facts[x].stage)
-            .max()
-            .unwrap_or(0);
+        let after = op.operands().map(|x| self.facts[x].stage);
+        let after = after.max().unwrap_or(0);
         match op {
             Op::Read(_) => 0,
             _ if ops::has_instructions(op) => after.next_multiple_of(2),
@@ -154,39 +152,24 @@ impl<'a> Stages<'a> {
                 self.facts[x].kept |= self.facts[x].stage != stage;
             }
         }
-        let sums = self
-            .plan
-            .sums
-            .iter()
-            .map(|sum| (&sum.output, self.has_rows()));
-        let full = self
-            .plan
-            .full
-            .iter()
-            .map(|output| (output, self.is_direct(output)));
-        for (output, chained) in full.chain(sums).collect::<Vec<_>>() {
+        for (output, _, direct) in self.outputs() {
             let fact = &mut self.facts[output.cell];
-            fact.held |= !chained;
+            fact.held |= !direct;
             fact.kept |= fact.stage != self.last;
         }
     }
 
     fn find_walks(&mut self) {
-        let tiling = &self.tiling;
-        let accesses: Vec<(usize, &Access)> = self
-            .plan
-            .block
-            .iter()
-            .filter_map(|action| {
-                let Op::Read(read) = action.op else {
-                    return None;
-                };
-                let Read { source, access, .. } = &self.plan.reads[read];
-                let there =
-                    matches!(source, Source::Input(_, dtype) if *dtype == self.plan.float.into());
-                (there && !self.facts[action.cell].held).then_some((action.cell, access))
-            })
-            .collect();
+        let (plan, tiling) = (self.plan, &self.tiling);
+        let access = |action: &Action| {
+            let Op::Read(read) = action.op else {
+                return None;
+            };
+            let Read { source, access, .. } = &plan.reads[read];
+            let same = matches!(source, Source::Input(_, dtype) if *dtype == plan.float.into());
+            (same && !self.facts[action.cell].held).then_some((action.cell, access))
+        };
+        let accesses: Vec<(usize, &Access)> = plan.block.iter().filter_map(access).collect();
         self.columns = if let Sums::Rows { fold } = tiling.sums {
             (tiling.inner * fold).min(BLOCK)
         } else {
@@ -201,21 +184,23 @@ impl<'a> Stages<'a> {
 
     /// Where a read leaves its numbers.
     fn place(&self, cell: usize) -> Place {
-        let stored = |output: &Output| output.cell == cell && !self.is_direct(output);
-        let mut sums = self.plan.sums.iter().map(|sum| &sum.output);
         let fact = &self.facts[cell];
+        let mut outputs = self.outputs();
         match fact.walk {
-            _ if self.plan.full.iter().any(stored) => Place::Copied,
-            _ if !self.has_rows() && sums.any(|output| output.cell == cell) => Place::Copied,
+            _ if outputs.any(|(output, _, direct)| output.cell == cell && !direct) => Place::Copied,
             _ if fact.held => Place::Steps,
             None => Place::Whole,
             Some(_) => Place::There,
         }
     }
 
-    /// The last chain writes it.
-    fn is_direct(&self, output: &Output) -> bool {
-        output.dtype == self.plan.float.into()
+    /// All that is stored, where to, and whether the last chain does it.
+    fn outputs(&self) -> impl Iterator<Item = (&'a Output, Stream, bool)> + use<'a> {
+        let (plan, rows) = (self.plan, self.has_rows());
+        let full = plan.full.iter();
+        let full = full.map(|full| (full, Stream::Output(full.operand), is_direct(plan, full)));
+        let sums = plan.sums.iter().enumerate();
+        full.chain(sums.map(move |(at, sum)| (&sum.output, Stream::Sum(at), rows)))
     }
 
     /// Chains add to sums.
@@ -248,21 +233,10 @@ impl<'a> Stages<'a> {
                 body.sink(value, Stream::Cell(cell));
             }
         }
-        if stage == self.last {
-            for output in self
-                .plan
-                .full
-                .iter()
-                .filter(|output| self.is_direct(output))
-            {
-                let value = self.operand(output.cell, &values, &mut body);
-                body.sink(value, Stream::Output(output.operand));
-            }
-            let sums = self.plan.sums.iter().enumerate();
-            for (at, sum) in sums.filter(|_| self.has_rows()) {
-                let value = self.operand(sum.output.cell, &values, &mut body);
-                body.sink(value, Stream::Sum(at));
-            }
+        let outputs = self.outputs().filter(|_| stage == self.last);
+        for (output, stream, _) in outputs.filter(|&(_, _, direct)| direct) {
+            let value = self.operand(output.cell, &values, &mut body);
+            body.sink(value, stream);
         }
         Some(body)
     }
