@@ -1,9 +1,12 @@
 //! Fused element-wise programs, evaluated block by block.
 //!
-//! A [`Plan`] cuts the points into blocks of at most [`BLOCK`] ([`Tiling`]) and gives every value a *cell*.
-//! For each block the instructions run in order, each a loop over the block ([`ops`]) from cells to a cell;
-//! the registers of all cells together stay in the first cache. Inputs are read where they lie if they can
-//! be ([`access`]), and sums are taken in a fixed order ([`sum`]).
+//! A [`Plan`] cuts the points into blocks ([`Tiling`]) and gives every value a *cell*. For each block the
+//! instructions run in order, each a loop over the block ([`ops`]) from cells to a cell; blocks have [`BLOCK`]
+//! points at most, so that the registers of all cells together stay in the first cache. Inputs are read where they
+//! lie if they can be ([`access`]), and sums are taken in a fixed order ([`sum`]).
+//!
+//! Where the processor allows it, chains of instructions are one loop of machine code each ([`compiled`]), with the
+//! same bits. If a chain is all of a map, blocks are longer, for there is nothing to keep.
 
 mod access;
 mod compiled;

@@ -66,7 +66,7 @@ pub(super) enum Op {
     Unary(Unary, usize),
     Binary(Binary, usize, usize),
     Select(usize, usize, usize),
-    /// Compiled code for many cells at once.
+    /// Compiled code for many cells at once; that of the action means nothing.
     Chain(usize),
 }
 
