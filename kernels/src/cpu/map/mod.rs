@@ -71,7 +71,16 @@ impl Plan {
     fn run_as<T: Real>(&self, arrays: &Arrays<'_>) {
         let work = (self.tiling.unit_points() as f64 * self.work) as usize;
         parallel::ranges(0..self.tiling.units(), work, &|units| {
-            scratch::with(|memory| Machine::<T>::new(self, arrays, memory).run(units));
+            scratch::with(|memory| {
+                let machine = Machine {
+                    plan: self,
+                    arrays,
+                    registers: memory.cast(),
+                    cells: &mut [Cell::Scalar(T::ZERO); CELLS],
+                    depth: 0,
+                };
+                machine.run(units);
+            });
         });
         self.combine::<T>(arrays);
     }
@@ -90,23 +99,13 @@ struct Machine<'a, T> {
     plan: &'a Plan,
     arrays: &'a Arrays<'a>,
     registers: *mut T,
-    cells: [Cell<T>; CELLS],
+    cells: &'a mut [Cell<T>; CELLS],
     /// Rows added since sums were last added to those of all rows before.
     depth: usize,
 }
 
 impl<'a, T: Real> Machine<'a, T> {
-    fn new(plan: &'a Plan, arrays: &'a Arrays<'a>, memory: *mut u8) -> Self {
-        Self {
-            plan,
-            arrays,
-            registers: memory.cast(),
-            cells: [Cell::Scalar(T::ZERO); CELLS],
-            depth: 0,
-        }
-    }
-
-    fn run(&mut self, units: Range<usize>) {
+    fn run(mut self, units: Range<usize>) {
         let plan = self.plan;
         for action in &plan.once {
             self.act(action, 0, BLOCK);
