@@ -53,6 +53,14 @@ fn detect() -> Level {
     level
 }
 
+/// Whether code may be compiled for AVX-512 as the program runs.
+pub(crate) fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return level() == Level::Avx512;
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Asks for memory that is read soon. Any address will do.
 #[inline(always)]
 pub(crate) fn prefetch_read(start: *const u8, bytes: usize) {

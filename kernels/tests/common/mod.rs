@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test uses a part of it")]
 
 pub(crate) mod every;
+pub(crate) mod maps;
 
 use bytemuck::{Pod, cast_slice, pod_read_unaligned};
 use kernels::{Buffer, Device, Kernel, Operand, Program, ProgramError, Slot, Step};

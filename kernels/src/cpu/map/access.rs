@@ -1,5 +1,7 @@
 //! How a load walks through memory while the map walks through its points.
 
+use super::tiling::Tiling;
+
 /// Axes that cannot be merged; more are refused.
 pub(super) const MAX_AXES: usize = 12;
 
@@ -22,6 +24,17 @@ pub(super) struct Run {
     pub(super) offset: usize,
     pub(super) stride: usize,
     pub(super) length: usize,
+}
+
+/// How the points of every block reach elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Walk {
+    /// All reach one.
+    Scalar,
+    /// They follow each other.
+    Points,
+    /// In rows that are `step` apart; along a row with a `stride` of 0 or 1.
+    Rows { step: usize, stride: usize },
 }
 
 impl Access {
@@ -61,6 +74,49 @@ impl Access {
     pub(super) fn period(&self) -> Option<usize> {
         let (outermost, inner) = self.axes.split_first()?;
         (outermost.stride == 0).then(|| inner.iter().map(|axis| axis.extent).product())
+    }
+
+    /// Where the element of a point lies.
+    #[inline(always)]
+    pub(super) fn offset(&self, mut point: usize) -> usize {
+        let Some((outermost, inner)) = self.axes.split_first() else {
+            return 0;
+        };
+        let mut offset = 0;
+        for axis in inner.iter().rev() {
+            offset += point % axis.extent * axis.stride;
+            point /= axis.extent;
+        }
+        offset + point * outermost.stride
+    }
+
+    /// The extent of the last axis, where elements do not simply follow each other.
+    pub(super) fn row(&self) -> Option<usize> {
+        let (last, outer) = self.axes.split_last()?;
+        (!outer.is_empty() && last.stride <= 1).then_some(last.extent)
+    }
+
+    /// The same walk through every block of a tiling, in rows of `columns`, if there is one.
+    pub(super) fn walk(&self, columns: usize, tiling: &Tiling) -> Option<Walk> {
+        let Some((last, outer)) = self.axes.split_last() else {
+            return Some(Walk::Scalar);
+        };
+        match (outer.last(), last.stride) {
+            (None, 1) => Some(Walk::Points),
+            (_, 0) if tiling.blocks_lie_in(last.extent) => Some(Walk::Scalar),
+            (_, 1) if tiling.blocks_lie_in(last.extent) => Some(Walk::Points),
+            (Some(rows), stride @ (0 | 1))
+                if last.extent == columns
+                    && tiling.grid().is_multiple_of(columns)
+                    && (outer.len() == 1 || tiling.blocks_lie_in(rows.extent * columns)) =>
+            {
+                Some(Walk::Rows {
+                    step: rows.stride,
+                    stride,
+                })
+            }
+            _ => None,
+        }
     }
 
     /// The runs of the points `start..start + count`, in order.

@@ -1,15 +1,21 @@
 //! Fused element-wise programs, evaluated block by block.
 //!
-//! A [`Plan`] cuts the points into blocks of at most [`BLOCK`] ([`Tiling`]) and gives every value a *cell*.
-//! For each block the instructions run in order, each a loop over the block ([`ops`]) from cells to a cell;
-//! the registers of all cells together stay in the first cache. Inputs are read where they lie if they can
-//! be ([`access`]), and sums are taken in a fixed order ([`sum`]).
+//! A [`Plan`] cuts the points into blocks ([`Tiling`]) and gives every value a *cell*. For each block the
+//! instructions run in order, each a loop over the block ([`ops`]) from cells to a cell; blocks have [`BLOCK`]
+//! points at most, so that the registers of all cells together stay in the first cache. Inputs are read where they
+//! lie if they can be ([`access`]), and sums are taken in a fixed order ([`sum`]).
+//!
+//! Where the processor allows it, chains of instructions are one loop of machine code each ([`compiled`]), with the
+//! same bits. If a chain is all of a map, blocks are longer, for there is nothing to keep.
 
 mod access;
+mod compiled;
 mod element;
 mod ops;
 mod plan;
 mod sum;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;
 mod tiling;
 
 use super::math::Real;
@@ -19,7 +25,7 @@ use crate::program::Arrays;
 use crate::{Float, Map};
 use ops::Arg;
 pub(crate) use plan::Plan;
-use plan::{Action, Op, Read, Source};
+use plan::{Action, Op, Place, Read, Source};
 use std::ops::Range;
 use tensor::DType;
 use tiling::Tiling;
@@ -65,7 +71,16 @@ impl Plan {
     fn run_as<T: Real>(&self, arrays: &Arrays<'_>) {
         let work = (self.tiling.unit_points() as f64 * self.work) as usize;
         parallel::ranges(0..self.tiling.units(), work, &|units| {
-            scratch::with(|memory| Machine::<T>::new(self, arrays, memory).run(units));
+            scratch::with(|memory| {
+                let machine = Machine {
+                    plan: self,
+                    arrays,
+                    registers: memory.cast(),
+                    cells: &mut [Cell::Scalar(T::ZERO); CELLS],
+                    depth: 0,
+                };
+                machine.run(units);
+            });
         });
         self.combine::<T>(arrays);
     }
@@ -84,23 +99,13 @@ struct Machine<'a, T> {
     plan: &'a Plan,
     arrays: &'a Arrays<'a>,
     registers: *mut T,
-    cells: [Cell<T>; CELLS],
+    cells: &'a mut [Cell<T>; CELLS],
     /// Rows added since sums were last added to those of all rows before.
     depth: usize,
 }
 
 impl<'a, T: Real> Machine<'a, T> {
-    fn new(plan: &'a Plan, arrays: &'a Arrays<'a>, memory: *mut u8) -> Self {
-        Self {
-            plan,
-            arrays,
-            registers: memory.cast(),
-            cells: [Cell::Scalar(T::ZERO); CELLS],
-            depth: 0,
-        }
-    }
-
-    fn run(&mut self, units: Range<usize>) {
+    fn run(mut self, units: Range<usize>) {
         let plan = self.plan;
         for action in &plan.once {
             self.act(action, 0, BLOCK);
@@ -134,22 +139,31 @@ impl<'a, T: Real> Machine<'a, T> {
     fn act(&mut self, action: &Action, start: usize, count: usize) {
         let steps = count.next_multiple_of(STEP);
         // SAFETY: no operand of an action has its cell.
-        let out = unsafe { self.register(action.cell, steps) };
+        let out = || unsafe { self.register(action.cell, steps) };
         let arg = |cell| self.arg(cell, steps);
         let scalar = match action.op {
             Op::Read(read) => return self.read(&self.plan.reads[read], action.cell, start, count),
+            Op::Chain(chain) => return self.run_chain(&self.plan.chains[chain], start, count),
             Op::Const(x) => Some(T::from_f64(x)),
-            Op::Unary(f, x) => ops::unary(f, arg(x), out),
-            Op::Binary(f, x, y) => ops::binary(f, arg(x), arg(y), out),
-            Op::Select(c, x, y) => ops::select(arg(c), arg(x), arg(y), out),
+            Op::Unary(f, x) => ops::unary(f, arg(x), out()),
+            Op::Binary(f, x, y) => ops::binary(f, arg(x), arg(y), out()),
+            Op::Select(c, x, y) => ops::select(arg(c), arg(x), arg(y), out()),
         };
         self.cells[action.cell] = match scalar {
             Some(x) => Cell::Scalar(x),
-            None => Cell::Block(out.as_ptr()),
+            None => Cell::Block(out().as_ptr()),
         };
     }
 
     fn read(&mut self, read: &Read, cell: usize, start: usize, count: usize) {
+        if let (Source::Input(input, _), Place::There) = (read.source, read.place) {
+            let there = self
+                .arrays
+                .input(input)
+                .element::<T>(read.access.offset(start));
+            self.cells[cell] = Cell::Block(there.cast_const());
+            return;
+        }
         // SAFETY: no reference into the register of this cell is alive.
         let out = unsafe { self.register(cell, count) };
         self.cells[cell] = Cell::Block(out.as_ptr());
@@ -160,9 +174,13 @@ impl<'a, T: Real> Machine<'a, T> {
         let input = self.arrays.input(input);
         let run = runs.peek();
         let whole = run.length == count;
-        let in_place =
-            run.stride == 1 && dtype == self.dtype() && count.is_multiple_of(STEP) && !read.copied;
-        if whole && in_place {
+        let in_place = match read.place {
+            Place::Copied => false,
+            Place::Steps => count.is_multiple_of(STEP),
+            Place::Whole | Place::There => true,
+        };
+        let points = whole && run.stride == 1 && dtype == self.dtype();
+        if in_place && points {
             let here = input.element::<T>(run.offset).cast_const();
             // Prefetch the next block, so that memory is busy while this one is computed.
             prefetch_read(here.wrapping_add(count).cast(), count * size_of::<T>());
@@ -187,7 +205,7 @@ impl<'a, T: Real> Machine<'a, T> {
         for output in &self.plan.full {
             let values = self.arg(output.cell, count);
             // SAFETY: `Program` checked that the output has all points; no other block has these. Where it
-            // lies over an input, `values` is not the input itself: see `Read::copied`.
+            // lies over an input, `values` is not the input itself: see [`Place::Copied`].
             unsafe {
                 element::write(
                     output.dtype,

@@ -1,6 +1,8 @@
 //! The instructions of a map, each a loop over a block.
 
 use super::STEP;
+use super::compiled::{Loop, Opcode, Test};
+use super::plan::Op;
 use crate::cpu::math::{self, Real, is_nan};
 use crate::cpu::simd::multiversion;
 use crate::{Binary, Unary};
@@ -65,6 +67,97 @@ multiversion! {
                 None
             }
         }
+    }
+}
+
+/// Whether [`record`] knows it.
+pub(super) fn has_instructions(op: Op) -> bool {
+    !matches!(
+        op,
+        Op::Unary(Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid, _)
+    )
+}
+
+/// The same functions as instructions of a compiled loop, given the values of operands.
+pub(super) fn record(
+    op: Op,
+    body: &mut Loop,
+    operand: impl Fn(usize, &mut Loop) -> usize,
+) -> Option<usize> {
+    let mut operands = op.operands().map(|x| operand(x, body)).collect::<Vec<_>>();
+    operands.resize(3, 0);
+    let [x, y, z] = operands[..] else { return None };
+    let one = |body: &mut Loop| body.constant(1.0);
+    Some(match op {
+        Op::Const(x) => body.constant(x),
+        Op::Unary(f, _) => match f {
+            Unary::Neg => {
+                let sign = body.constant(-0.0);
+                body.apply(Opcode::XOR, sign, x)
+            }
+            Unary::Abs => {
+                let sign = body.constant(-0.0);
+                body.apply(Opcode::AND_NOT, sign, x)
+            }
+            Unary::Sqrt => body.sqrt(x),
+            Unary::Rsqrt => {
+                let (one, root) = (one(body), body.sqrt(x));
+                body.apply(Opcode::DIV, one, root)
+            }
+            Unary::Sign => {
+                let zero = body.constant(0.0);
+                let (above, below) = (
+                    body.truth(Test::Less, zero, x),
+                    body.truth(Test::Less, x, zero),
+                );
+                body.apply(Opcode::SUB, above, below)
+            }
+            Unary::PowI(n) => record_powi(x, n, body),
+            Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid => return None,
+        },
+        Op::Binary(f, ..) => match f {
+            Binary::Add => body.apply(Opcode::ADD, x, y),
+            Binary::Sub => body.apply(Opcode::SUB, x, y),
+            Binary::Mul => body.apply(Opcode::MUL, x, y),
+            Binary::Div => body.apply(Opcode::DIV, x, y),
+            Binary::Max | Binary::Min => {
+                let op = if f == Binary::Max {
+                    Opcode::MAX
+                } else {
+                    Opcode::MIN
+                };
+                let number = body.apply(op, x, y);
+                body.choose(Test::Unordered, [x, x], [x, number])
+            }
+            Binary::Less => body.truth(Test::Less, x, y),
+            Binary::LessEq => body.truth(Test::LessEq, x, y),
+            Binary::Equal => body.truth(Test::Equal, x, y),
+        },
+        Op::Select(..) => {
+            let zero = body.constant(0.0);
+            body.choose(Test::Equal, [x, zero], [z, y])
+        }
+        Op::Read(_) | Op::Chain(_) => return None,
+    })
+}
+
+/// As [`raise`].
+fn record_powi(x: usize, n: i32, body: &mut Loop) -> usize {
+    let one = body.constant(1.0);
+    let (mut power, mut square, mut left) = (one, x, n.unsigned_abs());
+    while left > 0 {
+        if left & 1 == 1 {
+            power = body.apply(Opcode::MUL, power, square);
+        }
+        left >>= 1;
+        if left > 0 {
+            square = body.apply(Opcode::MUL, square, square);
+        }
+    }
+    if n < 0 {
+        body.apply(Opcode::DIV, one, power)
+    } else {
+        power
     }
 }
 

@@ -1,8 +1,9 @@
 //! A map made ready to run: what is computed when, and where values live.
 
+use super::CELLS;
 use super::access::Access;
+use super::compiled::{Chain, compile};
 use super::tiling::{Sums, Tiling};
-use super::{BLOCK, CELLS};
 use crate::{Binary, Float, Instr, Map, Store, StoreKind, Unary};
 use tensor::DType;
 
@@ -16,6 +17,7 @@ pub(crate) struct Plan {
     pub(super) once: Vec<Action>,
     /// What is done for every block.
     pub(super) block: Vec<Action>,
+    pub(super) chains: Vec<Chain>,
     pub(super) full: Vec<Output>,
     pub(super) sums: Vec<Sum>,
     /// Cost of a point, in visits of an element.
@@ -27,8 +29,20 @@ pub(crate) struct Plan {
 pub(super) struct Read {
     pub(super) source: Source,
     pub(super) access: Access,
-    /// It must be copied, for a store may write over it before another store has written it elsewhere.
-    pub(super) copied: bool,
+    pub(super) place: Place,
+}
+
+/// Where a read leaves what it read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In its cell's register: a store may write over the input before another has written the value elsewhere.
+    Copied,
+    /// In the input, if a block is whole steps of it: loops of the interpreter go on to the end of a step.
+    Steps,
+    /// In the input, if the block's elements follow each other.
+    Whole,
+    /// In the input: a chain walks through it.
+    There,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +66,21 @@ pub(super) enum Op {
     Unary(Unary, usize),
     Binary(Binary, usize, usize),
     Select(usize, usize, usize),
+    /// Compiled code for many cells at once; that of the action means nothing.
+    Chain(usize),
+}
+
+impl Op {
+    /// The cells that it works on.
+    pub(super) fn operands(&self) -> impl Iterator<Item = usize> + use<> {
+        let (operands, count) = match *self {
+            Self::Read(_) | Self::Const(_) | Self::Chain(_) => ([0; 3], 0),
+            Self::Unary(_, x) => ([x, 0, 0], 1),
+            Self::Binary(_, x, y) => ([x, y, 0], 2),
+            Self::Select(c, x, y) => ([c, x, y], 3),
+        };
+        operands.into_iter().take(count)
+    }
 }
 
 /// Where a value goes.
@@ -70,6 +99,8 @@ pub(super) struct Sum {
     pub(super) registers: [usize; 3],
     /// Element of the workspace where the sums of all chunks begin, if they do not go straight to the output.
     pub(super) partials: Option<usize>,
+    /// A chain adds to it.
+    pub(super) chained: bool,
 }
 
 /// When a value is computed.
@@ -85,17 +116,31 @@ impl Plan {
         if map.points() == 0 {
             return Ok(None);
         }
+        let apart = Self::lower(map, true);
+        match apart.ok().as_ref().and_then(compile) {
+            Some(plan) => Ok(Some(plan)),
+            None => Self::lower(map, false).map(Some),
+        }
+    }
+
+    /// Without machine code. If all is to stay `apart`, every value has a cell of its own, and what is done once
+    /// are numbers only.
+    fn lower(map: &Map, apart: bool) -> Result<Self, String> {
         let mut plan = Self {
             float: map.float,
             tiling: Tiling::new(map),
             reads: Vec::new(),
             once: Vec::new(),
             block: Vec::new(),
+            chains: Vec::new(),
             full: Vec::new(),
             sums: Vec::new(),
             work: work(map),
         };
-        let mut cells = Cells::default();
+        let mut cells = Cells {
+            apart,
+            ..Cells::default()
+        };
         Lowering {
             map,
             plan: &mut plan,
@@ -113,7 +158,7 @@ impl Plan {
             .position(|read| !read.access.is_supported())
         {
             Some(_) => Err("too many axes that cannot be merged".into()),
-            None => Ok(Some(plan)),
+            None => Ok(plan),
         }
     }
 
@@ -145,6 +190,8 @@ impl Plan {
 /// Numbers of cells, given out and taken back.
 #[derive(Default)]
 struct Cells {
+    /// None are taken back.
+    apart: bool,
     free: Vec<usize>,
     count: usize,
 }
@@ -199,6 +246,7 @@ impl Lowering<'_> {
                     output,
                     registers: [0; 3],
                     partials: None,
+                    chained: false,
                 }),
             }
         }
@@ -272,21 +320,20 @@ impl Lowering<'_> {
             Instr::Iota(axis) => (Source::Index, Access::new(extents, &unit(axis))),
             _ => unreachable!("not a read"),
         };
-        let copied = self.map.stores.iter().any(|store| store.value == at);
+        let stored = self.map.stores.iter().any(|store| store.value == at);
         Read {
             source,
             access,
-            copied,
+            place: if stored { Place::Copied } else { Place::Steps },
         }
     }
 
-    /// A read is the same for all blocks if its pattern repeats, and blocks begin where it does.
     fn phase_of(&self, access: &Access) -> Phase {
-        let tiling = &self.plan.tiling;
-        match access.period() {
-            _ if access.is_uniform() => Phase::Once,
-            Some(period) if tiling.grid().is_multiple_of(period) && period <= BLOCK => Phase::Once,
-            _ => Phase::Block,
+        let repeats = !self.cells.apart && self.plan.tiling.repeats(access);
+        if access.is_uniform() || repeats {
+            Phase::Once
+        } else {
+            Phase::Block
         }
     }
 
@@ -294,7 +341,7 @@ impl Lowering<'_> {
         let Some((cell, Phase::Block)) = self.values[value] else {
             return;
         };
-        if last[value] == Some(at) && !self.cells.free.contains(&cell) {
+        if !self.cells.apart && last[value] == Some(at) && !self.cells.free.contains(&cell) {
             self.cells.free.push(cell);
         }
     }

@@ -3,15 +3,11 @@
 use super::access::Access;
 use super::ops::Arg;
 use super::plan::{Plan, Sum};
-use super::tiling::{LANES, Sums, Unit};
+use super::tiling::{DEPTH, LANES, Sums, Unit};
 use super::{BLOCK, Machine, element};
 use crate::cpu::math::Real;
 use crate::cpu::simd::multiversion;
 use crate::program::{Arrays, Raw};
-
-/// Rows that are added one after another before they are added to all rows before: rounding errors then grow
-/// like those of two much shorter sums.
-const DEPTH: usize = 32;
 
 /// Sums of so few numbers are taken in one vector.
 const SHORT: usize = 16;
@@ -21,8 +17,8 @@ impl<'a, T: Real> Machine<'a, T> {
         self.depth = 0;
         for sum in &self.plan.sums {
             match &self.plan.tiling.sums {
-                Sums::Rows { .. } => self
-                    .accumulators(sum, BLOCK)
+                Sums::Rows { fold } => self
+                    .accumulators(sum, (unit.columns * fold).next_multiple_of(LANES))
                     .into_iter()
                     .for_each(|rows| rows.fill(T::ZERO)),
                 Sums::Nested { width, .. } => self.target(sum, unit, 0, *width).fill(T::ZERO),
@@ -36,20 +32,22 @@ impl<'a, T: Real> Machine<'a, T> {
             self.depth += count.div_ceil(unit.columns * fold);
         }
         for sum in &self.plan.sums {
-            let values = self.values(sum, count);
+            let values = || self.values(sum, count);
             match &self.plan.tiling.sums {
                 Sums::None => {}
-                &Sums::Small { reduce } => self.small_sums(sum, values, start, reduce),
+                &Sums::Small { reduce } => self.small_sums(sum, values(), start, reduce),
                 &Sums::Rows { fold } => {
                     let [recent, all] = self.accumulators(sum, unit.columns * fold);
-                    add_rows(values, recent);
+                    if !sum.chained {
+                        add_rows(values(), recent);
+                    }
                     if self.depth >= DEPTH {
                         add_rows(recent, all);
                         recent.fill(T::ZERO);
                     }
                 }
                 Sums::Nested { access, width } => {
-                    add_nested(access, start, values, self.target(sum, unit, 0, *width));
+                    add_nested(access, start, values(), self.target(sum, unit, 0, *width));
                 }
             }
         }
@@ -64,8 +62,7 @@ impl<'a, T: Real> Machine<'a, T> {
         };
         for sum in &self.plan.sums {
             let [recent, all] = self.accumulators(sum, unit.columns * fold);
-            add_rows(recent, all);
-            halve(all, unit.columns);
+            fold_rows(recent, all, unit.columns);
             let (sums, at) = (&all[..unit.columns], unit.first_column);
             if sum.partials.is_some() {
                 self.target(sum, unit, at, unit.columns)
@@ -102,6 +99,12 @@ impl<'a, T: Real> Machine<'a, T> {
         let [recent, all, _] = sum.registers;
         // SAFETY: these cells are used for nothing else, and by one function at a time.
         [recent, all].map(|cell| unsafe { self.register(cell, width) })
+    }
+
+    /// What a chain adds the rows of a block to.
+    pub(super) fn recent(&self, sum: usize) -> *mut T {
+        let [recent, _] = self.accumulators(&self.plan.sums[sum], BLOCK);
+        recent.as_mut_ptr()
     }
 
     /// Where part of the sum of a unit's chunk is formed: in the workspace, or in the output itself.
@@ -192,10 +195,26 @@ multiversion! {
 }
 
 multiversion! {
+    /// Adds the last rows to all before, and all that lie side by side: to the first `width`.
+    fn fold_rows<T: Real>(recent: &[T], all: &mut [T], width: usize) {
+        add(all, recent);
+        match all.first_chunk::<LANES>() {
+            Some(lanes) if width == 1 => all[0] = total(lanes),
+            _ => halve(all, width),
+        }
+    }
+}
+
+multiversion! {
     /// Sums of [reduce, inner] over the first, one after another.
     fn small_sums<T: Real>(values: &[T], reduce: usize, inner: usize, lanes: &mut [T], out: &mut [T]) {
-        if inner == 1 && reduce <= SHORT {
-            return short_sums(values, reduce, out);
+        if inner == 1 {
+            if reduce <= SHORT {
+                short_sums(values, reduce, out);
+            } else {
+                plain_sums(values, reduce, out);
+            }
+            return;
         }
         // As many rows side by side as fit the lanes. Lanes without a row would add zeros: left out.
         let fold = if inner < LANES { 1 << (LANES / inner).ilog2() } else { 1 };
@@ -231,6 +250,22 @@ fn short_sums<T: Real>(values: &[T], reduce: usize, out: &mut [T]) {
     }
 }
 
+/// [`small_sums`] of numbers that follow each other. Lanes without any add zeros: no sum is −0.
+#[inline(always)]
+fn plain_sums<T: Real>(values: &[T], reduce: usize, out: &mut [T]) {
+    for (values, out) in values.chunks_exact(reduce).zip(out) {
+        let (rows, rest) = values.as_chunks::<LANES>();
+        let mut lanes = [T::ZERO; LANES];
+        for row in rows {
+            add(&mut lanes, row);
+        }
+        if !rest.is_empty() {
+            add(&mut lanes, rest);
+        }
+        *out = total(&lanes);
+    }
+}
+
 multiversion! {
     /// Adds each row to the part of the sum that `access` says.
     fn add_nested<T: Real>(access: &Access, start: usize, values: &[T], sum: &mut [T]) {
@@ -243,8 +278,7 @@ multiversion! {
             } else {
                 let mut lanes = [T::ZERO; LANES];
                 row.chunks(LANES).for_each(|row| add(&mut lanes, row));
-                halve(&mut lanes, 1);
-                sum[run.offset] = sum[run.offset] + lanes[0];
+                sum[run.offset] = sum[run.offset] + total(&lanes);
             }
         }
     }
@@ -254,6 +288,25 @@ multiversion! {
 fn add<T: Real>(sum: &mut [T], row: &[T]) {
     for (sum, &x) in sum.iter_mut().zip(row) {
         *sum = *sum + x;
+    }
+}
+
+multiversion! {
+    /// [`halve`] down to one number.
+    fn total<T: Real>(lanes: &[T; LANES]) -> T {
+        #[inline(always)]
+        fn half<T: Real, const N: usize>(lanes: &[T]) -> [T; N] {
+            let (mut sums, right) = ([T::ZERO; N], &lanes[N..2 * N]);
+            sums.copy_from_slice(&lanes[..N]);
+            add(&mut sums, right);
+            sums
+        }
+        let lanes: [T; 32] = half(lanes);
+        let lanes: [T; 16] = half(&lanes);
+        let lanes: [T; 8] = half(&lanes);
+        let lanes: [T; 4] = half(&lanes);
+        let [left, right]: [T; 2] = half(&lanes);
+        left + right
     }
 }
 

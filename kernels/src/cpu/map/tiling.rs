@@ -10,6 +10,13 @@ use crate::{Instr, Map, StoreKind};
 /// Lanes that one long sum is dealt to.
 pub(super) const LANES: usize = 64;
 
+/// Rows that are added one after another before they are added to all rows before: rounding errors then grow
+/// like those of two much shorter sums.
+pub(super) const DEPTH: usize = 32;
+
+/// Points of a block that needs no registers.
+const LONG: usize = 1 << 12;
+
 /// Points of a chunk of rows that is summed apart, at least.
 const CHUNK: usize = 1 << 15;
 
@@ -28,6 +35,8 @@ pub(super) struct Tiling {
     /// Chunks of a group.
     pub(super) chunks: usize,
     pub(super) strips: usize,
+    /// Points of a block, at most.
+    pub(super) block: usize,
     /// Rows of a block; 1 if a row is longer than a block.
     block_rows: usize,
     pub(super) sums: Sums,
@@ -75,7 +84,7 @@ impl Tiling {
             return Self::of_sums(&turns(&map.extents, flags));
         }
         let inner = even_inner(map);
-        Self::small(map.points() / inner, 1, inner, Sums::None)
+        Self::small(map.points() / inner, 1, inner, BLOCK, Sums::None)
     }
 
     fn of_sums(turns: &[(usize, bool)]) -> Self {
@@ -92,15 +101,16 @@ impl Tiling {
     }
 
     /// Blocks of several small groups of `reduce` × `inner`, or strips of long rows.
-    fn small(groups: usize, reduce: usize, inner: usize, sums: Sums) -> Self {
-        let block_rows = block_rows(reduce * inner, 1) * reduce;
+    fn small(groups: usize, reduce: usize, inner: usize, block: usize, sums: Sums) -> Self {
+        let block_rows = block_rows(reduce * inner, 1, block) * reduce;
         Self {
             inner,
             groups: 1,
             group_rows: groups * reduce,
             chunk_rows: block_rows,
             chunks: (groups * reduce).div_ceil(block_rows),
-            strips: inner.div_ceil(BLOCK),
+            strips: inner.div_ceil(block),
+            block,
             block_rows,
             sums,
         }
@@ -109,14 +119,14 @@ impl Tiling {
     /// Sums of [outer, reduce, inner] over the middle.
     fn rows(outer: usize, reduce: usize, inner: usize) -> Self {
         if reduce * inner <= BLOCK {
-            return Self::small(outer, reduce, inner, Sums::Small { reduce });
+            return Self::small(outer, reduce, inner, BLOCK, Sums::Small { reduce });
         }
         let fold = if inner < LANES {
             1 << (LANES / inner).ilog2()
         } else {
             1
         };
-        let block_rows = block_rows(inner, fold);
+        let block_rows = block_rows(inner, fold, BLOCK);
         let strips = inner.div_ceil(BLOCK);
         let chunk_rows =
             chunk_rows(outer * strips, reduce, inner.min(BLOCK)).next_multiple_of(block_rows);
@@ -127,6 +137,7 @@ impl Tiling {
             chunk_rows,
             chunks: reduce.div_ceil(chunk_rows),
             strips,
+            block: BLOCK,
             block_rows,
             sums: Sums::Rows { fold },
         }
@@ -150,11 +161,36 @@ impl Tiling {
             chunk_rows: chunk_rows * rows,
             chunks: reduce.div_ceil(chunk_rows),
             strips: 1,
-            block_rows: block_rows(inner, 1),
+            block: BLOCK,
+            block_rows: block_rows(inner, 1, BLOCK),
             sums: Sums::Nested {
                 access: Access::new(&extents, &strides),
                 width,
             },
+        }
+    }
+
+    /// The same points and sums in longer blocks, if that can be: for what needs no registers.
+    pub(super) fn longer(&self) -> Option<Self> {
+        match self.sums {
+            Sums::None => Some(Self::small(
+                self.group_rows,
+                1,
+                self.inner,
+                LONG,
+                Sums::None,
+            )),
+            Sums::Rows { fold } if self.inner <= self.block => {
+                // As many blocks as are added up before their sums are added to those of all before.
+                let block = self.block_rows * self.inner;
+                let blocks = DEPTH.div_ceil(block.div_ceil(self.inner * fold));
+                Some(Self {
+                    block: block * blocks,
+                    block_rows: self.block_rows * blocks,
+                    ..self.clone()
+                })
+            }
+            _ => None,
         }
     }
 
@@ -166,7 +202,11 @@ impl Tiling {
         let (index, chunk) = (index / self.chunks, index % self.chunks);
         let (group, strip) = (index / self.strips, index % self.strips);
         let skip = chunk * self.chunk_rows;
-        let width = if self.strips == 1 { self.inner } else { BLOCK };
+        let width = if self.strips == 1 {
+            self.inner
+        } else {
+            self.block
+        };
         Unit {
             group,
             chunk,
@@ -179,22 +219,27 @@ impl Tiling {
 
     /// Points of a unit, at most.
     pub(super) fn unit_points(&self) -> usize {
-        self.chunk_rows.min(self.group_rows) * if self.strips == 1 { self.inner } else { BLOCK }
+        self.chunk_rows.min(self.group_rows)
+            * if self.strips == 1 {
+                self.inner
+            } else {
+                self.block
+            }
     }
 
     /// Calls `visit(first point, points)` for the blocks of a unit, in order.
     #[inline(always)]
     pub(super) fn each_block(&self, unit: Unit, mut visit: impl FnMut(usize, usize)) {
-        if self.inner <= BLOCK {
+        if self.inner <= self.block {
             for row in (0..unit.rows).step_by(self.block_rows) {
                 let rows = self.block_rows.min(unit.rows - row);
                 visit((unit.first_row + row) * self.inner, rows * self.inner);
             }
         } else {
             for row in unit.first_row..unit.first_row + unit.rows {
-                for column in (0..unit.columns).step_by(BLOCK) {
+                for column in (0..unit.columns).step_by(self.block) {
                     let start = row * self.inner + unit.first_column + column;
-                    visit(start, BLOCK.min(unit.columns - column));
+                    visit(start, self.block.min(unit.columns - column));
                 }
             }
         }
@@ -202,12 +247,28 @@ impl Tiling {
 
     /// Every block starts at a multiple of this.
     pub(super) fn grid(&self) -> usize {
-        let rows = match self.inner <= BLOCK {
+        let rows = match self.inner <= self.block {
             false => return 1,
             true if self.groups > 1 => gcd(self.group_rows, self.block_rows),
             true => self.block_rows,
         };
         gcd(rows, self.chunk_rows) * self.inner
+    }
+
+    /// No block reaches over a multiple of `length`.
+    pub(super) fn blocks_lie_in(&self, length: usize) -> bool {
+        if self.inner > self.block {
+            return length.is_multiple_of(self.inner);
+        }
+        let block = self.block_rows * self.inner;
+        self.groups > 1 && length.is_multiple_of(self.group_rows * self.inner)
+            || self.grid() == block && length.is_multiple_of(block)
+    }
+
+    /// What is read is the same for all blocks: the pattern repeats, and blocks begin where it does.
+    pub(super) fn repeats(&self, access: &Access) -> bool {
+        let period = access.period();
+        period.is_some_and(|period| period <= BLOCK && self.grid().is_multiple_of(period))
     }
 
     /// Elements of each sum.
@@ -257,8 +318,8 @@ fn even_inner(map: &Map) -> usize {
 }
 
 /// Rows of a block: full steps if possible, else multiples of `fold`.
-fn block_rows(row: usize, fold: usize) -> usize {
-    let most = (BLOCK / row).max(1);
+fn block_rows(row: usize, fold: usize, block: usize) -> usize {
+    let most = (block / row).max(1);
     let even = STEP / gcd(row, STEP);
     most - most % if most >= even { even } else { fold }
 }

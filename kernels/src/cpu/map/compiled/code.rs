@@ -1,0 +1,268 @@
+//! Machine code of a [`Loop`].
+
+use super::assembler::{ALL, Assembler, Gpr, If, Mask, Opcode, RAX, RBP, RBX, RCX, RDX, Zmm};
+use super::{Instr, Loop, Sink, Walk};
+use crate::Float;
+use memmap2::{Mmap, MmapMut};
+
+/// A compiled loop: of the pointers of its streams, which it moves, and the number of points, one at least.
+#[cfg(target_arch = "x86_64")]
+type Function = unsafe extern "sysv64" fn(*mut *mut u8, usize);
+#[cfg(not(target_arch = "x86_64"))]
+type Function = unsafe extern "C" fn(*mut *mut u8, usize);
+
+/// Memory that holds the machine code of a [`Function`], and can be written to no more.
+#[derive(Debug)]
+pub(super) struct Code(Mmap);
+
+impl Code {
+    /// `None` if the loop takes more registers than there are, or the system allows no new code.
+    pub(super) fn new(body: &Loop) -> Option<Self> {
+        let code = Compiler::new(body).run()?;
+        let mut memory = MmapMut::map_anon(code.len()).ok()?;
+        memory.copy_from_slice(&code);
+        Some(Self(memory.make_exec().ok()?))
+    }
+
+    /// # Safety
+    /// Streams must have room for so many points, as they are walked, and nobody else may use what is
+    /// written to. The processor must have AVX-512.
+    pub(super) unsafe fn run(&self, streams: &mut [*mut u8], count: usize) {
+        // SAFETY: the memory holds code that was compiled as a function of this type.
+        let function: Function = unsafe { std::mem::transmute(self.0.as_ptr()) };
+        // SAFETY: the caller's promise.
+        unsafe { function(streams.as_mut_ptr(), count) }
+    }
+}
+
+/// Bytes of a vector.
+const VECTOR: usize = 64;
+
+/// Registers that pointers of the first streams stay in; those of others are fetched as they are needed.
+const POINTERS: [Gpr; 10] = [
+    Gpr(8),
+    Gpr(9),
+    Gpr(10),
+    Gpr(11),
+    Gpr(12),
+    Gpr(13),
+    Gpr(14),
+    Gpr(15),
+    RBX,
+    RBP,
+];
+
+/// Of these, those that belong to the caller.
+const SAVED: [Gpr; 6] = [Gpr(12), Gpr(13), Gpr(14), Gpr(15), RBX, RBP];
+
+/// Lanes that are points, at the end of a row.
+const REST: Mask = Mask(1);
+
+/// Lanes where a comparison holds.
+const HOLDS: Mask = Mask(2);
+
+/// How often a value is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Pace {
+    Call,
+    Row,
+    Point,
+}
+
+struct Compiler<'a> {
+    body: &'a Loop,
+    asm: Assembler,
+    pace: Vec<Pace>,
+    /// The last value that uses each; the number of values if it is sunk, or is needed in the next row, too.
+    last: Vec<usize>,
+    /// The register of each value that was computed.
+    registers: Vec<Option<Zmm>>,
+    free: Vec<Zmm>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(body: &'a Loop) -> Self {
+        let mut pace: Vec<Pace> = Vec::new();
+        let mut last = vec![0; body.values.len()];
+        for (at, value) in body.values.iter().enumerate() {
+            let own = match *value {
+                Instr::Load { walk, .. } => match walk {
+                    Walk::Scalar => Pace::Call,
+                    Walk::Rows { stride: 0, .. } => Pace::Row,
+                    Walk::Points | Walk::Rows { .. } => Pace::Point,
+                },
+                _ => Pace::Call,
+            };
+            pace.push(value.operands().map(|x| pace[x]).fold(own, Pace::max));
+            value.operands().for_each(|x| last[x] = at);
+        }
+        let sunk = body.sinks.iter().map(|sink| sink.value);
+        sunk.for_each(|x| last[x] = body.values.len());
+        for (last, pace) in last.iter_mut().zip(&pace) {
+            if *pace < Pace::Point {
+                *last = body.values.len();
+            }
+        }
+        Self {
+            body,
+            asm: Assembler::new(body.float),
+            pace,
+            last,
+            registers: vec![None; body.values.len()],
+            free: (0..32).rev().map(Zmm).collect(),
+        }
+    }
+
+    fn shift(&self) -> u8 {
+        match self.body.float {
+            Float::F32 => 2,
+            Float::F64 => 3,
+        }
+    }
+
+    /// A loop over rows around one over vectors; rsi has the bytes that are left, rcx those of the row, rax is the
+    /// place in it.
+    fn run(mut self) -> Option<Vec<u8>> {
+        let row = (self.body.columns << self.shift()) as u32;
+        SAVED
+            .into_iter()
+            .for_each(|register| self.asm.push(register));
+        for (stream, register) in POINTERS
+            .into_iter()
+            .enumerate()
+            .take(self.body.streams.len())
+        {
+            self.asm.get(register, stream);
+        }
+        self.asm.scale_rsi(self.shift());
+        self.asm.clear_rax();
+        self.compute(Pace::Call, ALL)?;
+
+        let next_row = self.asm.here();
+        self.asm.take_rcx(row);
+        self.asm.clear_rax();
+        self.compute(Pace::Row, ALL)?;
+        self.asm.subtract(RCX, VECTOR as i32);
+        let short = self.asm.jump(If::Below);
+
+        let next = self.asm.here();
+        self.points(ALL)?;
+        self.asm.add(RAX, VECTOR as i32);
+        self.asm.subtract(RCX, VECTOR as i32);
+        let more = self.asm.jump(If::AtLeast);
+        self.asm.aim(more, next);
+
+        let rest = self.asm.here();
+        self.asm.aim(short, rest);
+        self.asm.add(RCX, VECTOR as i32);
+        let even = self.asm.jump(If::Zero);
+        self.asm.mask_of_rcx(REST, self.shift());
+        self.points(REST)?;
+
+        let end = self.asm.here();
+        self.asm.aim(even, end);
+        self.move_on()?;
+        self.asm.test_rsi();
+        let more = self.asm.jump(If::NotZero);
+        self.asm.aim(more, next_row);
+        SAVED
+            .into_iter()
+            .rev()
+            .for_each(|register| self.asm.pop(register));
+        self.asm.leave();
+        Some(self.asm.finish())
+    }
+
+    /// Moves pointers to the next row.
+    fn move_on(&mut self) -> Option<()> {
+        for (index, stream) in self.body.streams.iter().enumerate() {
+            let elements = match stream.walk() {
+                Walk::Scalar => 0,
+                Walk::Points => self.body.columns,
+                Walk::Rows { step, .. } => step,
+            };
+            let bytes = i32::try_from(elements.checked_mul(self.body.float.size())?).ok()?;
+            match POINTERS.get(index) {
+                _ if bytes == 0 => {}
+                Some(&pointer) => self.asm.add(pointer, bytes),
+                None => self.asm.add_to(index, bytes),
+            }
+        }
+        Some(())
+    }
+
+    /// A vector of points: what changes from point to point, and what becomes of it. Stores come last: they may
+    /// write over what is read.
+    fn points(&mut self, mask: Mask) -> Option<()> {
+        self.compute(Pace::Point, mask)?;
+        for &Sink { value, stream, add } in &self.body.sinks {
+            let x = self.registers[value]?;
+            let at = self.pointer(stream);
+            if add {
+                let sum = self.free.pop()?;
+                self.asm.load(sum, at, ALL);
+                self.asm.vector(Opcode::ADD, sum, sum, x, mask);
+                self.asm.store(at, sum, ALL);
+                self.free.push(sum);
+            } else {
+                self.asm.store(at, x, mask);
+            }
+        }
+        for (value, pace) in self.pace.iter().enumerate() {
+            if *pace == Pace::Point {
+                self.free.extend(self.registers[value].take());
+            }
+        }
+        Some(())
+    }
+
+    fn compute(&mut self, pace: Pace, mask: Mask) -> Option<()> {
+        for at in 0..self.body.values.len() {
+            if self.pace[at] == pace && self.last[at] > 0 {
+                self.value(at, mask)?;
+            }
+        }
+        Some(())
+    }
+
+    /// Computes a value into a register of its own, which may be one of an operand's that is needed no more.
+    fn value(&mut self, at: usize, mask: Mask) -> Option<()> {
+        let value = self.body.values[at];
+        let mut operands = [Zmm(0); 4];
+        for (register, x) in operands.iter_mut().zip(value.operands()) {
+            *register = self.registers[x]?;
+        }
+        for x in value.operands().filter(|&x| self.last[x] == at) {
+            self.free.extend(self.registers[x].take());
+        }
+        let to = self.free.pop()?;
+        self.registers[at] = Some(to);
+        let [a, b, c, d] = operands;
+        match value {
+            Instr::Const(x) => self.asm.constant(to, f64::from_bits(x)),
+            Instr::Load { stream, .. } => {
+                let pointer = self.pointer(stream);
+                if self.pace[at] == Pace::Point {
+                    self.asm.load(to, pointer, mask);
+                } else {
+                    self.asm.broadcast(to, pointer);
+                }
+            }
+            Instr::Sqrt(_) => self.asm.sqrt(to, a),
+            Instr::Arithmetic(op, ..) => self.asm.vector(op, to, a, b, ALL),
+            Instr::Choose(test, _) => {
+                self.asm.compare(HOLDS, test, a, b);
+                self.asm.blend(to, HOLDS, c, d);
+            }
+        }
+        Some(())
+    }
+
+    /// The register that points to where a stream is in this row.
+    fn pointer(&mut self, stream: usize) -> Gpr {
+        POINTERS.get(stream).copied().unwrap_or_else(|| {
+            self.asm.get(RDX, stream);
+            RDX
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! Compiled maps against interpreted ones.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::compiled::OFF;
+use super::{BLOCK, Plan};
+use crate::cpu::levels::common::maps::{UNARY, assert_same, decode, inputs, recipe};
+use crate::cpu::levels::common::{Layout, device};
+use crate::cpu::simd;
+use kernels::{Binary, Device, Float, Instr, Kernel, Load, Map, Store, StoreKind};
+use proptest::prelude::*;
+use std::sync::LazyLock;
+
+/// What `work` gives when nothing is compiled on this thread.
+fn interpreted<R>(work: impl FnOnce() -> R) -> R {
+    OFF.set(true);
+    let result = work();
+    OFF.set(false);
+    result
+}
+
+/// A map with its outputs in new memory, or over inputs where they may lie.
+fn layout(map: &Map, in_place: bool) -> Layout {
+    let mut layout = Layout::new(Kernel::Map(map.clone()));
+    let mut free: Vec<usize> = (0..map.loads.len()).filter(|_| in_place).collect();
+    for (o, store) in map.stores.iter().enumerate() {
+        let fits = |&i: &usize| {
+            let load = &map.loads[i];
+            store.kind == StoreKind::Full
+                && load.dtype == store.dtype
+                && load.is_contiguous(&map.extents)
+        };
+        if let Some(at) = free.iter().position(fits) {
+            let input = layout.step.inputs[free.remove(at)];
+            layout.slots[input.slot].writable = true;
+            layout.step.outputs[o] = input;
+        }
+    }
+    layout
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #[test]
+    fn compiled_maps_give_the_interpreters_bits(recipe in recipe(), in_place: bool) {
+        static DEVICES: LazyLock<[Device; 2]> = LazyLock::new(|| [device(1), device(2)]);
+        let map = recipe.map(&UNARY);
+        let inputs = inputs(&map);
+        let run = |device| layout(&map, in_place).run(device, &inputs).unwrap();
+        let want = interpreted(|| run(&DEVICES[0]));
+        for got in DEVICES.each_ref().map(run) {
+            for (store, (got, want)) in map.stores.iter().zip(got.iter().zip(&want)) {
+                let [got, want] = [got, want].map(|raw| decode(store.dtype, raw));
+                assert_same(&got, &want, &format!("{store:?}, element"));
+            }
+        }
+    }
+}
+
+/// The update of a weight-normed layer, and the sums of its squares: [128, 784] with a number per row.
+fn update() -> Map {
+    let load = |strides: [usize; 2]| Load {
+        dtype: tensor::DType::F32,
+        strides: strides.to_vec(),
+    };
+    let store = |value, kind| Store {
+        value,
+        dtype: tensor::DType::F32,
+        kind,
+    };
+    Map {
+        float: Float::F32,
+        extents: vec![128, 784],
+        loads: vec![load([784, 1]), load([1, 0]), load([0, 0])],
+        code: vec![
+            Instr::Load(0),
+            Instr::Load(1),
+            Instr::Load(2),
+            Instr::Binary(Binary::Mul, 0, 1),
+            Instr::Binary(Binary::Mul, 3, 2),
+            Instr::Binary(Binary::Mul, 4, 4),
+        ],
+        stores: vec![
+            store(4, StoreKind::Full),
+            store(5, StoreKind::Sum(vec![false, true])),
+        ],
+    }
+}
+
+/// Plans of common maps are one chain that needs no registers, so that blocks are long.
+#[test]
+fn common_maps_are_one_chain() {
+    let both = update();
+    let mut alone = update();
+    alone.stores.pop();
+    for map in [both, alone] {
+        let plan = Plan::new(&map).unwrap().unwrap();
+        if simd::has_avx512() {
+            assert_eq!((plan.chains.len(), plan.full.len()), (1, 0));
+            assert!(plan.tiling.block > BLOCK, "{:?}", plan.tiling);
+        }
+        let plan = interpreted(|| Plan::new(&map)).unwrap().unwrap();
+        assert!(plan.chains.is_empty());
+    }
+}
