@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use autograd::optim::Optimizer;
-use autograd::{Horizon, Schedule, Unroll};
+use autograd::{Horizon, Planned, Schedule, Unroll};
 use gtn::bench::{DataKind, Problem};
 use gtn::config::{Config, Preset};
 use gtn::data::{Dataset, strokes};
@@ -129,6 +129,53 @@ fn arenas_are_close_to_the_least() {
                     );
                 }
             }
+        }
+    }
+}
+
+/// Of a step that is advanced again no more is kept than its images, and no more is left than the learner's work.
+#[test]
+fn the_prelude_of_a_gtn_is_its_images() {
+    for name in Setup::NAMES {
+        for learners in [1, 2] {
+            let phase = |data, schedule, phase: &str| {
+                let setup = Setup::parse(name, false).unwrap();
+                let problem = Problem {
+                    steps: 3,
+                    rows: 3,
+                    batch: setup.batch,
+                    learners,
+                    data,
+                    optimizer: Optimizer::Momentum,
+                    dtype: DType::F32,
+                    setup,
+                };
+                let planned =
+                    Planned::new(&problem.training(), &Horizon::new(3).schedule(schedule));
+                let planned = planned.unwrap();
+                let phases = planned.phases();
+                let plan = phases.iter().find(|p| p.name == phase).unwrap().plan;
+                let contractions = plan.kernels().filter(|(kernel, _)| {
+                    let name = kernel.name();
+                    name.starts_with("conv") || name.starts_with("matmul")
+                });
+                let contractions: Vec<&str> = contractions.map(|(k, _)| k.name()).collect();
+                (
+                    contractions,
+                    planned.forecast().snapshot_bytes,
+                    problem.batch,
+                )
+            };
+            let plain = Schedule::Binomial(1);
+            let (all, without, batch) = phase(DataKind::Gen, plain, "inner step");
+            let with = Schedule::BinomialPrelude(1);
+            let (left, bytes, _) = phase(DataKind::Gen, with, "inner step, prelude given");
+            let (learner, ..) = phase(DataKind::Direct, plain, "inner step");
+            assert_eq!(left, learner, "{name} {learners}");
+            assert!(left.len() < all.len());
+            // One step of three is advanced again.
+            let images = (batch * 28 * 28 * 4usize).next_multiple_of(64);
+            assert_eq!(bytes - without, images, "{name} {learners}");
         }
     }
 }

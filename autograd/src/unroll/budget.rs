@@ -103,8 +103,8 @@ impl Family {
     fn best(&self, steps: usize, kept: usize, budget: usize) -> Option<Candidate> {
         let spare = budget.checked_sub(self.cost.bytes)?;
         let most = most_snapshots(steps, kept).min(spare / self.cost.state);
-        let all = (1..=most).rev().map(|c| self.candidate(steps, c, kept));
-        all.into_iter().find(|&(_, bytes, _)| bytes <= budget)
+        let mut all = (1..=most).rev().map(|c| self.candidate(steps, c, kept));
+        all.find(|&(_, bytes, _)| bytes <= budget)
     }
 }
 
@@ -113,24 +113,26 @@ fn most_snapshots(steps: usize, kept: usize) -> usize {
     steps.div_ceil(kept.max(1)).max(2) - 1
 }
 
-/// Of the schedules for which work² times bytes is least, or at most 3 % more, that with the least work: half
-/// the memory is worth 1.4 times the work, but where both are nearly as good, work that FLOPs do not tell of
-/// decides. Of long trainings not all numbers of snapshots and lengths of stretches are tried, but some in every
+/// Of the schedules for which work² times bytes is least, or at most 3 % more, that with the least work: half the
+/// memory is worth 1.4 times the work, and of what is nearly as good the quicker is taken, for FLOPs do not tell
+/// of all work. Of long trainings not all numbers of snapshots and lengths of stretches are tried, but some in every
 /// octave.
 pub(super) fn balance(families: &[Family], steps: usize) -> Candidate {
-    let of_family = |family: &Family| {
+    let of_length = |family: &Family, kept: usize| {
         let family = *family;
-        let lengths = spread(steps).filter(move |_| family.keep);
-        let lengths = lengths.chain((!family.keep).then_some(0));
-        lengths.flat_map(move |kept| {
-            let snapshots = spread(most_snapshots(steps, kept));
-            snapshots.map(move |c| family.candidate(steps, c, kept))
+        let snapshots = spread(most_snapshots(steps, kept));
+        snapshots.map(move |c| family.candidate(steps, c, kept))
+    };
+    let all = || {
+        families.iter().flat_map(move |family| {
+            let lengths = spread(steps).filter(|_| family.keep);
+            let lengths = lengths.chain((!family.keep).then_some(0));
+            lengths.flat_map(move |kept| of_length(family, kept))
         })
     };
-    let all = || families.iter().flat_map(of_family);
     let least = all().map(|one| price(&one)).fold(f64::INFINITY, f64::min);
-    all()
-        .filter(|one| price(one) <= NEARLY * least)
+    let nearly = all().filter(|one| price(one) <= NEARLY * least);
+    nearly
         .min_by_key(|&(work, bytes, _)| (work, bytes))
         .expect("one step at least")
 }
@@ -138,23 +140,20 @@ pub(super) fn balance(families: &[Family], steps: usize) -> Candidate {
 /// The schedule for `steps` inner steps that fits into `budget` bytes with the least work; of two alike, that with
 /// fewer bytes.
 pub(super) fn choose(families: &[Family], steps: usize, budget: usize) -> Option<Candidate> {
-    let best = |family: &Family| {
-        let family = *family;
+    let fitting = families.iter().flat_map(|family| {
         let lengths = family.stretches(steps);
         lengths.filter_map(move |kept| family.best(steps, kept, budget))
-    };
-    let fitting = families.iter().flat_map(best);
+    });
     fitting.min_by_key(|&(work, bytes, _)| (work, bytes))
 }
 
 /// The least budget that would do.
 pub(super) fn least(families: &[Family], steps: usize) -> usize {
-    let least = |family: &Family| {
-        let family = *family;
+    let least = families.iter().flat_map(|family| {
         let lengths = family.stretches(steps);
         lengths.map(move |kept| family.candidate(steps, 1, kept).1)
-    };
-    families.iter().flat_map(least).min().unwrap_or(0)
+    });
+    least.min().unwrap_or(0)
 }
 
 /// How many times the least price is nearly as good.

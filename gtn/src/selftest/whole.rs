@@ -92,7 +92,11 @@ fn meta_gradient(
     ));
     let (again, _) = gradient(device, DType::F32, Schedule::PerStep)?;
     note(same_bits("meta-gradient, again", &again, &found));
-    for schedule in [Schedule::StoreAll, Schedule::EveryK(2)] {
+    for schedule in [
+        Schedule::StoreAll,
+        Schedule::EveryK(2),
+        Schedule::BinomialPrelude(1),
+    ] {
         let (other, _) = gradient(device, DType::F32, schedule)?;
         note(same_bits(
             format!("meta-gradient, {schedule}"),
