@@ -17,7 +17,9 @@ pub(crate) struct Plan {
     pub(super) once: Vec<Action>,
     /// What is done for every block.
     pub(super) block: Vec<Action>,
+    /// What [`Op::Chain`] runs.
     pub(super) chains: Vec<Chain>,
+    /// Outputs of all points that no chain writes.
     pub(super) full: Vec<Output>,
     pub(super) sums: Vec<Sum>,
     /// Cost of a point, in visits of an element.
