@@ -1,8 +1,7 @@
 //! Pooling windows: vector loops over the channels of a pixel, images shared between threads.
 //!
-//! These loops are plain `for`s over the channels of one pixel: closures in them might not be inlined, and then not
-//! be vectorised, and what is carried from pixel to pixel lies in the nearest cache, not in arrays that the compiler
-//! would have to find registers for.
+//! These loops are plain `for`s: closures in them might not be inlined, and then not be vectorised. Most are over strips
+//! of channels, which stay in registers from pixel to pixel, so that they run at the speed of the memory.
 
 use super::math::{Real, beats};
 use super::parallel;
@@ -12,7 +11,7 @@ use crate::{Window, WindowKind};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Channels whose greatest numbers are kept at once.
+/// Channels whose greatest numbers are kept at once, in the nearest cache, for windows of other sizes than 2×2.
 const LANES: usize = 64;
 
 pub(crate) fn window<T: Real>(window: &Window, arrays: &Arrays<'_>) -> Result<(), String> {
