@@ -6,6 +6,10 @@ use std::cmp::Reverse;
 pub(super) const ALIGN: usize = 64;
 /// How often an array that sticks out at the top is given an earlier choice.
 const TRIES: usize = 24;
+/// How often a large array is moved in the order of choices, at most, and the pairs of arrays that are compared for
+/// that, roughly: a tenth of a second.
+const SHUFFLES: usize = 1000;
+const SHUFFLING: usize = 1 << 25;
 
 /// Bytes that are needed from one launch to another, both included.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +38,7 @@ impl Interval {
 pub(super) fn place(intervals: &[Interval]) -> (Vec<usize>, usize) {
     let alive = alive(intervals);
     let least = alive.iter().copied().max().unwrap_or(0);
-    let mut best = (Vec::new(), usize::MAX);
+    let mut best = Placing::default();
     for rule in 0..5 {
         let key = |&i: &usize| {
             let me = &intervals[i];
@@ -52,22 +56,83 @@ pub(super) fn place(intervals: &[Interval]) -> (Vec<usize>, usize) {
         let mut order: Vec<usize> = (0..intervals.len()).collect();
         order.sort_by_cached_key(key);
         for _ in 0..TRIES {
-            let (offsets, total) = place_in(intervals, &order);
-            let top = |&i: &usize| offsets[i] + intervals[i].size() == total;
-            let highest = order.iter().position(top);
-            if total < best.1 {
-                best = (offsets, total);
+            let placing = Placing::new(intervals, order.clone());
+            let highest = placing.highest(intervals);
+            if placing.total < best.total {
+                best = placing;
             }
             match highest {
-                Some(at) if at > 0 && best.1 > least => order[..=at].rotate_right(1),
+                Some(at) if at > 0 && best.total > least => order[..=at].rotate_right(1),
                 _ => break,
             }
         }
-        if best.1 <= least {
+        if best.total <= least {
             break;
         }
     }
-    best
+    best.shuffle(intervals, least);
+    (best.offsets, best.total)
+}
+
+/// Where intervals lie if they choose in an order.
+struct Placing {
+    order: Vec<usize>,
+    offsets: Vec<usize>,
+    total: usize,
+}
+
+impl Default for Placing {
+    fn default() -> Self {
+        Self {
+            order: Vec::new(),
+            offsets: Vec::new(),
+            total: usize::MAX,
+        }
+    }
+}
+
+impl Placing {
+    fn new(intervals: &[Interval], order: Vec<usize>) -> Self {
+        let (offsets, total) = place_in(intervals, &order);
+        Self {
+            order,
+            offsets,
+            total,
+        }
+    }
+
+    /// The one in the order that sticks out at the top.
+    fn highest(&self, intervals: &[Interval]) -> Option<usize> {
+        let top = |&i: &usize| self.offsets[i] + intervals[i].size() == self.total;
+        self.order.iter().position(top)
+    }
+
+    /// Lets large ones choose earlier or later, at random (and always the same), as long as that does no harm.
+    fn shuffle(&mut self, intervals: &[Interval], least: usize) {
+        let large = |&i: &usize| intervals[i].size() >= least / 64;
+        let large: Vec<usize> = (0..intervals.len()).filter(large).collect();
+        let tries = SHUFFLES.min(SHUFFLING / (1 + intervals.len().pow(2)));
+        let mut random = 1u64;
+        let mut below = |n: usize| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % n
+        };
+        for _ in 0..tries {
+            if self.total <= least + least / 128 {
+                return;
+            }
+            let mut order = self.order.clone();
+            let mover = large[below(large.len())];
+            order.retain(|&i| i != mover);
+            order.insert(below(order.len() + 1), mover);
+            let placing = Self::new(intervals, order);
+            if placing.total <= self.total {
+                *self = placing;
+            }
+        }
+    }
 }
 
 /// One after the other at the lowest place that is free for its whole life.
