@@ -77,7 +77,10 @@ impl Point {
         let words = [&self.engine, &self.schedule, &self.mode].map(String::as_str);
         let words = words.into_iter().filter(|word| !word.is_empty());
         let name = words.collect::<Vec<_>>().join(" ");
-        name.trim_end_matches(" mixed").to_owned()
+        match name.strip_suffix(" mixed") {
+            Some(rest) if self.engine == "gtn" => rest.to_owned(),
+            _ => name,
+        }
     }
 
     fn mib(&self) -> f64 {

@@ -4,6 +4,8 @@ use super::assembler::{ALL, Assembler, Gpr, If, Mask, Opcode, RAX, RBP, RBX, RCX
 use super::{Instr, Loop, Sink, Walk};
 use crate::Float;
 use memmap2::{Mmap, MmapMut};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 /// A compiled loop: of the pointers of its streams, which it moves, and the number of points, one at least.
 #[cfg(target_arch = "x86_64")]
@@ -15,13 +17,23 @@ type Function = unsafe extern "C" fn(*mut *mut u8, usize);
 #[derive(Debug)]
 pub(super) struct Code(Mmap);
 
+/// Code that is in use, by its bytes. Every mapping takes a page, and layers of a kind have the same loops.
+static IN_USE: LazyLock<Mutex<HashMap<Vec<u8>, Weak<Code>>>> = LazyLock::new(Mutex::default);
+
 impl Code {
     /// `None` if the loop takes more registers than there are, or the system allows no new code.
-    pub(super) fn new(body: &Loop) -> Option<Self> {
+    pub(super) fn new(body: &Loop) -> Option<Arc<Self>> {
         let code = Compiler::new(body).run()?;
+        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = in_use.get(&code).and_then(Weak::upgrade) {
+            return Some(known);
+        }
         let mut memory = MmapMut::map_anon(code.len()).ok()?;
         memory.copy_from_slice(&code);
-        Some(Self(memory.make_exec().ok()?))
+        let made = Arc::new(Self(memory.make_exec().ok()?));
+        in_use.retain(|_, other| other.strong_count() > 0);
+        in_use.insert(code, Arc::downgrade(&made));
+        Some(made)
     }
 
     /// # Safety

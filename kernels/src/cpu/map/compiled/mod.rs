@@ -63,7 +63,7 @@ impl Chain {
         let code = (body.streams.len() <= STREAMS).then(|| Code::new(&body))??;
         Some(Self {
             streams: body.streams,
-            code: Arc::new(code),
+            code,
         })
     }
 }
