@@ -107,11 +107,17 @@ impl Placing {
         self.order.iter().position(top)
     }
 
-    /// Lets large ones choose earlier or later, at random (and always the same), as long as that does no harm.
+    /// Lets large ones choose earlier or later, at random (and always the same), as long as that does no harm; any
+    /// if none is large.
     fn shuffle(&mut self, intervals: &[Interval], least: usize) {
         let large = |&i: &usize| intervals[i].size() >= least / 64;
-        let large: Vec<usize> = (0..intervals.len()).filter(large).collect();
+        let all = 0..intervals.len();
+        let mut large: Vec<usize> = all.clone().filter(large).collect();
+        if large.is_empty() {
+            large.extend(all);
+        }
         let tries = SHUFFLES.min(SHUFFLING / (1 + intervals.len().pow(2)));
+        // Knuth's multiplier, as numbers of `rand` may change with its versions, and plans with them.
         let mut random = 1u64;
         let mut below = |n: usize| {
             random = random
@@ -201,6 +207,34 @@ mod tests {
             }
         }
         total
+    }
+
+    /// A hundred and more arrays at a time, none of which is large beside all of them.
+    #[test]
+    fn many_small_arrays_are_placed() {
+        let mut state = 1u64;
+        let mut below = |n: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % n
+        };
+        let mut interval = || {
+            let first = below(300) as usize;
+            i(
+                64 * (1 + below(7)) as usize,
+                first,
+                first + 60 + below(60) as usize,
+            )
+        };
+        let intervals: Vec<Interval> = (0..600).map(|_| interval()).collect();
+        let (total, least) = (checked(&intervals), lower_bound(&intervals));
+        assert!(intervals.iter().all(|i| i.bytes < least / 64));
+        assert!(
+            total > least + least / 128,
+            "this is about the search: {total} {least}"
+        );
+        assert!(20 * total <= 21 * least, "{total} {least}");
     }
 
     #[test]
