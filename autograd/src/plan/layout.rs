@@ -356,6 +356,7 @@ impl<'g> Builder<'g> {
         };
         let mut aside: Vec<Id> = passed.iter().map(|&(id, _)| base(id)).collect();
         aside.retain(overwritten);
+        aside.sort_unstable();
         aside.dedup();
         for id in aside {
             let place = Place::Arena(self.interval(self.graph.bytes(id), self.end, self.end));
