@@ -198,9 +198,7 @@ impl SetupArgs {
             setup,
         })
     }
-}
 
-impl SetupArgs {
     /// Tells another process of this program the same.
     fn pass(&self, command: &mut std::process::Command) {
         flag(command, "--setup", &self.setup);

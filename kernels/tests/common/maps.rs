@@ -36,7 +36,7 @@ pub(crate) const UNARY: [Unary; 12] = {
     ]
 };
 
-const BINARY: [Binary; 9] = [
+pub(crate) const BINARY: [Binary; 9] = [
     Binary::Add,
     Binary::Sub,
     Binary::Mul,

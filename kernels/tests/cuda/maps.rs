@@ -1,6 +1,7 @@
 //! Fused element-wise programs: random instructions over random spaces, the sums at their ends.
 
 use crate::common::bytes;
+use crate::common::maps::BINARY;
 use crate::parity::{CPU, CUDA, cases, close, inputs, run_on, same, tolerances};
 use kernels::{Binary, Float, Instr, Kernel, Load, Map, Store, StoreKind, Unary};
 use proptest::prelude::*;
@@ -25,18 +26,6 @@ const UNARY: [Unary; 14] = [
     Unary::PowI(3),
     Unary::PowI(-2),
     Unary::PowI(10),
-];
-
-const BINARY: [Binary; 9] = [
-    Binary::Add,
-    Binary::Sub,
-    Binary::Mul,
-    Binary::Div,
-    Binary::Max,
-    Binary::Min,
-    Binary::Less,
-    Binary::LessEq,
-    Binary::Equal,
 ];
 
 const DTYPES: [DType; 6] = [
