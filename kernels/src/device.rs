@@ -90,6 +90,9 @@ enum Engine {
 
 impl Device {
     /// The processor, with that many threads (all cores if `None`). Results do not depend on the number.
+    ///
+    /// Programs may run on one device from several threads at once, and share its threads: then a run may return
+    /// only when another one is over.
     pub fn cpu(threads: Option<usize>) -> Result<Self, DeviceError> {
         let threads =
             threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
