@@ -36,7 +36,7 @@ pub struct Step {
     /// What it writes. Outputs must not overlap each other, the workspace or the inputs, but for one
     /// case: see [`StoreKind::Full`].
     pub outputs: Vec<Operand>,
-    /// Where its [`Kernel::workspace`] lies, if it needs any: at a multiple of 8 bytes.
+    /// Where its [`Kernel::workspace`] lies, if it needs any: at a multiple of 8 bytes of its slot.
     pub workspace: Option<Operand>,
 }
 
@@ -109,6 +109,8 @@ pub enum ProgramError {
 #[derive(Clone, Debug)]
 pub struct Program {
     slots: Vec<Slot>,
+    /// For each slot, what its view's address is a multiple of: the size of the largest element in it.
+    alignments: Vec<usize>,
     steps: Vec<Step>,
     bound: Vec<Bound>,
     /// What it became on the CUDA device that it ran on last.
@@ -126,9 +128,15 @@ impl Program {
             .iter()
             .enumerate()
             .map(bind)
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut alignments = vec![1; slots.len()];
+        for array in bound.iter().flat_map(Bound::arrays) {
+            let alignment = &mut alignments[array.slot];
+            *alignment = array.alignment.max(*alignment);
+        }
         Ok(Self {
             slots,
+            alignments,
             steps,
             bound,
             replay: Arc::default(),
@@ -136,7 +144,8 @@ impl Program {
     }
 
     /// Runs the steps in order, on one view per slot: of the slot's size or larger, starting at a multiple
-    /// of 8 bytes. The view of a writable slot must not overlap any other.
+    /// of its largest element (4 bytes if all of its arrays are f32, so a view may be any row of a larger
+    /// array; 8 for workspace). The view of a writable slot must not overlap any other.
     ///
     /// On a CUDA device the run is queued, and this returns before it is done; what goes wrong in it is
     /// reported by the next call that reads a buffer. The first run makes the program ready for the device.
@@ -218,11 +227,10 @@ impl Program {
                     format!("a view of {} bytes; {} needed", view.bytes(), slot.bytes),
                 );
             }
-            if view.address() % 8 != 0 {
-                return refuse(
-                    at,
-                    "the view does not start at a multiple of 8 bytes".into(),
-                );
+            let alignment = self.alignments[at];
+            if !view.address().is_multiple_of(alignment) {
+                let reason = format!("the view does not start at a multiple of {alignment} bytes");
+                return refuse(at, reason);
             }
         }
         for (at, _) in self
@@ -251,9 +259,19 @@ pub(crate) struct Array {
     pub(crate) slot: usize,
     pub(crate) offset: usize,
     pub(crate) bytes: usize,
+    /// What its address is a multiple of.
+    alignment: usize,
 }
 
 impl Array {
+    /// No memory, for a kernel without workspace.
+    const NONE: Self = Self {
+        slot: 0,
+        offset: 0,
+        bytes: 0,
+        alignment: 1,
+    };
+
     fn new(
         slots: &[Slot],
         operand: Operand,
@@ -279,6 +297,7 @@ impl Array {
             slot,
             offset,
             bytes,
+            alignment,
         })
     }
 
@@ -310,11 +329,7 @@ impl Bound {
         let inputs = arrays(slots, "input", &step.inputs, &kernel.inputs())?;
         let outputs = arrays(slots, "output", &step.outputs, &kernel.outputs())?;
         let workspace = match (kernel.workspace(), step.workspace) {
-            (0, _) => Array {
-                slot: 0,
-                offset: 0,
-                bytes: 0,
-            },
+            (0, _) => Array::NONE,
             (bytes, None) => return Err(format!("a workspace of {bytes} bytes is needed")),
             (bytes, Some(operand)) => Array::new(slots, operand, 8, bytes)
                 .map_err(|reason| format!("workspace: {reason}"))?,
@@ -338,6 +353,11 @@ impl Bound {
             outputs,
             workspace,
         })
+    }
+
+    fn arrays(&self) -> impl Iterator<Item = &Array> {
+        let both = self.inputs.iter().chain(&self.outputs);
+        both.chain(Some(&self.workspace).filter(|workspace| workspace.bytes > 0))
     }
 }
 

@@ -1,8 +1,12 @@
 //! Programs from outside: what is refused, and that the rest runs.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod common;
+
+use common::check_rows;
 use kernels::{
-    Binary, Device, Float, Instr, Kernel, Load, Map, Operand, Program, Slot, Step, Store, StoreKind,
+    Binary, Device, Float, Instr, Kernel, Load, Map, Operand, Pad, Program, Slot, Step, Store,
+    StoreKind,
 };
 use std::time::Instant;
 use tensor::DType;
@@ -92,4 +96,49 @@ fn runs() {
     assert_eq!((laps.len(), found()), (1, expected.to_vec()));
     assert!(laps[0].begin >= begin && laps[0].time <= time);
     assert!(program.time(&device, &views[1..]).is_err());
+}
+
+#[test]
+fn views_are_rows_of_dense_arrays() {
+    for threads in [1, 2] {
+        let device = Device::cpu(Some(threads)).unwrap();
+        check_rows(&device, 7, 3);
+        check_rows(&device, 5, 10_001);
+    }
+}
+
+/// A view starts at a multiple of the largest element that its slot holds, wherever in the slot that is.
+#[test]
+fn views_between_elements_are_refused() {
+    let copy = |dtype, input, output| Step {
+        kernel: Kernel::Pad(
+            dtype,
+            Pad {
+                extents: vec![1],
+                before: vec![0],
+                after: vec![0],
+            },
+        ),
+        inputs: vec![input],
+        outputs: vec![output],
+        workspace: None,
+    };
+    let slots = [(12, false), (4, true), (8, true)];
+    let slots = slots.map(|(bytes, writable)| Slot { bytes, writable });
+    let steps = vec![
+        copy(DType::F32, at(0, 8), at(1, 0)),
+        copy(DType::F64, at(0, 0), at(2, 0)),
+    ];
+    let program = Program::new(slots.to_vec(), steps).unwrap();
+    let device = Device::cpu(Some(1)).unwrap();
+    let buffer = device.alloc(64).unwrap();
+    let run = |starts: [usize; 3]| {
+        let views = [0, 1, 2].map(|i| buffer.view(starts[i], slots[i].bytes));
+        program.run(&device, &views).map_err(|e| e.to_string())
+    };
+    assert_eq!(run([8, 36, 40]), Ok(()));
+    let reason = |bytes| format!("the view does not start at a multiple of {bytes} bytes");
+    assert_eq!(run([4, 36, 40]), Err(format!("slot 0: {}", reason(8))));
+    assert_eq!(run([8, 34, 40]), Err(format!("slot 1: {}", reason(4))));
+    assert_eq!(run([8, 36, 44]), Err(format!("slot 2: {}", reason(8))));
 }

@@ -1,14 +1,12 @@
 //! The parameters of a kernel, written field by field as its C struct has them.
 
-use crate::program::Array;
-
 /// Bytes that an array's slot number is shifted by, and so the most bytes of a slot.
 const SLOT_BITS: u32 = 48;
 
 /// Where an array lies, as kernels are told: slot and offset.
-pub(super) fn place(array: Array) -> u64 {
-    debug_assert!(array.slot < 1 << 16, "checked when a program is lowered");
-    (array.slot as u64) << SLOT_BITS | array.offset as u64
+pub(super) fn place(slot: usize, offset: usize) -> u64 {
+    debug_assert!(slot < 1 << 16, "checked when a program is lowered");
+    (slot as u64) << SLOT_BITS | offset as u64
 }
 
 /// Fields in the order and with the alignment of C.

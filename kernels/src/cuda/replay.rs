@@ -7,7 +7,7 @@
 use super::args::place;
 use super::lower::{Launch, Lowering, Tables};
 use super::{Cuda, failed};
-use crate::program::{Array, Bound};
+use crate::program::Bound;
 use crate::{DeviceError, Lap, ProgramError, Step};
 use cudarc::driver::{
     CudaEvent, CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg,
@@ -233,11 +233,7 @@ fn lower(
         ));
     }
     let mut tables = Tables::new(slots);
-    let faults = place(Array {
-        slot: slots + 1,
-        offset: 0,
-        bytes: 0,
-    });
+    let faults = place(slots + 1, 0);
     let (mut launches, mut ends) = (Vec::new(), Vec::new());
     for (at, (step, bound)) in steps.iter().zip(bound).enumerate() {
         let mut lowering = Lowering {

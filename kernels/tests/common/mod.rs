@@ -5,7 +5,10 @@ pub(crate) mod every;
 pub(crate) mod maps;
 
 use bytemuck::{Pod, cast_slice, pod_read_unaligned};
-use kernels::{Buffer, Device, Kernel, Operand, Program, ProgramError, Slot, Step};
+use kernels::{
+    Binary, Buffer, Device, Float, Instr, Kernel, Load, Map, Operand, Program, ProgramError, Slot,
+    Step, Store, StoreKind,
+};
 use tensor::DType;
 
 pub(crate) fn bytes<T: Pod>(numbers: &[T]) -> Vec<u8> {
@@ -61,16 +64,29 @@ impl Layout {
         }
     }
 
-    /// Runs it; memory that it must write is full of garbage before. Gives the slots of the outputs.
+    /// Runs it; memory that it must write is full of garbage before. Gives the outputs.
     pub(crate) fn run(
         self,
         device: &Device,
         inputs: &[Vec<u8>],
     ) -> Result<Vec<Vec<u8>>, ProgramError> {
+        self.run_shifted(device, 0, inputs)
+    }
+
+    /// As `run`, on views that start that many elements behind an address for vectors.
+    pub(crate) fn run_shifted(
+        self,
+        device: &Device,
+        elements: usize,
+        inputs: &[Vec<u8>],
+    ) -> Result<Vec<Vec<u8>>, ProgramError> {
+        let starts = self.element_sizes().into_iter().map(|size| size * elements);
+        let starts: Vec<usize> = starts.collect();
         let Self { slots, step } = self;
         let buffers: Vec<Buffer> = slots
             .iter()
-            .map(|slot| device.alloc(slot.bytes).unwrap())
+            .zip(&starts)
+            .map(|(slot, start)| device.alloc(start + slot.bytes).unwrap())
             .collect();
         for buffer in &buffers {
             buffer.write(0, &vec![0xa5; buffer.bytes()]).unwrap();
@@ -78,34 +94,115 @@ impl Layout {
         for (operand, input) in step.inputs.iter().zip(inputs) {
             let room = slots[operand.slot].bytes;
             let input = &input[..input.len().min(room)];
-            buffers[operand.slot].write(operand.offset, input).unwrap();
+            let at = starts[operand.slot] + operand.offset;
+            buffers[operand.slot].write(at, input).unwrap();
         }
         let views: Vec<_> = buffers
             .iter()
-            .map(|buffer| buffer.view(0, buffer.bytes()))
+            .zip(&starts)
+            .map(|(buffer, &start)| buffer.view(start, buffer.bytes() - start))
             .collect();
         let (outputs, sizes): (Vec<_>, Vec<_>) = (step.outputs.clone(), step.kernel.outputs());
         Program::new(slots, vec![step])?.run(device, &views)?;
         let read = |(operand, (dtype, count)): (&Operand, &(DType, usize))| {
             let mut bytes = vec![0; dtype.size() * count];
-            buffers[operand.slot].read(operand.offset, &mut bytes)?;
+            let at = starts[operand.slot] + operand.offset;
+            buffers[operand.slot].read(at, &mut bytes)?;
             Ok(bytes)
         };
         outputs.iter().zip(&sizes).map(read).collect()
     }
+
+    /// Of each slot the size of its largest element.
+    fn element_sizes(&self) -> Vec<usize> {
+        let Step {
+            kernel,
+            inputs,
+            outputs,
+            workspace,
+        } = &self.step;
+        let operands = inputs.iter().chain(outputs).chain(workspace);
+        let types = kernel.inputs().into_iter().chain(kernel.outputs());
+        let sizes = types.map(|(dtype, _)| dtype.size()).chain([8]);
+        let mut largest = vec![1; self.slots.len()];
+        for (operand, size) in operands.zip(sizes) {
+            largest[operand.slot] = size.max(largest[operand.slot]);
+        }
+        largest
+    }
+}
+
+/// y[t] = x[t] · rate[t] · scale[t], and the sum of y[t], for all t: one program over rows of x, y \[T, n\] and
+/// rate, sum \[T\] f32, and of scale \[T\] f16. Numbers are small and whole, so that all sums are exact.
+pub(crate) fn check_rows(device: &Device, t: usize, n: usize) {
+    let load = |dtype, strides| Load { dtype, strides };
+    let store = |kind| Store {
+        value: 4,
+        dtype: DType::F32,
+        kind,
+    };
+    let kernel = Kernel::Map(Map {
+        float: Float::F32,
+        extents: vec![n],
+        loads: vec![
+            load(DType::F32, vec![1]),
+            load(DType::F32, vec![0]),
+            load(DType::F16, vec![0]),
+        ],
+        code: vec![
+            Instr::Load(0),
+            Instr::Load(1),
+            Instr::Load(2),
+            Instr::Binary(Binary::Mul, 0, 1),
+            Instr::Binary(Binary::Mul, 3, 2),
+        ],
+        stores: vec![store(StoreKind::Full), store(StoreKind::Sum(vec![true]))],
+    });
+    let Layout { slots, step } = Layout::new(kernel);
+    let rows = [4 * n, 4, 2, 4 * n, 4];
+    assert_eq!(
+        slots[..5].iter().map(|slot| slot.bytes).collect::<Vec<_>>(),
+        rows
+    );
+    let workspace = device.alloc(slots[5].bytes).unwrap();
+    let arrays = rows.map(|row| device.alloc(t * row).unwrap());
+    let x: Vec<f32> = (0..t * n).map(|i| (i % 7) as f32).collect();
+    arrays[0].write(0, cast_slice(&x)).unwrap();
+    let rate: Vec<f32> = (0..t).map(|i| i as f32 + 1.0).collect();
+    arrays[1].write(0, cast_slice(&rate)).unwrap();
+    let scale: Vec<u16> = (0..t).map(|i| [0x3c00, 0x4000][i % 2]).collect(); // 1, 2
+    arrays[2].write(0, cast_slice(&scale)).unwrap();
+    let program = Program::new(slots, vec![step]).unwrap();
+    for at in 0..t {
+        let row = |i: usize| arrays[i].view(at * rows[i], rows[i]);
+        let mut views = [0, 1, 2, 3, 4].map(row).to_vec();
+        views.push(workspace.view(0, workspace.bytes()));
+        program.run(device, &views).unwrap();
+    }
+    let read = |array: &Buffer| {
+        let mut found = vec![0; array.bytes()];
+        array.read(0, &mut found).unwrap();
+        numbers::<f32>(&found)
+    };
+    let factor = |at: usize| rate[at] * (at % 2 + 1) as f32;
+    let y: Vec<f32> = (0..t * n).map(|i| x[i] * factor(i / n)).collect();
+    assert_eq!(read(&arrays[3]), y);
+    let sums: Vec<f32> = y.chunks(n).map(|row| row.iter().sum()).collect();
+    assert_eq!(read(&arrays[4]), sums);
 }
 
 pub(crate) fn run(device: &Device, kernel: Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
     Layout::new(kernel).run(device, inputs).unwrap()
 }
 
-/// Runs with 1, 2 and 3 threads; the bits must agree.
+/// Runs with 1, 2 and 3 threads, on views that start at element 0, 1 and 2; the bits must agree.
 pub(crate) fn run_all(kernel: &Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
     use std::sync::LazyLock;
     static DEVICES: LazyLock<[Device; 3]> = LazyLock::new(|| [device(1), device(2), device(3)]);
-    let [one, two, three] = DEVICES
-        .each_ref()
-        .map(|device| run(device, kernel.clone(), inputs));
+    let [one, two, three] = [0, 1, 2].map(|i| {
+        let layout = Layout::new(kernel.clone());
+        layout.run_shifted(&DEVICES[i], i, inputs).unwrap()
+    });
     assert_eq!(one, two, "1 and 2 threads differ");
     assert_eq!(one, three, "1 and 3 threads differ");
     one

@@ -1,6 +1,6 @@
 //! The device itself: that it is found or missing, what it reports, and how programs run on it.
 
-use crate::common::{Layout, bytes, run};
+use crate::common::{Layout, bytes, check_rows, run};
 use crate::stand_in::{StandIn, text};
 use kernels::{
     Binary, Device, DeviceError, Float, Instr, Kernel, Lap, Load, Map, MatMul, Operand, Precision,
@@ -166,6 +166,15 @@ fn runs_copies_and_counts_memory() {
         facts.total_bytes > facts.free_bytes && facts.driver[0] >= 12,
         "{facts:?}"
     );
+}
+
+#[test]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
+fn runs_on_rows_of_dense_arrays() {
+    let device = cuda();
+    check_rows(&device, 7, 3);
+    // Large enough for four points a thread.
+    check_rows(&device, 5, (1 << 16) + 1);
 }
 
 fn rows_kernel() -> Kernel {

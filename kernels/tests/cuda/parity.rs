@@ -87,26 +87,38 @@ pub(super) fn inputs(kernel: &Kernel) -> Vec<Vec<u8>> {
 }
 
 pub(super) fn run_on(device: &Device, kernel: &Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let result = Layout::new(kernel.clone()).run(device, inputs);
+    run_shifted(device, 0, kernel, inputs)
+}
+
+/// On views that start that many elements behind an address for vectors.
+fn run_shifted(
+    device: &Device,
+    elements: usize,
+    kernel: &Kernel,
+    inputs: &[Vec<u8>],
+) -> Vec<Vec<u8>> {
+    let result = Layout::new(kernel.clone()).run_shifted(device, elements, inputs);
     result.unwrap_or_else(|error| panic!("{kernel:?}: {error}"))
 }
 
-/// The same bits as on the processor.
+/// The same bits as on the processor, wherever views start.
 pub(super) fn same(kernel: &Kernel, inputs: &[Vec<u8>]) {
-    let (cpu, cuda) = (
-        run_on(&CPU, kernel, inputs),
-        run_on(&CUDA[0], kernel, inputs),
-    );
-    assert!(cpu == cuda, "{kernel:?}\n{cpu:?}\n{cuda:?}");
+    let cpu = run_on(&CPU, kernel, inputs);
+    for elements in [0, 1] {
+        let cuda = run_shifted(&CUDA[0], elements, kernel, inputs);
+        assert!(cpu == cuda, "{kernel:?} + {elements}\n{cpu:?}\n{cuda:?}");
+    }
 }
 
-/// The same f32 numbers within `tolerance`; and the same bits twice.
+/// The same f32 numbers within `tolerance`; and the same bits twice, wherever views start.
 pub(super) fn close(device: &Device, kernel: &Kernel, inputs: &[Vec<u8>], tolerance: f32) {
     let (cpu, cuda) = (run_on(&CPU, kernel, inputs), run_on(device, kernel, inputs));
-    assert!(
-        cuda == run_on(device, kernel, inputs),
-        "{kernel:?} differs from run to run"
-    );
+    for elements in [1, 2] {
+        assert!(
+            cuda == run_shifted(device, elements, kernel, inputs),
+            "{kernel:?} + {elements} differs from run to run"
+        );
+    }
     for (cpu, cuda) in cpu.iter().zip(&cuda) {
         let (cpu, cuda) = (numbers::<f32>(cpu), numbers::<f32>(cuda));
         for (i, (x, y)) in cpu.iter().zip(&cuda).enumerate() {

@@ -156,7 +156,7 @@ impl Lowering<'_> {
         };
         let blocks = batch * cut.tiles[0] * cut.tiles[1] * parts;
         let blocks = u32::try_from(blocks).map_err(|_| format!("{name}: {blocks} tiles"))?;
-        let partials = super::place(self.bound.workspace);
+        let partials = self.workspace();
         let args = Fields::default()
             .u64(self.input(0))
             .u64(self.input(1))

@@ -216,7 +216,7 @@ impl Lowering<'_> {
             .u64(code.accesses)
             .u64(stores)
             .u64(outs)
-            .u64(super::place(self.bound.workspace))
+            .u64(self.workspace())
             .u32(code.count)
             .u32(store_count)
             .u32(split.count)
@@ -267,7 +267,7 @@ impl Lowering<'_> {
             .filter(|(_, store)| store.is_sum());
         let launch = |(at, (i, store)): (usize, (usize, &Store))| {
             let args = Fields::default()
-                .u64(super::place(self.bound.workspace))
+                .u64(self.workspace())
                 .u64(self.output(i))
                 .u32(at * sums.chunks * sums.kept)
                 .u32(sums.kept)

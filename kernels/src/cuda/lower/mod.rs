@@ -57,13 +57,9 @@ impl Tables {
     /// Where the bytes will lie: at a multiple of 16.
     fn add(&mut self, bytes: &[u8]) -> u64 {
         self.bytes.resize(self.bytes.len().next_multiple_of(16), 0);
-        let array = Array {
-            slot: self.slot,
-            offset: self.bytes.len(),
-            bytes: bytes.len(),
-        };
+        let offset = self.bytes.len();
         self.bytes.extend(bytes);
-        place(array)
+        place(self.slot, offset)
     }
 }
 
@@ -80,11 +76,15 @@ pub(super) struct Lowering<'a> {
 
 impl Lowering<'_> {
     fn input(&self, i: usize) -> u64 {
-        place(self.bound.inputs[i])
+        place_of(self.bound.inputs[i])
     }
 
     fn output(&self, i: usize) -> u64 {
-        place(self.bound.outputs[i])
+        place_of(self.bound.outputs[i])
+    }
+
+    fn workspace(&self) -> u64 {
+        place_of(self.bound.workspace)
     }
 
     /// The launches of a kernel, or why the CUDA device cannot run it.
@@ -122,6 +122,10 @@ impl Lowering<'_> {
         let args = Fields::default().u64(self.output(output)).u64(bytes as u64);
         Launch::per_point("fill_zero", bytes, args.words(16))
     }
+}
+
+fn place_of(array: Array) -> u64 {
+    place(array.slot, array.offset)
 }
 
 /// Bytes of scratch memory of a kernel that was checked.
