@@ -115,8 +115,8 @@ where
     let tape = Tape::new();
     let mut given = Given::new(options.seed);
     let mut inputs = Vec::new();
-    for (i, point) in points.iter().enumerate() {
-        inputs.push(given.add(&tape, format!("input {i}"), point.clone())?);
+    for point in points {
+        inputs.push(given.add(&tape, "point", point.clone())?);
     }
     let outs = f(&tape, &inputs)?;
     let free = free_inputs(&inputs, &outs)?;
@@ -157,7 +157,8 @@ fn free_inputs<'t>(
 /// The arrays that the recorded programs run on, and where random ones come from.
 #[derive(Clone)]
 struct Given {
-    arrays: Vec<(String, Array)>,
+    /// By the entries of the tape that they are given for.
+    arrays: Vec<(Id, Array)>,
     random: u64,
 }
 
@@ -170,9 +171,9 @@ impl Given {
         }
     }
 
-    fn add<'t>(&mut self, tape: &'t Tape, name: String, array: Array) -> crate::Result<Var<'t>> {
-        let var = tape.input(&name, array.dtype(), array.shape().clone())?;
-        self.arrays.push((name, array));
+    fn add<'t>(&mut self, tape: &'t Tape, name: &str, array: Array) -> crate::Result<Var<'t>> {
+        let var = tape.input(name, array.dtype(), array.shape().clone())?;
+        self.arrays.push((var.id, array));
         Ok(var)
     }
 
@@ -184,10 +185,10 @@ impl Given {
         like: &[Var<'t>],
     ) -> crate::Result<Vec<Var<'t>>> {
         let mut directions = Vec::new();
-        for (i, var) in like.iter().enumerate() {
+        for var in like {
             let numbers: Vec<f64> = (0..var.shape().count()).map(|_| self.next()).collect();
             let array = Array::new(var.shape(), numbers).expect("as many numbers as the shape");
-            directions.push(self.add(tape, format!("{name} {i}"), array)?);
+            directions.push(self.add(tape, name, array)?);
         }
         Ok(directions)
     }
@@ -212,12 +213,11 @@ impl Given {
     }
 
     fn run(&self, plan: &Plan, outs: &[Var<'_>]) -> crate::Result<Values> {
-        let named: Vec<_> = self
-            .arrays
-            .iter()
-            .map(|(name, array)| (&**name, array))
-            .collect();
-        let results = plan.run(&Device::cpu(Some(1))?, &named)?;
+        let Some(tape) = outs.first().map(Var::tape) else {
+            return Ok(Values(HashMap::new()));
+        };
+        let given = self.arrays.iter().map(|(id, array)| (tape.var(*id), array));
+        let results = plan.run(&Device::cpu(Some(1))?, &given.collect::<Vec<_>>())?;
         let numbers = results.iter().map(Array::to_f64_vec);
         Ok(Values(outs.iter().map(|out| out.id).zip(numbers).collect()))
     }

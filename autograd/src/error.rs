@@ -2,6 +2,7 @@
 
 use kernels::{DeviceError, ProgramError};
 use std::path::PathBuf;
+use tensor::ArrayError;
 
 /// An error of this crate; one line each.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +30,7 @@ pub enum Error {
     #[error("{0}")]
     Setting(String),
     /// A number that should be finite is not.
-    #[error("{what} is not finite at inner step {step}")]
+    #[error("the {what} is not finite at inner step {step}")]
     NotFinite {
         /// Which number.
         what: &'static str,
@@ -49,6 +50,9 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// An array was made of the wrong numbers.
+    #[error(transparent)]
+    Array(#[from] ArrayError),
     /// The device refused.
     #[error(transparent)]
     Device(#[from] DeviceError),

@@ -6,8 +6,10 @@ mod op;
 mod ops;
 pub mod optim;
 mod plan;
+pub mod prelude;
 #[doc(hidden)]
 pub mod reference;
+mod spec;
 mod tape;
 mod transform;
 mod unroll;
@@ -15,9 +17,10 @@ mod unroll;
 pub use error::{Error, Result};
 pub use kernels::Distribution;
 pub use ops::contraction::ConvOptions;
-pub use plan::{Held, Peak, Plan, Port};
+pub use plan::{Bound, Held, Peak, Plan, Task};
+pub use spec::ArraySpec;
 pub use tape::{Tape, Var};
 pub use unroll::{
-    CotangentNorms, Forecast, Given, Horizon, LossAndBuffers, Losses, Mode, Phase, Planned,
-    Records, Row, Schedule, Scope, TimedRun, Training, Trouble, Unroll, Values,
+    CotangentNorms, Forecast, Horizon, Losses, Mode, Phase, Planned, Policy, Schedule, Scope,
+    State, TimedRun, Trainer, Training, Trouble, Unroll, Values,
 };

@@ -13,7 +13,8 @@ use tensor::DType;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Op {
     // Leaves.
-    Input(String),
+    /// A name for messages, and a number that no other input of the tape has.
+    Input(String, usize),
     Perturbation(usize),
     /// The bits of an f64, so that equal constants are one entry.
     Const(u64),
@@ -62,7 +63,7 @@ impl Op {
     /// A word for messages and print-outs.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Input(_) => "input",
+            Self::Input(..) => "input",
             Self::Perturbation(_) => "perturbation",
             Self::Const(_) => "constant",
             Self::Iota(_) => "iota",
@@ -90,10 +91,18 @@ impl Op {
         }
     }
 
+    /// As people call it: an input by its own name.
+    pub(crate) fn label(&self) -> String {
+        match self {
+            Self::Input(name, _) => name.clone(),
+            op => op.name().to_owned(),
+        }
+    }
+
     /// The derivative entry.
     pub(crate) fn rule(&self) -> Rule {
         match self {
-            Self::Input(_) | Self::Perturbation(_) | Self::Const(_) | Self::Iota(_) => {
+            Self::Input(..) | Self::Perturbation(_) | Self::Const(_) | Self::Iota(_) => {
                 Rule::Constant
             }
             Self::StopGradient | Self::ArgMax(_) | Self::Random(_) | Self::Reversible(_) => {

@@ -34,9 +34,9 @@ pub fn primitives_of(outs: &[Var<'_>]) -> BTreeSet<&'static str> {
         .collect()
 }
 
-/// Computes results of one tape from inputs by name; everything is done and given in f64, which holds
+/// Computes results of one tape from its inputs; everything is done and given in f64, which holds
 /// integers and rounded casts exactly. For inputs of f32 it says what infinite precision would give.
-pub fn run(outs: &[Var<'_>], inputs: &[(&str, &Array)]) -> Result<Vec<Array>> {
+pub fn run(outs: &[Var<'_>], inputs: &[(Var<'_>, &Array)]) -> Result<Vec<Array>> {
     let Some(first) = outs.first() else {
         return Ok(Vec::new());
     };
@@ -55,7 +55,7 @@ pub fn run(outs: &[Var<'_>], inputs: &[(&str, &Array)]) -> Result<Vec<Array>> {
             })
             .collect();
         values[id] = match &node.op {
-            Op::Input(name) => input(name, &node, inputs)?,
+            Op::Input(name, _) => input(name, tape.var(id), inputs)?,
             _ => evaluate(&node, &args)?,
         };
     }
@@ -70,11 +70,14 @@ struct Operand<'a> {
     shape: Vec<usize>,
 }
 
-fn input(name: &str, node: &Node, inputs: &[(&str, &Array)]) -> Result<Vec<f64>> {
-    let given = inputs.iter().find(|(given, _)| *given == name);
+fn input(name: &str, var: Var<'_>, inputs: &[(Var<'_>, &Array)]) -> Result<Vec<f64>> {
+    let given = inputs.iter().find(|(given, _)| *given == var);
     match given {
-        Some((_, array)) if *array.shape() == node.shape => Ok(array.to_f64_vec()),
-        _ => Err(Error::Plan(format!("no {} for input `{name}`", node.shape))),
+        Some((_, array)) if *array.shape() == var.shape() => Ok(array.to_f64_vec()),
+        _ => Err(Error::Plan(format!(
+            "no {} for input `{name}`",
+            var.shape()
+        ))),
     }
 }
 
@@ -82,7 +85,7 @@ fn evaluate(node: &Node, args: &[Operand<'_>]) -> Result<Vec<f64>> {
     let count = node.shape.count();
     let numbers = |i: usize| args[i].numbers;
     Ok(match &node.op {
-        Op::Input(_) => unreachable!("inputs are given"),
+        Op::Input(..) => unreachable!("inputs are given"),
         Op::Perturbation(_) => vec![0.0; count],
         Op::Const(bits) => vec![f64::from_bits(*bits); count],
         Op::Iota(axis) => places(&node.shape)
@@ -477,7 +480,7 @@ mod tests {
         ];
         let x = Array::new([2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
         let y = Array::new([3, 2], vec![1.0, 0.0, 2.0, 1.0, 0.0, -1.0]).unwrap();
-        let results = run(&outs, &[("a", &x), ("b", &y)]).unwrap();
+        let results = run(&outs, &[(a, &x), (b, &y)]).unwrap();
         assert_eq!(results[0].to_f64_vec(), [5.0, -1.0, 14.0, -1.0]);
         assert_eq!(results[1].to_f64_vec(), [5.0, 14.0, -1.0, -1.0]);
         assert_eq!(results[2].to_f64_vec(), [14.0, 32.0, 32.0, 77.0]);
@@ -495,7 +498,7 @@ mod tests {
         let y = x.conv2d(w, options).unwrap();
         let image = Array::new([1, 2, 3, 1], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
         let weight = Array::new([1, 2, 2, 1], vec![1.0, 10.0, 100.0, 1000.0]).unwrap();
-        let result = run(&[y], &[("x", &image), ("w", &weight)]).unwrap();
+        let result = run(&[y], &[(x, &image), (w, &weight)]).unwrap();
         assert_eq!(*result[0].shape(), [1, 2, 2, 1].into());
         assert_eq!(result[0].to_f64_vec(), [2100.0, 300.0, 5421.0, 603.0]);
     }
@@ -508,7 +511,7 @@ mod tests {
         let y = x.conv2d(w, crate::ConvOptions::padded(0)).unwrap();
         let images = Array::new([2, 1, 1, 2, 1], vec![1.0, 2.0, 3.0, 4.0]).unwrap();
         let weights = Array::new([2, 1, 1, 2, 1], vec![1.0, 10.0, 100.0, 1000.0]).unwrap();
-        let result = run(&[y], &[("x", &images), ("w", &weights)]).unwrap();
+        let result = run(&[y], &[(x, &images), (w, &weights)]).unwrap();
         assert_eq!(*result[0].shape(), [2, 1, 1, 1, 1].into());
         assert_eq!(result[0].to_f64_vec(), [21.0, 4300.0]);
     }

@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result, refuse};
 use crate::op::Op;
+use crate::spec::ArraySpec;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
@@ -62,13 +63,17 @@ impl Tape {
         self.len() == 0
     }
 
-    /// An array that is given when the plan runs. Names are unique on a tape.
+    /// An array that is given when the plan runs. The name is for people, in messages: two inputs of one name
+    /// are two inputs.
     pub fn input(&self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Result<Var<'_>> {
-        let is_taken = |node: &Node| matches!(&node.op, Op::Input(taken) if taken == name);
-        if self.entries.borrow().nodes.iter().any(is_taken) {
-            return refuse("input", format!("the name `{name}` is taken"));
-        }
-        Ok(self.push(Op::Input(name.into()), &[], shape.into(), dtype))
+        let op = Op::Input(name.into(), self.len());
+        Ok(self.push(op, &[], shape.into(), dtype))
+    }
+
+    /// Inputs as described, in that order.
+    pub(crate) fn inputs(&self, specs: &[ArraySpec]) -> Result<Vec<Var<'_>>> {
+        let input = |spec: &ArraySpec| self.input(&spec.name, spec.dtype, spec.shape.clone());
+        specs.iter().map(input).collect()
     }
 
     /// An array whose elements all are `value`.

@@ -57,11 +57,12 @@ impl Tape {
         for &(out, cotangent) in seeds {
             add_to(&mut cotangents[out.id], cotangent)?;
         }
+        let is_wrt = marked(wrt, last);
         for id in (0..=last).rev() {
             let Some(cotangent) = cotangents[id] else {
                 continue;
             };
-            if !depends[id] || wrt.iter().any(|w| w.id == id) {
+            if !depends[id] || is_wrt[id] {
                 continue;
             }
             let applied = self.applied(id);
@@ -91,7 +92,7 @@ impl Tape {
     /// let slope = tape.grad(x.tanh()?, &[x])?[0]; // 1 − tanh²
     /// let bend = tape.jvp(&[slope], &[(x, tape.constant(1.0, DType::F64, []))])?[0]; // −2 tanh (1 − tanh²)
     /// let at = Array::scalar(0.5, DType::F64);
-    /// let bend = Plan::new(&[bend])?.run(&Device::cpu(None)?, &[("x", &at)])?[0].to_f64_vec()[0];
+    /// let bend = Plan::new(&[bend])?.run(&Device::cpu(None)?, &[(x, &at)])?[0].to_f64_vec()[0];
     /// let tanh = 0.5f64.tanh();
     /// assert!((bend + 2.0 * tanh * (1.0 - tanh * tanh)).abs() < 1e-15);
     /// # Ok::<(), autograd::Error>(())
@@ -115,10 +116,11 @@ impl Tape {
         let needed = self.needed_by(outs, last);
         self.refuse_undefined(&depends, &needed)?;
         let mut moved: Vec<Option<Var<'t>>> = vec![None; last + 1];
+        for (w, tangent) in tangents.iter().filter(|(w, _)| w.id <= last) {
+            moved[w.id] = Some(*tangent);
+        }
         for id in 0..=last {
-            if let Some((_, tangent)) = tangents.iter().find(|(w, _)| w.id == id) {
-                moved[id] = Some(*tangent);
-            } else if depends[id] && needed[id] {
+            if moved[id].is_none() && depends[id] && needed[id] {
                 moved[id] = push_forward(&self.applied(id), &moved)?;
             }
         }
@@ -137,10 +139,10 @@ impl Tape {
     /// let x = tape.input("x", DType::F64, [2])?;
     /// let v = tape.input("v", DType::F64, [2])?;
     /// let product = tape.hvp(x.powi(3)?.sum_all()?, &[x], &[v])?[0]; // 6 x·v
-    /// let (x, v) = (Array::new([2], vec![1.0, 2.0])?, Array::new([2], vec![10.0, 1.0])?);
-    /// let product = Plan::new(&[product])?.run(&Device::cpu(None)?, &[("x", &x), ("v", &v)])?;
+    /// let (at, along) = (Array::new([2], vec![1.0, 2.0])?, Array::new([2], vec![10.0, 1.0])?);
+    /// let product = Plan::new(&[product])?.run(&Device::cpu(None)?, &[(x, &at), (v, &along)])?;
     /// assert_eq!(product[0].to_f64_vec(), [60.0, 12.0]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), autograd::Error>(())
     /// ```
     pub fn hvp<'t>(
         &'t self,
@@ -168,10 +170,10 @@ impl Tape {
     }
 
     /// For every entry up to `last`: can it change with `wrt`?
-    fn depends_on(&self, wrt: &[Var<'_>], last: Id) -> Vec<bool> {
-        let mut depends = vec![false; last + 1];
+    pub(crate) fn depends_on(&self, wrt: &[Var<'_>], last: Id) -> Vec<bool> {
+        let mut depends = marked(wrt, last);
         for id in 0..=last {
-            depends[id] = wrt.iter().any(|w| w.id == id)
+            depends[id] = depends[id]
                 || self.with_node(id, |node| {
                     node.dtype.is_float()
                         && !matches!(node.op.rule(), Rule::Constant)
@@ -200,10 +202,7 @@ impl Tape {
 
     /// For every entry up to `last`: do the outputs use it?
     pub(crate) fn needed_by(&self, outs: &[Var<'_>], last: Id) -> Vec<bool> {
-        let mut needed = vec![false; last + 1];
-        for out in outs {
-            needed[out.id] = true;
-        }
+        let mut needed = marked(outs, last);
         for id in (0..=last).rev() {
             if needed[id] {
                 self.with_node(id, |node| {
@@ -322,4 +321,12 @@ fn check_variables(tape: &Tape, name: &'static str, wrt: &[Var<'_>]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// For every entry up to `last`: is it one of these?
+fn marked(vars: &[Var<'_>], last: Id) -> Vec<bool> {
+    let mut marked = vec![false; last + 1];
+    let known = vars.iter().filter(|var| var.id <= last);
+    known.for_each(|var| marked[var.id] = true);
+    marked
 }

@@ -4,32 +4,17 @@
 
 mod common;
 
-use autograd::optim::Optimizer;
-use autograd::{Mode, Schedule, Unroll};
-use common::{STEPS, arrays, given, horizon, meta_gradient, noise, training};
-use kernels::Device;
-use tensor::{Array, DType};
+use autograd::prelude::*;
+use common::{gradients, horizon, meta_gradient, noise, training, values};
 
 #[test]
 fn mixed_mode_equals_reverse_over_reverse() {
     let device = Device::cpu(Some(1)).unwrap();
     for optimizer in Optimizer::ALL {
-        let (loss, mixed) = meta_gradient(
-            &device,
-            optimizer,
-            DType::F64,
-            Schedule::PerStep,
-            Mode::Mixed,
-        );
-        let (same, reverse) = meta_gradient(
-            &device,
-            optimizer,
-            DType::F64,
-            Schedule::PerStep,
-            Mode::Reverse,
-        );
+        let of = |mode| meta_gradient(&device, optimizer, F64, Schedule::per_step(), mode);
+        let ((loss, mixed), (same, reverse)) = (of(Mode::Mixed), of(Mode::Reverse));
         assert_eq!(loss, same);
-        for ((name, a), (_, b)) in mixed.iter().zip(&reverse) {
+        for ((name, a), b) in mixed.iter().zip(reverse.values()) {
             let (a, b) = (a.to_f64_vec(), b.to_f64_vec());
             let size = b.iter().fold(1e-9f64, |m, v| m.max(v.abs()));
             let worst = a
@@ -48,24 +33,19 @@ fn mixed_mode_equals_reverse_over_reverse() {
 fn every_schedule_gives_the_same_bits() {
     for optimizer in [Optimizer::Momentum, Optimizer::Adam] {
         for mode in [Mode::Mixed, Mode::Reverse] {
-            let first = meta_gradient(
-                &Device::cpu(Some(1)).unwrap(),
-                optimizer,
-                DType::F32,
-                Schedule::PerStep,
-                mode,
-            );
+            let device = Device::cpu(Some(1)).unwrap();
+            let first = meta_gradient(&device, optimizer, F32, Schedule::per_step(), mode);
             for threads in [1, 2, 3] {
                 let device = Device::cpu(Some(threads)).unwrap();
                 for schedule in [
-                    Schedule::StoreAll,
-                    Schedule::PerStep,
-                    Schedule::EveryK(2),
-                    Schedule::EveryK(3),
-                    Schedule::EveryK(9),
+                    Schedule::store_all(),
+                    Schedule::per_step(),
+                    Schedule::every(2),
+                    Schedule::every(3),
+                    Schedule::every(9),
                 ] {
                     assert_eq!(
-                        meta_gradient(&device, optimizer, DType::F32, schedule, mode),
+                        meta_gradient(&device, optimizer, F32, schedule, mode),
                         first,
                         "{schedule} {mode:?} {threads}"
                     );
@@ -75,57 +55,42 @@ fn every_schedule_gives_the_same_bits() {
     }
 }
 
+/// The slope of the meta-loss along random directions of everything that is learned, by differences.
 #[test]
 fn the_meta_gradient_is_the_slope_of_the_meta_loss() {
     let device = Device::cpu(Some(1)).unwrap();
     // Fixed point has steps, which differences would see.
     let smooth = |optimizer: &Optimizer| *optimizer != Optimizer::ReversibleMomentum;
     for optimizer in Optimizer::ALL.into_iter().filter(smooth) {
-        let training = training(optimizer, DType::F64);
-        let mut unroll =
-            Unroll::new(&device, &training, &horizon(Schedule::PerStep, Mode::Mixed)).unwrap();
-        let arrays = arrays(&device, &training);
-        unroll.gradient(given(&arrays)).unwrap();
+        let training = training(optimizer, F64);
+        let horizon = horizon(Schedule::per_step(), Mode::Mixed);
+        let mut unroll = Unroll::new(&device, &training, &horizon).unwrap();
+        let values = values(&device, &training);
+        unroll.gradient(&values).unwrap();
         let mut slope = 0.0;
-        let learned = |name: &str| name != "y" && !name.contains('.');
         let mut directions = Vec::new();
-        let (start, record) = unroll.start_gradient();
-        let fields = [
-            (&arrays.start, start, record, 0),
-            (&arrays.shared, unroll.shared_gradient(), 0, 0),
-        ];
-        let of_steps = (0..STEPS).flat_map(|t| {
-            [
-                (&arrays.rows, unroll.row_gradient(), t, t),
-                (&arrays.hyper, unroll.hyper_gradient(), t, t),
-            ]
-        });
-        for (values, gradient, from, to) in fields.into_iter().chain(of_steps) {
-            for (i, port) in values
-                .ports()
-                .iter()
-                .enumerate()
-                .filter(|(_, p)| learned(&p.name))
-            {
-                let d = noise(&port.shape, 7 + i as u64 + 31 * to as u64, DType::F64).to_f64_vec();
-                let g = gradient.get(from, i).unwrap().to_f64_vec();
-                slope += d.iter().zip(&g).map(|(d, g)| d * g).sum::<f64>();
-                directions.push((values, to, i, d, values.get(to, i).unwrap().to_f64_vec()));
-            }
+        for (i, (name, gradient)) in gradients(&unroll).iter().enumerate() {
+            let direction = noise(gradient.shape(), 7 + i as u64, F64).to_f64_vec();
+            let along = direction.iter().zip(gradient.to_f64_vec());
+            let along: f64 = along.map(|(d, g)| d * g).sum();
+            // The first mean is replaced before anybody reads it.
+            assert!(
+                along != 0.0 || name == "mean",
+                "{optimizer:?} {name} has a gradient"
+            );
+            slope += along;
+            directions.push((name.clone(), direction, values.get(name).unwrap()));
         }
         let h = 1e-5;
         let mut losses = [0.0; 4];
         for (loss, sign) in losses.iter_mut().zip([1.0, -1.0, 2.0, -2.0]) {
-            for (values, record, i, d, base) in &directions {
-                let moved: Vec<f64> = base.iter().zip(d).map(|(b, d)| b + sign * h * d).collect();
-                let shape = values.ports()[*i].shape.clone();
-                values
-                    .set(*record, *i, &Array::new(shape, moved).unwrap())
-                    .unwrap();
+            for (name, direction, base) in &directions {
+                let moved = base.to_f64_vec().into_iter().zip(direction);
+                let moved: Vec<f64> = moved.map(|(b, d)| b + sign * h * d).collect();
+                let moved = Array::new(base.shape().clone(), moved).unwrap();
+                values.write(name, &moved).unwrap();
             }
-            let mut again =
-                Unroll::new(&device, &training, &horizon(Schedule::PerStep, Mode::Mixed)).unwrap();
-            *loss = again.gradient(given(&arrays)).unwrap().total();
+            *loss = unroll.gradient(&values).unwrap().total();
         }
         // Central differences of fourth order: the loss bends much where RMSprop divides by small roots.
         let difference = (8.0 * (losses[0] - losses[1]) - (losses[2] - losses[3])) / (12.0 * h);
@@ -139,13 +104,18 @@ fn the_meta_gradient_is_the_slope_of_the_meta_loss() {
 #[test]
 fn the_forecast_is_what_is_held() {
     let device = Device::cpu(Some(1)).unwrap();
-    let training = training(Optimizer::Momentum, DType::F32);
-    let arrays = arrays(&device, &training);
-    for schedule in [Schedule::StoreAll, Schedule::PerStep, Schedule::EveryK(3)] {
+    let training = training(Optimizer::Momentum, F32);
+    let values = values(&device, &training);
+    for schedule in [
+        Schedule::store_all(),
+        Schedule::per_step(),
+        Schedule::every(3),
+    ] {
         let before = device.held_bytes();
         device.reset_peak();
-        let mut unroll = Unroll::new(&device, &training, &horizon(schedule, Mode::Mixed)).unwrap();
-        unroll.gradient(given(&arrays)).unwrap();
+        let horizon = horizon(schedule, Mode::Mixed);
+        let mut unroll = Unroll::new(&device, &training, &horizon).unwrap();
+        unroll.gradient(&values).unwrap();
         assert_eq!(
             device.peak_bytes() - before,
             unroll.forecast().bytes,

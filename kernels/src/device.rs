@@ -403,10 +403,51 @@ pub struct View<'a> {
     bytes: usize,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// A range of it.
+    ///
+    /// # Panics
+    /// If the range does not fit.
+    pub fn part(&self, offset: usize, bytes: usize) -> View<'a> {
+        let end = offset.checked_add(bytes);
+        assert!(
+            end.is_some_and(|end| end <= self.bytes),
+            "bytes {offset}+{bytes} of {self:?}"
+        );
+        self.buffer.view(self.offset + offset, bytes)
+    }
+
     /// Its size.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Copies host bytes in: see [`Buffer::write`].
+    ///
+    /// # Panics
+    /// If they are more than the view has.
+    pub fn write(&self, source: &[u8]) -> Result<(), DeviceError> {
+        assert!(source.len() <= self.bytes, "{} bytes to {self:?}", source.len());
+        self.buffer.write(self.offset, source)
+    }
+
+    /// Copies bytes to the host, when all work queued before is done: see [`Buffer::read`].
+    ///
+    /// # Panics
+    /// If they are more than the view has.
+    pub fn read(&self, target: &mut [u8]) -> Result<(), DeviceError> {
+        assert!(target.len() <= self.bytes, "{} bytes of {self:?}", target.len());
+        self.buffer.read(self.offset, target)
+    }
+
+    /// Copies all bytes of a view of the same size on the same device: see [`Buffer::copy_from`].
+    ///
+    /// # Panics
+    /// If sizes differ, or the views overlap, or are on two devices.
+    pub fn copy_from(&self, source: View<'_>) -> Result<(), DeviceError> {
+        assert_eq!(self.bytes, source.bytes, "a copy between views");
+        let buffer = self.buffer;
+        buffer.copy_from(self.offset, source.buffer, source.offset, self.bytes)
     }
 
     pub(crate) fn address(&self) -> usize {

@@ -2,6 +2,9 @@
 
 use crate::{DType, Shape};
 use half::{bf16, f16};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use rand_distr::{Distribution, StandardNormal};
 use thiserror::Error;
 
 /// The numbers of an [`Array`], by element type.
@@ -198,6 +201,43 @@ impl Array {
     /// Zero at every place.
     pub fn zeros(dtype: DType, shape: impl Into<Shape>) -> Self {
         Self::full(dtype, shape, 0.0)
+    }
+
+    /// Normal numbers of mean 0, drawn in f64 and converted: a seed means the same numbers in every element type.
+    ///
+    /// ```
+    /// use tensor::{Array, DType};
+    /// let weights = Array::normal(DType::F32, [784, 128], 0.05, 1);
+    /// assert_eq!(weights, Array::normal(DType::F64, [784, 128], 0.05, 1).cast(DType::F32));
+    /// ```
+    pub fn normal(dtype: DType, shape: impl Into<Shape>, deviation: f64, seed: u64) -> Self {
+        let draw = |rng: &mut _| deviation * Distribution::<f64>::sample(&StandardNormal, rng);
+        Self::drawn(dtype, shape.into(), seed, draw)
+    }
+
+    /// Numbers drawn evenly from `low` to below `high`, in f64, and converted.
+    ///
+    /// # Panics
+    /// If `low` is not below `high`.
+    pub fn uniform(
+        dtype: DType,
+        shape: impl Into<Shape>,
+        [low, high]: [f64; 2],
+        seed: u64,
+    ) -> Self {
+        Self::drawn(dtype, shape.into(), seed, |rng| rng.random_range(low..high))
+    }
+
+    fn drawn(
+        dtype: DType,
+        shape: Shape,
+        seed: u64,
+        mut draw: impl FnMut(&mut ChaCha8Rng) -> f64,
+    ) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let numbers = (0..shape.count()).map(|_| draw(&mut rng));
+        let data = Data::collect(dtype, numbers);
+        Self { shape, data }
     }
 
     /// One number, with no axes.

@@ -27,9 +27,9 @@ impl<'t> Var<'t> {
     /// let logits = tape.input("logits", DType::F64, [1, 2])?;
     /// let labels = tape.input("labels", DType::F64, [1, 2])?;
     /// let plan = Plan::new(&[logits.cross_entropy(labels)?])?;
-    /// let logits = Array::new([1, 2], vec![0.0, 0.0])?;
-    /// let labels = Array::new([1, 2], vec![1.0, 0.0])?;
-    /// let loss = plan.run(&Device::cpu(None)?, &[("logits", &logits), ("labels", &labels)])?;
+    /// let at = Array::new([1, 2], vec![0.0, 0.0])?;
+    /// let class = Array::new([1, 2], vec![1.0, 0.0])?;
+    /// let loss = plan.run(&Device::cpu(None)?, &[(logits, &at), (labels, &class)])?;
     /// assert!((loss[0].to_f64_vec()[0] - 2f64.ln()).abs() < 1e-15);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -127,7 +127,7 @@ impl Graph {
     }
 
     pub(super) fn is_input(&self, id: Id) -> bool {
-        matches!(self.nodes[id].op, Op::Input(_))
+        matches!(self.nodes[id].op, Op::Input(..))
     }
 
     /// The stored entry that holds the numbers of `id` contiguously, and the element they begin at.
@@ -419,7 +419,7 @@ pub(crate) enum Kind {
 
 pub(crate) fn kind(op: &Op) -> Kind {
     match op {
-        Op::Input(_) => Kind::Input,
+        Op::Input(..) => Kind::Input,
         Op::Const(_) | Op::Iota(_) | Op::Perturbation(_) => Kind::Free,
         Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) => Kind::Pointwise,
         Op::StopGradient | Op::StraightThrough => Kind::Pointwise,

@@ -3,6 +3,7 @@
 //! simplify (dead code, common entries, zeros) → fuse (what reaches memory) → group (element-wise chains with
 //! their reductions as launches) → order (which launch when) → remat (what is made again) → layout (liveness, places in one arena, updates in place).
 
+mod bound;
 mod emit;
 mod fuse;
 mod group;
@@ -15,58 +16,40 @@ mod simplify;
 mod view;
 
 use crate::error::{Error, Result};
-use crate::op::Op;
+use crate::spec::ArraySpec;
 use crate::tape::{Id, Tape, Var};
+pub use bound::{Bound, Task};
 use fuse::{Graph, Item};
 pub(crate) use fuse::{Kind, kind};
 use kernels::{Buffer, Device, Kernel, Lap, Program, View};
 use layout::{ARENA, Layout, Slots};
 pub use peak::{Held, Peak};
-pub(crate) use simplify::simplify;
+pub(crate) use simplify::{Simplified, simplify};
 use std::borrow::Cow;
 use std::fmt;
-use tensor::{Array, DType, Shape};
-
-/// The name, type and shape of an array that a plan takes or gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
-    /// For inputs the name on the tape; for outputs a number.
-    pub name: String,
-    /// Element type.
-    pub dtype: DType,
-    /// Shape.
-    pub shape: Shape,
-}
-
-impl Port {
-    /// Bytes of the array.
-    pub fn bytes(&self) -> usize {
-        self.shape.count() * self.dtype.size()
-    }
-}
+use tensor::{Array, Shape};
 
 /// Chosen results of a tape, ready to be computed any number of times.
 ///
 /// ```
-/// use autograd::{Plan, Tape};
-/// use kernels::Device;
-/// use tensor::{Array, DType};
+/// use autograd::prelude::*;
 /// let tape = Tape::new();
-/// let x = tape.input("x", DType::F64, [3])?;
+/// let x = tape.input("x", F64, [3])?;
 /// let loss = x.powi(3)?.sum_all()?;
 /// let gradient = tape.grad(loss, &[x])?[0];
 /// let plan = Plan::new(&[loss, gradient])?;
-/// let x = Array::new([3], vec![1.0, 2.0, 3.0])?;
-/// let results = plan.run(&Device::cpu(None)?, &[("x", &x)])?;
+/// let results = plan.run(&Device::cpu(None)?, &[(x, &Array::new([3], vec![1.0, 2.0, 3.0])?)])?;
 /// assert_eq!(results[0].to_f64_vec(), [36.0]);
 /// assert_eq!(results[1].to_f64_vec(), [3.0, 12.0, 27.0]);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), autograd::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Plan {
     program: Program,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
+    inputs: Vec<ArraySpec>,
+    /// For each input: its entry on the tape.
+    sources: Vec<Id>,
+    outputs: Vec<ArraySpec>,
     /// For each output: the input that it is written over.
     donors: Vec<Option<usize>>,
     arena_bytes: usize,
@@ -79,13 +62,7 @@ pub struct Plan {
 impl Plan {
     /// Plans the computation of some results of one tape.
     pub fn new(outs: &[Var<'_>]) -> Result<Self> {
-        Self::in_place(outs, &[])
-    }
-
-    /// As [`Plan::new`], with some outputs (by position) written over inputs (by name): the caller gives
-    /// one array for both.
-    pub fn in_place(outs: &[Var<'_>], over: &[(usize, &str)]) -> Result<Self> {
-        Self::build(outs, over, &[], 1)
+        Self::in_segments(outs, 1)
     }
 
     /// As [`Plan::new`], with less memory for more work: up to that many segments of the way to where the most
@@ -105,51 +82,26 @@ impl Plan {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     pub fn in_segments(outs: &[Var<'_>], segments: usize) -> Result<Self> {
-        Self::build(outs, &[], &[], segments)
+        Self::build(outs, &[], segments, |_, _| Ok(vec![None; outs.len()]))
     }
 
-    /// The names of the inputs that a plan will have.
-    pub(crate) fn inputs_of(outs: &[Var<'_>], given: &[(Var<'_>, String)]) -> Result<Vec<String>> {
-        let (tape, _) = simplify(outs, given)?;
-        let name = |node: crate::tape::Node| match node.op {
-            Op::Input(name) => Some(name),
-            _ => None,
-        };
-        Ok(nodes(&tape).into_iter().filter_map(name).collect())
-    }
-
-    /// As [`Plan::in_place`], with some results given as inputs of a name instead of computed.
-    pub(crate) fn build(
+    /// As [`Plan::in_segments`], with some results given instead of computed. `donors` says for each output which
+    /// input it is written over, knowing the inputs by their descriptions and entries on the tape.
+    fn build(
         outs: &[Var<'_>],
-        over: &[(usize, &str)],
-        given: &[(Var<'_>, String)],
+        given: &[Var<'_>],
         segments: usize,
+        donors: impl FnOnce(&[ArraySpec], &[Id]) -> Result<Vec<Option<usize>>>,
     ) -> Result<Self> {
-        let (tape, ids) = simplify(outs, given)?;
-        let mut graph = Graph::new(nodes(&tape), ids);
-        let input_ids: Vec<Id> = (0..graph.nodes.len())
-            .filter(|&id| graph.is_input(id))
-            .collect();
-        let port = |id: Id, name: String| Port {
-            name,
-            dtype: graph.nodes[id].dtype,
-            shape: graph.shape(id).clone(),
-        };
-        let inputs: Vec<Port> = input_ids
-            .iter()
-            .map(|&id| match &graph.nodes[id].op {
-                Op::Input(name) => port(id, name.clone()),
-                _ => unreachable!("only inputs were selected"),
-            })
-            .collect();
-        let outputs: Vec<Port> = graph
-            .outs
-            .iter()
-            .enumerate()
-            .map(|(i, &id)| port(id, i.to_string()))
-            .collect();
-        let donors = donors(&inputs, &outputs, over)?;
+        let live = simplify(outs, given)?;
+        let spec = |id: Id| spec_of(live.tape.var(id));
+        let inputs: Vec<ArraySpec> = live.inputs.iter().map(|&(id, _)| spec(id)).collect();
+        let outputs: Vec<ArraySpec> = live.outs.iter().map(|&id| spec(id)).collect();
+        let sources: Vec<Id> = live.inputs.iter().map(|&(_, source)| source).collect();
+        let donors = donors(&inputs, &sources)?;
+        let input_ids: Vec<Id> = live.inputs.iter().map(|&(id, _)| id).collect();
         let slots = slots(&input_ids, &donors);
+        let mut graph = Graph::new(nodes(&live.tape), live.outs);
         let groupings = group::items(&mut graph).into_iter();
         let whole: Vec<Vec<Item>> = groupings
             .flat_map(|items| order::orders(&graph, &items, &slots))
@@ -176,6 +128,7 @@ impl Plan {
         Ok(Self {
             program,
             inputs,
+            sources,
             outputs,
             donors,
             arena_bytes,
@@ -187,12 +140,12 @@ impl Plan {
     }
 
     /// What it reads, in the order of the tape: inputs that no chosen result needs are not among them.
-    pub fn inputs(&self) -> &[Port] {
+    pub fn inputs(&self) -> &[ArraySpec] {
         &self.inputs
     }
 
     /// What it computes, in the order they were chosen.
-    pub fn outputs(&self) -> &[Port] {
+    pub fn outputs(&self) -> &[ArraySpec] {
         &self.outputs
     }
 
@@ -256,36 +209,26 @@ impl Plan {
         Ok(self.program.time(device, &views(arena, inputs, outputs))?)
     }
 
-    /// Runs on arrays by name and gives back all outputs. For tests and small work: it allocates and
-    /// copies.
-    pub fn run(&self, device: &Device, arrays: &[(&str, &Array)]) -> Result<Vec<Array>> {
+    /// Runs on arrays given for inputs of the tape, and gives back all outputs. Inputs that no chosen result needs
+    /// may be given, too. For tests and small work: it allocates and copies.
+    pub fn run(&self, device: &Device, arrays: &[(Var<'_>, &Array)]) -> Result<Vec<Array>> {
         let arena = device.alloc(self.arena_bytes)?;
         let mut inputs: Vec<Buffer> = Vec::new();
-        for port in &self.inputs {
-            let found = arrays.iter().find(|(name, _)| *name == port.name);
+        for (spec, source) in self.inputs.iter().zip(&self.sources) {
+            let found = arrays.iter().find(|(var, _)| var.id == *source);
             let Some((_, array)) = found else {
-                return Err(Error::Plan(format!(
-                    "no array was given for input `{}`",
-                    port.name
-                )));
-            };
-            if array.dtype() != port.dtype || *array.shape() != port.shape {
-                let (dtype, shape) = (array.dtype(), array.shape());
-                let reason = format!(
-                    "input `{}` is {} {}, not {dtype} {shape}",
-                    port.name, port.dtype, port.shape
-                );
+                let reason = format!("no array was given for input `{}`", spec.name);
                 return Err(Error::Plan(reason));
-            }
-            inputs.push(device.alloc(port.bytes())?);
+            };
+            spec.expect(array)?;
+            inputs.push(device.alloc(spec.bytes())?);
             inputs[inputs.len() - 1].write(0, array.bytes())?;
         }
-        let mut outputs: Vec<Buffer> = Vec::new();
-        for (port, donor) in self.outputs.iter().zip(&self.donors) {
-            if donor.is_none() {
-                outputs.push(device.alloc(port.bytes())?);
-            }
-        }
+        let own = self.outputs.iter().zip(&self.donors);
+        let own = own.filter(|(_, donor)| donor.is_none());
+        let outputs: Vec<Buffer> = own
+            .map(|(spec, _)| device.alloc(spec.bytes()))
+            .collect::<std::result::Result<_, _>>()?;
         self.execute(
             device,
             arena.view(0, arena.bytes()),
@@ -293,18 +236,28 @@ impl Plan {
             &whole(&outputs),
         )?;
         let mut own = outputs.iter();
-        let read = |(port, donor): (&Port, &Option<usize>)| {
+        let read = |(spec, donor): (&ArraySpec, &Option<usize>)| {
             let buffer = match donor {
                 Some(input) => &inputs[*input],
                 None => own.next().expect("a buffer per output"),
             };
-            let mut bytes = vec![0; port.bytes()];
-            buffer.read(0, &mut bytes)?;
-            Ok(Array::from_bytes(port.dtype, port.shape.clone(), &bytes)
-                .expect("as many bytes as the port says"))
+            read(buffer.view(0, spec.bytes()), spec)
         };
         self.outputs.iter().zip(&self.donors).map(read).collect()
     }
+}
+
+/// Copies an array out of a device's memory, when all work queued before is done.
+pub(crate) fn read(view: View<'_>, spec: &ArraySpec) -> Result<Array> {
+    let mut bytes = vec![0; spec.bytes()];
+    view.read(&mut bytes)?;
+    Ok(Array::from_bytes(spec.dtype, spec.shape.clone(), &bytes)?)
+}
+
+/// The description of an entry, for messages by what it is.
+pub(crate) fn spec_of(var: Var<'_>) -> ArraySpec {
+    let name = var.tape().with_node(var.id, |node| node.op.label());
+    ArraySpec::new(name, var.dtype(), var.shape())
 }
 
 /// A view per slot.
@@ -326,27 +279,6 @@ fn whole(buffers: &[Buffer]) -> Vec<View<'_>> {
 
 fn nodes(tape: &Tape) -> Vec<crate::tape::Node> {
     (0..tape.len()).map(|id| tape.node(id)).collect()
-}
-
-/// For each output the input that it goes over.
-fn donors(inputs: &[Port], outputs: &[Port], over: &[(usize, &str)]) -> Result<Vec<Option<usize>>> {
-    let mut donors = vec![None; outputs.len()];
-    for &(output, name) in over {
-        let input = inputs.iter().position(|port| port.name == name);
-        let fits = |input: usize| {
-            outputs.get(output).is_some_and(|out| {
-                out.shape == inputs[input].shape && out.dtype == inputs[input].dtype
-            })
-        };
-        let Some(input) = input.filter(|&input| fits(input) && !donors.contains(&Some(input)))
-        else {
-            return Err(Error::Plan(format!(
-                "output {output} cannot be written over input `{name}`"
-            )));
-        };
-        donors[output] = Some(input);
-    }
-    Ok(donors)
 }
 
 /// The arena, then inputs, then outputs with memory of their own.

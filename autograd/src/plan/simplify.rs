@@ -4,25 +4,38 @@ use crate::error::Result;
 use crate::op::Op;
 use crate::tape::{Id, Node, Tape, Var};
 
+/// The live part of a tape.
+pub(crate) struct Simplified {
+    pub(crate) tape: Tape,
+    /// The chosen results, on the new tape.
+    pub(crate) outs: Vec<Id>,
+    /// The inputs of the new tape in their order: the entry there, and the entry of the old tape that it stands for.
+    pub(crate) inputs: Vec<(Id, Id)>,
+}
+
 /// Records what `outs` need on a fresh tape, where perturbations are zeros, and what only derivatives see is gone.
-/// Zeros vanish and equal entries merge while it is recorded. What is `given` becomes an input of that name.
-pub(crate) fn simplify(outs: &[Var<'_>], given: &[(Var<'_>, String)]) -> Result<(Tape, Vec<Id>)> {
+/// Zeros vanish and equal entries merge while it is recorded. The entries `given` become inputs: what they are
+/// computed from is not needed.
+pub(crate) fn simplify(outs: &[Var<'_>], given: &[Var<'_>]) -> Result<Simplified> {
     let fresh = Tape::new();
+    let mut inputs = Vec::new();
     let Some(first) = outs.first() else {
-        return Ok((fresh, Vec::new()));
+        return Ok(Simplified {
+            tape: fresh,
+            outs: Vec::new(),
+            inputs,
+        });
     };
     let tape = first.tape();
     tape.expect_own("plan", outs)?;
+    tape.expect_own("plan", given)?;
     let last = outs.iter().map(|out| out.id).max().unwrap_or(0);
-    let name = |id: Id| {
-        given
-            .iter()
-            .find(|(var, _)| var.id == id)
-            .map(|(_, name)| name)
-    };
+    let mut is_given = vec![false; last + 1];
+    let known = given.iter().filter(|var| var.id <= last);
+    known.for_each(|var| is_given[var.id] = true);
     let mut needed = vec![false; last + 1];
     outs.iter().for_each(|out| needed[out.id] = true);
-    for id in (0..=last).rev().filter(|&id| name(id).is_none()) {
+    for id in (0..=last).rev().filter(|&id| !is_given[id]) {
         if needed[id] {
             tape.with_node(id, |node| {
                 computed_from(node)
@@ -33,24 +46,34 @@ pub(crate) fn simplify(outs: &[Var<'_>], given: &[(Var<'_>, String)]) -> Result<
     }
     let mut ids: Vec<Id> = vec![Id::MAX; last + 1];
     for id in (0..=last).filter(|&id| needed[id]) {
-        let applied = tape.applied(id);
-        let (shape, dtype) = (applied.out.shape(), applied.out.dtype());
-        if let Some(name) = name(id) {
-            ids[id] = fresh.push(Op::Input(name.clone()), &[], shape, dtype).id;
+        let Node {
+            op, shape, dtype, ..
+        } = tape.node(id);
+        let name = match &op {
+            Op::Input(name, _) => Some(name.as_str()),
+            op => is_given[id].then(|| op.name()),
+        };
+        if let Some(name) = name {
+            ids[id] = fresh.input(name, dtype, shape)?.id;
+            inputs.push((ids[id], id));
             continue;
         }
         let args = tape.with_node(id, |node| computed_from(node).to_vec());
         let args: Vec<Var<'_>> = args.iter().map(|&arg| fresh.var(ids[arg])).collect();
-        ids[id] = match &applied.op {
+        ids[id] = match &op {
             Op::Perturbation(_) => fresh.constant(0.0, dtype, shape),
             op if args.is_empty() => fresh.push(op.clone(), &[], shape, dtype),
             Op::StopGradient | Op::StraightThrough => args[0],
-            _ => applied.again(&args)?,
+            _ => tape.applied(id).again(&args)?,
         }
         .id;
     }
     let outs = outs.iter().map(|out| ids[out.id]).collect();
-    Ok((fresh, outs))
+    Ok(Simplified {
+        tape: fresh,
+        outs,
+        inputs,
+    })
 }
 
 /// The operands that the numbers come from.

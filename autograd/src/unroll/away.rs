@@ -226,17 +226,13 @@ fn perform(file: &mut File, snapshot: usize, task: Task) -> Done {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Port;
+    use crate::spec::ArraySpec;
     use kernels::Device;
     use tensor::{Array, DType};
 
     fn states(device: &Device) -> Records {
-        let port = Port {
-            name: "w".into(),
-            dtype: DType::F64,
-            shape: [3].into(),
-        };
-        Records::new(device, vec![port], 2).expect("memory")
+        let spec = ArraySpec::new("w", DType::F64, [3]);
+        Records::new(device, vec![spec], 2).expect("memory")
     }
 
     fn number(states: &Records, record: usize) -> f64 {
@@ -245,7 +241,10 @@ mod tests {
 
     fn set(states: &Records, record: usize, value: f64) {
         let array = Array::new([3], vec![value; 3]).expect("three numbers");
-        states.set(record, 0, &array).expect("it fits");
+        states
+            .view(record, 0)
+            .write(array.bytes())
+            .expect("it fits");
     }
 
     #[test]

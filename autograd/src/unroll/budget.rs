@@ -81,18 +81,17 @@ impl Family {
     /// What so many snapshots take, with stretches of `kept` steps.
     fn candidate(&self, steps: usize, c: usize, kept: usize) -> Candidate {
         let schedule = match kept {
-            0 if c + 1 >= steps => Schedule::PerStep,
-            0 => Schedule::Binomial(c),
-            _ if kept == steps => Schedule::StoreAll,
-            _ => Schedule::BinomialKept(c, kept),
+            0 if c + 1 >= steps => Schedule::per_step(),
+            0 => Schedule::binomial(c),
+            _ if kept == steps => Schedule::store_all(),
+            _ => Schedule::binomial(c).with_activations(kept),
         };
         let schedule = if self.prelude {
             schedule.with_prelude()
         } else {
             schedule
         };
-        let script = schedule.script(steps).expect("it is no budget");
-        let count = script.count();
+        let count = schedule.script(steps, steps).count();
         let bytes = self.cost.between_sweeps(&count);
         let bytes = self.cost.bytes.saturating_add(bytes);
         (self.cost.work(&count), bytes, schedule)
@@ -174,6 +173,7 @@ fn spread(most: usize) -> impl Iterator<Item = usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::script::Snapshots;
     use super::*;
 
     /// A learner of 3 F a step with a prelude of 4, which is most of a step that is advanced.
@@ -209,7 +209,7 @@ mod tests {
 
     /// What any schedule takes.
     fn taken(families: &[Family], schedule: Schedule, steps: usize) -> (u64, usize) {
-        let script = schedule.script(steps).expect("it says what is kept");
+        let script = schedule.script(steps, steps);
         let (keep, count) = (script.kept > 0, script.count());
         let of = |family: &&Family| (family.keep, family.prelude) == (keep, script.prelude);
         let cost = families.iter().find(of).expect("all are there").cost;
@@ -233,10 +233,11 @@ mod tests {
             (80, 23),
         ] {
             let families = families(prelude);
-            let mut schedules = vec![Schedule::StoreAll, Schedule::PerStep];
+            let mut schedules = vec![Schedule::store_all(), Schedule::per_step()];
             for a in 1..=steps {
-                schedules.extend([Schedule::EveryK(a), Schedule::Binomial(a)]);
-                schedules.extend((1..=steps).map(|q| Schedule::BinomialKept(a, q)));
+                schedules.extend([Schedule::every(a), Schedule::binomial(a)]);
+                let of_length = |q| Schedule::binomial(a).with_activations(q);
+                schedules.extend((1..=steps).map(of_length));
             }
             let with: Vec<Schedule> = schedules.iter().map(|s| s.with_prelude()).collect();
             schedules.extend(with);
@@ -259,26 +260,23 @@ mod tests {
                 assert_eq!(Some(work), best, "{chosen} of {steps} in {budget}");
                 assert!(work <= before);
                 before = work;
-                kept += usize::from(chosen.keeps_prelude());
+                kept += usize::from(chosen.prelude);
             }
             assert_eq!(kept > 0, steps > 2 && prelude < 64, "{prelude} {steps}");
             let roomy = choose(&families, steps, most).map(|(_, _, schedule)| schedule);
-            assert_eq!(roomy, Some(Schedule::StoreAll));
+            assert_eq!(roomy, Some(Schedule::store_all()));
         }
     }
 
     #[test]
     fn ten_thousand_steps_are_chosen_for_at_once() {
         let (_, _, chosen) = choose(&families(16), 10_000, 1000 + 64 * 34).expect("it fits");
-        assert!(matches!(
-            chosen,
-            Schedule::Binomial(_) | Schedule::BinomialKept(..)
-        ));
+        assert!(matches!(chosen.snapshots, Snapshots::Binomial(_)));
         let mut families = families(16);
         let keeping = families.iter_mut().filter(|family| family.keep);
         keeping.for_each(|family| family.cost.kept = 64_000);
         let (_, _, chosen) = choose(&families, 10_000, 1000 + 32 * 10_000).expect("it fits");
-        assert!(chosen.keeps_prelude(), "{chosen}");
+        assert!(chosen.prelude, "{chosen}");
     }
 
     /// Where all are tried, no schedule of the families is much better, nor is one that is as good less work.

@@ -3,17 +3,19 @@
 use super::budget::{self, Candidate, Cost, Family};
 use super::horizon::Horizon;
 use super::inner::{Keep, Manner, PlannedStep};
-use super::plans::{Bound, Prepared, plan_clip, plan_outer};
+use super::plans::{Source, plan_clip, plan_outer};
+use super::prepared::Prepared;
 use super::records::record_bytes;
-use super::schedule::Schedule;
-use super::script::Count;
-use super::step::Training;
+use super::schedule::{Policy, Schedule};
+use super::script::{Count, Snapshots};
+use super::training::Training;
 use crate::error::{Error, Result};
+use crate::plan::Bound;
 
 /// What plans are made for.
 pub(super) struct Planner<'a, 'f> {
     pub(super) training: &'a Training<'f>,
-    pub(super) shared: &'a Prepared,
+    pub(super) prepared: &'a Prepared,
     pub(super) horizon: &'a Horizon,
     /// Bytes of a state.
     pub(super) state: usize,
@@ -25,8 +27,8 @@ pub(super) struct Planner<'a, 'f> {
 pub(super) struct StepPlans {
     pub(super) segments: usize,
     pub(super) step: PlannedStep,
-    pub(super) outer: Bound,
-    pub(super) clip: Option<Bound>,
+    pub(super) outer: Bound<Source>,
+    pub(super) clip: Option<Bound<Source>>,
 }
 
 /// The most segments that are tried for a budget.
@@ -37,45 +39,43 @@ impl Planner<'_, '_> {
     pub(super) fn choose(&self) -> Result<(Schedule, StepPlans)> {
         let Horizon {
             steps,
-            schedule,
+            policy,
             segments,
             ..
         } = *self.horizon;
-        match schedule {
-            Schedule::Budget(bytes) => self.budgeted(bytes),
-            Schedule::Auto => {
+        let schedule = match policy {
+            Policy::Budget(bytes) => return self.budgeted(bytes),
+            Policy::Auto => {
                 let both = self.both(segments)?;
                 let (_, _, schedule) = budget::balance(&self.families(&both), steps);
-                Ok((schedule, settled(schedule, steps, both)))
+                return Ok((schedule, settled(schedule, both)));
             }
-            Schedule::Reversible(_) => Ok((schedule, self.plan(Keep::Buffers, false, segments)?)),
-            _ => {
-                let script = schedule.script(steps).expect("it says what is kept");
-                let keep = if script.kept > 0 {
-                    Keep::Activations
-                } else {
-                    Keep::Nothing
-                };
-                Ok((schedule, self.plan(keep, script.prelude, segments)?))
-            }
-        }
+            Policy::Window(_) => Schedule::per_step(),
+            Policy::Fixed(schedule) => schedule,
+        };
+        let keep = match schedule.snapshots {
+            Snapshots::Never { .. } => Keep::Buffers,
+            _ if schedule.kept > 0 => Keep::Activations,
+            _ => Keep::Nothing,
+        };
+        Ok((schedule, self.plan(keep, schedule.prelude, segments)?))
     }
 
     fn plan(&self, keep: Keep, prelude: bool, segments: usize) -> Result<StepPlans> {
         let manner = Manner {
-            turns: self.horizon.rows < self.horizon.steps,
+            steps: self.horizon.steps,
             segments,
             mode: self.horizon.mode,
             keep,
             prelude,
         };
-        let step = PlannedStep::new(self.training, self.shared, manner)?;
-        let within = (segments, step.reverse.plan.arena_bytes());
+        let step = PlannedStep::new(self.training, self.prepared, manner)?;
+        let within = (segments, step.reverse.plan().arena_bytes());
         let clip = self.horizon.clip.map(|norm| plan_clip(self.training, norm));
         Ok(StepPlans {
             segments,
             step,
-            outer: plan_outer(self.training, within)?,
+            outer: plan_outer(self.training, self.prepared, within)?,
             clip: clip.transpose()?,
         })
     }
@@ -110,19 +110,19 @@ impl Planner<'_, '_> {
     pub(super) fn cost(&self, plans: &StepPlans, prelude: bool) -> Cost {
         let step = &plans.step;
         let kept = step.prelude.as_ref().filter(|_| prelude);
-        let advance = step.advance.plan.flops();
+        let advance = step.advance.plan().flops();
         Cost {
-            bytes: self.fixed + plans.arena_bytes(self.shared, prelude),
+            bytes: self.fixed + plans.arena_bytes(self.prepared, prelude),
             state: self.state,
-            kept: record_bytes(&step.kept_ports),
-            prelude: kept.map_or(0, |kept| record_bytes(&kept.ports)),
+            kept: record_bytes(&step.kept_specs),
+            prelude: kept.map_or(0, |kept| record_bytes(&kept.specs)),
             advance,
-            keeping: kept.map_or(advance, |kept| kept.keeping.plan.flops()),
-            given: kept.map_or(advance, |kept| kept.given.plan.flops()),
-            reverse: step.reverse.plan.flops()
+            keeping: kept.map_or(advance, |kept| kept.keeping.plan().flops()),
+            given: kept.map_or(advance, |kept| kept.given.plan().flops()),
+            reverse: step.reverse.plan().flops()
                 + flops(step.kept.as_ref())
                 + flops(plans.clip.as_ref()),
-            outer: self.horizon.outer_steps.len() as u64 * plans.outer.plan.flops(),
+            outer: self.horizon.outer_steps.len() as u64 * plans.outer.plan().flops(),
         }
     }
 
@@ -141,11 +141,10 @@ impl Planner<'_, '_> {
             if let Some(found) = budget::choose(&families, steps, budget)
                 && best.as_ref().is_none_or(|(best, _)| found.0 < best.0)
             {
-                best = Some((found, settled(found.2, steps, both)));
+                best = Some((found, settled(found.2, both)));
             }
             let repeats = |(found, _): &(Candidate, StepPlans)| {
-                let script = found.2.script(steps);
-                script.is_some_and(|script| script.count().evaluations > 2 * steps as u64)
+                found.2.script(steps, steps).count().evaluations > 2 * steps as u64
             };
             let enough = best.as_ref().is_some_and(|best| !repeats(best));
             if enough || !leaner || segments >= MOST_SEGMENTS {
@@ -163,10 +162,9 @@ impl Planner<'_, '_> {
 }
 
 /// Of both plans those of a schedule.
-fn settled(schedule: Schedule, steps: usize, [plain, keeping]: [StepPlans; 2]) -> StepPlans {
-    let script = schedule.script(steps).expect("a budget chose it");
-    let mut plans = if script.kept > 0 { keeping } else { plain };
-    if !script.prelude {
+fn settled(schedule: Schedule, [plain, keeping]: [StepPlans; 2]) -> StepPlans {
+    let mut plans = if schedule.kept > 0 { keeping } else { plain };
+    if !schedule.prelude {
         plans.step.prelude = None;
     }
     plans
@@ -174,9 +172,14 @@ fn settled(schedule: Schedule, steps: usize, [plain, keeping]: [StepPlans; 2]) -
 
 impl StepPlans {
     /// The arena that is large enough for every plan; with those for preludes that are kept, or without.
-    pub(super) fn arena_bytes(&self, shared: &Prepared, prelude: bool) -> usize {
+    pub(super) fn arena_bytes(&self, prepared: &Prepared, prelude: bool) -> usize {
         let step = &self.step;
-        let optional = [&shared.prepare, &shared.unprepare, &step.kept, &step.undo];
+        let optional = [
+            &prepared.prepare,
+            &prepared.unprepare,
+            &step.kept,
+            &step.undo,
+        ];
         let prelude = step.prelude.as_ref().filter(|_| prelude);
         optional
             .into_iter()
@@ -188,7 +191,7 @@ impl StepPlans {
                     .flat_map(|prelude| [&prelude.keeping, &prelude.given]),
             )
             .chain([&step.advance, &step.reverse, &self.outer])
-            .map(|bound| bound.plan.arena_bytes())
+            .map(|bound| bound.plan().arena_bytes())
             .max()
             .unwrap_or(0)
     }
@@ -200,7 +203,7 @@ impl StepPlans {
         };
         // All steps but the first are undone, which is reversed from the start as it is given.
         let kept = flops(self.step.kept.as_ref());
-        let undone = undo.plan.flops() + kept + flops(self.clip.as_ref());
+        let undone = undo.plan().flops() + kept + flops(self.clip.as_ref());
         let advance = if self.step.kept.is_some() {
             0
         } else {
@@ -211,6 +214,6 @@ impl StepPlans {
 }
 
 /// The work of a plan, if there is one.
-fn flops(bound: Option<&Bound>) -> u64 {
-    bound.map_or(0, |bound| bound.plan.flops())
+fn flops(bound: Option<&Bound<Source>>) -> u64 {
+    bound.map_or(0, |bound| bound.plan().flops())
 }

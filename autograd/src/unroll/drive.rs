@@ -1,14 +1,15 @@
 //! The driver at work: actions of a script become runs of plans.
 
 use super::away::Away;
-use super::plans::{Bound, Source};
+use super::memory::Given;
+use super::plans::Source;
 use super::script::{Action, Advance};
-use super::{Given, Planned, Unroll};
+use super::{Planned, Unroll};
 use crate::error::Result;
-use kernels::View;
+use crate::plan::Bound;
 
-/// Where the driver stands: the step, and the records in use; `kept` is that of its activations, or of what its
-/// prelude made.
+/// Where the driver stands: the step, and the records in use; `kept` is that of the step's activations, or of its
+/// prelude's results.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct At {
     pub(super) step: usize,
@@ -23,11 +24,12 @@ impl Unroll {
     pub(super) fn act(
         &self,
         action: Action,
-        given: Given<'_>,
+        given: &Given<'_>,
         now: At,
         away: &mut Away,
     ) -> Result<At> {
         let Planned { step: plans, .. } = &self.planned;
+        let states = &self.memory.states;
         let at_step = |step, from, to, kept| At {
             step,
             from,
@@ -43,7 +45,7 @@ impl Unroll {
                 how,
             } => {
                 if let Some(stash) = &self.stash {
-                    stash.take(step, &self.states, from)?;
+                    stash.take(step, states, from)?;
                 }
                 let prelude = plans.prelude.as_ref();
                 let (plan, kept) = match how {
@@ -57,20 +59,16 @@ impl Unroll {
                 Ok(at)
             }
             Action::Outer { step, state } => {
-                let outer = self
-                    .planned
-                    .horizon
-                    .outer_steps
-                    .partition_point(|&s| s < step);
+                let outer_steps = &self.planned.horizon.outer_steps;
                 let at = At {
                     from: state,
-                    outer,
+                    outer: outer_steps.partition_point(|&s| s < step),
                     ..now
                 };
                 self.run(&self.planned.outer, given, at)?;
                 if step <= self.planned.script.begin {
                     // Before the window a loss is looked at, but nothing flows back from it.
-                    self.cotangents.zero(0)?;
+                    self.memory.cotangents.zero(0)?;
                 }
                 Ok(at)
             }
@@ -84,7 +82,7 @@ impl Unroll {
                 self.reversed(&plans.reverse, given, at)
             }
             Action::PutAway { place, state } => {
-                away.put(place, &self.states, state)?;
+                away.put(place, states, state)?;
                 Ok(now)
             }
             Action::Announce { place } => {
@@ -92,7 +90,7 @@ impl Unroll {
                 Ok(now)
             }
             Action::Fetch { place, state } => {
-                away.fetch(place, &self.states, state)?;
+                away.fetch(place, states, state)?;
                 Ok(now)
             }
             Action::Undo {
@@ -104,19 +102,19 @@ impl Unroll {
                 let undo = plans.undo.as_ref().expect("planned for its schedule");
                 let at = self.reversed(undo, given, at_step(step, from, to, kept))?;
                 if let Some(stash) = &self.stash {
-                    stash.put_back(step, &self.states, to)?;
+                    stash.put_back(step, states, to)?;
                 }
                 Ok(at)
             }
             Action::Restart { state } => {
-                self.states.copy(state, given.start, 0)?;
+                self.memory.start(given, state)?;
                 Ok(now)
             }
         }
     }
 
     /// Backward through a step: the cotangent is then that before it.
-    fn reversed(&self, bound: &Bound, given: Given<'_>, at: At) -> Result<At> {
+    fn reversed(&self, bound: &Bound<Source>, given: &Given<'_>, at: At) -> Result<At> {
         self.run(bound, given, at)?;
         if let Some(clip) = &self.planned.clip {
             self.run(clip, given, at)?;
@@ -124,38 +122,12 @@ impl Unroll {
         Ok(at)
     }
 
-    pub(super) fn run(&self, bound: &Bound, given: Given<'_>, at: At) -> Result<()> {
-        let view = |source: &Source| self.view(*source, given, at);
-        let inputs: Vec<View<'_>> = bound.inputs.iter().map(view).collect();
-        let outputs: Vec<View<'_>> = bound.outputs.iter().map(view).collect();
-        let arena = self.arena.view(0, bound.plan.arena_bytes());
+    /// Runs a plan, and times its launches if that was asked for.
+    pub(super) fn run(&self, bound: &Bound<Source>, given: &Given<'_>, at: At) -> Result<()> {
         if let Some(runs) = self.timed.borrow_mut().as_mut() {
-            runs.push(self.time(&bound.plan, at, arena, [&inputs, &outputs])?);
+            runs.push(self.time(bound, given, at)?);
             return Ok(());
         }
-        bound.plan.execute(&self.device, arena, &inputs, &outputs)
-    }
-
-    fn view<'a>(&'a self, source: Source, given: Given<'a>, at: At) -> View<'a> {
-        match source {
-            Source::State(i) => self.states.view(at.from, i),
-            Source::NewState(i) => self.states.view(at.to, i),
-            Source::Cotangent(i) => self.cotangents.view(0, i),
-            Source::Shared(i) => given.shared.view(0, i),
-            Source::Prepared(i) => self.prepared.view(0, i),
-            Source::SharedGradient(i) => self.shared_gradient.view(0, i),
-            Source::PreparedGradient(i) => self.prepared_gradient.view(0, i),
-            Source::Row(i) => given.rows.view(at.step % self.planned.horizon.rows, i),
-            Source::RowGradient(i) => self
-                .row_gradient
-                .view(at.step % self.planned.horizon.rows, i),
-            Source::Hyper(i) => given.hyper.view(at.step, i),
-            Source::HyperGradient(i) => self.hyper_gradient.view(at.step, i),
-            Source::OuterRow(i) => given.outer_rows.view(at.outer, i),
-            Source::Loss => self.losses.view(at.step, 0),
-            Source::OuterLoss => self.losses.view(self.steps() + at.outer, 0),
-            Source::Kept(i) => self.kept.view(at.kept, i),
-            Source::Prelude(i) => self.preludes.view(at.kept, i),
-        }
+        self.memory.run(bound, given, at)
     }
 }

@@ -3,15 +3,19 @@
 use super::choice::{Planner, StepPlans};
 use super::horizon::Horizon;
 use super::inner::PlannedStep;
-use super::plans::{Bound, Prepared};
+use super::memory::loss_spec;
+use super::plans::Source;
+use super::prepared::Prepared;
 use super::records::record_bytes;
-use super::schedule::Schedule;
-use super::script::{Count, Script};
-use super::stash::{stash_ports, stash_words};
-use super::step::Training;
-use crate::error::Result;
-use crate::plan::{Plan, Port};
+use super::schedule::{Policy, Schedule};
+use super::script::{Count, Script, Snapshots};
+use super::stash::{stash_specs, stash_words};
+use super::training::Training;
+use crate::error::{Error, Result};
+use crate::plan::{Bound, Plan};
+use crate::spec::ArraySpec;
 use std::fmt;
+use std::sync::Arc;
 
 /// What a meta-gradient will take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,24 +48,49 @@ impl Forecast {
 
 impl fmt::Display for Forecast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         write!(
             f,
-            "{:.1} MiB (arena {:.1}, snapshots {:.1}), {} step evaluations, {:.2} GFLOP",
-            mib(self.bytes),
-            mib(self.arena_bytes),
-            mib(self.snapshot_bytes),
+            "{} (arena {}, snapshots {}), {} step evaluations, {}",
+            Size(self.bytes),
+            Size(self.arena_bytes),
+            Size(self.snapshot_bytes),
             self.evaluations,
-            self.flops as f64 / 1e9
+            Work(self.flops)
         )?;
         if self.host_bytes + self.disk_bytes > 0 {
-            let (host, disk) = (mib(self.host_bytes), mib(self.disk_bytes));
-            write!(
-                f,
-                "; snapshots away: {host:.1} MiB in host memory, {disk:.1} MiB on disk"
-            )?;
+            let (host, disk) = (Size(self.host_bytes), Size(self.disk_bytes));
+            write!(f, "; snapshots away: {host} in host memory, {disk} on disk")?;
         }
         Ok(())
+    }
+}
+
+/// Bytes as people read them: at least three digits.
+struct Size(usize);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0 as f64;
+        match self.0 {
+            0..0x400 => write!(f, "{} B", self.0),
+            0x400..0x10_0000 => write!(f, "{:.1} KiB", bytes / 1024.0),
+            _ => write!(f, "{:.1} MiB", bytes / f64::from(1 << 20)),
+        }
+    }
+}
+
+/// Floating-point operations as people read them.
+struct Work(u64);
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flops = self.0 as f64;
+        match self.0 {
+            0..1_000 => write!(f, "{} FLOP", self.0),
+            1_000..1_000_000 => write!(f, "{:.2} kFLOP", flops / 1e3),
+            1_000_000..1_000_000_000 => write!(f, "{:.2} MFLOP", flops / 1e6),
+            _ => write!(f, "{:.2} GFLOP", flops / 1e9),
+        }
     }
 }
 
@@ -81,7 +110,7 @@ pub struct Phase<'a> {
 ///
 /// ```
 /// # use autograd::{Horizon, Planned, Training};
-/// # fn tell(training: &Training<'_>) -> autograd::Result<()> {
+/// # fn print(training: &Training<'_>) -> autograd::Result<()> {
 /// let planned = Planned::new(training, &Horizon::new(32))?;
 /// println!("{}", planned.forecast());
 /// for phase in planned.phases() {
@@ -92,53 +121,46 @@ pub struct Phase<'a> {
 /// ```
 #[derive(Debug)]
 pub struct Planned {
-    /// With what is kept; never a budget, but what was chosen for it.
     pub(super) horizon: Horizon,
+    pub(super) schedule: Schedule,
     pub(super) script: Script,
     /// Records of state and of activations that the script works with.
     pub(super) count: Count,
-    pub(super) shared: Prepared,
+    pub(super) prepared: Arc<Prepared>,
     pub(super) step: PlannedStep,
-    pub(super) outer: Bound,
-    pub(super) clip: Option<Bound>,
-    /// The arrays of a loss, of a state, of the shared arrays, of a row and of a step's hyper-parameters.
-    pub(super) loss_ports: Vec<Port>,
-    pub(super) state_ports: Vec<Port>,
-    pub(super) cotangent_ports: Vec<Port>,
-    pub(super) stash_ports: Vec<Port>,
-    pub(super) shared_ports: Vec<Port>,
-    pub(super) row_ports: Vec<Port>,
-    pub(super) hyper_ports: Vec<Port>,
+    pub(super) outer: Bound<Source>,
+    pub(super) clip: Option<Bound<Source>>,
+    pub(super) state_specs: Vec<ArraySpec>,
+    pub(super) cotangent_specs: Vec<ArraySpec>,
+    pub(super) stash_specs: Vec<ArraySpec>,
+    /// The array of momenta, for steps that are undone.
+    pub(super) momentum: Option<usize>,
     pub(super) forecast: Forecast,
 }
 
 impl Planned {
     /// Plans the training as far as the horizon. Takes no memory of a device.
     pub fn new(training: &Training<'_>, horizon: &Horizon) -> Result<Self> {
-        let horizon = horizon.checked()?;
-        let (steps, rows) = (horizon.steps, horizon.rows);
-        let shared = Prepared::record(training)?;
-        let loss_ports = vec![Port {
-            name: "loss".into(),
-            dtype: training.theta[0].dtype,
-            shape: [0usize; 0].into(),
-        }];
-        let (state_ports, row_ports) = (training.start_ports(), training.row_ports());
-        let hyper_ports = training.hyper_ports();
-        let cotangent_ports = training.state_ports().cotangents();
-        let stash_ports = stash_ports(&training.theta);
-        let state = record_bytes(&state_ports);
-        // The cotangent; gradients and losses; what is prepared, and its gradient.
-        let fixed = record_bytes(&cotangent_ports)
-            + 2 * record_bytes(&shared.own)
-            + record_bytes(&training.shared)
-            + rows.saturating_mul(record_bytes(&row_ports))
-            + steps.saturating_mul(record_bytes(&hyper_ports))
-            + (steps + horizon.outer_steps.len()) * record_bytes(&loss_ports);
+        horizon.check()?;
+        training.check()?;
+        let (steps, outer) = (horizon.steps, horizon.outer_steps.len());
+        let prepared = Prepared::record(training)?;
+        let layout = training.state_specs();
+        let cotangent_specs = layout.cotangents();
+        let state_specs = layout.specs;
+        let stash_specs = stash_specs(&training.weights);
+        let state = record_bytes(&state_specs);
+        let losses = record_bytes(&[loss_spec(&state_specs)]).saturating_mul(steps + outer);
+        let learned: usize = prepared.learned.iter().map(ArraySpec::bytes).sum();
+        let fixed = record_bytes(&cotangent_specs)
+            .saturating_add(record_bytes(&prepared.own))
+            .saturating_add(record_bytes(&prepared.own_gradients))
+            .saturating_add(learned)
+            .saturating_add(losses);
         let planner = Planner {
             training,
-            shared: &shared,
-            horizon: &horizon,
+            prepared: &prepared,
+            horizon,
             state,
             fixed,
         };
@@ -146,21 +168,26 @@ impl Planned {
         if plans.step.prelude.is_none() {
             schedule = schedule.without_prelude();
         }
-        let script = schedule.script(steps).expect("it says what is kept");
+        let window = match horizon.policy {
+            Policy::Window(steps) => steps,
+            _ => steps,
+        };
         let script = Script {
             away: horizon.away.count(),
-            ..script
+            ..schedule.script(steps, window)
         };
         let count = script.count();
         let cost = planner.cost(&plans, script.prelude);
         let [host_bytes, disk_bytes] = horizon.away.bytes(count.away, state);
-        let stash = stash_words(schedule, steps).saturating_mul(record_bytes(&stash_ports));
+        let stash = stash_words(schedule, steps).saturating_mul(record_bytes(&stash_specs));
         let snapshot_bytes = cost.between_sweeps(&count).saturating_add(stash);
-        let once = [&shared.prepare, &shared.unprepare].into_iter().flatten();
-        let once: u64 = once.map(|bound| bound.plan.flops()).sum();
+        let once = [&prepared.prepare, &prepared.unprepare]
+            .into_iter()
+            .flatten();
+        let once: u64 = once.map(|bound| bound.plan().flops()).sum();
         let forecast = Forecast {
             bytes: cost.bytes.saturating_add(snapshot_bytes),
-            arena_bytes: plans.arena_bytes(&shared, script.prelude),
+            arena_bytes: plans.arena_bytes(&prepared, script.prelude),
             snapshot_bytes,
             host_bytes,
             disk_bytes,
@@ -174,23 +201,33 @@ impl Planned {
             clip,
         } = plans;
         Ok(Self {
-            horizon: horizon.schedule(schedule).segments(segments),
+            horizon: horizon.clone().segments(segments),
+            momentum: momentum(&prepared, schedule)?,
+            schedule,
             script,
             count,
-            shared,
+            prepared: Arc::new(prepared),
             step,
             outer,
             clip,
-            loss_ports,
-            state_ports,
-            cotangent_ports,
-            stash_ports,
-            shared_ports: training.shared.clone(),
-            row_ports,
-            hyper_ports,
+            state_specs,
+            cotangent_specs,
+            stash_specs,
             forecast,
         })
     }
+}
+
+/// The array that says the momentum of every step, where steps are to be undone.
+fn momentum(prepared: &Prepared, schedule: Schedule) -> Result<Option<usize>> {
+    if !matches!(schedule.snapshots, Snapshots::Never { .. }) {
+        return Ok(None);
+    }
+    let missing = || {
+        let reason = "the schedule `reversible` needs an array `momentum`, with one number for every step or for all";
+        Error::Setting(reason.into())
+    };
+    prepared.find("momentum").ok_or_else(missing).map(Some)
 }
 
 impl Planned {
@@ -199,9 +236,9 @@ impl Planned {
         self.forecast
     }
 
-    /// What is kept between the sweeps; for a budget, what was chosen for it.
+    /// The schedule; for a budget or `auto`, the one that was chosen.
     pub fn schedule(&self) -> Schedule {
-        self.horizon.schedule
+        self.schedule
     }
 
     /// The plans, with what each is for and how often it runs.
@@ -218,12 +255,12 @@ impl Planned {
         // Steps that are undone are not reversed from their starts, but for the first.
         let undone = self.step.undo.as_ref().map_or(0, |_| reversals - 1);
         let outer = self.horizon.outer_steps.len() as u64;
-        let (shared, step) = (&self.shared, &self.step);
+        let (prepared, step) = (&self.prepared, &self.step);
         let prelude = step.prelude.as_ref();
         let preludes = preludes as u64;
         let plain = advances - keeping - preludes - given;
         let all = [
-            ("prepare", shared.prepare.as_ref(), 1),
+            ("prepare", prepared.prepare.as_ref(), 1),
             ("inner step", Some(&step.advance), plain),
             (
                 "inner step, prelude kept",
@@ -240,11 +277,11 @@ impl Planned {
             ("backward, undoing", step.undo.as_ref(), undone),
             ("clip", self.clip.as_ref(), reversals),
             ("outer loss", Some(&self.outer), outer),
-            ("unprepare", shared.unprepare.as_ref(), 1),
+            ("unprepare", prepared.unprepare.as_ref(), 1),
         ];
         let used = all.into_iter().filter(|&(_, _, runs)| runs > 0);
         used.filter_map(|(name, bound, runs)| {
-            let plan = &bound?.plan;
+            let plan = bound?.plan();
             Some(Phase { name, plan, runs })
         })
         .collect()

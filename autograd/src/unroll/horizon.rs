@@ -1,29 +1,27 @@
 //! How far a training is unrolled, and how it is differentiated.
 
 use super::away::Places;
-use super::schedule::Schedule;
+use super::schedule::Policy;
 use super::step::Mode;
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 
-/// Everything about an unrolled training but the training: how many steps, where the outer loss is looked at,
-/// what is kept, how a step is differentiated.
+/// How a training is unrolled: the number of steps, where the outer loss is evaluated, the schedule, the mode, and whether
+/// cotangents are clipped.
 ///
 /// ```
-/// use autograd::{Horizon, Schedule};
-/// // A hundred steps on ten batches in turn, with an outer loss after every twentieth step.
+/// use autograd::{Horizon, Policy};
+/// // A hundred steps, with an outer loss after every twentieth.
 /// let horizon = Horizon::new(100)
-///     .rows(10)
 ///     .outer_at(|step| step % 20 == 0)
-///     .schedule(Schedule::Budget(64 << 20));
+///     .schedule(Policy::Budget(64 << 20));
 /// assert_eq!(horizon.outer_steps(), [20, 40, 60, 80, 100]);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Horizon {
     pub(super) steps: usize,
-    pub(super) rows: usize,
     pub(super) outer_steps: Vec<usize>,
-    pub(super) schedule: Schedule,
+    pub(super) policy: Policy,
     pub(super) segments: usize,
     pub(super) mode: Mode,
     pub(super) away: Places,
@@ -31,26 +29,17 @@ pub struct Horizon {
 }
 
 impl Horizon {
-    /// That many inner steps, each with a row of its own, and one outer loss after the last; with the default
-    /// schedule and mode.
+    /// That many inner steps, and one outer loss after the last; with the default schedule and mode.
     pub fn new(steps: usize) -> Self {
         Self {
             steps,
-            rows: steps,
             outer_steps: vec![steps],
-            schedule: Schedule::default(),
+            policy: Policy::default(),
             segments: 1,
             mode: Mode::default(),
             away: Places::default(),
             clip: None,
         }
-    }
-
-    /// Fewer rows than steps: step t works on row t mod `rows`, and a row's gradient is the sum over all steps
-    /// that took it. Hyper-parameters stay each step's own.
-    #[must_use]
-    pub fn rows(self, rows: usize) -> Self {
-        Self { rows, ..self }
     }
 
     /// An outer loss after each step for which `at` says so; steps are counted from 1.
@@ -63,17 +52,20 @@ impl Horizon {
         }
     }
 
-    /// What is kept between the sweeps.
+    /// The schedule, or who picks it: what is stored between the sweeps.
     #[must_use]
-    pub fn schedule(self, schedule: Schedule) -> Self {
-        Self { schedule, ..self }
+    pub fn schedule(self, policy: impl Into<Policy>) -> Self {
+        Self {
+            policy: policy.into(),
+            ..self
+        }
     }
 
     /// Up to that many segments of a step's gradient and its tangent are told apart, as by
     /// [`Plan::in_segments`](crate::Plan::in_segments): a deep learner takes less memory, and up to 3 F more work
     /// for every step that is reversed. The plans of the step itself and of the outer loss are cut as far as
     /// they must be to need no more than that. 1, the default, computes nothing again; a
-    /// [`Schedule::Budget`] may take more.
+    /// [`Policy::Budget`] may take more.
     #[must_use]
     pub fn segments(self, segments: usize) -> Self {
         Self { segments, ..self }
@@ -124,22 +116,18 @@ impl Horizon {
         &self.outer_steps
     }
 
-    /// Whether there is anything to do; no more rows than steps.
-    pub(super) fn checked(&self) -> Result<Self> {
-        let (steps, rows, outer) = (self.steps, self.rows, self.outer_steps.len());
-        if steps == 0 || rows == 0 || outer == 0 {
+    /// Refuses a horizon with nothing to do.
+    pub(super) fn check(&self) -> Result<()> {
+        let (steps, outer) = (self.steps, self.outer_steps.len());
+        if steps == 0 || outer == 0 {
             return Err(Error::Setting(format!(
-                "{steps} inner steps on {rows} rows with {outer} outer losses: at least one of each is needed"
+                "{steps} inner steps with {outer} outer losses: at least one of each is needed"
             )));
         }
         if let Some(norm) = self.clip.filter(|norm| !norm.is_finite() || *norm <= 0.0) {
             let reason = "a cotangent can be shortened to a norm above 0";
             return Err(Error::Setting(format!("clip is {norm}: {reason}")));
         }
-        let rows = rows.min(steps);
-        Ok(Self {
-            rows,
-            ..self.clone()
-        })
+        Ok(())
     }
 }

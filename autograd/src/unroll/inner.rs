@@ -1,26 +1,29 @@
 //! The plans of an inner step.
 
-use super::plans::{Bound, Prepared, Source, named, port_of};
-use super::step::{Forward, Mode, Origin, Training, inputs};
+use super::plans::{Source, numbered};
+use super::prepared::Prepared;
+use super::step::{Forward, Mode, Origin};
+use super::training::Training;
 use super::{keep, prelude};
 use crate::error::Result;
-use crate::plan::{Port, simplify};
+use crate::plan::{Bound, Simplified, simplify, spec_of};
+use crate::spec::ArraySpec;
 use crate::tape::{Tape, Var};
 
 /// How the plans of an inner step are made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Manner {
-    /// Whether rows are taken in turn: then the backward plan adds to their gradients.
-    pub(super) turns: bool,
+    /// T
+    pub(super) steps: usize,
     /// Into how many segments the backward plan may be cut; the others are as far as they take more.
     pub(super) segments: usize,
     pub(super) mode: Mode,
     pub(super) keep: Keep,
-    /// Whether what the prelude makes may be kept, too.
+    /// Whether results of the prelude may be stored, too.
     pub(super) prelude: bool,
 }
 
-/// What an advance keeps of a step for its reversal.
+/// What an advance stores of a step for its reversal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keep {
     Nothing,
@@ -33,67 +36,81 @@ pub(super) enum Keep {
 /// The plans of one inner step.
 #[derive(Debug)]
 pub(super) struct PlannedStep {
-    pub(super) advance: Bound,
-    pub(super) kept: Option<Bound>,
-    pub(super) kept_ports: Vec<Port>,
+    pub(super) advance: Bound<Source>,
+    pub(super) kept: Option<Bound<Source>>,
+    pub(super) kept_specs: Vec<ArraySpec>,
     pub(super) prelude: Option<PlannedPrelude>,
-    pub(super) reverse: Bound,
+    pub(super) reverse: Bound<Source>,
     /// The backward plan that undoes the step, given the state after it.
-    pub(super) undo: Option<Bound>,
+    pub(super) undo: Option<Bound<Source>>,
 }
 
-/// Plans of a step that is advanced more than once: what its prelude makes is kept, and given later on.
+/// Plans of a step that is advanced more than once: the results of its prelude are stored, and given later on.
 #[derive(Debug)]
 pub(super) struct PlannedPrelude {
-    pub(super) keeping: Bound,
-    pub(super) given: Bound,
-    pub(super) ports: Vec<Port>,
+    pub(super) keeping: Bound<Source>,
+    pub(super) given: Bound<Source>,
+    pub(super) specs: Vec<ArraySpec>,
+}
+
+/// A step's plan without a backward pass.
+pub(super) fn plan_advance(training: &Training<'_>, prepared: &Prepared) -> Result<Bound<Source>> {
+    let tape = Tape::new();
+    // In reverse mode a forward pass is the plainest.
+    let forward = training.record_forward(&tape, prepared, Mode::Reverse, Origin::Given)?;
+    let (given, wanted) = (inputs(prepared, &forward), advanced(&forward));
+    Bound::new(&given, &wanted)
 }
 
 impl PlannedStep {
-    pub(super) fn new(training: &Training<'_>, shared: &Prepared, manner: Manner) -> Result<Self> {
-        let source = |kind: &str, i: usize| shared.source(kind, i);
+    pub(super) fn new(
+        training: &Training<'_>,
+        prepared: &Prepared,
+        manner: Manner,
+    ) -> Result<Self> {
         let tape = Tape::new();
-        let step = Recorded::new(training, shared, &tape, manner, Origin::Given)?;
-        // What the step made is at hand as it is reversed, and its gradient need not be computed again.
-        let mut given = named("new state", &step.forward.new_state);
-        given.retain(|(var, _)| !step.forward.vars.state.contains(var));
+        let step = Recorded::new(training, prepared, &tape, manner, Origin::Given)?;
+        // The step's results are at hand as it is reversed, and its gradient need not be computed again.
+        let mut at_hand = numbered(&step.forward.new_state, Source::NewState);
+        at_hand.retain(|(var, _)| !step.forward.vars.state.contains(var));
         let kept = match manner.keep {
             Keep::Nothing => Vec::new(),
             Keep::Activations => {
-                let outs = vars(&step.reversed);
-                let at_hand: Vec<Var<'_>> = given.iter().map(|(var, _)| *var).collect();
-                let activations = keep::activations(&tape, &outs, &step.late, &at_hand);
-                given.extend(named("kept", &activations));
-                activations
+                let (outs, late) = (vars(&step.reversed), vars(&step.late));
+                keep::activations(&tape, &outs, &late, &vars(&at_hand))
             }
             Keep::Buffers => {
-                let state = training.state_ports();
-                step.forward.vars.state[state.theta + state.optimizer..].to_vec()
+                let state = training.state_specs();
+                step.forward.vars.state[state.weights + state.optimizer..].to_vec()
             }
         };
-        let reverse = Bound::new(&step.reversed, &given, manner.segments, source)?;
-        let within = (manner.segments, reverse.plan.arena_bytes());
-        let keeping = |kept: &[Var<'_>]| {
-            let kept = places(kept, Source::Kept);
-            Bound::within(&[&step.advanced[..], &kept].concat(), &[], within, source)
+        if manner.keep == Keep::Activations {
+            at_hand.extend(numbered(&kept, Source::Kept));
+        }
+        let given = [&step.given[..], &step.late, &at_hand].concat();
+        let reverse = Bound::in_segments(&given, &step.reversed, manner.segments)?;
+        let within = (manner.segments, reverse.plan().arena_bytes());
+        let advance = |stored: &[(Var<'_>, Source)]| {
+            let wanted = [&step.advanced[..], stored].concat();
+            Bound::within(&step.given, &wanted, within)
         };
         let undo = || {
             let tape = Tape::new();
-            let mut step = Recorded::new(training, shared, &tape, manner, Origin::Undone)?;
-            let before = places(&step.forward.vars.state, Source::NewState);
-            step.reversed.extend(before);
-            Bound::new(&step.reversed, &[], manner.segments, source)
+            let step = Recorded::new(training, prepared, &tape, manner, Origin::Undone)?;
+            let given = [&step.given[..], &step.late].concat();
+            let before = numbered(&step.forward.vars.state, Source::NewState);
+            let wanted = [&step.reversed[..], &before].concat();
+            Bound::in_segments(&given, &wanted, manner.segments)
         };
         let keeps = manner.keep == Keep::Activations || !kept.is_empty();
         let undoes = manner.keep == Keep::Buffers;
-        let prelude = manner
-            .prelude
-            .then(|| PlannedPrelude::new(&step.advanced, within, source));
+        let prelude = manner.prelude.then(|| PlannedPrelude::new(&step, within));
         Ok(Self {
-            advance: Bound::within(&step.advanced, &[], within, source)?,
-            kept: keeps.then(|| keeping(&kept)).transpose()?,
-            kept_ports: kept.iter().map(|var| port_of(*var)).collect(),
+            advance: advance(&[])?,
+            kept: keeps
+                .then(|| advance(&numbered(&kept, Source::Kept)))
+                .transpose()?,
+            kept_specs: kept.iter().map(|var| spec_of(*var)).collect(),
             prelude: prelude.transpose()?.flatten(),
             reverse,
             undo: undoes.then(undo).transpose()?,
@@ -102,68 +119,91 @@ impl PlannedStep {
 }
 
 impl PlannedPrelude {
-    /// `None` if nothing is worth to be kept.
-    fn new(
-        advanced: &[(Var<'_>, Source)],
-        within: (usize, usize),
-        source: impl Fn(&str, usize) -> Source,
-    ) -> Result<Option<Self>> {
+    /// None if nothing is worth storing.
+    fn new(step: &Recorded<'_>, within: (usize, usize)) -> Result<Option<Self>> {
         // Where perturbations are recorded there may be products that no plan has.
-        let (tape, ids) = simplify(&vars(advanced), &[])?;
-        let outs: Vec<Var<'_>> = ids.iter().map(|&id| tape.var(id)).collect();
-        let made = prelude::results(&tape, &outs, |name| name.starts_with("state "));
+        let Simplified { tape, outs, inputs } = simplify(&vars(&step.advanced), &[])?;
+        let key = |source| step.given.iter().find(|(var, _)| var.id == source);
+        let mut given: Vec<(Var<'_>, Source)> = Vec::new();
+        for &(id, source) in &inputs {
+            given.extend(key(source).map(|(_, key)| (tape.var(id), *key)));
+        }
+        let outs: Vec<Var<'_>> = outs.iter().map(|&id| tape.var(id)).collect();
+        let state = given
+            .iter()
+            .filter(|(_, key)| matches!(key, Source::State(_)));
+        let state: Vec<Var<'_>> = state.map(|(var, _)| *var).collect();
+        let made = prelude::results(&tape, &outs, &state);
         if made.is_empty() {
             return Ok(None);
         }
-        let to = advanced.iter().map(|(_, to)| *to);
+        let to = step.advanced.iter().map(|(_, to)| *to);
         let advanced: Vec<(Var<'_>, Source)> = outs.iter().copied().zip(to).collect();
-        let kept = places(&made, Source::Prelude);
+        let stored = numbered(&made, Source::Prelude);
+        let keeping = [&advanced[..], &stored].concat();
+        let at_hand = [&given[..], &stored].concat();
         Ok(Some(Self {
-            keeping: Bound::within(&[&advanced[..], &kept].concat(), &[], within, &source)?,
-            given: Bound::within(&advanced, &named("prelude", &made), within, &source)?,
-            ports: made.iter().map(|var| port_of(*var)).collect(),
+            keeping: Bound::within(&given, &keeping, within)?,
+            given: Bound::within(&at_hand, &advanced, within)?,
+            specs: made.iter().map(|var| spec_of(*var)).collect(),
         }))
     }
 }
 
-/// A recorded step, forward and backward, and where its results go.
+/// A recorded step, forward and backward, and where its arrays lie.
 struct Recorded<'t> {
     forward: Forward<'t>,
+    /// Inputs of the forward pass.
+    given: Vec<(Var<'t>, Source)>,
+    /// Inputs that are known only in the backward sweep.
+    late: Vec<(Var<'t>, Source)>,
     advanced: Vec<(Var<'t>, Source)>,
     reversed: Vec<(Var<'t>, Source)>,
-    /// Inputs that are known only in the backward sweep.
-    late: Vec<Var<'t>>,
 }
 
 impl<'t> Recorded<'t> {
     fn new(
         training: &Training<'_>,
-        shared: &Prepared,
+        prepared: &Prepared,
         tape: &'t Tape,
         manner: Manner,
         origin: Origin,
     ) -> Result<Self> {
-        let forward = training.record_forward(tape, &shared.ports, manner.mode, origin)?;
-        let mut advanced = places(&forward.new_state, Source::NewState);
-        advanced.push((forward.loss, Source::Loss));
-        let mut late = inputs(tape, "cotangent", &training.state_ports().cotangents())?;
-        let backward = training.record_backward(tape, &forward, &late, manner.mode)?;
-        let reversed = shared.reversed(tape, &backward, manner.turns, &mut late)?;
+        let forward = training.record_forward(tape, prepared, manner.mode, origin)?;
+        let cotangents = tape.inputs(&training.state_specs().cotangents())?;
+        let mode = manner.mode;
+        let backward = training.record_backward(tape, prepared, &forward, &cotangents, mode)?;
+        let mut late = numbered(&cotangents, Source::Cotangent);
+        let reversed = prepared.reversed(tape, &backward, manner.steps, &mut late)?;
         Ok(Self {
+            given: inputs(prepared, &forward),
+            advanced: advanced(&forward),
             forward,
-            advanced,
-            reversed,
             late,
+            reversed,
         })
     }
 }
 
-/// Results, each with the place of its number.
-fn places<'t>(vars: &[Var<'t>], place: fn(usize) -> Source) -> Vec<(Var<'t>, Source)> {
-    let to = |(i, var): (usize, &Var<'t>)| (*var, place(i));
-    vars.iter().enumerate().map(to).collect()
+/// The inputs of a forward pass, and where they lie.
+fn inputs<'t>(prepared: &Prepared, forward: &Forward<'t>) -> Vec<(Var<'t>, Source)> {
+    let mut given = prepared.keys(&forward.vars.seen);
+    if forward.after.is_empty() {
+        given.extend(numbered(&forward.vars.state, Source::State));
+    } else {
+        given.extend(numbered(&forward.after, Source::State));
+        given.extend(numbered(&forward.stored, Source::Kept));
+    }
+    given
 }
 
-fn vars<'t>(outs: &[(Var<'t>, Source)]) -> Vec<Var<'t>> {
-    outs.iter().map(|(var, _)| *var).collect()
+/// The results of a forward pass, and where they go.
+fn advanced<'t>(forward: &Forward<'t>) -> Vec<(Var<'t>, Source)> {
+    let mut wanted = numbered(&forward.new_state, Source::NewState);
+    wanted.push((forward.loss, Source::Loss));
+    wanted
+}
+
+fn vars<'t>(keyed: &[(Var<'t>, Source)]) -> Vec<Var<'t>> {
+    keyed.iter().map(|(var, _)| *var).collect()
 }

@@ -34,7 +34,7 @@ pub(super) fn activations<'t>(
         }
         tape.with_node(id, |node| match kind(&node.op) {
             Kind::Kernel | Kind::Sum => kept[id] = true,
-            Kind::Pointwise | Kind::View if !matches!(node.op, Op::Input(_)) => {
+            Kind::Pointwise | Kind::View if !matches!(node.op, Op::Input(..)) => {
                 open.extend(&node.args);
             }
             _ => {}

@@ -1,8 +1,8 @@
 //! Gradients through training: T steps of an optimiser, a loss of the trained learner, and the gradient of
 //! that loss with respect to everything that shaped the training.
 //!
-//! A step and its derivative are planned once and replayed. What is kept between the two sweeps is a
-//! [`Schedule`]; the derivative of one step is taken in a [`Mode`].
+//! A step and its derivative are planned once and replayed. What is stored between the forward and the backward sweep
+//! is a [`Schedule`]; the derivative of one step is taken in a [`Mode`].
 
 mod away;
 mod binomial;
@@ -14,48 +14,39 @@ mod forecast;
 mod horizon;
 mod inner;
 mod keep;
+mod memory;
 mod plans;
 mod prelude;
+mod prepared;
 mod records;
 mod schedule;
 mod script;
 mod stash;
 mod step;
 mod timing;
+mod trainer;
+mod training;
 mod values;
 
 pub use diagnostics::{CotangentNorms, Trouble};
 pub use forecast::{Forecast, Phase, Planned};
 pub use horizon::Horizon;
-pub use records::Records;
-pub use schedule::Schedule;
-pub use step::{LossAndBuffers, Mode, Row, Scope, Training};
+pub use schedule::{Policy, Schedule};
+pub use step::Mode;
 pub use timing::TimedRun;
+pub use trainer::{State, Trainer};
+pub use training::{Scope, Training};
 pub use values::Values;
 
 use crate::error::{Error, Result};
 use away::Away;
 use drive::At;
-use kernels::{Buffer, Device};
+use kernels::Device;
+use memory::{Memory, Sizes};
 use records::record_bytes;
 use script::Action;
 use stash::{Stash, stash_words};
 use std::cell::RefCell;
-
-/// The arrays that one meta-gradient is computed from.
-#[derive(Clone, Copy, Debug)]
-pub struct Given<'a> {
-    /// One record: θ before the first step (as [`Training::start_ports`]: state and buffers too).
-    pub start: &'a Records,
-    /// One record: the shared arrays.
-    pub shared: &'a Records,
-    /// The rows: a record per inner step, or those that the steps take in turn.
-    pub rows: &'a Records,
-    /// The optimiser's hyper-parameters: a record per inner step.
-    pub hyper: &'a Records,
-    /// A record per outer loss.
-    pub outer_rows: &'a Records,
-}
 
 /// The losses of a training, as it went.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,85 +64,49 @@ impl Losses {
     }
 }
 
-/// An unrolled training, planned: computes meta-gradients.
+/// An unrolled training, planned, with its memory: computes meta-gradients.
 ///
 /// A learner of one weight θ predicts θ·x, and should say 1; a generator of one weight φ makes x = φ·z. Two
 /// steps of gradient descent at rate 0.1, from θ = 0, on z = 2 and then 1: by hand, as in
 /// `docs/how-it-works.md`, φ = 1 has the meta-gradient −0.1728, and the rates have −1.296 and −0.576.
 ///
 /// ```
-/// use autograd::{Horizon, Port, Row, Training, Unroll, Values, optim::Optimizer};
-/// use kernels::Device;
-/// use tensor::{Array, DType};
-///
-/// fn half_square_from_one(x: autograd::Var<'_>) -> autograd::Result<autograd::Var<'_>> {
-///     let number = |value| x.tape().constant(value, DType::F64, []);
-///     (x - number(1.0))?.powi(2)? * number(0.5)
+/// use autograd::prelude::*;
+/// fn half_square_from_one(x: Var<'_>) -> Result<Var<'_>> {
+///     (x - 1.0)?.powi(2)? * 0.5
 /// }
-/// let scalar = |name: &str| Port { name: name.into(), dtype: DType::F64, shape: [].into() };
-/// let training = Training {
-///     theta: vec![scalar("θ")],
-///     buffers: vec![],
-///     shared: vec![scalar("φ")],
-///     rows: vec![Row { port: scalar("z"), learned: false }],
-///     outer_rows: vec![],
-///     optimizer: Optimizer::Sgd,
-///     precondition: None,
-///     prepare: Box::new(|_, shared| Ok(shared.to_vec())),
-///     loss: Box::new(|scope| {
-///         let x = (scope.shared[0] * scope.rows[0])?;
-///         Ok((half_square_from_one((scope.theta[0] * x)?)?, vec![]))
-///     }),
-///     outer: Box::new(|scope| half_square_from_one(scope.theta[0])),
-/// };
+/// let one = |number| Array::scalar(number, F64);
+/// let learned = [("φ", &one(1.0)), ("lr", &Array::full(F64, [2], 0.1))];
+/// let given = [("z", &Array::new([2], vec![2.0, 1.0])?)];
+/// let start = [("θ", &one(0.0))];
+/// let training = Training::new(Optimizer::Sgd)
+///     .weights(start)
+///     .learned(learned)
+///     .given(given)
+///     .per_step(["z"])
+///     .loss(|s| half_square_from_one((s["θ"] * (s["φ"] * s["z"])?)?))
+///     .outer(|s| half_square_from_one(s["θ"]));
+///
 /// let device = Device::cpu(None)?;
-/// let horizon = Horizon::new(2);
-/// let values = Values::new(&device, &training, &horizon)?; // zeros, θ among them
-/// let set = |records: &autograd::Records, record, value| {
-///     records.set(record, 0, &Array::scalar(value, DType::F64))
-/// };
-/// set(&values.shared, 0, 1.0)?;
-/// for (step, z) in [2.0, 1.0].into_iter().enumerate() {
-///     set(&values.rows, step, z)?;
-///     set(&values.hyper, step, 0.1)?;
-/// }
-///
-/// let mut unroll = Unroll::new(&device, &training, &horizon)?;
+/// let mut unroll = Unroll::new(&device, &training, &Horizon::new(2))?;
 /// println!("{}", unroll.forecast());
-/// let losses = unroll.gradient(values.given())?;
+/// let values = Values::new(&device, learned.into_iter().chain(given).chain(start))?;
+/// let losses = unroll.gradient(&values)?;
 /// assert!((losses.total() - 0.2592).abs() < 1e-12);
-/// let phi = unroll.shared_gradient().get(0, 0)?.to_f64_vec()[0];
+/// let phi = unroll.gradients().get("φ")?.to_f64_vec()[0];
 /// assert!((phi + 0.1728).abs() < 1e-12);
-/// let rates = unroll.hyper_gradient().column(0)?;
-/// assert!((rates[0].to_f64_vec()[0] + 1.296).abs() < 1e-12);
-/// assert!((rates[1].to_f64_vec()[0] + 0.576).abs() < 1e-12);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// let rates = unroll.gradients().get("lr")?.to_f64_vec();
+/// assert!((rates[0] + 1.296).abs() < 1e-12 && (rates[1] + 0.576).abs() < 1e-12);
+/// # Ok::<(), autograd::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Unroll {
-    device: Device,
     planned: Planned,
-    states: Records,
+    memory: Memory,
     /// Snapshots that do not lie on the device.
     away: Away,
-    cotangents: Records,
-    kept: Records,
-    /// What preludes made.
-    preludes: Records,
     /// For steps that are undone.
     stash: Option<Stash>,
-    prepared: Records,
-    prepared_gradient: Records,
-    losses: Records,
-    arena: Buffer,
-    /// Gradients with respect to the shared arrays: one record.
-    shared_gradient: Records,
-    /// Gradients with respect to the rows: a record for each; zeros where it is not learned.
-    row_gradient: Records,
-    /// Gradients with respect to the hyper-parameters: a record per inner step.
-    hyper_gradient: Records,
-    /// How many arrays of a state are θ.
-    theta: usize,
     /// Filled where [`Unroll::watch_cotangents`] asked for it.
     norms: Option<CotangentNorms>,
     /// Filled while [`Unroll::timed_gradient`] runs.
@@ -160,36 +115,39 @@ pub struct Unroll {
 
 impl Unroll {
     /// Plans the training as far as the horizon, and takes all memory that it will need.
+    ///
+    /// # Errors
+    /// If the training cannot be recorded, or there is too little memory.
     pub fn new(device: &Device, training: &Training<'_>, horizon: &Horizon) -> Result<Self> {
         let planned = Planned::new(training, horizon)?;
         let horizon = &planned.horizon;
-        let losses = horizon.steps + horizon.outer_steps.len();
-        let records = |ports: &[_], count| Records::new(device, ports.to_vec(), count);
         let stash = planned.step.undo.as_ref().map(|_| {
-            let words = stash_words(horizon.schedule, horizon.steps);
-            Stash::new(device, planned.stash_ports.clone(), words)
+            let words = stash_words(planned.schedule, horizon.steps);
+            Stash::new(device, planned.stash_specs.clone(), words)
         });
-        let prelude_ports = (planned.step.prelude.as_ref()).map_or(&[][..], |plans| &plans.ports);
+        let prelude = planned.step.prelude.as_ref();
+        let prelude = prelude.map_or(&[][..], |plans| &plans.specs);
+        let state = record_bytes(&planned.state_specs);
+        let memory = Memory::new(
+            device,
+            &planned.prepared,
+            &Sizes {
+                steps: horizon.steps,
+                outer: horizon.outer_steps.len(),
+                state: &planned.state_specs,
+                states: planned.count.states,
+                cotangents: &planned.cotangent_specs,
+                kept: (&planned.step.kept_specs, planned.count.kept),
+                preludes: (prelude, planned.count.preludes),
+                learned: &planned.prepared.learned,
+                own_gradients: &planned.prepared.own_gradients,
+                arena: planned.forecast.arena_bytes,
+            },
+        )?;
         Ok(Self {
-            states: records(&planned.state_ports, planned.count.states)?,
-            away: Away::new(
-                &horizon.away,
-                planned.count.away,
-                record_bytes(&planned.state_ports),
-            )?,
+            memory,
+            away: Away::new(&horizon.away, planned.count.away, state)?,
             stash: stash.transpose()?,
-            kept: records(&planned.step.kept_ports, planned.count.kept)?,
-            preludes: records(prelude_ports, planned.count.preludes)?,
-            cotangents: records(&planned.cotangent_ports, 1)?,
-            prepared: records(&planned.shared.own, 1)?,
-            prepared_gradient: records(&planned.shared.own, 1)?,
-            shared_gradient: records(&planned.shared_ports, 1)?,
-            row_gradient: records(&planned.row_ports, horizon.rows)?,
-            hyper_gradient: records(&planned.hyper_ports, horizon.steps)?,
-            losses: records(&planned.loss_ports, losses)?,
-            arena: device.alloc(planned.forecast.arena_bytes)?,
-            device: device.clone(),
-            theta: training.theta.len(),
             norms: None,
             timed: RefCell::default(),
             planned,
@@ -201,7 +159,7 @@ impl Unroll {
         self.planned.forecast()
     }
 
-    /// What is kept between the sweeps; for a budget, what was chosen for it.
+    /// The schedule; for a budget or `auto`, the one that was chosen.
     pub fn schedule(&self) -> Schedule {
         self.planned.schedule()
     }
@@ -221,25 +179,9 @@ impl Unroll {
         self.planned.script.steps
     }
 
-    /// Gradients with respect to the shared arrays: one record.
-    pub fn shared_gradient(&self) -> &Records {
-        &self.shared_gradient
-    }
-
-    /// Gradients with respect to the rows: a record for each; zeros where it is not learned.
-    pub fn row_gradient(&self) -> &Records {
-        &self.row_gradient
-    }
-
-    /// Gradients with respect to the hyper-parameters: a record per inner step.
-    pub fn hyper_gradient(&self) -> &Records {
-        &self.hyper_gradient
-    }
-
-    /// Gradients with respect to the state before the first step, and their record. Zeros where the gradient
-    /// is truncated.
-    pub fn start_gradient(&self) -> (&Records, usize) {
-        (&self.cotangents, 0)
+    /// The meta-gradient of the last [`Unroll::gradient`]: an array for each that is learned, of its name, type and shape.
+    pub fn gradients(&self) -> &Values {
+        &self.memory.gradients
     }
 
     /// From now on [`Unroll::gradient`] also measures the cotangent of θ at every step, or no longer. It
@@ -253,41 +195,39 @@ impl Unroll {
         self.norms.as_ref()
     }
 
-    /// Trains and differentiates: afterwards the gradients are in [`Unroll::shared_gradient`],
-    /// [`Unroll::row_gradient`], [`Unroll::hyper_gradient`] and [`Unroll::start_gradient`]. An inner or outer
-    /// loss that is not finite is an error that names the step.
-    pub fn gradient(&mut self, given: Given<'_>) -> Result<Losses> {
-        self.queue_gradient(given)?;
+    /// Trains and differentiates: afterwards the meta-gradient is in [`Unroll::gradients`]. The values are those of every
+    /// array that the training declares, and of the weights that start from nothing learned or prepared.
+    ///
+    /// # Errors
+    /// If a value is missing or has another type or shape. If an inner or outer loss is not finite: it names the step.
+    pub fn gradient(&mut self, values: &Values) -> Result<Losses> {
+        self.queue_gradient(values)?;
         self.losses()
     }
 
     /// As [`Unroll::gradient`], but nobody waits for a GPU: more work can be queued before
-    /// [`Unroll::losses`] are read. Before it starts, [`Schedule::Reversible`] reads the momenta.
-    pub fn queue_gradient(&mut self, given: Given<'_>) -> Result<()> {
-        self.begin(given)?;
+    /// [`Unroll::losses`] are read. Before it starts, [`Schedule::reversible`] reads the momenta.
+    ///
+    /// # Errors
+    /// As [`Unroll::gradient`], but for losses.
+    pub fn queue_gradient(&mut self, values: &Values) -> Result<()> {
+        let given = &self.memory.given(values)?;
+        self.memory
+            .begin(given, |bound| self.run(bound, given, At::default()))?;
         let steps = self.steps();
-        if let Some(stash) = &mut self.stash {
-            stash.plan(given, steps)?;
+        if let (Some(stash), Some(momentum)) = (&mut self.stash, self.planned.momentum) {
+            let momenta = self.memory.per_step(momentum, given)?;
+            stash.plan(&self.memory.states, &momenta[..steps])?;
         }
-        self.shared_gradient.zero(0)?;
-        self.prepared_gradient.zero(0)?;
-        self.cotangents.zero(0)?;
-        for gradient in [&self.row_gradient, &self.hyper_gradient] {
-            (0..gradient.count()).try_for_each(|record| gradient.zero(record))?;
-        }
+        self.memory.clear_gradients()?;
         let script = self.planned.script;
         let watched = self.norms.is_some();
         let mut norms = vec![0.0; if watched { script.steps + 1 } else { 0 }];
         let mut now = At::default();
         // The driver only reads itself as it walks, but for the snapshots that it puts away.
         let mut away = std::mem::take(&mut self.away);
-        let outer = |step| {
-            self.planned
-                .horizon
-                .outer_steps
-                .binary_search(&step)
-                .is_ok()
-        };
+        let outer_steps = &self.planned.horizon.outer_steps;
+        let outer = |step| outer_steps.binary_search(&step).is_ok();
         let walked = script.walk(outer, |action| {
             now = self.act(action, given, now, &mut away)?;
             if let Action::Reverse { step, .. }
@@ -295,17 +235,18 @@ impl Unroll {
             | Action::Outer { step, .. } = action
                 && watched
             {
-                norms[step] = diagnostics::norm(&self.cotangents, 0, self.theta)?;
+                let weights = self.memory.prepared.weights;
+                norms[step] = diagnostics::norm(&self.memory.cotangents, 0, weights)?;
             }
             Ok::<(), Error>(())
         });
         self.away = away;
         walked?;
-        if let Some(bound) = &self.planned.shared.unprepare {
-            self.run(bound, given, now)?;
-        }
         if script.begin > 0 {
-            self.cotangents.zero(0)?;
+            self.memory.cotangents.zero(0)?;
+        }
+        if let Some(bound) = &self.memory.prepared.unprepare {
+            self.run(bound, given, now)?;
         }
         if watched {
             self.norms = Some(CotangentNorms::new(norms));
@@ -315,70 +256,10 @@ impl Unroll {
 
     /// The losses of the last meta-gradient, when everything is done. The first that is not finite is an
     /// error.
+    ///
+    /// # Errors
+    /// If a loss is not finite, or the device failed.
     pub fn losses(&self) -> Result<Losses> {
-        let losses = self.losses.column(0)?;
-        let mut inner: Vec<f64> = losses.iter().map(|loss| loss.to_f64_vec()[0]).collect();
-        let outer = inner.split_off(self.steps());
-        for (step, loss) in inner.iter().enumerate() {
-            finite(*loss, "the inner loss", step)?;
-            if let Ok(at) = self.planned.horizon.outer_steps.binary_search(&(step + 1)) {
-                finite(outer[at], "the outer loss", step + 1)?;
-            }
-        }
-        Ok(Losses { inner, outer })
-    }
-
-    /// Trains only. After every step `observe` gets the number of steps done, the states, and the record of
-    /// the current one (its first arrays are θ). Nobody else waits for a GPU before the last step; an inner
-    /// loss that was not finite is an error then.
-    pub fn train(
-        &mut self,
-        given: Given<'_>,
-        mut observe: impl FnMut(usize, &Records, usize) -> Result<()>,
-    ) -> Result<()> {
-        self.begin(given)?;
-        for step in 0..self.steps() {
-            let (from, to) = (step % 2, (step + 1) % 2);
-            let at = At {
-                step,
-                from,
-                to,
-                ..At::default()
-            };
-            self.run(&self.planned.step.advance, given, at)?;
-            observe(step + 1, &self.states, to)?;
-        }
-        let losses = self.losses.column(0)?;
-        for (step, loss) in losses[..self.steps()].iter().enumerate() {
-            finite(loss.to_f64_vec()[0], "the inner loss", step)?;
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, given: Given<'_>) -> Result<()> {
-        let horizon = &self.planned.horizon;
-        for (what, records, needed) in [
-            ("rows", given.rows, horizon.rows),
-            ("records of hyper-parameters", given.hyper, horizon.steps),
-            ("outer rows", given.outer_rows, horizon.outer_steps.len()),
-        ] {
-            let count = records.count();
-            if count < needed {
-                return Err(Error::Plan(format!("{count} {what} of {needed}")));
-            }
-        }
-        self.states.copy(0, given.start, 0)?;
-        if let Some(bound) = &self.planned.shared.prepare {
-            self.run(bound, given, At::default())?;
-        }
-        Ok(())
-    }
-}
-
-fn finite(loss: f64, what: &'static str, step: usize) -> Result<()> {
-    if loss.is_finite() {
-        Ok(())
-    } else {
-        Err(Error::NotFinite { what, step })
+        self.memory.losses(&self.planned.horizon.outer_steps)
     }
 }

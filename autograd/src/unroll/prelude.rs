@@ -13,11 +13,7 @@ use std::collections::VecDeque;
 /// The entries that contractions of the prelude reach form a network, with the bytes of their results as capacities,
 /// between the contractions and what depends on the state or is a result of the step: this is its minimum cut (Ford and
 /// Fulkerson 1956), as `PyTorch` has it between a forward and a backward pass (`functorch`'s partitioner).
-pub(super) fn results<'t>(
-    tape: &'t Tape,
-    outs: &[Var<'t>],
-    of_state: impl Fn(&str) -> bool,
-) -> Vec<Var<'t>> {
+pub(super) fn results<'t>(tape: &'t Tape, outs: &[Var<'t>], state: &[Var<'t>]) -> Vec<Var<'t>> {
     let count = tape.len();
     // For every entry the ends of an edge that is as wide as its bytes, then the source and the sink.
     let (before, behind) = (|id| 2 * id, |id| 2 * id + 1);
@@ -31,8 +27,7 @@ pub(super) fn results<'t>(
             shape,
             dtype,
         } = tape.node(id);
-        late[id] =
-            matches!(&op, Op::Input(name) if of_state(name)) || args.iter().any(|&arg| late[arg]);
+        late[id] = state.iter().any(|var| var.id == id) || args.iter().any(|&arg| late[arg]);
         let contraction = matches!(op, Op::MatMul(_) | Op::Conv(_));
         costly[id] = !late[id] && (contraction || args.iter().any(|&arg| costly[arg]));
         let to = if late[id] { sink } else { before(id) };
@@ -143,13 +138,10 @@ mod tests {
         record: impl for<'t> Fn(&'t Tape, Var<'t>, [Var<'t>; 2]) -> Result<[Var<'t>; N]>,
     ) -> Result<Vec<Vec<usize>>> {
         let tape = Tape::new();
-        let state = tape.input("state 0", F32, [8, 6])?;
-        let rows = [
-            tape.input("row 0", F32, [6, 5])?,
-            tape.input("row 1", F32, [5, 8])?,
-        ];
+        let state = tape.input("state", F32, [8, 6])?;
+        let rows = [tape.input("z", F32, [6, 5])?, tape.input("y", F32, [5, 8])?];
         let outs = record(&tape, state, rows)?;
-        let kept = results(&tape, &outs, |name| name.starts_with("state "));
+        let kept = results(&tape, &outs, &[state]);
         Ok(kept.iter().map(|var| var.shape().to_vec()).collect())
     }
 

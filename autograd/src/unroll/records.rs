@@ -1,7 +1,8 @@
 //! Arrays that belong together, in one buffer: a learner's state, a step's inputs, gradients.
 
 use crate::error::{Error, Result};
-use crate::plan::Port;
+use crate::plan;
+use crate::spec::ArraySpec;
 use kernels::{Buffer, Device, View};
 use tensor::Array;
 
@@ -10,8 +11,8 @@ const ALIGN: usize = 64;
 
 /// A number of records of the same arrays, one record after another.
 #[derive(Debug)]
-pub struct Records {
-    ports: Vec<Port>,
+pub(super) struct Records {
+    specs: Vec<ArraySpec>,
     offsets: Vec<usize>,
     stride: usize,
     count: usize,
@@ -19,23 +20,23 @@ pub struct Records {
 }
 
 /// Bytes of one record of these arrays.
-pub(super) fn record_bytes(ports: &[Port]) -> usize {
-    ports
+pub(super) fn record_bytes(specs: &[ArraySpec]) -> usize {
+    specs
         .iter()
-        .map(|port| port.bytes().next_multiple_of(ALIGN))
+        .map(|spec| spec.bytes().next_multiple_of(ALIGN))
         .sum()
 }
 
 impl Records {
     /// `count` records of zeros.
-    pub fn new(device: &Device, ports: Vec<Port>, count: usize) -> Result<Self> {
-        let stride = record_bytes(&ports);
+    pub(super) fn new(device: &Device, specs: Vec<ArraySpec>, count: usize) -> Result<Self> {
+        let stride = record_bytes(&specs);
         let mut next = 0;
-        let offsets = ports
+        let offsets = specs
             .iter()
-            .map(|port| {
-                next += port.bytes().next_multiple_of(ALIGN);
-                next - port.bytes().next_multiple_of(ALIGN)
+            .map(|spec| {
+                next += spec.bytes().next_multiple_of(ALIGN);
+                next - spec.bytes().next_multiple_of(ALIGN)
             })
             .collect();
         let bytes = stride.checked_mul(count).ok_or_else(|| {
@@ -44,7 +45,7 @@ impl Records {
             ))
         })?;
         Ok(Self {
-            ports,
+            specs,
             offsets,
             stride,
             count,
@@ -53,68 +54,43 @@ impl Records {
     }
 
     /// The arrays of a record.
-    pub fn ports(&self) -> &[Port] {
-        &self.ports
+    pub(super) fn specs(&self) -> &[ArraySpec] {
+        &self.specs
     }
 
     /// How many records there are.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.count
     }
 
     /// Bytes of all records.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.stride * self.count
     }
 
     /// Array number `field` of record number `record`, for a plan to work on.
-    pub fn view(&self, record: usize, field: usize) -> View<'_> {
+    pub(super) fn view(&self, record: usize, field: usize) -> View<'_> {
         self.buffer.view(
             record * self.stride + self.offsets[field],
-            self.ports[field].bytes(),
+            self.specs[field].bytes(),
         )
     }
 
-    /// The position of an array by its name.
-    pub fn field(&self, name: &str) -> Option<usize> {
-        self.ports.iter().position(|port| port.name == name)
-    }
-
-    /// Copies an array in.
-    pub fn set(&self, record: usize, field: usize, array: &Array) -> Result<()> {
-        let port = &self.ports[field];
-        if array.dtype() != port.dtype || *array.shape() != port.shape {
-            let (dtype, shape) = (array.dtype(), array.shape());
-            let reason = format!(
-                "`{}` is {} {}, not {dtype} {shape}",
-                port.name, port.dtype, port.shape
-            );
-            return Err(Error::Plan(reason));
-        }
-        let at = record * self.stride + self.offsets[field];
-        Ok(self.buffer.write(at, array.bytes())?)
-    }
-
     /// Copies an array out, when all work queued before is done.
-    pub fn get(&self, record: usize, field: usize) -> Result<Array> {
-        let port = &self.ports[field];
-        let mut bytes = vec![0; port.bytes()];
-        self.buffer
-            .read(record * self.stride + self.offsets[field], &mut bytes)?;
-        Ok(Array::from_bytes(port.dtype, port.shape.clone(), &bytes)
-            .expect("as many bytes as the port says"))
+    pub(super) fn get(&self, record: usize, field: usize) -> Result<Array> {
+        plan::read(self.view(record, field), &self.specs[field])
     }
 
     /// Array number `field` of every record, when all work queued before is done: the device is waited for
     /// once.
-    pub fn column(&self, field: usize) -> Result<Vec<Array>> {
-        let port = &self.ports[field];
+    pub(super) fn column(&self, field: usize) -> Result<Vec<Array>> {
+        let spec = &self.specs[field];
         let mut bytes = vec![0; self.bytes()];
         self.buffer.read(0, &mut bytes)?;
         let array = |record: usize| {
             let at = record * self.stride + self.offsets[field];
-            Array::from_bytes(port.dtype, port.shape.clone(), &bytes[at..][..port.bytes()])
-                .expect("as many bytes as the port says")
+            Array::from_bytes(spec.dtype, spec.shape.clone(), &bytes[at..][..spec.bytes()])
+                .expect("as many bytes as the spec says")
         };
         Ok((0..self.count).map(array).collect())
     }
@@ -158,16 +134,13 @@ impl Records {
     }
 
     /// Sets one record to zero.
-    pub fn zero(&self, record: usize) -> Result<()> {
+    pub(super) fn zero(&self, record: usize) -> Result<()> {
         Ok(self.buffer.zero(record * self.stride, self.stride)?)
     }
 
-    /// Copies a whole record from records of the same arrays on the same device.
-    pub fn copy(&self, record: usize, from: &Self, source: usize) -> Result<()> {
-        debug_assert_eq!(self.ports, from.ports);
-        let (to, source) = (record * self.stride, source * self.stride);
-        Ok(self
-            .buffer
-            .copy_from(to, &from.buffer, source, self.stride)?)
+    /// Sets one array of a record to zero.
+    pub(super) fn zero_field(&self, record: usize, field: usize) -> Result<()> {
+        let at = self.part((record, field, 0));
+        Ok(self.buffer.zero(at, self.specs[field].bytes())?)
     }
 }

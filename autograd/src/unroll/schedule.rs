@@ -1,84 +1,182 @@
-//! What is kept between the forward and the backward sweep, and what is computed again.
+//! What the forward sweep stores and what is computed again; and who decides that.
 
 use super::script::{Script, Snapshots};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 
-/// What to keep of the forward sweep over T inner steps. All choices but [`Schedule::Window`] give the same
-/// meta-gradient, bit for bit; F is the work of one forward pass of the learner.
+/// What to store of the forward sweep over T inner steps. Every schedule gives the same meta-gradient, bit for
+/// bit. F is the work of one forward pass of the learner.
 ///
 /// ```
 /// use autograd::Schedule;
-/// let schedule: Schedule = "budget-64MiB".parse()?;
-/// assert_eq!(schedule, Schedule::Budget(64 << 20));
-/// assert_eq!(Schedule::Binomial(8).to_string(), "binomial-8");
+/// let schedule = Schedule::binomial(8).with_activations(4);
+/// assert_eq!(schedule.to_string(), "binomial-8-kept-4");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Schedule {
+    pub(super) snapshots: Snapshots,
+    /// The length of a stretch whose activations are stored while it is reversed; 0: none are stored.
+    pub(super) kept: usize,
+    /// Whether steps that are advanced again find what their preludes made.
+    pub(super) prelude: bool,
+}
+
+impl Schedule {
+    /// `store-all`: the activations of every step: 9 F a step, and the most memory.
+    pub fn store_all() -> Self {
+        Self::binomial(1).with_activations(usize::MAX)
+    }
+
+    /// `per-step`: the learner's state before every step: 11 F a step.
+    pub fn per_step() -> Self {
+        Self::every(1)
+    }
+
+    /// `every-K`: the learner's state before every k-th step; the others are computed again: 14 F a step.
+    pub fn every(k: usize) -> Self {
+        Self::of(Snapshots::Every(k.max(1)))
+    }
+
+    /// `binomial-C`: at most `snapshots` states of the learner at a time, placed so that the fewest steps are
+    /// computed again (Griewank and Walther 2000). Their memory does not depend on T.
+    pub fn binomial(snapshots: usize) -> Self {
+        Self::of(Snapshots::Binomial(snapshots.max(1)))
+    }
+
+    /// `reversible-B`: no states; every step is undone (Maclaurin et al. 2015), from the last to the first: 12 F a
+    /// step. For [`Optimizer::ReversibleMomentum`](crate::optim::Optimizer) only, which loses log₂(1/momentum) bits of a
+    /// parameter at every step. They are stored: there is room for `bits` a parameter and step, rounded up to hundredths.
+    /// Momenta that lose more are an error before the training. Buffers are stored at every step.
+    pub fn reversible(bits: f64) -> Self {
+        let hundredths = (100.0 * bits - 1e-6).ceil().max(1.0) as usize;
+        Self::of(Snapshots::Never { hundredths })
+    }
+
+    /// `…-kept-Q`: the same over stretches of `stretch` steps. The activations of the stretch that is being reversed are
+    /// stored, which spares 2 F a step.
+    #[must_use]
+    pub fn with_activations(self, stretch: usize) -> Self {
+        Self {
+            kept: stretch.max(1),
+            ..self
+        }
+    }
+
+    /// `…-prelude`: the *prelude* of a step is everything that does not depend on the learner; in a GTN, making the
+    /// images. The results that contractions of the prelude lead to are stored, in the fewest bytes, the first time a step
+    /// runs, if it will have to run again: then the generator does not. Memory grows with T by that much.
+    #[must_use]
+    pub fn with_prelude(self) -> Self {
+        let again = self.snapshots != Snapshots::Every(1) && self.kept != usize::MAX;
+        Self {
+            prelude: again,
+            ..self
+        }
+    }
+
+    /// The same without stored preludes.
+    pub(super) fn without_prelude(self) -> Self {
+        Self {
+            prelude: false,
+            ..self
+        }
+    }
+
+    fn of(snapshots: Snapshots) -> Self {
+        Self {
+            snapshots,
+            kept: 0,
+            prelude: false,
+        }
+    }
+
+    /// The script of `steps` inner steps, of which the last `window` are reversed.
+    pub(super) fn script(self, steps: usize, window: usize) -> Script {
+        let snapshots = match self.snapshots {
+            Snapshots::Binomial(c) => Snapshots::Binomial(c.clamp(1, steps)),
+            other => other,
+        };
+        Script {
+            steps,
+            begin: steps - window.clamp(1, steps),
+            snapshots,
+            kept: self.kept.min(steps),
+            prelude: self.prelude,
+            away: 0,
+        }
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.snapshots {
+            Snapshots::Every(1) if !self.prelude => f.write_str("per-step")?,
+            Snapshots::Every(k) => write!(f, "every-{k}")?,
+            Snapshots::Binomial(1) if self.kept == usize::MAX => f.write_str("store-all")?,
+            Snapshots::Binomial(c) => write!(f, "binomial-{c}")?,
+            Snapshots::Never { hundredths } => {
+                write!(f, "reversible-{}", hundredths as f64 / 100.0)?;
+            }
+        }
+        if (1..usize::MAX).contains(&self.kept) {
+            write!(f, "-kept-{}", self.kept)?;
+        }
+        f.write_str(if self.prelude { PRELUDE } else { "" })
+    }
+}
+
+/// Who picks the schedule.
+///
+/// ```
+/// use autograd::{Policy, Schedule};
+/// let policy: Policy = "budget-64MiB".parse()?;
+/// assert_eq!(policy, Policy::Budget(64 << 20));
+/// assert_eq!("binomial-8".parse::<Policy>()?, Schedule::binomial(8).into());
 /// # Ok::<(), autograd::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Schedule {
-    /// `store-all`: the activations of every step: 9 F a step, and the most memory.
-    StoreAll,
-    /// `per-step`: the learner's state before every step: 11 F a step.
-    #[default]
-    PerStep,
-    /// `every-K`: the learner's state before every k-th step; the others are computed again: 14 F a step.
-    EveryK(usize),
-    /// `binomial-C`: at most so many snapshots of the learner's state at a time, placed so that the fewest
-    /// steps are computed again (Griewank and Walther 2000). The snapshots' memory does not depend on T.
-    Binomial(usize),
-    /// `binomial-C-kept-Q`: the same over stretches of Q steps. Of the stretch that is being reversed all
-    /// activations are kept, so that 3 F a step are saved.
-    BinomialKept(usize, usize),
-    /// `every-K-prelude`, `binomial-C-prelude`, `binomial-C-kept-Q-prelude`: as without `-prelude`, but a step that
-    /// is advanced again is given what it computes without the learner's state, its *prelude*: in a GTN the
-    /// images, and the generator is not run again. Only what contractions go into is kept, in the fewest bytes,
-    /// for every step that is advanced more than once before its stretch is reversed: memory grows with T by that
-    /// much. Of a step without such a prelude nothing is kept, and its schedule has its name without `-prelude`.
-    EveryKPrelude(usize),
-    /// See [`Schedule::EveryKPrelude`].
-    BinomialPrelude(usize),
-    /// See [`Schedule::EveryKPrelude`].
-    BinomialKeptPrelude(usize, usize),
-    /// `budget-BYTES`, or as in `budget-64MiB`: the one of the others with the least work (FLOPs) that
-    /// stays below that many bytes, with steps in [segments](crate::Horizon::segments) where nothing else fits or
-    /// that saves work, all buffers of [`Unroll`](crate::Unroll) counted.
-    /// [`Unroll::schedule`](crate::Unroll::schedule) tells which it is.
-    Budget(usize),
-    /// `auto`: the exact one that balances work and memory: half the memory is worth 1.4 times the work. Of those for
-    /// which work² times memory is within 3 % of the least, it is that with the least work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// The caller: this one.
+    Fixed(Schedule),
+    /// `auto`: the schedule that minimises work² × memory, so that half the memory is worth 1.4 times the work. Of the
+    /// schedules within 3 % of the minimum it is that with the least work.
     Auto,
-    /// `window-W`: the gradient through the last W steps only, as if the state before them were given: not
-    /// the exact meta-gradient. Their states are kept: 11 F for each of them, 3 F for one before.
+    /// `budget-BYTES`, or as in `budget-64MiB`: the schedule with the least work (FLOPs) whose buffers stay below
+    /// that many bytes, with steps in [segments](crate::Horizon::segments) where nothing else fits or that spares work.
+    /// [`Unroll::schedule`](crate::Unroll::schedule) says which it is.
+    Budget(usize),
+    /// `window-W`: the gradient through the last W steps only, as if the state before them were given: not the exact
+    /// meta-gradient. Their states are stored: 11 F for each of them, 3 F for one before.
     ///
     /// A window that starts at a random step s (Feng et al. 2023) is the same, with s + W steps in all.
     Window(usize),
-    /// `reversible-B`, or `reversible` for 1: no states; every step is undone (Maclaurin et al. 2015), from the
-    /// last to the first: 12 F a step. For [`Optimizer::ReversibleMomentum`](crate::optim::Optimizer) only,
-    /// which loses log₂(1/momentum) bits of a parameter at every step. They are kept: there is room for B bits
-    /// a parameter and step, given in hundredths of a bit (`reversible-0.16` is `Reversible(16)`). Momenta that
-    /// lose more are an error before the training. Buffers are kept at every step.
-    Reversible(usize),
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Schedule::per_step().into()
+    }
+}
+
+impl From<Schedule> for Policy {
+    fn from(schedule: Schedule) -> Self {
+        Self::Fixed(schedule)
+    }
 }
 
 const NAMES: &str = "store-all, per-step, every-K, binomial-C, binomial-C-kept-Q (or one of these three with -prelude), \
                      auto, budget-BYTES (or KiB, MiB, GiB: budget-64MiB), window-W, or reversible-B, with numbers \
                      ≥ 1 (B may be less)";
 
-/// The end of the names of schedules that keep what preludes make.
+/// The end of the names of schedules that store what preludes make.
 const PRELUDE: &str = "-prelude";
 
-impl fmt::Display for Schedule {
+impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::StoreAll => f.write_str("store-all"),
-            Self::PerStep => f.write_str("per-step"),
-            Self::EveryK(k) => write!(f, "every-{k}"),
-            Self::Binomial(c) => write!(f, "binomial-{c}"),
-            Self::BinomialKept(c, q) => write!(f, "binomial-{c}-kept-{q}"),
-            Self::EveryKPrelude(_) | Self::BinomialPrelude(_) | Self::BinomialKeptPrelude(..) => {
-                write!(f, "{}{PRELUDE}", self.without_prelude())
-            }
+            Self::Fixed(schedule) => schedule.fmt(f),
+            Self::Auto => f.write_str("auto"),
             Self::Budget(bytes) => {
                 let unit = UNITS
                     .iter()
@@ -86,26 +184,63 @@ impl fmt::Display for Schedule {
                 let (name, unit) = unit.unwrap_or(&("", 1));
                 write!(f, "budget-{}{name}", bytes / unit)
             }
-            Self::Auto => f.write_str("auto"),
             Self::Window(steps) => write!(f, "window-{steps}"),
-            Self::Reversible(hundredths) => write!(f, "reversible-{}", *hundredths as f64 / 100.0),
         }
     }
 }
 
 const UNITS: [(&str, usize); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
+impl FromStr for Policy {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        parsed(text).ok_or_else(|| Error::Setting(format!("unknown schedule `{text}`: {NAMES}")))
+    }
+}
+
+fn parsed(text: &str) -> Option<Policy> {
+    match text.split_once('-') {
+        None if text == "auto" => return Some(Policy::Auto),
+        Some(("budget", size)) => return bytes(size).map(Policy::Budget),
+        Some(("window", steps)) => return number(steps).map(Policy::Window),
+        _ => {}
+    }
+    let Some(rest) = text.strip_suffix(PRELUDE) else {
+        return schedule(text).map(Policy::Fixed);
+    };
+    let schedule = schedule(rest).filter(|_| !matches!(rest, "store-all" | "per-step"))?;
+    let prelude = !matches!(schedule.snapshots, Snapshots::Never { .. });
+    prelude.then_some(Policy::Fixed(Schedule {
+        prelude,
+        ..schedule
+    }))
+}
+
+fn schedule(text: &str) -> Option<Schedule> {
+    if text == "reversible" {
+        return Some(Schedule::reversible(1.0));
+    }
+    match text.split_once('-')? {
+        ("store", "all") => Some(Schedule::store_all()),
+        ("per", "step") => Some(Schedule::per_step()),
+        ("every", k) => number(k).map(Schedule::every),
+        ("reversible", bits) => self::bits(bits).map(Schedule::reversible),
+        ("binomial", rest) => match rest.split_once("-kept-") {
+            Some((c, q)) => Some(Schedule::binomial(number(c)?).with_activations(number(q)?)),
+            None => number(rest).map(Schedule::binomial),
+        },
+        _ => None,
+    }
+}
+
 fn number(text: &str) -> Option<usize> {
     text.parse().ok().filter(|&number| number > 0)
 }
 
-/// A positive number in hundredths, rounded up.
-fn hundredths(text: &str) -> Option<usize> {
-    let number: f64 = text.parse().ok()?;
-    let hundredths = (100.0 * number - 1e-6).ceil();
-    (1.0..1e9)
-        .contains(&hundredths)
-        .then_some(hundredths as usize)
+fn bits(text: &str) -> Option<f64> {
+    let bits = text.parse().ok();
+    bits.filter(|bits| (1e-8..1e7).contains(bits))
 }
 
 fn bytes(text: &str) -> Option<usize> {
@@ -114,137 +249,45 @@ fn bytes(text: &str) -> Option<usize> {
     number(text)?.checked_mul(unit)
 }
 
-fn parsed(text: &str) -> Option<Schedule> {
-    if let Some(rest) = text.strip_suffix(PRELUDE) {
-        let schedule = parsed(rest)?;
-        return Some(schedule.with_prelude()).filter(|with| *with != schedule);
-    }
-    if let Some(rest) = text.strip_prefix("binomial-") {
-        return match rest.split_once("-kept-") {
-            Some((c, q)) => Some(Schedule::BinomialKept(number(c)?, number(q)?)),
-            None => number(rest).map(Schedule::Binomial),
-        };
-    }
-    if text == "reversible" {
-        return Some(Schedule::Reversible(100));
-    }
-    if text == "auto" {
-        return Some(Schedule::Auto);
-    }
-    match text.split_once('-')? {
-        ("store", "all") => Some(Schedule::StoreAll),
-        ("per", "step") => Some(Schedule::PerStep),
-        ("every", k) => number(k).map(Schedule::EveryK),
-        ("budget", size) => bytes(size).map(Schedule::Budget),
-        ("window", steps) => number(steps).map(Schedule::Window),
-        ("reversible", bits) => hundredths(bits).map(Schedule::Reversible),
-        _ => None,
-    }
-}
-
-impl FromStr for Schedule {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        parsed(text).ok_or_else(|| Error::Setting(format!("unknown schedule `{text}`: {NAMES}")))
-    }
-}
-
-impl Schedule {
-    /// The same with what preludes make kept, if it has a name.
-    pub(super) fn with_prelude(self) -> Self {
-        match self {
-            Self::EveryK(k) => Self::EveryKPrelude(k),
-            Self::Binomial(c) => Self::BinomialPrelude(c),
-            Self::BinomialKept(c, q) => Self::BinomialKeptPrelude(c, q),
-            other => other,
-        }
-    }
-
-    /// The same without.
-    pub(super) fn without_prelude(self) -> Self {
-        match self {
-            Self::EveryKPrelude(k) => Self::EveryK(k),
-            Self::BinomialPrelude(c) => Self::Binomial(c),
-            Self::BinomialKeptPrelude(c, q) => Self::BinomialKept(c, q),
-            other => other,
-        }
-    }
-
-    /// Whether it keeps what preludes make.
-    pub(super) fn keeps_prelude(self) -> bool {
-        self != self.without_prelude()
-    }
-
-    /// The script for that many steps; `None` for what needs to know what things take: a budget, and `auto`.
-    pub(super) fn script(self, steps: usize) -> Option<Script> {
-        let (begin, snapshots, kept) = match self.without_prelude() {
-            Self::StoreAll => (0, Snapshots::Binomial(1), steps),
-            Self::PerStep => (0, Snapshots::Every(1), 0),
-            Self::EveryK(k) => (0, Snapshots::Every(k.max(1)), 0),
-            Self::Binomial(c) => (0, Snapshots::Binomial(c.clamp(1, steps)), 0),
-            Self::BinomialKept(c, q) => {
-                let stretch = q.clamp(1, steps);
-                (0, Snapshots::Binomial(c.clamp(1, steps)), stretch)
-            }
-            Self::Window(last) => {
-                let begin = steps - last.clamp(1, steps);
-                (begin, Snapshots::Every(1), 0)
-            }
-            Self::Reversible(_) => (0, Snapshots::Never, 0),
-            _ => return None,
-        };
-        Some(Script {
-            steps,
-            begin,
-            snapshots,
-            kept,
-            prelude: self.keeps_prelude(),
-            away: 0,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_round_trip_and_nonsense_is_refused() {
-        for schedule in [
-            Schedule::StoreAll,
-            Schedule::PerStep,
-            Schedule::EveryK(7),
-            Schedule::Binomial(3),
-            Schedule::BinomialKept(3, 12),
-            Schedule::EveryKPrelude(7),
-            Schedule::BinomialPrelude(3),
-            Schedule::BinomialKeptPrelude(3, 12),
-            Schedule::Budget(1000),
-            Schedule::Budget(3 << 10),
-            Schedule::Budget(64 << 20),
-            Schedule::Budget(2 << 30),
-            Schedule::Auto,
-            Schedule::Window(9),
-            Schedule::Reversible(200),
-            Schedule::Reversible(16),
-            Schedule::Reversible(29),
+        for policy in [
+            Schedule::store_all().into(),
+            Schedule::per_step().into(),
+            Schedule::every(7).into(),
+            Schedule::binomial(3).into(),
+            Schedule::binomial(3).with_activations(12).into(),
+            Schedule::every(7).with_prelude().into(),
+            Schedule::binomial(3).with_prelude().into(),
+            Schedule::binomial(3)
+                .with_activations(12)
+                .with_prelude()
+                .into(),
+            Policy::Budget(1000),
+            Policy::Budget(3 << 10),
+            Policy::Budget(64 << 20),
+            Policy::Budget(2 << 30),
+            Policy::Auto,
+            Policy::Window(9),
+            Schedule::reversible(2.0).into(),
+            Schedule::reversible(0.16).into(),
+            Schedule::reversible(0.29).into(),
         ] {
-            assert_eq!(
-                schedule
-                    .to_string()
-                    .parse::<Schedule>()
-                    .expect("its own name"),
-                schedule
-            );
+            let name = policy.to_string();
+            assert_eq!(name.parse::<Policy>().expect("its own name"), policy);
         }
-        assert_eq!(Schedule::Budget(64 << 20).to_string(), "budget-64MiB");
+        let with_prelude = Schedule::binomial(3).with_activations(12).with_prelude();
+        assert_eq!(Policy::Budget(64 << 20).to_string(), "budget-64MiB");
+        assert_eq!(with_prelude.to_string(), "binomial-3-kept-12-prelude");
         assert_eq!(
-            Schedule::BinomialKeptPrelude(3, 12).to_string(),
-            "binomial-3-kept-12-prelude"
+            "reversible".parse().ok(),
+            Some(Policy::Fixed(Schedule::reversible(1.0)))
         );
-        assert_eq!("reversible".parse().ok(), Some(Schedule::Reversible(100)));
-        assert_eq!(Schedule::Reversible(100).to_string(), "reversible-1");
+        assert_eq!(Schedule::reversible(1.0).to_string(), "reversible-1");
         for text in [
             "every-0",
             "every-",
@@ -257,6 +300,7 @@ mod tests {
             "binomial-2-prelude-kept-3",
             "per-step-prelude",
             "budget-64MiB-prelude",
+            "reversible-1-prelude",
             "budget-0",
             "budget-MiB",
             "budget-99999999999999GiB",
@@ -265,7 +309,14 @@ mod tests {
             "reversible-NaN",
             "reversible--1",
         ] {
-            assert!(text.parse::<Schedule>().is_err(), "{text}");
+            assert!(text.parse::<Policy>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_advances_no_step_twice_stores_no_prelude() {
+        for schedule in [Schedule::store_all(), Schedule::per_step()] {
+            assert_eq!(schedule.with_prelude(), schedule);
         }
     }
 }

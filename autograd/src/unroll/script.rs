@@ -63,14 +63,15 @@ pub(super) enum Advance {
 }
 
 /// Where snapshots of the state are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Snapshots {
     /// Before every k-th step, and before every step of the k that are reversed.
     Every(usize),
     /// At most so many at a time, that of the start among them, where they save the most work.
     Binomial(usize),
-    /// Nowhere: every state is found from the one after it.
-    Never,
+    /// Nowhere: every state is found from the one after it. There is room for the bits that are lost, in
+    /// hundredths of a bit for every parameter and step.
+    Never { hundredths: usize },
 }
 
 /// How T steps are swept and reversed.
@@ -147,7 +148,7 @@ impl Script {
             states: 1,
             after: None,
         };
-        if self.snapshots == Snapshots::Never {
+        if matches!(self.snapshots, Snapshots::Never { .. }) {
             return walk.there_and_back();
         }
         let mut stack = vec![Snapshot::new(self.begin, walk.lead_in()?, self.begin)];
@@ -191,7 +192,7 @@ impl Script {
     /// What the walk takes, without walking; unless snapshots lie away.
     pub(super) fn count(&self) -> Count {
         let reversed = self.steps - self.begin;
-        if self.snapshots == Snapshots::Never {
+        if matches!(self.snapshots, Snapshots::Never { .. }) {
             return Count {
                 advances: reversed as u64,
                 evaluations: 2 * reversed as u64,
@@ -218,7 +219,7 @@ impl Script {
                 let widest = (others + 1 + last).max(again);
                 ((advances + reversed) as u64, widest, others * (k - 1))
             }
-            Snapshots::Never => unreachable!("counted above"),
+            Snapshots::Never { .. } => unreachable!("counted above"),
         };
         // Every step is evaluated as it is reversed, and, but for the last stretch, on the first sweep.
         let swept = reversed - self.kept.min(reversed);
@@ -263,7 +264,7 @@ impl Script {
     fn ahead(&self, length: usize, held: usize) -> usize {
         match self.snapshots {
             Snapshots::Every(k) if length > k => k,
-            Snapshots::Every(_) | Snapshots::Never => 1,
+            Snapshots::Every(_) | Snapshots::Never { .. } => 1,
             Snapshots::Binomial(c) => binomial::ahead(length, c + 1 - held, self.stretch()),
         }
     }

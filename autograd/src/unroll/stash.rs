@@ -3,11 +3,11 @@
 //! How fast they grow follows from the momenta alone, so before a training it is known at which steps a word
 //! of every parameter is taken out, and whether all of them have room.
 
-use super::Given;
 use super::records::Records;
 use super::schedule::Schedule;
+use super::script::Snapshots;
 use crate::error::{Error, Result};
-use crate::plan::Port;
+use crate::spec::ArraySpec;
 use kernels::{Device, Ratio};
 use tensor::DType;
 
@@ -20,39 +20,34 @@ pub(super) struct Stash {
 }
 
 /// The arrays of one word: an element for every parameter.
-pub(super) fn stash_ports(theta: &[Port]) -> Vec<Port> {
-    let word = |port: &Port| Port {
-        name: port.name.clone(),
-        dtype: DType::U32,
-        shape: [port.shape.count()].into(),
-    };
-    theta.iter().map(word).collect()
+pub(super) fn stash_specs(weights: &[ArraySpec]) -> Vec<ArraySpec> {
+    let word = |spec: &ArraySpec| ArraySpec::new(&*spec.name, DType::U32, [spec.shape.count()]);
+    weights.iter().map(word).collect()
 }
 
 /// How many words of 32 bits there is room for, with so many hundredths for every parameter and step.
 pub(super) fn stash_words(schedule: Schedule, steps: usize) -> usize {
-    match schedule {
-        Schedule::Reversible(hundredths) => hundredths.saturating_mul(steps).div_ceil(3200),
+    match schedule.snapshots {
+        Snapshots::Never { hundredths } => hundredths.saturating_mul(steps).div_ceil(3200),
         _ => 0,
     }
 }
 
 impl Stash {
-    pub(super) fn new(device: &Device, ports: Vec<Port>, words: usize) -> Result<Self> {
+    pub(super) fn new(device: &Device, specs: Vec<ArraySpec>, words: usize) -> Result<Self> {
         Ok(Self {
-            words: Records::new(device, ports, words)?,
+            words: Records::new(device, specs, words)?,
             taken: Vec::new(),
         })
     }
 
-    /// Finds out at which of the steps a word is taken out. Waits for the device: it reads the momenta.
-    pub(super) fn plan(&mut self, given: Given<'_>, steps: usize) -> Result<()> {
-        let mut most = self.most_at_start(given.start)?;
-        let momenta = given.hyper.column(1)?;
+    /// Finds out at which of the steps a word is taken out, from the start and the momentum of every step. Waits for the
+    /// device: it reads the start.
+    pub(super) fn plan(&mut self, states: &Records, momenta: &[f64]) -> Result<()> {
+        let mut most = self.most_at_start(states)?;
         self.taken.clear();
         let mut words = 0;
-        for (step, momentum) in momenta[..steps].iter().enumerate() {
-            let momentum = momentum.to_f64_vec()[0];
+        for (step, &momentum) in momenta.iter().enumerate() {
             let ratio = Ratio::new(momentum).ok_or_else(|| {
                 Error::Setting(format!(
                     "the momentum of inner step {step} is {momentum}: reversible momentum is for 0 to 1"
@@ -65,10 +60,11 @@ impl Stash {
         }
         if words > self.words.count() {
             return Err(Error::Setting(format!(
-                "the momenta of {steps} inner steps lose {words} words a parameter, and {} have room: use the \
+                "the momenta of {} inner steps lose {words} words a parameter, and {} have room: use the \
                  schedule {}",
+                momenta.len(),
                 self.words.count(),
-                Schedule::Reversible(3200 * (words - 1) / steps + 1)
+                Schedule::reversible((3200 * (words - 1) / momenta.len() + 1) as f64 / 100.0)
             )));
         }
         Ok(())
@@ -79,7 +75,7 @@ impl Stash {
         let mut most = None;
         for field in self.fields() {
             let mut bytes = [0; 8];
-            let whole = start.ports()[field].bytes();
+            let whole = start.specs()[field].bytes();
             start.read_part(0, field, whole - bytes.len(), &mut bytes)?;
             let here = u64::from_le_bytes(bytes);
             if *most.get_or_insert(here) != here {
@@ -93,7 +89,7 @@ impl Stash {
 
     /// The positions of the arrays in fixed point in a state: θ, then (u, fixed) of every weight.
     fn fields(&self) -> impl Iterator<Item = usize> + use<> {
-        let weights = self.words.ports().len();
+        let weights = self.words.specs().len();
         (0..weights).map(move |i| weights + 2 * i + 1)
     }
 
@@ -103,7 +99,7 @@ impl Stash {
             return Ok(());
         };
         for (i, field) in self.fields().enumerate() {
-            let bytes = self.words.ports()[i].bytes();
+            let bytes = self.words.specs()[i].bytes();
             let low = (record, field, 4 * bytes);
             self.words.copy_part((word, i, 0), states, low, bytes)?;
         }
@@ -116,7 +112,7 @@ impl Stash {
             return Ok(());
         };
         for (i, field) in self.fields().enumerate() {
-            let bytes = self.words.ports()[i].bytes();
+            let bytes = self.words.specs()[i].bytes();
             let (low, high) = ((record, field, 4 * bytes), (record, field, 5 * bytes));
             states.copy_part(high, states, low, bytes)?;
             states.copy_part(low, &self.words, (word, i, 0), bytes)?;

@@ -1,10 +1,12 @@
 //! Where the time of a meta-gradient goes.
 
 use super::drive::At;
-use super::{Given, Losses, Unroll};
+use super::memory::Given;
+use super::plans::Source;
+use super::{Losses, Unroll, Values};
 use crate::error::Result;
-use crate::plan::Plan;
-use kernels::{Lap, View};
+use crate::plan::Bound;
+use kernels::Lap;
 use std::time::{Duration, Instant};
 
 /// One run of a plan within a meta-gradient, timed launch by launch.
@@ -25,9 +27,9 @@ pub struct TimedRun {
 impl Unroll {
     /// As [`Unroll::gradient`], with every launch timed: the runs of plans, in their order. The numbers are
     /// those of [`Unroll::gradient`]; on a GPU the time is not, for it is launched kernel by kernel.
-    pub fn timed_gradient(&mut self, given: Given<'_>) -> Result<(Losses, Vec<TimedRun>)> {
+    pub fn timed_gradient(&mut self, values: &Values) -> Result<(Losses, Vec<TimedRun>)> {
         *self.timed.get_mut() = Some(Vec::new());
-        let losses = self.gradient(given);
+        let losses = self.gradient(values);
         let runs = self.timed.take().unwrap_or_default();
         Ok((losses?, runs))
     }
@@ -35,15 +37,16 @@ impl Unroll {
     /// Runs a plan with its launches timed.
     pub(super) fn time(
         &self,
-        plan: &Plan,
+        bound: &Bound<Source>,
+        given: &Given<'_>,
         at: At,
-        arena: View<'_>,
-        [inputs, outputs]: [&[View<'_>]; 2],
     ) -> Result<TimedRun> {
+        let (memory, plan) = (&self.memory, bound.plan());
         let mut phases = self.planned.phases().into_iter();
         let phase = phases.find(|phase| std::ptr::eq(phase.plan, plan));
+        let [inputs, outputs] = bound.views(|source| memory.view(source, given, at));
         let begin = Instant::now();
-        let laps = plan.time(&self.device, arena, inputs, outputs)?;
+        let laps = plan.time(&memory.device, memory.arena(bound), &inputs, &outputs)?;
         Ok(TimedRun {
             phase: phase.expect("every plan is of a phase").name,
             step: at.step,

@@ -149,7 +149,7 @@ fn every_record_holds_what_is_read() {
             let again = count.advances - steps as u64;
             assert!(again <= (steps - steps.div_ceil(k)) as u64, "{steps} {k}");
         }
-        checked(script(steps, 0, Snapshots::Never, 0));
+        checked(script(steps, 0, Snapshots::Never { hundredths: 100 }, 0));
         for begin in 0..steps {
             let count = checked(script(steps, begin, Snapshots::Every(1), 0));
             assert_eq!(count.advances, steps as u64);

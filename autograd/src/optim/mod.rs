@@ -1,8 +1,12 @@
 //! Optimisers that can be differentiated: element-wise updates, recorded like everything else.
 
+mod descent;
+
+pub use descent::Descent;
+
 use crate::error::{Error, Result, refuse};
 use crate::ops::reversible;
-use crate::plan::Port;
+use crate::spec::ArraySpec;
 use crate::tape::Var;
 use tensor::{DType, Shape};
 
@@ -40,7 +44,7 @@ pub enum Optimizer {
     /// Heavy ball (Polyak 1964).
     Momentum,
     /// Heavy ball in fixed point, of which every step can be undone exactly (Maclaurin et al. 2015): with
-    /// [`Schedule::Reversible`](crate::Schedule::Reversible) a training keeps no states. Weights, velocities
+    /// [`Schedule::reversible`](crate::Schedule::reversible) a training keeps no states. Weights, velocities
     /// and gradients are multiples of 2⁻⁴⁶ below 2¹⁵, a momentum one of 2⁻²⁴ in [0, 1]; what is outside becomes
     /// NaN. Derivatives are those of `Momentum` at the same points. A rate and a momentum for all elements.
     ReversibleMomentum,
@@ -108,12 +112,8 @@ impl Optimizer {
     /// Adam keeps, beside the means `m` and `v`, the sum of the weights in each of them (scalars): with
     /// one β that is 1 − βᵗ, the usual bias correction, without the cancellation; it stays right when β
     /// changes from step to step, and has a derivative at β = 0.
-    pub fn state(self, theta: &Shape, dtype: DType) -> Vec<Port> {
-        let array = |name: &str, dtype: DType, shape: Shape| Port {
-            name: name.into(),
-            dtype,
-            shape,
-        };
+    pub fn state(self, theta: &Shape, dtype: DType) -> Vec<ArraySpec> {
+        let array = |name: &str, dtype, shape: Shape| ArraySpec::new(name, dtype, shape);
         let float = |name| array(name, dtype, theta.clone());
         let scalar = |name| array(name, dtype, Shape::scalar());
         match self {
@@ -256,11 +256,11 @@ impl Optimizer {
             && wanted
                 .iter()
                 .zip(state)
-                .all(|(port, s)| port.shape == s.shape());
+                .all(|(spec, s)| spec.shape == s.shape());
         if !fits {
             let names: Vec<_> = wanted
                 .iter()
-                .map(|port| format!("{} {}", port.name, port.shape))
+                .map(|spec| format!("{} {}", spec.name, spec.shape))
                 .collect();
             let given: Vec<_> = state.iter().map(|s| s.shape().to_string()).collect();
             return refuse(
@@ -351,13 +351,13 @@ mod tests {
     fn record(tape: &Tape, optimizer: Optimizer, steps: usize) -> (Vec<Var<'_>>, Var<'_>) {
         let scalar = |name: &str| tape.input(name, DType::F64, []).unwrap();
         let mut inputs = vec![scalar("theta")];
-        inputs.extend((0..steps).map(|step| scalar(&format!("gradient {step}"))));
+        inputs.extend((0..steps).map(|_| scalar("gradient")));
         inputs.extend(optimizer.hyper().iter().map(|(name, _)| scalar(name)));
         let (gradients, hyper) = inputs[1..].split_at(steps);
         let zeros = optimizer.state(&Shape::scalar(), DType::F64);
         let mut state: Vec<_> = zeros
             .iter()
-            .map(|port| tape.constant(0.0, port.dtype, port.shape.clone()))
+            .map(|spec| tape.constant(0.0, spec.dtype, spec.shape.clone()))
             .collect();
         let mut theta = inputs[0];
         for &gradient in gradients {
@@ -366,21 +366,14 @@ mod tests {
         (inputs, theta)
     }
 
-    fn run(outs: &[Var<'_>], names: &[String], values: &[f64]) -> Vec<f64> {
+    fn run(outs: &[Var<'_>], inputs: &[Var<'_>], values: &[f64]) -> Vec<f64> {
         let arrays: Vec<Array> = values
             .iter()
             .map(|&x| Array::scalar(x, DType::F64))
             .collect();
-        let named: Vec<_> = names.iter().map(String::as_str).zip(&arrays).collect();
-        let results = reference::run(outs, &named).unwrap();
+        let given: Vec<_> = inputs.iter().copied().zip(&arrays).collect();
+        let results = reference::run(outs, &given).unwrap();
         results.iter().map(|array| array.to_f64_vec()[0]).collect()
-    }
-
-    fn names(optimizer: Optimizer, steps: usize) -> Vec<String> {
-        let mut names = vec!["theta".to_owned()];
-        names.extend((0..steps).map(|step| format!("gradient {step}")));
-        names.extend(optimizer.hyper().iter().map(|(name, _)| (*name).to_owned()));
-        names
     }
 
     #[test]
@@ -388,10 +381,10 @@ mod tests {
         let gradients = [0.3, -1.7, 0.01];
         for optimizer in Optimizer::ALL {
             let tape = Tape::new();
-            let (_, moved) = record(&tape, optimizer, 3);
+            let (inputs, moved) = record(&tape, optimizer, 3);
             let hyper = customary(optimizer);
             let values = [&[0.8], &gradients[..], &hyper].concat();
-            let result = run(&[moved], &names(optimizer, 3), &values)[0];
+            let result = run(&[moved], &inputs, &values)[0];
             let expected = textbook(optimizer, 0.8, gradients, &hyper);
             // Where 0.9 is a multiple of 2⁻²⁴.
             let fixed = optimizer == Optimizer::ReversibleMomentum;
@@ -413,7 +406,7 @@ mod tests {
             let mut values = vec![0.8, 0.0];
             values.extend(customary(optimizer));
             let outs = [first, second].concat();
-            let results = run(&outs, &names(optimizer, 1), &values);
+            let results = run(&outs, &inputs, &values);
             assert!(
                 results.iter().all(|x| x.is_finite()),
                 "{optimizer:?} {results:?}"
@@ -447,7 +440,7 @@ mod tests {
         let (inputs, moved) = record(&tape, Optimizer::Adam, 3);
         let slope = tape.grad(moved, &inputs[5..6]).unwrap()[0];
         let values = |beta1| [0.0, 0.3, -1.7, 0.01, 1e-3, beta1, 0.999, 1e-8];
-        let at = |out, beta1| run(&[out], &names(Optimizer::Adam, 3), &values(beta1))[0];
+        let at = |out, beta1| run(&[out], &inputs, &values(beta1))[0];
         let difference = (at(moved, 1e-5) - at(moved, -1e-5)) / 2e-5;
         let slope = at(slope, 0.0);
         assert!(
