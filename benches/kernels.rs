@@ -8,14 +8,10 @@
     reason = "criterion's macros write undocumented functions"
 )]
 
+use benches::kernels::{Single, conv, load, map, matmul, pool};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use gtn::bench::Single;
-use kernels::{
-    Binary, Conv, ConvKind, Device, Float, Instr, Kernel, Load, Map, MatMul, Store, StoreKind,
-    Unary, Window, WindowKind,
-};
-use tensor::DType;
+use kernels::{Binary, ConvKind, Device, Instr, Kernel, StoreKind, Unary, WindowKind};
 
 /// What a kernel is measured in.
 #[derive(Clone, Copy)]
@@ -58,24 +54,9 @@ fn products(c: &mut Criterion) {
         ),
         ("square 1024", [1024, 1024, 1024], [false, false]),
     ];
-    for (name, [m, n, k], [transpose_a, transpose_b]) in shapes {
-        let product = MatMul {
-            float: Float::F32,
-            batch: 1,
-            m,
-            n,
-            k,
-            transpose_a,
-            transpose_b,
-            accumulate: false,
-        };
-        bench(
-            &mut group,
-            &device,
-            name,
-            Rate::Flops,
-            &Kernel::MatMul(product),
-        );
+    for (name, extents, transpose) in shapes {
+        let product = matmul(extents, transpose);
+        bench(&mut group, &device, name, Rate::Flops, &product);
     }
 }
 
@@ -94,24 +75,11 @@ fn convolutions(c: &mut Criterion) {
         ("upsampling 7x7 128 to 64", upsampling(14, 64, 128)),
         ("upsampling 14x14 64 to 1", upsampling(28, 1, 64)),
     ];
-    for (name, (n, [side, c, out], [window, stride, pad])) in shapes {
+    for (name, (n, image, window)) in shapes {
         for kind in [ConvKind::Forward, ConvKind::Input, ConvKind::Weight] {
-            let conv = Conv {
-                float: Float::F32,
-                kind,
-                batch: 1,
-                n,
-                h: side,
-                w: side,
-                c,
-                out,
-                window: [window; 2],
-                stride: [stride; 2],
-                pad: [pad; 4],
-                accumulate: false,
-            };
             let name = format!("{name}, {kind:?}");
-            bench(&mut group, &device, &name, Rate::Flops, &Kernel::Conv(conv));
+            let kernel = conv(kind, n, image, window);
+            bench(&mut group, &device, &name, Rate::Flops, &kernel);
         }
     }
 }
@@ -122,18 +90,8 @@ fn windows(c: &mut Criterion) {
     let mut group = c.benchmark_group("window");
     for channels in [24, 32] {
         for kind in [WindowKind::ArgMax, WindowKind::Gather, WindowKind::Scatter] {
-            let window = Window {
-                kind,
-                n: 64,
-                h: 28,
-                w: 28,
-                c: channels,
-                window: [2, 2],
-                stride: [2, 2],
-                pad: [0; 4],
-            };
             let name = format!("{channels} channels, {kind:?}");
-            let kernel = Kernel::Window(Float::F32, window);
+            let kernel = pool(kind, 64, channels);
             bench(&mut group, &device, &name, Rate::Bytes, &kernel);
         }
     }
@@ -144,16 +102,7 @@ fn maps(c: &mut Criterion) {
     const EXTENTS: [usize; 2] = [64 * 14 * 14, 40];
     let device = Device::cpu(None).expect("threads");
     let mut group = c.benchmark_group("map");
-    let load = |strides: [usize; 2]| Load {
-        dtype: DType::F32,
-        strides: strides.to_vec(),
-    };
-    let (whole, channel) = (load([EXTENTS[1], 1]), load([0, 1]));
-    let store = |value, kind| Store {
-        value,
-        dtype: DType::F32,
-        kind,
-    };
+    let (whole, channel) = (load(&[EXTENTS[1], 1]), load(&[0, 1]));
     let by_channel = || StoreKind::Sum(vec![true, false]);
     let get = Instr::Load;
     let binary = Instr::Binary;
@@ -169,18 +118,18 @@ fn maps(c: &mut Criterion) {
     let norm_and_relu = (
         vec![whole.clone(), channel.clone(), channel],
         shift_scale,
-        vec![store(6, StoreKind::Full)],
+        vec![(6, StoreKind::Full)],
     );
     let square = vec![get(0), binary(Binary::Mul, 0, 0)];
     let moments = (
         vec![whole.clone()],
         square,
-        vec![store(0, by_channel()), store(1, by_channel())],
+        vec![(0, by_channel()), (1, by_channel())],
     );
     let tanh = (
         vec![whole],
         vec![get(0), Instr::Unary(Unary::Tanh, 0)],
-        vec![store(1, StoreKind::Full)],
+        vec![(1, StoreKind::Full)],
     );
     let all = [
         ("norm and relu", norm_and_relu),
@@ -188,14 +137,8 @@ fn maps(c: &mut Criterion) {
         ("tanh", tanh),
     ];
     for (name, (loads, code, stores)) in all {
-        let map = Map {
-            float: Float::F32,
-            extents: EXTENTS.to_vec(),
-            loads,
-            code,
-            stores,
-        };
-        bench(&mut group, &device, name, Rate::Bytes, &Kernel::Map(map));
+        let kernel = map(&EXTENTS, loads, code, stores);
+        bench(&mut group, &device, name, Rate::Bytes, &kernel);
     }
 }
 

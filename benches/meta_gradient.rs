@@ -1,6 +1,6 @@
 //! Meta-gradients of the set-ups: seconds each, by schedule and mode.
 //!
-//! `cargo bench -p benches --bench meta_gradient`; memory and FLOPs are printed by `gtn bench meta-grad`.
+//! `cargo bench -p benches --bench meta_gradient`; memory and FLOPs are printed by `benches meta-grad`.
 
 #![allow(
     missing_docs,
@@ -9,9 +9,8 @@
 
 use autograd::optim::Optimizer;
 use autograd::{Horizon, Mode, Schedule, Unroll};
+use benches::{DataKind, Problem, Setup};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use gtn::bench::{DataKind, Problem};
-use gtn::nn::Setup;
 use kernels::Device;
 use std::hint::black_box;
 use tensor::DType;

@@ -10,9 +10,8 @@
 
 use autograd::optim::Optimizer;
 use autograd::{Horizon, Unroll};
+use benches::{DataKind, Problem, Setup};
 use criterion::{Criterion, criterion_group, criterion_main};
-use gtn::bench::{DataKind, Problem};
-use gtn::nn::Setup;
 use kernels::Device;
 use std::hint::black_box;
 use tensor::DType;

@@ -1,7 +1,7 @@
-"""The kernels of `gtn bench kernels` in PyTorch (cuBLAS, cuDNN), timed: prints JSON.
+"""The kernels of `benches kernels` in PyTorch (cuBLAS, cuDNN), timed: prints JSON.
 
     python benches/torch_kernels.py --device cuda --precision tf32 > torch.json
-    gtn bench kernels --device cuda --precision tf32 --beside torch.json
+    benches kernels --device cuda --precision tf32 --beside torch.json
 
 Arrays are f32 (bf16 with --precision bf16, where gtn keeps f32 and rounds on the way); images are channels-last,
 as gtn's are. Names are gtn's; `gtn` refuses those that it does not know.

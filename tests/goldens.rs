@@ -2,8 +2,7 @@
 
 use autograd::optim::Optimizer;
 use autograd::{Horizon, Mode, Unroll};
-use gtn::bench::{DataKind, Problem};
-use gtn::nn::Setup;
+use benches::{DataKind, Problem, Setup};
 use kernels::Device;
 use tensor::DType;
 use tests::Golden;

@@ -1,7 +1,7 @@
-"""The depth micro-task in JAX: the meta-gradient of a deep residual perceptron, beside `gtn bench depth`.
+"""The depth micro-task in JAX: the meta-gradient of a deep residual perceptron, beside `benches depth`.
 
 x <- x + relu(x V) W for every block; mean squared error; T steps of SGD with a learned rate for every parameter; the
-gradient of the outer loss with respect to the rates. Starting values are those of `gtn bench depth`, so losses and
+gradient of the outer loss with respect to the rates. Starting values are those of `benches depth`, so losses and
 norms can be compared.
 
   naive    jax.grad through the steps, everything stored (reverse over reverse)

@@ -3,7 +3,6 @@
 //! [`meta`] is the outer loop, [`report`] says whether it worked, [`cli`] is the program around both.
 
 mod adam;
-pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 mod collect;

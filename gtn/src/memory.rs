@@ -69,7 +69,7 @@ fn estimate(config: &Config, schedule: Schedule, data: &Dataset) -> autograd::Re
 }
 
 /// Bytes that are free on a GPU; or that a program can take without swapping, by Linux; elsewhere unknown.
-pub(crate) fn available(device: &Device) -> Option<f64> {
+pub fn available(device: &Device) -> Option<f64> {
     if let Some(facts) = device.cuda_facts() {
         return Some(facts.ok()?.free_bytes as f64);
     }

@@ -1,7 +1,7 @@
 //! `gtn eval`
 
 use super::progress::Progress;
-use super::{Machine, Outcome, pictures, say, stop};
+use super::{Files, Machine, Outcome, pictures, say, stop};
 use crate::checkpoint;
 use crate::config::{Config, Flags};
 use crate::data::Dataset;
@@ -35,6 +35,8 @@ pub(super) struct EvalArgs {
     widths: Option<Widths>,
     #[command(flatten)]
     machine: Machine,
+    #[command(flatten)]
+    files: Files,
 }
 
 #[derive(Serialize)]
@@ -57,7 +59,7 @@ pub(super) fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
     let device = args.machine.device()?;
     let checkpoint = RunFolder::checkpoint_in(&args.run)?;
     let trainer = checkpoint::load(&checkpoint, &device, &config)?;
-    let data = args.machine.data(config.dataset, config.seed)?;
+    let data = args.files.data(config.dataset, config.seed)?;
     stop::listen()?;
     let Some(report) = evaluate(&device, &changed, &trainer, &data)? else {
         return Ok(Outcome::Interrupted);

@@ -4,16 +4,12 @@
 mod doctor;
 mod eval;
 mod pictures;
-mod plan;
-mod profile;
 mod progress;
 mod sample;
 mod selftest;
 mod stop;
-mod subject;
 mod train;
 
-use crate::bench;
 use crate::config::ConfigError;
 use crate::data::{self, Dataset, DatasetChoice};
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
@@ -50,37 +46,35 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Draw a run's synthetic images by class and step
     Sample(sample::SampleArgs),
-    /// Say what a meta-gradient will take, launch by launch and schedule by schedule
-    Plan(Box<plan::PlanArgs>),
-    /// Say where the time of a meta-gradient goes
-    Profile(Box<profile::ProfileArgs>),
     /// Say what this machine has and what a run would use
     Doctor,
     /// Compare a device with the processor, from single operations to outer steps
     Selftest(selftest::SelftestArgs),
-    /// Measure
-    #[command(subcommand)]
-    Bench(bench::Command),
 }
 
 /// Where a command runs and what it says.
 #[derive(Clone, Debug, Args)]
-struct Machine {
+pub struct Machine {
     /// Where to compute
     #[arg(long, value_enum, default_value_t, help_heading = "Machine")]
-    device: DeviceChoice,
+    pub device: DeviceChoice,
     /// How an NVIDIA GPU multiplies; the processor is always exact
     #[arg(long, value_enum, default_value_t, help_heading = "Machine")]
-    precision: PrecisionChoice,
+    pub precision: PrecisionChoice,
     /// Threads; results are the same for any number [default: all cores]
     #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true, help_heading = "Machine")]
-    threads: Option<usize>,
+    pub threads: Option<usize>,
+    /// End with one JSON object on standard output
+    #[arg(long, help_heading = "Machine")]
+    pub json: bool,
+}
+
+/// Where the data set lies.
+#[derive(Clone, Debug, Args)]
+struct Files {
     /// Folder with the data set's files [default: `GTN_DATA_DIR`, then ./data]
     #[arg(long, value_name = "DIR", help_heading = "Machine")]
     data_dir: Option<PathBuf>,
-    /// End with one JSON object on standard output
-    #[arg(long, help_heading = "Machine")]
-    json: bool,
 }
 
 fn threads(text: &str) -> Result<usize, String> {
@@ -91,10 +85,14 @@ fn threads(text: &str) -> Result<usize, String> {
 /// The command line cannot be followed.
 #[derive(Debug, Error)]
 #[error("{0}")]
-struct Usage(String);
+pub struct Usage(pub String);
 
 impl Machine {
-    fn device(&self) -> anyhow::Result<Device> {
+    /// The device; says which it is.
+    ///
+    /// # Errors
+    /// [`Usage`] if it was asked for by name and cannot be had.
+    pub fn device(&self) -> anyhow::Result<Device> {
         let (device, line) =
             choose(self.device, self.precision, self.threads).map_err(|error| {
                 match self.device {
@@ -106,13 +104,11 @@ impl Machine {
         Ok(device)
     }
 
-    fn data(&self, choice: DatasetChoice, seed: u64) -> anyhow::Result<Dataset> {
-        let data = data::load(choice, self.data_dir.as_deref(), seed)?;
-        say(&format!("Data: {}", data.origin));
-        Ok(data)
-    }
-
-    fn print(&self, result: &impl Serialize) -> anyhow::Result<()> {
+    /// With `--json`, prints the last line of standard output.
+    ///
+    /// # Errors
+    /// If the result is no JSON.
+    pub fn print(&self, result: &impl Serialize) -> anyhow::Result<()> {
         if self.json {
             println!("{}", serde_json::to_string(result)?);
         }
@@ -120,37 +116,48 @@ impl Machine {
     }
 }
 
+impl Files {
+    fn data(&self, choice: DatasetChoice, seed: u64) -> anyhow::Result<Dataset> {
+        let data = data::load(choice, self.data_dir.as_deref(), seed)?;
+        say(&format!("Data: {}", data.origin));
+        Ok(data)
+    }
+}
+
 /// Human text.
-fn say(text: &str) {
+pub fn say(text: &str) {
     eprintln!("{text}");
 }
 
 /// How a command ended, other than by an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+pub enum Outcome {
+    /// It did all that it was asked to do.
     Done,
+    /// The user stopped it.
     Interrupted,
 }
 
-/// Runs the program: 0 if all went well, 1 if something failed, 2 if the command line or the settings make
-/// no sense, 130 if it was interrupted.
+/// Runs `gtn`, as [`program`] does.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return usage(&error),
-    };
-    let result = match cli.command {
+    program(|cli: Cli| match cli.command {
         None => train::run(&cli.train),
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Sample(args)) => sample::run(&args),
-        Some(Command::Plan(args)) => plan::run(&args),
-        Some(Command::Profile(args)) => profile::run(&args),
         Some(Command::Doctor) => doctor::run(),
         Some(Command::Selftest(args)) => selftest::run(&args),
-        Some(Command::Bench(command)) => bench::run(&command).map(|()| Outcome::Done),
+    })
+}
+
+/// Runs a program with its command line: 0 if all went well, 1 if something failed, 2 if the command line or the
+/// settings make no sense, 130 if it was interrupted.
+pub fn program<C: Parser>(run: impl FnOnce(C) -> anyhow::Result<Outcome>) -> ExitCode {
+    let command = match C::try_parse() {
+        Ok(command) => command,
+        Err(error) => return usage(&error),
     };
-    match result {
+    match run(command) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => ExitCode::from(130),
         Err(error) => {

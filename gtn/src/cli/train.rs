@@ -1,7 +1,7 @@
 //! `gtn train`
 
 use super::progress::Progress;
-use super::{Machine, Outcome, eval, pictures, say, stop};
+use super::{Files, Machine, Outcome, eval, pictures, say, stop};
 use crate::checkpoint;
 use crate::config::{Config, Flags, Preset};
 use crate::data::{Dataset, DatasetChoice};
@@ -41,6 +41,8 @@ pub(super) struct TrainArgs {
     flags: Flags,
     #[command(flatten)]
     machine: Machine,
+    #[command(flatten)]
+    files: Files,
 }
 
 /// A line of the metrics.
@@ -68,7 +70,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
     let mut config = settings(args)?;
     let device = args.machine.device()?;
-    let data = args.machine.data(config.dataset, config.seed)?;
+    let data = args.files.data(config.dataset, config.seed)?;
     memory::check(&device, &config, &data)?;
     config.dataset = chosen(&data);
     let (mut folder, mut trainer) = open(args, &device, &config, data.name)?;

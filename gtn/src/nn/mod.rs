@@ -7,13 +7,11 @@ mod families;
 mod generator;
 pub mod layers;
 mod learner;
-mod setups;
 mod together;
 
 pub use families::LearnerKind;
 pub use generator::{Generator, GeneratorConfig, Variant};
 pub use learner::{Layer, Learner, Norm, Statistics};
-pub use setups::Setup;
 pub use together::stack;
 
 use autograd::{Error, Result, Var};

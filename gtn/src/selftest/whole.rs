@@ -1,21 +1,28 @@
 //! A meta-gradient and outer steps of a small GTN.
 
+use super::primitives::array;
 use super::{Check, compare, same_bits, tolerance};
-use crate::bench::{DataKind, Problem};
-use crate::config::{Config, Preset};
-use crate::data::{Dataset, strokes};
+use crate::config::{Config, IMAGE, Preset};
+use crate::curriculum::one_hot;
+use crate::data::{CLASSES, Dataset, strokes};
 use crate::device::PrecisionChoice;
 use crate::images::Images;
 use crate::meta::MetaTrainer;
-use crate::nn::Setup;
+use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm, init, stack};
+use crate::training::{by_generator, together};
 use anyhow::{Error, Result};
-use autograd::optim::Optimizer;
-use autograd::{Horizon, Schedule, Unroll};
+use autograd::{Horizon, Schedule, Training, Unroll, Values};
 use kernels::Device;
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
 use tensor::{Array, DType};
 
 /// Inner steps of the meta-gradient.
 const STEPS: usize = 6;
+
+/// Images of an inner step, and of the outer loss.
+const BATCH: usize = 5;
+const OUTER_BATCH: usize = 7;
 
 /// Bytes of programs, beside buffers, at most.
 const PROGRAMS: usize = 32 << 20;
@@ -29,36 +36,93 @@ pub(super) fn run(
     outer_steps(device, precision, note)
 }
 
-fn problem(dtype: DType, learners: usize) -> Result<Problem> {
-    Ok(Problem {
-        setup: Setup::parse("tiny", true)?,
-        steps: STEPS,
-        rows: STEPS,
-        batch: 5,
-        data: DataKind::Gen,
-        learners,
-        dtype,
-        optimizer: Optimizer::Momentum,
-    })
+/// A small GTN with batch norm, in any element type, that trains some learners at once.
+struct Small {
+    generator: Generator,
+    learner: Learner,
+    dtype: DType,
+    learners: usize,
+}
+
+impl Small {
+    fn new(dtype: DType, learners: usize) -> Result<Self> {
+        Ok(Self {
+            generator: Generator::new(GeneratorConfig {
+                hidden: 8,
+                channels: [4, 3],
+                ..GeneratorConfig::default()
+            })?,
+            learner: LearnerKind::BaseFc.learner(IMAGE, CLASSES, &[3, 4, 6], Norm::Batch)?,
+            dtype,
+            learners,
+        })
+    }
+
+    fn training(&self) -> Training<'_> {
+        let alone = by_generator(&self.generator, &self.learner, BATCH, OUTER_BATCH, true);
+        let mut training = together(alone, self.learners);
+        let rows = training.rows.iter_mut().map(|row| &mut row.port);
+        let ports = training.theta.iter_mut().chain(&mut training.buffers);
+        let ports = ports.chain(&mut training.shared).chain(rows);
+        let ports = ports.chain(&mut training.outer_rows);
+        ports.for_each(|port| port.dtype = self.dtype);
+        training
+    }
+
+    /// The same numbers in every element type, but for their rounding.
+    fn values(&self, device: &Device, training: &Training<'_>) -> Result<Values> {
+        let values = Values::new(device, training, &Horizon::new(STEPS))?;
+        let draw = |network, seed| {
+            let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+            init(network, self.dtype, rng)
+        };
+        let learners = (0..self.learners as u64).map(|seed| draw(self.learner.params(), seed));
+        let theta = stack(&learners.collect::<autograd::Result<Vec<_>>>()?)?;
+        let shared = draw(self.generator.params(), 100)?;
+        for (records, arrays) in [(&values.start, theta), (&values.shared, shared)] {
+            for (field, array) in arrays.iter().enumerate() {
+                records.set(0, field, array)?;
+            }
+        }
+        for records in [&values.rows, &values.outer_rows] {
+            for record in 0..records.count() {
+                let [input, labels] = [0, 1].map(|field| &records.ports()[field]);
+                records.set(record, 0, &array(input, record))?;
+                let classes: Vec<u8> = (0..labels.shape[0]).map(|i| (i % CLASSES) as u8).collect();
+                let hot = Array::new(labels.shape.clone(), one_hot(&classes))?;
+                records.set(record, 1, &hot.cast(self.dtype))?;
+            }
+        }
+        for step in 0..STEPS {
+            for (field, value) in [0.02, 0.5].into_iter().enumerate() {
+                values
+                    .hyper
+                    .set(step, field, &Array::scalar(value, self.dtype))?;
+            }
+        }
+        Ok(values)
+    }
 }
 
 /// The loss, then every array of the meta-gradient; and the bytes of the forecast.
 fn gradient(device: &Device, dtype: DType, schedule: Schedule) -> Result<(Vec<Array>, usize)> {
-    gradient_of(&problem(dtype, 1)?, device, schedule)
+    gradient_of(&Small::new(dtype, 1)?, device, schedule)
 }
 
-fn gradient_of(
-    problem: &Problem,
-    device: &Device,
-    schedule: Schedule,
-) -> Result<(Vec<Array>, usize)> {
-    let loaded = problem.load(device, &problem.fresh(0)?)?;
-    let training = problem.training();
+fn gradient_of(small: &Small, device: &Device, schedule: Schedule) -> Result<(Vec<Array>, usize)> {
+    let training = small.training();
+    let values = small.values(device, &training)?;
     let horizon = Horizon::new(STEPS).schedule(schedule);
     let mut unroll = Unroll::new(device, &training, &horizon)?;
-    let loss = unroll.gradient(loaded.given())?.total();
-    let mut arrays = vec![Array::scalar(loss, problem.dtype)];
-    arrays.extend(problem.gradient(&unroll)?.into_values());
+    let loss = unroll.gradient(values.given())?.total();
+    let mut arrays = vec![Array::scalar(loss, small.dtype)];
+    for field in 0..training.shared.len() {
+        arrays.push(unroll.shared_gradient().get(0, field)?);
+    }
+    arrays.extend(unroll.row_gradient().column(0)?);
+    for field in 0..2 {
+        arrays.extend(unroll.hyper_gradient().column(field)?);
+    }
     Ok((arrays, unroll.forecast().bytes))
 }
 
@@ -81,7 +145,7 @@ fn meta_gradient(
             most,
         ));
     }
-    let learners = problem(DType::F32, 3)?;
+    let learners = Small::new(DType::F32, 3)?;
     let [together, expected] =
         [device, &cpu].map(|on| gradient_of(&learners, on, Schedule::PerStep));
     note(compare(
@@ -126,12 +190,12 @@ fn memory(device: &Device, peak: usize, forecast: usize) -> Result<Check> {
             .map(|facts| facts.free_bytes))
     };
     let before = free()?;
-    let problem = problem(DType::F32, 1)?;
-    let loaded = problem.load(device, &problem.fresh(0)?)?;
+    let small = Small::new(DType::F32, 1)?;
+    let training = small.training();
+    let values = small.values(device, &training)?;
     let own = device.held_bytes();
-    let training = problem.training();
     let mut unroll = Unroll::new(device, &training, &Horizon::new(STEPS))?;
-    unroll.gradient(loaded.given())?;
+    unroll.gradient(values.given())?;
     let held = device.held_bytes() - own;
     let taken = match (before, free()?) {
         (Some(before), Some(after)) => before.saturating_sub(after),

@@ -1,40 +1,33 @@
-//! `gtn bench kernels`: how fast kernels are by themselves, in the shapes of set-up B, and which share that is
+//! `benches kernels`: how fast kernels are by themselves, in the shapes of set-up B, and which share that is
 //! of what the device was measured to do: of its arithmetic (on the processor multiply-adds in registers, on a
 //! GPU a large matrix product), or of a copy or sum of as many bytes, which then lie in the same cache.
 //!
 //! FLOPs are those of the definition. The processor computes 3×3 convolutions with fewer multiplications (Winograd's,
 //! at most 2.25 times fewer), so their share may exceed 100 %.
 
-use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use ::kernels::{
     Binary, Buffer, Conv, ConvKind, Device, Float, Instr, Kernel, Load, Map, MatMul, Operand,
     Program, Slot, Step, Store, StoreKind, Unary, View, Window, WindowKind,
 };
 use anyhow::{Context, Result, ensure};
+use gtn::cli::{Machine, Outcome};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tensor::DType;
 
-/// Settings of `gtn bench kernels`.
+/// Settings of `benches kernels`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct KernelsArgs {
-    /// What is measured
-    #[arg(long, value_enum, default_value_t)]
-    device: DeviceChoice,
-    /// How an NVIDIA GPU multiplies
-    #[arg(long, value_enum, default_value_t)]
-    precision: PrecisionChoice,
     /// Images of a batch
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
     /// What `benches/torch_kernels.py` printed, to stand beside
     #[arg(long, value_name = "FILE")]
     beside: Option<PathBuf>,
-    /// One JSON object as the last line of standard output
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    machine: Machine,
 }
 
 /// Bytes that lie in no cache.
@@ -159,16 +152,22 @@ fn timed(device: &Device, run: impl Fn() -> Result<()>) -> Result<f64> {
         .try_fold(f64::INFINITY, |least, time| Ok(time?.min(least)))
 }
 
-fn f32s(strides: &[usize]) -> Load {
+/// An f32 operand of a map.
+pub fn load(strides: &[usize]) -> Load {
     Load {
         dtype: DType::F32,
         strides: strides.to_vec(),
     }
 }
 
-fn map(extents: &[usize], loads: Vec<Load>, code: Vec<Instr>, kinds: Vec<StoreKind>) -> Kernel {
-    let value = code.len() - 1;
-    let store = |kind| Store {
+/// An element-wise program in f32; each store has the number of the instruction that makes its value.
+pub fn map(
+    extents: &[usize],
+    loads: Vec<Load>,
+    code: Vec<Instr>,
+    stores: Vec<(usize, StoreKind)>,
+) -> Kernel {
+    let store = |(value, kind)| Store {
         value,
         dtype: DType::F32,
         kind,
@@ -178,33 +177,45 @@ fn map(extents: &[usize], loads: Vec<Load>, code: Vec<Instr>, kinds: Vec<StoreKi
         extents: extents.to_vec(),
         loads,
         code,
-        stores: kinds.into_iter().map(store).collect(),
+        stores: stores.into_iter().map(store).collect(),
     })
 }
 
 fn copy(count: usize) -> Kernel {
     map(
         &[count],
-        vec![f32s(&[1])],
+        vec![load(&[1])],
         vec![Instr::Load(0)],
-        vec![StoreKind::Full],
+        vec![(0, StoreKind::Full)],
     )
 }
 
-fn matmul(m: usize, n: usize, k: usize) -> Kernel {
+/// A product \[m, k\]·\[k, n\] in f32, of transposed operands where asked.
+pub fn matmul([m, n, k]: [usize; 3], [transpose_a, transpose_b]: [bool; 2]) -> Kernel {
     Kernel::MatMul(MatMul {
         float: Float::F32,
         batch: 1,
         m,
         n,
         k,
-        transpose_a: false,
-        transpose_b: true,
+        transpose_a,
+        transpose_b,
         accumulate: false,
     })
 }
 
-fn conv(kind: ConvKind, n: usize, side: usize, c: usize, out: usize) -> Kernel {
+/// A dense layer's product: weights are \[units, inputs\].
+fn dense(m: usize, n: usize, k: usize) -> Kernel {
+    matmul([m, n, k], [false, true])
+}
+
+/// A convolution of n square images from c to out channels in f32, with \[window, stride, pad\] alike along both axes.
+pub fn conv(
+    kind: ConvKind,
+    n: usize,
+    [side, c, out]: [usize; 3],
+    [window, stride, pad]: [usize; 3],
+) -> Kernel {
     Kernel::Conv(Conv {
         float: Float::F32,
         kind,
@@ -214,11 +225,16 @@ fn conv(kind: ConvKind, n: usize, side: usize, c: usize, out: usize) -> Kernel {
         w: side,
         c,
         out,
-        window: [3, 3],
-        stride: [1, 1],
-        pad: [1; 4],
+        window: [window; 2],
+        stride: [stride; 2],
+        pad: [pad; 4],
         accumulate: false,
     })
+}
+
+/// A layer's convolution: 3×3 with a border of zeros.
+fn layer(kind: ConvKind, n: usize, side: usize, c: usize, out: usize) -> Kernel {
+    conv(kind, n, [side, c, out], [3, 1, 1])
 }
 
 /// The sum of two such contractions: the tangent of one.
@@ -242,23 +258,25 @@ fn normalise(pixels: usize, c: usize) -> Kernel {
         Instr::Binary(Binary::Mul, 4, 5),
         Instr::Binary(Binary::Max, 4, 6),
     ];
-    let loads = vec![f32s(&[c, 1]), f32s(&[0, 1]), f32s(&[0, 1])];
-    map(&[pixels, c], loads, code, vec![StoreKind::Full])
+    let loads = vec![load(&[c, 1]), load(&[0, 1]), load(&[0, 1])];
+    map(&[pixels, c], loads, code, vec![(7, StoreKind::Full)])
 }
 
 fn sum(extents: [usize; 2], flags: [bool; 2]) -> Kernel {
     let code = vec![Instr::Load(0), Instr::Unary(Unary::PowI(2), 0)];
-    let loads = vec![f32s(&[extents[1], 1])];
-    map(&extents, loads, code, vec![StoreKind::Sum(flags.to_vec())])
+    let loads = vec![load(&[extents[1], 1])];
+    let stores = vec![(1, StoreKind::Sum(flags.to_vec()))];
+    map(&extents, loads, code, stores)
 }
 
-fn pool(kind: WindowKind, n: usize) -> Kernel {
+/// Pooling of 28×28 images by halves.
+pub fn pool(kind: WindowKind, n: usize, c: usize) -> Kernel {
     let window = Window {
         kind,
         n,
         h: 28,
         w: 28,
-        c: 64,
+        c,
         window: [2, 2],
         stride: [2, 2],
         pad: [0; 4],
@@ -270,24 +288,24 @@ fn all(n: usize) -> Vec<(&'static str, Kernel)> {
     use ConvKind::{Forward, Input, Weight};
     let pixels = n * 28 * 28;
     vec![
-        ("matmul 128 x 1024 x 6272", matmul(n, 6272, 1024)),
-        ("matmul 128 x 74 x 1024", matmul(n, 1024, 74)),
-        ("matmul 128 x 128 x 10", matmul(n, 10, 128)),
-        ("pair 128 x 784 x 128", pair(matmul(n, 128, 784))),
-        ("pair 128 x 3136 x 128", pair(matmul(n, 128, 3136))),
-        ("conv 28 x 28, 1 to 64", conv(Forward, n, 28, 1, 64)),
-        ("conv 28 x 28, 128 to 64", conv(Forward, n, 28, 128, 64)),
-        ("conv 14 x 14, 64 to 128", conv(Forward, n, 14, 64, 128)),
-        ("conv-input 14 x 14", conv(Input, n, 14, 64, 128)),
-        ("conv-weight 14 x 14", conv(Weight, n, 14, 64, 128)),
-        ("pair conv 14 x 14", pair(conv(Forward, n, 14, 64, 128))),
+        ("matmul 128 x 1024 x 6272", dense(n, 6272, 1024)),
+        ("matmul 128 x 74 x 1024", dense(n, 1024, 74)),
+        ("matmul 128 x 128 x 10", dense(n, 10, 128)),
+        ("pair 128 x 784 x 128", pair(dense(n, 128, 784))),
+        ("pair 128 x 3136 x 128", pair(dense(n, 128, 3136))),
+        ("conv 28 x 28, 1 to 64", layer(Forward, n, 28, 1, 64)),
+        ("conv 28 x 28, 128 to 64", layer(Forward, n, 28, 128, 64)),
+        ("conv 14 x 14, 64 to 128", layer(Forward, n, 14, 64, 128)),
+        ("conv-input 14 x 14", layer(Input, n, 14, 64, 128)),
+        ("conv-weight 14 x 14", layer(Weight, n, 14, 64, 128)),
+        ("pair conv 14 x 14", pair(layer(Forward, n, 14, 64, 128))),
         ("scale, shift, leaky ReLU", normalise(pixels, 64)),
         ("sum of columns", sum([pixels, 64], [true, false])),
         ("sum of rows", sum([pixels, 64], [false, true])),
         ("sum of classes", sum([64 * n, 10], [false, true])),
-        ("pool argmax", pool(WindowKind::ArgMax, n)),
-        ("pool gather", pool(WindowKind::Gather, n)),
-        ("pool scatter", pool(WindowKind::Scatter, n)),
+        ("pool argmax", pool(WindowKind::ArgMax, n, 64)),
+        ("pool gather", pool(WindowKind::Gather, n, 64)),
+        ("pool scatter", pool(WindowKind::Scatter, n, 64)),
     ]
 }
 
@@ -301,7 +319,7 @@ fn peak_flops(device: &Device) -> Result<f64> {
         };
         return Ok(flops as f64 / timed(device, run)?);
     }
-    let square = matmul(4096, 4096, 4096);
+    let square = dense(4096, 4096, 4096);
     Ok(square.flops() as f64 / Single::new(device, &square)?.time(device)?)
 }
 
@@ -352,7 +370,7 @@ fn say(row: &Row) {
 }
 
 /// Measures all, and tells.
-pub(super) fn run(args: &KernelsArgs) -> Result<()> {
+pub(super) fn run(args: &KernelsArgs) -> Result<Outcome> {
     let beside = args.beside.as_deref().map(read_beside).transpose()?;
     let kernels = all(args.batch as usize);
     if let Some(beside) = &beside {
@@ -360,8 +378,7 @@ pub(super) fn run(args: &KernelsArgs) -> Result<()> {
         let odd = beside.seconds.keys().find(|name| !known(name));
         ensure!(odd.is_none(), "no kernel is called `{}`", odd.expect("one"));
     }
-    let (device, line) = choose(args.device, args.precision, None)?;
-    eprintln!("Device: {line}");
+    let device = args.machine.device()?;
     if let Some(beside) = &beside {
         eprintln!("Beside: {}", beside.device);
     }
@@ -385,12 +402,10 @@ pub(super) fn run(args: &KernelsArgs) -> Result<()> {
         say(&row);
         rows.push(row);
     }
-    if args.json {
-        let ceilings = [flops / 1e9, far / 1e9];
-        let result = serde_json::json!({ "ceilings": ceilings, "rows": rows });
-        println!("{result}");
-    }
-    Ok(())
+    let ceilings = [flops / 1e9, far / 1e9];
+    args.machine
+        .print(&serde_json::json!({ "ceilings": ceilings, "rows": rows }))?;
+    Ok(Outcome::Done)
 }
 
 #[cfg(test)]
@@ -400,7 +415,7 @@ mod tests {
     #[test]
     fn the_border_is_no_work() {
         // Along an axis of 14, two of 14 · 3 taps lie outside.
-        let padded = conv(ConvKind::Forward, 2, 14, 3, 5);
+        let padded = layer(ConvKind::Forward, 2, 14, 3, 5);
         let inside = (40.0 / 42.0_f64).powi(2);
         assert!((work(&padded) / padded.flops() as f64 - inside).abs() < 1e-12);
     }

@@ -1,52 +1,43 @@
-//! Where, on how many threads and how often a benchmark computes.
+//! Where, on how many threads and how often a benchmark computes; flags as other processes take them.
 
-use super::or;
-use crate::device::{DeviceChoice, PrecisionChoice, choose};
-use ::kernels::Device;
-use anyhow::Result;
 use clap::ValueEnum;
+use gtn::cli::Machine;
 use std::process::Command;
 
-/// What all benchmarks of meta-gradients are told.
+/// Settings of all benchmarks of meta-gradients. Peers run on the processor, so that is the default.
 #[derive(Clone, Debug, clap::Args)]
+#[command(mut_arg("device", |device| device.default_value("cpu")))]
 pub struct Conditions {
-    /// Threads; 0 takes all cores
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
-    /// Where to compute
-    #[arg(long, value_enum, default_value = "cpu")]
-    pub device: DeviceChoice,
-    /// How an NVIDIA GPU multiplies
-    #[arg(long, value_enum, default_value_t)]
-    pub precision: PrecisionChoice,
+    /// Device and threads
+    #[command(flatten)]
+    pub machine: Machine,
     /// How often it is computed; the first time is not counted if there are more
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     pub repeats: u64,
 }
 
 impl Conditions {
-    /// The device; says which it is.
-    pub(super) fn device(&self) -> Result<Device> {
-        let threads = (self.threads > 0).then_some(self.threads);
-        let (device, line) = choose(self.device, self.precision, threads)?;
-        eprintln!("Device: {line}");
-        Ok(device)
-    }
-
     /// Tells another process of this program the same.
     pub(super) fn pass(&self, command: &mut Command) {
-        flag(command, "--threads", &self.threads);
-        flag(command, "--device", &name_of(&self.device));
-        flag(command, "--precision", &name_of(&self.precision));
+        if let Some(threads) = self.machine.threads {
+            flag(command, "--threads", &threads);
+        }
+        flag(command, "--device", &name_of(&self.machine.device));
+        flag(command, "--precision", &name_of(&self.machine.precision));
         flag(command, "--repeats", &self.repeats);
     }
 
     /// Tells a peer's program, which knows no GPU and takes a number of threads.
     pub(super) fn pass_to_peer(&self, command: &mut Command) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        flag(command, "--threads", &or(self.threads, cores));
+        flag(command, "--threads", &self.machine.threads.unwrap_or(cores));
         flag(command, "--repeats", &self.repeats);
     }
+}
+
+/// The given number, or the default in place of 0.
+pub(super) fn or(given: usize, default: usize) -> usize {
+    if given == 0 { default } else { given }
 }
 
 /// Adds a flag with its value.

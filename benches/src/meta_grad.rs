@@ -1,47 +1,20 @@
-//! `gtn bench meta-grad`: the meta-gradient of a fixed set-up, timed, measured and comparable with other
+//! `benches meta-grad`: the meta-gradient of a fixed set-up, timed, measured and comparable with other
 //! engines.
 
-mod conditions;
-mod depth;
-mod depth_sweep;
-mod kernels;
-mod peers;
-mod problem;
-mod record;
-mod resident;
-mod sweep;
-
-pub use kernels::Single;
-pub use problem::{DataKind, Loaded, Problem};
-
-use crate::config::ModeName;
-use crate::nn::Setup;
-use ::kernels::Device;
+use crate::conditions::{Conditions, flag, name_of, or};
+use crate::resident::Resident;
+use crate::{DataKind, Loaded, Problem, Setup};
 use anyhow::Result;
 use autograd::optim::Optimizer;
 use autograd::{CotangentNorms, Forecast, Given, Horizon, Phase, Schedule, Trouble, Unroll};
-use conditions::{Conditions, flag, name_of};
-use resident::Resident;
+use gtn::cli::Outcome;
+use gtn::config::ModeName;
+use kernels::Device;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::time::Instant;
 use tensor::{Array, Arrays, DType, Metadata, read_safetensors, write_safetensors};
-
-/// Benchmarks.
-#[derive(Debug, clap::Subcommand)]
-pub enum Command {
-    /// Time the meta-gradient of a fixed set-up, and measure its memory
-    MetaGrad(MetaGradArgs),
-    /// Time the meta-gradient of a deep learner in four ways, and measure their memory
-    Depth(depth::DepthCommand),
-    /// Time and measure it over numbers of inner steps and schedules, and draw the curves
-    Sweep(sweep::SweepArgs),
-    /// Time and measure that of deep learners over numbers of blocks or widths, and draw the curves
-    DepthSweep(depth_sweep::DepthSweepArgs),
-    /// Time kernels by themselves, and compare with what the device was measured to do
-    Kernels(kernels::KernelsArgs),
-}
 
 /// Element types of the benchmark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -101,7 +74,7 @@ pub struct SetupArgs {
     pub dtype: FloatKind,
 }
 
-/// Settings of `gtn bench meta-grad`.
+/// Settings of `benches meta-grad`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MetaGradArgs {
     /// What is trained on what
@@ -144,20 +117,6 @@ pub struct MetaGradArgs {
     /// Also measure the cotangent of the weights before every inner step
     #[arg(long)]
     pub cotangents: bool,
-    /// One JSON object as the last line of standard output
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Runs a benchmark command.
-pub fn run(command: &Command) -> Result<()> {
-    match command {
-        Command::MetaGrad(args) => meta_grad(args),
-        Command::Depth(args) => depth::run(args),
-        Command::Sweep(args) => sweep::run(args),
-        Command::DepthSweep(args) => depth_sweep::run(args),
-        Command::Kernels(args) => kernels::run(args),
-    }
 }
 
 fn learners(text: &str) -> Result<usize, String> {
@@ -170,10 +129,6 @@ fn learners(text: &str) -> Result<usize, String> {
 fn segments(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|n| (1..=4096).contains(n));
     number.ok_or_else(|| "a number from 1 to 4096 is needed".to_owned())
-}
-
-fn or(given: usize, default: usize) -> usize {
-    if given == 0 { default } else { given }
 }
 
 impl SetupArgs {
@@ -200,7 +155,7 @@ impl SetupArgs {
     }
 
     /// Tells another process of this program the same.
-    fn pass(&self, command: &mut std::process::Command) {
+    pub(super) fn pass(&self, command: &mut std::process::Command) {
         flag(command, "--setup", &self.setup);
         flag(command, "--batches", &self.batches);
         flag(command, "--batch", &self.batch);
@@ -277,7 +232,11 @@ struct Report {
 }
 
 /// Seconds of every repeat but the first, which warms up; the meta-loss.
-fn timed(repeats: u64, unroll: &mut Unroll, given: Given<'_>) -> Result<(Vec<f64>, f64)> {
+pub(super) fn timed(
+    repeats: u64,
+    unroll: &mut Unroll,
+    given: Given<'_>,
+) -> Result<(Vec<f64>, f64)> {
     let mut seconds = Vec::new();
     let mut loss = 0.0;
     for _ in 0..repeats + u64::from(repeats > 1) {
@@ -331,9 +290,9 @@ fn tell_cotangents(norms: &CotangentNorms) {
     }
 }
 
-fn meta_grad(args: &MetaGradArgs) -> Result<()> {
+pub(super) fn run(args: &MetaGradArgs) -> Result<Outcome> {
     let problem = args.setup.problem(args.steps)?;
-    let device = args.conditions.device()?;
+    let device = args.conditions.machine.device()?;
     let loaded = args.loaded(&device, &problem)?;
 
     let (resident, held) = (Resident::reset(), device.held_bytes());
@@ -373,7 +332,9 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
         evaluations: forecast.evaluations,
         dtype: problem.dtype.to_string(),
         device: device.name().to_string(),
-        precision: device.precision().map(|_| args.conditions.precision.name()),
+        precision: device
+            .precision()
+            .map(|_| args.conditions.machine.precision.name()),
         threads: device.threads(),
         repeats: seconds.len(),
         median_s,
@@ -395,10 +356,8 @@ fn meta_grad(args: &MetaGradArgs) -> Result<()> {
     if let Some(norms) = &cotangents {
         tell_cotangents(norms);
     }
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-    }
-    Ok(())
+    args.conditions.machine.print(&report)?;
+    Ok(Outcome::Done)
 }
 
 impl Report {

@@ -1,6 +1,8 @@
-//! A folder in which the program runs as a user runs it, and what it said there.
+//! A folder in which a program runs as a user runs it, and what it said there. The tests that include it name their
+//! program in the constant `PROGRAM`.
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
+use crate::PROGRAM;
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
@@ -48,16 +50,16 @@ impl Place {
         command
     }
 
-    pub(crate) fn gtn(&self, args: &str) -> Output {
-        self.command(GTN, args).output().unwrap()
+    pub(crate) fn output(&self, args: &str) -> Output {
+        self.command(PROGRAM, args).output().unwrap()
     }
 
     /// Standard output of a command that must end well.
     pub(crate) fn run(&self, args: &str) -> String {
-        let output = self.gtn(args);
+        let output = self.output(args);
         assert!(
             output.status.success(),
-            "gtn {args}: {}",
+            "{PROGRAM} {args}: {}",
             text(&output.stderr)
         );
         text(&output.stdout)
@@ -65,11 +67,9 @@ impl Place {
 
     /// Runs a command that must end with that code, and an error in one line that has these words.
     pub(crate) fn fails(&self, code: i32, args: &str, words: &str) {
-        refused(&self.gtn(args), code, args, words);
+        refused(&self.output(args), code, args, words);
     }
 }
-
-pub(crate) const GTN: &str = env!("CARGO_BIN_EXE_gtn");
 
 pub(crate) fn refused(output: &Output, code: i32, args: &str, words: &str) {
     let said = text(&output.stderr);
@@ -77,13 +77,13 @@ pub(crate) fn refused(output: &Output, code: i32, args: &str, words: &str) {
         .lines()
         .filter(|line| line.starts_with("error: "))
         .collect();
-    assert_eq!(output.status.code(), Some(code), "gtn {args}: {said}");
-    assert_eq!(errors.len(), 1, "gtn {args}: {said}");
+    assert_eq!(output.status.code(), Some(code), "{PROGRAM} {args}: {said}");
+    assert_eq!(errors.len(), 1, "{PROGRAM} {args}: {said}");
     assert!(
         said.trim_end().ends_with(errors[0]),
-        "the error is the last that gtn {args} says: {said}"
+        "the error is the last that {PROGRAM} {args} says: {said}"
     );
-    assert!(errors[0].contains(words), "gtn {args}: {said}");
+    assert!(errors[0].contains(words), "{PROGRAM} {args}: {said}");
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

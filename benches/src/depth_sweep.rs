@@ -1,14 +1,16 @@
-//! `gtn bench depth-sweep`: `gtn bench depth` over numbers of blocks or over widths, as a table and as curves;
+//! `benches depth-sweep`: `benches depth` over numbers of blocks or over widths, as a table and as curves;
 //! beside other engines' programs.
 
-use super::conditions::flag;
-use super::depth::{DepthArgs, NAMES, at_least_one};
-use super::record::{Point, Record, RecordArgs, Subject, command_of, last_line, this_program};
+use crate::conditions::flag;
+use crate::depth::{DepthArgs, NAMES, at_least_one};
+use crate::peers::command_of;
+use crate::record::{Point, Record, RecordArgs, Subject, last_line, this_program};
 use anyhow::{Context, Result};
+use gtn::cli::Outcome;
 use serde::Deserialize;
 use std::process::Command;
 
-/// Settings of `gtn bench depth-sweep`.
+/// Settings of `benches depth-sweep`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DepthSweepArgs {
     /// Which size is varied
@@ -20,9 +22,10 @@ pub struct DepthSweepArgs {
     /// Everything else
     #[command(flatten)]
     pub depth: DepthArgs,
-    /// A peer's program with its mode, to be run for every size in turn with ours: a command that is given
-    /// --blocks, --width, --batch, --steps, --repeats and --threads, and prints one JSON object
-    #[arg(long, value_name = "COMMAND")]
+    /// Peers to run for every size in turn with ours: jax:MODE for a mode of the program in benches/peers (naive,
+    /// remat, mixed, blocks), or another command that takes --blocks, --width, --batch, --steps, --repeats and
+    /// --threads, and prints one JSON object
+    #[arg(long, value_name = "PEER,…", value_delimiter = ',')]
     pub beside: Vec<String>,
     /// What becomes of it; NAME is deep-blocks or deep-width
     #[command(flatten)]
@@ -51,7 +54,7 @@ struct Line {
 }
 
 /// Measures all points, and writes them.
-pub(super) fn run(args: &DepthSweepArgs) -> Result<()> {
+pub(super) fn run(args: &DepthSweepArgs) -> Result<Outcome> {
     let mut record = Record::new(args.subject(), &args.record)?;
     for &value in &args.values {
         let depth = args.with(value);
@@ -66,7 +69,7 @@ pub(super) fn run(args: &DepthSweepArgs) -> Result<()> {
             record.take(&format!("{words}, {size}"), peer(&depth, words));
         }
     }
-    record.write(&args.record)
+    record.write(&args.record, &args.depth.conditions.machine)
 }
 
 impl DepthSweepArgs {
@@ -130,7 +133,7 @@ fn ours(depth: &DepthArgs, column: u8) -> Result<Point> {
 }
 
 fn peer(depth: &DepthArgs, words: &str) -> Result<Point> {
-    let mut command = command_of(words)?;
+    let mut command = command_of(words, "depth")?;
     pass(depth, &mut command);
     depth.conditions.pass_to_peer(&mut command);
     let said = last_line(&mut command)?;

@@ -2,21 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+#[path = "../../gtn/tests/place/mod.rs"]
 mod place;
 
 use autograd::Planned;
 use autograd::optim::Optimizer;
-use gtn::bench::{DataKind, Problem};
-use gtn::nn::Setup;
-use place::{GTN, Place, TINY, json, text};
+use benches::{DataKind, Problem, Setup};
+use place::{Place, json, text};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use tensor::DType;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_benches");
+
 const TINY_MLP: &str = "--setup tinymlp --data direct --steps 6";
 
-/// Every phase and every schedule of `gtn plan` is what the library plans.
+/// Every phase and every schedule of `benches plan` is what the library plans.
 #[test]
 fn a_plan_says_what_the_forecast_says() {
     let place = Place::new();
@@ -215,8 +217,8 @@ fn a_sweep_writes_a_table_and_curves() {
     // A peer's program finds its file behind --json, at the end.
     place.write("peer.sh", b"for last; do :; done; cat said > $last");
     let mut command = place.command(
-        GTN,
-        "bench sweep --setup tinymlp --data direct --steps 2,4 --schedules per-step,store-all --threads 1 --repeats 1 \
+        PROGRAM,
+        "sweep --setup tinymlp --data direct --steps 2,4 --schedules per-step,store-all --threads 1 --repeats 1 \
          --peers peers --out results --note quiet",
     );
     let output = command.args(["--beside", "sh peer.sh"]).output().unwrap();
@@ -248,7 +250,7 @@ fn a_sweep_writes_a_table_and_curves() {
     assert_eq!(points.len(), rows.len());
     assert_eq!(record["note"], "quiet");
     let alone = json(&place.run(&format!(
-        "bench meta-grad {TINY_MLP} --steps 2 --schedule store-all --threads 1 --repeats 1 --json"
+        "meta-grad {TINY_MLP} --steps 2 --schedule store-all --threads 1 --repeats 1 --json"
     )));
     assert_eq!(points[2]["engine_bytes"], alone["peak_bytes"]);
     assert_eq!(points[2]["loss"], alone["loss"]);
@@ -276,9 +278,9 @@ fn a_sweep_over_depth_or_width_does_too() {
     );
     for (over, other) in [("blocks", "width 6"), ("width", "3 blocks")] {
         let mut command = place.command(
-            GTN,
+            PROGRAM,
             &format!(
-                "bench depth-sweep --over {over} --values 2,4 --blocks 3 --width 6 --batch 5 --segments 2 \
+                "depth-sweep --over {over} --values 2,4 --blocks 3 --width 6 --batch 5 --segments 2 \
                  --columns 1,4 --threads 1 --repeats 1 --out results"
             ),
         );
@@ -317,28 +319,14 @@ fn a_sweep_over_depth_or_width_does_too() {
 }
 
 #[test]
-fn cotangents_are_told_and_trouble_is_warned_of() {
+fn cotangents_are_told() {
     let place = Place::new();
-    let args = format!("bench meta-grad {TINY_MLP} --repeats 1 --json");
+    let args = format!("meta-grad {TINY_MLP} --repeats 1 --json");
     let found = json(&place.run(&format!("{args} --cotangents")));
     let norms = found["cotangent_norms"].as_array().unwrap();
     assert_eq!(norms.len(), 7);
     assert!(norms.iter().all(|norm| norm.as_f64().unwrap() > 0.0));
     assert!(json(&place.run(&args))["cotangent_norms"].is_null());
-
-    let warnings = |args: &str| {
-        let output = place.gtn(&format!("{TINY} --data-dir data --outer-steps 1 {args}"));
-        let said = text(&output.stderr);
-        assert!(output.status.success(), "{said}");
-        said.lines()
-            .filter(|line| line.starts_with("warning: "))
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(warnings("--out calm"), [""; 0]);
-    let told = warnings("--inner-lr 50 --out wild");
-    let words = "warning: outer step 1: the cotangent of the weights explodes on its way back, from inner step";
-    assert!(told.len() == 1 && told[0].starts_with(words), "{told:?}");
 }
 
 #[test]
@@ -359,21 +347,15 @@ fn measurements_that_make_no_sense_are_refused() {
         ("plan --setup C --schedule all", "unknown schedule `all`"),
         ("plan --inner-batch 0", "inner_batch is 0"),
         ("profile --setup tiny --repeats 0", "--repeats"),
-        ("bench meta-grad --setup D", "'D' for '--setup"),
-        ("bench sweep --setup tiny", "--steps"),
-        ("bench sweep --steps 2,x", "'x' for '--steps"),
+        ("meta-grad --setup D", "'D' for '--setup"),
+        ("sweep --setup tiny", "--steps"),
+        ("sweep --steps 2,x", "'x' for '--steps"),
+        ("depth-sweep --over depth --values 2", "'depth' for '--over"),
         (
-            "bench depth-sweep --over depth --values 2",
-            "'depth' for '--over",
-        ),
-        (
-            "bench depth-sweep --over blocks --values 2,0",
+            "depth-sweep --over blocks --values 2,0",
             "'0' for '--values",
         ),
-        (
-            "bench sweep --steps 2 --schedules all",
-            "unknown schedule `all`",
-        ),
+        ("sweep --steps 2 --schedules all", "unknown schedule `all`"),
     ] {
         place.fails(2, args, words);
     }
@@ -384,11 +366,11 @@ fn measurements_that_make_no_sense_are_refused() {
         ),
         ("plan --setup C --schedule budget-1KiB", "the least is"),
         (
-            "bench sweep --setup tiny --steps 2 --peers odd.jsonl",
+            "sweep --setup tiny --steps 2 --peers odd.jsonl",
             "odd.jsonl, line 1: not of a peer",
         ),
         (
-            "bench sweep --setup tiny --steps 2 --peers none",
+            "sweep --setup tiny --steps 2 --peers none",
             "cannot read none",
         ),
     ] {

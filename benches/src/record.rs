@@ -3,9 +3,10 @@
 //!
 //! What a process has taken of the system, it does not give back, so a second measurement in it would not show.
 
-use crate::curves::{self, Chart, Scale, Series};
-use crate::run_folder::write_atomically;
 use anyhow::{Context, Result, bail, ensure};
+use gtn::cli::{Machine, Outcome};
+use gtn::curves::{self, Chart, Scale, Series};
+use gtn::run_folder::write_atomically;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -122,8 +123,8 @@ impl Record {
         self.points.extend(points);
     }
 
-    /// Writes the three files.
-    pub(super) fn write(mut self, args: &RecordArgs) -> Result<()> {
+    /// Writes the three files; with `--json` prints the record as well.
+    pub(super) fn write(mut self, args: &RecordArgs, on: &Machine) -> Result<Outcome> {
         ensure!(!self.points.is_empty(), "nothing could be measured");
         let at = |point: &Point| point.sizes[self.subject.axis.0];
         let key = |point: &Point| (point.series(), at(point));
@@ -150,7 +151,8 @@ impl Record {
         )?;
         let saved = ["csv", "json", "svg"].map(|kind| path(kind).display().to_string());
         eprintln!("Written: {}", saved.join(", "));
-        Ok(())
+        on.print(&whole)?;
+        Ok(Outcome::Done)
     }
 }
 
@@ -203,18 +205,7 @@ fn charts(title: &str, (axis, label): (&str, &str), points: &[Point]) -> [Chart;
 /// A command of this program, for a point of its own.
 pub(super) fn this_program() -> Result<Command> {
     let program = std::env::current_exe().context("cannot find this program")?;
-    let mut command = Command::new(program);
-    command.arg("bench");
-    Ok(command)
-}
-
-/// A command as a user gave it, in words.
-pub(super) fn command_of(words: &str) -> Result<Command> {
-    let mut words = words.split_whitespace();
-    let program = words.next().context("--beside needs a command")?;
-    let mut command = Command::new(program);
-    command.args(words);
-    Ok(command)
+    Ok(Command::new(program))
 }
 
 /// What a command prints, or the last line that it complains with.
@@ -245,7 +236,7 @@ fn command_line() -> String {
         }
     };
     let words: Vec<String> = std::env::args().skip(1).map(quoted).collect();
-    format!("gtn {}", words.join(" "))
+    format!("benches {}", words.join(" "))
 }
 
 /// The date, by the system's clock, in UTC.

@@ -4,8 +4,8 @@
 //! their times. Here a meta-gradient encloses runs of plans, and a run its launches.
 
 use super::Timed;
-use crate::run_folder::{WriteError, write_atomically};
 use autograd::Phase;
+use gtn::run_folder::{WriteError, write_atomically};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::{self, Write};

@@ -1,19 +1,20 @@
-//! `gtn bench sweep`: seconds and bytes of the meta-gradient over numbers of inner steps, for some schedules and
+//! `benches sweep`: seconds and bytes of the meta-gradient over numbers of inner steps, for some schedules and
 //! modes, as a table and as curves; beside other engines, whose programs it runs, or whose results it reads.
 
-use super::conditions::{Conditions, flag, name_of};
-use super::peers;
-use super::record::{Point, Record, RecordArgs, Subject, last_line, this_program};
-use super::{Problem, SetupArgs};
-use crate::config::ModeName;
-use crate::device::DeviceChoice;
-use crate::memory;
+use crate::conditions::{Conditions, flag, name_of};
+use crate::meta_grad::SetupArgs;
+use crate::record::{Point, Record, RecordArgs, Subject, last_line, this_program};
+use crate::{Problem, peers};
 use anyhow::{Result, ensure};
 use autograd::{Planned, Schedule};
+use gtn::cli::Outcome;
+use gtn::config::ModeName;
+use gtn::device::DeviceChoice;
+use gtn::memory;
 use kernels::Device;
 use std::path::PathBuf;
 
-/// Settings of `gtn bench sweep`.
+/// Settings of `benches sweep`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SweepArgs {
     /// What is trained on what
@@ -22,7 +23,7 @@ pub struct SweepArgs {
     /// Numbers of inner steps T
     #[arg(long, value_name = "T,…", value_delimiter = ',', required = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: Vec<u32>,
-    /// What is kept between the sweeps, as `gtn bench meta-grad` has it
+    /// What is kept between the sweeps, as `benches meta-grad` has it
     #[arg(
         long,
         value_name = "NAME,…",
@@ -42,9 +43,10 @@ pub struct SweepArgs {
     /// Where and how often
     #[command(flatten)]
     pub conditions: Conditions,
-    /// A peer's program with its mode, to be run for every T in turn with ours: a command that is given --setup,
-    /// --data, --steps, --batch, --repeats, --threads and --json FILE, and writes one JSON object
-    #[arg(long, value_name = "COMMAND")]
+    /// Peers to run for every T in turn with ours: jax:MODE (naive, remat, sqrt, mixflow) or torch:MODE (naive,
+    /// checkpoint, manual-hvp, manual-jvp, hand, hand-store) for a mode of a program in benches/peers, or another command
+    /// that takes --setup, --data, --steps, --batch, --repeats, --threads and --json FILE, and writes one JSON object
+    #[arg(long, value_name = "PEER,…", value_delimiter = ',')]
     pub beside: Vec<String>,
     /// What peers have written: a file of JSON lines, or a folder of *.jsonl
     #[arg(long, value_name = "PATH")]
@@ -55,7 +57,7 @@ pub struct SweepArgs {
 }
 
 /// Measures all points, and writes them.
-pub(super) fn run(args: &SweepArgs) -> Result<()> {
+pub(super) fn run(args: &SweepArgs) -> Result<Outcome> {
     let (setup, data) = (args.setup.setup.as_str(), args.setup.data.name());
     let subject = Subject {
         name: format!("{}-{data}", setup.to_lowercase()),
@@ -77,7 +79,7 @@ pub(super) fn run(args: &SweepArgs) -> Result<()> {
             record.take(&name, peers::run(words, args, steps));
         }
     }
-    record.write(&args.record)
+    record.write(&args.record, &args.conditions.machine)
 }
 
 /// One point of this engine, in a process of its own.
@@ -109,7 +111,7 @@ fn ours(args: &SweepArgs, steps: usize, mode: ModeName, schedule: Schedule) -> R
 
 /// Refuses what would take more memory than the system has free: it would be ended, or swap.
 fn fits(args: &SweepArgs, problem: &Problem, mode: ModeName, schedule: Schedule) -> Result<()> {
-    if args.conditions.device == DeviceChoice::Cuda {
+    if args.conditions.machine.device == DeviceChoice::Cuda {
         return Ok(());
     }
     let horizon = problem.horizon().schedule(schedule).mode(mode.into());

@@ -1,15 +1,10 @@
-//! Memory of whole processes: what was forecast, and no more after a thousand outer steps.
+//! Memory of meta-gradients: what was forecast, near the least possible, and less for leaner ways.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use autograd::optim::Optimizer;
 use autograd::{Horizon, Planned, Schedule, Unroll};
-use gtn::bench::{DataKind, Problem};
-use gtn::config::{Config, Preset};
-use gtn::data::{Dataset, strokes};
-use gtn::images::Images;
-use gtn::meta::MetaTrainer;
-use gtn::nn::Setup;
+use benches::{DataKind, Problem, Setup};
 use kernels::Device;
 use serde_json::Value;
 use std::process::Command;
@@ -17,74 +12,13 @@ use tensor::DType;
 
 const MIB: u64 = 1 << 20;
 
-/// Resident memory of this process in bytes, where Linux tells.
-fn resident() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
-}
-
-/// Every outer step draws other widths and plans anew: nothing of that may stay.
-#[test]
-fn a_thousand_outer_steps_do_not_grow() {
-    let config = Config {
-        outer_steps: 1000,
-        inner_steps: 2,
-        inner_batch: 10,
-        outer_batch: 10,
-        noise: 4,
-        generator_hidden: 4,
-        generator_channels: [2, 1],
-        widths: "1-3,1-3,2-6".parse().unwrap(),
-        ..Config::preset(Preset::Quick)
-    };
-    let data = Dataset {
-        name: "embedded",
-        train: strokes::draw(1, 0, 50),
-        validation: strokes::draw(1, 1, 10),
-        test: strokes::draw(1, 2, 10),
-        mean: 0.13,
-        std: 0.31,
-        origin: String::new(),
-    };
-    let device = Device::cpu(Some(1)).unwrap();
-    let mut trainer = MetaTrainer::new(&device, &config).unwrap();
-    let images = Images::new(&device, &config, &data).unwrap();
-    // A trainer keeps what it planned for its last learner, so the most of some steps is compared.
-    let mut after = |steps: u64| {
-        let mut most = 0;
-        while trainer.outer_step() < steps {
-            trainer.step(&images).unwrap();
-            if trainer.outer_step() > steps - 100 {
-                most = most.max(device.held_bytes());
-            }
-        }
-        (most, resident())
-    };
-    let (held, early) = after(100);
-    let (same, late) = after(1000);
-    assert_eq!(held, same);
-    let (Some(early), Some(late)) = (early, late) else {
-        eprintln!("skipped the process's memory: this system does not tell");
-        return;
-    };
-    assert!(
-        late < early + 2 * MIB,
-        "{} KiB after 100 outer steps, {} after 1000",
-        early / 1024,
-        late / 1024
-    );
-}
-
 /// What the program takes from the system for a meta-gradient is what the plans said, and a little for the plans
 /// themselves; with any number of inner steps.
 #[test]
 fn the_process_takes_what_was_forecast() {
     let peaks = [["4", "1"], ["64", "1"], ["4", "3"]].map(|[steps, learners]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_gtn"))
-            .args(
-                "bench meta-grad --setup C --data direct --repeats 2 --threads 1 --json".split(' '),
-            )
+        let output = Command::new(env!("CARGO_BIN_EXE_benches"))
+            .args("meta-grad --setup C --data direct --repeats 2 --threads 1 --json".split(' '))
             .args(["--steps", steps, "--at-once", learners])
             .output()
             .unwrap();
@@ -183,8 +117,8 @@ fn the_prelude_of_a_gtn_is_its_images() {
 /// Four ways to the same gradient of a deep learner; each takes less memory than the one before.
 #[test]
 fn a_deep_learner_takes_less_and_less() {
-    let output = Command::new(env!("CARGO_BIN_EXE_gtn"))
-        .args("bench depth --blocks 12 --width 16 --batch 256 --segments 4 --repeats 1".split(' '))
+    let output = Command::new(env!("CARGO_BIN_EXE_benches"))
+        .args("depth --blocks 12 --width 16 --batch 256 --segments 4 --repeats 1".split(' '))
         .args("--threads 1 --columns 1,2,3,4 --json".split(' '))
         .output()
         .unwrap();

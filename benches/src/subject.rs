@@ -1,12 +1,13 @@
-//! What `gtn plan` and `gtn profile` look at: a set-up of the benchmark, or what `gtn train` would do.
+//! What `benches plan` and `benches profile` look at: a set-up of the benchmark, or what `gtn train` would do.
 
-use super::{Machine, Usage};
-use crate::bench::{Problem, SetupArgs};
-use crate::config::{Config, Flags, ModeName, Preset};
-use crate::nn::{Generator, Learner};
-use crate::training::training;
+use crate::Problem;
+use crate::meta_grad::SetupArgs;
 use autograd::{Horizon, Mode, Records, Schedule, Training, Values};
 use clap::Args;
+use gtn::cli::{Machine, Usage};
+use gtn::config::{Config, Flags, ModeName, Preset};
+use gtn::nn::{Generator, Learner};
+use gtn::training::training;
 use kernels::Device;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;

@@ -1,7 +1,8 @@
 //! The program on the stand-in CUDA device: see `kernels/tests/stand_in`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "../kernels/tests/stand_in/mod.rs"]
+mod place;
+#[path = "../../kernels/tests/stand_in/mod.rs"]
 mod stand_in;
 
 use gtn::config::{Config, Preset};
@@ -9,12 +10,14 @@ use gtn::data::{DatasetChoice, load};
 use gtn::images::Images;
 use gtn::meta::MetaTrainer;
 use kernels::{Device, Precision};
+use place::{Place, TINY};
 use stand_in::{StandIn, text};
 use std::path::Path;
-use std::process::Command;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_gtn");
 
 fn run(device: &StandIn, args: &str, settings: &[(&str, &str)]) -> (bool, String) {
-    let mut command = device.command(env!("CARGO_BIN_EXE_gtn"));
+    let mut command = device.command(PROGRAM);
     let output = command
         .args(args.split(' '))
         .envs(settings.iter().copied())
@@ -64,8 +67,10 @@ fn where_no_device_can_be_used_the_processor_computes() {
         folder
     };
     let computes = |library_path: &Path, settings: &[(&str, &str)], why: &str| {
-        let output = Command::new(env!("CARGO_BIN_EXE_gtn"))
-            .args("bench meta-grad --setup tiny --device auto --repeats 1".split(' '))
+        let place = Place::new();
+        let args = format!("{TINY} --data-dir data --outer-steps 1 --learners 1 --device auto");
+        let output = place
+            .command(PROGRAM, &args)
             .env("LD_LIBRARY_PATH", library_path)
             .envs(settings.iter().copied())
             .output()
@@ -73,7 +78,7 @@ fn where_no_device_can_be_used_the_processor_computes() {
         let said = text(&output);
         assert!(output.status.success(), "{said}");
         assert!(said.contains("Device: CPU") && said.contains(why), "{said}");
-        assert!(said.contains("loss"), "{said}");
+        assert!(said.contains("meta-loss"), "{said}");
     };
     let no_library = folder("gtn-garbage-driver");
     std::fs::write(no_library.join("libcuda.so.1"), "this is no library").unwrap();

@@ -1,10 +1,10 @@
-//! `gtn plan`
+//! `benches plan`
 
-use super::subject::{Subject, SubjectArgs, any_values};
-use super::{Outcome, say};
+use crate::subject::{Subject, SubjectArgs, any_values};
 use anyhow::Context;
 use autograd::{Peak, Phase, Planned, Schedule, TimedRun, Unroll};
 use clap::Args;
+use gtn::cli::{Outcome, say};
 use kernels::Device;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use tensor::Shape;
 /// settings; there, of the widest learner. Seconds are forecast from the phases' times, measured on this
 /// device along three inner steps.
 #[derive(Debug, Args)]
-pub(super) struct PlanArgs {
+pub struct PlanArgs {
     #[command(flatten)]
     subject: SubjectArgs,
 }

@@ -1,7 +1,7 @@
 //! The benchmark set-ups: fixed networks and sizes, with arrays that other engines start from as well.
 
-use super::{Generator, GeneratorConfig, Layer, Learner, Norm, Variant};
 use autograd::{Error, Result};
+use gtn::nn::{Generator, GeneratorConfig, Layer, Learner, Norm, Variant};
 use tensor::{Array, ArrayError};
 
 /// A fixed learner, generator and training length on 28×28 images of 10 classes.
@@ -12,7 +12,7 @@ use tensor::{Array, ArrayError};
 /// out.
 ///
 /// ```
-/// use gtn::nn::Setup;
+/// use benches::Setup;
 /// let setup = Setup::parse("A", false)?;
 /// assert_eq!((setup.steps, setup.batch), (32, 128));
 /// let weights: usize = setup.learner.params().iter().map(|p| p.shape.count()).sum();

@@ -1,12 +1,12 @@
-//! `gtn profile`
+//! `benches profile`
 
 mod trace;
 
-use super::subject::{SubjectArgs, any_values};
-use super::{Outcome, say};
-use crate::bench::Single;
+use crate::Single;
+use crate::subject::{SubjectArgs, any_values};
 use autograd::{Phase, TimedRun, Unroll, Values};
 use clap::Args;
+use gtn::cli::{Outcome, say};
 use kernels::{Device, Kernel};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// settings. On a GPU the launches are timed one by one, and not as the graph that they are otherwise. FLOPs are those of
 /// the definitions: the processor computes 3×3 convolutions with fewer, and so may exceed what it can do.
 #[derive(Debug, Args)]
-pub(super) struct ProfileArgs {
+pub struct ProfileArgs {
     #[command(flatten)]
     subject: SubjectArgs,
     /// Meta-gradients that are timed launch by launch, after one to warm up; the fastest is told

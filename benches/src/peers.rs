@@ -1,14 +1,15 @@
 //! What other engines measured of the same set-ups: JSON objects with `framework`, `setup`, `data`, `bn`, `mode`,
 //! `T`, `batch`, `dtype`, `threads`, `median_s`, `min_s`, `peak_mb` and `loss`.
 
-use super::conditions::flag;
-use super::record::{Point, command_of, said_by};
-use super::sweep::SweepArgs;
-use super::{FloatKind, SetupArgs, or};
-use crate::nn::Setup;
+use crate::Setup;
+use crate::conditions::{flag, or};
+use crate::meta_grad::{FloatKind, SetupArgs};
+use crate::record::{Point, said_by};
+use crate::sweep::SweepArgs;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A line of a peer.
 #[derive(Debug, Deserialize)]
@@ -116,6 +117,23 @@ fn parse(path: &Path) -> Result<Vec<Line>> {
     lines.map(line).collect()
 }
 
+/// The command of a peer: `jax:MODE` and `torch:MODE` name a mode of a program in this package's folder `peers`, which
+/// begins with what it computes; all else is a command in words.
+pub(super) fn command_of(words: &str, what: &str) -> Result<Command> {
+    if let Some((engine @ ("jax" | "torch"), mode)) = words.split_once(':') {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+        let mut command = Command::new("python3");
+        command.arg(folder.join(format!("{what}_{engine}.py")));
+        flag(&mut command, "--mode", &mode);
+        return Ok(command);
+    }
+    let mut words = words.split_whitespace();
+    let program = words.next().context("--beside needs a command")?;
+    let mut command = Command::new(program);
+    command.args(words);
+    Ok(command)
+}
+
 /// Runs a peer's program, with its mode, for so many inner steps.
 pub(super) fn run(words: &str, args: &SweepArgs, steps: usize) -> Result<Point> {
     let setup = &args.setup;
@@ -125,7 +143,7 @@ pub(super) fn run(words: &str, args: &SweepArgs, steps: usize) -> Result<Point> 
     );
     let folder = tempfile::tempdir().context("no folder for what a peer says")?;
     let file = folder.path().join("peer.jsonl");
-    let mut command = command_of(words)?;
+    let mut command = command_of(words, "gtn")?;
     flag(&mut command, "--setup", &setup.setup);
     flag(&mut command, "--data", &setup.data.name());
     flag(&mut command, "--steps", &steps);
@@ -139,4 +157,26 @@ pub(super) fn run(words: &str, args: &SweepArgs, steps: usize) -> Result<Point> 
     said_by(&mut command)?;
     let line = parse(&file)?.pop().context("it measured nothing")?;
     Ok(line.point())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_named_by_engine_and_mode() {
+        for (words, what) in [
+            ("jax:naive", "gtn"),
+            ("torch:hand", "gtn"),
+            ("jax:blocks", "depth"),
+        ] {
+            let command = command_of(words, what).unwrap();
+            let args: Vec<&Path> = command.get_args().map(Path::new).collect();
+            assert!(args[0].is_file(), "{}", args[0].display());
+            assert_eq!(Some(args[2]), words.split(':').next_back().map(Path::new));
+        }
+        let command = command_of("sh peer.sh --mode naive", "gtn").unwrap();
+        assert_eq!(command.get_program(), "sh");
+        assert!(command_of(" ", "gtn").is_err());
+    }
 }

@@ -1,22 +1,23 @@
-//! `gtn bench depth`: the meta-gradient of a deep learner in four ways, from everything stored to
+//! `benches depth`: the meta-gradient of a deep learner in four ways, from everything stored to
 //! recomputation inside a step.
 //!
 //! A residual perceptron with two products per block takes T steps of SGD, with a learned rate for every
 //! parameter (Meta-SGD, Li et al. 2017). `benches/peers/depth_jax.py` computes the same from the same numbers.
 
-use super::conditions::Conditions;
-use super::resident::Resident;
-use super::timed;
-use ::kernels::Device;
+use crate::conditions::Conditions;
+use crate::meta_grad::timed;
+use crate::resident::Resident;
 use anyhow::{Result, ensure};
 use autograd::optim::Optimizer;
 use autograd::{
     Forecast, Given, Horizon, Mode, Port, Records, Row, Schedule, Scope, Training, Unroll, Var,
 };
+use gtn::cli::Outcome;
+use kernels::Device;
 use serde::Serialize;
 use tensor::{Array, DType, Shape};
 
-/// What `gtn bench depth` measures.
+/// Settings of `benches depth`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DepthArgs {
     /// Residual blocks, with two products each
@@ -41,17 +42,6 @@ pub struct DepthArgs {
     /// Where and how often
     #[command(flatten)]
     pub conditions: Conditions,
-}
-
-/// `gtn bench depth`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct DepthCommand {
-    /// What is measured
-    #[command(flatten)]
-    pub args: DepthArgs,
-    /// One JSON object as the last line of standard output
-    #[arg(long)]
-    pub json: bool,
 }
 
 pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
@@ -297,9 +287,8 @@ impl DepthArgs {
     }
 }
 
-pub(super) fn run(command: &DepthCommand) -> Result<()> {
-    let args = &command.args;
-    let device = args.conditions.device()?;
+pub(super) fn run(args: &DepthArgs) -> Result<Outcome> {
+    let device = args.conditions.machine.device()?;
     let loaded = args.deep().load(&device)?;
     let mut columns = Vec::new();
     for column in args.columns() {
@@ -307,21 +296,18 @@ pub(super) fn run(command: &DepthCommand) -> Result<()> {
         measured.tell();
         columns.push(measured);
     }
-    if command.json {
-        let report = Report {
-            blocks: args.blocks,
-            width: args.width,
-            batch: args.batch,
-            steps: args.steps,
-            dtype: DTYPE.to_string(),
-            device: device.name().to_string(),
-            threads: device.threads(),
-            repeats: args.conditions.repeats,
-            columns,
-        };
-        println!("{}", serde_json::to_string(&report)?);
-    }
-    Ok(())
+    args.conditions.machine.print(&Report {
+        blocks: args.blocks,
+        width: args.width,
+        batch: args.batch,
+        steps: args.steps,
+        dtype: DTYPE.to_string(),
+        device: device.name().to_string(),
+        threads: device.threads(),
+        repeats: args.conditions.repeats,
+        columns,
+    })?;
+    Ok(Outcome::Done)
 }
 
 impl Column {

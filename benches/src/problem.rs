@@ -1,10 +1,11 @@
 //! The fixed set-ups as trainings: their starting values and gradients under the names that files give them.
 
-use crate::nn::{Learner, ParamSpec, Setup, Statistics, init, stack};
-use crate::training::{mean_of_losses, mean_over_pieces, sum_of_losses, together};
+use crate::Setup;
 use anyhow::{Context, Result, bail};
 use autograd::optim::Optimizer;
 use autograd::{Given, Horizon, Port, Records, Row, Scope, Training, Unroll};
+use gtn::nn::{Learner, ParamSpec, Statistics, init, stack};
+use gtn::training::{mean_of_losses, mean_over_pieces, sum_of_losses, together};
 use kernels::Device;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
