@@ -5,7 +5,7 @@
 
 use autograd::{Given, Horizon, Mode, Port, Records, Training, Unroll};
 use gtn::nn::{Generator, GeneratorConfig, LearnerKind, Norm, ParamSpec, Variant, init, stack};
-use gtn::training::{by_generator, together};
+use gtn::outer::training::{by_generator, together};
 use kernels::Device;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

@@ -8,7 +8,7 @@ use anyhow::Result;
 use autograd::optim::Optimizer;
 use autograd::{CotangentNorms, Forecast, Given, Horizon, Phase, Schedule, Trouble, Unroll};
 use gtn::cli::Outcome;
-use gtn::config::ModeName;
+use gtn::run::config::ModeName;
 use kernels::Device;
 use serde::Serialize;
 use sha2::{Digest, Sha256};

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use autograd::optim::Optimizer;
 use autograd::{Given, Horizon, Port, Records, Row, Scope, Training, Unroll};
 use gtn::nn::{Learner, ParamSpec, Statistics, init, stack};
-use gtn::training::{mean_of_losses, mean_over_pieces, sum_of_losses, together};
+use gtn::outer::training::{mean_of_losses, mean_over_pieces, sum_of_losses, together};
 use kernels::Device;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;

@@ -5,8 +5,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use gtn::cli::{Machine, Outcome};
-use gtn::curves::{self, Chart, Scale, Series};
-use gtn::run_folder::write_atomically;
+use gtn::draw::curves::{self, Chart, Scale, Series};
+use gtn::run::run_folder::write_atomically;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -8,9 +8,9 @@ use crate::{Problem, peers};
 use anyhow::{Result, ensure};
 use autograd::{Planned, Schedule};
 use gtn::cli::Outcome;
-use gtn::config::ModeName;
 use gtn::device::DeviceChoice;
-use gtn::memory;
+use gtn::run::config::ModeName;
+use gtn::run::memory;
 use kernels::Device;
 use std::path::PathBuf;
 

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use gtn::config::{Config, Preset};
 use gtn::data::{Dataset, strokes};
-use gtn::images::Images;
-use gtn::meta::MetaTrainer;
+use gtn::outer::images::Images;
+use gtn::outer::meta::MetaTrainer;
+use gtn::run::config::{Config, Preset};
 use kernels::Device;
 
 const MIB: u64 = 1 << 20;

@@ -5,10 +5,10 @@ mod place;
 #[path = "../../kernels/tests/stand_in/mod.rs"]
 mod stand_in;
 
-use gtn::config::{Config, Preset};
 use gtn::data::{DatasetChoice, load};
-use gtn::images::Images;
-use gtn::meta::MetaTrainer;
+use gtn::outer::images::Images;
+use gtn::outer::meta::MetaTrainer;
+use gtn::run::config::{Config, Preset};
 use kernels::{Device, Precision};
 use place::{Place, TINY};
 use stand_in::{StandIn, text};

@@ -5,7 +5,7 @@
 
 use super::Timed;
 use autograd::Phase;
-use gtn::run_folder::{WriteError, write_atomically};
+use gtn::run::run_folder::{WriteError, write_atomically};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::{self, Write};

@@ -2,15 +2,15 @@
 
 use super::progress::Progress;
 use super::{Files, Machine, Outcome, pictures, say, stop};
-use crate::checkpoint;
-use crate::config::{Config, Flags};
 use crate::data::Dataset;
-use crate::evaluate::Lesson;
-use crate::meta::MetaTrainer;
+use crate::eval::evaluate::Lesson;
+use crate::eval::report::{self, Report};
 use crate::nn::LearnerKind;
-use crate::report::{self, Report};
-use crate::run_folder::{self, RunFolder};
-use crate::widths::Widths;
+use crate::nn::widths::Widths;
+use crate::outer::meta::MetaTrainer;
+use crate::run::checkpoint;
+use crate::run::config::{Config, Flags};
+use crate::run::run_folder::{self, RunFolder};
 use anyhow::Context;
 use clap::Args;
 use kernels::Device;

@@ -10,9 +10,9 @@ mod selftest;
 mod stop;
 mod train;
 
-use crate::config::ConfigError;
 use crate::data::{self, Dataset, DatasetChoice};
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
+use crate::run::config::ConfigError;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use kernels::Device;

@@ -1,11 +1,11 @@
 //! The pictures of a run.
 
 use super::say;
-use crate::config::{Config, IMAGE};
-use crate::curves::{self, Series};
-use crate::evaluate::Lesson;
-use crate::picture::Curriculum;
-use crate::report::Report;
+use crate::draw::curves::{self, Series};
+use crate::draw::picture::Curriculum;
+use crate::eval::evaluate::Lesson;
+use crate::eval::report::Report;
+use crate::run::config::{Config, IMAGE};
 use std::path::Path;
 
 /// Columns of the sheet of samples.

@@ -1,8 +1,8 @@
 //! `gtn sample`
 
 use super::{Machine, Outcome, eval};
-use crate::checkpoint;
-use crate::run_folder::RunFolder;
+use crate::run::checkpoint;
+use crate::run::run_folder::RunFolder;
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};

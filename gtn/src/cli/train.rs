@@ -2,15 +2,15 @@
 
 use super::progress::Progress;
 use super::{Files, Machine, Outcome, eval, pictures, say, stop};
-use crate::checkpoint;
-use crate::config::{Config, Flags, Preset};
 use crate::data::{Dataset, DatasetChoice};
-use crate::evaluate::{Exam, Lesson};
-use crate::images::Images;
-use crate::memory;
-use crate::meta::{MetaTrainer, Step};
-use crate::report::{self, GLANCE, Report};
-use crate::run_folder::RunFolder;
+use crate::eval::evaluate::{Exam, Lesson};
+use crate::eval::report::{self, GLANCE, Report};
+use crate::outer::images::Images;
+use crate::outer::meta::{MetaTrainer, Step};
+use crate::run::checkpoint;
+use crate::run::config::{Config, Flags, Preset};
+use crate::run::memory;
+use crate::run::run_folder::RunFolder;
 use clap::Args;
 use kernels::Device;
 use serde::Serialize;

@@ -8,6 +8,7 @@ mod generator;
 pub mod layers;
 mod learner;
 mod together;
+pub mod widths;
 
 pub use families::LearnerKind;
 pub use generator::{Generator, GeneratorConfig, Variant};

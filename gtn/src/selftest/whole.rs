@@ -2,14 +2,14 @@
 
 use super::primitives::array;
 use super::{Check, compare, same_bits, tolerance};
-use crate::config::{Config, IMAGE, Preset};
-use crate::curriculum::one_hot;
 use crate::data::{CLASSES, Dataset, strokes};
 use crate::device::PrecisionChoice;
-use crate::images::Images;
-use crate::meta::MetaTrainer;
 use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm, init, stack};
-use crate::training::{by_generator, together};
+use crate::outer::curriculum::one_hot;
+use crate::outer::images::Images;
+use crate::outer::meta::MetaTrainer;
+use crate::outer::training::{by_generator, together};
+use crate::run::config::{Config, IMAGE, Preset};
 use anyhow::{Error, Result};
 use autograd::{Horizon, Schedule, Training, Unroll, Values};
 use kernels::Device;

@@ -1,14 +1,16 @@
 //! Evaluation: fresh learners trained on what the generator makes, and beside them on real images.
 
-use crate::config::{Config, IMAGE};
-use crate::curriculum::one_hot;
 use crate::data::{CLASSES, Dataset, PIXELS, Split};
 use crate::nn::layers::count_correct;
 use crate::nn::{Learner, Statistics};
-use crate::routine::Routine;
+use crate::outer::curriculum::one_hot;
+use crate::outer::routine::Routine;
+use crate::outer::teacher::{CLASS, INPUT, LR, MOMENTUM, Teacher};
+use crate::outer::training::{
+    batch_ports, by_images, fresh, port, ports, put, put_real_batches, take,
+};
+use crate::run::config::{Config, IMAGE};
 use crate::seeds::{Draw, rng};
-use crate::teacher::{CLASS, INPUT, LR, MOMENTUM, Teacher};
-use crate::training::{batch_ports, by_images, fresh, port, ports, put, put_real_batches, take};
 use autograd::{Given, Horizon, Port, Records, Result, Schedule, Tape, Unroll};
 use kernels::Device;
 use tensor::{Array, DType, Shape};

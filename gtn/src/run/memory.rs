@@ -1,8 +1,8 @@
 //! Will it fit? A forecast before anything large is taken.
 
-use crate::config::Config;
 use crate::data::Dataset;
-use crate::training::{batch_ports, training};
+use crate::outer::training::{batch_ports, training};
+use crate::run::config::Config;
 use autograd::{Forecast, Port, Schedule};
 use kernels::Device;
 

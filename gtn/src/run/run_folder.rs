@@ -48,7 +48,7 @@ fn reason(error: &io::Error) -> String {
 /// the name `path`.
 ///
 /// ```
-/// use gtn::run_folder::write_atomically;
+/// use gtn::run::run_folder::write_atomically;
 ///
 /// let dir = tempfile::tempdir()?;
 /// let path = dir.path().join("note");

@@ -1,8 +1,8 @@
 //! Checkpoints: all that a run needs to go on, bit for bit, in one safetensors file.
 
-use crate::config::Config;
-use crate::meta::MetaTrainer;
-use crate::run_folder::{RunFolder, RunFolderError};
+use crate::outer::meta::MetaTrainer;
+use crate::run::config::Config;
+use crate::run::run_folder::{RunFolder, RunFolderError};
 use kernels::Device;
 use std::io;
 use std::path::Path;

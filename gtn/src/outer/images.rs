@@ -1,10 +1,10 @@
 //! Labelled images where the learners are: put there once, batches are picked on the device.
 
-use crate::config::Config;
-use crate::curriculum::one_hot;
 use crate::data::Dataset;
-use crate::routine::{Pick, array, whole};
-use crate::training::{batch_ports, labels};
+use crate::outer::curriculum::one_hot;
+use crate::outer::routine::{Pick, array, whole};
+use crate::outer::training::{batch_ports, labels};
+use crate::run::config::Config;
 use autograd::{Port, Records, Result};
 use kernels::{Buffer, Device, View};
 
@@ -73,9 +73,9 @@ impl Images {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Preset;
     use crate::data::{DatasetChoice, load};
-    use crate::training::put_batch;
+    use crate::outer::training::put_batch;
+    use crate::run::config::Preset;
 
     #[test]
     fn picked_batches_are_those_that_the_host_would_put_together() {

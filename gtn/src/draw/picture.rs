@@ -5,7 +5,7 @@ use std::path::Path;
 use png::{BitDepth, ColorType, Encoder};
 use thiserror::Error;
 
-use crate::run_folder::{WriteError, write_atomically};
+use crate::run::run_folder::{WriteError, write_atomically};
 
 /// Pixels between two images, and around all.
 const GAP: usize = 1;
@@ -99,13 +99,13 @@ impl<'a> Curriculum<'a> {
     /// Every image: a row for each inner step, in it the images of that step sorted by class.
     ///
     /// ```
-    /// use gtn::picture::Curriculum;
+    /// use gtn::draw::picture::Curriculum;
     ///
     /// let images = vec![0.0; 3 * 2 * 28 * 28];
     /// let curriculum = Curriculum::new(&images, &[0, 1, 0, 1, 0, 1], 2, [28, 28, 1])?;
     /// let picture = curriculum.every_image();
     /// assert_eq!((picture.width, picture.height), (59, 88));
-    /// # Ok::<(), gtn::picture::PictureError>(())
+    /// # Ok::<(), gtn::draw::picture::PictureError>(())
     /// ```
     pub fn every_image(&self) -> Picture {
         let rows = self

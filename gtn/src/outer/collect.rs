@@ -1,9 +1,9 @@
 //! From gradients of inner steps to those of what is learned.
 
-use crate::config::Config;
-use crate::curriculum::places;
-use crate::routine::{Routine, numbers, put_numbers, whole};
-use crate::teacher::{INPUT, LOG_LR, LOG_MOMENTUM, Teacher, views};
+use crate::outer::curriculum::places;
+use crate::outer::routine::{Routine, numbers, put_numbers, whole};
+use crate::outer::teacher::{INPUT, LOG_LR, LOG_MOMENTUM, Teacher, views};
+use crate::run::config::Config;
 use autograd::{Port, Records, Result, Tape, Unroll};
 use kernels::{Buffer, Device, View};
 use tensor::DType;

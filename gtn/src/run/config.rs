@@ -1,9 +1,9 @@
 //! Settings: a preset, over it a TOML file, over that the flags.
 
-use crate::curriculum::Curriculum;
 use crate::data::{CLASSES, DatasetChoice, SIDE};
+use crate::nn::widths::Widths;
 use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm};
-use crate::widths::Widths;
+use crate::outer::curriculum::Curriculum;
 use autograd::{Horizon, Mode, Schedule};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -32,8 +32,8 @@ impl Preset {
 
     fn toml(self) -> &'static str {
         match self {
-            Self::Quick => include_str!("../presets/quick.toml"),
-            Self::Mnist => include_str!("../presets/mnist.toml"),
+            Self::Quick => include_str!("../../presets/quick.toml"),
+            Self::Mnist => include_str!("../../presets/mnist.toml"),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The teacher: everything that the outer loop learns, and what it gives a learner at every inner step.
 
-use crate::config::Config;
-use crate::curriculum::{noise, one_hot};
 use crate::nn::{Generator, init};
-use crate::routine::{Pick, Routine};
+use crate::outer::curriculum::{noise, one_hot};
+use crate::outer::routine::{Pick, Routine};
+use crate::outer::training::{port, ports, put, take};
+use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
-use crate::training::{port, ports, put, take};
 use autograd::{Port, Records, Result, Tape};
 use kernels::{Device, View};
 use tensor::{DType, Shape};

@@ -2,14 +2,14 @@
 //! moves the generator, the noise and the inner hyper-parameters along the gradient of the learner's loss (or
 //! their mean) on real data.
 
-use crate::adam::Adam;
-use crate::collect::Collect;
-use crate::config::Config;
-use crate::images::Images;
 use crate::nn::{Learner, init, stack};
+use crate::outer::adam::Adam;
+use crate::outer::collect::Collect;
+use crate::outer::images::Images;
+use crate::outer::teacher::{Teacher, views};
+use crate::outer::training::{draw, training};
+use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
-use crate::teacher::{Teacher, views};
-use crate::training::{draw, training};
 use autograd::{Given, Losses, Records, Trouble, Unroll};
 use kernels::{Device, View};
 use rand::RngExt;
@@ -349,12 +349,12 @@ impl MetaTrainer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Preset};
-    use crate::curriculum::Curriculum;
     use crate::data::{Dataset, strokes};
     use crate::nn::Norm;
-    use crate::teacher::{LOG_LR, LOG_MOMENTUM};
-    use crate::training::{put, take};
+    use crate::outer::curriculum::Curriculum;
+    use crate::outer::teacher::{LOG_LR, LOG_MOMENTUM};
+    use crate::outer::training::{put, take};
+    use crate::run::config::{Config, Preset};
 
     fn config(curriculum: Curriculum) -> Config {
         Config {

@@ -6,7 +6,7 @@ use std::path::Path;
 use plotters::prelude::*;
 use thiserror::Error;
 
-use crate::run_folder::{WriteError, write_atomically};
+use crate::run::run_folder::{WriteError, write_atomically};
 
 /// Pixels of one chart.
 const SIZE: (u32, u32) = (760, 440);
@@ -175,7 +175,7 @@ fn chart(title: &str, x: &str, y: &str, series: Vec<Series>) -> Chart {
 /// Writes the charts, one below the other, as one SVG file.
 ///
 /// ```
-/// use gtn::curves::{Series, learning, write};
+/// use gtn::draw::curves::{Series, learning, write};
 ///
 /// let taught = Series::of_runs("GTN", &[0., 1., 2.], &[[0.1, 0.8, 0.9], [0.1, 0.7, 0.9]]);
 /// let real = Series::of_run("real data", &[0., 1., 2.], &[0.1, 0.4, 0.5]);

@@ -1,8 +1,8 @@
 //! The baseline's learning rate and momentum: those with which real images teach best.
 
-use crate::config::Config;
 use crate::data::Dataset;
-use crate::evaluate::{Exam, Lesson, Pupil};
+use crate::eval::evaluate::{Exam, Lesson, Pupil};
+use crate::run::config::Config;
 use autograd::{Error, Result};
 use kernels::Device;
 

@@ -1,9 +1,9 @@
 //! Trainings of learners: on what a generator makes, or on given images.
 
-use crate::config::{Config, IMAGE};
-use crate::curriculum::one_hot;
 use crate::data::{CLASSES, Dataset, PIXELS, Split};
 use crate::nn::{Generator, Learner, ParamSpec, Statistics, init};
+use crate::outer::curriculum::one_hot;
+use crate::run::config::{Config, IMAGE};
 use crate::seeds::{Draw, rng};
 use autograd::optim::Optimizer;
 use autograd::{Port, Records, Result, Row, Scope, Training, Var};

@@ -9,7 +9,7 @@ use std::str::FromStr;
 /// A range of widths for each layer of a learner but the last, both ends included.
 ///
 /// ```
-/// use gtn::widths::Widths;
+/// use gtn::nn::widths::Widths;
 /// let widths: Widths = "12-20,32,64-128".parse()?;
 /// assert_eq!(widths.middle(), [16, 32, 96]);
 /// assert_eq!(widths.to_string(), "12-20,32,64-128");

@@ -1,11 +1,11 @@
 //! Does it teach? Fresh learners taught by the generator beside learners taught by real images.
 
-use crate::config::Config;
 use crate::data::Dataset;
-use crate::evaluate::{Exam, Lesson, Pupil};
+use crate::eval::evaluate::{Exam, Lesson, Pupil};
+use crate::eval::tuning::{CHOICES, tuned};
+use crate::outer::teacher::Teacher;
+use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
-use crate::teacher::Teacher;
-use crate::tuning::{CHOICES, tuned};
 use autograd::Result;
 use kernels::Device;
 use serde::Serialize;

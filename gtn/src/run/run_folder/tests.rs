@@ -169,7 +169,7 @@ fn a_device_without_space_leaves_the_last_checkpoint() {
 
 #[test]
 fn a_full_disk_leaves_the_last_checkpoint() {
-    const NAME: &str = "run_folder::tests::a_full_disk_leaves_the_last_checkpoint";
+    const NAME: &str = "run::run_folder::tests::a_full_disk_leaves_the_last_checkpoint";
     const DISK: &str = "GTN_TEST_TINY_DISK";
     if let Some(disk) = std::env::var_os(DISK) {
         return fill(Path::new(&disk), |file| file.write_all(&vec![1; 1 << 20]));

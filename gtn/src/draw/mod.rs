@@ -1,0 +1,4 @@
+//! Drawing: synthetic images as PNG, curves as SVG.
+
+pub mod curves;
+pub mod picture;

@@ -1,0 +1,6 @@
+//! A run: its settings, its folder, its checkpoints, and whether it fits into memory.
+
+pub mod checkpoint;
+pub mod config;
+pub mod memory;
+pub mod run_folder;
