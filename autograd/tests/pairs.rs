@@ -4,15 +4,14 @@
 
 mod common;
 
-use autograd::{ConvOptions, Plan, Result, Tape, Var};
+use autograd::ConvOptions;
+use autograd::prelude::*;
 use common::noise;
-use kernels::Device;
-use tensor::{Array, DType, Shape};
 
 type Product = for<'t> fn(Var<'t>, Var<'t>) -> Result<Var<'t>>;
 
 fn check(name: &str, shapes: [&[usize]; 2], product: Product) {
-    for dtype in [DType::F32, DType::F64] {
+    for dtype in [F32, F64] {
         let tape = Tape::new();
         let input = |name: &str, i: usize| tape.input(name, dtype, shapes[i].to_vec()).unwrap();
         let [x, w, dx, dw] = [input("x", 0), input("w", 1), input("dx", 0), input("dw", 1)];
@@ -29,23 +28,13 @@ fn check(name: &str, shapes: [&[usize]; 2], product: Product) {
         assert!(!apart.to_string().contains("pair"), "{apart}");
 
         let device = Device::cpu(Some(2)).unwrap();
-        let arrays: Vec<(&str, Array)> = [("x", 0), ("w", 1), ("dx", 0), ("dw", 1)]
+        let arrays: Vec<(Var<'_>, Array)> = [x, w, dx, dw]
             .into_iter()
             .zip(1..)
-            .map(|((name, i), seed)| (name, noise(&Shape::from(shapes[i].to_vec()), seed, dtype)))
+            .map(|(var, seed)| (var, noise(&var.shape(), seed, dtype)))
             .collect();
-        let run = |plan: &Plan| {
-            let given: Vec<(&str, &Array)> = plan
-                .inputs()
-                .iter()
-                .map(|port| {
-                    let found = arrays.iter().find(|(name, _)| *name == port.name);
-                    let (name, array) = found.unwrap();
-                    (*name, array)
-                })
-                .collect();
-            plan.run(&device, &given).unwrap()
-        };
+        let given: Vec<(Var<'_>, &Array)> = arrays.iter().map(|(var, a)| (*var, a)).collect();
+        let run = |plan: &Plan| plan.run(&device, &given).unwrap();
         let (paired, parts) = (run(&pair), run(&apart));
         assert_eq!(paired[0].bytes(), parts[0].bytes(), "{name} {dtype}");
     }

@@ -2,20 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use autograd::{ConvOptions, Plan, Result, Tape, Var};
-use kernels::Device;
-use tensor::{Array, DType};
+use autograd::prelude::*;
+use autograd::{Bound, ConvOptions};
 
 fn noise(shape: &[usize], seed: u64) -> Array {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let next = |_| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as f64 / f64::from(1u32 << 31) - 0.5
-    };
-    let count = shape.iter().product();
-    Array::new(shape.to_vec(), (0..count).map(next).collect::<Vec<f64>>()).unwrap()
+    Array::uniform(F64, shape, [-0.5, 0.5], seed)
 }
 
 /// A convolutional learner with batch norm, pooling and a soft loss: every family of primitives.
@@ -42,11 +33,11 @@ fn loss<'t>(x: Var<'t>, w: Var<'t>, v: Var<'t>, y: Var<'t>) -> Result<Var<'t>> {
 fn gradients_of_a_whole_learner_agree_with_differences_and_modes_with_each_other() {
     let device = Device::cpu(Some(2)).unwrap();
     let tape = Tape::new();
-    let x = tape.input("x", DType::F64, [3, 4, 4, 2]).unwrap();
-    let w = tape.input("w", DType::F64, [5, 3, 3, 2]).unwrap();
-    let v = tape.input("v", DType::F64, [4, 80]).unwrap();
-    let y = tape.input("y", DType::F64, [3, 4]).unwrap();
-    let dw = tape.input("dw", DType::F64, [5, 3, 3, 2]).unwrap();
+    let x = tape.input("x", F64, [3, 4, 4, 2]).unwrap();
+    let w = tape.input("w", F64, [5, 3, 3, 2]).unwrap();
+    let v = tape.input("v", F64, [4, 80]).unwrap();
+    let y = tape.input("y", F64, [3, 4]).unwrap();
+    let dw = tape.input("dw", F64, [5, 3, 3, 2]).unwrap();
     let l = loss(x, w, v, y).unwrap();
     let g = tape.grad(l, &[x, w, v]).unwrap();
     let forward = tape.jvp(&g, &[(w, dw)]).unwrap();
@@ -56,14 +47,14 @@ fn gradients_of_a_whole_learner_agree_with_differences_and_modes_with_each_other
     let plan = Plan::new(&outs).unwrap();
     println!("{plan}");
     let arrays = [
-        ("x", noise(&[3, 4, 4, 2], 1)),
-        ("w", noise(&[5, 3, 3, 2], 2)),
-        ("v", noise(&[4, 80], 3)),
-        ("y", noise(&[3, 4], 4)),
-        ("dw", noise(&[5, 3, 3, 2], 5)),
+        (x, noise(&[3, 4, 4, 2], 1)),
+        (w, noise(&[5, 3, 3, 2], 2)),
+        (v, noise(&[4, 80], 3)),
+        (y, noise(&[3, 4], 4)),
+        (dw, noise(&[5, 3, 3, 2], 5)),
     ];
-    let run = |arrays: &[(&str, Array)]| {
-        let given: Vec<(&str, &Array)> = arrays.iter().map(|(n, a)| (*n, a)).collect();
+    let run = |arrays: &[(Var<'_>, Array)]| {
+        let given: Vec<(Var<'_>, &Array)> = arrays.iter().map(|(var, a)| (*var, a)).collect();
         plan.run(&device, &given).unwrap()
     };
     let at = run(&arrays);
@@ -115,14 +106,16 @@ fn gradients_of_a_whole_learner_agree_with_differences_and_modes_with_each_other
 fn results_go_over_inputs_that_are_done_with() {
     let device = Device::cpu(Some(1)).unwrap();
     let tape = Tape::new();
-    let x = tape.input("x", DType::F64, [6, 6]).unwrap();
-    let w = tape.input("w", DType::F64, [6, 6]).unwrap();
+    let x = tape.input("x", F64, [6, 6]).unwrap();
+    let w = tape.input("w", F64, [6, 6]).unwrap();
     let product = x.matmul(w).unwrap();
     let after = product.matmul(w).unwrap();
     let late = (after + x).unwrap();
     let arrays = [noise(&[6, 6], 1), noise(&[6, 6], 2)];
-    let given = [("x", &arrays[0]), ("w", &arrays[1])];
-    // Names of outputs that go over x, and how many launches more there are than kernels: copies.
+    let given = [(x, &arrays[0]), (w, &arrays[1])];
+    // A result with the key of an input goes over it.
+    let in_place = |wanted: &[(Var<'_>, &'static str)]| Bound::new(&[(x, "x"), (w, "w")], wanted);
+    // The result that goes over x, and how many launches more there are than kernels: copies.
     for (outs, over, copies) in [
         (vec![after], 0, 0),
         (vec![product], 0, 1),
@@ -133,19 +126,61 @@ fn results_go_over_inputs_that_are_done_with() {
         (vec![x], 0, 0),
     ] {
         let plain = Plan::new(&outs).unwrap();
-        let plan = Plan::in_place(&outs, &[(over, "x")]).unwrap();
+        let key = |i| if i == over { "x" } else { "elsewhere" };
+        let wanted: Vec<_> = (0..outs.len()).map(|i| (outs[i], key(i))).collect();
+        let bound = in_place(&wanted).unwrap();
+        let plan = bound.plan();
         let expected = plain.run(&device, &given).unwrap();
         assert_eq!(plan.run(&device, &given).unwrap(), expected, "{plan}");
         let own = plain.launches() - usize::from(outs.contains(&x));
         assert_eq!(plan.launches() - own, copies, "{plan}\n{plain}");
     }
-    let swap = Plan::in_place(&[w, x], &[(0, "x"), (1, "w")]).unwrap();
+    let swap = in_place(&[(w, "x"), (x, "w")]).unwrap();
     let [first, second] = arrays.clone();
     assert_eq!(
-        swap.run(&device, &given).unwrap(),
+        swap.plan().run(&device, &given).unwrap(),
         [second, first],
-        "{swap}"
+        "{}",
+        swap.plan()
     );
+}
+
+#[test]
+fn arrays_are_told_apart_by_variables_and_mistakes_are_named() {
+    let device = Device::cpu(Some(1)).unwrap();
+    let tape = Tape::new();
+    let [a, b] = [0; 2].map(|_| tape.input("x", F64, [2]).unwrap());
+    let plan = Plan::new(&[(a - b).unwrap()]).unwrap();
+    let [five, three] = [5.0, 3.0].map(|number| Array::full(F64, [2], number));
+    let results = plan.run(&device, &[(b, &three), (a, &five)]).unwrap();
+    assert_eq!(results[0].to_f64_vec(), [2.0, 2.0]);
+
+    let refused = |given: &[(Var<'_>, &Array)]| plan.run(&device, given).unwrap_err().to_string();
+    assert_eq!(
+        refused(&[(a, &five)]),
+        "plan: no array was given for input `x`"
+    );
+    let wide = Array::zeros(F64, [3]);
+    assert_eq!(
+        refused(&[(a, &five), (b, &wide)]),
+        "plan: `x` is f64 [2], not f64 [3]"
+    );
+
+    let bound = |given: &[(Var<'_>, u8)], wanted: &[(Var<'_>, u8)]| {
+        Bound::new(given, wanted).unwrap_err().to_string()
+    };
+    let sum = (a + b).unwrap();
+    assert_eq!(
+        bound(&[(a, 0)], &[(sum, 1)]),
+        "plan: input `x` is not given"
+    );
+    let error = bound(&[(a, 0), (b, 1)], &[(sum.sum_all().unwrap(), 0)]);
+    assert!(
+        error.ends_with("f64 [] cannot be written over input `x`"),
+        "{error}"
+    );
+    let error = bound(&[(a, 0), (b, 1)], &[(sum, 0), (b, 0)]);
+    assert_eq!(error, "plan: two results are to be written over input `x`");
 }
 
 /// The step of a weight with its norm: the sum of its squares, its update and the inner products with the update
@@ -153,7 +188,7 @@ fn results_go_over_inputs_that_are_done_with() {
 #[test]
 fn sums_over_rows_and_over_all_share_a_pass() {
     let tape = Tape::new();
-    let input = |name, shape: &[usize]| tape.input(name, DType::F64, shape.to_vec()).unwrap();
+    let input = |name, shape: &[usize]| tape.input(name, F64, shape.to_vec()).unwrap();
     let (v, u, g) = (
         input("v", &[8, 40]),
         input("u", &[8, 40]),
@@ -173,12 +208,12 @@ fn sums_over_rows_and_over_all_share_a_pass() {
     let row = 8 * 8;
     assert_eq!(over, [40 * row * 4 + 3 * row + 8, row + 8], "{plan}");
     let arrays = [noise(&[8, 40], 1), noise(&[8, 40], 2), noise(&[8, 40], 3)];
-    let rate = Array::new([], vec![0.5]).unwrap();
+    let number = Array::scalar(0.5, F64);
     let given = [
-        ("v", &arrays[0]),
-        ("u", &arrays[1]),
-        ("g", &arrays[2]),
-        ("rate", &rate),
+        (v, &arrays[0]),
+        (u, &arrays[1]),
+        (g, &arrays[2]),
+        (rate, &number),
     ];
     let results = plan.run(&Device::cpu(Some(1)).unwrap(), &given).unwrap();
     let numbers = |array: &Array| array.to_f64_vec();

@@ -4,35 +4,36 @@
 
 mod common;
 
-use autograd::optim::Optimizer;
-use autograd::{ConvOptions, Mode, Plan, Planned, Schedule, Tape, Unroll};
-use common::{arrays, given, gradients, horizon, training};
-use kernels::Device;
+use autograd::prelude::*;
+use autograd::{ConvOptions, Planned};
+use common::{gradients, horizon, training, values};
 use std::collections::BTreeMap;
-use tensor::DType;
 
-const SCHEDULES: [Schedule; 8] = [
-    Schedule::StoreAll,
-    Schedule::PerStep,
-    Schedule::EveryK(3),
-    Schedule::Binomial(2),
-    Schedule::BinomialKept(2, 3),
-    Schedule::BinomialPrelude(2),
-    Schedule::BinomialKeptPrelude(1, 2),
-    Schedule::Window(4),
-];
+fn policies() -> [Policy; 8] {
+    let (one, two) = (Schedule::binomial(1), Schedule::binomial(2));
+    [
+        Schedule::store_all().into(),
+        Schedule::per_step().into(),
+        Schedule::every(3).into(),
+        two.into(),
+        two.with_activations(3).into(),
+        two.with_prelude().into(),
+        one.with_activations(2).with_prelude().into(),
+        Policy::Window(4),
+    ]
+}
 
 #[test]
 fn a_timed_meta_gradient_is_the_same_and_has_a_lap_for_every_launch() {
     let device = Device::cpu(Some(2)).unwrap();
-    let training = training(Optimizer::Adam, DType::F32);
-    let arrays = arrays(&device, &training);
-    for schedule in SCHEDULES {
-        let horizon = horizon(schedule, Mode::Mixed);
+    let training = training(Optimizer::Adam, F32);
+    let values = values(&device, &training);
+    for policy in policies() {
+        let horizon = horizon(policy, Mode::Mixed);
         let mut unroll = Unroll::new(&device, &training, &horizon).unwrap();
-        let losses = unroll.gradient(given(&arrays)).unwrap();
+        let losses = unroll.gradient(&values).unwrap();
         let expected = gradients(&unroll);
-        let (timed_losses, runs) = unroll.timed_gradient(given(&arrays)).unwrap();
+        let (timed_losses, runs) = unroll.timed_gradient(&values).unwrap();
         assert_eq!((&timed_losses, gradients(&unroll)), (&losses, expected));
 
         let phases = unroll.phases();
@@ -49,9 +50,9 @@ fn a_timed_meta_gradient_is_the_same_and_has_a_lap_for_every_launch() {
             assert!(from <= run.begin + run.time);
         }
         let forecast: BTreeMap<_, _> = phases.iter().map(|p| (p.name, p.runs)).collect();
-        assert_eq!(counted, forecast, "{schedule}");
+        assert_eq!(counted, forecast, "{policy}");
         let flops: u64 = phases.iter().map(|p| p.runs * p.plan.flops()).sum();
-        assert_eq!(flops, unroll.forecast().flops, "{schedule}");
+        assert_eq!(flops, unroll.forecast().flops, "{policy}");
 
         let planned = Planned::new(&training, &horizon).unwrap();
         assert_eq!(planned.forecast(), unroll.forecast());
@@ -73,9 +74,9 @@ fn check_peak(plan: &Plan) {
 #[test]
 fn the_peak_is_held_by_what_adds_up_to_the_least_that_is_possible() {
     for optimizer in [Optimizer::Momentum, Optimizer::Adam] {
-        let training = training(optimizer, DType::F32);
+        let training = training(optimizer, F32);
         for mode in [Mode::Mixed, Mode::Reverse] {
-            for schedule in [Schedule::PerStep, Schedule::StoreAll] {
+            for schedule in [Schedule::per_step(), Schedule::store_all()] {
                 let planned = Planned::new(&training, &horizon(schedule, mode)).unwrap();
                 planned
                     .phases()
@@ -89,8 +90,8 @@ fn the_peak_is_held_by_what_adds_up_to_the_least_that_is_possible() {
 #[test]
 fn the_peak_is_named() {
     let tape = Tape::new();
-    let x = tape.input("x", DType::F32, [2, 8, 8, 3]).unwrap();
-    let w = tape.input("w", DType::F32, [4, 3, 3, 3]).unwrap();
+    let x = tape.input("x", F32, [2, 8, 8, 3]).unwrap();
+    let w = tape.input("w", F32, [4, 3, 3, 3]).unwrap();
     let images = x.conv2d(w, ConvOptions::padded(1)).unwrap();
     let pooled = images.tanh().unwrap().max_pool([2, 2], [2, 2], [0; 4]);
     let plan = Plan::new(&[pooled.unwrap().sum_all().unwrap()]).unwrap();

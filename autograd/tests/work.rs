@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use autograd::optim::Optimizer;
-use autograd::{Forecast, Horizon, Mode, Port, Row, Schedule, Scope, Training};
-use tensor::DType;
+use autograd::Forecast;
+use autograd::prelude::*;
 
 const SIDE: usize = 96;
 const LAYERS: usize = 4;
@@ -13,34 +12,24 @@ const STEPS: usize = 16;
 /// Square layers on a square batch, so that every product of a layer is as large; the data is learned, so that
 /// the first layer has all of its products.
 fn training() -> Training<'static> {
-    let square = |name: String| Port {
-        name,
-        dtype: DType::F32,
-        shape: [SIDE, SIDE].into(),
-    };
-    Training {
-        theta: (0..LAYERS).map(|i| square(format!("w{i}"))).collect(),
-        buffers: vec![],
-        shared: vec![],
-        rows: vec![Row {
-            port: square("x".into()),
-            learned: true,
-        }],
-        outer_rows: vec![],
-        optimizer: Optimizer::Momentum,
-        precondition: None,
-        prepare: Box::new(|_, _| Ok(vec![])),
-        loss: Box::new(|s: Scope<'_, '_>| {
-            let mut x = s.rows[0];
-            for &weight in s.theta {
+    let square = |name: &str, shape: &[usize]| ArraySpec::new(name, F32, shape);
+    let weights: Vec<ArraySpec> = (0..LAYERS)
+        .map(|i| square(&format!("w{i}"), &[SIDE, SIDE]))
+        .collect();
+    Training::new(Optimizer::Momentum)
+        .weights(&weights)
+        .learned([square("x", &[STEPS, SIDE, SIDE])])
+        .per_step(["x"])
+        .loss(|s| {
+            let mut x = s["x"];
+            for &weight in s.weights() {
                 x = x.matmul(weight)?;
                 // A rectifier: it has no second derivative of its own.
                 x = x.relu()?;
             }
-            Ok(((x * x)?.sum_all()?, vec![]))
-        }),
-        outer: Box::new(|s: Scope<'_, '_>| s.theta[0].sum_all()),
-    }
+            (x * x)?.sum_all()
+        })
+        .outer(|s| s["w0"].sum_all())
 }
 
 /// In products of a layer per inner step.
@@ -62,9 +51,9 @@ fn work_is_as_counted_by_hand() {
     // 16 steps in stretches of 4: three of each but the last are advanced again.
     let advances = 1.0 + 9.0 / STEPS as f64;
     for (schedule, expected) in [
-        (Schedule::StoreAll, advance + tangent),
-        (Schedule::PerStep, advance + again + tangent),
-        (Schedule::EveryK(4), advances * advance + again + tangent),
+        (Schedule::store_all(), advance + tangent),
+        (Schedule::per_step(), advance + again + tangent),
+        (Schedule::every(4), advances * advance + again + tangent),
     ] {
         for mode in [Mode::Mixed, Mode::Reverse] {
             let counted = products(schedule, mode);
