@@ -5,12 +5,11 @@ mod common;
 #[path = "../../kernels/tests/stand_in/mod.rs"]
 mod stand_in;
 
-use autograd::optim::Optimizer;
-use autograd::{ConvOptions, Error, Mode, Plan, Result, Schedule, Tape, Unroll, Var};
-use common::{arrays, given, gradients, horizon, meta_gradient, noise, training};
-use kernels::{Device, DeviceError, Precision};
+use autograd::prelude::*;
+use autograd::{ConvOptions, Error};
+use common::{gradients, horizon, meta_gradient, noise, training, values};
+use kernels::{DeviceError, Precision};
 use stand_in::StandIn;
-use tensor::{Array, DType};
 
 #[test]
 fn plans_and_meta_gradients_agree_with_the_processor() {
@@ -48,7 +47,7 @@ fn loss<'t>(x: Var<'t>, w: Var<'t>, v: Var<'t>, labels: Var<'t>) -> Result<Var<'
     let z = h.reshape([batch, width])?.matmul_with(v, false, true)?;
     let z = (z - z.max_last()?.stop_gradient())?;
     let logsum = z.exp()?.sum_keep(&[1])?.log()?;
-    let hot = labels.one_hot(4, DType::F32)?;
+    let hot = labels.one_hot(4, F32)?;
     (hot * (z - logsum)?)?.sum_all()? * (-1.0 / batch as f64)
 }
 
@@ -56,24 +55,23 @@ fn loss<'t>(x: Var<'t>, w: Var<'t>, v: Var<'t>, labels: Var<'t>) -> Result<Var<'
 #[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn a_learners_gradients_and_their_tangents() {
     let tape = Tape::new();
-    let x = tape.input("x", DType::F32, [3, 4, 4, 2]).unwrap();
-    let w = tape.input("w", DType::F32, [5, 3, 3, 2]).unwrap();
-    let v = tape.input("v", DType::F32, [4, 80]).unwrap();
-    let dw = tape.input("dw", DType::F32, [5, 3, 3, 2]).unwrap();
-    let labels = tape.input("labels", DType::I32, [3]).unwrap();
+    let x = tape.input("x", F32, [3, 4, 4, 2]).unwrap();
+    let w = tape.input("w", F32, [5, 3, 3, 2]).unwrap();
+    let v = tape.input("v", F32, [4, 80]).unwrap();
+    let dw = tape.input("dw", F32, [5, 3, 3, 2]).unwrap();
+    let labels = tape.input("labels", I32, [3]).unwrap();
     let loss = loss(x, w, v, labels).unwrap();
     let gradients = tape.grad(loss, &[x, w, v]).unwrap();
     let tangents = tape.jvp(&gradients, &[(w, dw)]).unwrap();
     let plan = Plan::new(&[&[loss][..], &gradients, &tangents].concat()).unwrap();
-    let f32s = |shape: &[usize], seed| noise(&shape.to_vec().into(), seed, DType::F32);
-    let arrays = [
-        ("x", f32s(&[3, 4, 4, 2], 1)),
-        ("w", f32s(&[5, 3, 3, 2], 2)),
-        ("v", f32s(&[4, 80], 3)),
-        ("dw", f32s(&[5, 3, 3, 2], 4)),
-        ("labels", Array::new([3], vec![2_i32, 0, 3]).unwrap()),
+    let f32s = |shape: &[usize], seed| noise(&shape.to_vec().into(), seed, F32);
+    let given = [
+        (x, &f32s(&[3, 4, 4, 2], 1)),
+        (w, &f32s(&[5, 3, 3, 2], 2)),
+        (v, &f32s(&[4, 80], 3)),
+        (dw, &f32s(&[5, 3, 3, 2], 4)),
+        (labels, &Array::new([3], vec![2_i32, 0, 3]).unwrap()),
     ];
-    let given: Vec<(&str, &Array)> = arrays.iter().map(|(name, array)| (*name, array)).collect();
     let expected = plan.run(&cpu(), &given).unwrap();
     let device = cuda();
     let found = plan.run(&device, &given).unwrap();
@@ -98,15 +96,14 @@ fn a_meta_gradient() {
         Optimizer::Adam,
         Optimizer::ReversibleMomentum,
     ] {
-        let of =
-            |device, schedule, mode| meta_gradient(device, optimizer, DType::F32, schedule, mode);
-        let (loss, expected) = of(&cpu, Schedule::PerStep, Mode::Mixed);
-        let (found_loss, found) = of(&cuda, Schedule::PerStep, Mode::Mixed);
+        let of = |device, schedule, mode| meta_gradient(device, optimizer, F32, schedule, mode);
+        let (loss, expected) = of(&cpu, Schedule::per_step(), Mode::Mixed);
+        let (found_loss, found) = of(&cuda, Schedule::per_step(), Mode::Mixed);
         assert!(
             (loss - found_loss).abs() < 1e-4 * loss.abs(),
             "{loss} {found_loss}"
         );
-        for ((name, x), (_, y)) in found.iter().zip(&expected) {
+        for ((name, x), y) in found.iter().zip(expected.values()) {
             assert!(
                 difference(x, y) < 2e-3,
                 "{optimizer:?} {name}: {}",
@@ -115,8 +112,12 @@ fn a_meta_gradient() {
         }
         // All schedules, the same bits; and again.
         let undone =
-            (optimizer == Optimizer::ReversibleMomentum).then_some(Schedule::Reversible(100));
-        let schedules = [Schedule::PerStep, Schedule::StoreAll, Schedule::EveryK(3)];
+            (optimizer == Optimizer::ReversibleMomentum).then_some(Schedule::reversible(1.0));
+        let schedules = [
+            Schedule::per_step(),
+            Schedule::store_all(),
+            Schedule::every(3),
+        ];
         for schedule in schedules.into_iter().chain(undone) {
             assert_eq!(
                 of(&cuda, schedule, Mode::Mixed),
@@ -125,11 +126,11 @@ fn a_meta_gradient() {
             );
         }
         // Launched kernel by kernel, with the time of each.
-        let training = training(optimizer, DType::F32);
-        let arrays = arrays(&cuda, &training);
-        let horizon = horizon(Schedule::PerStep, Mode::Mixed);
+        let training = training(optimizer, F32);
+        let values = values(&cuda, &training);
+        let horizon = horizon(Schedule::per_step(), Mode::Mixed);
         let mut unroll = Unroll::new(&cuda, &training, &horizon).unwrap();
-        let (losses, runs) = unroll.timed_gradient(given(&arrays)).unwrap();
+        let (losses, runs) = unroll.timed_gradient(&values).unwrap();
         assert_eq!((losses.total(), gradients(&unroll)), (found_loss, found));
         let laps: usize = runs.iter().map(|run| run.laps.len()).sum();
         let launches = unroll
@@ -146,13 +147,13 @@ fn a_meta_gradient() {
 fn a_forecast_that_holds() {
     let device = cuda();
     let before = device.cuda_facts().unwrap().unwrap().free_bytes;
-    let training = training(Optimizer::Momentum, DType::F32);
-    let arrays = arrays(&device, &training);
+    let training = training(Optimizer::Momentum, F32);
+    let values = values(&device, &training);
     let held = device.held_bytes();
-    let horizon = horizon(Schedule::PerStep, Mode::Mixed);
+    let horizon = horizon(Schedule::per_step(), Mode::Mixed);
     let mut unroll = Unroll::new(&device, &training, &horizon).unwrap();
     let forecast = unroll.forecast().bytes;
-    unroll.gradient(given(&arrays)).unwrap();
+    unroll.gradient(&values).unwrap();
     assert_eq!(device.held_bytes() - held, forecast);
     assert_eq!(
         device.peak_bytes() - held,
@@ -172,10 +173,10 @@ fn a_forecast_that_holds() {
 #[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn f64_is_refused() {
     let tape = Tape::new();
-    let x = tape.input("x", DType::F64, [2]).unwrap();
+    let x = tape.input("x", F64, [2]).unwrap();
     let plan = Plan::new(&[x.exp().unwrap()]).unwrap();
-    let x = Array::new([2], vec![1.0, 2.0]).unwrap();
-    let error = plan.run(&cuda(), &[("x", &x)]).unwrap_err();
+    let numbers = Array::new([2], vec![1.0, 2.0]).unwrap();
+    let error = plan.run(&cuda(), &[(x, &numbers)]).unwrap_err();
     assert!(error.to_string().contains("use the CPU"), "{error}");
     let lost: Error = DeviceError::NoCuda("why".into()).into();
     assert_eq!(lost.to_string(), "no usable CUDA device: why");

@@ -4,48 +4,40 @@
 
 mod common;
 
-use autograd::optim::Optimizer;
-use autograd::{
-    Distribution, Forecast, Horizon, Mode, Phase, Planned, Port, Row, Schedule, Scope, Training,
-    Unroll,
-};
-use common::{arrays, given, gradients, port};
-use kernels::Device;
-use tensor::{DType, Shape};
+use autograd::prelude::*;
+use autograd::{Distribution, Forecast, Phase, Planned};
+use common::{gradients, starts, values};
 
 const SIDE: usize = 32;
 const LAYERS: usize = 3;
 const GENERATED: usize = 2;
 const STEPS: usize = 16;
 
-fn square(name: &str) -> Port {
-    port(name, [SIDE, SIDE], DType::F32)
+fn array(name: &str, shape: &[usize]) -> ArraySpec {
+    ArraySpec::new(name, F32, shape)
 }
 
-/// Square layers on the square images of a generator of square layers, so that all products are alike.
-fn squares() -> Training<'static> {
-    let row = Row {
-        port: square("z"),
-        learned: true,
-    };
-    Training {
-        theta: (0..LAYERS).map(|i| square(&format!("w{i}"))).collect(),
-        buffers: vec![],
-        shared: (0..GENERATED).map(|i| square(&format!("g{i}"))).collect(),
-        rows: vec![row],
-        outer_rows: vec![],
-        optimizer: Optimizer::Momentum,
-        precondition: None,
-        prepare: Box::new(|_, shared| Ok(shared.to_vec())),
-        loss: Box::new(|s: Scope<'_, '_>| {
-            let layers = s.shared.iter().chain(s.theta);
+fn squares(name: &str, count: usize) -> Vec<ArraySpec> {
+    let square = |i| array(&format!("{name}{i}"), &[SIDE, SIDE]);
+    (0..count).map(square).collect()
+}
+
+/// Square layers on the square images of a generator of square layers, so that all products are alike. The steps take
+/// their rows of noise in turn.
+fn training(rows: usize) -> Training<'static> {
+    Training::new(Optimizer::Momentum)
+        .weights(squares("w", LAYERS))
+        .learned_list("g", squares("g", GENERATED))
+        .learned([array("z", &[rows, SIDE, SIDE])])
+        .per_step(["z"])
+        .loss(|s| {
+            let layers = s.list("g").iter().chain(s.weights());
             let x = layers
                 .copied()
-                .try_fold(s.rows[0], |x, weight| x.matmul(weight)?.relu())?;
-            Ok(((x * x)?.sum_all()?, vec![]))
-        }),
-        outer: Box::new(|s: Scope<'_, '_>| s.theta[0].sum_all()),
-    }
+                .try_fold(s["z"], |x, weight| x.matmul(weight)?.relu())?;
+            (x * x)?.sum_all()
+        })
+        .outer(|s| s["w0"].sum_all())
 }
 
 /// The products that a phase launches.
@@ -59,7 +51,7 @@ fn products(phase: &Phase<'_>) -> usize {
 /// Without the images' products only the learner's are left: 3 F, less the data's gradient.
 #[test]
 fn a_step_that_is_advanced_again_has_no_product_of_its_prelude() {
-    let training = squares();
+    let training = training(STEPS);
     let at = |schedule| {
         let planned = Planned::new(&training, &Horizon::new(STEPS).schedule(schedule)).unwrap();
         let phases = planned.phases();
@@ -70,8 +62,8 @@ fn a_step_that_is_advanced_again_has_no_product_of_its_prelude() {
         (planned.forecast(), phases)
     };
     // Of 16 steps in stretches of 4 three each of the first three are advanced again.
-    let (plain, plain_phases) = at(Schedule::EveryK(4));
-    let (with, phases) = at(Schedule::EveryKPrelude(4));
+    let (plain, plain_phases) = at(Schedule::every(4));
+    let (with, phases) = at(Schedule::every(4).with_prelude());
     let learner = 3 * LAYERS - 1;
     assert_eq!(plain_phases[0], ("inner step", 16 + 9, GENERATED + learner));
     let expected = [
@@ -93,15 +85,15 @@ fn a_step_that_is_advanced_again_has_no_product_of_its_prelude() {
 /// Binomial schedules take no more memory for more steps, and keep preludes only if they are asked to.
 #[test]
 fn preludes_grow_with_the_steps_and_snapshots_do_not() {
-    let training = squares();
+    let training = training(1);
     let bytes = |steps, schedule| {
-        let horizon = Horizon::new(steps).rows(1).schedule(schedule);
+        let horizon = Horizon::new(steps).schedule(schedule);
         Forecast::new(&training, &horizon).unwrap().snapshot_bytes
     };
     for c in [1, 4] {
-        let plain = Schedule::Binomial(c);
+        let plain = Schedule::binomial(c);
         assert_eq!(bytes(100, plain), bytes(1000, plain));
-        let [short, long] = [100, 1000].map(|steps| bytes(steps, Schedule::BinomialPrelude(c)));
+        let [short, long] = [100, 1000].map(|steps| bytes(steps, plain.with_prelude()));
         assert_eq!(short - bytes(100, plain), (100 - c - 1) * 4 * SIDE * SIDE);
         assert_eq!(long - short, 900 * 4 * SIDE * SIDE);
     }
@@ -110,19 +102,17 @@ fn preludes_grow_with_the_steps_and_snapshots_do_not() {
 /// Of a step on rows as they are, nothing is worth to be kept, and the schedule says so.
 #[test]
 fn without_a_contraction_nothing_is_kept() {
-    let mut training = squares();
-    training.loss = Box::new(|s: Scope<'_, '_>| {
-        let x = (s.rows[0] * s.shared[0])?.tanh()?.matmul(s.theta[0])?;
-        Ok(((x * x)?.mean_all()?, vec![]))
+    let training = training(STEPS).loss(|s| {
+        let x = (s["z"] * s.list("g")[0])?.tanh()?.matmul(s["w0"])?;
+        (x * x)?.mean_all()
     });
-    for (with, plain) in [
-        (Schedule::BinomialPrelude(3), Schedule::Binomial(3)),
-        (Schedule::EveryKPrelude(3), Schedule::EveryK(3)),
-        (
-            Schedule::BinomialKeptPrelude(2, 3),
-            Schedule::BinomialKept(2, 3),
-        ),
-    ] {
+    let (three, both) = (
+        Schedule::binomial(3),
+        Schedule::binomial(2).with_activations(3),
+    );
+    for plain in [three, Schedule::every(3), both] {
+        let with = plain.with_prelude();
+        assert_ne!(with, plain);
         let planned = |schedule| {
             let horizon = Horizon::new(STEPS).schedule(schedule);
             Planned::new(&training, &horizon).unwrap()
@@ -138,33 +128,32 @@ fn without_a_contraction_nothing_is_kept() {
 /// A budget takes preludes where they save the most work for their bytes; `auto` here does, too.
 #[test]
 fn a_budget_keeps_preludes_where_that_saves_work() {
-    let mut training = squares();
     // A state of three layers with velocities is 24 times the images.
-    training.loss = Box::new(|s: Scope<'_, '_>| {
-        let mut x = s.rows[0];
+    let training = training(STEPS).loss(|s| {
+        let mut x = s["z"];
         for _ in 0..8 {
-            x = x.matmul(s.shared[0])?.tanh()?;
+            x = x.matmul(s.list("g")[0])?.tanh()?;
         }
         let mut x = x.slice(&[0, 0], &[8, SIDE])?;
-        for &weight in s.theta {
+        for &weight in s.weights() {
             x = x.matmul(weight)?.tanh()?;
         }
-        Ok(((x * x)?.mean_all()?, vec![]))
+        (x * x)?.mean_all()
     });
-    let planned = |schedule| {
-        let horizon = Horizon::new(STEPS).schedule(schedule);
+    let planned = |policy: Policy| {
+        let horizon = Horizon::new(STEPS).schedule(policy);
         Planned::new(&training, &horizon).unwrap()
     };
     let names = |planned: &Planned| planned.schedule().to_string();
-    let auto = planned(Schedule::Auto);
+    let auto = planned(Policy::Auto);
     assert!(names(&auto).ends_with("-prelude"), "{}", names(&auto));
     let budget = auto.forecast().bytes;
-    let chosen = planned(Schedule::Budget(budget));
+    let chosen = planned(Policy::Budget(budget));
     assert!(names(&chosen).ends_with("-prelude"), "{}", names(&chosen));
     assert!(chosen.forecast().bytes <= budget);
     assert!(chosen.forecast().flops <= auto.forecast().flops);
     for c in 1..STEPS {
-        let plain = planned(Schedule::Binomial(c)).forecast();
+        let plain = planned(Schedule::binomial(c).into()).forecast();
         assert!(
             plain.bytes > budget || plain.flops > chosen.forecast().flops,
             "{c}"
@@ -173,47 +162,50 @@ fn a_budget_keeps_preludes_where_that_saves_work() {
 }
 
 /// A step with noise, a product with a learned rate and a hyper-parameter, and a buffer that the state does not
-/// reach, all in its prelude.
+/// reach, all in its prelude. Every start is learned.
 fn varied(optimizer: Optimizer) -> Training<'static> {
-    let dtype = DType::F32;
-    let row = |name, shape: &[usize], dtype, learned| Row {
-        port: port(name, Shape::from(shape), dtype),
-        learned,
-    };
-    Training {
-        theta: vec![port("w", [5, 4], dtype)],
-        buffers: vec![port("mean", [1, 4], dtype), port("running", [1, 5], dtype)],
-        shared: vec![port("g", [4, 2], dtype), port("l", [3, 5], dtype)],
-        rows: vec![
-            row("z", &[6, 2], dtype, true),
-            row("y", &[6, 3], dtype, true),
-            row("key", &[4], DType::U32, false),
-        ],
-        outer_rows: vec![port("x", [8, 4], dtype)],
-        optimizer,
-        precondition: None,
-        prepare: Box::new(|_, shared| Ok(vec![(shared[0] * shared[0])?, shared[1]])),
-        loss: Box::new(move |s: Scope<'_, '_>| {
-            let x = s.rows[0].matmul_with(s.shared[0], false, true)?;
+    let weights = [array("w", &[5, 4])];
+    let buffers = [array("mean", &[1, 4]), array("running", &[1, 5])];
+    let hyper = common::hyper_specs(optimizer, F32, common::STEPS);
+    Training::new(optimizer)
+        .weights(&weights)
+        .buffers(&buffers)
+        .learned(
+            starts(optimizer, &weights)
+                .iter()
+                .chain(&buffers)
+                .chain(&hyper),
+        )
+        .learned([array("g", &[4, 2]), array("l", &[3, 5])])
+        .learned([
+            array("z", &[common::STEPS, 6, 2]),
+            array("y", &[common::STEPS, 6, 3]),
+        ])
+        .given([
+            ArraySpec::new("key", U32, [common::STEPS, 4]),
+            array("x", &[common::OUTER.len(), 8, 4]),
+        ])
+        .prepare("g", |s| s["g"] * s["g"])
+        .per_step(["z", "y", "key"])
+        .per_outer(["x"])
+        .loss_and_buffers(|s| {
+            let x = s["z"].matmul_with(s["g"], false, true)?;
             let noise = s
-                .tape
-                .random(s.rows[2], 0, Distribution::Normal, dtype, [6, 4])?;
+                .tape()
+                .random(s["key"], 0, Distribution::Normal, F32, [6, 4])?;
             let x = (x + noise)?.tanh()?;
-            let labels = s.rows[1].matmul(s.shared[1])?.tanh()?;
-            let h = x.matmul_with(s.theta[0], false, true)?;
-            let running = ((s.buffers[1] * 0.5)? + h.mean_keep(&[0])?)?;
+            let labels = s["y"].matmul(s["l"])?.tanh()?;
+            let h = x.matmul_with(s["w"], false, true)?;
+            let running = ((s["running"] * 0.5)? + h.mean_keep(&[0])?)?;
             let error = ((h - running)?.tanh()? - labels)?;
-            Ok((
-                (error * error)?.mean_all()?,
-                vec![x.mean_keep(&[0])?, running],
-            ))
-        }),
-        outer: Box::new(|s: Scope<'_, '_>| {
-            let h = (s.rows[0] - s.buffers[0])?.matmul_with(s.theta[0], false, true)?;
-            let h = (h - s.buffers[1])?;
+            let buffers = vec![x.mean_keep(&[0])?, running];
+            Ok(((error * error)?.mean_all()?, buffers))
+        })
+        .outer(|s| {
+            let h = (s["x"] - s["mean"])?.matmul_with(s["w"], false, true)?;
+            let h = (h - s["running"])?;
             (h * h)?.mean_all()
-        }),
-    }
+        })
 }
 
 #[test]
@@ -225,25 +217,26 @@ fn preludes_with_noise_and_buffers_have_the_same_bits() {
         let training = varied(optimizer);
         let run = |threads, schedule| {
             let device = Device::cpu(Some(threads)).unwrap();
-            let arrays = arrays(&device, &training);
+            let values = values(&device, &training);
             let before = device.held_bytes();
             device.reset_peak();
             let horizon = common::horizon(schedule, mode);
             let mut unroll = Unroll::new(&device, &training, &horizon).unwrap();
             assert_eq!(unroll.schedule(), schedule);
             // Twice: the second finds records that the first has filled.
-            unroll.gradient(given(&arrays)).unwrap();
-            let losses = unroll.gradient(given(&arrays)).unwrap();
+            unroll.gradient(&values).unwrap();
+            let losses = unroll.gradient(&values).unwrap();
             assert_eq!(device.peak_bytes() - before, unroll.forecast().bytes);
             (losses, gradients(&unroll))
         };
-        let expected = run(1, Schedule::PerStep);
+        let expected = run(1, Schedule::per_step());
         for (threads, schedule) in (1..=3).cycle().zip([
-            Schedule::EveryKPrelude(3),
-            Schedule::BinomialPrelude(1),
-            Schedule::BinomialPrelude(3),
-            Schedule::BinomialKeptPrelude(1, 2),
+            Schedule::every(3),
+            Schedule::binomial(1),
+            Schedule::binomial(3),
+            Schedule::binomial(1).with_activations(2),
         ]) {
+            let schedule = schedule.with_prelude();
             assert_eq!(run(threads, schedule), expected, "{schedule} {mode:?}");
         }
     }

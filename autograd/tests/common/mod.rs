@@ -19,6 +19,20 @@ pub(crate) fn hyper_specs(optimizer: Optimizer, dtype: DType, steps: usize) -> V
         .collect()
 }
 
+/// The arrays that weights start from: they, and the floats that the optimiser keeps for each.
+pub(crate) fn starts(optimizer: Optimizer, weights: &[ArraySpec]) -> Vec<ArraySpec> {
+    let of_one = |weight: &ArraySpec| {
+        let kept = optimizer.state(&weight.shape, weight.dtype).into_iter();
+        let named = kept.map(|array| {
+            let name = format!("{}.{}", weight.name, array.name);
+            array.named(name)
+        });
+        named.filter(|array| array.dtype.is_float()).collect()
+    };
+    let kept: Vec<Vec<ArraySpec>> = weights.iter().map(of_one).collect();
+    [weights.to_vec(), kept.concat()].concat()
+}
+
 /// A network with a running mean, taught by data that a linear generator makes. Everything but labels and outer data is
 /// learned: the start, too.
 pub(crate) fn training(optimizer: Optimizer, dtype: DType) -> Training<'static> {
@@ -93,6 +107,7 @@ pub(crate) fn some(spec: &ArraySpec) -> Array {
         "eps" => 1e-2,
         "weight_decay" => 0.1,
         "key" => (1e6 * (v + 0.5)).floor(),
+        name if name.contains('.') => 0.0,
         _ => v,
     });
     let numbers: Vec<f64> = numbers.collect();
