@@ -62,7 +62,7 @@ pub enum Error {
 }
 
 /// What most functions here return.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 pub(crate) fn refuse<T>(op: &'static str, reason: impl Into<String>) -> Result<T> {
     Err(Error::Record {

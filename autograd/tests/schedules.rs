@@ -2,146 +2,69 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod common;
 #[path = "schedules/reversible.rs"]
-mod reversible;
-
-use autograd::optim::Optimizer;
-use autograd::{
-    CotangentNorms, Distribution, Forecast, Given, Horizon, Losses, Mode, Port, Records, Row,
-    Schedule, Scope, Training, Unroll,
-};
-use kernels::Device;
+//mod reversible;
+use autograd::prelude::*;
+use autograd::{CotangentNorms, Distribution, Forecast, Losses};
+use common::{gradients, hyper_specs, starts, values};
 use proptest::prelude::*;
-use tensor::{Array, DType, Shape};
+use std::ops::Range;
+use tensor::Arrays;
 
-fn port(name: &str, shape: impl Into<Shape>, dtype: DType) -> Port {
-    Port {
-        name: name.into(),
-        dtype,
-        shape: shape.into(),
-    }
-}
-
-/// A network with a running mean and with noise drawn inside the step, taught by data that a linear
-/// generator makes.
-fn training(optimizer: Optimizer, dtype: DType) -> Training<'static> {
-    let row = |name, shape: &[usize], dtype, learned| Row {
-        port: port(name, shape, dtype),
-        learned,
-    };
-    Training {
-        theta: vec![port("w", [5, 4], dtype), port("v", [3, 5], dtype)],
-        buffers: vec![port("mean", [1, 5], dtype)],
-        shared: vec![port("g", [4, 2], dtype)],
-        rows: vec![
-            row("z", &[6, 2], dtype, true),
-            row("y", &[6, 3], dtype, false),
-            row("key", &[4], DType::U32, false),
-        ],
-        outer_rows: vec![port("x", [8, 4], dtype), port("t", [8, 3], dtype)],
-        optimizer,
-        precondition: None,
-        prepare: Box::new(|_, shared| Ok(vec![(shared[0] * shared[0])?])),
-        loss: Box::new(move |s: Scope<'_, '_>| {
+/// A network with a running mean and with noise drawn inside the step, taught by data that a linear generator makes.
+/// Steps take their data in turn from so many rows. Everything but labels, keys and outer data is learned: the start,
+/// too.
+fn training(optimizer: Optimizer, dtype: DType, rows: usize, steps: usize) -> Training<'static> {
+    let array = |name: &str, shape: &[usize]| ArraySpec::new(name, dtype, shape);
+    let weights = [array("w", &[5, 4]), array("v", &[3, 5])];
+    let mean = [array("mean", &[1, 5])];
+    Training::new(optimizer)
+        .weights(&weights)
+        .buffers(&mean)
+        .learned(starts(optimizer, &weights).iter().chain(&mean))
+        .learned(hyper_specs(optimizer, dtype, steps))
+        .learned([array("g", &[4, 2]), array("z", &[rows, 6, 2])])
+        .given([
+            array("y", &[rows, 6, 3]),
+            ArraySpec::new("key", U32, [rows, 4]),
+            array("x", &[steps, 8, 4]),
+            array("t", &[steps, 8, 3]),
+        ])
+        .prepare("g", |s| s["g"] * s["g"])
+        .per_step(["z", "y", "key"])
+        .per_outer(["x", "t"])
+        .loss_and_buffers(move |s| {
             let noise = |op, shape: [usize; 2]| {
                 let uniform = Distribution::Uniform;
-                s.tape.random(s.rows[2], op, uniform, dtype, shape)
+                s.tape().random(s["key"], op, uniform, dtype, shape)
             };
-            let x = s.rows[0].matmul_with(s.shared[0], false, true)?.tanh()?;
-            let h = (x * noise(0, [6, 4])?)?.matmul_with(s.theta[0], false, true)?;
+            let x = s["z"].matmul_with(s["g"], false, true)?.tanh()?;
+            let h = (x * noise(0, [6, 4])?)?.matmul_with(s["w"], false, true)?;
             let mean = h.mean_keep(&[0])?;
             let h = ((h - mean)?.tanh()? * noise(1, [6, 5])?)?;
-            let error = (h.matmul_with(s.theta[1], false, true)? - s.rows[1])?;
+            let error = (h.matmul_with(s["v"], false, true)? - s["y"])?;
             Ok(((error * error)?.mean_all()?, vec![mean]))
-        }),
-        outer: Box::new(|s: Scope<'_, '_>| {
-            let h = s.rows[0].matmul_with(s.theta[0], false, true)?;
-            let h = (h - s.buffers[0])?.tanh()?;
-            let error = (h.matmul_with(s.theta[1], false, true)? - s.rows[1])?;
+        })
+        .outer(|s| {
+            let h = s["x"].matmul_with(s["w"], false, true)?;
+            let h = (h - s["mean"])?.tanh()?;
+            let error = (h.matmul_with(s["v"], false, true)? - s["t"])?;
             (error * error)?.mean_all()
-        }),
-    }
+        })
 }
 
-/// Records of numbers that depend on the seed and on the first step.
-fn fill(device: &Device, ports: &[Port], steps: std::ops::Range<usize>, seed: u64) -> Records {
-    let records = Records::new(device, ports.to_vec(), steps.len()).unwrap();
-    for (record, step) in steps.enumerate() {
-        for (field, port) in ports.iter().enumerate() {
-            let mut state = seed + 100 * step as u64 + field as u64;
-            let mut value = |_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
-                let v = (state >> 33) as f64 / f64::from(1u32 << 31) - 0.5;
-                match port.name.as_str() {
-                    "lr" => 0.1 + 0.05 * v,
-                    "momentum" | "beta1" => 0.6 + 0.2 * v,
-                    "beta2" => 0.8 + 0.1 * v,
-                    "eps" => 1e-2,
-                    "key" => (1e6 * (v + 0.5)).floor(),
-                    name if name.contains('.') => 0.0,
-                    _ => 2.0 * v,
-                }
-            };
-            let values: Vec<f64> = (0..port.shape.count()).map(&mut value).collect();
-            let array = Array::new(port.shape.clone(), values).unwrap();
-            let array = array.cast(port.dtype);
-            records.set(record, field, &array).unwrap();
-        }
-    }
-    records
+/// Rows of an array.
+fn rows(array: &Array, rows: Range<usize>) -> Array {
+    let mut shape = array.shape().to_vec();
+    let bytes = array.bytes().len() / shape[0];
+    shape[0] = rows.len();
+    let part = &array.bytes()[rows.start * bytes..rows.end * bytes];
+    Array::from_bytes(array.dtype(), shape, part).unwrap()
 }
 
-struct Arrays {
-    start: Records,
-    shared: Records,
-    rows: Records,
-    hyper: Records,
-    outer: Records,
-}
-
-impl Arrays {
-    fn new(device: &Device, training: &Training<'_>, steps: usize) -> Self {
-        Self {
-            start: fill(device, &training.start_ports(), 0..1, 1),
-            shared: fill(device, &training.shared, 0..1, 50),
-            rows: fill(device, &training.row_ports(), 0..steps, 1000),
-            hyper: fill(device, &training.hyper_ports(), 0..steps, 1050),
-            outer: fill(device, &training.outer_rows, 0..steps, 900_000),
-        }
-    }
-
-    fn given(&self) -> Given<'_> {
-        Given {
-            start: &self.start,
-            shared: &self.shared,
-            rows: &self.rows,
-            hyper: &self.hyper,
-            outer_rows: &self.outer,
-        }
-    }
-}
-
-fn of_records(records: &Records, record: usize) -> Vec<Array> {
-    let fields = 0..records.ports().len();
-    fields.map(|i| records.get(record, i).unwrap()).collect()
-}
-
-/// Every meta-gradient: of the start, of what is shared, of every row, of every hyper-parameter.
-fn gradients(unroll: &Unroll) -> [Vec<Array>; 4] {
-    let (start, record) = unroll.start_gradient();
-    let all = |records: &Records| {
-        (0..records.count())
-            .flat_map(|t| of_records(records, t))
-            .collect()
-    };
-    [
-        of_records(start, record),
-        of_records(unroll.shared_gradient(), 0),
-        all(unroll.row_gradient()),
-        all(unroll.hyper_gradient()),
-    ]
+fn is_zero(array: &Array) -> bool {
+    array.to_f64_vec().iter().all(|&number| number == 0.0)
 }
 
 /// A problem: how long, and every how many steps an outer loss is looked at beside the last.
@@ -154,29 +77,32 @@ struct Case {
 }
 
 impl Case {
-    fn horizon(self, schedule: Schedule) -> Horizon {
-        let horizon = Horizon::new(self.steps).schedule(schedule).mode(self.mode);
+    fn training(self) -> Training<'static> {
+        training(self.optimizer, F32, self.steps, self.steps)
+    }
+
+    fn horizon(self, policy: impl Into<Policy>) -> Horizon {
+        let horizon = Horizon::new(self.steps).schedule(policy).mode(self.mode);
         horizon.outer_at(|t| t == self.steps || t.is_multiple_of(self.outer_every))
     }
 
-    fn forecast(self, schedule: Schedule) -> autograd::Result<Forecast> {
-        let training = training(self.optimizer, DType::F32);
-        Forecast::new(&training, &self.horizon(schedule))
+    fn forecast(self, policy: impl Into<Policy>) -> Result<Forecast> {
+        Forecast::new(&self.training(), &self.horizon(policy))
     }
 
     /// Losses and gradients; that the memory is what was forecast is checked on the way.
-    fn run(self, threads: usize, schedule: Schedule) -> (Losses, [Vec<Array>; 4]) {
-        self.run_to(threads, &self.horizon(schedule))
+    fn run(self, threads: usize, policy: impl Into<Policy>) -> (Losses, Arrays) {
+        self.run_to(threads, &self.horizon(policy))
     }
 
-    fn run_to(self, threads: usize, horizon: &Horizon) -> (Losses, [Vec<Array>; 4]) {
+    fn run_to(self, threads: usize, horizon: &Horizon) -> (Losses, Arrays) {
         let device = Device::cpu(Some(threads)).unwrap();
-        let training = training(self.optimizer, DType::F32);
-        let arrays = Arrays::new(&device, &training, self.steps);
+        let training = self.training();
+        let values = values(&device, &training);
         let before = device.held_bytes();
         device.reset_peak();
         let mut unroll = Unroll::new(&device, &training, horizon).unwrap();
-        let losses = unroll.gradient(arrays.given()).unwrap();
+        let losses = unroll.gradient(&values).unwrap();
         let gradients = gradients(&unroll);
         let forecast = Forecast::new(&training, horizon).unwrap();
         assert_eq!(forecast, unroll.forecast(), "{horizon:?}");
@@ -215,29 +141,30 @@ proptest! {
             steps,
             outer_every,
         };
-        let bytes = |schedule| case.forecast(schedule).unwrap().bytes;
-        let (least, most) = (bytes(Schedule::Binomial(1)), bytes(Schedule::StoreAll));
+        let bytes = |schedule: Schedule| case.forecast(schedule).unwrap().bytes;
+        let (least, most) = (bytes(Schedule::binomial(1)), bytes(Schedule::store_all()));
         let budget = least + (share * most.saturating_sub(least) as f64) as usize;
-        let expected = case.run(1, Schedule::PerStep);
-        let schedules = [
-            Schedule::StoreAll,
-            Schedule::EveryK(k),
-            Schedule::Binomial(c),
-            Schedule::BinomialKept(c, kept),
-            Schedule::EveryKPrelude(k),
-            Schedule::BinomialPrelude(c),
-            Schedule::BinomialKeptPrelude(c, kept),
-            Schedule::Budget(budget),
-            Schedule::Auto,
-            Schedule::Window(steps),
-            Schedule::Reversible(100),
+        let expected = case.run(1, Schedule::per_step());
+        let (every, binomial) = (Schedule::every(k), Schedule::binomial(c));
+        let policies = [
+            Schedule::store_all().into(),
+            every.into(),
+            binomial.into(),
+            binomial.with_activations(kept).into(),
+            every.with_prelude().into(),
+            binomial.with_prelude().into(),
+            binomial.with_activations(kept).with_prelude().into(),
+            Policy::Budget(budget),
+            Policy::Auto,
+            Policy::Window(steps),
+            Schedule::reversible(1.0).into(),
         ];
         let undone = usize::from(optimizer == Optimizer::ReversibleMomentum);
-        let schedules = &schedules[..schedules.len() - 1 + undone];
-        for (threads, schedule) in (1..=3).cycle().zip(schedules) {
-            prop_assert_eq!(&case.run(threads, *schedule), &expected, "{} {:?}", schedule, case);
+        let policies = &policies[..policies.len() - 1 + undone];
+        for (threads, policy) in (1..=3).cycle().zip(policies) {
+            prop_assert_eq!(&case.run(threads, *policy), &expected, "{} {:?}", policy, case);
             let away = case
-                .horizon(*schedule)
+                .horizon(*policy)
                 .on_disk(on_disk, std::env::temp_dir())
                 .in_host(in_host);
             prop_assert_eq!(&case.run_to(threads, &away), &expected, "{:?} {:?}", away, case);
@@ -255,24 +182,21 @@ const CASE: Case = Case {
 #[test]
 fn noise_is_drawn_anew_at_every_step() {
     let device = Device::cpu(Some(1)).unwrap();
-    let training = training(Optimizer::Momentum, DType::F32);
-    let total = |same_keys: bool| {
-        let arrays = Arrays::new(&device, &training, 40);
-        if same_keys {
-            let key = arrays.rows.get(0, 2).unwrap();
-            (0..40).for_each(|t| arrays.rows.set(t, 2, &key).unwrap());
-        }
-        let horizon = CASE.horizon(Schedule::PerStep);
-        let mut unroll = Unroll::new(&device, &training, &horizon).unwrap();
-        unroll.gradient(arrays.given()).unwrap().total()
-    };
-    assert_ne!(total(true), total(false));
+    let training = CASE.training();
+    let mut unroll = Unroll::new(&device, &training, &CASE.horizon(Policy::default())).unwrap();
+    let values = values(&device, &training);
+    let drawn_anew = unroll.gradient(&values).unwrap().total();
+    let key = rows(&values.get("key").unwrap(), 0..1)
+        .reshape([4])
+        .unwrap();
+    (0..40).for_each(|step| values.set_row("key", step, &key).unwrap());
+    assert_ne!(unroll.gradient(&values).unwrap().total(), drawn_anew);
 }
 
 /// Snapshots of a binomial schedule do not grow with T, those of per-step by one state a step.
 #[test]
 fn memory_is_a_function_of_snapshots() {
-    let at = |steps, schedule| {
+    let at = |steps, schedule: Schedule| {
         let case = Case { steps, ..CASE };
         case.forecast(schedule).unwrap()
     };
@@ -281,17 +205,18 @@ fn memory_is_a_function_of_snapshots() {
         .iter()
         .sum();
     for c in [1, 3, 8] {
-        let schedule = Schedule::Binomial(c);
+        let schedule = Schedule::binomial(c);
         let snapshots = at(100, schedule).snapshot_bytes;
         assert_eq!(snapshots, (c + 3) * state);
         assert_eq!(at(1000, schedule).snapshot_bytes, snapshots);
     }
-    let slope = at(31, Schedule::PerStep).snapshot_bytes - at(30, Schedule::PerStep).snapshot_bytes;
+    let slope =
+        at(31, Schedule::per_step()).snapshot_bytes - at(30, Schedule::per_step()).snapshot_bytes;
     assert_eq!(slope, state);
-    assert_eq!(at(40, Schedule::StoreAll).evaluations, 40);
-    assert_eq!(at(40, Schedule::PerStep).evaluations, 80);
+    assert_eq!(at(40, Schedule::store_all()).evaluations, 40);
+    assert_eq!(at(40, Schedule::per_step()).evaluations, 80);
     // C(4 + 3, 3) = 35 < 40 ≤ C(4 + 4, 4): r = 4 repetitions, 4·40 − C(8, 5) advances, one for the outer loss.
-    let binomial = at(40, Schedule::Binomial(4));
+    let binomial = at(40, Schedule::binomial(4));
     assert_eq!(binomial.evaluations, 160 - 56 + 1 + 40);
 }
 
@@ -300,12 +225,11 @@ fn memory_is_a_function_of_snapshots() {
 fn snapshots_on_disk_leave_two_states_on_the_device() {
     let at = |steps| {
         let case = Case { steps, ..CASE };
-        let horizon = case.horizon(Schedule::PerStep);
+        let horizon = case.horizon(Schedule::per_step());
         let horizon = horizon
             .on_disk(steps - 10, std::env::temp_dir())
             .in_host(10);
-        let training = training(CASE.optimizer, DType::F32);
-        Forecast::new(&training, &horizon).unwrap()
+        Forecast::new(&case.training(), &horizon).unwrap()
     };
     let (short, long) = (at(40), at(1000));
     assert_eq!(short.snapshot_bytes, long.snapshot_bytes);
@@ -315,46 +239,41 @@ fn snapshots_on_disk_leave_two_states_on_the_device() {
     assert_eq!(long.host_bytes, (9 + 2) * state);
     assert_eq!(long.evaluations, 2000);
 
-    let training = training(CASE.optimizer, DType::F32);
     let nowhere = CASE
-        .horizon(Schedule::PerStep)
+        .horizon(Schedule::per_step())
         .on_disk(3, "/no/such/folder");
     let device = Device::cpu(Some(1)).unwrap();
-    let refused = Unroll::new(&device, &training, &nowhere).unwrap_err();
+    let refused = Unroll::new(&device, &CASE.training(), &nowhere).unwrap_err();
     let said = refused.to_string();
     assert!(said.contains("snapshots on disk: ") && said.contains(" in /no/such/folder"));
 }
 
 #[test]
 fn more_budget_never_takes_more_work() {
-    let bytes = |schedule| CASE.forecast(schedule).unwrap();
-    let refused = CASE
-        .forecast(Schedule::Budget(1000))
-        .unwrap_err()
-        .to_string();
+    let refused = CASE.forecast(Policy::Budget(1000)).unwrap_err().to_string();
     let least = refused.split("the least is ").nth(1).unwrap();
     let least: usize = least.split(' ').next().unwrap().parse().unwrap();
-    assert!(CASE.forecast(Schedule::Budget(least - 1)).is_err());
-    let most = bytes(Schedule::StoreAll).bytes;
+    assert!(CASE.forecast(Policy::Budget(least - 1)).is_err());
+    let most = CASE.forecast(Schedule::store_all()).unwrap().bytes;
     let mut before = u64::MAX;
     let mut different = Vec::new();
     for tenth in 0..=9 {
         let budget = least + (most - least) * tenth / 9;
         let device = Device::cpu(Some(1)).unwrap();
-        let training = training(CASE.optimizer, DType::F32);
-        let arrays = Arrays::new(&device, &training, CASE.steps);
+        let training = CASE.training();
+        let values = values(&device, &training);
         let held = device.held_bytes();
         device.reset_peak();
-        let schedule = Schedule::Budget(budget);
-        let mut unroll = Unroll::new(&device, &training, &CASE.horizon(schedule)).unwrap();
-        unroll.gradient(arrays.given()).unwrap();
+        let horizon = CASE.horizon(Policy::Budget(budget));
+        let mut unroll = Unroll::new(&device, &training, &horizon).unwrap();
+        unroll.gradient(&values).unwrap();
         assert!(device.peak_bytes() - held <= budget);
         assert_eq!(device.peak_bytes() - held, unroll.forecast().bytes);
         assert!(unroll.forecast().flops <= before, "{}", unroll.schedule());
         before = unroll.forecast().flops;
         different.push(unroll.schedule());
     }
-    assert_eq!(different.last(), Some(&Schedule::StoreAll));
+    assert_eq!(different.last(), Some(&Schedule::store_all()));
     different.dedup();
     assert!(different.len() > 4, "{different:?}");
     let with = |schedule: &Schedule| schedule.to_string().ends_with("-prelude");
@@ -365,49 +284,57 @@ fn more_budget_never_takes_more_work() {
 #[test]
 fn a_window_is_the_gradient_from_a_given_state() {
     let device = Device::cpu(Some(2)).unwrap();
-    let training = training(Optimizer::Momentum, DType::F32);
     let outer = |t: usize| t.is_multiple_of(3) || t == 13;
     for (steps, window) in [(13, 1), (13, 4), (13, 12), (9, 5)] {
         let begin = steps - window;
-        let arrays = Arrays::new(&device, &training, steps);
-        let schedule = Schedule::Window(window);
-        let horizon = Horizon::new(steps).schedule(schedule).outer_at(outer);
-        let mut truncated = Unroll::new(&device, &training, &horizon).unwrap();
-        let losses = truncated.gradient(arrays.given()).unwrap();
-        let [start, shared, rows, rates] = gradients(&truncated);
+        let whole = training(Optimizer::Momentum, F32, steps, steps);
+        let mut values = values(&device, &whole);
+        let policy = Policy::Window(window);
+        let horizon = Horizon::new(steps).schedule(policy).outer_at(outer);
+        let mut truncated = Unroll::new(&device, &whole, &horizon).unwrap();
+        let losses = truncated.gradient(&values).unwrap();
+        let truncated = gradients(&truncated);
 
-        let given = Records::new(&device, training.start_ports(), 1).unwrap();
-        let observe = |done: usize, states: &Records, record: usize| {
+        let start = ["w", "v", "w.u", "v.u", "mean"];
+        let mut middle = Vec::new();
+        let mut trainer = Trainer::new(&device, &whole, steps).unwrap();
+        let observed = trainer.train(&values, |done, state| {
             if done == begin {
-                given.copy(0, states, record)?;
+                middle = start.map(|name| state.get(name).unwrap()).to_vec();
             }
             Ok(())
-        };
-        truncated.train(arrays.given(), observe).unwrap();
-        let rest = Arrays {
-            start: given,
-            rows: fill(&device, &training.row_ports(), begin..steps, 1000),
-            hyper: fill(&device, &training.hyper_ports(), begin..steps, 1050),
-            outer: fill(&device, &training.outer_rows, begin / 3..steps, 900_000),
-            ..arrays
-        };
-        let later = |t: usize| outer(t + begin);
-        let horizon = Horizon::new(window).outer_at(later);
-        let mut exact = Unroll::new(&device, &training, &horizon).unwrap();
-        let later_losses = exact.gradient(rest.given()).unwrap();
-        let [_, expected, expected_rows, expected_rates] = gradients(&exact);
+        });
+        assert_eq!(observed.unwrap(), losses.inner);
+        values.set_all(start.into_iter().zip(&middle)).unwrap();
+        for (names, begin) in [
+            (&["z", "y", "key", "lr", "momentum"][..], begin),
+            (&["x", "t"], begin / 3),
+        ] {
+            for name in names {
+                let later = rows(&values.get(name).unwrap(), begin..begin + window);
+                values.set(name, &later).unwrap();
+            }
+        }
+        let rest = training(Optimizer::Momentum, F32, window, window);
+        let horizon = Horizon::new(window).outer_at(|t| outer(t + begin));
+        let mut exact = Unroll::new(&device, &rest, &horizon).unwrap();
+        let later_losses = exact.gradient(&values).unwrap();
         assert_eq!(losses.inner[begin..], later_losses.inner);
         assert_eq!(losses.outer[begin / 3..], later_losses.outer);
-        assert_eq!(shared, expected, "{window} of {steps}");
-        let (before, within) = rows.split_at(rows.len() - expected_rows.len());
-        assert_eq!(within, expected_rows);
-        let (rates_before, rates) = rates.split_at(rates.len() - expected_rates.len());
-        assert_eq!(rates, expected_rates);
-        let zero = |array: &Array| array.to_f64_vec().iter().all(|&v| v == 0.0);
-        assert!(
-            before.iter().chain(rates_before).chain(&start).all(zero),
-            "nothing flows before"
-        );
+        for (name, expected) in gradients(&exact) {
+            let found = &truncated[&name];
+            if start.contains(&&*name) {
+                assert!(is_zero(found), "{name}: nothing flows before");
+            } else if name == "g" {
+                assert_eq!(*found, expected, "{window} of {steps}");
+            } else {
+                assert_eq!(rows(found, begin..steps), expected, "{name}");
+                assert!(
+                    is_zero(&rows(found, 0..begin)),
+                    "{name}: nothing flows before"
+                );
+            }
+        }
     }
 }
 
@@ -415,47 +342,54 @@ fn a_window_is_the_gradient_from_a_given_state() {
 #[test]
 fn rows_in_turn_sum_their_gradients() {
     let device = Device::cpu(Some(2)).unwrap();
-    let training = training(Optimizer::Momentum, DType::F32);
-    for (steps, rows) in [(11, 4), (8, 4), (5, 1), (3, 7)] {
-        let arrays = Arrays::new(&device, &training, steps);
-        let turns = arrays.rows.count().min(rows);
-        for step in turns..steps {
-            arrays.rows.copy(step, &arrays.rows, step % turns).unwrap();
+    for (steps, turns) in [(11, 4), (8, 4), (5, 1), (3, 7)] {
+        let in_turn = training(Optimizer::Momentum, F32, turns, steps);
+        let values = values(&device, &in_turn);
+        // The same, with a row for every step.
+        let one_each = training(Optimizer::Momentum, F32, steps, steps);
+        let copies = common::values(&device, &one_each);
+        for spec in values.specs() {
+            let array = values.get(&spec.name).unwrap();
+            if !["z", "y", "key"].contains(&&*spec.name) {
+                copies.write(&spec.name, &array).unwrap();
+                continue;
+            }
+            for step in 0..steps {
+                let row = step % turns;
+                let row = rows(&array, row..row + 1);
+                let row = row.reshape(&array.shape()[1..]).unwrap();
+                copies.set_row(&spec.name, step, &row).unwrap();
+            }
         }
         let horizon = Horizon::new(steps);
-        let mut each = Unroll::new(&device, &training, &horizon).unwrap();
-        let losses = each.gradient(arrays.given()).unwrap();
-        let [start, shared, alone, rates] = gradients(&each);
-        let fields = training.row_ports().len();
-        for schedule in [Schedule::PerStep, Schedule::Binomial(2), Schedule::StoreAll] {
+        let mut each = Unroll::new(&device, &one_each, &horizon).unwrap();
+        let losses = each.gradient(&copies).unwrap();
+        let mut expected = gradients(&each);
+        let z = &expected["z"];
+        let size = z.shape()[1..].iter().product::<usize>();
+        let mut sums = vec![0f32; turns * size];
+        for step in (0..steps).rev() {
+            let alone = rows(z, step..step + 1).to_f64_vec();
+            let sum = &mut sums[step % turns * size..][..size];
+            sum.iter_mut()
+                .zip(alone)
+                .for_each(|(sum, number)| *sum += number as f32);
+        }
+        let sums = Array::new([&[turns], &z.shape()[1..]].concat(), sums).unwrap();
+        expected.insert("z".into(), sums);
+        for schedule in [
+            Schedule::per_step(),
+            Schedule::binomial(2),
+            Schedule::store_all(),
+        ] {
             let before = device.held_bytes();
-            let horizon = horizon.clone().rows(rows).schedule(schedule);
-            let mut turn = Unroll::new(&device, &training, &horizon).unwrap();
+            let horizon = horizon.clone().schedule(schedule);
+            let mut turn = Unroll::new(&device, &in_turn, &horizon).unwrap();
             assert_eq!(device.held_bytes() - before, turn.forecast().bytes);
             for _ in 0..2 {
-                assert_eq!(turn.gradient(arrays.given()).unwrap(), losses);
+                assert_eq!(turn.gradient(&values).unwrap(), losses);
             }
-            let [start_in_turn, shared_in_turn, summed, rates_in_turn] = gradients(&turn);
-            assert_eq!((&start_in_turn, &shared_in_turn), (&start, &shared));
-            assert_eq!(rates_in_turn, rates);
-            assert_eq!(summed.len(), turns * fields);
-            for (i, sum) in summed.iter().enumerate() {
-                let mut expected = vec![0f32; sum.shape().count()];
-                for step in (i / fields..steps)
-                    .step_by(turns)
-                    .collect::<Vec<_>>()
-                    .iter()
-                    .rev()
-                {
-                    let gradient = alone[step * fields + i % fields].to_f64_vec();
-                    expected
-                        .iter_mut()
-                        .zip(gradient)
-                        .for_each(|(e, g)| *e += g as f32);
-                }
-                let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
-                assert_eq!(sum.to_f64_vec(), expected, "{schedule} {steps} {i}");
-            }
+            assert_eq!(gradients(&turn), expected, "{schedule} {steps} {turns}");
         }
     }
 }
@@ -464,35 +398,23 @@ fn rows_in_turn_sum_their_gradients() {
 #[test]
 fn cotangent_norms_are_those_of_a_closed_form() {
     let device = Device::cpu(Some(1)).unwrap();
-    let quadratic = Training {
-        theta: vec![port("w", [3], DType::F64)],
-        buffers: vec![],
-        shared: vec![],
-        rows: vec![],
-        outer_rows: vec![],
-        optimizer: Optimizer::Sgd,
-        precondition: None,
-        prepare: Box::new(|_, _| Ok(vec![])),
-        loss: Box::new(|s: Scope<'_, '_>| Ok(((s.theta[0] * s.theta[0])?.sum_all()?, vec![]))),
-        outer: Box::new(|s: Scope<'_, '_>| s.theta[0].sum_all()),
-    };
-    let arrays = Arrays::new(&device, &quadratic, 6);
-    for t in 0..6 {
-        arrays
-            .hyper
-            .set(t, 0, &Array::scalar(1.5, DType::F64))
-            .unwrap();
-    }
-    let norms = |schedule| {
-        let horizon = Horizon::new(6).schedule(schedule);
+    let quadratic = Training::new(Optimizer::Sgd)
+        .weights([ArraySpec::new("w", F64, [3])])
+        .given([ArraySpec::new("lr", F64, [6])])
+        .loss(|s| (s["w"] * s["w"])?.sum_all())
+        .outer(|s| s["w"].sum_all());
+    let mut values = values(&device, &quadratic);
+    values.set("lr", &Array::full(F64, [6], 1.5)).unwrap();
+    let norms = |policy: Policy| {
+        let horizon = Horizon::new(6).schedule(policy);
         let mut unroll = Unroll::new(&device, &quadratic, &horizon).unwrap();
-        unroll.gradient(arrays.given()).unwrap();
+        unroll.gradient(&values).unwrap();
         assert_eq!(unroll.cotangent_norms(), None, "only if asked");
         unroll.watch_cotangents(true);
-        unroll.gradient(arrays.given()).unwrap();
+        unroll.gradient(&values).unwrap();
         unroll.cotangent_norms().unwrap().clone()
     };
-    let full = norms(Schedule::Binomial(2));
+    let full = norms(Schedule::binomial(2).into());
     for (t, &norm) in full.norms().iter().enumerate() {
         let expected = 3f64.sqrt() * 2f64.powi(6 - t as i32);
         assert!((norm / expected - 1.0).abs() < 1e-14, "{t}: {norm}");
@@ -502,20 +424,20 @@ fn cotangent_norms_are_those_of_a_closed_form() {
         let horizon = Horizon::new(6).schedule(schedule).clip(10.0);
         let mut unroll = Unroll::new(&device, &quadratic, &horizon).unwrap();
         unroll.watch_cotangents(true);
-        unroll.gradient(arrays.given()).unwrap();
+        unroll.gradient(&values).unwrap();
         unroll.cotangent_norms().unwrap().clone()
     };
-    let norms_clipped = clipped(Schedule::PerStep);
+    let norms_clipped = clipped(Schedule::per_step());
     for (t, &norm) in norms_clipped.norms().iter().enumerate() {
         let expected = (3f64.sqrt() * 2f64.powi(6 - t as i32)).min(10.0);
         assert!((norm / expected - 1.0).abs() < 1e-14, "{t}: {norm}");
     }
-    assert_eq!(clipped(Schedule::Binomial(2)), norms_clipped);
+    assert_eq!(clipped(Schedule::binomial(2)), norms_clipped);
     let refused = Unroll::new(&device, &quadratic, &Horizon::new(6).clip(0.0));
     assert!(refused.unwrap_err().to_string().starts_with("clip is 0: "));
     let exploded = autograd::Trouble::Explodes { step: 2 };
     assert_eq!(full.trouble(10.0), Some(exploded));
     let mut truncated = full.norms().to_vec();
     truncated[..4].fill(0.0);
-    assert_eq!(norms(Schedule::Window(2)), CotangentNorms::new(truncated));
+    assert_eq!(norms(Policy::Window(2)), CotangentNorms::new(truncated));
 }

@@ -1,8 +1,8 @@
 //! Random numbers by name: every draw is a function of the seed, what it is for, and two counters.
 //! So a resumed run draws what the uninterrupted one would have drawn.
 
-use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
 
 /// What random numbers are for. The numbers are part of the results: they stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +44,16 @@ pub fn rng(seed: u64, what: Draw, step: u64, index: u64) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
+/// The numbers of `images` real images out of `count`, drawn uniformly for the inner steps of the training
+/// number `number`.
+pub(crate) fn draw_images(seed: u64, number: u64, images: usize, count: usize) -> Vec<usize> {
+    let rng = &mut rng(seed, Draw::RealBatch, number, 0);
+    (0..images).map(|_| rng.random_range(0..count)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::RngExt;
 
     #[test]
     fn streams_differ_in_each_of_their_four_names() {

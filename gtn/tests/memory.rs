@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use gtn::data::{Dataset, strokes};
-use gtn::outer::images::Images;
 use gtn::outer::meta::MetaTrainer;
 use gtn::run::config::{Config, Preset};
 use kernels::Device;
@@ -42,12 +41,12 @@ fn a_thousand_outer_steps_do_not_grow() {
     };
     let device = Device::cpu(Some(1)).unwrap();
     let mut trainer = MetaTrainer::new(&device, &config).unwrap();
-    let images = Images::new(&device, &config, &data).unwrap();
+    trainer.use_images(&data).unwrap();
     // A trainer keeps what it planned for its last learner, so the most of some steps is compared.
     let mut after = |steps: u64| {
         let mut most = 0;
         while trainer.outer_step() < steps {
-            trainer.step(&images).unwrap();
+            trainer.step().unwrap();
             if trainer.outer_step() > steps - 100 {
                 most = most.max(device.held_bytes());
             }

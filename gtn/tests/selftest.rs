@@ -6,7 +6,6 @@ mod place;
 mod stand_in;
 
 use gtn::data::{DatasetChoice, load};
-use gtn::outer::images::Images;
 use gtn::outer::meta::MetaTrainer;
 use gtn::run::config::{Config, Preset};
 use kernels::{Device, Precision};
@@ -120,11 +119,11 @@ fn outer_steps() {
     };
     let device = Device::cuda(0, Precision::Fp32).unwrap();
     let data = load(DatasetChoice::Embedded, None, 1).unwrap();
-    let images = Images::new(&device, &config, &data).unwrap();
     let mut trainer = MetaTrainer::new(&device, &config).unwrap();
+    trainer.use_images(&data).unwrap();
     let steps = std::env::var(OUTER_STEPS).map_or(1, |steps| steps.parse().unwrap());
     for _ in 0..steps {
-        trainer.step(&images).unwrap();
+        trainer.step().unwrap();
     }
 }
 

@@ -427,7 +427,11 @@ impl<'a> View<'a> {
     /// # Panics
     /// If they are more than the view has.
     pub fn write(&self, source: &[u8]) -> Result<(), DeviceError> {
-        assert!(source.len() <= self.bytes, "{} bytes to {self:?}", source.len());
+        assert!(
+            source.len() <= self.bytes,
+            "{} bytes to {self:?}",
+            source.len()
+        );
         self.buffer.write(self.offset, source)
     }
 
@@ -436,7 +440,11 @@ impl<'a> View<'a> {
     /// # Panics
     /// If they are more than the view has.
     pub fn read(&self, target: &mut [u8]) -> Result<(), DeviceError> {
-        assert!(target.len() <= self.bytes, "{} bytes of {self:?}", target.len());
+        assert!(
+            target.len() <= self.bytes,
+            "{} bytes of {self:?}",
+            target.len()
+        );
         self.buffer.read(self.offset, target)
     }
 

@@ -51,12 +51,17 @@ impl Values {
             arrays: Vec::new(),
             places: HashMap::new(),
         };
-        specs.iter().try_for_each(|spec| values.add(spec.clone()))?;
+        specs
+            .iter()
+            .try_for_each(|spec| values.reserve(spec.clone()))?;
         Ok(values)
     }
 
-    /// Takes memory for an array, in place of the one of that name if there is one.
-    fn add(&mut self, spec: ArraySpec) -> Result<()> {
+    /// Takes memory for an array of zeros, in place of the one of that name if there is one.
+    ///
+    /// # Errors
+    /// If there is too little memory.
+    pub fn reserve(&mut self, spec: ArraySpec) -> Result<()> {
         let buffer = self.device.alloc(spec.bytes())?;
         match self.places.get(&spec.name) {
             Some(&at) => self.arrays[at] = (spec, buffer),
@@ -90,7 +95,7 @@ impl Values {
     pub fn set(&mut self, name: &str, array: &Array) -> Result<()> {
         let spec = ArraySpec::from((name, array));
         if self.find(name).ok().map(|(spec, _)| spec) != Some(&spec) {
-            self.add(spec)?;
+            self.reserve(spec)?;
         }
         self.write(name, array)
     }
@@ -157,6 +162,16 @@ impl Values {
     pub fn view(&self, name: &str) -> View<'_> {
         let at = self.places[name];
         self.at(at)
+    }
+
+    /// Where one row of an array lies.
+    ///
+    /// # Panics
+    /// If there is no array of that name, or no such row.
+    pub fn row(&self, name: &str, row: usize) -> View<'_> {
+        let at = self.places[name];
+        let bytes = self.arrays[at].0.row_bytes();
+        self.at(at).part(row * bytes, bytes)
     }
 
     /// Whether there is an array of that name.

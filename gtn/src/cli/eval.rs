@@ -3,7 +3,7 @@
 use super::progress::Progress;
 use super::{Files, Machine, Outcome, pictures, say, stop};
 use crate::data::Dataset;
-use crate::eval::evaluate::Lesson;
+use crate::eval::evaluate::TrainingData;
 use crate::eval::report::{self, Report};
 use crate::nn::LearnerKind;
 use crate::nn::widths::Widths;
@@ -114,6 +114,6 @@ pub(super) fn evaluate(
 /// Draws what a run teaches, in its folder or another.
 pub(super) fn draw(folder: &Path, device: &Device, trainer: &MetaTrainer) -> anyhow::Result<()> {
     let config = trainer.config();
-    let lesson = Lesson::synthetic(device, config, trainer.teacher(), report::FRESH)?;
+    let lesson = TrainingData::synthetic(device, config, trainer.teacher(), report::FRESH)?;
     pictures::draw_lesson(folder, config, &lesson)
 }

@@ -3,7 +3,7 @@
 use super::say;
 use crate::draw::curves::{self, Series};
 use crate::draw::picture::Curriculum;
-use crate::eval::evaluate::Lesson;
+use crate::eval::evaluate::TrainingData;
 use crate::eval::report::Report;
 use crate::run::config::{Config, IMAGE};
 use std::path::Path;
@@ -12,7 +12,11 @@ use std::path::Path;
 const COLUMNS: usize = 16;
 
 /// Draws every synthetic image of a training, and a sheet of some by class and step.
-pub(super) fn draw_lesson(folder: &Path, config: &Config, lesson: &Lesson) -> anyhow::Result<()> {
+pub(super) fn draw_lesson(
+    folder: &Path,
+    config: &Config,
+    lesson: &TrainingData,
+) -> anyhow::Result<()> {
     let images = lesson.images()?;
     let curriculum = Curriculum::new(&images, &lesson.labels, config.inner_batch, IMAGE)?;
     for (name, picture) in [

@@ -3,9 +3,8 @@
 use super::progress::Progress;
 use super::{Files, Machine, Outcome, eval, pictures, say, stop};
 use crate::data::{Dataset, DatasetChoice};
-use crate::eval::evaluate::{Exam, Lesson};
+use crate::eval::evaluate::{TestSet, TrainingData};
 use crate::eval::report::{self, GLANCE, Report};
-use crate::outer::images::Images;
 use crate::outer::meta::{MetaTrainer, Step};
 use crate::run::checkpoint;
 use crate::run::config::{Config, Flags, Preset};
@@ -164,8 +163,8 @@ fn train(
     data: &Dataset,
 ) -> anyhow::Result<bool> {
     let config = trainer.config().clone();
-    let images = Images::new(device, &config, data)?;
-    let exam = Exam::new(device, data, &data.validation, GLANCE)?;
+    trainer.use_images(data)?;
+    let glance = TestSet::new(device, data, &data.validation, GLANCE)?;
     let mut progress = Progress::new("Outer step", config.outer_steps, trainer.outer_step());
     let mut accuracy = String::new();
     let mut told = None;
@@ -175,7 +174,7 @@ fn train(
         let done = trainer.outer_step() + 1;
         let due = |every| done.is_multiple_of(every) || done == config.outer_steps;
         trainer.watch_cotangents(due(config.validate_every));
-        let step = trainer.step(&images)?;
+        let step = trainer.step()?;
         let seconds = begin.elapsed().as_secs_f64();
         // Said once, and again when it turns into another.
         let trouble = trainer
@@ -187,7 +186,7 @@ fn train(
         }
         let mut validation_accuracy = None;
         if due(config.validate_every) {
-            let found = validate(device, &config, trainer, data, &exam)?;
+            let found = validate(device, &config, trainer, data, &glance)?;
             accuracy = format!(", accuracy {:.1} %", 100.0 * found);
             validation_accuracy = Some(found);
         }
@@ -216,11 +215,10 @@ fn validate(
     config: &Config,
     trainer: &MetaTrainer,
     data: &Dataset,
-    exam: &Exam,
+    glance: &TestSet,
 ) -> anyhow::Result<f64> {
     let number = report::FRESH - trainer.outer_step();
-    let lesson = Lesson::taught(device, config, trainer.teacher(), data, number)?;
-    Ok(report::pupil(device, config, number)?
-        .take(&lesson, exam, None)?
-        .0)
+    let mut taught = TrainingData::taught(device, config, trainer.teacher(), data, number)?;
+    let mut trainee = report::trainee(device, config, number)?;
+    Ok(trainee.train(&mut taught, glance, None)?.0)
 }

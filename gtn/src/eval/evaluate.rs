@@ -1,153 +1,125 @@
 //! Evaluation: fresh learners trained on what the generator makes, and beside them on real images.
 
-use crate::data::{CLASSES, Dataset, PIXELS, Split};
+use crate::data::{Dataset, PIXELS, Split};
 use crate::nn::layers::count_correct;
-use crate::nn::{Learner, Statistics};
+use crate::nn::{Learner, Statistics, init};
 use crate::outer::curriculum::one_hot;
-use crate::outer::routine::Routine;
-use crate::outer::teacher::{CLASS, INPUT, LR, MOMENTUM, Teacher};
-use crate::outer::training::{
-    batch_ports, by_images, fresh, port, ports, put, put_real_batches, take,
-};
+use crate::outer::teacher::Teacher;
+use crate::outer::training::{Sizes, by_images};
 use crate::run::config::{Config, IMAGE};
-use crate::seeds::{Draw, rng};
-use autograd::{Given, Horizon, Port, Records, Result, Schedule, Tape, Unroll};
-use kernels::Device;
-use tensor::{Array, DType, Shape};
+use crate::seeds::{Draw, draw_images, rng};
+use autograd::prelude::*;
+use autograd::{State, Task};
 
 /// Images in one run of the plan that counts.
 const BATCH: usize = 500;
 
 /// Labelled images on the device, for counting.
 #[derive(Debug)]
-pub struct Exam {
-    batches: Records,
-    /// How many of each batch the last learner named rightly.
-    correct: Records,
+pub struct TestSet {
+    /// In batches: images `x`, `labels`, and how many the last learner named rightly, `correct`.
+    batches: Values,
     count: usize,
 }
 
-impl Exam {
+impl TestSet {
     /// The first `count` images of a split (all, if it has fewer).
     ///
     /// # Errors
     /// If there is not enough memory.
     pub fn new(device: &Device, data: &Dataset, split: &Split, count: usize) -> Result<Self> {
         let count = count.min(split.len());
+        let n = count.div_ceil(BATCH);
         let [h, w, c] = IMAGE;
-        let labels = Port {
-            name: "labels".into(),
-            dtype: DType::I32,
-            shape: [BATCH].into(),
-        };
-        let batches = Records::new(
+        let batches = Values::zeros(
             device,
-            vec![port("x", [BATCH, h, w, c]), labels],
-            count.div_ceil(BATCH),
+            &[
+                ArraySpec::new("x", F32, [n, BATCH, h, w, c]),
+                ArraySpec::new("labels", I32, [n, BATCH]),
+                ArraySpec::new("correct", F32, [n]),
+            ],
         )?;
-        for (record, first) in (0..count).step_by(BATCH).enumerate() {
+        for (batch, first) in (0..count).step_by(BATCH).enumerate() {
             let chosen: Vec<usize> = (first..count.min(first + BATCH)).collect();
             let mut images = data.normalised(split, &chosen);
             images.resize(BATCH * PIXELS, 0.0);
             let mut labels: Vec<i32> = chosen.iter().map(|&i| i32::from(split.labels[i])).collect();
             // No class: never counted.
             labels.resize(BATCH, -1);
-            put(&batches, record, 0, images)?;
-            batches.set(
-                record,
-                1,
-                &Array::new([BATCH], labels).expect("as many labels"),
-            )?;
+            batches.set_row("x", batch, &Array::new([BATCH, h, w, c], images)?)?;
+            batches.set_row("labels", batch, &Array::new([BATCH], labels)?)?;
         }
-        let correct = vec![port("correct", Shape::scalar())];
-        Ok(Self {
-            correct: Records::new(device, correct, batches.count())?,
-            batches,
-            count,
-        })
+        Ok(Self { batches, count })
     }
 }
 
-/// Marks one kind of learner on exams.
-#[derive(Debug)]
-pub struct Examiner {
-    count: Routine,
+/// Where an array of the plan that counts lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Weight(usize),
+    Buffer(usize),
+    Images,
+    Labels,
+    Correct,
 }
 
-impl Examiner {
-    /// For learners of one structure.
-    ///
-    /// # Errors
-    /// If there is not enough memory.
-    pub fn new(device: &Device, learner: &Learner) -> Result<Self> {
+/// Counts how many images learners of one structure name rightly.
+#[derive(Debug)]
+struct Evaluator(Task<Key>);
+
+impl Evaluator {
+    fn new(device: &Device, learner: &Learner) -> Result<Self> {
         let tape = Tape::new();
-        let state = [ports(learner.params()), ports(learner.buffers())].concat();
-        let state: Vec<_> = state
-            .into_iter()
-            .enumerate()
-            .map(|(i, port)| tape.input(&i.to_string(), port.dtype, port.shape))
-            .collect::<Result<_>>()?;
-        let (theta, buffers) = state.split_at(learner.params().len());
+        let mut given = Vec::new();
+        let mut inputs = |params: &[_], key: fn(usize) -> Key| -> Result<Vec<_>> {
+            let mut vars = Vec::new();
+            for param in params {
+                let param: &crate::nn::ParamSpec = param;
+                let var = tape.input(&param.name, F32, param.shape.clone())?;
+                given.push((var, key(vars.len())));
+                vars.push(var);
+            }
+            Ok(vars)
+        };
+        let weights = inputs(learner.params(), Key::Weight)?;
+        let buffers = inputs(learner.buffers(), Key::Buffer)?;
         let [h, w, c] = IMAGE;
-        let x = tape.input("x", DType::F32, [BATCH, h, w, c])?;
-        let labels = tape.input("labels", DType::I32, [BATCH])?;
-        let (logits, _) = learner.logits(theta, x, Statistics::Stored(buffers))?;
+        let x = tape.input("x", F32, [BATCH, h, w, c])?;
+        let labels = tape.input("labels", I32, [BATCH])?;
+        given.extend([(x, Key::Images), (labels, Key::Labels)]);
+        let (logits, _) = learner.logits(&weights, x, Statistics::Stored(&buffers))?;
         let correct = count_correct(logits, labels)?;
-        Ok(Self {
-            count: Routine::new(device, &[correct])?,
-        })
+        Ok(Self(Task::new(device, &given, &[(correct, Key::Correct)])?))
     }
 
-    /// The fraction of the exam's images that the learner of a state names rightly. Arrays of the state's
-    /// record: θ first, buffers last.
-    ///
-    /// # Errors
-    /// If the device fails.
-    pub fn accuracy(
-        &self,
-        learner: &Learner,
-        state: &Records,
-        record: usize,
-        exam: &Exam,
-    ) -> Result<f64> {
-        let theta = learner.params().len();
-        let skipped = state.ports().len() - theta - learner.buffers().len();
-        for batch in 0..exam.batches.count() {
-            let input = |name: &str| match name {
-                "x" => exam.batches.view(batch, 0),
-                "labels" => exam.batches.view(batch, 1),
-                number => {
-                    let i: usize = number.parse().expect("the state is numbered");
-                    state.view(record, if i < theta { i } else { i + skipped })
-                }
-            };
-            self.count.run(input, &[exam.correct.view(batch, 0)])?;
+    /// The fraction of the test set's images that a learner names rightly.
+    fn accuracy(&self, learner: State<'_>, test: &TestSet) -> Result<f64> {
+        let (weights, buffers) = (learner.weights(), learner.buffers());
+        let batches = &test.batches;
+        for batch in 0..test.count.div_ceil(BATCH) {
+            self.0.run(|key| match key {
+                Key::Weight(i) => weights[i],
+                Key::Buffer(i) => buffers[i],
+                Key::Images => batches.row("x", batch),
+                Key::Labels => batches.row("labels", batch),
+                Key::Correct => batches.row("correct", batch),
+            })?;
         }
-        let correct = exam.correct.column(0)?;
-        let correct: f64 = correct.iter().map(|batch| batch.to_f64_vec()[0]).sum();
-        Ok(correct / exam.count as f64)
+        let correct: f64 = batches.get("correct")?.to_f64_vec().iter().sum();
+        Ok(correct / test.count as f64)
     }
 }
 
-/// A lesson: T labelled batches with the rates to train on them, a record per inner step.
+/// T labelled batches with the rates to train on them.
 #[derive(Debug)]
-pub struct Lesson {
-    rows: Records,
-    rates: Records,
+pub struct TrainingData {
+    /// Images `x` and one-hot classes `y` \[T, B, …\], `lr` and `momentum` \[T\].
+    values: Values,
     /// The classes, \[T, B\].
     pub labels: Vec<u8>,
 }
 
-impl Lesson {
-    fn empty(device: &Device, config: &Config) -> Result<Self> {
-        let rates = ["lr", "momentum"].map(|name| port(name, Shape::scalar()));
-        Ok(Self {
-            rows: Records::new(device, batch_ports(config.inner_batch), config.inner_steps)?,
-            rates: Records::new(device, rates.to_vec(), config.inner_steps)?,
-            labels: Vec::new(),
-        })
-    }
-
+impl TrainingData {
     /// What the teacher gives the training number `number`.
     ///
     /// # Errors
@@ -162,11 +134,7 @@ impl Lesson {
         if config.curriculum.generates() {
             return Self::synthetic(device, config, teacher, number);
         }
-        let mut lesson = Self::empty(device, config)?;
-        let batch = config.inner_batch;
-        lesson.labels = put_real_batches(&lesson.rows, batch, data, config.seed, number)?;
-        teacher.fill_rates(&lesson.rates)?;
-        Ok(lesson)
+        Self::of_real_images(device, config, data, number, teacher.rates()?)
     }
 
     /// What the teacher's generator makes for the training number `number`.
@@ -179,43 +147,35 @@ impl Lesson {
         teacher: &Teacher,
         number: u64,
     ) -> Result<Self> {
-        let mut lesson = Self::empty(device, config)?;
-        let batch = config.inner_batch;
-        let ports = vec![
-            port("z", [batch, config.noise]),
-            port("y", [batch, CLASSES]),
-        ];
-        let given = Records::new(device, ports, config.inner_steps)?;
-        lesson.labels = teacher.fill_noise(config, &given, number)?;
-        teacher.fill_rates(&lesson.rates)?;
+        let labels = teacher.labels(config, number);
+        let noise = teacher.noise(config, number)?;
+        let mut made = Self::empty(device, config, labels, teacher.rates()?)?;
+        made.values.set("z", &noise)?;
 
         let tape = Tape::new();
-        let inputs = |kind: &str, ports: &[Port]| {
-            let input = |(i, port): (usize, &Port)| {
-                tape.input(&format!("{kind} {i}"), port.dtype, port.shape.clone())
-            };
-            ports
-                .iter()
-                .enumerate()
-                .map(input)
-                .collect::<Result<Vec<_>>>()
-        };
-        let weights = inputs("weight", teacher.weights.ports())?;
-        let rows = inputs("row", given.ports())?;
-        let images =
-            teacher
-                .generator
-                .images(&teacher.generator.prepare(&weights)?, rows[0], rows[1])?;
-        let generate = Routine::new(device, &[images])?;
-        for (step, classes) in lesson.labels.chunks(batch).enumerate() {
-            let input = |name: &str| match name.split_once(' ').expect("named above") {
-                ("weight", i) => teacher.weights.view(0, i.parse().expect("a number")),
-                (_, i) => given.view(step, i.parse().expect("a number")),
-            };
-            generate.run(input, &[lesson.rows.view(step, INPUT)])?;
-            put(&lesson.rows, step, CLASS, one_hot(classes))?;
+        let sizes = Sizes::of(config);
+        let specs = sizes.generator(&teacher.generator);
+        let (mut given, mut weights) = (Vec::new(), Vec::new());
+        for spec in &specs {
+            let weight = tape.input(&spec.name, spec.dtype, spec.shape.clone())?;
+            given.push((weight, spec.name.as_str()));
+            weights.push(weight);
         }
-        Ok(lesson)
+        let [x, y] = sizes.batches(["x", "y"], config.inner_steps, config.inner_batch);
+        let z = tape.input("z", F32, [config.inner_batch, config.noise])?;
+        let y = tape.input("y", F32, &y.shape[1..])?;
+        given.extend([(z, "z"), (y, "y")]);
+        let weights = teacher.generator.prepare(&weights)?;
+        let images = teacher.generator.images(&weights, z, y)?;
+        made.values.reserve(x)?;
+        let generate = Task::new(device, &given, &[(images, "x")])?;
+        for step in 0..config.inner_steps {
+            generate.run(|name| match name {
+                "x" | "y" | "z" => made.values.row(name, step),
+                weight => teacher.values.view(weight),
+            })?;
+        }
+        Ok(made)
     }
 
     /// Real images drawn uniformly, with one learning rate and momentum for all steps.
@@ -227,16 +187,39 @@ impl Lesson {
         config: &Config,
         data: &Dataset,
         number: u64,
-        [lr, momentum]: [f64; 2],
+        rates: [f64; 2],
     ) -> Result<Self> {
-        let mut lesson = Self::empty(device, config)?;
-        let batch = config.inner_batch;
-        lesson.labels = put_real_batches(&lesson.rows, batch, data, config.seed, number)?;
-        for step in 0..config.inner_steps {
-            put(&lesson.rates, step, LR, vec![lr as f32])?;
-            put(&lesson.rates, step, MOMENTUM, vec![momentum as f32])?;
-        }
-        Ok(lesson)
+        let rates = rates.map(|rate| Array::full(F32, [config.inner_steps], rate));
+        Self::of_real_images(device, config, data, number, rates)
+    }
+
+    fn of_real_images(
+        device: &Device,
+        config: &Config,
+        data: &Dataset,
+        number: u64,
+        rates: [Array; 2],
+    ) -> Result<Self> {
+        let count = config.inner_steps * config.inner_batch;
+        let chosen = draw_images(config.seed, number, count, data.train.len());
+        let labels = chosen.iter().map(|&i| data.train.labels[i]).collect();
+        let mut real = Self::empty(device, config, labels, rates)?;
+        let sizes = Sizes::of(config);
+        let [x, _] = sizes.batches(["x", "y"], config.inner_steps, config.inner_batch);
+        let images = data.normalised(&data.train, &chosen);
+        real.values.set("x", &Array::new(x.shape, images)?)?;
+        Ok(real)
+    }
+
+    /// Classes and rates, without images.
+    fn empty(device: &Device, config: &Config, labels: Vec<u8>, rates: [Array; 2]) -> Result<Self> {
+        let sizes = Sizes::of(config);
+        let [_, y] = sizes.batches(["x", "y"], config.inner_steps, config.inner_batch);
+        let classes = Array::new(y.shape, one_hot(&labels))?;
+        let [lr, momentum] = &rates;
+        let given = [("y", &classes), ("lr", lr), ("momentum", momentum)];
+        let values = Values::new(device, given)?;
+        Ok(Self { values, labels })
     }
 
     /// The images, \[T, B, rows, columns, channels\].
@@ -244,87 +227,65 @@ impl Lesson {
     /// # Errors
     /// If the device fails.
     pub fn images(&self) -> Result<Vec<f32>> {
-        let images = (0..self.rows.count()).map(|step| take(&self.rows, step, 0));
-        Ok(images.collect::<Result<Vec<_>>>()?.concat())
+        let images = self.values.get("x")?;
+        Ok(images.as_f32().expect("they are f32").to_vec())
     }
 }
 
-/// A learner of given widths, planned, that can take lessons.
+/// A learner of given widths, planned, that can be trained again and again from one start.
 #[derive(Debug)]
-pub struct Pupil {
-    device: Device,
-    learner: Learner,
-    unroll: Unroll,
-    start: Records,
-    outer_rows: Records,
-    examiner: Examiner,
+pub struct Trainee {
+    trainer: Trainer,
+    /// The learner's weights before the first step.
+    start: Vec<(String, Array)>,
+    evaluator: Evaluator,
 }
 
-impl Pupil {
-    /// Plans the training.
+impl Trainee {
+    /// Plans the training, and draws the start of the training number `number`.
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub fn new(device: &Device, config: &Config, learner: Learner, number: u64) -> Result<Self> {
-        let training = by_images(&learner, config.inner_batch, 1);
-        let start = fresh(
-            device,
-            &training,
-            &learner,
-            &mut rng(config.seed, Draw::Learner, number, 0),
-        )?;
-        let horizon = Horizon::new(config.inner_steps).schedule(Schedule::Binomial(1));
-        let unroll = Unroll::new(device, &training, &horizon)?;
-        let outer_rows = Records::new(device, training.outer_rows.clone(), 1)?;
-        drop(training);
-        let examiner = Examiner::new(device, &learner)?;
+    pub fn new(device: &Device, config: &Config, learner: &Learner, number: u64) -> Result<Self> {
+        let sizes = Sizes {
+            learners: 1,
+            ..Sizes::of(config)
+        };
+        let steps = config.inner_steps;
+        let training = by_images(learner, sizes)
+            .given(sizes.batches(["x", "y"], steps, config.inner_batch))
+            .given(["lr", "momentum"].map(|name| ArraySpec::new(name, F32, [steps])));
+        let rng = &mut rng(config.seed, Draw::Learner, number, 0);
+        let drawn = init(learner.params(), F32, rng)?;
+        let names = learner.params().iter().map(|param| param.name.clone());
         Ok(Self {
-            device: device.clone(),
-            learner,
-            unroll,
-            start,
-            outer_rows,
-            examiner,
+            trainer: Trainer::new(device, &training, steps)?,
+            start: names.zip(drawn).collect(),
+            evaluator: Evaluator::new(device, learner)?,
         })
     }
 
-    /// Trains on a lesson from the same start every time. Gives the accuracy on the exam after the last
-    /// step; and on `along`, if given, before the first step and after each.
+    /// Trains from the same start every time. Gives the accuracy on the test set after the last step; and on `along`, if
+    /// given, before the first step and after each.
     ///
     /// # Errors
     /// If the training runs away, or the device fails.
-    pub fn take(
+    pub fn train(
         &mut self,
-        lesson: &Lesson,
-        exam: &Exam,
-        along: Option<&Exam>,
+        data: &mut TrainingData,
+        test: &TestSet,
+        along: Option<&TestSet>,
     ) -> Result<(f64, Vec<f64>)> {
-        let shared = Records::new(&self.device, Vec::new(), 1)?;
-        let Self {
-            learner,
-            unroll,
-            start,
-            outer_rows,
-            examiner,
-            ..
-        } = self;
-        let (mut accuracy, mut curve, last) = (0.0, Vec::new(), unroll.steps());
-        if let Some(exam) = along {
-            curve.push(examiner.accuracy(learner, start, 0, exam)?);
+        for (name, array) in &self.start {
+            data.values.set(name, array)?;
         }
-        let given = Given {
-            start,
-            shared: &shared,
-            rows: &lesson.rows,
-            hyper: &lesson.rates,
-            outer_rows,
-        };
-        unroll.train(given, |step, states, record| {
-            if let Some(exam) = along {
-                curve.push(examiner.accuracy(learner, states, record, exam)?);
+        let (mut accuracy, mut curve, last) = (0.0, Vec::new(), self.trainer.steps());
+        self.trainer.train(&data.values, |step, learner| {
+            if let Some(test) = along {
+                curve.push(self.evaluator.accuracy(learner, test)?);
             }
             if step == last {
-                accuracy = examiner.accuracy(learner, states, record, exam)?;
+                accuracy = self.evaluator.accuracy(learner, test)?;
             }
             Ok(())
         })?;

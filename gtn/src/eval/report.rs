@@ -1,7 +1,7 @@
 //! Does it teach? Fresh learners taught by the generator beside learners taught by real images.
 
 use crate::data::Dataset;
-use crate::eval::evaluate::{Exam, Lesson, Pupil};
+use crate::eval::evaluate::{TestSet, Trainee, TrainingData};
 use crate::eval::tuning::{CHOICES, tuned};
 use crate::outer::teacher::Teacher;
 use crate::run::config::Config;
@@ -52,18 +52,18 @@ pub fn evaluate(
     data: &Dataset,
     mut watch: impl FnMut() -> bool,
 ) -> Result<Option<Report>> {
-    let glance = Exam::new(device, data, &data.validation, GLANCE)?;
+    let glance = TestSet::new(device, data, &data.validation, GLANCE)?;
     let Some(rates) = tuned(device, config, data, &glance, FRESH / 2, &mut watch)? else {
         return Ok(None);
     };
-    let test = Exam::new(device, data, &data.test, usize::MAX)?;
+    let test = TestSet::new(device, data, &data.test, usize::MAX)?;
     let (mut accuracies, mut curves) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for number in (FRESH..).take(config.learners) {
-        let mut pupil = pupil(device, config, number)?;
-        let taught = Lesson::taught(device, config, teacher, data, number)?;
-        let real = Lesson::real(device, config, data, number, rates)?;
-        for (i, lesson) in [taught, real].iter().enumerate() {
-            let (accuracy, curve) = pupil.take(lesson, &test, Some(&glance))?;
+        let mut trainee = trainee(device, config, number)?;
+        let taught = TrainingData::taught(device, config, teacher, data, number)?;
+        let real = TrainingData::real(device, config, data, number, rates)?;
+        for (i, mut data) in [taught, real].into_iter().enumerate() {
+            let (accuracy, curve) = trainee.train(&mut data, &test, Some(&glance))?;
             accuracies[i].push(accuracy);
             curves[i].push(curve);
             if !watch() {
@@ -101,11 +101,11 @@ pub fn trainings(config: &Config) -> u64 {
 ///
 /// # Errors
 /// If there is not enough memory.
-pub fn pupil(device: &Device, config: &Config, number: u64) -> Result<Pupil> {
+pub fn trainee(device: &Device, config: &Config, number: u64) -> Result<Trainee> {
     let widths = config
         .widths
         .sample(&mut rng(config.seed, Draw::Widths, number, 0));
-    Pupil::new(device, config, config.learner(&widths)?, number)
+    Trainee::new(device, config, &config.learner(&widths)?, number)
 }
 
 struct Spread {

@@ -1,7 +1,7 @@
 //! The baseline's learning rate and momentum: those with which real images teach best.
 
 use crate::data::Dataset;
-use crate::eval::evaluate::{Exam, Lesson, Pupil};
+use crate::eval::evaluate::{TestSet, Trainee, TrainingData};
 use crate::run::config::Config;
 use autograd::{Error, Result};
 use kernels::Device;
@@ -23,7 +23,7 @@ pub const CHOICES: u64 = (RATES.len() * MOMENTA.len() + FINALISTS) as u64;
 type Choice = ([f64; 2], f64);
 
 /// The learning rate and momentum, the same at all inner steps, with which learners of middle widths are best on
-/// the exam. Learners and their batches are numbered from `first`. `watch` may stop it by `false`: then there are
+/// the test set. Learners and their batches are numbered from `first`. `watch` may stop it by `false`: then there are
 /// none.
 ///
 /// # Errors
@@ -32,15 +32,15 @@ pub fn tuned(
     device: &Device,
     config: &Config,
     data: &Dataset,
-    exam: &Exam,
+    test: &TestSet,
     first: u64,
     watch: &mut impl FnMut() -> bool,
 ) -> Result<Option<[f64; 2]>> {
     let middle = config.widths.middle();
     let mut learners = (first..first + LEARNERS)
         .map(|number| {
-            let pupil = Pupil::new(device, config, config.learner(&middle)?, number)?;
-            Ok((pupil, number))
+            let trainee = Trainee::new(device, config, &config.learner(&middle)?, number)?;
+            Ok((trainee, number))
         })
         .collect::<Result<Vec<_>>>()?;
     let (few, others) = learners.split_at_mut(FIRST as usize);
@@ -48,9 +48,9 @@ pub fn tuned(
     let mut choices: Vec<Choice> = RATES.into_iter().flat_map(with_momenta).collect();
     for (keep, learners) in [(FINALISTS, few), (1, others)] {
         for (rates, sum) in &mut choices {
-            for (pupil, number) in learners.iter_mut() {
-                let lesson = Lesson::real(device, config, data, *number, *rates)?;
-                *sum += accuracy(pupil, &lesson, exam)?;
+            for (trainee, number) in learners.iter_mut() {
+                let real = TrainingData::real(device, config, data, *number, *rates)?;
+                *sum += accuracy(trainee, real, test)?;
             }
             if !watch() {
                 return Ok(None);
@@ -63,8 +63,8 @@ pub fn tuned(
 }
 
 /// 0 if the training runs away.
-fn accuracy(pupil: &mut Pupil, lesson: &Lesson, exam: &Exam) -> Result<f64> {
-    match pupil.take(lesson, exam, None) {
+fn accuracy(trainee: &mut Trainee, mut data: TrainingData, test: &TestSet) -> Result<f64> {
+    match trainee.train(&mut data, test, None) {
         Ok((accuracy, _)) => Ok(accuracy),
         Err(Error::NotFinite { .. }) => Ok(0.0),
         Err(error) => Err(error),

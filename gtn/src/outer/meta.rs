@@ -2,21 +2,18 @@
 //! moves the generator, the noise and the inner hyper-parameters along the gradient of the learner's loss (or
 //! their mean) on real data.
 
+use crate::data::{Dataset, PIXELS};
 use crate::nn::{Learner, init, stack};
-use crate::outer::adam::Adam;
-use crate::outer::collect::Collect;
-use crate::outer::images::Images;
-use crate::outer::teacher::{Teacher, views};
-use crate::outer::training::{draw, training};
+use crate::outer::curriculum::{Curriculum, one_hot};
+use crate::outer::teacher::{Teacher, index, learned};
+use crate::outer::training::{tables, training};
 use crate::run::config::Config;
-use crate::seeds::{Draw, rng};
-use autograd::{Given, Losses, Records, Trouble, Unroll};
-use kernels::{Device, View};
+use crate::seeds::{Draw, draw_images, rng};
+use autograd::prelude::*;
+use autograd::{Losses, Trouble};
 use rand::RngExt;
 use serde::Serialize;
-use tensor::{Array, Arrays, DType};
-
-type Result<T, E = autograd::Error> = std::result::Result<T, E>;
+use tensor::Arrays;
 
 /// What happened in an outer step. Losses are means over its learners.
 #[derive(Clone, Debug, Serialize)]
@@ -48,7 +45,7 @@ pub enum StepError {
     },
     /// The engine failed.
     #[error(transparent)]
-    Engine(#[from] autograd::Error),
+    Engine(#[from] Error),
 }
 
 /// Fresh learners for an outer step, of one structure.
@@ -65,7 +62,6 @@ struct Fresh {
 struct Pupil {
     widths: Vec<usize>,
     unroll: Unroll,
-    start: Records,
 }
 
 /// The outer loop.
@@ -74,11 +70,9 @@ pub struct MetaTrainer {
     device: Device,
     config: Config,
     teacher: Teacher,
-    adam: Adam,
-    rows: Records,
-    rates: Records,
-    outer_rows: Records,
-    collect: Collect,
+    adam: Descent,
+    /// How many real images there are to draw from.
+    images: usize,
     /// The learner of the last outer step, for the next one if that takes the same widths.
     pupil: Option<Pupil>,
     /// The learner of the next outer step, drawn while a GPU worked on the last one.
@@ -87,6 +81,9 @@ pub struct MetaTrainer {
     watch: bool,
 }
 
+/// Images that are normalised at a time, before there is a data set.
+const CHUNK: usize = 1000;
+
 impl MetaTrainer {
     /// Before the first outer step.
     ///
@@ -94,27 +91,50 @@ impl MetaTrainer {
     /// If there is not enough memory.
     pub fn new(device: &Device, config: &Config) -> Result<Self> {
         let teacher = Teacher::new(device, config)?;
-        let parameters = [teacher.weights.ports(), teacher.learned.ports()].concat();
-        let learner = config.learner(&config.widths.middle())?;
-        let training = training(config, &teacher.generator, &learner);
-        let rows = Records::new(device, training.row_ports(), config.inner_steps)?;
-        let rates = Records::new(device, training.hyper_ports(), config.inner_steps)?;
-        let outer_rows = Records::new(device, training.outer_rows.clone(), config.outer_count())?;
-        drop(training);
+        let gradients = Values::zeros(device, &learned(config, &teacher.generator))?;
+        let adam = Descent::new(
+            &gradients,
+            Optimizer::Adam,
+            &[
+                ("beta1", config.outer_beta1),
+                ("beta2", config.outer_beta2),
+                ("eps", config.outer_eps),
+            ],
+        )?;
         Ok(Self {
-            adam: Adam::new(device, &parameters)?,
-            collect: Collect::new(device, config, &rows, &rates, &teacher)?,
+            adam,
+            images: 0,
             pupil: None,
             next: None,
-            rows,
-            rates,
-            outer_rows,
             teacher,
             device: device.clone(),
             config: config.clone(),
             outer_step: 0,
             watch: false,
         })
+    }
+
+    /// Puts the training images of a data set on the device, normalised, with their one-hot classes: outer steps draw
+    /// their batches there.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn use_images(&mut self, data: &Dataset) -> Result<()> {
+        let (split, count) = (&data.train, data.train.len());
+        let classes = one_hot(&split.labels);
+        let [images, labels] = tables(count);
+        let values = &mut self.teacher.values;
+        values.set(&labels.name, &Array::new(labels.shape, classes)?)?;
+        values.reserve(images)?;
+        for first in (0..count).step_by(CHUNK) {
+            let some: Vec<usize> = (first..count.min(first + CHUNK)).collect();
+            let some = Array::new([some.len() * PIXELS], data.normalised(split, &some))?;
+            let size = PIXELS * F32.size();
+            let chunk = values.view("images").part(first * size, some.bytes().len());
+            chunk.write(some.bytes())?;
+        }
+        self.images = count;
+        Ok(())
     }
 
     /// How many outer steps are done.
@@ -149,14 +169,8 @@ impl MetaTrainer {
     /// # Errors
     /// If the device fails.
     pub fn arrays(&self) -> Result<Arrays> {
-        let named = |(prefix, records): (&'static str, &Records)| {
-            let array = |field: usize| {
-                let name = format!("{prefix}.{}", records.ports()[field].name);
-                Ok((name, records.get(0, field)?))
-            };
-            (0..records.ports().len()).map(array).collect::<Vec<_>>()
-        };
-        self.parts().into_iter().flat_map(named).collect()
+        let named = |(values, name, key): (&Values, String, String)| Ok((key, values.get(&name)?));
+        self.parts().into_iter().map(named).collect()
     }
 
     /// Takes up where [`MetaTrainer::arrays`] were taken, after `outer_step` outer steps.
@@ -165,46 +179,49 @@ impl MetaTrainer {
     /// With the name of an array that is missing, of another shape, or not finite; the trainer is of no
     /// use then.
     pub fn restore(&mut self, arrays: &Arrays, outer_step: u64) -> Result<(), String> {
-        for (prefix, records) in self.parts() {
-            for (field, port) in records.ports().iter().enumerate() {
-                let name = format!("{prefix}.{}", port.name);
-                let array: &Array = arrays
-                    .get(&name)
-                    .ok_or(format!("array {name} is missing"))?;
-                if !array.all_finite() {
-                    return Err(format!("array {name} has numbers that are not finite"));
-                }
-                records
-                    .set(0, field, array)
-                    .map_err(|e| format!("array {name}: {e}"))?;
+        for (values, name, key) in self.parts() {
+            let array = arrays.get(&key).ok_or(format!("array {key} is missing"))?;
+            if !array.all_finite() {
+                return Err(format!("array {key} has numbers that are not finite"));
             }
+            values
+                .write(&name, array)
+                .map_err(|e| format!("array {key}: {e}"))?;
         }
         self.outer_step = outer_step;
         Ok(())
     }
 
-    fn parts(&self) -> [(&'static str, &Records); 3] {
-        [
-            ("generator", &self.teacher.weights),
-            ("learned", &self.teacher.learned),
-            ("adam", self.adam.state()),
-        ]
+    /// The arrays of a checkpoint: where each is, its name there, and its name in the checkpoint.
+    fn parts(&self) -> Vec<(&Values, String, String)> {
+        let learned = learned(&self.config, &self.teacher.generator);
+        let learned = learned.into_iter().map(|spec| {
+            let generator = spec.name.starts_with("generator.");
+            let key = if generator {
+                spec.name.clone()
+            } else {
+                format!("learned.{}", spec.name)
+            };
+            (&self.teacher.values, spec.name, key)
+        });
+        let adam = self.adam.state().specs().map(|spec| {
+            let key = format!("adam.{}", spec.name.replace("generator.", ""));
+            (self.adam.state(), spec.name.clone(), key)
+        });
+        learned.chain(adam).collect()
     }
 
-    /// One outer step. The host waits for a GPU once: for losses and norm, before anything is changed.
+    /// One outer step on the images of [`MetaTrainer::use_images`]. The host waits for a GPU once: for losses and norm,
+    /// before anything is changed.
     ///
     /// # Errors
     /// If a number is not finite: then nothing was changed. Or if the engine fails.
-    pub fn step(&mut self, images: &Images) -> Result<Step, StepError> {
-        let pupil = self.queue_gradient(images)?;
-        let gradients: Vec<View<'_>> = [pupil.unroll.shared_gradient(), &self.collect.gradient]
-            .into_iter()
-            .flat_map(views)
-            .collect();
-        self.adam.measure(&self.device, &gradients)?;
+    pub fn step(&mut self) -> Result<Step, StepError> {
+        let pupil = self.queue_gradient()?;
+        self.adam.measure(pupil.unroll.gradients())?;
         self.next = Some(self.fresh(self.outer_step + 1)?);
         let losses = self.losses(&pupil)?;
-        let gradient_norm = self.update(&gradients)?;
+        let gradient_norm = self.update(pupil.unroll.gradients())?;
         self.outer_step += 1;
         let last = |losses: &[f64]| *losses.last().expect("there is at least one step");
         let step = Step {
@@ -218,32 +235,21 @@ impl MetaTrainer {
         Ok(step)
     }
 
-    /// Computes the meta-gradient: with respect to the generator it is with the pupil, the rest is
-    /// collected. Nobody waits.
-    fn queue_gradient(&mut self, images: &Images) -> Result<Pupil> {
+    /// Computes the meta-gradient, which is with the pupil then. Nobody waits.
+    fn queue_gradient(&mut self) -> Result<Pupil> {
         let mut pupil = self.pupil()?;
-        let (teacher, config, rows) = (&self.teacher, &self.config, &self.rows);
-        if config.curriculum.generates() {
-            teacher.fill_noise(config, rows, self.outer_step)?;
-        } else {
+        let config = &self.config;
+        let chosen = self.choose_real();
+        if config.curriculum == Curriculum::RealData {
             let count = config.inner_steps * config.inner_batch;
-            let chosen = draw(config.seed, self.outer_step, count, images.count());
-            for (step, chosen) in chosen.chunks(config.inner_batch).enumerate() {
-                images.put(rows, step, chosen)?;
-            }
+            let taught = draw_images(config.seed, self.outer_step, count, self.images);
+            self.teacher.values.set("taught", &index(&taught)?)?;
+        } else {
+            self.teacher.fill(config, self.outer_step)?;
         }
-        teacher.fill_rates(&self.rates)?;
-        self.fill_outer_rows(images)?;
+        self.teacher.values.set("chosen", &index(&chosen)?)?;
         pupil.unroll.watch_cotangents(self.watch);
-        pupil.unroll.queue_gradient(Given {
-            start: &pupil.start,
-            shared: &teacher.weights,
-            rows,
-            hyper: &self.rates,
-            outer_rows: &self.outer_rows,
-        })?;
-        self.collect
-            .run(config, teacher, &pupil.unroll, self.outer_step)?;
+        pupil.unroll.queue_gradient(&self.teacher.values)?;
         Ok(pupil)
     }
 
@@ -252,13 +258,7 @@ impl MetaTrainer {
         let rng = |draw, number| rng(self.config.seed, draw, outer_step, number);
         let widths = self.config.widths.sample(&mut rng(Draw::Widths, 0));
         let learner = self.config.learner(&widths)?;
-        let draw = |number| {
-            init(
-                learner.params(),
-                DType::F32,
-                &mut rng(Draw::Learner, number),
-            )
-        };
+        let draw = |number| init(learner.params(), F32, &mut rng(Draw::Learner, number));
         let drawn: Result<Vec<_>> = (0..self.config.learners_per_step as u64)
             .map(draw)
             .collect();
@@ -279,69 +279,65 @@ impl MetaTrainer {
         let last = self.pupil.take();
         let last = last.filter(|last| last.widths == fresh.widths);
         let pupil = last.map_or_else(|| self.plan(&fresh), Ok)?;
-        for (field, array) in fresh.theta.iter().enumerate() {
-            pupil.start.set(0, field, array)?;
+        for (spec, array) in fresh.learner.params().iter().zip(&fresh.theta) {
+            self.teacher.values.set(&spec.name, array)?;
         }
         Ok(pupil)
     }
 
     /// Plans the training of a learner.
     fn plan(&self, fresh: &Fresh) -> Result<Pupil> {
-        let training = training(&self.config, &self.teacher.generator, &fresh.learner);
+        if self.images == 0 {
+            let reason = "an outer step needs real images: give them by `use_images`";
+            return Err(Error::Setting(reason.to_owned()));
+        }
+        let generator = &self.teacher.generator;
+        let training = training(&self.config, generator, &fresh.learner, self.images);
         Ok(Pupil {
             widths: fresh.widths.clone(),
             unroll: Unroll::new(&self.device, &training, &self.config.horizon())?,
-            start: Records::new(&self.device, training.start_ports(), 1)?,
         })
     }
 
-    fn fill_outer_rows(&self, images: &Images) -> Result<()> {
-        for record in 0..self.outer_rows.count() {
-            let rng = &mut rng(
-                self.config.seed,
-                Draw::OuterBatch,
-                self.outer_step,
-                record as u64,
-            );
-            let any = |_| rng.random_range(0..images.count());
-            let chosen: Vec<usize> = (0..self.config.outer_batch).map(any).collect();
-            images.put(&self.outer_rows, record, &chosen)?;
-        }
-        Ok(())
+    /// Draws the real images of the outer losses.
+    fn choose_real(&self) -> Vec<usize> {
+        let of_loss = |number: usize| {
+            let (seed, outer_step) = (self.config.seed, self.outer_step);
+            let mut rng = rng(seed, Draw::OuterBatch, outer_step, number as u64);
+            let any = move |_| rng.random_range(0..self.images);
+            (0..self.config.outer_batch).map(any)
+        };
+        (0..self.config.outer_count()).flat_map(of_loss).collect()
     }
 
     /// The losses of a meta-gradient, when it is done.
     fn losses(&self, pupil: &Pupil) -> Result<Losses, StepError> {
+        let step = self.outer_step;
         pupil.unroll.losses().map_err(|error| match error {
-            autograd::Error::NotFinite { .. } => StepError::NotFinite {
-                step: self.outer_step,
-                what: error
-                    .to_string()
-                    .replace(" is not finite", "")
-                    .replace("the ", ""),
+            Error::NotFinite { what, step: inner } => StepError::NotFinite {
+                step,
+                what: format!("{what} at inner step {inner}"),
             },
             error => error.into(),
         })
     }
 
     /// Moves the meta-parameters; gives the norm of the meta-gradient.
-    fn update(&self, gradients: &[View<'_>]) -> Result<f64, StepError> {
-        let norm = self.adam.norm()?;
+    fn update(&self, gradients: &Values) -> Result<f64, StepError> {
+        let norm = self.adam.measured()?;
         if !norm.is_finite() {
             let (step, what) = (self.outer_step, "meta-gradient".to_owned());
             return Err(StepError::NotFinite { step, what });
         }
         let config = &self.config;
-        let factor = if config.clip > 0.0 {
+        let scale = if config.clip > 0.0 {
             (config.clip / norm).min(1.0)
         } else {
             1.0
         };
-        let lr = config.outer_lr_at(self.outer_step);
-        let hyper = [lr, config.outer_beta1, config.outer_beta2, config.outer_eps];
-        let parameters = self.teacher.views();
-        self.adam
-            .step(&self.device, &parameters, gradients, hyper, factor)?;
+        self.adam.set("scale", scale)?;
+        self.adam.set("lr", config.outer_lr_at(self.outer_step))?;
+        self.adam.step(&self.teacher.values, gradients)?;
         Ok(norm)
     }
 }
@@ -352,8 +348,6 @@ mod tests {
     use crate::data::{Dataset, strokes};
     use crate::nn::Norm;
     use crate::outer::curriculum::Curriculum;
-    use crate::outer::teacher::{LOG_LR, LOG_MOMENTUM};
-    use crate::outer::training::{put, take};
     use crate::run::config::{Config, Preset};
 
     fn config(curriculum: Curriculum) -> Config {
@@ -374,8 +368,8 @@ mod tests {
         }
     }
 
-    fn images(trainer: &MetaTrainer) -> Images {
-        let data = Dataset {
+    fn data() -> Dataset {
+        Dataset {
             name: "embedded",
             train: strokes::draw(1, 0, 100),
             validation: strokes::draw(1, 1, 50),
@@ -383,12 +377,14 @@ mod tests {
             mean: 0.13,
             std: 0.31,
             origin: String::new(),
-        };
-        Images::new(&trainer.device, &trainer.config, &data).unwrap()
+        }
     }
 
     fn trainer(config: &Config, threads: usize) -> MetaTrainer {
-        MetaTrainer::new(&Device::cpu(Some(threads)).unwrap(), config).unwrap()
+        let device = Device::cpu(Some(threads)).unwrap();
+        let mut trainer = MetaTrainer::new(&device, config).unwrap();
+        trainer.use_images(&data()).unwrap();
+        trainer
     }
 
     #[test]
@@ -405,16 +401,13 @@ mod tests {
                 ..config(curriculum)
             };
             let mut whole = trainer(&config, 1);
-            let data = images(&whole);
-            let steps: Vec<Step> = (0..3).map(|_| whole.step(&data).unwrap()).collect();
+            let steps: Vec<Step> = (0..3).map(|_| whole.step().unwrap()).collect();
             let mut first = trainer(&config, 2);
-            let data = images(&first);
-            first.step(&data).unwrap();
+            first.step().unwrap();
             let mut second = trainer(&config, 2);
-            let data = images(&second);
             second.restore(&first.arrays().unwrap(), 1).unwrap();
             for expected in &steps[1..] {
-                assert_eq!(second.step(&data).unwrap().meta_loss, expected.meta_loss);
+                assert_eq!(second.step().unwrap().meta_loss, expected.meta_loss);
             }
             assert_eq!(
                 second.arrays().unwrap(),
@@ -439,7 +432,7 @@ mod tests {
             fresh.theta = theta.unwrap_or(fresh.theta);
             let theta = fresh.theta.clone();
             trainer.next = Some(fresh);
-            let step = trainer.step(&images(&trainer)).unwrap();
+            let step = trainer.step().unwrap();
             let gradient = trainer.arrays().unwrap()["adam.m.log_lr"].to_f64_vec();
             let losses = [step.meta_loss, step.real_loss, step.inner_loss];
             (theta, [losses.to_vec(), gradient].concat())
@@ -470,26 +463,28 @@ mod tests {
     #[test]
     fn gradients_of_logarithms_are_slopes() {
         let mut trainer = trainer(&config(Curriculum::ShuffledBatch), 1);
-        let data = images(&trainer);
-        trainer.queue_gradient(&data).unwrap();
+        let pupil = trainer.queue_gradient().unwrap();
+        let gradients = pupil.unroll.gradients().to_arrays().unwrap();
         // Noise is left out: the meta-loss jumps where a pooling window changes its winner, and in f32 the
         // points cannot be near enough to miss that. tests/whole_gtn.rs checks it in f64.
         let h = 2e-3;
-        for field in [LOG_LR, LOG_MOMENTUM] {
-            let gradient = take(&trainer.collect.gradient, 0, field).unwrap();
+        for name in ["log_lr", "log_momentum"] {
+            let gradient = gradients[name].as_f32().unwrap();
             let length = gradient.iter().map(|g| g * g).sum::<f32>().sqrt();
-            let at = take(&trainer.teacher.learned, 0, field).unwrap();
+            let at = trainer.teacher.values.get(name).unwrap();
             let mut moved = |h: f32| {
                 // Along the gradient itself the slope is its length.
-                let along = at.iter().zip(&gradient).map(|(x, g)| x + h * g / length);
-                put(&trainer.teacher.learned, 0, field, along.collect()).unwrap();
-                let pupil = trainer.queue_gradient(&data).unwrap();
+                let along = at.as_f32().unwrap().iter().zip(gradient);
+                let along: Vec<f32> = along.map(|(x, g)| x + h * g / length).collect();
+                let along = Array::new([along.len()], along).unwrap();
+                trainer.teacher.values.write(name, &along).unwrap();
+                let pupil = trainer.queue_gradient().unwrap();
                 trainer.losses(&pupil).unwrap().total()
             };
             let slope = (moved(h) - moved(-h)) / (2.0 * f64::from(h));
-            put(&trainer.teacher.learned, 0, field, at.clone()).unwrap();
+            trainer.teacher.values.write(name, &at).unwrap();
             let error = (slope / f64::from(length) - 1.0).abs();
-            assert!(error < 0.02, "field {field}: {slope} and {length}");
+            assert!(error < 0.02, "{name}: {slope} and {length}");
         }
     }
 
@@ -498,11 +493,13 @@ mod tests {
         let config = config(Curriculum::RealData);
         let mut trainer = trainer(&config, 1);
         let before = trainer.teacher().rates().unwrap();
-        trainer.step(&images(&trainer)).unwrap();
+        trainer.step().unwrap();
         let learned = trainer.arrays().unwrap().into_keys();
         let learned: Vec<String> = learned.filter(|name| !name.starts_with("adam")).collect();
         assert_eq!(learned, ["learned.log_lr", "learned.log_momentum"]);
-        let [lr, momentum] = trainer.teacher().rates().unwrap();
+        let numbers = |rates: [Array; 2]| rates.map(|rate| rate.to_f64_vec());
+        let before = numbers(before);
+        let [lr, momentum] = numbers(trainer.teacher().rates().unwrap());
         assert!(lr.iter().zip(&before[0]).all(|(a, b)| a != b));
         // The first momentum meets a velocity of zero: it has no gradient.
         assert!(
@@ -521,7 +518,7 @@ mod tests {
         };
         let mut trainer = trainer(&config, 1);
         let before = trainer.arrays().unwrap();
-        let error = trainer.step(&images(&trainer)).unwrap_err().to_string();
+        let error = trainer.step().unwrap_err().to_string();
         assert!(
             error.starts_with("outer step 0: the ") && error.contains("is not finite"),
             "{error}"
@@ -542,7 +539,7 @@ mod tests {
                 },
                 1,
             );
-            let norm = trainer.step(&images(&trainer)).unwrap().gradient_norm;
+            let norm = trainer.step().unwrap().gradient_norm;
             let arrays = trainer.arrays().unwrap();
             let means = arrays
                 .iter()

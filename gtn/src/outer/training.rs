@@ -1,71 +1,218 @@
-//! Trainings of learners: on what a generator makes, or on given images.
+//! Trainings of learners: on what a generator makes, or on real images.
 
-use crate::data::{CLASSES, Dataset, PIXELS, Split};
-use crate::nn::{Generator, Learner, ParamSpec, Statistics, init};
-use crate::outer::curriculum::one_hot;
+use crate::data::CLASSES;
+use crate::nn::{Generator, Learner, ParamSpec, Statistics};
+use crate::outer::curriculum::Curriculum;
 use crate::run::config::{Config, IMAGE};
-use crate::seeds::{Draw, rng};
-use autograd::optim::Optimizer;
-use autograd::{Port, Records, Result, Row, Scope, Training, Var};
-use kernels::Device;
-use rand::{Rng, RngExt};
-use tensor::{Array, DType, Shape};
+use autograd::prelude::*;
 
 /// What moves a learner: SGD with momentum.
 pub const INNER: Optimizer = Optimizer::Momentum;
 
-/// An f32 array of a name and shape.
-pub fn port(name: &str, shape: impl Into<Shape>) -> Port {
-    Port {
-        name: name.to_owned(),
-        dtype: DType::F32,
-        shape: shape.into(),
+/// The sizes of a training.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Inner steps T.
+    pub steps: usize,
+    /// Images of an inner step.
+    pub batch: usize,
+    /// Learners that are trained at once on the same batches. Their weights and buffers have a first axis for them, if
+    /// there is more than one.
+    pub learners: usize,
+    /// Element type of everything.
+    pub dtype: DType,
+}
+
+impl Sizes {
+    /// The sizes that settings ask for.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            steps: config.inner_steps,
+            batch: config.inner_batch,
+            learners: config.learners_per_step,
+            dtype: F32,
+        }
+    }
+
+    /// Images \[n, batch, …\] and their one-hot classes, under these names.
+    pub fn batches(self, names: [&str; 2], n: usize, batch: usize) -> [ArraySpec; 2] {
+        let [x, y] = names;
+        let [h, w, c] = IMAGE;
+        [
+            ArraySpec::new(x, self.dtype, [n, batch, h, w, c]),
+            ArraySpec::new(y, self.dtype, [n, batch, CLASSES]),
+        ]
+    }
+
+    fn learner<'f>(self, learner: &Learner) -> Training<'f> {
+        let stacked = |spec: ArraySpec| {
+            let shape = [&[self.learners], &spec.shape[..]].concat();
+            let shape = if self.learners > 1 {
+                shape.into()
+            } else {
+                spec.shape
+            };
+            ArraySpec { shape, ..spec }
+        };
+        Training::new(INNER)
+            .weights(specs("", learner.params(), self.dtype).map(stacked))
+            .buffers(specs("", learner.buffers(), self.dtype).map(stacked))
+    }
+
+    /// The arrays of a generator that are learned, as values and checkpoints call them.
+    pub fn generator(self, generator: &Generator) -> Vec<ArraySpec> {
+        specs("generator.", generator.params(), self.dtype).collect()
+    }
+
+    /// The logarithms of the learning rate and the momentum of every step. Logarithms, so that the rates stay positive
+    /// and move by factors.
+    pub fn rates(self) -> [ArraySpec; 2] {
+        ["log_lr", "log_momentum"].map(|name| ArraySpec::new(name, self.dtype, [self.steps]))
+    }
+
+    /// Noise that is learned: \[T·B, noise\].
+    pub fn noise(self, noise: usize) -> ArraySpec {
+        ArraySpec::new("z", self.dtype, [self.steps * self.batch, noise])
     }
 }
 
-/// The arrays of parameters, in f32.
-pub fn ports(specs: &[ParamSpec]) -> Vec<Port> {
-    specs
-        .iter()
-        .map(|spec| port(&spec.name, spec.shape.clone()))
-        .collect()
+fn specs<'a>(
+    prefix: &'a str,
+    params: &'a [ParamSpec],
+    dtype: DType,
+) -> impl Iterator<Item = ArraySpec> + 'a {
+    let spec = move |param: &ParamSpec| {
+        ArraySpec::new(
+            format!("{prefix}{}", param.name),
+            dtype,
+            param.shape.clone(),
+        )
+    };
+    params.iter().map(spec)
 }
 
-/// The arrays of a labelled batch: images, and classes as rows with one 1.
-pub fn batch_ports(count: usize) -> Vec<Port> {
+/// A learner taught by a generator on classes `y` \[T, B, classes\]. Learned are the generator, the rates, and where a
+/// curriculum learns it the noise `z` \[T·B, noise\], of which the steps take the examples that `order` \[T·B\] names;
+/// otherwise noise \[T, B, noise\] is given.
+pub fn by_generator<'a>(
+    generator: &'a Generator,
+    learner: &'a Learner,
+    sizes: Sizes,
+    learn_noise: bool,
+) -> Training<'a> {
+    let Sizes {
+        steps,
+        batch,
+        dtype,
+        ..
+    } = sizes;
+    let noise = generator.config().noise;
+    let training = with_rates(sizes.learner(learner), sizes)
+        .learned_list("generator", sizes.generator(generator))
+        .prepare_list("generator", |s| generator.prepare(s.list("generator")))
+        .given([ArraySpec::new("y", dtype, [steps, batch, CLASSES])])
+        .per_step(["z", "y"])
+        .loss_and_buffers(|s| {
+            let images = generator.images(s.list("generator"), s["z"], s["y"])?;
+            let (logits, buffers) = learner.logits(s.weights(), images, Statistics::Batch)?;
+            Ok((sum_of_losses(logits, s["y"])?, buffers))
+        });
+    if !learn_noise {
+        return training.given([ArraySpec::new("z", dtype, [steps, batch, noise])]);
+    }
+    training
+        .learned([sizes.noise(noise)])
+        .given([ArraySpec::new("order", I32, [steps * batch])])
+        .prepare("z", move |s| {
+            s["z"].rows(s["order"])?.reshape([steps, batch, noise])
+        })
+}
+
+/// A learner taught by images `x` \[T, B, …\] with classes `y`; which they are is for the caller to say.
+pub fn by_images(learner: &Learner, sizes: Sizes) -> Training<'_> {
+    sizes
+        .learner(learner)
+        .per_step(["x", "y"])
+        .loss_and_buffers(|s| {
+            let (logits, buffers) = learner.logits(s.weights(), s["x"], Statistics::Batch)?;
+            Ok((sum_of_losses(logits, s["y"])?, buffers))
+        })
+}
+
+/// Learns a learning rate and a momentum for every step.
+pub fn with_rates(training: Training<'_>, sizes: Sizes) -> Training<'_> {
+    training
+        .learned(sizes.rates())
+        .prepare("lr", |s| s["log_lr"].exp())
+        .prepare("momentum", |s| s["log_momentum"].exp())
+}
+
+/// Adds the outer loss: cross-entropy on real images `x_real` \[N, B, …\] with classes `y_real`, with the means that the
+/// last synthetic batch left; of several learners it is the mean.
+pub fn with_real_loss<'a>(training: Training<'a>, learner: &'a Learner) -> Training<'a> {
+    training.per_outer(["x_real", "y_real"]).outer(|s| {
+        let statistics = Statistics::Stored(s.buffers());
+        let (logits, _) = learner.logits(s.weights(), s["x_real"], statistics)?;
+        mean_of_losses(logits, s["y_real"])
+    })
+}
+
+/// Picks batches from tables of `count` images and their one-hot classes: `n` batches of the images that `index` names.
+fn picked<'a>(
+    training: Training<'a>,
+    index: &'static str,
+    names: [&'static str; 2],
+    [n, batch]: [usize; 2],
+) -> Training<'a> {
+    let [x, y] = names;
     let [h, w, c] = IMAGE;
-    vec![port("x", [count, h, w, c]), port("y", [count, CLASSES])]
+    training
+        .given([ArraySpec::new(index, I32, [n * batch])])
+        .prepare(x, move |s| {
+            s["images"].rows(s[index])?.reshape([n, batch, h, w, c])
+        })
+        .prepare(y, move |s| {
+            s["classes"].rows(s[index])?.reshape([n, batch, CLASSES])
+        })
 }
 
-/// Learners taught as the settings say.
+/// Tables of real images and their one-hot classes.
+pub fn tables(count: usize) -> [ArraySpec; 2] {
+    let [h, w, c] = IMAGE;
+    [
+        ArraySpec::new("images", F32, [count, h, w, c]),
+        ArraySpec::new("classes", F32, [count, CLASSES]),
+    ]
+}
+
+/// Learners taught as the settings say, with an outer loss on some of `count` real images.
 pub fn training<'a>(
     config: &Config,
     generator: &'a Generator,
     learner: &'a Learner,
+    count: usize,
 ) -> Training<'a> {
-    let [batch, outer] = [config.inner_batch, config.outer_batch];
-    let alone = if config.curriculum.generates() {
-        let learn_noise = config.curriculum.learns_noise();
-        by_generator(generator, learner, batch, outer, learn_noise)
-    } else {
-        by_images(learner, batch, outer)
+    let sizes = Sizes::of(config);
+    let training = match config.curriculum {
+        Curriculum::RealData => picked(
+            with_rates(by_images(learner, sizes), sizes),
+            "taught",
+            ["x", "y"],
+            [config.inner_steps, config.inner_batch],
+        ),
+        other => by_generator(generator, learner, sizes, other.learns_noise()),
     };
-    together(alone, config.learners_per_step)
+    let outer = [config.outer_count(), config.outer_batch];
+    let training = picked(
+        training.given(tables(count)),
+        "chosen",
+        ["x_real", "y_real"],
+        outer,
+    );
+    with_real_loss(training, learner)
 }
 
-/// The training of a learner as that of several on the same batches: θ and buffers get a first axis for the
-/// learners, if there is more than one. The inner loss has to be the sum of theirs, so that each follows its
-/// own gradient; the outer loss is the mean, and so is the meta-gradient.
-pub fn together(mut training: Training<'_>, learners: usize) -> Training<'_> {
-    if learners > 1 {
-        for port in training.theta.iter_mut().chain(&mut training.buffers) {
-            port.shape = [&[learners], &port.shape[..]].concat().into();
-        }
-    }
-    training
-}
-
-/// The sum of the learners' losses, on whatever one of them has.
+/// The sum of the learners' losses, on whatever one of them has: so each follows its own gradient.
 pub fn sum_of_losses<'t>(logits: Var<'t>, classes: Var<'t>) -> Result<Var<'t>> {
     logits.cross_entropy(classes)?.sum_all()
 }
@@ -100,133 +247,4 @@ pub fn mean_over_pieces<'t>(
         terms.push((mean * images.tape().constant(share, mean.dtype(), mean.shape()))?);
     }
     images.tape().sum_of(&terms)
-}
-
-/// A learner taught by a generator. The rows of a step are its noise `z` and classes `y`; shared are the
-/// generator's parameters.
-pub fn by_generator<'a>(
-    generator: &'a Generator,
-    learner: &'a Learner,
-    batch: usize,
-    outer_batch: usize,
-    learn_noise: bool,
-) -> Training<'a> {
-    let noise = generator.config().noise;
-    let row = |port, learned| Row { port, learned };
-    Training {
-        theta: ports(learner.params()),
-        buffers: ports(learner.buffers()),
-        shared: ports(generator.params()),
-        rows: vec![
-            row(port("z", [batch, noise]), learn_noise),
-            row(port("y", [batch, CLASSES]), false),
-        ],
-        outer_rows: batch_ports(outer_batch),
-        optimizer: INNER,
-        precondition: None,
-        prepare: Box::new(|_, shared| generator.prepare(shared)),
-        loss: Box::new(|s: Scope<'_, '_>| {
-            let images = generator.images(s.shared, s.rows[0], s.rows[1])?;
-            let (logits, buffers) = learner.logits(s.theta, images, Statistics::Batch)?;
-            Ok((sum_of_losses(logits, s.rows[1])?, buffers))
-        }),
-        outer: Box::new(|s: Scope<'_, '_>| real_loss(learner, s)),
-    }
-}
-
-/// A learner taught by given images: the rows of a step are `x` and `y`.
-pub fn by_images(learner: &Learner, batch: usize, outer_batch: usize) -> Training<'_> {
-    let row = |port| Row {
-        port,
-        learned: false,
-    };
-    Training {
-        theta: ports(learner.params()),
-        buffers: ports(learner.buffers()),
-        shared: Vec::new(),
-        rows: batch_ports(batch).into_iter().map(row).collect(),
-        outer_rows: batch_ports(outer_batch),
-        optimizer: INNER,
-        precondition: None,
-        prepare: Box::new(|_, _| Ok(Vec::new())),
-        loss: Box::new(|s: Scope<'_, '_>| {
-            let (logits, buffers) = learner.logits(s.theta, s.rows[0], Statistics::Batch)?;
-            Ok((sum_of_losses(logits, s.rows[1])?, buffers))
-        }),
-        outer: Box::new(|s: Scope<'_, '_>| real_loss(learner, s)),
-    }
-}
-
-/// Cross-entropy on real images, with the means that the last synthetic batch left.
-fn real_loss<'t>(learner: &Learner, s: Scope<'_, 't>) -> Result<Var<'t>> {
-    let (logits, _) = learner.logits(s.theta, s.rows[0], Statistics::Stored(s.buffers))?;
-    mean_of_losses(logits, s.rows[1])
-}
-
-/// The state of a fresh learner: θ drawn, all else zero.
-pub fn fresh<R: Rng + ?Sized>(
-    device: &Device,
-    training: &Training<'_>,
-    learner: &Learner,
-    rng: &mut R,
-) -> Result<Records> {
-    let start = Records::new(device, training.start_ports(), 1)?;
-    for (field, array) in init(learner.params(), DType::F32, rng)?.iter().enumerate() {
-        start.set(0, field, array)?;
-    }
-    Ok(start)
-}
-
-/// Puts numbers into a field of a record, in the shape that the field has.
-pub fn put(records: &Records, record: usize, field: usize, numbers: Vec<f32>) -> Result<()> {
-    let shape = records.ports()[field].shape.clone();
-    let array = Array::new(shape, numbers).expect("as many numbers as the shape has");
-    records.set(record, field, &array)
-}
-
-/// The numbers of a field of a record.
-pub fn take(records: &Records, record: usize, field: usize) -> Result<Vec<f32>> {
-    let array = records.get(record, field)?;
-    Ok(array.as_f32().expect("all records are f32").to_vec())
-}
-
-/// Fills the first two fields of every record with `batch` real images drawn uniformly from the training images, for
-/// the training number `number`, and gives their classes.
-pub fn put_real_batches(
-    rows: &Records,
-    batch: usize,
-    data: &Dataset,
-    seed: u64,
-    number: u64,
-) -> Result<Vec<u8>> {
-    let chosen = draw(seed, number, rows.count() * batch, data.train.len());
-    for (step, chosen) in chosen.chunks(batch).enumerate() {
-        put_batch(rows, step, data, &data.train, chosen)?;
-    }
-    Ok(labels(&data.train, &chosen))
-}
-
-/// The numbers of `images` real images out of `count`, drawn uniformly for the inner steps of the training
-/// number `number`.
-pub(crate) fn draw(seed: u64, number: u64, images: usize, count: usize) -> Vec<usize> {
-    let rng = &mut rng(seed, Draw::RealBatch, number, 0);
-    (0..images).map(|_| rng.random_range(0..count)).collect()
-}
-
-/// The classes of the chosen images.
-pub(crate) fn labels(split: &Split, chosen: &[usize]) -> Vec<u8> {
-    chosen.iter().map(|&i| split.labels[i]).collect()
-}
-
-/// Puts the chosen real images and their classes into the first two fields of a record.
-pub fn put_batch(
-    records: &Records,
-    record: usize,
-    data: &Dataset,
-    split: &Split,
-    chosen: &[usize],
-) -> Result<()> {
-    debug_assert_eq!(records.ports()[0].shape.count(), chosen.len() * PIXELS);
-    put(records, record, 0, data.normalised(split, chosen))?;
-    put(records, record, 1, one_hot(&labels(split, chosen)))
 }

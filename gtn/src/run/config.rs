@@ -4,7 +4,7 @@ use crate::data::{CLASSES, DatasetChoice, SIDE};
 use crate::nn::widths::Widths;
 use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm};
 use crate::outer::curriculum::Curriculum;
-use autograd::{Horizon, Mode, Schedule};
+use autograd::{Horizon, Mode, Policy};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -87,7 +87,7 @@ pub struct Config {
     pub outer_eps: f64,
     pub clip: f64,
     #[serde(with = "as_text")]
-    pub schedule: Schedule,
+    pub schedule: Policy,
     #[serde(default = "one")]
     pub segments: usize,
     pub mode: ModeName,
@@ -337,7 +337,7 @@ fn channels(text: &str) -> Result<[usize; 2], String> {
 }
 
 fn schedule(text: &str) -> Result<String, String> {
-    let parsed: Result<Schedule, _> = text.parse();
+    let parsed: Result<Policy, _> = text.parse();
     parsed.map(|s| s.to_string()).map_err(|e| e.to_string())
 }
 

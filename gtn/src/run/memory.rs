@@ -1,9 +1,10 @@
 //! Will it fit? A forecast before anything large is taken.
 
 use crate::data::Dataset;
-use crate::outer::training::{batch_ports, training};
+use crate::outer::teacher::learned;
+use crate::outer::training::training;
 use crate::run::config::Config;
-use autograd::{Forecast, Port, Schedule};
+use autograd::{ArraySpec, Forecast, Policy};
 use kernels::Device;
 
 /// A run would take more memory than is free.
@@ -31,7 +32,7 @@ pub fn check(device: &Device, config: &Config, data: &Dataset) -> anyhow::Result
     // In round numbers, for users to type.
     let spare = (free - beside).max(0.0) as usize;
     let unit = if spare >> 20 > 0 { 20 } else { 10 };
-    let budget = Schedule::Budget(spare >> unit << unit);
+    let budget = Policy::Budget(spare >> unit << unit);
     let advice = if estimate(config, budget, data).is_ok() {
         format!("--schedule {budget} would fit")
     } else {
@@ -53,18 +54,17 @@ fn gib(bytes: f64) -> String {
 }
 
 /// Bytes of an outer step with the widest learner, and those of them that are no matter of the schedule.
-fn estimate(config: &Config, schedule: Schedule, data: &Dataset) -> autograd::Result<(f64, f64)> {
+fn estimate(config: &Config, policy: Policy, data: &Dataset) -> autograd::Result<(f64, f64)> {
     let generator = config.generator()?;
     let learner = config.learner(&config.widths.widest())?;
-    let training = training(config, &generator, &learner);
-    let forecast = Forecast::new(&training, &config.horizon().schedule(schedule))?;
-    // Beside the driver's memory there are the rows, the real images, and the outer optimiser.
-    let bytes = |ports: &[Port]| ports.iter().map(|port| port.bytes() as f64).sum::<f64>();
-    let rows = bytes(&training.row_ports()) * config.inner_steps as f64;
-    let real = bytes(&training.outer_rows) * config.outer_count() as f64;
-    let images = bytes(&batch_ports(data.train.len()));
-    let outer = 4.0 * bytes(&training.shared);
-    let beside = rows + real + images + outer;
+    let training = training(config, &generator, &learner, data.train.len());
+    let forecast = Forecast::new(&training, &config.horizon().schedule(policy))?;
+    // Beside the driver's memory there are the values that it is given, and the outer optimiser.
+    let bytes = |spec: &ArraySpec| spec.bytes() as f64;
+    let given: f64 = training.given_specs().map(bytes).sum();
+    let start: f64 = training.weight_specs().iter().map(bytes).sum();
+    let learned: f64 = learned(config, &generator).iter().map(bytes).sum();
+    let beside = given + start + 3.0 * learned;
     Ok((forecast.bytes as f64 + beside, beside))
 }
 

@@ -3,16 +3,18 @@
 use super::{Check, compare, same_bits, tolerance};
 use crate::device::PrecisionChoice;
 use anyhow::Result;
-use autograd::{ConvOptions, Plan, Port, Tape, Var};
+use autograd::{ArraySpec, ConvOptions, Plan, Tape, Var};
 use kernels::{Device, Distribution};
 use tensor::{Array, DType};
 
 type Outs<'t> = autograd::Result<Vec<Var<'t>>>;
 
-/// Records some results of inputs of floats, and of integers that it declares itself.
+/// Records some results of inputs of floats, and of integers.
 struct Case {
     name: &'static str,
     inputs: &'static [&'static [usize]],
+    /// Integer inputs behind these: element types and counts.
+    integers: &'static [(DType, usize)],
     record: for<'t> fn(&'t Tape, DType, &[Var<'t>]) -> Outs<'t>,
 }
 
@@ -20,6 +22,7 @@ const CASES: [Case; 14] = [
     Case {
         name: "functions",
         inputs: &[&[37, 19]],
+        integers: &[],
         record: |_, _, inputs| {
             let &[x] = inputs else {
                 unreachable!("as many as declared")
@@ -44,6 +47,7 @@ const CASES: [Case; 14] = [
     Case {
         name: "two arguments, broadcast",
         inputs: &[&[6, 1, 33], &[5, 1]],
+        integers: &[],
         record: |_, _, inputs| {
             let &[x, y] = inputs else {
                 unreachable!("as many as declared")
@@ -64,6 +68,7 @@ const CASES: [Case; 14] = [
     Case {
         name: "sums over rows, columns, all and in turns",
         inputs: &[&[40, 7, 30, 5]],
+        integers: &[],
         record: |_, _, inputs| {
             let &[x] = inputs else {
                 unreachable!("as many as declared")
@@ -80,11 +85,12 @@ const CASES: [Case; 14] = [
     Case {
         name: "softmax cross-entropy of labels",
         inputs: &[&[50, 10]],
-        record: |tape, dtype, inputs| {
-            let &[z] = inputs else {
+        integers: &[(DType::I32, 50)],
+        record: |_, dtype, inputs| {
+            let &[z, labels] = inputs else {
                 unreachable!("as many as declared")
             };
-            let hot = tape.input("labels", DType::I32, [50])?.one_hot(10, dtype)?;
+            let hot = labels.one_hot(10, dtype)?;
             let z = (z - z.max_last()?.stop_gradient())?;
             let log = (z - z.exp()?.sum_keep(&[1])?.log()?)?;
             Ok(vec![(hot * log)?.sum(&[1])?])
@@ -93,6 +99,7 @@ const CASES: [Case; 14] = [
     Case {
         name: "batch norm",
         inputs: &[&[8, 9, 9, 12]],
+        integers: &[],
         record: |_, _, inputs| {
             let &[x] = inputs else {
                 unreachable!("as many as declared")
@@ -114,6 +121,7 @@ const CASES: [Case; 14] = [
             &[2000, 12],
             &[2000, 8],
         ],
+        integers: &[],
         record: |_, _, inputs| {
             let &[a, b, c, d, e, f] = inputs else {
                 unreachable!("as many as declared")
@@ -130,6 +138,7 @@ const CASES: [Case; 14] = [
     Case {
         name: "convolutions",
         inputs: &[&[6, 3, 3, 8], &[6, 2, 3, 8], &[3, 12, 11, 8]],
+        integers: &[],
         record: |_, _, inputs| {
             let &[w, v, x] = inputs else {
                 unreachable!("as many as declared")
@@ -149,6 +158,7 @@ const CASES: [Case; 14] = [
     Case {
         name: "convolutions, a batch",
         inputs: &[&[3, 2, 9, 8, 5], &[3, 6, 3, 2, 5]],
+        integers: &[],
         record: |_, _, inputs| {
             let &[x, w] = inputs else {
                 unreachable!("as many as declared")
@@ -160,6 +170,7 @@ const CASES: [Case; 14] = [
     Case {
         name: "convolution of one channel",
         inputs: &[&[5, 28, 28, 1], &[16, 3, 3, 1]],
+        integers: &[],
         record: |_, _, inputs| {
             let &[x, w] = inputs else {
                 unreachable!("as many as declared")
@@ -170,6 +181,7 @@ const CASES: [Case; 14] = [
     Case {
         name: "pooling",
         inputs: &[&[3, 9, 8, 7]],
+        integers: &[],
         record: |_, _, inputs| {
             let &[x] = inputs else {
                 unreachable!("as many as declared")
@@ -183,6 +195,7 @@ const CASES: [Case; 14] = [
     Case {
         name: "upsample, borders, concat, slice",
         inputs: &[&[2, 5, 6, 3], &[2, 5, 6, 4]],
+        integers: &[],
         record: |tape, _, inputs| {
             let &[x, y] = inputs else {
                 unreachable!("as many as declared")
@@ -199,19 +212,22 @@ const CASES: [Case; 14] = [
     Case {
         name: "rows by index, constant indices",
         inputs: &[&[10, 6]],
-        record: |tape, _, inputs| {
-            let &[x] = inputs else {
+        integers: &[(DType::I32, 25)],
+        record: |_, _, inputs| {
+            let &[x, index] = inputs else {
                 unreachable!("as many as declared")
             };
-            let index = tape.input("index", DType::I32, [25])?;
             Ok(vec![x.rows(index)?, x.take(1, &[5, 0, 0, 3])?])
         },
     },
     Case {
         name: "random numbers",
         inputs: &[],
-        record: |tape, dtype, _| {
-            let key = tape.input("key", DType::U32, [4])?;
+        integers: &[(DType::U32, 4)],
+        record: |tape, dtype, inputs| {
+            let &[key] = inputs else {
+                unreachable!("as many as declared")
+            };
             // In f64 other bits are drawn: both compare what f32 draws.
             let draw = |op, kind| tape.random(key, op, kind, DType::F32, [999]);
             Ok(vec![
@@ -223,6 +239,7 @@ const CASES: [Case; 14] = [
     Case {
         name: "storage types",
         inputs: &[&[500]],
+        integers: &[],
         record: |_, dtype, inputs| {
             let &[x] = inputs else {
                 unreachable!("as many as declared")
@@ -233,58 +250,47 @@ const CASES: [Case; 14] = [
     },
 ];
 
+/// Noise for floats, small numbers for indices.
+pub(super) fn array(spec: &ArraySpec, seed: usize) -> Array {
+    let range = if spec.dtype.is_float() {
+        [-1.0, 1.0]
+    } else {
+        [0.0, 10.0]
+    };
+    // By way of f32: the same number in f32 and f64.
+    let numbers = Array::uniform(DType::F32, spec.shape.clone(), range, seed as u64);
+    numbers.cast(spec.dtype)
+}
+
 /// Results, then the gradients of the sum of their squares.
-fn plan(case: &Case, dtype: DType) -> autograd::Result<Plan> {
+fn results(device: &Device, case: &Case, dtype: DType) -> autograd::Result<Vec<Array>> {
     let tape = Tape::new();
-    let declare =
-        |(i, shape): (usize, &&[usize])| tape.input(&format!("x{i}"), dtype, shape.to_vec());
-    let inputs = case
+    let floats = case
         .inputs
         .iter()
-        .enumerate()
-        .map(declare)
+        .map(|shape| ArraySpec::new("x", dtype, *shape));
+    let integers = case
+        .integers
+        .iter()
+        .map(|(dtype, count)| ArraySpec::new("index", *dtype, [*count]));
+    let specs: Vec<ArraySpec> = floats.chain(integers).collect();
+    let inputs = specs
+        .iter()
+        .map(|spec| tape.input(&spec.name, spec.dtype, spec.shape.clone()))
         .collect::<autograd::Result<Vec<_>>>()?;
     let mut outs = (case.record)(&tape, dtype, &inputs)?;
     let squares = outs
         .iter()
         .map(|&out| (out * out)?.sum_all())
         .collect::<autograd::Result<Vec<_>>>()?;
-    if !inputs.is_empty() {
-        outs.extend(tape.grad(tape.sum_of(&squares)?, &inputs)?);
+    let floats = &inputs[..case.inputs.len()];
+    if !floats.is_empty() {
+        outs.extend(tape.grad(tape.sum_of(&squares)?, floats)?);
     }
-    Plan::new(&outs)
-}
-
-/// Noise for floats, small numbers for indices.
-pub(super) fn array(port: &Port, seed: usize) -> Array {
-    let mut state = (seed as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let next = |_| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let unit = (state >> 33) as f64 / f64::from(1_u32 << 31);
-        // The same number in f32 and f64.
-        if port.dtype.is_float() {
-            f64::from((2.0 * unit - 1.0) as f32)
-        } else {
-            (10.0 * unit).floor()
-        }
-    };
-    let numbers: Vec<f64> = (0..port.shape.count()).map(next).collect();
-    let array = Array::new(port.shape.clone(), numbers).expect("as many numbers as the shape has");
-    array.cast(port.dtype)
-}
-
-fn results(device: &Device, case: &Case, dtype: DType) -> autograd::Result<Vec<Array>> {
-    let plan = plan(case, dtype)?;
-    let arrays: Vec<Array> = plan
-        .inputs()
-        .iter()
-        .enumerate()
-        .map(|(i, port)| array(port, i))
-        .collect();
-    let names = plan.inputs().iter().map(|port| &port.name[..]);
-    plan.run(device, &names.zip(&arrays).collect::<Vec<_>>())
+    let numbers = specs.iter().enumerate();
+    let arrays: Vec<Array> = numbers.map(|(i, spec)| array(spec, i)).collect();
+    let given: Vec<_> = inputs.into_iter().zip(&arrays).collect();
+    Plan::new(&outs)?.run(device, &given)
 }
 
 pub(super) fn run(

@@ -6,16 +6,13 @@ use crate::data::{CLASSES, Dataset, strokes};
 use crate::device::PrecisionChoice;
 use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm, init, stack};
 use crate::outer::curriculum::one_hot;
-use crate::outer::images::Images;
 use crate::outer::meta::MetaTrainer;
-use crate::outer::training::{by_generator, together};
+use crate::outer::training::{Sizes, by_generator, with_real_loss};
 use crate::run::config::{Config, IMAGE, Preset};
-use anyhow::{Error, Result};
-use autograd::{Horizon, Schedule, Training, Unroll, Values};
-use kernels::Device;
+use anyhow::Result;
+use autograd::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use tensor::{Array, DType};
 
 /// Inner steps of the meta-gradient.
 const STEPS: usize = 6;
@@ -58,47 +55,57 @@ impl Small {
         })
     }
 
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            steps: STEPS,
+            batch: BATCH,
+            learners: self.learners,
+            dtype: self.dtype,
+        }
+    }
+
     fn training(&self) -> Training<'_> {
-        let alone = by_generator(&self.generator, &self.learner, BATCH, OUTER_BATCH, true);
-        let mut training = together(alone, self.learners);
-        let rows = training.rows.iter_mut().map(|row| &mut row.port);
-        let ports = training.theta.iter_mut().chain(&mut training.buffers);
-        let ports = ports.chain(&mut training.shared).chain(rows);
-        let ports = ports.chain(&mut training.outer_rows);
-        ports.for_each(|port| port.dtype = self.dtype);
-        training
+        let sizes = self.sizes();
+        let alone = by_generator(&self.generator, &self.learner, sizes, true);
+        let real = sizes.batches(["x_real", "y_real"], 1, OUTER_BATCH);
+        with_real_loss(alone.given(real), &self.learner)
     }
 
     /// The same numbers in every element type, but for their rounding.
     fn values(&self, device: &Device, training: &Training<'_>) -> Result<Values> {
-        let values = Values::new(device, training, &Horizon::new(STEPS))?;
         let draw = |network, seed| {
             let rng = &mut ChaCha8Rng::seed_from_u64(seed);
             init(network, self.dtype, rng)
         };
         let learners = (0..self.learners as u64).map(|seed| draw(self.learner.params(), seed));
         let theta = stack(&learners.collect::<autograd::Result<Vec<_>>>()?)?;
-        let shared = draw(self.generator.params(), 100)?;
-        for (records, arrays) in [(&values.start, theta), (&values.shared, shared)] {
-            for (field, array) in arrays.iter().enumerate() {
-                records.set(0, field, array)?;
-            }
+        let generator = draw(self.generator.params(), 100)?;
+        let mut values = Values::zeros(device, &[])?;
+        for (seed, spec) in training
+            .given_specs()
+            .chain(training.learned_specs())
+            .enumerate()
+        {
+            let numbers = match spec.name.as_str() {
+                "y" | "y_real" => {
+                    let count = spec.shape.count() / CLASSES;
+                    let classes: Vec<u8> = (0..count).map(|i| (i % CLASSES) as u8).collect();
+                    Array::new(spec.shape.clone(), one_hot(&classes))?.cast(self.dtype)
+                }
+                "order" => {
+                    let order: Vec<i32> = (0..spec.shape.count() as i32).rev().collect();
+                    Array::new(spec.shape.clone(), order)?
+                }
+                "log_lr" => Array::full(self.dtype, spec.shape.clone(), 0.02f64.ln()),
+                "log_momentum" => Array::full(self.dtype, spec.shape.clone(), 0.5f64.ln()),
+                _ => array(spec, seed),
+            };
+            values.set(&spec.name, &numbers)?;
         }
-        for records in [&values.rows, &values.outer_rows] {
-            for record in 0..records.count() {
-                let [input, labels] = [0, 1].map(|field| &records.ports()[field]);
-                records.set(record, 0, &array(input, record))?;
-                let classes: Vec<u8> = (0..labels.shape[0]).map(|i| (i % CLASSES) as u8).collect();
-                let hot = Array::new(labels.shape.clone(), one_hot(&classes))?;
-                records.set(record, 1, &hot.cast(self.dtype))?;
-            }
-        }
-        for step in 0..STEPS {
-            for (field, value) in [0.02, 0.5].into_iter().enumerate() {
-                values
-                    .hyper
-                    .set(step, field, &Array::scalar(value, self.dtype))?;
-            }
+        let weights = training.weight_specs().iter().zip(&theta);
+        let sizes = self.sizes().generator(&self.generator);
+        for (spec, array) in weights.chain(sizes.iter().zip(&generator)) {
+            values.set(&spec.name, array)?;
         }
         Ok(values)
     }
@@ -114,15 +121,9 @@ fn gradient_of(small: &Small, device: &Device, schedule: Schedule) -> Result<(Ve
     let values = small.values(device, &training)?;
     let horizon = Horizon::new(STEPS).schedule(schedule);
     let mut unroll = Unroll::new(device, &training, &horizon)?;
-    let loss = unroll.gradient(values.given())?.total();
+    let loss = unroll.gradient(&values)?.total();
     let mut arrays = vec![Array::scalar(loss, small.dtype)];
-    for field in 0..training.shared.len() {
-        arrays.push(unroll.shared_gradient().get(0, field)?);
-    }
-    arrays.extend(unroll.row_gradient().column(0)?);
-    for field in 0..2 {
-        arrays.extend(unroll.hyper_gradient().column(field)?);
-    }
+    arrays.extend(unroll.gradients().to_arrays()?.into_values());
     Ok((arrays, unroll.forecast().bytes))
 }
 
@@ -135,9 +136,9 @@ fn meta_gradient(
     let most = 10.0 * tolerance(precision);
     device.reset_peak();
     let held = device.held_bytes();
-    let (found, forecast) = gradient(device, DType::F32, Schedule::PerStep)?;
-    for (dtype, name) in [(DType::F32, "f32"), (DType::F64, "f64")] {
-        let (expected, _) = gradient(&cpu, dtype, Schedule::PerStep)?;
+    let (found, forecast) = gradient(device, F32, Schedule::per_step())?;
+    for (dtype, name) in [(F32, "f32"), (F64, "f64")] {
+        let (expected, _) = gradient(&cpu, dtype, Schedule::per_step())?;
         note(compare(
             format!("meta-gradient, {name}"),
             &found,
@@ -145,23 +146,23 @@ fn meta_gradient(
             most,
         ));
     }
-    let learners = Small::new(DType::F32, 3)?;
+    let learners = Small::new(F32, 3)?;
     let [together, expected] =
-        [device, &cpu].map(|on| gradient_of(&learners, on, Schedule::PerStep));
+        [device, &cpu].map(|on| gradient_of(&learners, on, Schedule::per_step()));
     note(compare(
         "meta-gradient of three learners",
         &together?.0,
         &expected?.0,
         most,
     ));
-    let (again, _) = gradient(device, DType::F32, Schedule::PerStep)?;
+    let (again, _) = gradient(device, F32, Schedule::per_step())?;
     note(same_bits("meta-gradient, again", &again, &found));
     for schedule in [
-        Schedule::StoreAll,
-        Schedule::EveryK(2),
-        Schedule::BinomialPrelude(1),
+        Schedule::store_all(),
+        Schedule::every(2),
+        Schedule::binomial(1).with_prelude(),
     ] {
-        let (other, _) = gradient(device, DType::F32, schedule)?;
+        let (other, _) = gradient(device, F32, schedule)?;
         note(same_bits(
             format!("meta-gradient, {schedule}"),
             &other,
@@ -170,7 +171,7 @@ fn meta_gradient(
     }
     if device.cuda_facts().is_some() {
         let plain = Device::cuda_without_graphs(0, precision.into())?;
-        let (launched, _) = gradient(&plain, DType::F32, Schedule::PerStep)?;
+        let (launched, _) = gradient(&plain, F32, Schedule::per_step())?;
         note(same_bits(
             "meta-gradient, launches instead of graphs",
             &launched,
@@ -190,12 +191,12 @@ fn memory(device: &Device, peak: usize, forecast: usize) -> Result<Check> {
             .map(|facts| facts.free_bytes))
     };
     let before = free()?;
-    let small = Small::new(DType::F32, 1)?;
+    let small = Small::new(F32, 1)?;
     let training = small.training();
     let values = small.values(device, &training)?;
     let own = device.held_bytes();
     let mut unroll = Unroll::new(device, &training, &Horizon::new(STEPS))?;
-    unroll.gradient(values.given())?;
+    unroll.gradient(&values)?;
     let held = device.held_bytes() - own;
     let taken = match (before, free()?) {
         (Some(before), Some(after)) => before.saturating_sub(after),
@@ -222,7 +223,7 @@ fn outer_steps(
         inner_steps: 3,
         inner_batch: 10,
         outer_batch: 20,
-        widths: "4,6,8".parse().map_err(Error::msg)?,
+        widths: "4,6,8".parse().map_err(anyhow::Error::msg)?,
         noise: 8,
         generator_hidden: 16,
         generator_channels: [6, 4],
@@ -242,8 +243,8 @@ fn outer_steps(
     };
     let losses = |device: &Device| -> Result<Vec<Array>> {
         let mut trainer = MetaTrainer::new(device, &config)?;
-        let images = Images::new(device, &config, &data)?;
-        let step = |_| Ok(Array::scalar(trainer.step(&images)?.meta_loss, DType::F64));
+        trainer.use_images(&data)?;
+        let step = |_| Ok(Array::scalar(trainer.step()?.meta_loss, F64));
         (0..config.outer_steps).map(step).collect()
     };
     let (found, expected) = (losses(device)?, losses(&Device::cpu(None)?)?);

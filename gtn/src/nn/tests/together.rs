@@ -46,14 +46,9 @@ fn results(learner: &Learner, theta: &[Array]) -> Vec<Array> {
     let tape = Tape::new();
     let dtype = theta[0].dtype();
     let [x, y] = data(dtype);
-    let names: Vec<&str> = learner.params().iter().map(|p| &p.name[..]).collect();
-    let named: Vec<(&str, &Array)> = names
-        .into_iter()
-        .zip(theta)
-        .chain([("x", &x), ("y", &y)])
-        .collect();
-    let input = |&(name, a): &(&str, &Array)| tape.input(name, dtype, a.shape().clone()).unwrap();
-    let vars: Vec<Var<'_>> = named.iter().map(input).collect();
+    let arrays: Vec<&Array> = theta.iter().chain([&x, &y]).collect();
+    let input = |a: &&Array| tape.input("array", dtype, a.shape().clone()).unwrap();
+    let vars: Vec<Var<'_>> = arrays.iter().map(input).collect();
     let [theta @ .., x, y] = &vars[..] else {
         unreachable!("parameters, x and y")
     };
@@ -65,7 +60,8 @@ fn results(learner: &Learner, theta: &[Array]) -> Vec<Array> {
         Ok([vec![logits, again, losses], buffers, gradients].concat())
     };
     let plan = Plan::new(&record().unwrap()).unwrap();
-    plan.run(&Device::cpu(Some(1)).unwrap(), &named).unwrap()
+    let given: Vec<_> = vars.iter().copied().zip(arrays).collect();
+    plan.run(&Device::cpu(Some(1)).unwrap(), &given).unwrap()
 }
 
 /// The greatest distance, as a fraction of the greatest number. The floor is for what is zero but for rounding, as the

@@ -25,7 +25,11 @@ fn compute(
     let vars: Vec<_> = arrays.iter().map(|a| input(a).unwrap()).collect();
     let device = Device::cpu(Some(1)).unwrap();
     let plan = Plan::new(&record(&vars).unwrap()).unwrap();
-    let results = plan.run(&device, arrays).unwrap();
+    let given = vars
+        .iter()
+        .zip(arrays)
+        .map(|(var, (_, array))| (*var, *array));
+    let results = plan.run(&device, &given.collect::<Vec<_>>()).unwrap();
     results.iter().map(Array::to_f64_vec).collect()
 }
 
