@@ -40,14 +40,18 @@ fn by_schedule(c: &mut Criterion) {
     let mut group = c.benchmark_group("perceptron on free images, T = 32");
     group.sample_size(20);
     let problem = problem("C", 32, DataKind::Direct);
-    let loaded = problem
+    let values = problem
         .load(&device, &problem.fresh(0).expect("values"))
         .expect("memory");
     for mode in [Mode::Mixed, Mode::Reverse] {
-        for schedule in [Schedule::StoreAll, Schedule::PerStep, Schedule::EveryK(6)] {
+        for schedule in [
+            Schedule::store_all(),
+            Schedule::per_step(),
+            Schedule::every(6),
+        ] {
             let mut unroll = unroll(&device, &problem, schedule, mode);
             group.bench_function(BenchmarkId::new(format!("{mode:?}"), schedule), |b| {
-                b.iter(|| black_box(unroll.gradient(loaded.given()).expect("finite")));
+                b.iter(|| black_box(unroll.gradient(&values).expect("finite")));
             });
         }
     }
@@ -58,7 +62,7 @@ fn planning(c: &mut Criterion) {
     let device = Device::cpu(None).expect("threads");
     let problem = problem("A", 8, DataKind::Gen);
     c.bench_function("record and plan set-up A", |b| {
-        b.iter(|| black_box(unroll(&device, &problem, Schedule::PerStep, Mode::Mixed)));
+        b.iter(|| black_box(unroll(&device, &problem, Schedule::per_step(), Mode::Mixed)));
     });
 }
 

@@ -9,9 +9,7 @@ use crate::meta_grad::timed;
 use crate::resident::Resident;
 use anyhow::{Result, ensure};
 use autograd::optim::Optimizer;
-use autograd::{
-    Forecast, Given, Horizon, Mode, Port, Records, Row, Schedule, Scope, Training, Unroll, Var,
-};
+use autograd::{ArraySpec, Forecast, Horizon, Mode, Schedule, Training, Unroll, Values, Var};
 use gtn::cli::Outcome;
 use kernels::Device;
 use serde::Serialize;
@@ -63,76 +61,57 @@ const DTYPE: DType = DType::F32;
 const RATE: f64 = 0.01;
 
 impl Deep {
+    fn specs(self, kind: &str) -> Vec<ArraySpec> {
+        let spec =
+            |i: usize| ArraySpec::new(format!("{kind} {i}"), DTYPE, [self.width, self.width]);
+        (0..2 * self.blocks).map(spec).collect()
+    }
+
+    /// A batch for each of some steps.
+    fn data(self, names: [&str; 2], steps: usize) -> [ArraySpec; 2] {
+        names.map(|name| ArraySpec::new(name, DTYPE, [steps, self.batch, self.width]))
+    }
+
     fn training(self) -> Training<'static> {
-        let port = |name: String, rows: usize| Port {
-            name,
-            dtype: DTYPE,
-            shape: [rows, self.width].into(),
-        };
-        let weights = |kind: &str| -> Vec<Port> {
-            let named = |i: usize| port(format!("{kind} {i}"), self.width);
-            (0..2 * self.blocks).map(named).collect()
-        };
-        let data = || ["x", "y"].map(|name| port(name.into(), self.batch));
-        let given = |port| Row {
-            port,
-            learned: false,
-        };
-        Training {
-            theta: weights("weight"),
-            buffers: Vec::new(),
-            shared: weights("rate"),
-            rows: data().map(given).into(),
-            outer_rows: data().into(),
-            optimizer: Optimizer::Sgd,
-            precondition: Some(Box::new(|i, gradient, rates| rates[i] * gradient)),
-            prepare: Box::new(|_, rates| Ok(rates.to_vec())),
-            loss: Box::new(|scope: Scope<'_, '_>| Ok((loss(scope.theta, scope.rows)?, Vec::new()))),
-            outer: Box::new(|scope: Scope<'_, '_>| loss(scope.theta, scope.rows)),
-        }
+        Training::new(Optimizer::Sgd)
+            .weights(self.specs("weight"))
+            .learned_list("rates", self.specs("rate"))
+            .given(self.data(["x", "y"], self.steps))
+            .given(self.data(["x_outer", "y_outer"], 1))
+            .per_step(["x", "y"])
+            .per_outer(["x_outer", "y_outer"])
+            .hyper("lr", |s, weight| Ok(s.list("rates")[weight]))
+            .loss(|s| loss(s.weights(), s["x"], s["y"]))
+            .outer(|s| loss(s.weights(), s["x_outer"], s["y_outer"]))
     }
 
     /// Numbers that any program can make, scaled so that activations keep their size.
-    fn records(
-        self,
-        device: &Device,
-        ports: &[Port],
-        first: usize,
-        count: usize,
-    ) -> Result<Records> {
-        let records = Records::new(device, ports.to_vec(), count)?;
-        for record in 0..count {
-            for (field, port) in ports.iter().enumerate() {
-                let seed = first + record * ports.len() + field;
-                let scale = match port.name.split(' ').next() {
-                    Some("weight") if field % 2 == 0 => (2.0 / self.width as f64).sqrt(),
-                    Some("weight") => (1.0 / (self.width * self.blocks) as f64).sqrt(),
-                    _ => 1.0,
-                };
-                records.set(record, field, &noise(&port.shape, seed, scale)?)?;
+    fn load(self, device: &Device) -> Result<Values> {
+        let mut values = Values::zeros(device, &[])?;
+        for spec in self.specs("rate") {
+            values.set(&spec.name, &Array::full(DTYPE, spec.shape, RATE))?;
+        }
+        for (i, spec) in self.specs("weight").into_iter().enumerate() {
+            let scale = if i % 2 == 0 {
+                (2.0 / self.width as f64).sqrt()
+            } else {
+                (1.0 / (self.width * self.blocks) as f64).sqrt()
+            };
+            values.set(&spec.name, &noise(&spec.shape, i, scale)?)?;
+        }
+        let inner = (self.data(["x", "y"], self.steps), 1000, self.steps);
+        let outer = (self.data(["x_outer", "y_outer"], 1), 2000, 1);
+        for (specs, first, steps) in [inner, outer] {
+            for (field, spec) in specs.into_iter().enumerate() {
+                let row: Shape = spec.shape[1..].into();
+                values.reserve(spec.clone())?;
+                for step in 0..steps {
+                    let numbers = noise(&row, first + 2 * step + field, 1.0)?;
+                    values.set_row(&spec.name, step, &numbers)?;
+                }
             }
         }
-        Ok(records)
-    }
-
-    fn load(self, device: &Device) -> Result<Loaded> {
-        let training = self.training();
-        let shared = Records::new(device, training.shared.clone(), 1)?;
-        for (i, port) in training.shared.iter().enumerate() {
-            shared.set(0, i, &Array::full(DTYPE, port.shape.clone(), RATE))?;
-        }
-        let hyper = Records::new(device, training.hyper_ports(), self.steps)?;
-        for step in 0..self.steps {
-            hyper.set(step, 0, &Array::full(DTYPE, Shape::scalar(), 1.0))?;
-        }
-        let (start, rows) = (training.start_ports(), training.row_ports());
-        Ok(Loaded {
-            start: self.records(device, &start, 0, 1)?,
-            shared,
-            rows: self.records(device, &rows, 1000, self.steps)?,
-            hyper,
-            outer: self.records(device, &training.outer_rows, 2000, 1)?,
-        })
+        Ok(values)
     }
 }
 
@@ -150,33 +129,12 @@ fn noise(shape: &Shape, seed: usize, scale: f64) -> Result<Array> {
 }
 
 /// x ← x + relu(x·V)·W for each block; the mean squared error.
-fn loss<'t>(theta: &[Var<'t>], rows: &[Var<'t>]) -> autograd::Result<Var<'t>> {
-    let mut x = rows[0];
+fn loss<'t>(theta: &[Var<'t>], mut x: Var<'t>, y: Var<'t>) -> autograd::Result<Var<'t>> {
     for block in theta.chunks(2) {
         x = (x + x.matmul(block[0])?.relu()?.matmul(block[1])?)?;
     }
-    let error = (x - rows[1])?;
+    let error = (x - y)?;
     (error * error)?.mean_all()
-}
-
-struct Loaded {
-    start: Records,
-    shared: Records,
-    rows: Records,
-    hyper: Records,
-    outer: Records,
-}
-
-impl Loaded {
-    fn given(&self) -> Given<'_> {
-        Given {
-            start: &self.start,
-            shared: &self.shared,
-            rows: &self.rows,
-            hyper: &self.hyper,
-            outer_rows: &self.outer,
-        }
-    }
 }
 
 /// What was measured of a column; keys of the JSON object.
@@ -240,28 +198,25 @@ impl DepthArgs {
     fn horizon(&self, column: u8) -> Horizon {
         let horizon = Horizon::new(self.steps);
         match column {
-            1 => horizon.mode(Mode::Reverse).schedule(Schedule::StoreAll),
+            1 => horizon.mode(Mode::Reverse).schedule(Schedule::store_all()),
             2 => horizon.mode(Mode::Reverse),
             3 => horizon,
             _ => horizon.segments(self.segments),
         }
     }
 
-    fn measure(&self, device: &Device, loaded: &Loaded, column: u8) -> Result<Column> {
+    fn measure(&self, device: &Device, values: &Values, column: u8) -> Result<Column> {
         let horizon = self.horizon(column);
         // What planning takes from the system is not counted, as other engines' compilation is not.
         Forecast::new(&self.deep().training(), &horizon)?;
         let (resident, held) = (Resident::reset(), device.held_bytes());
         device.reset_peak();
         let mut unroll = Unroll::new(device, &self.deep().training(), &horizon)?;
-        let (seconds, loss) = timed(self.conditions.repeats, &mut unroll, loaded.given())?;
+        let (seconds, loss) = timed(self.conditions.repeats, &mut unroll, values)?;
         let (peak_bytes, peak_process_bytes) = (device.peak_bytes() - held, resident.peak());
-        let gradient = unroll.shared_gradient();
-        let mut squares = 0.0;
-        for field in 0..gradient.ports().len() {
-            let values = gradient.get(0, field)?.to_f64_vec();
-            squares += values.iter().map(|v| v * v).sum::<f64>();
-        }
+        let gradient = unroll.gradients().to_arrays()?;
+        let numbers = gradient.values().flat_map(Array::to_f64_vec);
+        let squares: f64 = numbers.map(|v| v * v).sum();
         let forecast = unroll.forecast();
         ensure!(
             peak_bytes == forecast.bytes,
@@ -289,10 +244,10 @@ impl DepthArgs {
 
 pub(super) fn run(args: &DepthArgs) -> Result<Outcome> {
     let device = args.conditions.machine.device()?;
-    let loaded = args.deep().load(&device)?;
+    let values = args.deep().load(&device)?;
     let mut columns = Vec::new();
     for column in args.columns() {
-        let measured = args.measure(&device, &loaded, column)?;
+        let measured = args.measure(&device, &values, column)?;
         measured.tell();
         columns.push(measured);
     }

@@ -17,7 +17,7 @@ mod subject;
 mod sweep;
 
 pub use kernels::Single;
-pub use problem::{DataKind, Loaded, Problem};
+pub use problem::{DataKind, Problem};
 pub use setups::Setup;
 
 use gtn::cli::Outcome;

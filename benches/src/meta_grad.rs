@@ -3,10 +3,10 @@
 
 use crate::conditions::{Conditions, flag, name_of, or};
 use crate::resident::Resident;
-use crate::{DataKind, Loaded, Problem, Setup};
+use crate::{DataKind, Problem, Setup};
 use anyhow::Result;
 use autograd::optim::Optimizer;
-use autograd::{CotangentNorms, Forecast, Given, Horizon, Phase, Schedule, Trouble, Unroll};
+use autograd::{CotangentNorms, Forecast, Horizon, Phase, Policy, Trouble, Unroll, Values};
 use gtn::cli::Outcome;
 use gtn::run::config::ModeName;
 use kernels::Device;
@@ -86,7 +86,7 @@ pub struct MetaGradArgs {
     /// What is kept between the sweeps: store-all, per-step, every-K, binomial-C (or binomial-C-prelude, with images),
     /// auto, budget-SIZE (as 64MiB), reversible-B or, truncated, window-W
     #[arg(long, default_value_t)]
-    pub schedule: Schedule,
+    pub schedule: Policy,
     /// How many of the schedule's snapshots lie in a file
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub on_disk: usize,
@@ -172,8 +172,7 @@ impl SetupArgs {
 impl MetaGradArgs {
     fn horizon(&self, problem: &Problem) -> Horizon {
         let folder = self.snapshot_dir.clone();
-        problem
-            .horizon()
+        Horizon::new(problem.steps)
             .schedule(self.schedule)
             .segments(self.segments)
             .mode(self.mode.into())
@@ -181,7 +180,7 @@ impl MetaGradArgs {
             .in_host(self.in_host)
     }
 
-    fn loaded(&self, device: &Device, problem: &Problem) -> Result<Loaded> {
+    fn loaded(&self, device: &Device, problem: &Problem) -> Result<Values> {
         let arrays = match &self.init {
             Some(path) => read_safetensors(path)?.0,
             None => problem.fresh(0)?,
@@ -232,16 +231,12 @@ struct Report {
 }
 
 /// Seconds of every repeat but the first, which warms up; the meta-loss.
-pub(super) fn timed(
-    repeats: u64,
-    unroll: &mut Unroll,
-    given: Given<'_>,
-) -> Result<(Vec<f64>, f64)> {
+pub(super) fn timed(repeats: u64, unroll: &mut Unroll, values: &Values) -> Result<(Vec<f64>, f64)> {
     let mut seconds = Vec::new();
     let mut loss = 0.0;
     for _ in 0..repeats + u64::from(repeats > 1) {
         let begin = Instant::now();
-        loss = unroll.gradient(given)?.total();
+        loss = unroll.gradient(values)?.total();
         seconds.push(begin.elapsed().as_secs_f64());
     }
     if seconds.len() > 1 {
@@ -267,9 +262,9 @@ fn fingerprint(gradient: &Arrays) -> (f64, String) {
 }
 
 /// The lengths of cotangents along one more meta-gradient.
-fn cotangents(unroll: &mut Unroll, loaded: &Loaded) -> Result<CotangentNorms> {
+fn cotangents(unroll: &mut Unroll, values: &Values) -> Result<CotangentNorms> {
     unroll.watch_cotangents(true);
-    unroll.gradient(loaded.given())?;
+    unroll.gradient(values)?;
     Ok(unroll.cotangent_norms().cloned().unwrap_or_default())
 }
 
@@ -293,7 +288,7 @@ fn tell_cotangents(norms: &CotangentNorms) {
 pub(super) fn run(args: &MetaGradArgs) -> Result<Outcome> {
     let problem = args.setup.problem(args.steps)?;
     let device = args.conditions.machine.device()?;
-    let loaded = args.loaded(&device, &problem)?;
+    let values = args.loaded(&device, &problem)?;
 
     let (resident, held) = (Resident::reset(), device.held_bytes());
     device.reset_peak();
@@ -304,11 +299,11 @@ pub(super) fn run(args: &MetaGradArgs) -> Result<Outcome> {
             eprintln!("{name}\n{plan}\n");
         }
     }
-    let (seconds, loss) = timed(args.conditions.repeats, &mut unroll, loaded.given())?;
+    let (seconds, loss) = timed(args.conditions.repeats, &mut unroll, &values)?;
     let (peak_bytes, peak_process_bytes) = (device.peak_bytes() - held, resident.peak());
 
     let gradient = problem.gradient(&unroll)?;
-    let cotangents = args.cotangents.then(|| cotangents(&mut unroll, &loaded));
+    let cotangents = args.cotangents.then(|| cotangents(&mut unroll, &values));
     let cotangents = cotangents.transpose()?;
     let (meta_grad_norm, meta_grad_sha256) = fingerprint(&gradient);
     if let Some(path) = &args.dump {
@@ -323,7 +318,7 @@ pub(super) fn run(args: &MetaGradArgs) -> Result<Outcome> {
         optimizer: problem.optimizer.name(),
         bn: args.setup.bn,
         steps: problem.steps,
-        batches: unroll.row_gradient().count(),
+        batches: problem.rows,
         batch: problem.batch,
         learners: args.setup.learners,
         mode: args.mode,

@@ -2,7 +2,7 @@
 
 use crate::subject::{Subject, SubjectArgs, any_values};
 use anyhow::Context;
-use autograd::{Peak, Phase, Planned, Schedule, TimedRun, Unroll};
+use autograd::{Peak, Phase, Planned, Policy, Schedule, TimedRun, Unroll};
 use clap::Args;
 use gtn::cli::{Outcome, say};
 use kernels::Device;
@@ -170,21 +170,23 @@ impl std::fmt::Display for Held {
 }
 
 /// The schedules to choose from, and the one that was asked for.
-fn candidates(steps: usize, asked: Schedule) -> Vec<Schedule> {
+fn candidates(steps: usize, asked: Policy) -> Vec<Policy> {
     let root = (steps as f64).sqrt().round() as usize;
-    let mut all = vec![Schedule::StoreAll, Schedule::PerStep];
+    let mut all = vec![Schedule::store_all(), Schedule::per_step()];
     all.extend(
         [2, root]
             .into_iter()
             .filter(|k| (2..steps).contains(k))
-            .map(Schedule::EveryK),
+            .map(Schedule::every),
     );
     all.extend(
         [16, 8, 4]
             .into_iter()
             .filter(|&c| c < steps)
-            .flat_map(|c| [Schedule::Binomial(c), Schedule::BinomialPrelude(c)]),
+            .map(Schedule::binomial)
+            .flat_map(|schedule| [schedule, schedule.with_prelude()]),
     );
+    let mut all: Vec<Policy> = all.into_iter().map(Policy::Fixed).collect();
     all.push(asked);
     let mut seen = Vec::new();
     all.retain(|schedule| {
@@ -197,12 +199,12 @@ fn candidates(steps: usize, asked: Schedule) -> Vec<Schedule> {
 }
 
 /// Budgets between the least and the most, evenly in their logarithms, in round numbers.
-fn budgets(least: usize, most: usize) -> Vec<Schedule> {
+fn budgets(least: usize, most: usize) -> Vec<Policy> {
     let ratio = most as f64 / least as f64;
     let budget = |quarter: i32| {
         let bytes = (least as f64 * ratio.powf(f64::from(quarter) / 4.0)) as usize;
         let unit = if bytes >> 24 > 0 { 20 } else { 10 };
-        Schedule::Budget((bytes >> unit << unit).max(least.next_multiple_of(1 << 10)))
+        Policy::Budget((bytes >> unit << unit).max(least.next_multiple_of(1 << 10)))
     };
     (1..4).map(budget).collect()
 }
@@ -213,8 +215,8 @@ fn table(device: &Device, subject: &Subject, asked: &Planned) -> anyhow::Result<
         measured(device, subject, false)?,
         measured(device, subject, true)?,
     ];
-    let row = |schedule: Schedule| -> anyhow::Result<Row> {
-        let planned = Planned::new(&training, &horizon.clone().schedule(schedule))?;
+    let row = |policy: Policy| -> anyhow::Result<Row> {
+        let planned = Planned::new(&training, &horizon.clone().schedule(policy))?;
         let phases = planned.phases();
         let keeping = phases.iter().any(|phase| phase.name == KEPT);
         let time = |phase: &Phase<'_>| {
@@ -224,22 +226,29 @@ fn table(device: &Device, subject: &Subject, asked: &Planned) -> anyhow::Result<
         };
         let forecast = planned.forecast();
         Ok(Row {
-            schedule: schedule.to_string(),
-            chosen: planned.schedule().to_string(),
+            schedule: policy.to_string(),
+            chosen: match policy {
+                Policy::Window(_) => policy.to_string(),
+                _ => planned.schedule().to_string(),
+            },
             bytes: forecast.bytes,
             evaluations: forecast.evaluations,
             flops: forecast.flops,
             seconds: phases.iter().map(time).sum::<anyhow::Result<f64>>()?,
         })
     };
-    let fixed = candidates(horizon.steps(), asked.schedule()).into_iter();
+    let asked = match horizon.policy() {
+        window @ Policy::Window(_) => window,
+        _ => asked.schedule().into(),
+    };
+    let fixed = candidates(horizon.steps(), asked).into_iter();
     let mut rows = fixed.map(row).collect::<anyhow::Result<Vec<_>>>()?;
     // Without a prelude there is nothing of it to keep.
     rows.retain(|row| row.chosen == row.schedule);
     let bytes = || rows.iter().map(|row| row.bytes);
     let (least, most) = (bytes().min().unwrap_or(0), bytes().max().unwrap_or(0));
-    for schedule in budgets(least, most) {
-        rows.push(row(schedule)?);
+    for budget in budgets(least, most) {
+        rows.push(row(budget)?);
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
     Ok(rows)
@@ -280,17 +289,17 @@ fn measured(
     let schedule = if keep {
         // The first step is advanced without activations, again given its prelude, and then with them: all phases
         // run.
-        Schedule::BinomialKeptPrelude(1, 1)
+        Schedule::binomial(1).with_activations(1).with_prelude()
     } else {
-        Schedule::BinomialPrelude(1)
+        Schedule::binomial(1).with_prelude()
     };
     let short = subject.short(STEPS).schedule(schedule);
-    let values = any_values(device, &training, &short)?;
+    let values = any_values(device, &training)?;
     let mut unroll = Unroll::new(device, &training, &short)?;
-    unroll.gradient(values.given())?;
+    unroll.gradient(&values)?;
     let mut least: BTreeMap<&'static str, f64> = BTreeMap::new();
     for _ in 0..3 {
-        let (_, runs) = unroll.timed_gradient(values.given())?;
+        let (_, runs) = unroll.timed_gradient(&values)?;
         for TimedRun { phase, time, .. } in runs {
             let known = least.entry(phase).or_insert(f64::INFINITY);
             *known = known.min(time.as_secs_f64());

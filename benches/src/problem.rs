@@ -3,9 +3,9 @@
 use crate::Setup;
 use anyhow::{Context, Result, bail};
 use autograd::optim::Optimizer;
-use autograd::{Given, Horizon, Port, Records, Row, Scope, Training, Unroll};
+use autograd::{ArraySpec, Training, Unroll, Values, Var};
 use gtn::nn::{Learner, ParamSpec, Statistics, init, stack};
-use gtn::outer::training::{mean_of_losses, mean_over_pieces, sum_of_losses, together};
+use gtn::outer::training::{mean_of_losses, mean_over_pieces, sum_of_losses};
 use kernels::Device;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -58,106 +58,79 @@ pub struct Problem {
     pub optimizer: Optimizer,
 }
 
-/// The arrays of a problem on a device.
-#[derive(Debug)]
-pub struct Loaded {
-    start: Records,
-    shared: Records,
-    rows: Records,
-    hyper: Records,
-    outer_rows: Records,
-}
-
-impl Loaded {
-    /// As the driver takes them.
-    pub fn given(&self) -> Given<'_> {
-        Given {
-            start: &self.start,
-            shared: &self.shared,
-            rows: &self.rows,
-            hyper: &self.hyper,
-            outer_rows: &self.outer_rows,
-        }
-    }
-}
-
-fn ports(specs: &[ParamSpec], dtype: DType) -> Vec<Port> {
-    specs
-        .iter()
-        .map(|spec| Port {
-            name: spec.name.clone(),
-            dtype,
-            shape: spec.shape.clone(),
-        })
-        .collect()
-}
-
 impl Problem {
-    /// How far it is unrolled: with one outer loss, after the last step.
-    pub fn horizon(&self) -> Horizon {
-        Horizon::new(self.steps).rows(self.rows)
+    /// The name of what the steps train on.
+    fn input(&self) -> &'static str {
+        if self.data == DataKind::Gen { "z" } else { "x" }
     }
 
     /// The training loop of `benchmarks`: momentum SGD on synthetic data, one outer loss at the end; of
-    /// several learners their mean.
+    /// several learners their mean. The outer loss takes statistics of its own batch: nothing reads what a step leaves,
+    /// so there are no buffers.
     pub fn training(&self) -> Training<'_> {
-        let (dtype, batch) = (self.dtype, self.batch);
-        let port = |name: &str, shape: Vec<usize>| Port {
-            name: name.into(),
-            dtype,
-            shape: shape.into(),
-        };
-        let input = match self.data {
-            DataKind::Gen => port("z", vec![batch, self.setup.generator.config().noise]),
-            DataKind::Direct => port("x", vec![batch, 28, 28, 1]),
-        };
-        let labels = |n: usize| port("y", vec![n, CLASSES]);
-        let outer = self.setup.outer_batch;
-        let alone = Training {
-            theta: ports(self.setup.learner.params(), dtype),
-            // The outer loss takes statistics of its own batch: nothing reads what a step leaves.
-            buffers: Vec::new(),
-            shared: match self.data {
-                DataKind::Gen => ports(self.setup.generator.params(), dtype),
-                DataKind::Direct => Vec::new(),
-            },
-            rows: vec![
-                Row {
-                    port: input,
-                    learned: true,
+        let (dtype, batch, rows, steps) = (self.dtype, self.batch, self.rows, self.steps);
+        let array = |name: &str, shape: &[usize]| ArraySpec::new(name, dtype, shape);
+        let Setup {
+            learner,
+            generator,
+            outer_batch,
+            ..
+        } = &self.setup;
+        let outer = *outer_batch;
+        let stacked = |param: &ParamSpec| {
+            let all = [&[self.learners], &param.shape[..]].concat();
+            array(
+                &param.name,
+                if self.learners > 1 {
+                    &all
+                } else {
+                    &param.shape
                 },
-                Row {
-                    port: labels(batch),
-                    learned: false,
-                },
-            ],
-            outer_rows: vec![port("x", vec![outer, 28, 28, 1]), labels(outer)],
-            optimizer: self.optimizer,
-            precondition: None,
-            prepare: Box::new(|_, shared| match self.data {
-                DataKind::Gen => self.setup.generator.prepare(shared),
-                DataKind::Direct => Ok(Vec::new()),
-            }),
-            loss: Box::new(|scope: Scope<'_, '_>| {
-                let [input, labels] = [scope.rows[0], scope.rows[1]];
+            )
+        };
+        let mut training =
+            Training::new(self.optimizer).weights(learner.params().iter().map(stacked));
+        training = match self.data {
+            DataKind::Gen => training
+                .learned_list("gen", self.generator_specs())
+                .learned([array("z", &[rows, batch, generator.config().noise])])
+                .prepare_list("gen", |s| generator.prepare(s.list("gen"))),
+            DataKind::Direct => training.learned([array("x", &[rows, batch, 28, 28, 1])]),
+        };
+        training
+            .learned([array("lr", &[steps]), array("momentum", &[steps])])
+            .given([array("y", &[rows, batch, CLASSES])])
+            .given([
+                array("xo", &[outer, 28, 28, 1]),
+                array("yo", &[outer, CLASSES]),
+            ])
+            .per_step([self.input(), "y"])
+            .loss(move |s| {
                 let images = match self.data {
-                    DataKind::Gen => self.setup.generator.images(scope.shared, input, labels)?,
-                    DataKind::Direct => input,
+                    DataKind::Gen => generator.images(s.list("gen"), s["z"], s["y"])?,
+                    DataKind::Direct => s["x"],
                 };
-                let logits = logits(&self.setup.learner, scope.theta, images)?;
-                Ok((sum_of_losses(logits, labels)?, Vec::new()))
-            }),
-            outer: Box::new(move |scope: Scope<'_, '_>| {
-                let loss = |images, labels| {
-                    mean_of_losses(logits(&self.setup.learner, scope.theta, images)?, labels)
-                };
-                let [images, labels] = [scope.rows[0], scope.rows[1]];
-                let whole = self.setup.learner.norms_over_batches();
+                sum_of_losses(logits(learner, s.weights(), images)?, s["y"])
+            })
+            .outer(move |s| {
+                let loss =
+                    |images, labels| mean_of_losses(logits(learner, s.weights(), images)?, labels);
+                let whole = learner.norms_over_batches();
                 let piece = if whole { outer } else { OUTER_PIECE };
-                mean_over_pieces(images, labels, piece, loss)
-            }),
+                mean_over_pieces(s["xo"], s["yo"], piece, loss)
+            })
+    }
+
+    fn generator_specs(&self) -> Vec<ArraySpec> {
+        let params = self.setup.generator.params().iter();
+        let spec = |param: &ParamSpec| {
+            ArraySpec::new(
+                format!("gen.{}", param.name),
+                self.dtype,
+                param.shape.clone(),
+            )
         };
-        together(alone, self.learners)
+        params.map(spec).collect()
     }
 
     /// Starting values made here, named as files name them.
@@ -206,7 +179,7 @@ impl Problem {
     }
 
     /// Puts starting values on a device. They are those of the first learner; others are drawn.
-    pub fn load(&self, device: &Device, arrays: &Arrays) -> Result<Loaded> {
+    pub fn load(&self, device: &Device, arrays: &Arrays) -> Result<Values> {
         let training = self.training();
         let find = |name: &str| -> Result<Array> {
             let array = arrays
@@ -214,7 +187,6 @@ impl Problem {
                 .with_context(|| format!("the starting values have no array `{name}`"))?;
             Ok(self.setup.from_file(name, array)?.cast(self.dtype))
         };
-        let start = Records::new(device, training.start_ports(), 1)?;
         let params = self.setup.learner.params();
         let first = params.iter().map(|p| find(&format!("theta0.{}", p.name)));
         let mut learners = vec![first.collect::<Result<Vec<_>>>()?];
@@ -222,32 +194,21 @@ impl Problem {
             let rng = &mut ChaCha8Rng::seed_from_u64(seed);
             learners.push(init(params, self.dtype, rng)?);
         }
-        for (i, array) in stack(&learners)?.iter().enumerate() {
-            start.set(0, i, array)?;
+        let mut values = Values::zeros(device, &[])?;
+        for (spec, array) in training.weight_specs().iter().zip(stack(&learners)?) {
+            values.set(&spec.name, &array)?;
         }
-        let shared = Records::new(device, training.shared.clone(), 1)?;
-        for (i, port) in training.shared.iter().enumerate() {
-            shared.set(0, i, &find(&format!("meta.gen.{}", port.name))?)?;
+        for spec in training.learned_specs().chain(training.given_specs()) {
+            let array = match spec.name.as_str() {
+                "momentum" => find("meta.mom")?,
+                "y" => self.one_hot(arrays, "y", self.rows * self.batch)?,
+                "xo" => find("xo")?,
+                "yo" => self.one_hot(arrays, "yo", self.setup.outer_batch)?,
+                name => find(&format!("meta.{name}"))?,
+            };
+            values.set(&spec.name, &fitted(spec, &array)?)?;
         }
-        let rows = Records::new(device, training.row_ports(), self.rows)?;
-        let input = find(match self.data {
-            DataKind::Gen => "meta.z",
-            DataKind::Direct => "meta.x",
-        })?;
-        let labels = self.one_hot(arrays, "y", self.rows * self.batch)?;
-        fill(&rows, &[input, labels])?;
-        let hyper = Records::new(device, training.hyper_ports(), self.steps)?;
-        fill(&hyper, &[find("meta.lr")?, find("meta.mom")?])?;
-        let outer_rows = Records::new(device, training.outer_rows.clone(), 1)?;
-        outer_rows.set(0, 0, &find("xo")?)?;
-        outer_rows.set(0, 1, &self.one_hot(arrays, "yo", self.setup.outer_batch)?)?;
-        Ok(Loaded {
-            start,
-            shared,
-            rows,
-            hyper,
-            outer_rows,
-        })
+        Ok(values)
     }
 
     fn one_hot(&self, arrays: &Arrays, name: &str, count: usize) -> Result<Array> {
@@ -272,50 +233,35 @@ impl Problem {
     /// The meta-gradient under the names and in the layouts of files.
     pub fn gradient(&self, unroll: &Unroll) -> Result<Arrays> {
         let mut arrays = Arrays::new();
-        let shared = unroll.shared_gradient();
-        for (i, port) in shared.ports().iter().enumerate() {
-            let name = format!("gen.{}", port.name);
-            arrays.insert(name.clone(), self.setup.to_file(&name, &shared.get(0, i)?)?);
-        }
-        let (rows, rates) = (unroll.row_gradient(), unroll.hyper_gradient());
-        let input = if self.data == DataKind::Gen { "z" } else { "x" };
-        for (records, field, name) in [(rows, 0, input), (rates, 0, "lr"), (rates, 1, "mom")] {
-            let mut all = Vec::new();
-            for record in 0..records.count() {
-                all.extend(records.get(record, field)?.bytes());
-            }
-            let shape = [&[records.count()], &records.ports()[field].shape[..]].concat();
-            let array = Array::from_bytes(self.dtype, shape, &all)?;
-            arrays.insert(name.into(), self.setup.to_file(name, &array)?);
+        for (name, array) in unroll.gradients().to_arrays()? {
+            let name = if name == "momentum" {
+                "mom".to_owned()
+            } else {
+                name
+            };
+            arrays.insert(name.clone(), self.setup.to_file(&name, &array)?);
         }
         Ok(arrays)
     }
 }
 
-/// Fills all records, each with its part of an array per field.
-fn fill(records: &Records, arrays: &[Array]) -> Result<()> {
-    let count = records.count();
-    for (field, (array, port)) in arrays.iter().zip(records.ports()).enumerate() {
-        if array.bytes().len() != count * port.bytes() {
-            bail!(
-                "the starting values of `{}` have shape {}, not that of {count} steps",
-                port.name,
-                array.shape()
-            );
-        }
-        let parts = array.bytes().chunks_exact(port.bytes());
-        for (record, part) in parts.enumerate() {
-            let part = Array::from_bytes(port.dtype, port.shape.clone(), part)?;
-            records.set(record, field, &part)?;
-        }
+/// The same numbers in the shape that a training declares.
+fn fitted(spec: &ArraySpec, array: &Array) -> Result<Array> {
+    if array.shape().count() != spec.shape.count() {
+        bail!(
+            "the starting values of `{}` have shape {}, not {}",
+            spec.name,
+            array.shape(),
+            spec.shape
+        );
     }
-    Ok(())
+    Ok(Array::from_bytes(
+        array.dtype(),
+        spec.shape.clone(),
+        array.bytes(),
+    )?)
 }
 
-fn logits<'t>(
-    learner: &Learner,
-    theta: &[autograd::Var<'t>],
-    images: autograd::Var<'t>,
-) -> autograd::Result<autograd::Var<'t>> {
+fn logits<'t>(learner: &Learner, theta: &[Var<'t>], images: Var<'t>) -> autograd::Result<Var<'t>> {
     Ok(learner.logits(theta, images, Statistics::Batch)?.0)
 }

@@ -2,16 +2,13 @@
 
 use crate::Problem;
 use crate::meta_grad::SetupArgs;
-use autograd::{Horizon, Mode, Records, Schedule, Training, Values};
+use autograd::{ArraySpec, Horizon, Mode, Policy, Training, Values};
 use clap::Args;
 use gtn::cli::{Machine, Usage};
 use gtn::nn::{Generator, Learner};
 use gtn::outer::training::training;
 use gtn::run::config::{Config, Flags, ModeName, Preset};
 use kernels::Device;
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
 use std::path::PathBuf;
 use tensor::{Array, Shape};
 use toml::Table;
@@ -68,10 +65,9 @@ impl SubjectArgs {
             return Err(Usage(format!("--{flag} is for a training, and not for a set-up")).into());
         }
         let problem = setup.problem(self.steps.unwrap_or(0))?;
-        let schedule: Option<Schedule> =
+        let schedule: Option<Policy> =
             self.flags.schedule.as_deref().map(str::parse).transpose()?;
-        let horizon = problem
-            .horizon()
+        let horizon = Horizon::new(problem.steps)
             .schedule(schedule.unwrap_or_default())
             .segments(self.flags.segments.unwrap_or(1));
         let mode = self.flags.mode.unwrap_or(ModeName::Mixed).into();
@@ -105,17 +101,13 @@ impl Subject {
     pub(super) fn training(&self) -> Training<'_> {
         match &self.what {
             What::Setup(problem) => problem.training(),
-            What::Run(run) => training(&run.0, &run.1, &run.2),
+            What::Run(run) => training(&run.0, &run.1, &run.2, IMAGES),
         }
     }
 
     /// The same training, no further than so many steps, with one outer loss.
     pub(super) fn short(&self, steps: usize) -> Horizon {
-        let short = Horizon::new(steps.min(self.horizon.steps())).mode(self.mode);
-        match &self.what {
-            What::Setup(problem) if problem.rows < problem.steps => short.rows(1),
-            _ => short,
-        }
+        Horizon::new(steps.min(self.horizon.steps())).mode(self.mode)
     }
 
     /// For a headline.
@@ -138,52 +130,36 @@ impl Subject {
     }
 }
 
+/// Images in the tables that a training picks its batches from: their number takes no time.
+const IMAGES: usize = 1000;
+
 /// Numbers to train on: the time does not depend on which, as long as nothing runs away.
-pub(super) fn any_values(
-    device: &Device,
-    training: &Training<'_>,
-    horizon: &Horizon,
-) -> autograd::Result<Values> {
-    let values = Values::new(device, training, horizon)?;
-    let mut rng = ChaCha8Rng::seed_from_u64(0);
-    for records in [
-        &values.start,
-        &values.shared,
-        &values.rows,
-        &values.outer_rows,
-    ] {
-        fill(records, |name, shape| match name {
-            "y" => one_hot(shape),
-            _ => (0..shape.count())
-                .map(|_| 0.1 * Distribution::<f64>::sample(&StandardNormal, &mut rng))
-                .collect(),
-        })?;
+pub(super) fn any_values(device: &Device, training: &Training<'_>) -> autograd::Result<Values> {
+    let declared = training.learned_specs().chain(training.given_specs());
+    let mut values = Values::zeros(device, &[])?;
+    for (seed, spec) in declared.chain(training.weight_specs()).enumerate() {
+        values.set(&spec.name, &any(spec, seed as u64))?;
     }
-    let usual = training.optimizer.hyper();
-    fill(&values.hyper, |name, shape| {
-        let value = usual.iter().find(|(known, _)| *known == name);
-        vec![value.map_or(0.0, |(_, value)| *value); shape.count()]
-    })?;
     Ok(values)
 }
 
-fn fill(
-    records: &Records,
-    mut values: impl FnMut(&str, &Shape) -> Vec<f64>,
-) -> autograd::Result<()> {
-    for record in 0..records.count() {
-        for (field, port) in records.ports().iter().enumerate() {
-            let array = Array::new(port.shape.clone(), values(&port.name, &port.shape));
-            let array = array.expect("as many numbers as the shape has");
-            records.set(record, field, &array.cast(port.dtype))?;
-        }
+fn any(spec: &ArraySpec, seed: u64) -> Array {
+    let (dtype, shape) = (spec.dtype, spec.shape.clone());
+    match spec.name.as_str() {
+        "y" | "yo" | "classes" => one_hot(&shape).cast(dtype),
+        "lr" => Array::full(dtype, shape, 0.02),
+        "momentum" => Array::full(dtype, shape, 0.5),
+        "log_lr" | "log_momentum" => Array::full(dtype, shape, -4.0),
+        // Rows of other arrays: every array has a first.
+        _ if !dtype.is_float() => Array::zeros(dtype, shape),
+        _ => Array::normal(dtype, shape, 0.1, seed),
     }
-    Ok(())
 }
 
 /// Rows of one class after another.
-fn one_hot(shape: &Shape) -> Vec<f64> {
+fn one_hot(shape: &Shape) -> Array {
     let classes = shape.last().copied().unwrap_or(1);
     let hot = |i: usize| f64::from(u8::from(i % classes == i / classes % classes));
-    (0..shape.count()).map(hot).collect()
+    let numbers: Vec<f64> = (0..shape.count()).map(hot).collect();
+    Array::new(shape.clone(), numbers).expect("as many numbers as the shape has")
 }

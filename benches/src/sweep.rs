@@ -6,7 +6,7 @@ use crate::meta_grad::SetupArgs;
 use crate::record::{Point, Record, RecordArgs, Subject, last_line, this_program};
 use crate::{Problem, peers};
 use anyhow::{Result, ensure};
-use autograd::{Planned, Schedule};
+use autograd::{ArraySpec, Horizon, Planned, Policy};
 use gtn::cli::Outcome;
 use gtn::device::DeviceChoice;
 use gtn::run::config::ModeName;
@@ -30,7 +30,7 @@ pub struct SweepArgs {
         value_delimiter = ',',
         default_value = "per-step,store-all"
     )]
-    pub schedules: Vec<Schedule>,
+    pub schedules: Vec<Policy>,
     /// How a step is differentiated
     #[arg(
         long,
@@ -83,7 +83,7 @@ pub(super) fn run(args: &SweepArgs) -> Result<Outcome> {
 }
 
 /// One point of this engine, in a process of its own.
-fn ours(args: &SweepArgs, steps: usize, mode: ModeName, schedule: Schedule) -> Result<Point> {
+fn ours(args: &SweepArgs, steps: usize, mode: ModeName, schedule: Policy) -> Result<Point> {
     let problem = args.setup.problem(steps)?;
     fits(args, &problem, mode, schedule)?;
     let mut command = this_program()?;
@@ -110,23 +110,24 @@ fn ours(args: &SweepArgs, steps: usize, mode: ModeName, schedule: Schedule) -> R
 }
 
 /// Refuses what would take more memory than the system has free: it would be ended, or swap.
-fn fits(args: &SweepArgs, problem: &Problem, mode: ModeName, schedule: Schedule) -> Result<()> {
+fn fits(args: &SweepArgs, problem: &Problem, mode: ModeName, schedule: Policy) -> Result<()> {
     if args.conditions.machine.device == DeviceChoice::Cuda {
         return Ok(());
     }
-    let horizon = problem.horizon().schedule(schedule).mode(mode.into());
+    let horizon = Horizon::new(problem.steps)
+        .schedule(schedule)
+        .mode(mode.into());
     let training = problem.training();
     let taken = Planned::new(&training, &horizon)?.forecast().bytes as f64;
-    let bytes =
-        |ports: Vec<autograd::Port>| ports.iter().map(|port| port.bytes() as f64).sum::<f64>();
-    // The rows on the device, and the host's numbers that they are made from.
-    let rows = 3.0 * bytes(training.row_ports()) * problem.rows as f64;
+    let declared = training.learned_specs().chain(training.given_specs());
+    // The values on the device, and the host's numbers that they are made from.
+    let values = 3.0 * declared.map(ArraySpec::bytes).sum::<usize>() as f64;
     let free = memory::available(&Device::cpu(Some(1))?).unwrap_or(f64::INFINITY);
     let gib = |bytes: f64| bytes / f64::from(1 << 30);
     ensure!(
-        taken + rows <= free,
+        taken + values <= free,
         "it takes {:.1} GiB, and {:.1} are free",
-        gib(taken + rows),
+        gib(taken + values),
         gib(free)
     );
     Ok(())

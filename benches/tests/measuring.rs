@@ -5,8 +5,8 @@
 #[path = "../../gtn/tests/place/mod.rs"]
 mod place;
 
-use autograd::Planned;
 use autograd::optim::Optimizer;
+use autograd::{Horizon, Planned, Policy};
 use benches::{DataKind, Problem, Setup};
 use place::{Place, json, text};
 use serde_json::Value;
@@ -37,7 +37,7 @@ fn a_plan_says_what_the_forecast_says() {
     };
     let training = problem.training();
     let planned = |schedule: &str| {
-        let horizon = problem.horizon().schedule(schedule.parse().unwrap());
+        let horizon = Horizon::new(problem.steps).schedule(schedule.parse::<Policy>().unwrap());
         Planned::new(&training, &horizon).unwrap()
     };
     let asked = planned("every-2");

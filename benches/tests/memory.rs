@@ -50,7 +50,7 @@ fn arenas_are_close_to_the_least() {
                 setup,
             };
             let horizon = Horizon::new(1);
-            let stored = horizon.clone().schedule(Schedule::StoreAll);
+            let stored = horizon.clone().schedule(Schedule::store_all());
             for horizon in [horizon, stored] {
                 let unroll = Unroll::new(&device, &problem.training(), &horizon).unwrap();
                 for phase in unroll.phases() {
@@ -100,9 +100,9 @@ fn the_prelude_of_a_gtn_is_its_images() {
                     problem.batch,
                 )
             };
-            let plain = Schedule::Binomial(1);
+            let plain = Schedule::binomial(1);
             let (all, without, batch) = phase(DataKind::Gen, plain, "inner step");
-            let with = Schedule::BinomialPrelude(1);
+            let with = Schedule::binomial(1).with_prelude();
             let (left, bytes, _) = phase(DataKind::Gen, with, "inner step, prelude given");
             let (learner, ..) = phase(DataKind::Direct, plain, "inner step");
             assert_eq!(left, learner, "{name} {learners}");

@@ -106,6 +106,11 @@ impl Horizon {
         }
     }
 
+    /// Who picks the schedule.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
     /// How many inner steps.
     pub fn steps(&self) -> usize {
         self.steps

@@ -111,7 +111,7 @@ pub(super) fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
     let subject = args.subject.subject()?;
     let device = args.subject.machine.device()?;
     let training = subject.training();
-    let values = any_values(&device, &training, &subject.horizon)?;
+    let values = any_values(&device, &training)?;
     let mut unroll = Unroll::new(&device, &training, &subject.horizon)?;
     let (seconds, timed) = measure(&device, &mut unroll, &values, args.repeats)?;
     let phases = unroll.phases();
@@ -153,15 +153,15 @@ fn measure(
     values: &Values,
     repeats: u64,
 ) -> anyhow::Result<(f64, Timed)> {
-    unroll.gradient(values.given())?;
+    unroll.gradient(&values)?;
     let (mut least, mut fastest) = (f64::INFINITY, None::<Timed>);
     for _ in 0..repeats {
         device.wait()?;
         let begin = Instant::now();
-        unroll.gradient(values.given())?;
+        unroll.gradient(&values)?;
         least = least.min(begin.elapsed().as_secs_f64());
         let begin = Instant::now();
-        let (_, runs) = unroll.timed_gradient(values.given())?;
+        let (_, runs) = unroll.timed_gradient(&values)?;
         let time = begin.elapsed();
         if fastest.as_ref().is_none_or(|fastest| time < fastest.time) {
             fastest = Some(Timed { begin, time, runs });
