@@ -254,10 +254,15 @@ impl<'a, 't> Places<'a, 't> {
                     Place::Prepared(self.made.len() - 1)
                 }))
             }
-            _ => Err(Error::Setting(format!(
-                "`{}` starts as {vars:?}, and is {} {}",
-                state.name, state.dtype, state.shape
-            ))),
+            _ => {
+                let starts = vars.iter().map(|var| format!("{} {}", var.dtype(), var.shape()));
+                let starts: Vec<String> = starts.collect();
+                let (name, dtype, shape) = (&state.name, state.dtype, &state.shape);
+                Err(Error::Setting(format!(
+                    "training: `{name}` is {dtype} {shape} and cannot start as {}",
+                    starts.join(" and ")
+                )))
+            }
         }
     }
 
@@ -376,12 +381,14 @@ impl Training<'_> {
     /// The names of the arrays that the losses and the optimiser read, found by recording them.
     fn names_read(&self, vars: &[(String, Vec<Var<'_>>)]) -> Result<HashSet<String>> {
         let mut read = HashSet::new();
+        let state = self.state_specs();
         for own in [Slice::Step, Slice::Outer] {
             let tape = Tape::new();
             let mut scope = Scope::new(&tape);
             for (name, arrays) in vars {
                 let slice = self.slice(name, arrays);
-                if slice != own && slice != Slice::Whole {
+                let starts = state.specs.iter().any(|spec| spec.name == *name);
+                if starts || slice != own && slice != Slice::Whole {
                     continue;
                 }
                 let specs = arrays.iter().map(|var| {
@@ -390,12 +397,15 @@ impl Training<'_> {
                 });
                 scope.add(name, tape.inputs(&specs.collect::<Vec<_>>())?);
             }
+            if own == Slice::Step {
+                // As in a step: the learner is not there yet.
+                self.record_hyper(&scope)?;
+            }
             let weights = tape.inputs(&self.weights)?;
             let buffers = tape.inputs(&self.buffers)?;
             scope.add_learner(self, &weights, &buffers);
             if own == Slice::Step {
                 self.record_loss(&scope)?;
-                self.record_hyper(&scope)?;
             } else {
                 self.record_outer(&scope)?;
             }

@@ -4,6 +4,7 @@ use super::plans::Slice;
 use super::prepared::Prepared;
 use super::training::{Scope, Training};
 use crate::error::{Error, Result, refuse};
+use crate::ops::shape::broadcast_shapes;
 use crate::spec::ArraySpec;
 use crate::tape::{Tape, Var};
 
@@ -119,9 +120,16 @@ impl Training<'_> {
             ));
         };
         let (loss, buffers) = scope.checked("inner loss", loss(scope))?;
-        let wanted = scope.buffers().len();
-        if loss.shape().count() != 1 || buffers.len() != wanted {
-            let reason = format!("{loss:?} with {} new buffers of {wanted}", buffers.len());
+        if loss.shape().count() != 1 {
+            return refuse("inner loss", format!("{loss:?} is not one number"));
+        }
+        let described = |buffer: &Var<'t>| format!("{} {}", buffer.dtype(), buffer.shape());
+        let [new, old] = [&buffers[..], scope.buffers()].map(|buffers| {
+            let buffers: Vec<String> = buffers.iter().map(described).collect();
+            buffers.join(", ")
+        });
+        if new != old {
+            let reason = format!("it gives ({new}) as new values of buffers ({old})");
             return refuse("inner loss", reason);
         }
         Ok((loss, buffers))
@@ -144,20 +152,39 @@ impl Training<'_> {
     /// The optimiser's hyper-parameters for every weight, in the order in which it takes them. Where nothing has the name
     /// of one, it has the customary value.
     pub(super) fn record_hyper<'t>(&self, scope: &Scope<'t>) -> Result<Vec<Vec<Var<'t>>>> {
-        let of_weight = |i: usize| {
+        let of_weight = |weight: usize| {
             let hyper = self.optimizer.hyper().iter();
             let one = |&(name, customary): &(&'static str, f64)| {
-                if let Some((_, hyper)) = self.hyper.iter().find(|(known, _)| known == name) {
-                    scope.checked(&format!("hyper-parameter `{name}`"), hyper(scope, i))
-                } else if scope.has(name) {
-                    Ok(scope[name])
-                } else {
-                    Ok(scope.tape().constant(customary, self.weights[i].dtype, []))
-                }
+                let given = self.hyper.iter().find(|(known, _)| known == name);
+                let hyper = match given {
+                    Some((_, hyper)) => hyper(scope, weight),
+                    None if scope.has(name) => Ok(scope[name]),
+                    None => {
+                        let dtype = self.weights[weight].dtype;
+                        return Ok(scope.tape().constant(customary, dtype, []));
+                    }
+                };
+                let hyper = scope.checked(&format!("hyper-parameter `{name}`"), hyper)?;
+                self.check_hyper(name, hyper, weight)?;
+                Ok(hyper)
             };
             hyper.map(one).collect()
         };
         (0..self.weights.len()).map(of_weight).collect()
+    }
+
+    /// Refuses a hyper-parameter that does not stretch to a weight.
+    fn check_hyper(&self, name: &str, hyper: Var<'_>, weight: usize) -> Result<()> {
+        let weight = &self.weights[weight];
+        let (dtype, shape) = (hyper.dtype(), hyper.shape());
+        let both = broadcast_shapes("hyper-parameter", &[shape.clone(), weight.shape.clone()]);
+        if dtype == weight.dtype && both.is_ok_and(|both| both == weight.shape) {
+            return Ok(());
+        }
+        Err(Error::Setting(format!(
+            "hyper-parameter `{name}`: {dtype} {shape} does not stretch to the weight `{}`, which is {} {}",
+            weight.name, weight.dtype, weight.shape
+        )))
     }
 
     /// Records loss, gradient and update.

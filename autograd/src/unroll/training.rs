@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Index;
+use tensor::DType;
 
 /// The arrays that a closure of a [`Training`] may read, by name. What a name stands for depends on the closure: in
 /// [`Training::prepare`] whole arrays; in the losses the current weights, and of arrays that are declared
@@ -52,7 +53,7 @@ impl<'t> Scope<'t> {
             buffers: Vec::new(),
             read: Vec::new(),
             missing: RefCell::default(),
-            nothing: tape.constant(0.0, tensor::DType::F32, []),
+            nothing: tape.constant(0.0, DType::F32, []),
         }
     }
 
@@ -363,6 +364,10 @@ impl<'f> Training<'f> {
         let refuse = |reason: String| Err(Error::Setting(format!("training: {reason}")));
         if self.weights.is_empty() {
             return refuse("it has no weights: call `weights`".into());
+        }
+        let narrow = |spec: &&ArraySpec| !matches!(spec.dtype, DType::F32 | DType::F64);
+        if let Some(ArraySpec { name, dtype, .. }) = self.weights.iter().find(narrow) {
+            return refuse(format!("the weight `{name}` is {dtype}, not f32 or f64"));
         }
         let learner = self
             .weights
