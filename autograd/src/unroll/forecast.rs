@@ -202,7 +202,7 @@ impl Planned {
         } = plans;
         Ok(Self {
             horizon: horizon.clone().segments(segments),
-            momentum: momentum(&prepared, schedule)?,
+            momentum: momentum(training, &prepared, schedule)?,
             schedule,
             script,
             count,
@@ -219,15 +219,23 @@ impl Planned {
 }
 
 /// The array that says the momentum of every step, where steps are to be undone.
-fn momentum(prepared: &Prepared, schedule: Schedule) -> Result<Option<usize>> {
+fn momentum(
+    training: &Training<'_>,
+    prepared: &Prepared,
+    schedule: Schedule,
+) -> Result<Option<usize>> {
+    const NAME: &str = "momentum";
     if !matches!(schedule.snapshots, Snapshots::Never { .. }) {
         return Ok(None);
     }
+    let by_weight = training.hyper.iter().any(|(name, _)| name == NAME);
+    let found = prepared.find(NAME).filter(|_| !by_weight);
     let missing = || {
-        let reason = "the schedule `reversible` needs an array `momentum`, with one number for every step or for all";
+        let reason = "the schedule `reversible` needs an array `momentum`, with one number for every step or for all, \
+                      and no `hyper` for it";
         Error::Setting(reason.into())
     };
-    prepared.find("momentum").ok_or_else(missing).map(Some)
+    found.ok_or_else(missing).map(Some)
 }
 
 impl Planned {

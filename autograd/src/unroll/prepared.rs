@@ -80,6 +80,11 @@ impl<'t> Recorded<'t> {
         let given = inputs(&training.given, &mut scope)?;
         for (name, prepare) in &training.prepared {
             let made = scope.checked(&format!("preparing `{name}`"), prepare(&scope))?;
+            if scope.has(name) && !training.is_given(name) && !scope.read().any(|read| read == name)
+            {
+                let reason = format!("nobody reads `{name}`, which is prepared anew");
+                return Err(Error::Setting(format!("training: {reason}")));
+            }
             scope.add(name, made.clone());
             vars.retain(|(earlier, _)| earlier != name);
             vars.push((name.clone(), made));
@@ -117,8 +122,7 @@ impl Prepared {
                 continue;
             }
             if !read.contains(name) {
-                if !recorded.read.contains(name) && !training.given.iter().any(|e| e.name == *name)
-                {
+                if !recorded.read.contains(name) && !training.is_given(name) {
                     return Err(Error::Setting(format!("training: nobody reads `{name}`")));
                 }
                 continue;
@@ -255,7 +259,9 @@ impl<'a, 't> Places<'a, 't> {
                 }))
             }
             _ => {
-                let starts = vars.iter().map(|var| format!("{} {}", var.dtype(), var.shape()));
+                let starts = vars
+                    .iter()
+                    .map(|var| format!("{} {}", var.dtype(), var.shape()));
                 let starts: Vec<String> = starts.collect();
                 let (name, dtype, shape) = (&state.name, state.dtype, &state.shape);
                 Err(Error::Setting(format!(
@@ -360,6 +366,11 @@ fn check_names(training: &Training<'_>, vars: &[(String, Vec<Var<'_>>)]) -> Resu
 }
 
 impl Training<'_> {
+    /// Whether an array of that name is given, and may remain unread.
+    fn is_given(&self, name: &str) -> bool {
+        self.given.iter().any(|entry| entry.name == name)
+    }
+
     /// How steps or outer losses see an array: a hyper-parameter with one axis has a number for every step.
     fn slice(&self, name: &str, vars: &[Var<'_>]) -> Slice {
         let declared = |names: &[String]| names.iter().any(|known| known == name);

@@ -31,15 +31,11 @@ impl<'t> Index<&str> for Scope<'t> {
     type Output = Var<'t>;
 
     fn index(&self, name: &str) -> &Var<'t> {
-        match self.list(name) {
-            [var] => var,
-            vars => {
-                if !vars.is_empty() {
-                    self.miss(format!("`{name}` is a list of arrays: read it with `list`"));
-                }
-                &self.nothing
-            }
-        }
+        let [var] = self.list(name) else {
+            self.miss(format!("`{name}` is a list of arrays: read it with `list`"));
+            return &self.nothing;
+        };
+        var
     }
 }
 
@@ -369,17 +365,12 @@ impl<'f> Training<'f> {
         if let Some(ArraySpec { name, dtype, .. }) = self.weights.iter().find(narrow) {
             return refuse(format!("the weight `{name}` is {dtype}, not f32 or f64"));
         }
-        let learner = self
-            .weights
-            .iter()
-            .chain(&self.buffers)
-            .map(|spec| &spec.name);
-        let declared = self
-            .learned
-            .iter()
-            .chain(&self.given)
-            .map(|entry| &entry.name);
-        if let Some(name) = twice(learner).or_else(|| twice(declared)) {
+        let learner = self.state_specs().specs;
+        if let Some(name) = twice(learner.iter().map(|spec| &spec.name)) {
+            return refuse(format!("two arrays of the learner are called `{name}`"));
+        }
+        let declared = self.learned.iter().chain(&self.given);
+        if let Some(name) = twice(declared.map(|entry| &entry.name)) {
             return refuse(format!("`{name}` is declared twice"));
         }
         let hyper = self.optimizer.hyper();
