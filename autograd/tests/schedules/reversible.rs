@@ -197,6 +197,34 @@ fn what_cannot_be_undone_is_refused() {
     assert!(matches!(error, Error::NotFinite { step: 2, .. }), "{error}");
 }
 
+/// Rates may differ by weight and be prepared; the momentum is one for all, for it says which bits are lost.
+#[test]
+fn rates_differ_by_weight_and_momenta_do_not() {
+    let device = Device::cpu(Some(1)).unwrap();
+    let of_weights = |training: Training<'static>| {
+        training
+            .learned([ArraySpec::new("rates", F32, [2])])
+            .hyper("lr", |s, weight| {
+                s["lr"] * s["rates"].slice(&[weight], &[1])?
+            })
+    };
+    let training = of_weights(training(REVERSIBLE, F32, 30, 30))
+        .prepare("momentum", |s| s["momentum"].powi(2));
+    let values = values_with(&device, &training, &momenta(30));
+    let horizon = Horizon::new(30);
+    let expected = run(&device, &training, &horizon, &values);
+    let horizon = horizon.schedule(Schedule::reversible(20.0));
+    assert_eq!(run(&device, &training, &horizon, &values), expected);
+
+    let halved = training.hyper("momentum", |s, _| s["momentum"] * 0.5);
+    let said = refused(&halved, Schedule::reversible(20.0), &momenta(30)).to_string();
+    assert_eq!(
+        said,
+        "the schedule `reversible` needs an array `momentum`, with one number for every step or for all, and \
+         no `hyper` for it"
+    );
+}
+
 /// A weight that grows out of range is seen at once, or at the latest with the outer loss: a `ReLU` would hide
 /// the NaN.
 #[test]

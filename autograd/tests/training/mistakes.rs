@@ -45,6 +45,12 @@ fn names_that_do_not_exist_are_errors() {
             "inner loss: `layers` is a list of arrays: read it with `list`",
         ),
         (
+            drawn()
+                .prepare_list("layers", |_| Ok(vec![]))
+                .loss(|s| (s["w"] * s["layers"])?.sum_all()),
+            "inner loss: `layers` is a list of arrays: read it with `list`",
+        ),
+        (
             drawn().per_step(["q"]),
             "training: `q` is to be cut into rows, and there is no such array",
         ),
@@ -66,6 +72,13 @@ fn what_nobody_reads_is_an_error_unless_it_is_given() {
     // A hyper-parameter of another optimiser.
     let learned = drawn().learned([array("momentum", &[])]);
     assert_eq!(refusal(&learned), "training: nobody reads `momentum`");
+    // Its gradient would be zero, without a word.
+    for name in ["centre", "w"] {
+        let hidden = drawn().learned([array("w", &[2])]);
+        let hidden = hidden.prepare(name, |s| Ok(s.tape().constant(1.0, F64, [2])));
+        let expected = format!("training: nobody reads `{name}`, which is prepared anew");
+        assert_eq!(refusal(&hidden), expected);
+    }
     let given = drawn().given([array("more", &[3])]);
     let device = Device::cpu(Some(1)).unwrap();
     Unroll::new(&device, &given, &Horizon::new(4)).unwrap();
@@ -86,7 +99,11 @@ fn trainings_that_cannot_be_are_refused() {
         ),
         (
             drawn().weights([array("w", &[3])]),
-            "training: `w` is declared twice",
+            "training: two arrays of the learner are called `w`",
+        ),
+        (
+            Training::new(Optimizer::Momentum).weights([array("w", &[2]), array("w.u", &[2])]),
+            "training: two arrays of the learner are called `w.u`",
         ),
         (
             drawn().given([array("centre", &[2])]),
