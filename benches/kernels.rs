@@ -123,6 +123,7 @@ fn windows(c: &mut Criterion) {
     for channels in [24, 32] {
         for kind in [WindowKind::ArgMax, WindowKind::Gather, WindowKind::Scatter] {
             let window = Window {
+                float: Float::F32,
                 kind,
                 n: 64,
                 h: 28,
@@ -133,7 +134,7 @@ fn windows(c: &mut Criterion) {
                 pad: [0; 4],
             };
             let name = format!("{channels} channels, {kind:?}");
-            let kernel = Kernel::Window(Float::F32, window);
+            let kernel = Kernel::Window(window);
             bench(&mut group, &device, &name, Rate::Bytes, &kernel);
         }
     }
@@ -163,7 +164,7 @@ fn maps(c: &mut Criterion) {
         binary(Binary::Sub, 0, 1),
         get(2),
         binary(Binary::Mul, 2, 3),
-        Instr::Const(0.0),
+        Instr::constant(0.0),
         binary(Binary::Max, 4, 5),
     ];
     let norm_and_relu = (

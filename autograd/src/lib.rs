@@ -8,6 +8,7 @@ pub mod optim;
 mod plan;
 #[doc(hidden)]
 pub mod reference;
+mod rules;
 mod tape;
 mod transform;
 mod unroll;

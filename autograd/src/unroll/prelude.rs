@@ -33,7 +33,7 @@ pub(super) fn results<'t>(
         } = tape.node(id);
         late[id] =
             matches!(&op, Op::Input(name) if of_state(name)) || args.iter().any(|&arg| late[arg]);
-        let contraction = matches!(op, Op::MatMul(_) | Op::Conv(_));
+        let contraction = op.is_contraction();
         costly[id] = !late[id] && (contraction || args.iter().any(|&arg| costly[arg]));
         let to = if late[id] { sink } else { before(id) };
         for &arg in args.iter().filter(|&&arg| costly[arg]) {

@@ -208,15 +208,6 @@ pub(crate) fn run_all(kernel: &Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
     one
 }
 
-/// Two of a product in one kernel.
-pub(crate) fn pair_of(single: &Kernel) -> Kernel {
-    match *single {
-        Kernel::MatMul(spec) => Kernel::MatMulPair(spec),
-        Kernel::Conv(spec) => Kernel::ConvPair(spec),
-        _ => panic!("{single:?} is no product"),
-    }
-}
-
 /// What a pair computes, in three steps: each product by its own kernel, then one addition per element.
 pub(crate) fn sum_of_products(device: &Device, single: &Kernel, inputs: &[Vec<u8>]) -> Vec<u8> {
     let [x, y] = [0, 2].map(|i| run(device, single.clone(), &inputs[i..i + 2]).remove(0));

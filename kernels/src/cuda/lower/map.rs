@@ -293,7 +293,7 @@ struct Code {
 
 impl Code {
     fn new(lowering: &mut Lowering<'_>, map: &Map) -> Result<Self, String> {
-        let needed = needed(map);
+        let needed = map.needed();
         let kept: Vec<usize> = (0..map.code.len()).filter(|&i| needed[i]).collect();
         let mut cells = Cells::new(map, &kept);
         let (mut instructions, mut accesses, mut count) = (Fields::default(), Fields::default(), 0);
@@ -325,10 +325,14 @@ impl Code {
             }
             let cell = cells.assign(at, value);
             computes |= matches!(instr, Instr::Unary(f, _) if !matches!(f, Unary::Neg | Unary::Sign | Unary::PowI(_)));
-            let constant = if let Instr::Const(x) = instr { x } else { 0.0 };
+            let constant = if let Instr::Const(bits) = instr {
+                f64::from_bits(bits)
+            } else {
+                0.0
+            };
             let n = match instr {
                 Instr::Unary(Unary::PowI(n), _) => n,
-                Instr::Const(x) => (x as f32).to_bits().cast_signed(),
+                Instr::Const(_) => (constant as f32).to_bits().cast_signed(),
                 _ => number,
             };
             instructions = instructions
@@ -418,7 +422,10 @@ impl Cells {
 /// The operands, that which was computed just before first where the order does not matter: only as the first
 /// one it needs no cell.
 fn placed(instr: Instr, before: Option<usize>) -> [Option<usize>; 3] {
-    match (instr, operands(instr)) {
+    let mut operands = [None; 3];
+    let places = operands.iter_mut().zip(instr.operands());
+    places.for_each(|(place, x)| *place = Some(x));
+    match (instr, operands) {
         (Instr::Binary(Binary::Add | Binary::Mul, ..), [x, y, z]) if y == before => [y, x, z],
         (_, operands) => operands,
     }
@@ -444,32 +451,6 @@ fn simple(map: &Map, load: &Load) -> Option<usize> {
         Some(SAME)
     } else {
         stream.then_some(STREAM)
-    }
-}
-
-/// Which values some store needs.
-fn needed(map: &Map) -> Vec<bool> {
-    let mut needed = vec![false; map.code.len()];
-    for store in &map.stores {
-        needed[store.value] = true;
-    }
-    for at in (0..map.code.len()).rev() {
-        if needed[at] {
-            operands(map.code[at])
-                .into_iter()
-                .flatten()
-                .for_each(|x| needed[x] = true);
-        }
-    }
-    needed
-}
-
-fn operands(instr: Instr) -> [Option<usize>; 3] {
-    match instr {
-        Instr::Load(_) | Instr::Const(_) | Instr::Iota(_) => [None; 3],
-        Instr::Unary(_, x) => [Some(x), None, None],
-        Instr::Binary(_, x, y) => [Some(x), Some(y), None],
-        Instr::Select(c, x, y) => [Some(c), Some(x), Some(y)],
     }
 }
 

@@ -7,7 +7,7 @@ mod shapes;
 
 use super::args::{Fields, place};
 use crate::program::{Array, Bound};
-use crate::{Float, Kernel, Precision};
+use crate::{Kernel, Pair, Precision};
 use tensor::DType;
 
 /// Elements of an array, at most: kernels count in 32 bits.
@@ -91,7 +91,7 @@ impl Lowering<'_> {
     pub(super) fn lower(&mut self, kernel: &Kernel) -> Result<Vec<Launch>, String> {
         let name = kernel.name();
         let arrays = [kernel.inputs(), kernel.outputs()].concat();
-        if float_of(kernel) == Some(Float::F64) || arrays.iter().any(|&(t, _)| t == DType::F64) {
+        if arrays.iter().any(|&(dtype, _)| dtype == DType::F64) {
             return Err(format!(
                 "{name} in f64: the CUDA device computes in f32; use the CPU"
             ));
@@ -103,14 +103,14 @@ impl Lowering<'_> {
         }
         match kernel {
             Kernel::Map(map) => self.map(map),
-            Kernel::MatMul(matmul) | Kernel::MatMulPair(matmul) => self.matmul(matmul),
-            Kernel::Conv(conv) | Kernel::ConvPair(conv) => self.conv(conv),
-            Kernel::Window(_, window) => Ok(self.window(window)),
-            Kernel::Pad(dtype, pad) => self.pad(*dtype, pad),
-            Kernel::Concat(dtype, concat) => Ok(self.concat(*dtype, concat)),
-            Kernel::Take(_, take) => Ok(self.take(take)),
-            Kernel::Rows(_, rows) => Ok(self.rows(rows)),
-            Kernel::ArgMax(_, arg) => Ok(self.argmax(arg)),
+            Kernel::MatMul(spec) | Kernel::MatMulPair(Pair(spec)) => self.matmul(spec),
+            Kernel::Conv(spec) | Kernel::ConvPair(Pair(spec)) => self.conv(spec),
+            Kernel::Window(window) => Ok(self.window(window)),
+            Kernel::Pad(pad) => self.pad(pad),
+            Kernel::Concat(concat) => Ok(self.concat(concat)),
+            Kernel::Take(take) => Ok(self.take(take)),
+            Kernel::Rows(rows) => Ok(self.rows(rows)),
+            Kernel::ArgMax(arg) => Ok(self.argmax(arg)),
             Kernel::Random(random) => Ok(self.random(random)),
             Kernel::Reversible(spec) => Ok(self.reversible(spec)),
         }
@@ -132,25 +132,10 @@ fn place_of(array: Array) -> u64 {
 pub(crate) fn workspace(kernel: &Kernel) -> usize {
     match kernel {
         Kernel::Map(map) => map::workspace(map),
-        Kernel::MatMul(matmul) => gemm::workspace(&gemm::Product::of_matmul(matmul)),
-        Kernel::MatMulPair(matmul) => 2 * gemm::workspace(&gemm::Product::of_matmul(matmul)),
-        Kernel::Conv(conv) => gemm::workspace(&gemm::Product::of_conv(conv)),
-        Kernel::ConvPair(conv) => 2 * gemm::workspace(&gemm::Product::of_conv(conv)),
+        Kernel::MatMul(spec) => gemm::workspace(&gemm::Product::of_matmul(spec)),
+        Kernel::MatMulPair(Pair(spec)) => 2 * gemm::workspace(&gemm::Product::of_matmul(spec)),
+        Kernel::Conv(spec) => gemm::workspace(&gemm::Product::of_conv(spec)),
+        Kernel::ConvPair(Pair(spec)) => 2 * gemm::workspace(&gemm::Product::of_conv(spec)),
         _ => 0,
-    }
-}
-
-/// The working type. Maps in f64 may be copies of integers, which are looked at one by one.
-fn float_of(kernel: &Kernel) -> Option<Float> {
-    match kernel {
-        Kernel::MatMul(matmul) | Kernel::MatMulPair(matmul) => Some(matmul.float),
-        Kernel::Conv(conv) | Kernel::ConvPair(conv) => Some(conv.float),
-        Kernel::Window(float, _)
-        | Kernel::Take(float, _)
-        | Kernel::Rows(float, _)
-        | Kernel::ArgMax(float, _) => Some(*float),
-        Kernel::Random(random) => Some(random.float),
-        Kernel::Reversible(spec) => Some(spec.float),
-        Kernel::Map(_) | Kernel::Pad(..) | Kernel::Concat(..) => None,
     }
 }

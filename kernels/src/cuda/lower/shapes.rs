@@ -2,10 +2,9 @@
 //! `reversible.cu`.
 
 use super::{Fields, Launch, Lowering};
-use crate::kernel::product;
+use crate::spec::product;
 use crate::{ArgMax, Concat, Distribution, Pad, Random, Reversible, ReversibleKind, Rows, Take};
 use crate::{Window, WindowKind};
-use tensor::DType;
 
 /// Axes of a border, at most: `PAD_RANK`.
 const PAD_RANK: usize = 8;
@@ -44,7 +43,7 @@ fn pad_axes(pad: &Pad) -> Vec<PadAxis> {
 }
 
 impl Lowering<'_> {
-    pub(super) fn pad(&self, dtype: DType, pad: &Pad) -> Result<Vec<Launch>, String> {
+    pub(super) fn pad(&self, pad: &Pad) -> Result<Vec<Launch>, String> {
         let points = product(&pad.out_extents());
         let axes = pad_axes(pad);
         if axes.len() > PAD_RANK {
@@ -64,13 +63,13 @@ impl Lowering<'_> {
         }
         let args = args.zeros(24 * (PAD_RANK - axes.len())).words(216);
         Ok(Launch::per_point(
-            format!("pad_{}", dtype.size()),
+            format!("pad_{}", pad.dtype.size()),
             points,
             args,
         ))
     }
 
-    pub(super) fn concat(&self, dtype: DType, concat: &Concat) -> Vec<Launch> {
+    pub(super) fn concat(&self, concat: &Concat) -> Vec<Launch> {
         let out_row: usize = concat.inner.iter().sum();
         let mut start = 0;
         let mut launches = Vec::new();
@@ -83,7 +82,7 @@ impl Lowering<'_> {
                 .u32(out_row)
                 .u32(start)
                 .divisor(row);
-            let function = format!("copy_rows_{}", dtype.size());
+            let function = format!("copy_rows_{}", concat.dtype.size());
             launches.extend(Launch::per_point(function, points, args.words(40)));
             start += row;
         }
