@@ -5,9 +5,10 @@ mod gemm;
 mod map;
 mod shapes;
 
-use super::args::{Fields, place};
+use super::args::{Divisor, FillArgs, place, word};
 use crate::program::{Array, Bound};
 use crate::{Kernel, Pair, Precision};
+use bytemuck::Pod;
 use tensor::DType;
 
 /// Elements of an array, at most: kernels count in 32 bits.
@@ -21,21 +22,32 @@ pub(super) struct Launch {
     pub(super) threads: u32,
     /// Bytes of shared memory whose size the launch chooses.
     pub(super) shared: u32,
-    pub(super) args: Vec<u64>,
+    /// The bytes of its struct of parameters.
+    pub(super) args: Vec<u8>,
 }
 
 impl Launch {
-    /// A thread per point, 256 a block; no launch if there are none.
-    fn per_point(function: impl Into<String>, points: usize, args: Vec<u64>) -> Vec<Self> {
-        let blocks = points.div_ceil(256) as u32;
-        let launch = Self {
+    pub(super) fn new(
+        function: impl Into<String>,
+        blocks: u32,
+        threads: u32,
+        args: &impl Pod,
+    ) -> Self {
+        Self {
             function: function.into(),
             blocks,
-            threads: 256,
+            threads,
             shared: 0,
-            args,
-        };
-        if blocks == 0 { vec![] } else { vec![launch] }
+            args: bytemuck::bytes_of(args).to_vec(),
+        }
+    }
+
+    /// A thread per point, 256 a block; no launch if there are none.
+    fn per_point(function: impl Into<String>, points: usize, args: &impl Pod) -> Vec<Self> {
+        match points.div_ceil(256) as u32 {
+            0 => vec![],
+            blocks => vec![Self::new(function, blocks, 256, args)],
+        }
     }
 }
 
@@ -54,11 +66,11 @@ impl Tables {
         }
     }
 
-    /// Where the bytes will lie: at a multiple of 16.
-    fn add(&mut self, bytes: &[u8]) -> u64 {
+    /// Where the items will lie: at a multiple of 16 bytes.
+    fn add(&mut self, items: &[impl Pod]) -> u64 {
         self.bytes.resize(self.bytes.len().next_multiple_of(16), 0);
         let offset = self.bytes.len();
-        self.bytes.extend(bytes);
+        self.bytes.extend_from_slice(bytemuck::cast_slice(items));
         place(self.slot, offset)
     }
 }
@@ -119,8 +131,11 @@ impl Lowering<'_> {
     /// Sets an output to zero.
     fn zero(&self, output: usize) -> Vec<Launch> {
         let bytes = self.bound.outputs[output].bytes;
-        let args = Fields::default().u64(self.output(output)).u64(bytes as u64);
-        Launch::per_point("fill_zero", bytes, args.words(16))
+        let args = FillArgs {
+            output: self.output(output),
+            bytes: bytes as u64,
+        };
+        Launch::per_point("fill_zero", bytes, &args)
     }
 }
 
