@@ -112,7 +112,7 @@ fn maps(c: &mut Criterion) {
         binary(Binary::Sub, 0, 1),
         get(2),
         binary(Binary::Mul, 2, 3),
-        Instr::Const(0.0),
+        Instr::constant(0.0),
         binary(Binary::Max, 4, 5),
     ];
     let norm_and_relu = (

@@ -9,6 +9,7 @@ mod plan;
 pub mod prelude;
 #[doc(hidden)]
 pub mod reference;
+mod rules;
 mod spec;
 mod tape;
 mod transform;

@@ -1,22 +1,19 @@
-//! The primitives, and how each is differentiated.
-//!
-//! A primitive has one derivative entry, from which both directions follow (compare JAX's `deflinear`,
-//! `defbilinear`). Entries record primitives, so derivatives have derivatives, to any order.
+//! The primitives.
 
-use crate::error::Result;
-use crate::ops::{contraction, elementwise, index, shape};
-use crate::tape::Var;
-use kernels::{ArgMax, Binary, Conv, MatMul, Random, Reversible, Rows, Take, Unary, Window};
+use kernels::{Binary, Kernel, Unary};
+use strum::{IntoStaticStr, VariantNames};
 use tensor::DType;
 
 /// A primitive operation with its attributes. Shapes of results stand in the node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum Op {
     // Leaves.
     /// A name for messages, and a number that no other input of the tape has.
     Input(String, usize),
     Perturbation(usize),
     /// The bits of an f64, so that equal constants are one entry.
+    #[strum(serialize = "constant")]
     Const(u64),
     Iota(usize),
     // Element by element; all float operands have the result's shape.
@@ -34,60 +31,29 @@ pub(crate) enum Op {
     Broadcast,
     /// A box of the node's shape that starts here.
     Slice(Vec<usize>),
-    // Movers.
-    Pad {
-        before: Vec<usize>,
-        after: Vec<usize>,
-    },
-    Concat(usize),
-    Take(Take),
     // Reduction: sums over the flagged axes, which keep extent 1.
     Sum(Vec<bool>),
-    // Contractions.
-    MatMul(MatMul),
-    Conv(Conv),
-    // Indices.
-    ArgMax(ArgMax),
-    Rows(Rows),
-    Window(Window),
-    Random(Random),
-    // Fixed point.
-    Reversible(Reversible),
+    /// What a device has a kernel of its own for.
+    Kernel(Kernel),
 }
 
 impl Op {
-    pub(crate) fn constant(value: f64) -> Self {
-        Self::Const(value.to_bits())
+    /// The number of the type that is nearest.
+    pub(crate) fn constant(value: f64, dtype: DType) -> Self {
+        let nearest = match dtype {
+            DType::F32 => f64::from(value as f32),
+            _ => value,
+        };
+        Self::Const(nearest.to_bits())
     }
 
     /// A word for messages and print-outs.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Input(..) => "input",
-            Self::Perturbation(_) => "perturbation",
-            Self::Const(_) => "constant",
-            Self::Iota(_) => "iota",
-            Self::Unary(op) => elementwise::unary_name(*op),
-            Self::Binary(op) => elementwise::binary_name(*op),
-            Self::Select => "select",
-            Self::Cast(_) => "cast",
-            Self::StopGradient => "stop_gradient",
-            Self::StraightThrough => "straight_through",
-            Self::Reshape => "reshape",
-            Self::Permute(_) => "permute",
-            Self::Broadcast => "broadcast",
-            Self::Slice(_) => "slice",
-            Self::Pad { .. } => "pad",
-            Self::Concat(_) => "concat",
-            Self::Take(_) => "take",
-            Self::Sum(_) => "sum",
-            Self::MatMul(_) => "matmul",
-            Self::Conv(_) => "conv",
-            Self::ArgMax(_) => "argmax",
-            Self::Rows(_) => "rows",
-            Self::Window(_) => "window",
-            Self::Random(_) => "random",
-            Self::Reversible(_) => "reversible",
+            Self::Unary(f) => f.into(),
+            Self::Binary(f) => f.into(),
+            Self::Kernel(kernel) => kernel.into(),
+            op => op.into(),
         }
     }
 
@@ -99,63 +65,8 @@ impl Op {
         }
     }
 
-    /// The derivative entry.
-    pub(crate) fn rule(&self) -> Rule {
-        match self {
-            Self::Input(..) | Self::Perturbation(_) | Self::Const(_) | Self::Iota(_) => {
-                Rule::Constant
-            }
-            Self::StopGradient | Self::ArgMax(_) | Self::Random(_) | Self::Reversible(_) => {
-                Rule::Constant
-            }
-            Self::StraightThrough => elementwise::STRAIGHT_THROUGH,
-            Self::Unary(op) => elementwise::unary_rule(*op),
-            Self::Binary(op) => elementwise::binary_rule(*op),
-            Self::Select => elementwise::SELECT,
-            Self::Cast(to) => elementwise::cast_rule(*to),
-            Self::Reshape => shape::RESHAPE,
-            Self::Permute(_) => shape::PERMUTE,
-            Self::Broadcast => shape::BROADCAST,
-            Self::Slice(_) => shape::SLICE,
-            Self::Pad { .. } => shape::PAD,
-            Self::Concat(_) => shape::CONCAT,
-            Self::Take(_) => shape::TAKE,
-            Self::Sum(_) => shape::SUM,
-            Self::MatMul(_) => contraction::MATMUL,
-            Self::Conv(_) => contraction::CONV,
-            Self::Rows(_) => index::ROWS,
-            Self::Window(window) => index::window_rule(window),
-        }
+    /// A matrix product or a convolution.
+    pub(crate) fn is_contraction(&self) -> bool {
+        matches!(self, Self::Kernel(Kernel::MatMul(_) | Kernel::Conv(_)))
     }
-}
-
-/// One application of a primitive, as derivative entries see it.
-pub(crate) struct Applied<'t> {
-    pub(crate) op: Op,
-    pub(crate) args: Vec<Var<'t>>,
-    pub(crate) out: Var<'t>,
-}
-
-/// The cotangent of argument number `.2`, given that of the result, `.1`.
-pub(crate) type Transpose = for<'t> fn(&Applied<'t>, Var<'t>, usize) -> Result<Var<'t>>;
-
-/// The factor from argument to result, element by element; `None` where it is zero everywhere.
-pub(crate) type Partial = for<'t> fn(&Applied<'t>, usize) -> Result<Option<Var<'t>>>;
-
-/// How a primitive is differentiated.
-pub(crate) enum Rule {
-    /// The result does not change with the arguments (or jumps: the derivative is zero where it exists).
-    Constant,
-    /// Jointly linear in all arguments but the `fixed` ones. The tangent of a linear operation is the
-    /// operation itself.
-    Linear {
-        fixed: &'static [usize],
-        transpose: Transpose,
-    },
-    /// Linear in each of two arguments: the tangent is op(ẋ, y) + op(x, ẏ).
-    Bilinear(Transpose),
-    /// Element-wise: tangents and cotangents are multiplied by the partials.
-    Pointwise(Partial),
-    /// There is none; the reason, and what to do.
-    Undefined(&'static str),
 }

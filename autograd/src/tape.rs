@@ -78,7 +78,7 @@ impl Tape {
 
     /// An array whose elements all are `value`.
     pub fn constant(&self, value: f64, dtype: DType, shape: impl Into<Shape>) -> Var<'_> {
-        self.push(Op::constant(value), &[], shape.into(), dtype)
+        self.push(Op::constant(value, dtype), &[], shape.into(), dtype)
     }
 
     /// An array of zeros that derivatives see as a variable: `y + perturbation` computes as `y`, and the

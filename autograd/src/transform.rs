@@ -1,7 +1,8 @@
 //! Derivatives: each reads a stretch of tape and appends more tape.
 
 use crate::error::{Error, Result, refuse};
-use crate::op::{Applied, Op, Rule};
+use crate::op::Op;
+use crate::rules::{Applied, Rule};
 use crate::tape::{Id, Tape, Var};
 
 impl Tape {
@@ -193,8 +194,9 @@ impl Tape {
     /// cotangent comes to an integer, and a zero would be silent.
     fn refuse_undefined(&self, depends: &[bool], needed: &[bool]) -> Result<()> {
         for id in (0..depends.len()).filter(|&id| depends[id] && needed[id]) {
-            if let Rule::Undefined(reason) = self.with_node(id, |node| node.op.rule()) {
-                return undefined(&self.applied(id), reason);
+            let applied = self.applied(id);
+            if let Rule::Undefined(reason) = applied.op.rule() {
+                return undefined(&applied, reason);
             }
         }
         Ok(())

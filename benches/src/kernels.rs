@@ -6,7 +6,7 @@
 //! at most 2.25 times fewer), so their share may exceed 100 %.
 
 use ::kernels::{
-    Binary, Buffer, Conv, ConvKind, Device, Float, Instr, Kernel, Load, Map, MatMul, Operand,
+    Binary, Buffer, Conv, ConvKind, Device, Float, Instr, Kernel, Load, Map, MatMul, Operand, Pair,
     Program, Slot, Step, Store, StoreKind, Unary, View, Window, WindowKind,
 };
 use anyhow::{Context, Result, ensure};
@@ -239,11 +239,7 @@ fn layer(kind: ConvKind, n: usize, side: usize, c: usize, out: usize) -> Kernel 
 
 /// The sum of two such contractions: the tangent of one.
 fn pair(kernel: Kernel) -> Kernel {
-    match kernel {
-        Kernel::MatMul(matmul) => Kernel::MatMulPair(matmul),
-        Kernel::Conv(conv) => Kernel::ConvPair(conv),
-        other => other,
-    }
+    kernel.paired().unwrap_or(kernel)
 }
 
 /// What a batch norm ends with: scale, shift, leaky rectifier.
@@ -254,7 +250,7 @@ fn normalise(pixels: usize, c: usize) -> Kernel {
         Instr::Binary(Binary::Mul, 0, 1),
         Instr::Load(2),
         Instr::Binary(Binary::Add, 2, 3),
-        Instr::Const(0.1),
+        Instr::constant(0.1),
         Instr::Binary(Binary::Mul, 4, 5),
         Instr::Binary(Binary::Max, 4, 6),
     ];
@@ -272,6 +268,7 @@ fn sum(extents: [usize; 2], flags: [bool; 2]) -> Kernel {
 /// Pooling of 28×28 images by halves.
 pub fn pool(kind: WindowKind, n: usize, c: usize) -> Kernel {
     let window = Window {
+        float: Float::F32,
         kind,
         n,
         h: 28,
@@ -281,7 +278,7 @@ pub fn pool(kind: WindowKind, n: usize, c: usize) -> Kernel {
         stride: [2, 2],
         pad: [0; 4],
     };
-    Kernel::Window(Float::F32, window)
+    Kernel::Window(window)
 }
 
 fn all(n: usize) -> Vec<(&'static str, Kernel)> {
@@ -336,7 +333,7 @@ fn peak_bytes(device: &Device, bytes: u64) -> Result<f64> {
 
 /// Floating-point operations that the definition takes, but for those on a convolution's border of zeros.
 fn work(kernel: &Kernel) -> f64 {
-    let (Kernel::Conv(conv) | Kernel::ConvPair(conv)) = kernel else {
+    let (Kernel::Conv(conv) | Kernel::ConvPair(Pair(conv))) = kernel else {
         return kernel.flops() as f64;
     };
     let inside = |size: usize, out: usize, axis: usize| {

@@ -35,6 +35,7 @@ __device__ __forceinline__ T* at(const u64* slots, u64 array) {
 struct Divisor {
     u32 divisor, magic, shift;
 };
+static_assert(sizeof(Divisor) == 12, "as on the host");
 
 __device__ __forceinline__ u32 divide(u32 n, Divisor d) {
     return (__umulhi(n, d.magic) + n) >> d.shift;

@@ -1,5 +1,11 @@
 // Products C [m, n] = A · B of operands as `operands.cuh` reads them: matrix products and convolutions.
 //
+//     for (i = 0; i < m; ++i)
+//         for (j = 0; j < n; ++j)
+//             sum = 0;
+//             for (p = 0; p < k; ++p) sum += A[i][p] * B[p][j];
+//             C[i][j] = accumulate ? C[i][j] + sum : sum;
+//
 // Launch: a block per tile of C, per batch entry, per split of the inner index; flattened to one grid
 // dimension, tiles of one column of tiles next to each other so that they share B in the L2 cache. 128 threads
 // on tensor cores, 256 without. A tile's part of A and B goes through shared memory in three or four stages
@@ -12,8 +18,9 @@
 // it, and adds that of the second; with splits, each product has blocks of its own, and gemm_combine adds
 // the two sums. Either way the bits are those of a product followed by one that accumulates.
 //
-// FLOPs 2·m·n·k for each product. Bytes of memory: A n/BN times, B m/BM times (through L2), C once, partial products twice. Of
-// shared memory, per 16 inner indices of a tile: (BM + BN)·64 written and, on tensor cores, twice that read.
+// FLOPs: 2·m·n·k for each product. Bytes of memory: A n/BN times, B m/BM times (through L2), C once, partial
+// products twice. Bytes of shared memory, per 16 inner indices of a tile: (BM + BN)·64 written and, on tensor
+// cores, twice that read.
 #pragma once
 #include "mma.cuh"
 #include "stages.cuh"

@@ -1,5 +1,10 @@
 // Fused element-wise programs, interpreted; and the sums at their ends.
 //
+//     for (point = 0; point < points; ++point)              // P points a thread
+//         for (i = 0; i < instructions; ++i) cell[i] = op[i](cell[a[i]], cell[b[i]], cell[c[i]]);
+//         for (s = 0; s < stores; ++s) output[s][point] = cell[value[s]];
+//         for (s = 0; s < sums; ++s) sum[s][kept(point)] += cell[value[s]];
+//
 // A program is a list of instructions in device memory; every thread runs it on P points at once, so that
 // fetching and decoding an instruction is paid once per P points; the next one is on its way meanwhile. Values
 // live in cells of shared memory, a column per thread: no barrier is needed, and neighbouring threads use
@@ -28,7 +33,8 @@ struct Axis {
 struct Access {
     u64 array;
     u32 dtype, rank;
-    u32 quads, pad;  // whether four consecutive points from a multiple of four on lie along the first axis
+    u32 quads;  // whether four consecutive points from a multiple of four on lie along the first axis
+    u32 cell;   // of a store: the cell that it writes
     Axis axes[RANK];
 };
 static_assert(sizeof(Access) == 184, "as on the host");
@@ -43,22 +49,23 @@ enum Op : u16 {
 
 // Operands a, b, c are cells. The first may be NOWHERE, which stands for the value of the instruction before; the
 // others, if there are any, always have one. What every instruction needs comes first, as one vector.
-struct alignas(16) Instr {
+struct alignas(16) Instruction {
     u16 op, cell, a, b, c, pad;
     i32 n;  // number of the access, the exponent, or the bits of a constant f32
     u64 array;
     double value;
 };
-static_assert(sizeof(Instr) == 32, "as on the host");
+static_assert(sizeof(Instruction) == 32, "as on the host");
 
 struct alignas(16) Head {
     u32 op_cell, a_b, c, n;
 };
 
 struct Sum {
-    u64 out;
+    u64 output;
     u32 dtype, cell;
 };
+static_assert(sizeof(Sum) == 16, "as on the host");
 
 struct MapArgs {
     u64 code, accesses, stores, sums, partials;
@@ -131,13 +138,13 @@ __device__ __forceinline__ T raise(T x, i32 n) {
 template <class T> __device__ __forceinline__ T unary(u32, T x) { return x; }
 template <> __device__ __forceinline__ float unary<float>(u32 op, float x) {
     switch (op) {
-        case EXP: return exponential(x);
-        case LOG: return logarithm(x);
+        case EXP: return exp_f32(x);
+        case LOG: return log_f32(x);
         case SQRT: return sqrtf(x);
         case RSQRT: return 1.0f / sqrtf(x);
-        case TANH: return hyperbolic_tangent(x);
+        case TANH: return tanh_f32(x);
         case ABS: return fabsf(x);
-        default: return logistic(x);
+        default: return sigmoid_f32(x);
     }
 }
 
@@ -151,13 +158,13 @@ template <> __device__ __forceinline__ float unary<float>(u32 op, float x) {
 template <class T, int P, bool CONSECUTIVE>
 __device__ __forceinline__ void evaluate(const u64* slots, const MapArgs& args, const u32 (&point)[P],
                                          const Cells<T, P, THREADS>& cells) {
-    const Instr* code = at<const Instr>(slots, args.code);
+    const Instruction* code = at<const Instruction>(slots, args.code);
     const Access* accesses = at<const Access>(slots, args.accesses);
     Pack<T, P> last = {}, other = {};
     Head next = *reinterpret_cast<const Head*>(code);
     for (u32 step = 0; step < args.instructions; ++step) {
         const Head head = next;
-        const Instr& instr = code[step];
+        const Instruction& instruction = code[step];
         // The last one is followed by another, which does nothing.
         next = *reinterpret_cast<const Head*>(code + step + 1);
         const u32 op = head.op_cell & 0xFFFF, cell = head.op_cell >> 16, a = head.a_b & 0xFFFF, b = head.a_b >> 16;
@@ -169,20 +176,20 @@ __device__ __forceinline__ void evaluate(const u64* slots, const MapArgs& args, 
         } else if (op == ADD) {
             EACH(x + y)
         } else if (op == STREAM) {
-            last = stream<T, P, CONSECUTIVE>(at<const float>(slots, instr.array), point);
+            last = stream<T, P, CONSECUTIVE>(at<const float>(slots, instruction.array), point);
         } else {
             switch (op) {
                 case SUB: EACH(x - y) break;
                 case LOAD: last = load<T, P, CONSECUTIVE>(slots, accesses[head.n], point); break;
                 case SAME: {
-                    T one = T(*at<const float>(slots, instr.array));
+                    T one = T(*at<const float>(slots, instruction.array));
                     EACH(one) break;
                 }
                 case INDEX:
 #pragma unroll
                     for (int i = 0; i < P; ++i) last.v[i] = T(offset(accesses[head.n], point[i]));
                     break;
-                case CONST: EACH(constant<T>(i32(head.n), instr.value)) break;
+                case CONST: EACH(constant<T>(i32(head.n), instruction.value)) break;
                 case SELECT: {
                     const Pack<T, P> third = cells.load(head.c & 0xFFFF);
                     EACH(x == T(0) ? third.v[i] : y) break;
@@ -208,7 +215,6 @@ __device__ __forceinline__ void store(const u64* slots, const Access& access, u3
     store_as(at<void>(slots, access.array), access.dtype, offset(access, point), x);
 }
 
-// `pad` of a store's access is the cell that it writes.
 template <class T, int P>
 __device__ __forceinline__ void full(const u64* slots, const MapArgs& args) {
     DYNAMIC_SHARED(shared_cells);
@@ -220,7 +226,7 @@ __device__ __forceinline__ void full(const u64* slots, const MapArgs& args) {
     evaluate<T, P, true>(slots, args, point, cells);
     for (u32 s = 0; s < args.store_count; ++s) {
         const Access& access = stores[s];
-        Pack<T, P> x = cells.load(access.pad);
+        Pack<T, P> x = cells.load(access.cell);
         float* here = at<float>(slots, access.array) + first;
         bool whole = P == 4 && access.dtype == F32 && first + P <= args.points;
         if (whole && (reinterpret_cast<u64>(here) & 15) == 0) {
@@ -255,7 +261,7 @@ __device__ __forceinline__ void sum(const u64* slots, const MapArgs& args) {
         evaluate<T, P, false>(slots, args, point, cells);
         if (kept >= args.kept) break;
         for (u32 s = 0; s < args.store_count; ++s) {
-            Pack<T, P> x = cells.load(stores[s].pad);
+            Pack<T, P> x = cells.load(stores[s].cell);
             for (u32 i = 0; i < P && first + i * lanes < end; ++i) store<T, P>(slots, stores[s], point[i], x.v[i]);
         }
         for (u32 s = 0; s < args.sum_count; ++s) {
@@ -280,7 +286,7 @@ __device__ __forceinline__ void sum(const u64* slots, const MapArgs& args) {
         if (args.chunks > 1) {
             at<T>(slots, args.partials)[(s * args.chunks + chunk) * args.kept + kept] = total;
         } else {
-            store_as(at<void>(slots, outs[s].out), outs[s].dtype, kept, total);
+            store_as(at<void>(slots, outs[s].output), outs[s].dtype, kept, total);
         }
     }
 }
@@ -297,7 +303,7 @@ EXPORT(map_sum_4)
 EXPORT(map_sum_1)
 
 struct MapCombineArgs {
-    u64 partials, out;
+    u64 partials, output;
     u32 first, kept, chunks, dtype;
 };
 static_assert(sizeof(MapCombineArgs) == 32, "as on the host");
@@ -309,6 +315,6 @@ KERNEL(256, 4, map_combine, MapCombineArgs) {
     const float* partials = at<const float>(slots, args.partials) + args.first + kept;
     float total = 0.0f;
     for (u32 chunk = 0; chunk < args.chunks; ++chunk) total = total + partials[chunk * args.kept];
-    store_as(at<void>(slots, args.out), args.dtype, kept, total);
+    store_as(at<void>(slots, args.output), args.dtype, kept, total);
 }
 EXPORT(map_combine)

@@ -27,7 +27,7 @@ __device__ __forceinline__ void powers(float shifted, float& p, float& q) {
     q = __uint_as_float((k - half) << 23);
 }
 
-__device__ __forceinline__ float exponential(float x) {
+__device__ __forceinline__ float exp_f32(float x) {
     x = x > 89.0f ? 89.0f : x;
     x = x < -104.0f ? -104.0f : x;
     float shifted, p, q, y = reduced_exp(x, shifted);
@@ -36,7 +36,7 @@ __device__ __forceinline__ float exponential(float x) {
 }
 
 // (e^2x - 1) / (e^2x + 1), the numerator without cancellation.
-__device__ __forceinline__ float hyperbolic_tangent(float x) {
+__device__ __forceinline__ float tanh_f32(float x) {
     float a = fabsf(x);
     a = a > 10.0f ? 10.0f : a;
     float shifted, p, q, y = reduced_exp(a + a, shifted);
@@ -46,13 +46,13 @@ __device__ __forceinline__ float hyperbolic_tangent(float x) {
 }
 
 // By e^-|x|, so that small results keep their digits.
-__device__ __forceinline__ float logistic(float x) {
-    float e = exponential(-fabsf(x)), numerator = x < 0.0f ? e : 1.0f;
+__device__ __forceinline__ float sigmoid_f32(float x) {
+    float e = exp_f32(-fabsf(x)), numerator = x < 0.0f ? e : 1.0f;
     return numerator / (1.0f + e);
 }
 
 // ln x = k ln 2 + ln m; with f = m - 1 and s = f / (2 + f), ln m = 2 artanh s.
-__device__ __forceinline__ float logarithm(float x) {
+__device__ __forceinline__ float log_f32(float x) {
     const u32 root = 0x3F3504F3u, one = 0x3F800000u;
     bool raised = x < 1.17549435e-38f;
     u32 bits = __float_as_uint(raised ? x * 18446744073709551616.0f : x) + (one - root);
@@ -93,7 +93,7 @@ __device__ __forceinline__ void cos_sin_turns(float x, float& cosine, float& sin
     sine = turned ? -sine : sine;
 }
 
-// Whether x is greater than the best so far: NaN is greater than all numbers, the first of equals wins.
+// Whether x is greater than the best so far: NaN is larger than all numbers, the first of equals wins.
 __device__ __forceinline__ bool beats(float x, float best) {
     return x > best || (x != x && best == best);
 }

@@ -36,10 +36,17 @@ struct Strided {
 };
 
 // A convolution's numbers: x [n, h, w, c], weight [out, window_h, window_w, c], y [n, out_h, out_w, out].
+//
+//     for all n, i, j, o, di, dj, c:
+//         forward:  y[n][i][j][o] += x[n][y][x][c] * weight[o][di][dj][c]
+//         input:    x[n][y][x][c] += y[n][i][j][o] * weight[o][di][dj][c]
+//         weight:   weight[o][di][dj][c] += x[n][y][x][c] * y[n][i][j][o]
+//     with y = i * stride_y - pad_y + di and x = j * stride_x - pad_x + dj, where these are inside the image
 struct Geometry {
     Divisor w, h, c, out_w, out_h, out, window_w, stride_y, stride_x;
     u32 window_h, pad_y, pad_x;
 };
+static_assert(sizeof(Geometry) == 120, "as on the host");
 
 // For every pixel of y, the patch of x that it is made of: window positions and channels of x. Or, BACK, for
 // every pixel of x, what of y it went into: window positions and channels of y.

@@ -1,13 +1,16 @@
 // Counter-based random numbers: Philox 4x32-10 of J. Salmon, M. Moraes, R. Dror, D. Shaw, «Parallel random
 // numbers: as easy as 1, 2, 3», SC 2011. Uniform in [0, 1) with 24 bits, or normal by Box-Muller.
 //
+//     for (i = 0; i < count; i += 4)                        // a thread per i
+//         words = philox({i / 4, op, key[2], key[3]}, key[0], key[1]);
+//         output[i + j] = words[j] / 2^32, j < 4            // or, of pairs, their Box-Muller transform
+//
 // Input u32 [4] (the key), output f32 [count]; element i is word i mod 4 of call i / 4, so the numbers are
-// those of the CPU. A thread per call; 4 bytes written and about 10 (uniform) or 40 (normal) operations
-// per element.
+// those of the CPU. 4 bytes written and about 10 (uniform) or 40 (normal) operations per element.
 #include "math.cuh"
 
 struct RandomArgs {
-    u64 key, out;
+    u64 key, output;
     u32 count, op, normal, pad;
 };
 static_assert(sizeof(RandomArgs) == 32, "as on the host");
@@ -41,7 +44,7 @@ KERNEL(256, 4, random_numbers, RandomArgs) {
     float numbers[4];
     if (args.normal) {
         for (int i = 0; i < 4; i += 2) {
-            float radius = sqrtf(-(2.0f * logarithm(positive(words[i])))), cosine, sine;
+            float radius = sqrtf(-(2.0f * log_f32(positive(words[i])))), cosine, sine;
             cos_sin_turns(uniform(words[i + 1]), cosine, sine);
             numbers[i] = radius * cosine;
             numbers[i + 1] = radius * sine;
@@ -49,7 +52,7 @@ KERNEL(256, 4, random_numbers, RandomArgs) {
     } else {
         for (int i = 0; i < 4; ++i) numbers[i] = uniform(words[i]);
     }
-    float* out = at<float>(slots, args.out);
+    float* out = at<float>(slots, args.output);
     for (u32 i = 0; i < 4 && call * 4 + i < args.count; ++i) out[call * 4 + i] = numbers[i];
 }
 EXPORT(random_numbers)

@@ -3,15 +3,18 @@
 // multiplication by the momentum loses are kept: `reversible.rs` says how. Integers, and floats that are scaled
 // and rounded, so the bits are the CPU's.
 //
-// State u32 [6 count + 2]. A thread per parameter; an advance reads 24 + 12 bytes and writes 24, with some 40
-// integer operations.
+//     advance:  u = momentum · u + gradient;  theta -= lr · u    // a thread per parameter
+//     undo:     theta += lr · u;  u = (u - gradient) / momentum
+//
+// State u32 [6 count + 2]. An advance reads 24 + 12 bytes per parameter and writes 24, with some 40 integer
+// operations.
 #include "common.cuh"
 
 typedef long long i64;
 
-// Those that a kernel has no use for are anything.
+// Arrays that a kernel does not use are 0.
 struct ReversibleArgs {
-    u64 out, state, theta, u, gradient, lr, momentum;
+    u64 output, state, theta, u, gradient, lr, momentum;
     u32 count, pad;
 };
 static_assert(sizeof(ReversibleArgs) == 64, "as on the host");
@@ -116,7 +119,7 @@ __device__ __forceinline__ u64 most_of(const u32* words, u32 count) { return joi
 KERNEL(256, 4, reversible_advance, ReversibleArgs) {
     u32 i = blockIdx.x * 256 + threadIdx.x;
     const u32* from = at<const u32>(slots, args.state);
-    u32* to = at<u32>(slots, args.out);
+    u32* to = at<u32>(slots, args.output);
     Ratio momentum = ratio(*at<const float>(slots, args.momentum));
     u64 most = most_of(from, args.count);
     bool valid = momentum.n > 0, carry = false;
@@ -160,7 +163,7 @@ __device__ __forceinline__ bool weight_before(Numbers& numbers, float lr) {
 KERNEL(256, 4, reversible_undo, ReversibleArgs) {
     u32 i = blockIdx.x * 256 + threadIdx.x;
     const u32* from = at<const u32>(slots, args.state);
-    u32* to = at<u32>(slots, args.out);
+    u32* to = at<u32>(slots, args.output);
     Ratio momentum = ratio(*at<const float>(slots, args.momentum));
     if (i == 0) put_most(to, args.count, most_of(from, args.count));
     if (i >= args.count) return;
@@ -178,7 +181,7 @@ KERNEL(256, 4, reversible_undo, ReversibleArgs) {
 EXPORT(reversible_undo)
 
 __device__ __forceinline__ void put(const u64* slots, const ReversibleArgs& args, u32 i, i64 number, bool sound) {
-    at<float>(slots, args.out)[i] = sound ? floating(number) : __uint_as_float(0x7FC00000u);
+    at<float>(slots, args.output)[i] = sound ? floating(number) : __uint_as_float(0x7FC00000u);
 }
 
 KERNEL(256, 4, reversible_weight, ReversibleArgs) {

@@ -1,9 +1,17 @@
 // Kernels that move or pick elements: zero borders, concatenation, constant indices, rows by an index array,
-// the index of the greatest; and the three that the launching code itself needs (bind, fill, probe).
+// the index of the max; and the three that the launching code itself needs (bind, fill, probe).
 //
-// A thread per element of the result, in its order, so writes are coalesced and reads are as far as the
-// operation allows. Bytes: result and what it is made of, once. Sums (the adjoints) run in the order of the
-// indices, on one thread each: no atomics, the bits are the CPU's.
+// A thread per element of the result, in its order, so that writes are coalesced, and reads where the
+// operation allows. Bytes: result and operands, once. The sums of adjoints run in the order of the indices, on
+// one thread each: no atomics, the bits are the CPU's.
+//
+//     pad:           y[i + before] = x[i], else 0           // along every axis
+//     copy_rows:     y[row][start + i] = x[row][i]
+//     take:          y[o][j][i] = x[o][index[j]][i]
+//     take_adjoint:  x[o][index[j]][i] += y[o][j][i]        // x is 0 before
+//     rows:          y[j][i] = x[index[j]][i]
+//     rows_adjoint:  x[index[j]][i] += y[j][i]              // x is 0 before
+//     argmax:        y[o][i] = the first j with the largest x[o][j][i]
 #include "math.cuh"
 
 // ---- the launching code's own -----------------------------------------------------------------------------
@@ -22,19 +30,19 @@ extern "C" __global__ void __launch_bounds__(64) bind_slots(u64* slots, const Bi
 EXPORT(bind_slots)
 
 struct FillArgs {
-    u64 out, bytes;
+    u64 output, bytes;
 };
 static_assert(sizeof(FillArgs) == 16, "as on the host");
 
 KERNEL(256, 4, fill_zero, FillArgs) {
     u64 i = u64(blockIdx.x) * 256 + threadIdx.x;
-    if (i < args.bytes) at<u8>(slots, args.out)[i] = 0;
+    if (i < args.bytes) at<u8>(slots, args.output)[i] = 0;
 }
 EXPORT(fill_zero)
 
 // What a device must get right before it is called usable.
 KERNEL(32, 4, probe, FillArgs) {
-    if (threadIdx.x * 4 < args.bytes) at<u32>(slots, args.out)[threadIdx.x] = threadIdx.x * 2654435761u + 7u;
+    if (threadIdx.x * 4 < args.bytes) at<u32>(slots, args.output)[threadIdx.x] = threadIdx.x * 2654435761u + 7u;
 }
 EXPORT(probe)
 
@@ -49,7 +57,7 @@ struct PadAxis {
 
 // Axes innermost first.
 struct PadArgs {
-    u64 in, out;
+    u64 input, output;
     u32 points, rank;
     PadAxis axes[PAD_RANK];
 };
@@ -66,7 +74,7 @@ __device__ __forceinline__ void pad(const u64* slots, const PadArgs& args) {
         inside = inside && i < along.extent;
         from += i * along.stride;
     }
-    at<T>(slots, args.out)[point] = inside ? at<const T>(slots, args.in)[from] : T(0);
+    at<T>(slots, args.output)[point] = inside ? at<const T>(slots, args.input)[from] : T(0);
 }
 
 KERNEL(256, 4, pad_1, PadArgs) { pad<u8>(slots, args); }
@@ -79,7 +87,7 @@ EXPORT(pad_4)
 // ---- concatenation: one launch per input ------------------------------------------------------------------
 
 struct CopyArgs {
-    u64 in, out;
+    u64 input, output;
     u32 points, out_row, start;
     Divisor row;
 };
@@ -90,7 +98,7 @@ __device__ __forceinline__ void copy_rows(const u64* slots, const CopyArgs& args
     u32 point = blockIdx.x * 256 + threadIdx.x, row = point;
     if (point >= args.points) return;
     u32 i = split(row, args.row);
-    at<T>(slots, args.out)[u64(row) * args.out_row + args.start + i] = at<const T>(slots, args.in)[point];
+    at<T>(slots, args.output)[u64(row) * args.out_row + args.start + i] = at<const T>(slots, args.input)[point];
 }
 
 KERNEL(256, 4, copy_rows_1, CopyArgs) { copy_rows<u8>(slots, args); }
@@ -104,7 +112,7 @@ EXPORT(copy_rows_4)
 
 // `index` lists, for the adjoint, the places that hold each index: starts [n + 1], then places.
 struct TakeArgs {
-    u64 in, out, index;
+    u64 input, output, index;
     u32 points, n, picked;
     Divisor inner, axis;
     u32 pad;
@@ -116,7 +124,7 @@ KERNEL(256, 4, take, TakeArgs) {
     if (point >= args.points) return;
     u32 i = split(rest, args.inner), j = split(rest, args.axis);
     u32 from = (rest * args.n + at<const u32>(slots, args.index)[j]) * args.inner.divisor + i;
-    at<float>(slots, args.out)[point] = at<const float>(slots, args.in)[from];
+    at<float>(slots, args.output)[point] = at<const float>(slots, args.input)[from];
 }
 EXPORT(take)
 
@@ -126,19 +134,19 @@ KERNEL(256, 4, take_adjoint, TakeArgs) {
     u32 i = split(rest, args.inner), j = split(rest, args.axis);
     const u32* starts = at<const u32>(slots, args.index);
     const u32* places = starts + args.n + 1;
-    const float* in = at<const float>(slots, args.in);
+    const float* in = at<const float>(slots, args.input);
     float sum = 0.0f;
     for (u32 place = starts[j]; place < starts[j + 1]; ++place) {
         sum += in[(rest * args.picked + places[place]) * args.inner.divisor + i];
     }
-    at<float>(slots, args.out)[point] = sum;
+    at<float>(slots, args.output)[point] = sum;
 }
 EXPORT(take_adjoint)
 
 // ---- rows by an i32 index array ---------------------------------------------------------------------------
 
 struct RowsArgs {
-    u64 in, out, index, faults;
+    u64 input, output, index, faults;
     u32 rows, count, step;
     Divisor width;
 };
@@ -152,8 +160,8 @@ KERNEL(256, 4, rows, RowsArgs) {
     if (!sound && i == 0) {
         report(at<FaultWord>(slots, args.faults), ROW_OUTSIDE, args.step, from, row, args.rows);
     }
-    const float* in = at<const float>(slots, args.in);
-    at<float>(slots, args.out)[point] = sound ? in[from * args.width.divisor + i] : 0.0f;
+    const float* in = at<const float>(slots, args.input);
+    at<float>(slots, args.output)[point] = sound ? in[from * args.width.divisor + i] : 0.0f;
 }
 EXPORT(rows)
 
@@ -164,7 +172,7 @@ KERNEL(256, 4, rows_adjoint, RowsArgs) {
     bool mine = point < args.rows * width;
     u32 i = split(row, args.width);
     const u32* index = at<const u32>(slots, args.index);
-    const float* in = at<const float>(slots, args.in);
+    const float* in = at<const float>(slots, args.input);
     float sum = 0.0f;
     for (u32 first = 0; first < args.count; first += 256) {
         u32 here = first + threadIdx.x, many = args.count - first < 256 ? args.count - first : 256;
@@ -180,14 +188,14 @@ KERNEL(256, 4, rows_adjoint, RowsArgs) {
         }
         __syncthreads();
     }
-    if (mine) at<float>(slots, args.out)[point] = sum;
+    if (mine) at<float>(slots, args.output)[point] = sum;
 }
 EXPORT(rows_adjoint)
 
-// ---- the index of the greatest along the middle of [outer, n, inner] --------------------------------------
+// ---- the index of the max along the middle of [outer, n, inner] --------------------------------------
 
 struct ArgMaxArgs {
-    u64 in, out;
+    u64 input, output;
     u32 points, n;
     Divisor inner;
     u32 pad;
@@ -198,14 +206,14 @@ KERNEL(256, 4, argmax, ArgMaxArgs) {
     u32 point = blockIdx.x * 256 + threadIdx.x, outer = point, inner = args.inner.divisor;
     if (point >= args.points) return;
     u32 i = split(outer, args.inner), best = 0;
-    const float* in = at<const float>(slots, args.in) + u64(outer) * args.n * inner + i;
-    float greatest = in[0];
+    const float* in = at<const float>(slots, args.input) + u64(outer) * args.n * inner + i;
+    float max = in[0];
     for (u32 j = 1; j < args.n; ++j) {
-        if (beats(in[j * inner], greatest)) {
-            greatest = in[j * inner];
+        if (beats(in[j * inner], max)) {
+            max = in[j * inner];
             best = j;
         }
     }
-    at<i32>(slots, args.out)[point] = i32(best);
+    at<i32>(slots, args.output)[point] = i32(best);
 }
 EXPORT(argmax)

@@ -1,6 +1,10 @@
 // Pooling windows over images x [n, h, w, c], giving y [n, out_h, out_w, c]: argmax, gather by its offsets,
 // and the adjoint of gather. Offsets are u8: row · window width + column.
 //
+//     window_argmax:   picks[n][wy][wx][c] = the first offset with the largest x in the window
+//     window_gather:   y[n][wy][wx][c] = x[n][wy · stride - pad + pick / width][wx · stride - pad + pick % width][c]
+//     window_scatter:  the same x += y[n][wy][wx][c]        // x is 0 before
+//
 // window_argmax, window_gather: a thread per element of y. window_scatter: a thread per element of x, which
 // adds the windows that picked it in their order; so no atomics, and the bits are the CPU's. Channels are
 // innermost: neighbouring threads read neighbouring addresses. Bytes: x once (argmax), y and picks once;

@@ -9,25 +9,22 @@
 #[cfg(test)]
 extern crate self as kernels;
 
-mod check;
-mod contraction;
 mod cpu;
 mod cuda;
 mod device;
 mod kernel;
-mod map;
 mod memory;
 mod program;
-mod reversible;
-mod shapes;
+mod spec;
 
-pub use contraction::{Conv, ConvKind, MatMul};
 pub use device::{Buffer, CudaFacts, Device, DeviceError, Precision, View};
-pub use kernel::{Distribution, Kernel, Random};
-pub use map::{Binary, Instr, Load, Map, Store, StoreKind, Unary};
+pub use kernel::Kernel;
 pub use program::{Lap, Operand, Program, ProgramError, Slot, Step};
-pub use reversible::{Ratio, Reversible, ReversibleKind};
-pub use shapes::{ArgMax, Concat, Pad, Rows, Take, Window, WindowKind};
+pub use spec::{
+    ArgMax, Binary, Concat, Conv, ConvKind, Distribution, Instr, Load, Map, MatMul, Pad, Pair,
+    Random, Ratio, Reversible, ReversibleKind, Rows, Store, StoreKind, Take, Unary, Window,
+    WindowKind,
+};
 
 /// The element types that arithmetic is done in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +36,15 @@ pub enum Float {
 }
 
 impl Float {
+    /// The type of a dtype; `None` if arithmetic is not done in it.
+    pub fn of(dtype: tensor::DType) -> Option<Self> {
+        match dtype {
+            tensor::DType::F32 => Some(Self::F32),
+            tensor::DType::F64 => Some(Self::F64),
+            _ => None,
+        }
+    }
+
     /// Bytes of one element.
     pub const fn size(self) -> usize {
         match self {

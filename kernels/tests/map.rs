@@ -107,7 +107,7 @@ fn values(map: &Map, inputs: &[Vec<u8>]) -> Vec<Vec<f64>> {
                             .sum();
                         round(inputs[i][at])
                     }
-                    Instr::Const(x) => round(x),
+                    Instr::Const(bits) => round(f64::from_bits(bits)),
                     Instr::Iota(axis) => round(point[axis] as f64),
                     Instr::Unary(f, x) => unary(map.float, f, values[x]),
                     Instr::Binary(f, x, y) => binary(map.float, f, values[x], values[y]),

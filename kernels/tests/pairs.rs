@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::{bytes, noise, pair_of, run_all, sum_of_products};
-use kernels::{Conv, ConvKind, Device, Float, Kernel, MatMul, Operand, Program, Slot, Step};
+use common::{bytes, noise, run_all, sum_of_products};
+use kernels::{Conv, ConvKind, Device, Float, Kernel, MatMul, Operand, Pair, Program, Slot, Step};
 use tensor::DType;
 
 fn check(single: &Kernel) {
-    let pair = pair_of(single);
+    let pair = single.paired().unwrap();
     let inputs = pair.inputs().into_iter().enumerate();
     let array = |(i, (dtype, count)): (usize, (DType, usize))| {
         let numbers = noise(count, i as u64 + 1);
@@ -96,10 +96,10 @@ fn pairs_of_convolutions() {
 
 #[test]
 fn a_pair_is_not_added_in_place() {
-    let kernel = Kernel::MatMulPair(MatMul {
+    let kernel = Kernel::MatMulPair(Pair(MatMul {
         accumulate: true,
         ..matmul(Float::F32, [1, 1, 1, 1], 0)
-    });
+    }));
     let slot = |writable| Slot { bytes: 4, writable };
     let at = |slot| Operand { slot, offset: 0 };
     let step = Step {

@@ -111,14 +111,12 @@ fn views_are_rows_of_dense_arrays() {
 #[test]
 fn views_between_elements_are_refused() {
     let copy = |dtype, input, output| Step {
-        kernel: Kernel::Pad(
+        kernel: Kernel::Pad(Pad {
             dtype,
-            Pad {
-                extents: vec![1],
-                before: vec![0],
-                after: vec![0],
-            },
-        ),
+            extents: vec![1],
+            before: vec![0],
+            after: vec![0],
+        }),
         inputs: vec![input],
         outputs: vec![output],
         workspace: None,

@@ -182,6 +182,67 @@ fn the_ends_of_the_number_range() {
     run(&outs, &[array(&first), array(&second)]);
 }
 
+/// What is known when it is recorded is computed as a plan would: NaN, signs of zeros, and the rounding of f32.
+#[test]
+fn constants_are_folded_to_the_bits_of_a_plan() {
+    type Function = for<'t> fn(Var<'t>, Var<'t>) -> Result<Var<'t>>;
+    const FUNCTIONS: [Function; 20] = [
+        |x, _| -x,
+        |x, _| x.exp(),
+        |x, _| x.log(),
+        |x, _| x.sqrt(),
+        |x, _| x.rsqrt(),
+        |x, _| x.tanh(),
+        |x, _| x.sigmoid(),
+        |x, _| x.abs(),
+        |x, _| x.sign(),
+        |x, _| x.powi(3),
+        |x, _| x.powi(-2),
+        |x, y| x + y,
+        |x, y| x - y,
+        |x, y| x * y,
+        |x, y| x / y,
+        |x, y| x.max(y),
+        |x, y| x.min(y),
+        |x, y| x.less(y),
+        |x, y| x.less_eq(y),
+        |x, y| x.equal(y),
+    ];
+    fn all<'t>([x, y]: [Var<'t>; 2]) -> [Var<'t>; 20] {
+        FUNCTIONS.map(|f| f(x, y).unwrap())
+    }
+    let numbers = [0.1, -1.7, 3.0, -0.0, 1e30, f64::INFINITY, f64::NAN];
+    for dtype in [DType::F32, DType::F64] {
+        let tape = Tape::new();
+        let inputs = ["x", "y"].map(|name| tape.input(name, dtype, []).unwrap());
+        for (a, b) in numbers
+            .iter()
+            .flat_map(|a| numbers.iter().map(move |b| (*a, *b)))
+        {
+            let known = [a, b].map(|x| tape.constant(x, dtype, []));
+            let points = [a, b].map(|x| Array::scalar(x, dtype));
+            let named = [("x", &points[0]), ("y", &points[1])];
+            let compute = |outs: &[Var<'_>], named: &[_]| {
+                let device = Device::cpu(Some(1)).unwrap();
+                let results = Plan::new(outs).unwrap().run(&device, named).unwrap();
+                results
+                    .iter()
+                    .map(|x| x.to_f64_vec()[0])
+                    .collect::<Vec<_>>()
+            };
+            let (folded, computed) = (compute(&all(known), &[]), compute(&all(inputs), &named));
+            for (i, (folded, computed)) in folded.iter().zip(&computed).enumerate() {
+                let same =
+                    folded.to_bits() == computed.to_bits() || folded.is_nan() && computed.is_nan();
+                assert!(
+                    same,
+                    "function {i} of {a} and {b} in {dtype}: {folded} {computed}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn saturated_functions_have_no_slope_and_no_nan() {
     let x = [array(&[-1e3, -40.0, 40.0, 1e3])];

@@ -2,75 +2,10 @@
 //! is the two others.
 
 use crate::error::{Result, refuse};
-use crate::op::{Op, Rule};
+use crate::ops::float_of;
 use crate::tape::Var;
-use kernels::{Conv, ConvKind, Float, MatMul};
-use tensor::{DType, Shape};
-
-/// C = op(A)·op(B): Ā = C̄·op(B)ᵀ and B̄ = op(A)ᵀ·C̄, read through the transposes.
-pub(crate) const MATMUL: Rule = Rule::Bilinear(|at, cotangent, position| {
-    let Op::MatMul(spec) = &at.op else {
-        unreachable!("the entry of matmul")
-    };
-    let (a, b) = (at.args[0], at.args[1]);
-    let (ta, tb) = (spec.transpose_a, spec.transpose_b);
-    match (position, ta, tb) {
-        (0, false, _) => cotangent.matmul_with(b, false, !tb),
-        (0, true, _) => b.matmul_with(cotangent, tb, true),
-        (_, _, false) => a.matmul_with(cotangent, !ta, false),
-        (_, _, true) => cotangent.matmul_with(a, true, ta),
-    }
-});
-
-/// x, w and y of a convolution: each kind computes one of them, linear in the two others.
-pub(crate) const CONV: Rule = Rule::Bilinear(|at, cotangent, position| {
-    let Op::Conv(spec) = &at.op else {
-        unreachable!("the entry of conv")
-    };
-    let other = at.args[1 - position];
-    let (kind, first, second) = match (spec.kind, position) {
-        (ConvKind::Forward, 0) => (ConvKind::Input, cotangent, other),
-        (ConvKind::Forward, _) => (ConvKind::Weight, other, cotangent),
-        (ConvKind::Input, 0) => (ConvKind::Forward, cotangent, other),
-        (ConvKind::Input, _) => (ConvKind::Weight, cotangent, other),
-        (ConvKind::Weight, 0) => (ConvKind::Input, other, cotangent),
-        (ConvKind::Weight, _) => (ConvKind::Forward, other, cotangent),
-    };
-    let op = Op::Conv(Conv { kind, ..*spec });
-    let target = at.args[position];
-    if vanishes(&op, &[first, second]) {
-        return Ok(target.constant_like(0.0));
-    }
-    Ok(target
-        .tape()
-        .push(op, &[first, second], target.shape(), target.dtype()))
-});
-
-/// Whether the result is zero because a float operand is zero or empty: true of every operation without a
-/// simplification of its own.
-pub(crate) fn vanishes(op: &Op, args: &[Var<'_>]) -> bool {
-    let zero = |arg: &Var<'_>| arg.as_constant() == Some(0.0) || arg.shape().count() == 0;
-    match op {
-        Op::MatMul(_) | Op::Conv(_) => args.iter().any(zero),
-        Op::Take(_) | Op::Rows(_) | Op::Window(_) => zero(&args[0]),
-        _ => false,
-    }
-}
-
-pub(crate) fn float_of(name: &'static str, vars: &[Var<'_>]) -> Result<Float> {
-    let dtype = vars[0].dtype();
-    if vars.iter().any(|v| v.dtype() != dtype) {
-        return refuse(name, format!("types differ: {vars:?}"));
-    }
-    match dtype {
-        DType::F32 => Ok(Float::F32),
-        DType::F64 => Ok(Float::F64),
-        other => refuse(
-            name,
-            format!("arithmetic is done in f32 or f64, not {other}: cast first"),
-        ),
-    }
-}
+use kernels::{Conv, ConvKind, Kernel, MatMul};
+use tensor::Shape;
 
 /// The extents of images \[n, h, w, channels\] and of weights \[out, kh, kw, c\].
 type Pair = ([usize; 4], [usize; 4]);
@@ -147,12 +82,10 @@ impl<'t> Var<'t> {
             transpose_b: transpose_other,
             accumulate: false,
         };
-        if vanishes(&Op::MatMul(spec), &[self, other]) {
-            return Ok(self.tape().constant(0.0, self.dtype(), shape));
-        }
+        let kernel = Kernel::MatMul(spec);
         Ok(self
             .tape()
-            .push(Op::MatMul(spec), &[self, other], shape, self.dtype()))
+            .kernel(kernel, &[self, other], shape, self.dtype()))
     }
 
     /// Convolution of images \[n, h, w, c\] with weights \[out, kh, kw, c\]; or of each pair of a batch
@@ -249,13 +182,10 @@ impl<'t> Var<'t> {
             ConvKind::Forward => [n, spec.out_h(), spec.out_w(), w[0]],
             _ => [n, h, width, w[3]],
         };
-        let shape: Shape = [batch, &images].concat().into();
-        if vanishes(&Op::Conv(spec), &[self, weight]) {
-            return Ok(self.tape().constant(0.0, self.dtype(), shape));
-        }
+        let (kernel, shape) = (Kernel::Conv(spec), [batch, &images].concat());
         Ok(self
             .tape()
-            .push(Op::Conv(spec), &[self, weight], shape, self.dtype()))
+            .kernel(kernel, &[self, weight], shape, self.dtype()))
     }
 }
 

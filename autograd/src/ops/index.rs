@@ -1,63 +1,16 @@
 //! Indices: rows by number, pooling windows, the greatest, random numbers.
 
 use crate::error::{Result, refuse};
-use crate::op::{Op, Rule};
-use crate::ops::contraction::float_of;
+use crate::ops::float_of;
 use crate::tape::{Tape, Var};
-use kernels::{ArgMax, Distribution, Float, Random, Rows, Window, WindowKind};
+use kernels::{ArgMax, Distribution, Float, Kernel, Random, Rows, Window, WindowKind};
 use tensor::{DType, Shape};
-
-/// gather ↔ scatter-add; the indices are fixed.
-pub(crate) const ROWS: Rule = Rule::Linear {
-    fixed: &[1],
-    transpose: |at, cotangent, _| {
-        let Op::Rows(rows) = &at.op else {
-            unreachable!("the entry of rows")
-        };
-        let op = Op::Rows(Rows {
-            adjoint: !rows.adjoint,
-            ..*rows
-        });
-        Ok(cotangent.tape().push(
-            op,
-            &[cotangent, at.args[1]],
-            at.args[0].shape(),
-            cotangent.dtype(),
-        ))
-    },
-};
-
-/// window gather ↔ window scatter; the offsets are fixed. Which pixel is greatest is a constant.
-pub(crate) fn window_rule(window: &Window) -> Rule {
-    if window.kind == WindowKind::ArgMax {
-        return Rule::Constant;
-    }
-    Rule::Linear {
-        fixed: &[1],
-        transpose: |at, cotangent, _| {
-            let Op::Window(window) = &at.op else {
-                unreachable!("the entry of window")
-            };
-            let kind = match window.kind {
-                WindowKind::Gather => WindowKind::Scatter,
-                _ => WindowKind::Gather,
-            };
-            let op = Op::Window(Window { kind, ..*window });
-            Ok(cotangent.tape().push(
-                op,
-                &[cotangent, at.args[1]],
-                at.args[0].shape(),
-                cotangent.dtype(),
-            ))
-        },
-    }
-}
 
 impl<'t> Var<'t> {
     /// Rows of self \[rows, …\] picked by an i32 index array \[count\]: \[count, …\].
     pub fn rows(self, index: Var<'t>) -> Result<Var<'t>> {
         self.tape().expect_own("rows", &[index])?;
-        float_of("rows", &[self])?;
+        let float = float_of("rows", &[self])?;
         let (x, picked) = (self.shape(), index.shape());
         if x.is_empty() || picked.len() != 1 || index.dtype() != DType::I32 {
             return refuse(
@@ -66,33 +19,36 @@ impl<'t> Var<'t> {
             );
         }
         let spec = Rows {
+            float,
             rows: x[0],
             width: x[1..].iter().product(),
             count: picked[0],
             adjoint: false,
         };
-        let shape: Shape = [&picked[..], &x[1..]].concat().into();
+        let (kernel, shape) = (Kernel::Rows(spec), [&picked[..], &x[1..]].concat());
         Ok(self
             .tape()
-            .push(Op::Rows(spec), &[self, index], shape, self.dtype()))
+            .kernel(kernel, &[self, index], shape, self.dtype()))
     }
 
     /// The index (i32) of the greatest along an axis, which goes; the first of equals.
     pub fn argmax(self, axis: usize) -> Result<Var<'t>> {
-        float_of("argmax", &[self])?;
+        let float = float_of("argmax", &[self])?;
         let shape = self.shape();
         if axis >= shape.len() || shape[axis] == 0 {
             return refuse("argmax", format!("axis {axis} of {shape}"));
         }
         let spec = ArgMax {
+            float,
             outer: shape[..axis].iter().product(),
             n: shape[axis],
             inner: shape[axis + 1..].iter().product(),
         };
-        let kept: Shape = [&shape[..axis], &shape[axis + 1..]].concat().into();
-        Ok(self
-            .tape()
-            .push(Op::ArgMax(spec), &[self], kept, DType::I32))
+        let (kernel, kept) = (
+            Kernel::ArgMax(spec),
+            [&shape[..axis], &shape[axis + 1..]].concat(),
+        );
+        Ok(self.tape().kernel(kernel, &[self], kept, DType::I32))
     }
 
     /// 1 at each index and 0 elsewhere: indices of any shape, with a last axis of `classes` added.
@@ -125,7 +81,7 @@ impl<'t> Var<'t> {
         stride: [usize; 2],
         pad: [usize; 4],
     ) -> Result<Var<'t>> {
-        float_of("max_pool", &[self])?;
+        let float = float_of("max_pool", &[self])?;
         let shape = self.shape();
         let &[n, h, w, c] = &*shape else {
             return refuse("max_pool", format!("images are [n, h, w, c], not {shape}"));
@@ -141,6 +97,7 @@ impl<'t> Var<'t> {
             );
         }
         let spec = Window {
+            float,
             kind: WindowKind::ArgMax,
             n,
             h,
@@ -151,16 +108,12 @@ impl<'t> Var<'t> {
             pad,
         };
         let pooled: Shape = [n, spec.out_h(), spec.out_w(), c].into();
-        let offsets = self
-            .tape()
-            .push(Op::Window(spec), &[self], pooled.clone(), DType::U8);
-        let gather = Op::Window(Window {
-            kind: WindowKind::Gather,
-            ..spec
-        });
-        Ok(self
-            .tape()
-            .push(gather, &[self, offsets], pooled, self.dtype()))
+        let record = |kind, args: &[Var<'t>], dtype| {
+            let kernel = Kernel::Window(Window { kind, ..spec });
+            self.tape().kernel(kernel, args, pooled.clone(), dtype)
+        };
+        let offsets = record(WindowKind::ArgMax, &[self], DType::U8);
+        Ok(record(WindowKind::Gather, &[self, offsets], self.dtype()))
     }
 }
 
@@ -178,10 +131,8 @@ impl Tape {
     ) -> Result<Var<'t>> {
         let shape = shape.into();
         self.expect_own("random", &[key])?;
-        let float = match dtype {
-            DType::F32 => Float::F32,
-            DType::F64 => Float::F64,
-            other => return refuse("random", format!("f32 or f64, not {other}")),
+        let Some(float) = Float::of(dtype) else {
+            return refuse("random", format!("f32 or f64, not {dtype}"));
         };
         if key.dtype() != DType::U32 || *key.shape() != [4] {
             return refuse("random", format!("the key must be u32 [4], not {key:?}"));
@@ -192,6 +143,6 @@ impl Tape {
             count: shape.count(),
             op,
         };
-        Ok(self.push(Op::Random(spec), &[key], shape, dtype))
+        Ok(self.kernel(Kernel::Random(spec), &[key], shape, dtype))
     }
 }

@@ -1,25 +1,27 @@
-//! The primitives by family: for each its recording with the shape rule, its simplifications, and its
-//! derivative.
+//! Recording: for each primitive its shape rule, and what is simpler where operands are known.
 
 pub(crate) mod contraction;
-pub(crate) mod elementwise;
-pub(crate) mod index;
+mod elementwise;
+mod index;
 mod loss;
 pub(crate) mod reversible;
 pub(crate) mod shape;
 
-use crate::error::Result;
-use crate::op::{Applied, Op};
-use crate::tape::Var;
+use crate::error::{Result, refuse};
+use crate::op::Op;
+use crate::rules::{Applied, Rule};
+use crate::tape::{Tape, Var};
+use kernels::{Float, Kernel};
+use tensor::{DType, Shape};
 
 impl<'t> Applied<'t> {
     /// The same operation on other operands of the same shapes, recorded on their tape. What is known of
     /// the operands (constants, zeros) makes it simpler.
     pub(crate) fn again(&self, args: &[Var<'t>]) -> Result<Var<'t>> {
-        let tape = args[0].tape();
         match &self.op {
-            Op::Unary(op) => args[0].unary(*op),
-            Op::Binary(op) => args[0].binary(*op, args[1]),
+            Op::Input(..) | Op::Perturbation(_) | Op::Const(_) | Op::Iota(_) => Ok(self.out),
+            Op::Unary(f) => args[0].unary(*f),
+            Op::Binary(f) => args[0].binary(*f, args[1]),
             Op::Select => args[0].select(args[1], args[2]),
             Op::Cast(to) => Ok(args[0].cast(*to)),
             Op::StopGradient => Ok(args[0].stop_gradient()),
@@ -28,15 +30,44 @@ impl<'t> Applied<'t> {
             Op::Permute(axes) => args[0].permute(axes),
             Op::Broadcast => args[0].expand(self.out.shape()),
             Op::Slice(start) => args[0].slice(start, &self.out.shape()),
-            Op::Pad { before, after } => args[0].pad(before, after),
-            Op::Concat(axis) => tape.concat(args, *axis),
             Op::Sum(axes) => args[0].sum_flagged(axes),
-            op => {
-                if contraction::vanishes(op, args) {
-                    return Ok(tape.constant(0.0, self.out.dtype(), self.out.shape()));
-                }
-                Ok(tape.push(op.clone(), args, self.out.shape(), self.out.dtype()))
+            Op::Kernel(kernel) => {
+                let (tape, out) = (args[0].tape(), self.out);
+                Ok(tape.kernel(kernel.clone(), args, out.shape(), out.dtype()))
             }
         }
     }
+}
+
+impl Tape {
+    /// Records a kernel; zeros, if what it is linear in is zero or empty.
+    pub(crate) fn kernel<'t>(
+        &'t self,
+        kernel: Kernel,
+        args: &[Var<'t>],
+        shape: impl Into<Shape>,
+        dtype: DType,
+    ) -> Var<'t> {
+        let op = Op::Kernel(kernel);
+        let zero = |i: usize| args[i].as_constant() == Some(0.0) || args[i].shape().count() == 0;
+        let vanishes = match op.rule() {
+            Rule::Linear { fixed, .. } => (0..args.len()).all(|i| fixed.contains(&i) || zero(i)),
+            Rule::Bilinear(_) => (0..args.len()).any(zero),
+            _ => false,
+        };
+        if vanishes {
+            return self.constant(0.0, dtype, shape);
+        }
+        self.push(op, args, shape.into(), dtype)
+    }
+}
+
+/// The type that some operands are computed in.
+fn float_of(name: &'static str, vars: &[Var<'_>]) -> Result<Float> {
+    let dtype = vars[0].dtype();
+    if vars.iter().any(|var| var.dtype() != dtype) {
+        return refuse(name, format!("types differ: {vars:?}"));
+    }
+    let reason = || format!("arithmetic is done in f32 or f64, not {dtype}: cast first");
+    Float::of(dtype).map_or_else(|| refuse(name, reason()), Ok)
 }

@@ -2,10 +2,9 @@
 //! an optimiser pairs the floats with smooth ones that have ([`Var::with_derivative_of`]).
 
 use crate::error::{Result, refuse};
-use crate::op::Op;
-use crate::ops::contraction::float_of;
+use crate::ops::float_of;
 use crate::tape::Var;
-use kernels::{Reversible, ReversibleKind};
+use kernels::{Float, Kernel, Reversible, ReversibleKind};
 use tensor::{DType, Shape};
 
 /// The shape of the state of a parameter.
@@ -20,23 +19,15 @@ pub(crate) fn advance<'t>(
     rates: &[Var<'t>],
 ) -> Result<Var<'t>> {
     let args = [&[state, theta, u, gradient], rates].concat();
-    record(
-        ReversibleKind::Advance,
-        &args,
-        &theta.shape(),
-        gradient.dtype(),
-    )
+    let (shape, dtype) = (theta.shape(), gradient.dtype());
+    record(ReversibleKind::Advance, &args, &shape, dtype)
 }
 
 /// The state before a step from the one after it.
 pub(crate) fn undo<'t>(state: Var<'t>, gradient: Var<'t>, rates: &[Var<'t>]) -> Result<Var<'t>> {
     let args = [&[state, gradient], rates].concat();
-    record(
-        ReversibleKind::Undo,
-        &args,
-        &gradient.shape(),
-        gradient.dtype(),
-    )
+    let (shape, dtype) = (gradient.shape(), gradient.dtype());
+    record(ReversibleKind::Undo, &args, &shape, dtype)
 }
 
 /// θ of a state.
@@ -82,20 +73,19 @@ fn record<'t>(
         );
     }
     let count = theta.count();
-    let float = match args.len() {
-        1 => match dtype {
-            DType::F32 => kernels::Float::F32,
-            DType::F64 => kernels::Float::F64,
-            other => return refuse(NAME, format!("f32 or f64, not {other}")),
-        },
-        _ => float_of(NAME, &args[1..])?,
+    if args.len() > 1 {
+        float_of(NAME, &args[1..])?;
+    }
+    let Some(float) = Float::of(dtype) else {
+        return refuse(NAME, format!("f32 or f64, not {dtype}"));
     };
     let spec = Reversible { float, count, kind };
     let (shape, dtype) = match kind {
         ReversibleKind::Advance | ReversibleKind::Undo => (state.shape(), DType::U32),
         _ => (theta.clone(), dtype),
     };
-    let needed = kernels::Kernel::Reversible(spec).inputs();
+    let kernel = Kernel::Reversible(spec);
+    let needed = kernel.inputs();
     let fits = args
         .iter()
         .zip(&needed)
@@ -106,5 +96,5 @@ fn record<'t>(
             format!("{args:?}: rates are one number for all of {theta}"),
         );
     }
-    Ok(state.tape().push(Op::Reversible(spec), args, shape, dtype))
+    Ok(state.tape().kernel(kernel, args, shape, dtype))
 }

@@ -1,113 +1,11 @@
 //! Shapes: views, borders, joining, and sums.
 
 use crate::error::{Result, refuse};
-use crate::op::{Op, Rule};
+use crate::op::Op;
 use crate::tape::{Tape, Var};
-use kernels::Take;
+use kernels::{Concat, Float, Kernel, Pad, Take};
 use std::sync::Arc;
-use tensor::Shape;
-
-/// reshape ↔ reshape
-pub(crate) const RESHAPE: Rule = Rule::Linear {
-    fixed: &[],
-    transpose: |at, cotangent, _| cotangent.reshape(at.args[0].shape()),
-};
-
-/// permute ↔ the inverse permutation
-pub(crate) const PERMUTE: Rule = Rule::Linear {
-    fixed: &[],
-    transpose: |at, cotangent, _| {
-        let Op::Permute(axes) = &at.op else {
-            unreachable!("the entry of permute")
-        };
-        let mut inverse = vec![0; axes.len()];
-        axes.iter()
-            .enumerate()
-            .for_each(|(to, &from)| inverse[from] = to);
-        cotangent.permute(&inverse)
-    },
-};
-
-/// broadcast ↔ sum
-pub(crate) const BROADCAST: Rule = Rule::Linear {
-    fixed: &[],
-    transpose: |at, cotangent, _| {
-        let (from, to) = (at.args[0].shape(), at.out.shape());
-        cotangent.sum_flagged(
-            &from
-                .iter()
-                .zip(&*to)
-                .map(|(a, b)| a != b)
-                .collect::<Vec<_>>(),
-        )
-    },
-};
-
-/// sum ↔ broadcast
-pub(crate) const SUM: Rule = Rule::Linear {
-    fixed: &[],
-    transpose: |at, cotangent, _| cotangent.expand(at.args[0].shape()),
-};
-
-/// slice ↔ zero border
-pub(crate) const SLICE: Rule = Rule::Linear {
-    fixed: &[],
-    transpose: |at, cotangent, _| {
-        let Op::Slice(start) = &at.op else {
-            unreachable!("the entry of slice")
-        };
-        let (whole, part) = (at.args[0].shape(), at.out.shape());
-        let after: Vec<_> = (0..whole.len())
-            .map(|i| whole[i] - start[i] - part[i])
-            .collect();
-        cotangent.pad(start, &after)
-    },
-};
-
-/// zero border ↔ slice
-pub(crate) const PAD: Rule = Rule::Linear {
-    fixed: &[],
-    transpose: |at, cotangent, _| {
-        let Op::Pad { before, .. } = &at.op else {
-            unreachable!("the entry of pad")
-        };
-        cotangent.slice(before, &at.args[0].shape())
-    },
-};
-
-/// concat ↔ slices
-pub(crate) const CONCAT: Rule = Rule::Linear {
-    fixed: &[],
-    transpose: |at, cotangent, position| {
-        let Op::Concat(axis) = at.op else {
-            unreachable!("the entry of concat")
-        };
-        let shape = at.args[position].shape();
-        let mut start = vec![0; shape.len()];
-        start[axis] = at.args[..position]
-            .iter()
-            .map(|arg| arg.shape()[axis])
-            .sum();
-        cotangent.slice(&start, &shape)
-    },
-};
-
-/// constant indices ↔ sums over them
-pub(crate) const TAKE: Rule = Rule::Linear {
-    fixed: &[],
-    transpose: |at, cotangent, _| {
-        let Op::Take(take) = &at.op else {
-            unreachable!("the entry of take")
-        };
-        let op = Op::Take(Take {
-            adjoint: !take.adjoint,
-            ..take.clone()
-        });
-        Ok(cotangent
-            .tape()
-            .push(op, &[cotangent], at.args[0].shape(), cotangent.dtype()))
-    },
-};
+use tensor::{DType, Shape};
 
 /// The common shape under numpy's rules: aligned at the last axis, extents of 1 stretch.
 pub(crate) fn broadcast_shapes(name: &'static str, shapes: &[Shape]) -> Result<Shape> {
@@ -233,17 +131,16 @@ impl<'t> Var<'t> {
         let padded: Vec<_> = (0..shape.len())
             .map(|i| before[i] + shape[i] + after[i])
             .collect();
-        if self.as_constant() == Some(0.0) || shape.count() == 0 {
-            return Ok(self.tape().constant(0.0, self.dtype(), padded));
-        }
         if before.iter().chain(after).all(|&n| n == 0) {
             return Ok(self);
         }
-        let op = Op::Pad {
+        let kernel = Kernel::Pad(Pad {
+            dtype: self.dtype(),
+            extents: shape.to_vec(),
             before: before.to_vec(),
             after: after.to_vec(),
-        };
-        Ok(self.tape().push(op, &[self], padded.into(), self.dtype()))
+        });
+        Ok(self.tape().kernel(kernel, &[self], padded, self.dtype()))
     }
 
     /// Picks by constant indices along an axis; an index may come several times.
@@ -255,7 +152,14 @@ impl<'t> Var<'t> {
                 format!("indices {index:?} along axis {axis} of {shape}"),
             );
         }
+        // Picking only moves bits: those of integers as well.
+        let float = match self.dtype() {
+            DType::F64 => Float::F64,
+            DType::F32 | DType::I32 | DType::U32 => Float::F32,
+            other => return refuse("take", format!("elements of {other}: cast first")),
+        };
         let take = Take {
+            float,
             outer: shape[..axis].iter().product(),
             n: shape[axis],
             inner: shape[axis + 1..].iter().product(),
@@ -264,9 +168,8 @@ impl<'t> Var<'t> {
         };
         let mut taken = shape.to_vec();
         taken[axis] = index.len();
-        Ok(self
-            .tape()
-            .push(Op::Take(take), &[self], taken.into(), self.dtype()))
+        let kernel = Kernel::Take(take);
+        Ok(self.tape().kernel(kernel, &[self], taken, self.dtype()))
     }
 
     /// A border of `n` on both sides of an axis that mirrors the array without its edge.
@@ -414,15 +317,20 @@ impl Tape {
             }
             shape[axis] += other[axis];
         }
-        if parts.iter().all(|part| part.as_constant() == Some(0.0)) {
-            return Ok(self.constant(0.0, first.dtype(), shape));
-        }
         let full = |part: &&Var<'t>| part.shape()[axis] > 0;
         let parts: Vec<Var<'t>> = parts.iter().filter(full).copied().collect();
         match parts[..] {
             [] => Ok(*first),
             [only] => Ok(only),
-            _ => Ok(self.push(Op::Concat(axis), &parts, shape.into(), first.dtype())),
+            _ => {
+                let inner = |part: &Var<'t>| part.shape()[axis..].iter().product();
+                let kernel = Kernel::Concat(Concat {
+                    dtype: first.dtype(),
+                    outer: shape[..axis].iter().product(),
+                    inner: parts.iter().map(inner).collect(),
+                });
+                Ok(self.kernel(kernel, &parts, shape, first.dtype()))
+            }
         }
     }
 }

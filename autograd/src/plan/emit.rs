@@ -148,7 +148,7 @@ impl<'g> Emitter<'g> {
         }
         let node = &self.graph.nodes[id];
         let instruction = match &node.op {
-            Op::Const(bits) => Instr::Const(f64::from_bits(*bits)),
+            Op::Const(bits) => Instr::Const(*bits),
             Op::Iota(axis) => return self.iota(id, *axis, view),
             Op::Unary(op) => Instr::Unary(*op, self.value(node.args[0], view)?),
             Op::Binary(op) => {
@@ -182,7 +182,7 @@ impl<'g> Emitter<'g> {
         let on = view
             .coordinates(self.graph.shape(id), &self.extents)
             .ok_or_else(|| Refusal::Store(vec![id]))?;
-        self.code.push(Instr::Const(on.offset[axis] as f64));
+        self.code.push(Instr::constant(on.offset[axis] as f64));
         let mut sum = self.code.len() - 1;
         for (counter, &(along, factor)) in on.steps.iter().enumerate() {
             if along != axis || factor == 0 {
@@ -190,7 +190,7 @@ impl<'g> Emitter<'g> {
             }
             let at = self.code.len();
             self.code.push(Instr::Iota(counter));
-            self.code.push(Instr::Const(factor as f64));
+            self.code.push(Instr::constant(factor as f64));
             self.code.push(Instr::Binary(Binary::Mul, at, at + 1));
             self.code.push(Instr::Binary(Binary::Add, sum, at + 2));
             sum = at + 3;

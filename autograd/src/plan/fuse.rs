@@ -6,7 +6,7 @@
 
 use crate::op::Op;
 use crate::tape::{Id, Node};
-use kernels::{Binary, Instr, Map, Store, Unary};
+use kernels::{Binary, Instr, Map, Store};
 use tensor::{DType, Shape};
 
 /// The entries of a simplified tape and what is decided about them.
@@ -55,42 +55,32 @@ impl Fused {
     /// The part of the program that computes some of the roots.
     pub(super) fn only(&self, wanted: impl Fn(Id) -> bool) -> Self {
         let pairs = self.roots.iter().zip(&self.map.stores);
-        let (roots, mut stores): (Vec<Id>, Vec<Store>) = pairs
+        let (roots, stores): (Vec<Id>, Vec<Store>) = pairs
             .filter(|(id, _)| wanted(**id))
             .map(|(id, store)| (*id, store.clone()))
             .unzip();
-        let mut used = vec![false; self.map.code.len()];
-        stores.iter().for_each(|store| used[store.value] = true);
-        for (at, instruction) in self.map.code.iter().enumerate().rev() {
-            if used[at] {
-                instruction
-                    .operands()
-                    .for_each(|operand| used[operand] = true);
-            }
-        }
+        let mut map = Map {
+            stores,
+            ..self.map.clone()
+        };
+        let used = map.needed();
         let (mut loads, mut reads, mut code) = (Vec::new(), Vec::new(), Vec::new());
-        let mut moved = vec![usize::MAX; self.map.code.len()];
-        for (at, instruction) in self.map.code.iter().enumerate().filter(|(at, _)| used[*at]) {
+        let mut moved = vec![usize::MAX; map.code.len()];
+        for (at, instruction) in map.code.iter().enumerate().filter(|(at, _)| used[*at]) {
             moved[at] = code.len();
             code.push(match *instruction {
                 Instr::Load(load) => {
-                    loads.push(self.map.loads[load].clone());
+                    loads.push(map.loads[load].clone());
                     reads.push(self.reads[load]);
                     Instr::Load(loads.len() - 1)
                 }
                 other => other.with_operands(|operand| moved[operand]),
             });
         }
-        stores
-            .iter_mut()
-            .for_each(|store| store.value = moved[store.value]);
-        let map = Map {
-            float: self.map.float,
-            extents: self.map.extents.clone(),
-            loads,
-            code,
-            stores,
-        };
+        for store in &mut map.stores {
+            store.value = moved[store.value];
+        }
+        (map.loads, map.code) = (loads, code);
         Self { roots, map, reads }
     }
 }
@@ -236,7 +226,7 @@ impl Graph {
                     product = self.nodes[product].args[0];
                     alone &= uses[product] == 1;
                 }
-                let contraction = matches!(self.nodes[product].op, Op::MatMul(_) | Op::Conv(_));
+                let contraction = self.nodes[product].op.is_contraction();
                 (alone && contraction && !self.outs.contains(&product)).then_some(product)
             };
             let found = match (product(a), product(b)) {
@@ -425,19 +415,17 @@ pub(crate) fn kind(op: &Op) -> Kind {
         Op::StopGradient | Op::StraightThrough => Kind::Pointwise,
         Op::Reshape | Op::Permute(_) | Op::Broadcast | Op::Slice(_) => Kind::View,
         Op::Sum(_) => Kind::Sum,
-        Op::Pad { .. } | Op::Concat(_) | Op::Take(_) | Op::MatMul(_) | Op::Conv(_) => Kind::Kernel,
-        Op::ArgMax(_) | Op::Rows(_) | Op::Window(_) | Op::Random(_) | Op::Reversible(_) => {
-            Kind::Kernel
-        }
+        Op::Kernel(_) => Kind::Kernel,
     }
 }
 
 /// Work of one element, in additions.
 fn weight(op: &Op) -> usize {
     match op {
-        Op::Unary(Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid) => 10,
-        Op::Unary(Unary::Sqrt | Unary::Rsqrt) | Op::Binary(Binary::Div) | Op::Permute(_) => 4,
-        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) => 1,
+        Op::Unary(f) => f.cost(),
+        Op::Binary(f) => f.cost(),
+        Op::Select | Op::Cast(_) => 1,
+        Op::Permute(_) => 4,
         _ => 0,
     }
 }

@@ -5,9 +5,7 @@ use crate::plan::fuse::{Accumulate, Fused, Graph, Item};
 use crate::plan::memory::{Interval, lower_bound, place};
 use crate::plan::view::View;
 use crate::tape::Id;
-use kernels::{
-    Concat, Float, Instr, Kernel, Load, Map, Operand, Pad, Slot, Step, Store, StoreKind,
-};
+use kernels::{Float, Instr, Kernel, Load, Map, Operand, Slot, Step, Store, StoreKind};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use tensor::{DType, Shape};
@@ -292,13 +290,15 @@ impl<'g> Builder<'g> {
             .map(|&arg| self.input(arg))
             .collect();
         let output = self.result(index, id, None);
-        self.launch(
-            index,
-            lower(self.graph, id, false),
-            inputs,
-            vec![output],
-            id,
-        );
+        let kernel = self.kernel_of(id).clone();
+        self.launch(index, kernel, inputs, vec![output], id);
+    }
+
+    fn kernel_of(&self, id: Id) -> &Kernel {
+        match &self.graph.nodes[id].op {
+            Op::Kernel(kernel) => kernel,
+            op => unreachable!("{} has no kernel of its own", op.name()),
+        }
     }
 
     fn accumulate(&mut self, index: usize, id: Id) {
@@ -319,22 +319,13 @@ impl<'g> Builder<'g> {
             self.launch(index, copy, vec![source], vec![output], id);
         }
         let inputs = args.iter().map(|&arg| self.input(arg)).collect();
-        self.launch(
-            index,
-            lower(self.graph, product, true),
-            inputs,
-            vec![output],
-            id,
-        );
+        let kernel = self.kernel_of(product).added().expect("a contraction");
+        self.launch(index, kernel, inputs, vec![output], id);
     }
 
     fn pair(&mut self, index: usize, id: Id) {
         let [product, _] = self.graph.pairs[id].expect("an entry of a pair");
-        let kernel = match lower(self.graph, product, false) {
-            Kernel::MatMul(spec) => Kernel::MatMulPair(spec),
-            Kernel::Conv(spec) => Kernel::ConvPair(spec),
-            kernel => unreachable!("{} is no contraction", kernel.name()),
-        };
+        let kernel = self.kernel_of(product).paired().expect("a contraction");
         let factors = self.graph.factors(id);
         let inputs = factors.into_iter().map(|arg| self.input(arg)).collect();
         let output = self.result(index, id, None);
@@ -485,56 +476,4 @@ fn copy_map(dtype: DType, count: usize) -> Kernel {
             kind: StoreKind::Full,
         }],
     })
-}
-
-/// The kernel of an entry.
-fn lower(graph: &Graph, id: Id, accumulate: bool) -> Kernel {
-    let node = &graph.nodes[id];
-    let float = || match node.dtype {
-        DType::F64 => Float::F64,
-        _ => Float::F32,
-    };
-    let float_of_first = || match graph.nodes[node.args[0]].dtype {
-        DType::F64 => Float::F64,
-        _ => Float::F32,
-    };
-    match &node.op {
-        Op::MatMul(spec) => Kernel::MatMul(kernels::MatMul {
-            accumulate,
-            ..*spec
-        }),
-        Op::Conv(spec) => Kernel::Conv(kernels::Conv {
-            accumulate,
-            ..*spec
-        }),
-        Op::Window(spec) => Kernel::Window(float_of_first(), *spec),
-        Op::Rows(spec) => Kernel::Rows(float(), *spec),
-        Op::Take(spec) => Kernel::Take(float(), spec.clone()),
-        Op::ArgMax(spec) => Kernel::ArgMax(float_of_first(), *spec),
-        Op::Random(spec) => Kernel::Random(*spec),
-        Op::Reversible(spec) => Kernel::Reversible(*spec),
-        Op::Pad { before, after } => {
-            let extents = graph.shape(node.args[0]).to_vec();
-            Kernel::Pad(
-                node.dtype,
-                Pad {
-                    extents,
-                    before: before.clone(),
-                    after: after.clone(),
-                },
-            )
-        }
-        Op::Concat(axis) => {
-            let inner = |&arg: &Id| graph.shape(arg)[*axis..].iter().product();
-            let outer = node.shape[..*axis].iter().product();
-            Kernel::Concat(
-                node.dtype,
-                Concat {
-                    outer,
-                    inner: node.args.iter().map(inner).collect(),
-                },
-            )
-        }
-        op => unreachable!("{} has no kernel of its own", op.name()),
-    }
 }

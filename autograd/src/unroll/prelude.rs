@@ -3,7 +3,6 @@
 //! In a GTN that is the generator: the images x = G(z, y) depend only on the step's rows and on what is shared. G may
 //! be most of a step's work, and x is small. So a step that is advanced again can be given x.
 
-use crate::op::Op;
 use crate::tape::{Node, Tape, Var};
 use std::collections::VecDeque;
 
@@ -28,7 +27,7 @@ pub(super) fn results<'t>(tape: &'t Tape, outs: &[Var<'t>], state: &[Var<'t>]) -
             dtype,
         } = tape.node(id);
         late[id] = state.iter().any(|var| var.id == id) || args.iter().any(|&arg| late[arg]);
-        let contraction = matches!(op, Op::MatMul(_) | Op::Conv(_));
+        let contraction = op.is_contraction();
         costly[id] = !late[id] && (contraction || args.iter().any(|&arg| costly[arg]));
         let to = if late[id] { sink } else { before(id) };
         for &arg in args.iter().filter(|&&arg| costly[arg]) {

@@ -6,8 +6,12 @@ use crate::Single;
 use crate::subject::{SubjectArgs, any_values};
 use autograd::{Phase, TimedRun, Unroll, Values};
 use clap::Args;
+<<<<<<< HEAD:benches/src/profile/mod.rs
 use gtn::cli::{Outcome, say};
 use kernels::{Device, Kernel};
+=======
+use kernels::{Device, Kernel, Pair};
+>>>>>>> kern3:gtn/src/cli/profile/mod.rs
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -248,7 +252,7 @@ fn of_phase(timed: &Timed, phase: &Phase<'_>) -> PhaseTime {
 /// The extents of a contraction, or of each of a pair; `None` for other kernels.
 fn extents(kernel: &Kernel) -> Option<String> {
     match kernel {
-        Kernel::MatMul(mm) | Kernel::MatMulPair(mm) => {
+        Kernel::MatMul(mm) | Kernel::MatMulPair(Pair(mm)) => {
             let turned = |flag| if flag { "t" } else { "n" };
             let many = if mm.batch > 1 {
                 format!("{} of ", mm.batch)
@@ -259,7 +263,7 @@ fn extents(kernel: &Kernel) -> Option<String> {
             let add = if mm.accumulate { " +=" } else { "" };
             Some(format!("{many}{} x {} x {} {a}{b}{add}", mm.m, mm.k, mm.n))
         }
-        Kernel::Conv(conv) | Kernel::ConvPair(conv) => {
+        Kernel::Conv(conv) | Kernel::ConvPair(Pair(conv)) => {
             let ([kh, kw], [sh, sw]) = (conv.window, conv.stride);
             let image = format!("{} x {} x {} x {}", conv.n, conv.h, conv.w, conv.c);
             let stride = if [sh, sw] == [1, 1] {

@@ -6,6 +6,7 @@ use super::microkernel::{Element, Engine};
 use super::panels::packed_count;
 use super::parallel::PIECES;
 use crate::MatMul;
+use crate::spec::Spec;
 
 /// Bytes of a block of B, and of one of C if it is visited several times. The micro-kernel is as fast with B in
 /// the second-level cache as with B in the first (measured), so this is a fourth of a second-level cache.

@@ -9,6 +9,7 @@ use super::microkernel::{Element, Engine, MAX_ROWS, Mode, Walk};
 use super::panels::{Matrix, Panels, Shared, pack, scratch, sweep, workers};
 use super::parallel::{Pieces, share};
 use crate::program::Raw;
+use crate::spec::Spec;
 use crate::{Float, MatMul};
 
 /// Rows of B that are a multiple of so many bytes apart compete for the same places of the first-level cache,
@@ -19,10 +20,7 @@ const ALIAS_ROWS: usize = 64;
 
 /// The sum of products of such A and B, each formed whole.
 pub(crate) fn matmul(spec: &MatMul, products: &[[Raw; 2]], c: Raw) {
-    match spec.float {
-        Float::F32 => matmul_of::<f32>(&f32::engine(), spec, products, c),
-        Float::F64 => matmul_of::<f64>(&f64::engine(), spec, products, c),
-    }
+    typed!(spec.float, T => matmul_of(&T::engine(), spec, products, c));
 }
 
 fn matmul_of<T: Element>(engine: &Engine<T>, spec: &MatMul, products: &[[Raw; 2]], c: Raw) {

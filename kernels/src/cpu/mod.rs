@@ -1,5 +1,21 @@
 //! The processor: every kernel, on all cores.
 
+/// What an expression is with `T` as the type of a float.
+macro_rules! typed {
+    ($float:expr, $T:ident => $body:expr) => {
+        match $float {
+            Float::F32 => {
+                type $T = f32;
+                $body
+            }
+            Float::F64 => {
+                type $T = f64;
+                $body
+            }
+        }
+    };
+}
+
 mod blocks;
 pub(crate) mod conv;
 mod gemm;
@@ -20,7 +36,7 @@ mod transpose;
 mod window;
 
 use crate::program::Arrays;
-use crate::{Conv, Float, Kernel};
+use crate::{Conv, Float, Kernel, Pair};
 use std::fmt;
 use std::sync::Arc;
 
@@ -38,17 +54,17 @@ impl Compiled {
                 Some(plan) => always(move |arrays| plan.run(arrays)),
                 None => always(move |arrays| map::run_empty(map.stores.len(), arrays)),
             },
-            Kernel::MatMul(matmul) => always(move |a| {
-                gemm::matmul(&matmul, &[[a.input(0), a.input(1)]], a.output(0));
+            Kernel::MatMul(spec) => always(move |a| {
+                gemm::matmul(&spec, &[[a.input(0), a.input(1)]], a.output(0));
             }),
-            Kernel::MatMulPair(matmul) => always(move |a| {
+            Kernel::MatMulPair(Pair(spec)) => always(move |a| {
                 let products = [[a.input(0), a.input(1)], [a.input(2), a.input(3)]];
-                gemm::matmul(&matmul, &products, a.output(0));
+                gemm::matmul(&spec, &products, a.output(0));
             }),
-            Kernel::Conv(conv) => always(move |a| {
-                conv::conv(&conv, a.input(0), a.input(1), a.output(0), a.workspace());
+            Kernel::Conv(spec) => always(move |a| {
+                conv::conv(&spec, a.input(0), a.input(1), a.output(0), a.workspace());
             }),
-            Kernel::ConvPair(first) => {
+            Kernel::ConvPair(Pair(first)) => {
                 let second = Conv {
                     accumulate: true,
                     ..first
@@ -58,44 +74,28 @@ impl Compiled {
                     conv::conv(&second, a.input(2), a.input(3), a.output(0), a.workspace());
                 })
             }
-            Kernel::Pad(dtype, pad) => {
-                let plan = shapes::PadPlan::new(&pad, dtype.size());
-                always(move |arrays| plan.run(arrays))
+            Kernel::Pad(spec) => {
+                let plan = shapes::PadPlan::new(&spec);
+                always(move |a| plan.run(a))
             }
-            Kernel::Concat(dtype, concat) => {
-                always(move |arrays| shapes::concat(&concat, dtype.size(), arrays))
+            Kernel::Concat(spec) => always(move |a| shapes::concat(&spec, a)),
+            Kernel::Take(spec) => {
+                typed!(spec.float, T => always(move |a| shapes::take::<T>(&spec, a)))
             }
-            Kernel::Take(Float::F32, take) => {
-                always(move |arrays| shapes::take::<f32>(&take, arrays))
+            Kernel::ArgMax(spec) => {
+                typed!(spec.float, T => always(move |a| shapes::argmax::<T>(&spec, a)))
             }
-            Kernel::Take(Float::F64, take) => {
-                always(move |arrays| shapes::take::<f64>(&take, arrays))
+            Kernel::Random(spec) => {
+                typed!(spec.float, T => always(move |a| random::random::<T>(&spec, a)))
             }
-            Kernel::ArgMax(Float::F32, arg) => {
-                always(move |arrays| shapes::argmax::<f32>(&arg, arrays))
+            Kernel::Reversible(spec) => {
+                typed!(spec.float, T => always(move |a| reversible::reversible::<T>(&spec, a)))
             }
-            Kernel::ArgMax(Float::F64, arg) => {
-                always(move |arrays| shapes::argmax::<f64>(&arg, arrays))
+            Kernel::Rows(spec) => {
+                typed!(spec.float, T => maybe(move |a| shapes::rows::<T>(&spec, a)))
             }
-            Kernel::Random(random) => match random.float {
-                Float::F32 => always(move |arrays| random::random::<f32>(&random, arrays)),
-                Float::F64 => always(move |arrays| random::random::<f64>(&random, arrays)),
-            },
-            Kernel::Reversible(spec) => match spec.float {
-                Float::F32 => always(move |arrays| reversible::reversible::<f32>(&spec, arrays)),
-                Float::F64 => always(move |arrays| reversible::reversible::<f64>(&spec, arrays)),
-            },
-            Kernel::Rows(Float::F32, rows) => {
-                maybe(move |arrays| shapes::rows::<f32>(&rows, arrays))
-            }
-            Kernel::Rows(Float::F64, rows) => {
-                maybe(move |arrays| shapes::rows::<f64>(&rows, arrays))
-            }
-            Kernel::Window(Float::F32, window) => {
-                maybe(move |arrays| window::window::<f32>(&window, arrays))
-            }
-            Kernel::Window(Float::F64, window) => {
-                maybe(move |arrays| window::window::<f64>(&window, arrays))
+            Kernel::Window(spec) => {
+                typed!(spec.float, T => maybe(move |a| window::window::<T>(&spec, a)))
             }
         })
     }

@@ -8,8 +8,7 @@ use super::math::Real;
 use super::parallel;
 use super::simd::multiversion;
 use crate::program::{Arrays, Raw};
-use crate::reversible::Ratio;
-use crate::{Reversible, ReversibleKind};
+use crate::{Ratio, Reversible, ReversibleKind};
 use std::ops::Range;
 
 /// Work of a parameter, in element visits.

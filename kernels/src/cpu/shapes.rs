@@ -20,8 +20,8 @@ struct Axis {
 }
 
 impl PadPlan {
-    pub(crate) fn new(pad: &Pad, size: usize) -> Self {
-        let (mut input, mut output) = (size, size);
+    pub(crate) fn new(pad: &Pad) -> Self {
+        let [mut input, mut output] = [pad.dtype.size(); 2];
         let mut axes: Vec<Axis> = Vec::new();
         for (axis, out) in pad.out_extents().into_iter().enumerate().rev() {
             let (extent, before) = (pad.extents[axis], pad.before[axis]);
@@ -95,7 +95,8 @@ fn pad(axes: &[Axis], input: &[u8], output: &mut [u8]) {
     }
 }
 
-pub(crate) fn concat(concat: &Concat, size: usize, arrays: &Arrays<'_>) {
+pub(crate) fn concat(concat: &Concat, arrays: &Arrays<'_>) {
+    let size = concat.dtype.size();
     // SAFETY: `Program` checked the arrays: they lie apart, and nobody else uses them now.
     let output = unsafe { arrays.output(0).slice_mut::<u8>() };
     let row = concat.inner.iter().sum::<usize>() * size;

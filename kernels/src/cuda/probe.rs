@@ -1,6 +1,7 @@
 //! Whether there is a usable device. Nothing here panics: the bindings would, where the driver library is
 //! missing, so its presence is asked for first.
 
+use super::args::{FillArgs, place};
 use super::lower::Launch;
 use super::replay::launch;
 use super::{Cuda, failed};
@@ -147,13 +148,11 @@ pub(super) fn compute(cuda: &Cuda) -> Result<(), DeviceError> {
     let address = cuda.allocate(8 + 4 * WORDS, 0)?;
     let run = || {
         cuda.write(address, &(address + 8).to_le_bytes())?;
-        let probe = Launch {
-            function: "probe".into(),
-            blocks: 1,
-            threads: WORDS as u32,
-            shared: 0,
-            args: vec![0, 4 * WORDS as u64],
+        let args = FillArgs {
+            output: place(0, 0),
+            bytes: 4 * WORDS as u64,
         };
+        let probe = Launch::new("probe", 1, WORDS as u32, &args);
         launch(cuda, &probe, address)?;
         let mut bytes = [0; 4 * WORDS];
         cuda.read(address + 8, &mut bytes)?;

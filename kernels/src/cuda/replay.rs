@@ -4,7 +4,7 @@
 //! one small kernel, whose parameters hold the addresses, and launches the graph: no waiting, no allocation,
 //! and the order of the stream keeps runs apart.
 
-use super::args::place;
+use super::args::{BIND, BindArgs, place};
 use super::lower::{Launch, Lowering, Tables};
 use super::{Cuda, failed};
 use crate::program::Bound;
@@ -17,26 +17,23 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Addresses that one launch of `bind_slots` can write.
-const BIND: usize = 60;
-
 /// Slots of a program, at most.
 const MOST_SLOTS: usize = (1 << 16) - 2;
 
 /// Shared memory beyond which a function must be told so.
 const PLAIN_SHARED: u32 = 48 << 10;
 
-/// Parameters by value: as many words as any kernel has. The driver copies what the kernel declares.
-#[repr(C)]
-struct Parameters([u64; 64]);
+/// Parameters by value, of room for those of any kernel. The driver copies what the kernel declares.
+#[repr(C, align(8))]
+struct Parameters([u8; 512]);
 
-// SAFETY: plain words, for kernels whose structs are plain words.
+// SAFETY: plain bytes, for kernels whose structs are plain words.
 unsafe impl DeviceRepr for Parameters {}
 
 impl Parameters {
-    fn new(words: &[u64]) -> Self {
-        let mut parameters = [0; 64];
-        parameters[..words.len()].copy_from_slice(words);
+    fn new(args: &[u8]) -> Self {
+        let mut parameters = [0; 512];
+        parameters[..args.len()].copy_from_slice(args);
         Self(parameters)
     }
 }
@@ -150,15 +147,13 @@ impl Replay {
     fn write_table(&self, addresses: &[u64]) -> Result<(), DeviceError> {
         debug_assert_eq!(addresses.len(), self.slots);
         for (at, some) in addresses.chunks(BIND).enumerate() {
-            let mut args = vec![(at * BIND) as u64, some.len() as u64];
-            args.extend(some);
-            let bind = Launch {
-                function: "bind_slots".into(),
-                blocks: 1,
-                threads: 64,
-                shared: 0,
-                args,
+            let mut args = BindArgs {
+                first: (at * BIND) as u64,
+                count: some.len() as u64,
+                bases: [0; BIND],
             };
+            args.bases[..some.len()].copy_from_slice(some);
+            let bind = Launch::new("bind_slots", 1, 64, &args);
             launch(&self.cuda, &bind, self.memory)?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 use super::{bytes, noise};
 use kernels::{
     ArgMax, Binary, Concat, Conv, ConvKind, Distribution, Float, Instr, Kernel, Load, Map, MatMul,
-    Pad, Random, Reversible, ReversibleKind, Rows, Store, StoreKind, Take, Unary, Window,
+    Pad, Pair, Random, Reversible, ReversibleKind, Rows, Store, StoreKind, Take, Unary, Window,
     WindowKind,
 };
 use tensor::DType;
@@ -33,29 +33,23 @@ fn all(float: Float) -> Vec<Kernel> {
         Kernel::Map(map(float, [50, 30, 41], Some([false, true, false]))),
         Kernel::Map(map(float, [3, 30, 411], Some([true, false, true]))),
         Kernel::Map(map(float, [400, 30, 10], Some([false, false, true]))),
-        Kernel::Pad(
-            float.into(),
-            Pad {
-                extents: vec![40, 30, 41],
-                before: vec![1, 0, 2],
-                after: vec![0, 3, 0],
-            },
-        ),
-        Kernel::Concat(
-            float.into(),
-            Concat {
-                outer: 800,
-                inner: vec![70, 1, 33],
-            },
-        ),
-        Kernel::ArgMax(
+        Kernel::Pad(Pad {
+            dtype: float.into(),
+            extents: vec![40, 30, 41],
+            before: vec![1, 0, 2],
+            after: vec![0, 3, 0],
+        }),
+        Kernel::Concat(Concat {
+            dtype: float.into(),
+            outer: 800,
+            inner: vec![70, 1, 33],
+        }),
+        Kernel::ArgMax(ArgMax {
             float,
-            ArgMax {
-                outer: 60,
-                n: 43,
-                inner: 41,
-            },
-        ),
+            outer: 60,
+            n: 43,
+            inner: 41,
+        }),
     ];
     for accumulate in [false, true] {
         kernels.push(Kernel::MatMul(matmul(float, accumulate)));
@@ -64,9 +58,9 @@ fn all(float: Float) -> Vec<Kernel> {
             kernels.push(Kernel::Conv(conv(float, kind, accumulate, [2, 2])));
         }
     }
-    kernels.push(Kernel::MatMulPair(matmul(float, false)));
+    kernels.push(Kernel::MatMulPair(Pair(matmul(float, false))));
     for kind in [ConvKind::Forward, ConvKind::Input, ConvKind::Weight] {
-        kernels.push(Kernel::ConvPair(conv(float, kind, false, [1, 1])));
+        kernels.push(Kernel::ConvPair(Pair(conv(float, kind, false, [1, 1]))));
         // A window that is computed by transforms of tiles.
         kernels.push(Kernel::Conv(Conv {
             window: [3, 3],
@@ -74,25 +68,27 @@ fn all(float: Float) -> Vec<Kernel> {
         }));
     }
     for kind in [WindowKind::ArgMax, WindowKind::Gather, WindowKind::Scatter] {
-        kernels.push(Kernel::Window(float, window(kind)));
+        kernels.push(Kernel::Window(window(float, kind)));
     }
     for adjoint in [false, true] {
         let take = Take {
+            float,
             outer: 20,
             n: 50,
             inner: 43,
             index: (0..90).map(|i| i * 7 % 50).collect(),
             adjoint,
         };
-        kernels.push(Kernel::Take(float, take));
+        kernels.push(Kernel::Take(take));
         let (rows, width, count) = (90, 403, 250);
         let rows = Rows {
+            float,
             rows,
             width,
             count,
             adjoint,
         };
-        kernels.push(Kernel::Rows(float, rows));
+        kernels.push(Kernel::Rows(rows));
     }
     for distribution in [Distribution::Uniform, Distribution::Normal] {
         kernels.push(Kernel::Random(Random {
@@ -117,7 +113,7 @@ fn all(float: Float) -> Vec<Kernel> {
 
 /// All functions, one after another, of a matrix and a row that is repeated.
 fn map(float: Float, extents: [usize; 3], sum: Option<[bool; 3]>) -> Map {
-    use Instr::{Const, Iota, Load as Get, Select};
+    use Instr::{Iota, Load as Get, Select};
     let [_, b, c] = extents;
     let load = |strides: [usize; 3]| Load {
         dtype: float.into(),
@@ -143,7 +139,7 @@ fn map(float: Float, extents: [usize; 3], sum: Option<[bool; 3]>) -> Map {
         Binary::Min,
         Binary::Add,
     ];
-    let mut code = vec![Get(0), Get(1), Iota(2), Const(0.75)];
+    let mut code = vec![Get(0), Get(1), Iota(2), Instr::constant(0.75)];
     for f in unary {
         code.push(Instr::Unary(f, code.len() - 1));
         code.push(Instr::Binary(Binary::Mul, code.len() - 1, 0));
@@ -208,8 +204,9 @@ fn conv(float: Float, kind: ConvKind, accumulate: bool, stride: [usize; 2]) -> C
     }
 }
 
-fn window(kind: WindowKind) -> Window {
+fn window(float: Float, kind: WindowKind) -> Window {
     Window {
+        float,
         kind,
         n: 9,
         h: 15,

@@ -127,8 +127,8 @@ impl Recipe {
             let instr = match kind % 8 {
                 0 | 1 if !loads.is_empty() => Instr::Load(usize::from(a) % loads.len()),
                 2 if axes > 0 => Instr::Iota(usize::from(a) % axes),
-                _ if code.is_empty() => Instr::Const(f64::from(a) / 16.0 - 4.0),
-                0..=2 => Instr::Const(f64::from(a) / 16.0 - 4.0),
+                _ if code.is_empty() => Instr::constant(f64::from(a) / 16.0 - 4.0),
+                0..=2 => Instr::constant(f64::from(a) / 16.0 - 4.0),
                 3 | 4 => Instr::Unary(unary[usize::from(b) % unary.len()], earlier(a)),
                 5 | 6 => Instr::Binary(
                     BINARY[usize::from(c) % BINARY.len()],

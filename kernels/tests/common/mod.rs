@@ -135,35 +135,56 @@ impl Layout {
 /// y[t] = x[t] · rate[t] · scale[t], and the sum of y[t], for all t: one program over rows of x, y \[T, n\] and
 /// rate, sum \[T\] f32, and of scale \[T\] f16. Numbers are small and whole, so that all sums are exact.
 pub(crate) fn check_rows(device: &Device, t: usize, n: usize) {
-    let load = |dtype, strides| Load { dtype, strides };
-    let store = |kind| Store {
-        value: 4,
-        dtype: DType::F32,
-        kind,
+    let load = |dtype, stride| Load {
+        dtype,
+        strides: vec![stride],
     };
-    let kernel = Kernel::Map(Map {
-        float: Float::F32,
-        extents: vec![n],
-        loads: vec![
-            load(DType::F32, vec![1]),
-            load(DType::F32, vec![0]),
-            load(DType::F16, vec![0]),
+    let map = |loads, code: Vec<Instr>, kind| {
+        let store = Store {
+            value: code.len() - 1,
+            dtype: DType::F32,
+            kind,
+        };
+        Kernel::Map(Map {
+            float: Float::F32,
+            extents: vec![n],
+            loads,
+            code,
+            stores: vec![store],
+        })
+    };
+    let product = map(
+        vec![
+            load(DType::F32, 1),
+            load(DType::F32, 0),
+            load(DType::F16, 0),
         ],
-        code: vec![
+        vec![
             Instr::Load(0),
             Instr::Load(1),
             Instr::Load(2),
             Instr::Binary(Binary::Mul, 0, 1),
             Instr::Binary(Binary::Mul, 3, 2),
         ],
-        stores: vec![store(StoreKind::Full), store(StoreKind::Sum(vec![true]))],
-    });
-    let Layout { slots, step } = Layout::new(kernel);
-    let rows = [4 * n, 4, 2, 4 * n, 4];
-    assert_eq!(
-        slots[..5].iter().map(|slot| slot.bytes).collect::<Vec<_>>(),
-        rows
+        StoreKind::Full,
     );
+    let sum = map(
+        vec![load(DType::F32, 1)],
+        vec![Instr::Load(0)],
+        StoreKind::Sum(vec![true]),
+    );
+    let rows = [4 * n, 4, 2, 4 * n, 4];
+    let slot = |bytes, writable| Slot { bytes, writable };
+    let mut slots: Vec<Slot> = (0..5).map(|i| slot(rows[i], i > 2)).collect();
+    slots.push(slot(sum.workspace(), true));
+    let at = |slot| Operand { slot, offset: 0 };
+    let step = |kernel, inputs: &[usize], output| Step {
+        kernel,
+        inputs: inputs.iter().copied().map(at).collect(),
+        outputs: vec![at(output)],
+        workspace: Some(at(5)),
+    };
+    let steps = vec![step(product, &[0, 1, 2], 3), step(sum, &[3], 4)];
     let workspace = device.alloc(slots[5].bytes).unwrap();
     let arrays = rows.map(|row| device.alloc(t * row).unwrap());
     let x: Vec<f32> = (0..t * n).map(|i| (i % 7) as f32).collect();
@@ -172,7 +193,7 @@ pub(crate) fn check_rows(device: &Device, t: usize, n: usize) {
     arrays[1].write(0, cast_slice(&rate)).unwrap();
     let scale: Vec<u16> = (0..t).map(|i| [0x3c00, 0x4000][i % 2]).collect(); // 1, 2
     arrays[2].write(0, cast_slice(&scale)).unwrap();
-    let program = Program::new(slots, vec![step]).unwrap();
+    let program = Program::new(slots, steps).unwrap();
     for at in 0..t {
         let row = |i: usize| arrays[i].view(at * rows[i], rows[i]);
         let mut views = [0, 1, 2, 3, 4].map(row).to_vec();
@@ -206,15 +227,6 @@ pub(crate) fn run_all(kernel: &Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
     assert_eq!(one, two, "1 and 2 threads differ");
     assert_eq!(one, three, "1 and 3 threads differ");
     one
-}
-
-/// Two of a product in one kernel.
-pub(crate) fn pair_of(single: &Kernel) -> Kernel {
-    match *single {
-        Kernel::MatMul(spec) => Kernel::MatMulPair(spec),
-        Kernel::Conv(spec) => Kernel::ConvPair(spec),
-        _ => panic!("{single:?} is no product"),
-    }
 }
 
 /// What a pair computes, in three steps: each product by its own kernel, then one addition per element.

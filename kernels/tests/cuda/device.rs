@@ -178,15 +178,13 @@ fn runs_on_rows_of_dense_arrays() {
 }
 
 fn rows_kernel() -> Kernel {
-    Kernel::Rows(
-        Float::F32,
-        Rows {
-            rows: 5,
-            width: 2,
-            count: 3,
-            adjoint: false,
-        },
-    )
+    Kernel::Rows(Rows {
+        float: Float::F32,
+        rows: 5,
+        width: 2,
+        count: 3,
+        adjoint: false,
+    })
 }
 
 #[test]
@@ -204,6 +202,7 @@ fn runs_report_indices_outside() {
     // Once reported, a fault is over.
     run(&device, rows_kernel(), &[x, bytes(&[0, 4, 1])]);
     let window = Window {
+        float: Float::F32,
         kind: WindowKind::Gather,
         n: 1,
         h: 2,
@@ -214,7 +213,7 @@ fn runs_report_indices_outside() {
         pad: [0; 4],
     };
     for kind in [WindowKind::Gather, WindowKind::Scatter] {
-        let kernel = Kernel::Window(Float::F32, Window { kind, ..window });
+        let kernel = Kernel::Window(Window { kind, ..window });
         let error = Layout::new(kernel).run(&device, &[bytes(&[1.0_f32; 4]), vec![9]]);
         assert_eq!(
             error.unwrap_err().to_string(),

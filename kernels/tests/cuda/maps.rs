@@ -69,9 +69,9 @@ fn map(extents: &[usize], choices: &[Choice], flags: Option<Vec<bool>>) -> Map {
                 map.loads.push(Load { dtype, strides });
                 Instr::Load(map.loads.len() - 1)
             }
-            2 => Instr::Const(f64::from(x as u32) / 1000.0 - 30.0),
+            2 => Instr::constant(f64::from(x as u32) / 1000.0 - 30.0),
             3 => Instr::Iota(x % extents.len()),
-            _ if at == 0 => Instr::Const(1.5),
+            _ if at == 0 => Instr::constant(1.5),
             4 | 5 => Instr::Unary(UNARY[x % 14], y % at),
             6 => Instr::Binary(BINARY[x % 9], y % at, x / 9 % at),
             _ => Instr::Select(x % at, y % at, (x + y) % at),
@@ -96,7 +96,7 @@ fn map(extents: &[usize], choices: &[Choice], flags: Option<Vec<bool>>) -> Map {
         map.code.push(Instr::Unary(Unary::Tanh, last));
         map.code
             .push(Instr::Binary(Binary::Equal, last + 1, last + 1));
-        map.code.push(Instr::Const(0.0));
+        map.code.push(Instr::constant(0.0));
         map.code.push(Instr::Select(last + 2, last + 1, last + 3));
         let kind = StoreKind::Sum(flags);
         map.stores.push(Store {
@@ -235,7 +235,7 @@ fn parity_map_extremes() {
         float: Float::F32,
         extents: vec![3, 0],
         loads: vec![],
-        code: vec![Instr::Const(1.0)],
+        code: vec![Instr::constant(1.0)],
         stores: vec![Store {
             value: 0,
             dtype: DType::F32,

@@ -1,7 +1,7 @@
 //! What the kernels compute. Moves, picks and element-wise functions have the processor's bits; sums and
 //! products agree within rounding.
 
-use crate::common::{Layout, bytes, noise, numbers, pair_of, sum_of_products};
+use crate::common::{Layout, bytes, noise, numbers, sum_of_products};
 use crate::stand_in::StandIn;
 use kernels::{
     ArgMax, Concat, Conv, ConvKind, Device, Distribution, Float, Kernel, MatMul, Pad, Precision,
@@ -177,7 +177,7 @@ fn matmul(batch: usize, [m, n, k]: [usize; 3], [transpose_a, transpose_b, accumu
 
 /// Two of a product in one kernel have the bits of two products and an addition.
 fn pair(single: &Kernel) {
-    let pair = pair_of(single);
+    let pair = single.paired().unwrap();
     let inputs = inputs(&pair);
     for device in CUDA.iter() {
         let expected = sum_of_products(device, single, &inputs);
@@ -345,6 +345,7 @@ fn window() -> impl Strategy<Value = Window> {
     (sizes, shape).prop_map(|((n, h, w, c), (kh, kw, sy, sx, pad))| {
         let [top, bottom, left, right] = pad.map(usize::from);
         Window {
+            float: Float::F32,
             kind: WindowKind::ArgMax,
             n,
             h: h.max(kh),
@@ -361,7 +362,7 @@ fn window() -> impl Strategy<Value = Window> {
 #[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_window() {
     cases(60, window(), |spec| {
-        let of = |kind| Kernel::Window(Float::F32, Window { kind, ..spec });
+        let of = |kind| Kernel::Window(Window { kind, ..spec });
         let argmax = of(WindowKind::ArgMax);
         let x = inputs(&argmax);
         same(&argmax, &x);
@@ -383,11 +384,12 @@ fn parity_shapes() {
         |(axes, dtype)| {
             let part = |pick: fn(&(usize, usize, usize)) -> usize| axes.iter().map(pick).collect();
             let pad = Pad {
+                dtype,
                 extents: part(|axis| axis.0),
                 before: part(|axis| axis.1),
                 after: part(|axis| axis.2),
             };
-            let kernel = Kernel::Pad(dtype, pad);
+            let kernel = Kernel::Pad(pad);
             same(&kernel, &inputs(&kernel));
         },
     );
@@ -395,7 +397,11 @@ fn parity_shapes() {
         30,
         (0..5_usize, prop::collection::vec(0..9_usize, 1..4), dtypes),
         |(outer, inner, dtype)| {
-            let kernel = Kernel::Concat(dtype, Concat { outer, inner });
+            let kernel = Kernel::Concat(Concat {
+                dtype,
+                outer,
+                inner,
+            });
             same(&kernel, &inputs(&kernel));
         },
     );
@@ -408,31 +414,27 @@ fn parity_shapes() {
     );
     cases(60, take, |(outer, n, inner, index, adjoint)| {
         let index = index.into_iter().map(|i| i % n as u32).collect();
-        let kernel = Kernel::Take(
-            Float::F32,
-            Take {
-                outer,
-                n,
-                inner,
-                index,
-                adjoint,
-            },
-        );
+        let kernel = Kernel::Take(Take {
+            float: Float::F32,
+            outer,
+            n,
+            inner,
+            index,
+            adjoint,
+        });
         same(&kernel, &inputs(&kernel));
     });
     cases(
         40,
         (1..40_usize, 0..9_usize, 0..600_usize, any::<bool>()),
         |(rows, width, count, adjoint)| {
-            let kernel = Kernel::Rows(
-                Float::F32,
-                Rows {
-                    rows,
-                    width,
-                    count,
-                    adjoint,
-                },
-            );
+            let kernel = Kernel::Rows(Rows {
+                float: Float::F32,
+                rows,
+                width,
+                count,
+                adjoint,
+            });
             let mut inputs = inputs(&kernel);
             inputs[1] = bytes(
                 &(0..count)
@@ -446,7 +448,12 @@ fn parity_shapes() {
         30,
         (0..5_usize, 1..9_usize, 0..5_usize),
         |(outer, n, inner)| {
-            let kernel = Kernel::ArgMax(Float::F32, ArgMax { outer, n, inner });
+            let kernel = Kernel::ArgMax(ArgMax {
+                float: Float::F32,
+                outer,
+                n,
+                inner,
+            });
             let mut inputs = inputs(&kernel);
             same(&kernel, &inputs);
             let mut special: Vec<f32> = numbers(&inputs[0]);

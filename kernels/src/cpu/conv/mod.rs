@@ -23,6 +23,7 @@ use super::panels::{
     Matrix, Panels, Shared, aligned, for_each, pack, packed_count, scratch, sweep,
 };
 use crate::program::Raw;
+use crate::spec::Spec;
 use crate::{Conv, ConvKind, Float};
 use correlation::Correlation;
 use phases::Phases;
@@ -157,10 +158,7 @@ fn bytes_of_one(spec: &Conv, form: &Form) -> usize {
 pub(crate) fn conv(spec: &Conv, first: Raw, second: Raw, out: Raw, workspace: Raw) {
     // How one is cut follows from its own sizes, so the bits are those of separate convolutions.
     let form = Form::of(&Conv { batch: 1, ..*spec });
-    match spec.float {
-        Float::F32 => run::<f32>(spec, &form, [first, second], out, workspace),
-        Float::F64 => run::<f64>(spec, &form, [first, second], out, workspace),
-    }
+    typed!(spec.float, T => run::<T>(spec, &form, [first, second], out, workspace));
 }
 
 fn run<T: Element + Real>(spec: &Conv, form: &Form, inputs: [Raw; 2], out: Raw, workspace: Raw) {

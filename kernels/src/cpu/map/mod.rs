@@ -22,7 +22,7 @@ use super::math::Real;
 use super::simd::{prefetch_read, prefetch_write};
 use super::{parallel, scratch};
 use crate::program::Arrays;
-use crate::{Float, Map};
+use crate::{Binary, Float, Map, Unary};
 use ops::Arg;
 pub(crate) use plan::Plan;
 use plan::{Action, Op, Place, Read, Source};
@@ -52,6 +52,22 @@ pub(crate) fn workspace(map: &Map) -> usize {
     partials.sum::<usize>() * map.float.size()
 }
 
+/// A function of a number, as blocks have it.
+pub(crate) fn unary(f: Unary, float: Float, x: f64) -> f64 {
+    let y =
+        typed!(float, T => ops::unary(f, Arg::Scalar(T::from_f64(x)), &mut []).map(Real::to_f64));
+    y.expect("numbers give a number")
+}
+
+/// As [`unary`].
+pub(crate) fn binary(f: Binary, float: Float, x: f64, y: f64) -> f64 {
+    let z = typed!(float, T => {
+        let [x, y] = [x, y].map(|x| Arg::Scalar(T::from_f64(x)));
+        ops::binary(f, x, y, &mut []).map(Real::to_f64)
+    });
+    z.expect("numbers give a number")
+}
+
 /// What a map without points leaves behind: empty sums.
 pub(crate) fn run_empty(outputs: usize, arrays: &Arrays<'_>) {
     for i in 0..outputs {
@@ -62,10 +78,7 @@ pub(crate) fn run_empty(outputs: usize, arrays: &Arrays<'_>) {
 
 impl Plan {
     pub(crate) fn run(&self, arrays: &Arrays<'_>) {
-        match self.float {
-            Float::F32 => self.run_as::<f32>(arrays),
-            Float::F64 => self.run_as::<f64>(arrays),
-        }
+        typed!(self.float, T => self.run_as::<T>(arrays));
     }
 
     fn run_as<T: Real>(&self, arrays: &Arrays<'_>) {

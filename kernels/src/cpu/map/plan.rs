@@ -230,7 +230,7 @@ impl Lowering<'_> {
             // Reads wait until their first use, so that registers are held for a short time.
             if last[at].is_some() && !is_read(instr) {
                 self.compute(at);
-                for operand in operands(instr) {
+                for operand in instr.operands() {
                     self.release(operand, at, &last);
                 }
             }
@@ -264,7 +264,9 @@ impl Lowering<'_> {
             .for_each(|store| last[store.value] = Some(code.len()));
         for (at, &instr) in code.iter().enumerate().rev() {
             if last[at].is_some() {
-                operands(instr).for_each(|operand| last[operand] = last[operand].max(Some(at)));
+                instr
+                    .operands()
+                    .for_each(|operand| last[operand] = last[operand].max(Some(at)));
             }
         }
         last
@@ -277,7 +279,7 @@ impl Lowering<'_> {
         }
         let instr = self.map.code[at];
         let mut phase = Phase::Once;
-        for operand in operands(instr) {
+        for operand in instr.operands() {
             phase = phase.max(self.compute(operand).1);
         }
         let cell_of = |value: usize| self.values[value].map_or(0, |(cell, _)| cell);
@@ -288,7 +290,7 @@ impl Lowering<'_> {
                 self.plan.reads.push(read);
                 Op::Read(self.plan.reads.len() - 1)
             }
-            Instr::Const(x) => Op::Const(x),
+            Instr::Const(bits) => Op::Const(f64::from_bits(bits)),
             Instr::Unary(f, x) => Op::Unary(f, cell_of(x)),
             Instr::Binary(f, x, y) => Op::Binary(f, cell_of(x), cell_of(y)),
             Instr::Select(c, x, y) => Op::Select(cell_of(c), cell_of(x), cell_of(y)),
@@ -353,23 +355,8 @@ fn is_read(instr: Instr) -> bool {
     matches!(instr, Instr::Load(_) | Instr::Iota(_))
 }
 
-fn operands(instr: Instr) -> impl Iterator<Item = usize> {
-    let operands = match instr {
-        Instr::Load(_) | Instr::Const(_) | Instr::Iota(_) => [None; 3],
-        Instr::Unary(_, x) => [Some(x), None, None],
-        Instr::Binary(_, x, y) => [Some(x), Some(y), None],
-        Instr::Select(c, x, y) => [Some(c), Some(x), Some(y)],
-    };
-    operands.into_iter().flatten()
-}
-
 /// Visits of an element in memory that a point costs, roughly: what a thread hand-off is weighed against.
 fn work(map: &Map) -> f64 {
-    let of_instr = |instr: &Instr| match instr {
-        Instr::Load(_) => 1.0,
-        Instr::Const(_) | Instr::Iota(_) => 0.0,
-        Instr::Unary(Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid, _) => 2.0,
-        Instr::Unary(..) | Instr::Binary(..) | Instr::Select(..) => 0.2,
-    };
-    map.code.iter().map(of_instr).sum::<f64>() + map.stores.len() as f64
+    let additions = map.code.iter().map(Instr::cost).sum::<usize>();
+    additions as f64 / 5.0 + map.stores.len() as f64
 }

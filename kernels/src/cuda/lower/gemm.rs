@@ -1,7 +1,8 @@
 //! Launches of products: matrix products, and convolutions as products of patches. See `gemm.cuh`.
 
-use super::{Fields, Launch, Lowering};
+use super::{Divisor, Launch, Lowering, word};
 use crate::{Conv, ConvKind, MatMul, Precision};
+use bytemuck::{Pod, Zeroable};
 
 /// Blocks that fill a large device once; splits of the inner index aim at twice as many.
 const BLOCKS: usize = 132;
@@ -11,6 +12,66 @@ const DEPTH: usize = 128;
 
 /// Bytes of all partial products, at most.
 const PARTIAL_BYTES: usize = 1 << 22;
+
+/// A convolution's numbers: `operands.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct Geometry {
+    w: Divisor,
+    h: Divisor,
+    c: Divisor,
+    out_w: Divisor,
+    out_h: Divisor,
+    out: Divisor,
+    window_w: Divisor,
+    stride_y: Divisor,
+    stride_x: Divisor,
+    window_h: u32,
+    pad_y: u32,
+    pad_x: u32,
+}
+const _: () = assert!(size_of::<Geometry>() == 120, "as on the device");
+
+/// `gemm.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct GemmArgs {
+    a: u64,
+    b: u64,
+    second_a: u64,
+    second_b: u64,
+    c: u64,
+    partials: u64,
+    m: u32,
+    n: u32,
+    k: u32,
+    accumulate: u32,
+    tiles_m: u32,
+    tiles_n: u32,
+    splits: u32,
+    depth: u32,
+    parts: u32,
+    rounds: u32,
+    images: u32,
+    pad: u32,
+    geometry: Geometry,
+}
+const _: () = assert!(size_of::<GemmArgs>() == 216, "as on the device");
+
+/// `gemm_combine.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct CombineArgs {
+    partials: u64,
+    output: u64,
+    size: u32,
+    splits: u32,
+    batch: u32,
+    accumulate: u32,
+    products: u32,
+    pad: u32,
+}
+const _: () = assert!(size_of::<CombineArgs>() == 40, "as on the device");
 
 /// C [m, n] of an inner index of k, `batch` times.
 #[derive(Clone, Copy, Debug)]
@@ -156,54 +217,46 @@ impl Lowering<'_> {
         };
         let blocks = batch * cut.tiles[0] * cut.tiles[1] * parts;
         let blocks = u32::try_from(blocks).map_err(|_| format!("{name}: {blocks} tiles"))?;
-        let partials = self.workspace();
-        let args = Fields::default()
-            .u64(self.input(0))
-            .u64(self.input(1))
-            .u64(self.input(second))
-            .u64(self.input(second + 1))
-            .u64(self.output(0))
-            .u64(partials)
-            .u32(m)
-            .u32(n)
-            .u32(k)
-            .u32(usize::from(accumulate))
-            .u32(cut.tiles[0])
-            .u32(cut.tiles[1])
-            .u32(cut.splits)
-            .u32(cut.depth)
-            .u32(parts)
-            .u32(rounds)
-            .u32(conv.map_or(0, images))
-            .u32(0)
-            .then(&geometry(conv));
+        let args = GemmArgs {
+            a: self.input(0),
+            b: self.input(1),
+            second_a: self.input(second),
+            second_b: self.input(second + 1),
+            c: self.output(0),
+            partials: self.workspace(),
+            m: word(m),
+            n: word(n),
+            k: word(k),
+            accumulate: accumulate.into(),
+            tiles_m: word(cut.tiles[0]),
+            tiles_n: word(cut.tiles[1]),
+            splits: word(cut.splits),
+            depth: word(cut.depth),
+            parts: word(parts),
+            rounds: word(rounds),
+            images: word(conv.map_or(0, images)),
+            pad: 0,
+            geometry: conv.map_or(Geometry::zeroed(), geometry),
+        };
         let (precision, threads) = match self.precision {
             Precision::Fp32 => ("fp32", 256),
             Precision::Tf32 => ("tf32", 128),
             Precision::Bf16 => ("bf16", 128),
         };
-        let mut launches = vec![Launch {
-            function: format!("{name}_{}_{precision}", cut.name),
-            blocks,
-            threads,
-            shared: 0,
-            args: args.words(216),
-        }];
+        let function = format!("{name}_{}_{precision}", cut.name);
+        let mut launches = vec![Launch::new(function, blocks, threads, &args)];
         if cut.splits > 1 {
-            let args = Fields::default()
-                .u64(partials)
-                .u64(self.output(0))
-                .u32(m * n)
-                .u32(cut.splits)
-                .u32(batch)
-                .u32(usize::from(accumulate))
-                .u32(products)
-                .u32(0);
-            launches.extend(Launch::per_point(
-                "gemm_combine",
-                batch * m * n,
-                args.words(40),
-            ));
+            let args = CombineArgs {
+                partials: self.workspace(),
+                output: self.output(0),
+                size: word(m * n),
+                splits: word(cut.splits),
+                batch: word(batch),
+                accumulate: accumulate.into(),
+                products: word(products),
+                pad: 0,
+            };
+            launches.extend(Launch::per_point("gemm_combine", batch * m * n, &args));
         }
         Ok(launches)
     }
@@ -217,22 +270,19 @@ fn images(conv: &Conv) -> usize {
     }
 }
 
-/// `Geometry` in `operands.cuh`; zeros for a matrix product.
-fn geometry(conv: Option<&Conv>) -> Fields {
-    let Some(conv) = conv else {
-        return Fields::default().zeros(120);
-    };
-    Fields::default()
-        .divisor(conv.w)
-        .divisor(conv.h)
-        .divisor(conv.c)
-        .divisor(conv.out_w())
-        .divisor(conv.out_h())
-        .divisor(conv.out)
-        .divisor(conv.window[1])
-        .divisor(conv.stride[0])
-        .divisor(conv.stride[1])
-        .u32(conv.window[0])
-        .u32(conv.pad[0])
-        .u32(conv.pad[2])
+fn geometry(conv: &Conv) -> Geometry {
+    Geometry {
+        w: Divisor::new(conv.w),
+        h: Divisor::new(conv.h),
+        c: Divisor::new(conv.c),
+        out_w: Divisor::new(conv.out_w()),
+        out_h: Divisor::new(conv.out_h()),
+        out: Divisor::new(conv.out),
+        window_w: Divisor::new(conv.window[1]),
+        stride_y: Divisor::new(conv.stride[0]),
+        stride_x: Divisor::new(conv.stride[1]),
+        window_h: word(conv.window[0]),
+        pad_y: word(conv.pad[0]),
+        pad_x: word(conv.pad[2]),
+    }
 }

@@ -5,9 +5,10 @@ mod gemm;
 mod map;
 mod shapes;
 
-use super::args::{Fields, place};
+use super::args::{Divisor, FillArgs, place, word};
 use crate::program::{Array, Bound};
-use crate::{Float, Kernel, Precision};
+use crate::{Kernel, Pair, Precision};
+use bytemuck::Pod;
 use tensor::DType;
 
 /// Elements of an array, at most: kernels count in 32 bits.
@@ -21,21 +22,32 @@ pub(super) struct Launch {
     pub(super) threads: u32,
     /// Bytes of shared memory whose size the launch chooses.
     pub(super) shared: u32,
-    pub(super) args: Vec<u64>,
+    /// The bytes of its struct of parameters.
+    pub(super) args: Vec<u8>,
 }
 
 impl Launch {
-    /// A thread per point, 256 a block; no launch if there are none.
-    fn per_point(function: impl Into<String>, points: usize, args: Vec<u64>) -> Vec<Self> {
-        let blocks = points.div_ceil(256) as u32;
-        let launch = Self {
+    pub(super) fn new(
+        function: impl Into<String>,
+        blocks: u32,
+        threads: u32,
+        args: &impl Pod,
+    ) -> Self {
+        Self {
             function: function.into(),
             blocks,
-            threads: 256,
+            threads,
             shared: 0,
-            args,
-        };
-        if blocks == 0 { vec![] } else { vec![launch] }
+            args: bytemuck::bytes_of(args).to_vec(),
+        }
+    }
+
+    /// A thread per point, 256 a block; no launch if there are none.
+    fn per_point(function: impl Into<String>, points: usize, args: &impl Pod) -> Vec<Self> {
+        match points.div_ceil(256) as u32 {
+            0 => vec![],
+            blocks => vec![Self::new(function, blocks, 256, args)],
+        }
     }
 }
 
@@ -54,11 +66,11 @@ impl Tables {
         }
     }
 
-    /// Where the bytes will lie: at a multiple of 16.
-    fn add(&mut self, bytes: &[u8]) -> u64 {
+    /// Where the items will lie: at a multiple of 16 bytes.
+    fn add(&mut self, items: &[impl Pod]) -> u64 {
         self.bytes.resize(self.bytes.len().next_multiple_of(16), 0);
         let offset = self.bytes.len();
-        self.bytes.extend(bytes);
+        self.bytes.extend_from_slice(bytemuck::cast_slice(items));
         place(self.slot, offset)
     }
 }
@@ -91,7 +103,7 @@ impl Lowering<'_> {
     pub(super) fn lower(&mut self, kernel: &Kernel) -> Result<Vec<Launch>, String> {
         let name = kernel.name();
         let arrays = [kernel.inputs(), kernel.outputs()].concat();
-        if float_of(kernel) == Some(Float::F64) || arrays.iter().any(|&(t, _)| t == DType::F64) {
+        if arrays.iter().any(|&(dtype, _)| dtype == DType::F64) {
             return Err(format!(
                 "{name} in f64: the CUDA device computes in f32; use the CPU"
             ));
@@ -103,14 +115,14 @@ impl Lowering<'_> {
         }
         match kernel {
             Kernel::Map(map) => self.map(map),
-            Kernel::MatMul(matmul) | Kernel::MatMulPair(matmul) => self.matmul(matmul),
-            Kernel::Conv(conv) | Kernel::ConvPair(conv) => self.conv(conv),
-            Kernel::Window(_, window) => Ok(self.window(window)),
-            Kernel::Pad(dtype, pad) => self.pad(*dtype, pad),
-            Kernel::Concat(dtype, concat) => Ok(self.concat(*dtype, concat)),
-            Kernel::Take(_, take) => Ok(self.take(take)),
-            Kernel::Rows(_, rows) => Ok(self.rows(rows)),
-            Kernel::ArgMax(_, arg) => Ok(self.argmax(arg)),
+            Kernel::MatMul(spec) | Kernel::MatMulPair(Pair(spec)) => self.matmul(spec),
+            Kernel::Conv(spec) | Kernel::ConvPair(Pair(spec)) => self.conv(spec),
+            Kernel::Window(window) => Ok(self.window(window)),
+            Kernel::Pad(pad) => self.pad(pad),
+            Kernel::Concat(concat) => Ok(self.concat(concat)),
+            Kernel::Take(take) => Ok(self.take(take)),
+            Kernel::Rows(rows) => Ok(self.rows(rows)),
+            Kernel::ArgMax(arg) => Ok(self.argmax(arg)),
             Kernel::Random(random) => Ok(self.random(random)),
             Kernel::Reversible(spec) => Ok(self.reversible(spec)),
         }
@@ -119,8 +131,11 @@ impl Lowering<'_> {
     /// Sets an output to zero.
     fn zero(&self, output: usize) -> Vec<Launch> {
         let bytes = self.bound.outputs[output].bytes;
-        let args = Fields::default().u64(self.output(output)).u64(bytes as u64);
-        Launch::per_point("fill_zero", bytes, args.words(16))
+        let args = FillArgs {
+            output: self.output(output),
+            bytes: bytes as u64,
+        };
+        Launch::per_point("fill_zero", bytes, &args)
     }
 }
 
@@ -132,25 +147,10 @@ fn place_of(array: Array) -> u64 {
 pub(crate) fn workspace(kernel: &Kernel) -> usize {
     match kernel {
         Kernel::Map(map) => map::workspace(map),
-        Kernel::MatMul(matmul) => gemm::workspace(&gemm::Product::of_matmul(matmul)),
-        Kernel::MatMulPair(matmul) => 2 * gemm::workspace(&gemm::Product::of_matmul(matmul)),
-        Kernel::Conv(conv) => gemm::workspace(&gemm::Product::of_conv(conv)),
-        Kernel::ConvPair(conv) => 2 * gemm::workspace(&gemm::Product::of_conv(conv)),
+        Kernel::MatMul(spec) => gemm::workspace(&gemm::Product::of_matmul(spec)),
+        Kernel::MatMulPair(Pair(spec)) => 2 * gemm::workspace(&gemm::Product::of_matmul(spec)),
+        Kernel::Conv(spec) => gemm::workspace(&gemm::Product::of_conv(spec)),
+        Kernel::ConvPair(Pair(spec)) => 2 * gemm::workspace(&gemm::Product::of_conv(spec)),
         _ => 0,
-    }
-}
-
-/// The working type. Maps in f64 may be copies of integers, which are looked at one by one.
-fn float_of(kernel: &Kernel) -> Option<Float> {
-    match kernel {
-        Kernel::MatMul(matmul) | Kernel::MatMulPair(matmul) => Some(matmul.float),
-        Kernel::Conv(conv) | Kernel::ConvPair(conv) => Some(conv.float),
-        Kernel::Window(float, _)
-        | Kernel::Take(float, _)
-        | Kernel::Rows(float, _)
-        | Kernel::ArgMax(float, _) => Some(*float),
-        Kernel::Random(random) => Some(random.float),
-        Kernel::Reversible(spec) => Some(spec.float),
-        Kernel::Map(_) | Kernel::Pad(..) | Kernel::Concat(..) => None,
     }
 }

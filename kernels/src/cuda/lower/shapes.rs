@@ -1,27 +1,156 @@
 //! Launches of the kernels that move or pick elements: `shapes.cu`, `window.cu`, `random.cu`; and of
 //! `reversible.cu`.
 
-use super::{Fields, Launch, Lowering};
-use crate::kernel::product;
+use super::{Divisor, Launch, Lowering, word};
+use crate::spec::product;
 use crate::{ArgMax, Concat, Distribution, Pad, Random, Reversible, ReversibleKind, Rows, Take};
 use crate::{Window, WindowKind};
-use tensor::DType;
+use bytemuck::{Pod, Zeroable};
 
 /// Axes of a border, at most: `PAD_RANK`.
 const PAD_RANK: usize = 8;
 
-/// An axis of a padded array, with those merged into it that have no border.
-#[derive(Clone, Copy)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 struct PadAxis {
+    out: Divisor,
+    before: u32,
+    extent: u32,
+    stride: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct PadArgs {
+    input: u64,
+    output: u64,
+    points: u32,
+    rank: u32,
+    axes: [PadAxis; PAD_RANK],
+}
+const _: () = assert!(size_of::<PadArgs>() == 216, "as on the device");
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct CopyArgs {
+    input: u64,
+    output: u64,
+    points: u32,
+    out_row: u32,
+    start: u32,
+    row: Divisor,
+}
+const _: () = assert!(size_of::<CopyArgs>() == 40, "as on the device");
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct TakeArgs {
+    input: u64,
+    output: u64,
+    index: u64,
+    points: u32,
+    n: u32,
+    picked: u32,
+    inner: Divisor,
+    axis: Divisor,
+    pad: u32,
+}
+const _: () = assert!(size_of::<TakeArgs>() == 64, "as on the device");
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct RowsArgs {
+    input: u64,
+    output: u64,
+    index: u64,
+    faults: u64,
+    rows: u32,
+    count: u32,
+    step: u32,
+    width: Divisor,
+}
+const _: () = assert!(size_of::<RowsArgs>() == 56, "as on the device");
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct ArgMaxArgs {
+    input: u64,
+    output: u64,
+    points: u32,
+    n: u32,
+    inner: Divisor,
+    pad: u32,
+}
+const _: () = assert!(size_of::<ArgMaxArgs>() == 40, "as on the device");
+
+/// `random.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct RandomArgs {
+    key: u64,
+    output: u64,
+    count: u32,
+    op: u32,
+    normal: u32,
+    pad: u32,
+}
+const _: () = assert!(size_of::<RandomArgs>() == 32, "as on the device");
+
+/// `reversible.cu`. Arrays that a kernel does not use are 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct ReversibleArgs {
+    output: u64,
+    state: u64,
+    theta: u64,
+    u: u64,
+    gradient: u64,
+    lr: u64,
+    momentum: u64,
+    count: u32,
+    pad: u32,
+}
+const _: () = assert!(size_of::<ReversibleArgs>() == 64, "as on the device");
+
+/// `window.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct WindowArgs {
+    x: u64,
+    y: u64,
+    picks: u64,
+    faults: u64,
+    points: u32,
+    step: u32,
+    h: u32,
+    w: u32,
+    c: Divisor,
+    out_w: Divisor,
+    out_h: Divisor,
+    image_w: Divisor,
+    image_h: Divisor,
+    window_w: Divisor,
+    stride_y: u32,
+    stride_x: u32,
+    pad_y: u32,
+    pad_x: u32,
+    window_h: u32,
+    y_points: u32,
+}
+const _: () = assert!(size_of::<WindowArgs>() == 144, "as on the device");
+
+/// An axis of a padded array, with its neighbours that have no border.
+#[derive(Clone, Copy)]
+struct Bordered {
     out: usize,
     before: usize,
     extent: usize,
     stride: usize,
 }
 
-/// Axes innermost first; an axis inside without a border is one with its neighbour.
-fn pad_axes(pad: &Pad) -> Vec<PadAxis> {
-    let mut axes: Vec<PadAxis> = Vec::new();
+/// Axes innermost first; an axis without a border is one with the next axis outwards.
+fn bordered(pad: &Pad) -> Vec<Bordered> {
+    let mut axes: Vec<Bordered> = Vec::new();
     let mut stride = 1;
     for (axis, out) in pad.out_extents().into_iter().enumerate().rev() {
         let (extent, before) = (pad.extents[axis], pad.before[axis]);
@@ -31,7 +160,7 @@ fn pad_axes(pad: &Pad) -> Vec<PadAxis> {
                 inner.before = before * inner.extent;
                 inner.extent *= extent;
             }
-            _ => axes.push(PadAxis {
+            _ => axes.push(Bordered {
                 out,
                 before,
                 extent,
@@ -44,47 +173,49 @@ fn pad_axes(pad: &Pad) -> Vec<PadAxis> {
 }
 
 impl Lowering<'_> {
-    pub(super) fn pad(&self, dtype: DType, pad: &Pad) -> Result<Vec<Launch>, String> {
+    pub(super) fn pad(&self, pad: &Pad) -> Result<Vec<Launch>, String> {
         let points = product(&pad.out_extents());
-        let axes = pad_axes(pad);
-        if axes.len() > PAD_RANK {
-            return Err(format!(
-                "pad: {} axes; at most {PAD_RANK} on CUDA",
-                axes.len()
-            ));
+        let bordered = bordered(pad);
+        let rank = bordered.len();
+        if rank > PAD_RANK {
+            return Err(format!("pad: {rank} axes; at most {PAD_RANK} on CUDA"));
         }
-        let mut args = Fields::default()
-            .u64(self.input(0))
-            .u64(self.output(0))
-            .u32(points)
-            .u32(axes.len());
-        for axis in &axes {
-            args = args.divisor(axis.out).u32(axis.before).u32(axis.extent);
-            args = args.u32(axis.stride);
+        let mut axes = [PadAxis::zeroed(); PAD_RANK];
+        for (axis, from) in axes.iter_mut().zip(&bordered) {
+            *axis = PadAxis {
+                out: Divisor::new(from.out),
+                before: word(from.before),
+                extent: word(from.extent),
+                stride: word(from.stride),
+            };
         }
-        let args = args.zeros(24 * (PAD_RANK - axes.len())).words(216);
-        Ok(Launch::per_point(
-            format!("pad_{}", dtype.size()),
-            points,
-            args,
-        ))
+        let args = PadArgs {
+            input: self.input(0),
+            output: self.output(0),
+            points: word(points),
+            rank: word(rank),
+            axes,
+        };
+        let function = format!("pad_{}", pad.dtype.size());
+        Ok(Launch::per_point(function, points, &args))
     }
 
-    pub(super) fn concat(&self, dtype: DType, concat: &Concat) -> Vec<Launch> {
+    pub(super) fn concat(&self, concat: &Concat) -> Vec<Launch> {
         let out_row: usize = concat.inner.iter().sum();
         let mut start = 0;
         let mut launches = Vec::new();
         for (input, &row) in concat.inner.iter().enumerate() {
             let points = concat.outer * row;
-            let args = Fields::default()
-                .u64(self.input(input))
-                .u64(self.output(0))
-                .u32(points)
-                .u32(out_row)
-                .u32(start)
-                .divisor(row);
-            let function = format!("copy_rows_{}", dtype.size());
-            launches.extend(Launch::per_point(function, points, args.words(40)));
+            let args = CopyArgs {
+                input: self.input(input),
+                output: self.output(0),
+                points: word(points),
+                out_row: word(out_row),
+                start: word(start),
+                row: Divisor::new(row),
+            };
+            let function = format!("copy_rows_{}", concat.dtype.size());
+            launches.extend(Launch::per_point(function, points, &args));
             start += row;
         }
         launches
@@ -98,19 +229,18 @@ impl Lowering<'_> {
             ("take", picked, take.index.to_vec())
         };
         let points = take.outer * axis * take.inner;
-        let table: Vec<u8> = table.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let index = self.tables.add(&table);
-        let args = Fields::default()
-            .u64(self.input(0))
-            .u64(self.output(0))
-            .u64(index)
-            .u32(points)
-            .u32(take.n)
-            .u32(picked)
-            .divisor(take.inner)
-            .divisor(axis)
-            .u32(0);
-        Launch::per_point(function, points, args.words(64))
+        let args = TakeArgs {
+            input: self.input(0),
+            output: self.output(0),
+            index: self.tables.add(&table),
+            points: word(points),
+            n: word(take.n),
+            picked: word(picked),
+            inner: Divisor::new(take.inner),
+            axis: Divisor::new(axis),
+            pad: 0,
+        };
+        Launch::per_point(function, points, &args)
     }
 
     pub(super) fn rows(&self, rows: &Rows) -> Vec<Launch> {
@@ -119,57 +249,71 @@ impl Lowering<'_> {
         } else {
             ("rows", rows.count)
         };
-        let args = Fields::default()
-            .u64(self.input(0))
-            .u64(self.output(0))
-            .u64(self.input(1))
-            .u64(self.faults)
-            .u32(rows.rows)
-            .u32(rows.count)
-            .u32(self.step)
-            .divisor(rows.width);
-        Launch::per_point(function, many * rows.width, args.words(56))
+        let args = RowsArgs {
+            input: self.input(0),
+            output: self.output(0),
+            index: self.input(1),
+            faults: self.faults,
+            rows: word(rows.rows),
+            count: word(rows.count),
+            step: word(self.step),
+            width: Divisor::new(rows.width),
+        };
+        Launch::per_point(function, many * rows.width, &args)
     }
 
     pub(super) fn argmax(&self, arg: &ArgMax) -> Vec<Launch> {
         let points = arg.outer * arg.inner;
-        let args = Fields::default()
-            .u64(self.input(0))
-            .u64(self.output(0))
-            .u32(points)
-            .u32(arg.n)
-            .divisor(arg.inner)
-            .u32(0);
-        Launch::per_point("argmax", points, args.words(40))
+        let args = ArgMaxArgs {
+            input: self.input(0),
+            output: self.output(0),
+            points: word(points),
+            n: word(arg.n),
+            inner: Divisor::new(arg.inner),
+            pad: 0,
+        };
+        Launch::per_point("argmax", points, &args)
     }
 
     pub(super) fn random(&self, random: &Random) -> Vec<Launch> {
-        let normal = random.distribution == Distribution::Normal;
-        let args = Fields::default()
-            .u64(self.input(0))
-            .u64(self.output(0))
-            .u32(random.count)
-            .u32(random.op as usize)
-            .u32(usize::from(normal))
-            .u32(0);
-        Launch::per_point("random_numbers", random.count.div_ceil(4), args.words(32))
+        let args = RandomArgs {
+            key: self.input(0),
+            output: self.output(0),
+            count: word(random.count),
+            op: random.op,
+            normal: (random.distribution == Distribution::Normal).into(),
+            pad: 0,
+        };
+        Launch::per_point("random_numbers", random.count.div_ceil(4), &args)
     }
 
     pub(super) fn reversible(&self, spec: &Reversible) -> Vec<Launch> {
-        let (function, inputs): (_, &[usize]) = match spec.kind {
-            ReversibleKind::Advance => ("reversible_advance", &[0, 1, 2, 3, 4, 5]),
-            ReversibleKind::Undo => ("reversible_undo", &[0, 0, 0, 1, 2, 3]),
-            ReversibleKind::Weight => ("reversible_weight", &[0]),
-            ReversibleKind::WeightBefore => ("reversible_weight_before", &[0, 0, 0, 0, 1]),
-            ReversibleKind::Velocity => ("reversible_velocity", &[0]),
+        let mut args = ReversibleArgs {
+            output: self.output(0),
+            state: self.input(0),
+            count: word(spec.count),
+            ..Zeroable::zeroed()
         };
-        let mut args = Fields::default().u64(self.output(0));
-        for &input in inputs {
-            args = args.u64(self.input(input));
-        }
-        let args = args.zeros(8 * (6 - inputs.len())).u32(spec.count).u32(0);
+        let input = |i| self.input(i);
+        let function = match spec.kind {
+            ReversibleKind::Advance => {
+                [args.theta, args.u, args.gradient] = [1, 2, 3].map(input);
+                [args.lr, args.momentum] = [4, 5].map(input);
+                "reversible_advance"
+            }
+            ReversibleKind::Undo => {
+                [args.gradient, args.lr, args.momentum] = [1, 2, 3].map(input);
+                "reversible_undo"
+            }
+            ReversibleKind::WeightBefore => {
+                args.lr = input(1);
+                "reversible_weight_before"
+            }
+            ReversibleKind::Weight => "reversible_weight",
+            ReversibleKind::Velocity => "reversible_velocity",
+        };
         // One thread at least: it writes the last two words.
-        Launch::per_point(function, spec.count.max(1), args.words(64))
+        Launch::per_point(function, spec.count.max(1), &args)
     }
 
     pub(super) fn window(&self, window: &Window) -> Vec<Launch> {
@@ -188,29 +332,30 @@ impl Lowering<'_> {
                 x.max(y),
             ),
         };
-        let args = Fields::default()
-            .u64(arrays[0])
-            .u64(arrays[1])
-            .u64(arrays[2])
-            .u64(self.faults)
-            .u32(points)
-            .u32(self.step)
-            .u32(window.h)
-            .u32(window.w)
-            .divisor(window.c)
-            .divisor(window.out_w())
-            .divisor(window.out_h())
-            .divisor(window.w)
-            .divisor(window.h)
-            .divisor(window.window[1])
-            .u32(window.stride[0])
-            .u32(window.stride[1])
-            .u32(window.pad[0])
-            .u32(window.pad[2])
-            .u32(window.window[0])
-            .u32(y);
+        let args = WindowArgs {
+            x: arrays[0],
+            y: arrays[1],
+            picks: arrays[2],
+            faults: self.faults,
+            points: word(points),
+            step: word(self.step),
+            h: word(window.h),
+            w: word(window.w),
+            c: Divisor::new(window.c),
+            out_w: Divisor::new(window.out_w()),
+            out_h: Divisor::new(window.out_h()),
+            image_w: Divisor::new(window.w),
+            image_h: Divisor::new(window.h),
+            window_w: Divisor::new(window.window[1]),
+            stride_y: word(window.stride[0]),
+            stride_x: word(window.stride[1]),
+            pad_y: word(window.pad[0]),
+            pad_x: word(window.pad[2]),
+            window_h: word(window.window[0]),
+            y_points: word(y),
+        };
         let threads = if points == 0 { 0 } else { threads };
-        Launch::per_point(function, threads, args.words(144))
+        Launch::per_point(function, threads, &args)
     }
 }
 

@@ -6,7 +6,9 @@
 //! fills the gap from the kept bits, which moves the velocity by up to the denominator. Here the product comes
 //! first, so that it is exact to the last place, and the kept bits only say how it is rounded.
 
+use super::Spec;
 use crate::Float;
+use tensor::DType;
 
 /// A step of momentum, what undoes it, or a look at its numbers. Three numbers belong to each of `count`
 /// parameters: weight, velocity, and the bits that multiplications lost. The state is u32
@@ -53,6 +55,30 @@ impl Reversible {
     /// Words of the state of that many parameters.
     pub const fn words(count: usize) -> usize {
         count.saturating_mul(6).saturating_add(2)
+    }
+}
+
+impl Spec for Reversible {
+    fn name(&self) -> &'static str {
+        "reversible"
+    }
+
+    fn inputs(&self) -> Vec<(DType, usize)> {
+        let state = (DType::U32, Self::words(self.count));
+        let [one, each] = [1, self.count].map(|count| (self.float.into(), count));
+        match self.kind {
+            ReversibleKind::Advance => vec![state, each, each, each, one, one],
+            ReversibleKind::Undo => vec![state, each, one, one],
+            ReversibleKind::WeightBefore => vec![state, one],
+            ReversibleKind::Weight | ReversibleKind::Velocity => vec![state],
+        }
+    }
+
+    fn outputs(&self) -> Vec<(DType, usize)> {
+        vec![match self.kind {
+            ReversibleKind::Advance | ReversibleKind::Undo => (DType::U32, Self::words(self.count)),
+            _ => (self.float.into(), self.count),
+        }]
     }
 }
 
