@@ -28,6 +28,7 @@ fn drawn() -> Training<'static> {
 /// The meta-gradient, which has the same bits in every schedule, is nearly the same in both modes, and of which every
 /// number is the slope of the meta-loss: by central differences of fourth order.
 fn checked_gradients(training: &Training<'_>, horizon: &Horizon) -> Arrays {
+    const H: f64 = 3e-5;
     let device = Device::cpu(Some(1)).unwrap();
     let values = values(&device, training);
     let unrolled = |horizon: Horizon| {
@@ -67,12 +68,12 @@ fn checked_gradients(training: &Training<'_>, horizon: &Horizon) -> Arrays {
             assert!((mixed - reverse).abs() <= 1e-13 * size, "{name} {i}");
             let mut at = |steps: f64| {
                 let mut moved = start.to_f64_vec();
-                moved[i] += 1e-4 * steps;
+                moved[i] += H * steps;
                 let moved = Array::new(start.shape().clone(), moved).unwrap();
                 values.write(name, &moved).unwrap();
                 unroll.gradient(&values).unwrap().total()
             };
-            let slope = (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / 12e-4;
+            let slope = (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * H);
             assert!(
                 (slope - mixed).abs() <= 1e-9 * size,
                 "{name} {i}: {slope} {mixed}"
@@ -145,37 +146,98 @@ fn rows_of_outer_losses_are_learned() {
             .per_outer(["target"])
             .outer(|s| ((s["w"] * s["scale"])? - s["target"])?.powi(2)?.sum_all());
         let horizon = Horizon::new(6).outer_at(|step| step % 2 == 0);
-        checked_gradients(&training, &horizon);
+        let found = checked_gradients(&training, &horizon);
+        // What does not flow through steps is the same in a window, for outer losses before it, too.
+        let device = Device::cpu(Some(1)).unwrap();
+        let horizon = horizon.schedule(Policy::Window(1));
+        let mut unroll = Unroll::new(&device, &training, &horizon).unwrap();
+        unroll.gradient(&values(&device, &training)).unwrap();
+        let truncated = gradients(&unroll);
+        assert_ne!(truncated["centre"], found["centre"]);
+        for name in ["target", "scale"] {
+            let pairs = truncated[name]
+                .to_f64_vec()
+                .into_iter()
+                .zip(found[name].to_f64_vec());
+            pairs.for_each(|(a, b)| assert!((a - b).abs() <= 1e-14 * b.abs(), "{name}: {a} {b}"));
+        }
     }
 }
 
-/// The start is a product of two learned matrices, one of which both losses read besides; and a start that is learned as
-/// it is, to which the inner loss holds the weight.
+/// A start that is a product of learned matrices, one that is learned as it is, one array that two weights start from,
+/// and a buffer's. The losses read most of them besides.
 #[test]
 fn starts_are_prepared_or_learned() {
     let training = Training::new(Optimizer::Adam)
-        .weights([array("w", &[2, 3]), array("v", &[3])])
+        .weights([
+            array("w", &[2, 3]),
+            array("v", &[3]),
+            array("p", &[3]),
+            array("q", &[3]),
+        ])
         .buffers([array("mean", &[3])])
         .learned([
             array("a", &[2, 2]),
             array("b", &[2, 3]),
-            array("v", &[3]),
-            array("mean", &[3]),
+            array("shared", &[3]),
         ])
+        .learned([array("v", &[3]), array("mean", &[3])])
         .prepare("w", |s| s["a"].matmul(s["b"]))
+        .prepare("w at the start", |s| Ok(s["w"]))
         .prepare("v at the start", |s| Ok(s["v"]))
+        .prepare("p", |s| Ok(s["shared"]))
+        .prepare("q", |s| Ok(s["shared"]))
         .loss_and_buffers(|s| {
             let far = (s["v"] - s["v at the start"])?.powi(2)?.sum_all()?;
-            let h = (s["w"].tanh()? * s["v"])?;
+            let far = (far + (s["w"] - s["w at the start"])?.powi(2)?.sum_all()?)?;
+            let h = (s["w"].tanh()? * ((s["v"] + s["p"])? + s["q"].exp()?)?)?;
             let h = (h + s["b"])?.sum(&[0])?;
             let mean = ((s["mean"] * 0.7)? + (h * 0.3)?)?;
             Ok((((h - s["mean"])?.powi(2)?.sum_all()? + far)?, vec![mean]))
         })
         .outer(|s| {
-            let h = (s["w"] * s["v"])?.sum(&[0])?;
+            let h = (s["w"] * (s["v"] - (s["p"] * s["q"])?)?)?.sum(&[0])?;
             ((h - s["mean"])?.powi(2)? + s["b"].sum(&[0])?.tanh()?)?.sum_all()
         });
     checked_gradients(&training, &outer_at_2_and_5());
+}
+
+/// Constants and integers have no gradient, and are in nobody's way.
+#[test]
+fn constants_and_integers_are_prepared() {
+    let training = drawn()
+        .learned([ArraySpec::new("order", I32, [4])])
+        .given([array("data", &[4, 2])])
+        .prepare("x", |s| s["data"].rows(s["order"]))
+        .prepare("lr", |s| Ok(s.tape().constant(0.2, F64, [])))
+        .prepare("w", |s| Ok(s.tape().constant(0.7, F64, [2])));
+    let device = Device::cpu(Some(1)).unwrap();
+    let mut values = values(&device, &training);
+    let order = Array::new([4], vec![3, 1, 1, 0]).unwrap();
+    values.set("order", &order).unwrap();
+    let mut unroll = Unroll::new(&device, &training, &Horizon::new(4)).unwrap();
+    let losses = unroll.gradient(&values).unwrap();
+    let found = gradients(&unroll);
+    assert_eq!(found["order"].to_f64_vec(), [0.0; 4]);
+
+    let plain = drawn().given([array("lr", &[])]);
+    let data = values.get("data").unwrap().to_f64_vec();
+    let picked = [3, 1, 1, 0]
+        .into_iter()
+        .flat_map(|row| data[2 * row..][..2].to_vec());
+    for (name, array) in [
+        (
+            "x",
+            Array::new([4, 2], picked.collect::<Vec<f64>>()).unwrap(),
+        ),
+        ("lr", Array::scalar(0.2, F64)),
+        ("w", Array::full(F64, [2], 0.7)),
+    ] {
+        values.set(name, &array).unwrap();
+    }
+    let mut unroll = Unroll::new(&device, &plain, &Horizon::new(4)).unwrap();
+    assert_eq!(unroll.gradient(&values).unwrap(), losses);
+    assert_eq!(gradients(&unroll)["centre"], found["centre"]);
 }
 
 /// ½Σθ² in T = 2 steps with rates r: θ₂ = (1 − r)²θ₀, so that the loss has the slope −2 θ₀² (1 − r)³ along r.
