@@ -74,8 +74,10 @@ fn checked_gradients(training: &Training<'_>, horizon: &Horizon) -> Arrays {
                 unroll.gradient(&values).unwrap().total()
             };
             let slope = (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * H);
+            // Differences of rounded losses are no better.
+            let rounding = 4.0 * f64::EPSILON * losses.total().abs() / H;
             assert!(
-                (slope - mixed).abs() <= 1e-9 * size,
+                (slope - mixed).abs() <= 1e-9 * size + rounding,
                 "{name} {i}: {slope} {mixed}"
             );
         }
