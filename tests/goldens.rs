@@ -1,10 +1,7 @@
 //! Whole meta-gradients of the tiny set-ups against JAX's, in f64, in both modes.
 
-use autograd::optim::Optimizer;
-use autograd::{Horizon, Mode, Unroll};
+use autograd::prelude::*;
 use benches::{DataKind, Problem, Setup};
-use kernels::Device;
-use tensor::DType;
 use tests::Golden;
 
 fn check(setup: &str, data: DataKind, bn: bool) {
@@ -22,21 +19,18 @@ fn check(setup: &str, data: DataKind, bn: bool) {
         batch: setup.batch,
         data,
         learners: 1,
-        dtype: DType::F64,
+        dtype: F64,
         optimizer: Optimizer::Momentum,
         setup,
     };
     let device = Device::cpu(Some(2)).expect("two threads");
-    let loaded = problem
+    let values = problem
         .load(&device, &golden.init)
         .expect("a golden's arrays");
     for mode in [Mode::Mixed, Mode::Reverse] {
         let horizon = Horizon::new(problem.steps).mode(mode);
         let mut unroll = Unroll::new(&device, &problem.training(), &horizon).expect("a plan");
-        let loss = unroll
-            .gradient(loaded.given())
-            .expect("a meta-gradient")
-            .total();
+        let loss = unroll.gradient(&values).expect("a meta-gradient").total();
         assert!(
             (loss - golden.loss).abs() < 1e-12,
             "{name}: loss {loss}, JAX {}",

@@ -11,28 +11,19 @@ mod programs;
 mod table;
 
 use autograd::check::{self, Options};
-use autograd::{Plan, Result, Tape, Var, reference};
-use kernels::Device;
+use autograd::prelude::*;
+use autograd::reference;
 use table::{Case, table};
-use tensor::{Array, DType, Shape};
 
 /// Numbers in [−1, 1) that depend on the seed.
 fn noise(shape: Shape, seed: u64) -> Array {
-    let mut state = seed;
-    let next = |_| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as f64 / f64::from(1_u32 << 30) - 1.0
-    };
-    let numbers: Vec<f64> = (0..shape.count()).map(next).collect();
-    Array::new(shape, numbers).unwrap()
+    Array::uniform(F64, shape, [-1.0, 1.0], seed)
 }
 
 /// A function with its first and second derivatives along random directions, and what it runs on.
 struct Recorded<'t> {
     outs: Vec<Var<'t>>,
-    arrays: Vec<(String, Array)>,
+    arrays: Vec<(Var<'t>, Array)>,
 }
 
 impl<'t> Recorded<'t> {
@@ -41,17 +32,17 @@ impl<'t> Recorded<'t> {
     where
         F: FnOnce(&'t Tape, &[Var<'t>]) -> Result<Vec<Var<'t>>>,
     {
-        let mut arrays: Vec<(String, Array)> = Vec::new();
-        let mut add = |name: String, array: Array| {
-            let var = tape.input(&name, array.dtype(), array.shape().clone());
-            arrays.push((name, array));
-            var
+        let mut arrays: Vec<(Var<'t>, Array)> = Vec::new();
+        let mut add = |name: &str, array: Array| {
+            let var = tape.input(name, array.dtype(), array.shape().clone())?;
+            arrays.push((var, array));
+            Ok::<_, Error>(var)
         };
         let mut inputs = Vec::new();
-        for (i, point) in points.iter().enumerate() {
+        for point in points {
             let float = point.dtype().is_float();
             let point = point.cast(if float { dtype } else { point.dtype() });
-            inputs.push(add(format!("input {i}"), point)?);
+            inputs.push(add("input", point)?);
         }
         let outs = f(tape, &inputs)?;
         inputs.retain(|var| var.dtype().is_float());
@@ -59,7 +50,7 @@ impl<'t> Recorded<'t> {
             let mut pairs = Vec::new();
             for (i, var) in vars.iter().enumerate() {
                 let numbers = noise(var.shape(), 7 + i as u64).cast(dtype);
-                pairs.push((*var, add(format!("{name} {i}"), numbers)?));
+                pairs.push((*var, add(name, numbers)?));
             }
             Ok(pairs)
         };
@@ -72,17 +63,17 @@ impl<'t> Recorded<'t> {
         Ok(Self { outs, arrays })
     }
 
-    fn named(&self) -> Vec<(&str, &Array)> {
+    fn given(&self) -> Vec<(Var<'t>, &Array)> {
         let pairs = self.arrays.iter();
-        pairs.map(|(name, array)| (&**name, array)).collect()
+        pairs.map(|(var, array)| (*var, array)).collect()
     }
 
     fn planned(&self, threads: usize) -> Result<Vec<Array>> {
-        Plan::new(&self.outs)?.run(&Device::cpu(Some(threads))?, &self.named())
+        Plan::new(&self.outs)?.run(&Device::cpu(Some(threads))?, &self.given())
     }
 
     fn reference(&self) -> Result<Vec<Array>> {
-        reference::run(&self.outs, &self.named())
+        reference::run(&self.outs, &self.given())
     }
 }
 
@@ -121,7 +112,7 @@ fn every_primitive_is_in_the_table() {
     let mut missing = reference::primitives();
     for case in table() {
         let tape = Tape::new();
-        let recorded = Recorded::new(&tape, &case.f, &case.points, DType::F64).unwrap();
+        let recorded = Recorded::new(&tape, &case.f, &case.points, F64).unwrap();
         for name in reference::primitives_of(&recorded.outs) {
             missing.remove(name);
         }
@@ -134,13 +125,13 @@ fn plans_compute_what_the_tape_says() {
     for_all_cases(|case| {
         let tape = Tape::new();
         let compare = || {
-            let recorded = Recorded::new(&tape, &case.f, &case.points, DType::F64)?;
+            let recorded = Recorded::new(&tape, &case.f, &case.points, F64)?;
             let (ours, theirs) = (recorded.planned(1)?, recorded.reference()?);
             let same = ours == recorded.planned(3)?;
             let errors = ours.iter().zip(&theirs).map(|(a, b)| apart(a, b));
             Ok((same, errors.collect::<Vec<_>>()))
         };
-        let (same, errors) = compare().map_err(|error: autograd::Error| error.to_string())?;
+        let (same, errors) = compare().map_err(|error: Error| error.to_string())?;
         if !same {
             return Err("one thread and three give different bits".into());
         }
@@ -159,12 +150,12 @@ fn single_precision_is_as_good_as_it_can_be() {
     for_all_cases(|case| {
         let tape = Tape::new();
         let compare = || {
-            let recorded = Recorded::new(&tape, &case.f, &case.points, DType::F32)?;
+            let recorded = Recorded::new(&tape, &case.f, &case.points, F32)?;
             let (ours, theirs) = (recorded.planned(1)?, recorded.reference()?);
             let errors = ours.iter().zip(&theirs).map(|(a, b)| apart(a, b));
             Ok(errors.collect::<Vec<_>>())
         };
-        let errors = compare().map_err(|error: autograd::Error| error.to_string())?;
+        let errors = compare().map_err(|error: Error| error.to_string())?;
         let terms = case.points.iter().map(|p| p.shape().count()).max();
         let allowed = 1e-5 * (terms.unwrap_or(1).max(1) as f64).sqrt();
         match errors

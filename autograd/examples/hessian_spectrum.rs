@@ -3,82 +3,78 @@
 //!
 //! `cargo run -p autograd --release --example hessian_spectrum`
 
-mod support;
-
-use autograd::{Plan, Port, Result, Tape, Var};
-use kernels::Device;
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
-use support::{array, normal, port};
-use tensor::Array;
+use autograd::prelude::*;
 
 const EXAMPLES: usize = 64;
 const INPUTS: usize = 8;
 const UNITS: usize = 16;
 
+/// The weights' shapes.
+const SHAPES: [[usize; 2]; 3] = [[INPUTS, UNITS], [1, UNITS], [UNITS, 1]];
+
 /// A loss at a point, and products of its Hessian there.
-struct Curvature {
+struct Curvature<'t> {
     device: Device,
     plan: Plan,
-    /// The weights, then the data.
-    point: Vec<(String, Array)>,
-    ports: Vec<Port>,
+    /// Weights and data, and their numbers.
+    point: Vec<(Var<'t>, Array)>,
+    direction: Vec<Var<'t>>,
 }
 
-impl Curvature {
-    fn new(rng: &mut ChaCha8Rng) -> Result<Self> {
-        let ports = vec![
-            port("w1", &[INPUTS, UNITS]),
-            port("b1", &[1, UNITS]),
-            port("w2", &[UNITS, 1]),
-        ];
-        let tape = Tape::new();
-        let input = |port: &Port, prefix: &str| {
-            let name = format!("{prefix}{}", port.name);
-            tape.input(&name, port.dtype, port.shape.clone())
+impl<'t> Curvature<'t> {
+    fn new(tape: &'t Tape) -> Result<Self> {
+        let weights = |name| -> Result<Vec<Var<'t>>> {
+            SHAPES
+                .iter()
+                .map(|&shape| tape.input(name, F32, shape))
+                .collect()
         };
-        let theta: Vec<Var<'_>> = ports.iter().map(|p| input(p, "")).collect::<Result<_>>()?;
-        let direction: Vec<Var<'_>> = ports
-            .iter()
-            .map(|p| input(p, "along "))
-            .collect::<Result<_>>()?;
-        let data = [port("x", &[EXAMPLES, INPUTS]), port("y", &[EXAMPLES, 1])];
-        let (x, y) = (input(&data[0], "")?, input(&data[1], "")?);
+        let (theta, direction) = (weights("weight")?, weights("along")?);
+        let x = tape.input("x", F32, [EXAMPLES, INPUTS])?;
+        let y = tape.input("y", F32, [EXAMPLES, 1])?;
         let hidden = (x.matmul(theta[0])? + theta[1])?.tanh()?;
         let loss = (hidden.matmul(theta[2])? - y)?.powi(2)?.mean_all()?;
         // Planned once: forward, backward and the tangent of both. Every product replays it.
         let plan = Plan::new(&tape.hvp(loss, &theta, &direction)?)?;
-        let mut filled = |port: &Port, scale: f64| {
-            let numbers = normal(port.shape.count(), scale, rng);
-            (port.name.clone(), array(&port.shape, &numbers))
+        let filled = |(seed, var): (usize, &Var<'t>)| {
+            let scale = if seed < SHAPES.len() { 0.3 } else { 1.0 };
+            (*var, Array::normal(F32, var.shape(), scale, seed as u64))
         };
-        let mut point: Vec<_> = ports.iter().map(|p| filled(p, 0.3)).collect();
-        point.extend(data.iter().map(|p| filled(p, 1.0)));
         Ok(Self {
             device: Device::cpu(Some(1))?,
             plan,
-            point,
-            ports,
+            point: theta
+                .iter()
+                .chain([&x, &y])
+                .enumerate()
+                .map(filled)
+                .collect(),
+            direction,
         })
     }
 
     fn weights(&self) -> usize {
-        self.ports.iter().map(|port| port.shape.count()).sum()
+        SHAPES.iter().map(|[rows, columns]| rows * columns).sum()
     }
 
     /// H·v
     fn product(&self, v: &[f64]) -> Result<Vec<f64>> {
         let mut rest = v;
         let mut arrays = self.point.clone();
-        for port in &self.ports {
-            let (own, others) = rest.split_at(port.shape.count());
-            arrays.push((format!("along {}", port.name), array(&port.shape, own)));
+        for &var in &self.direction {
+            let (own, others) = rest.split_at(var.shape().count());
+            arrays.push((var, Array::new(var.shape(), own.to_vec())?.cast(F32)));
             rest = others;
         }
-        let named: Vec<(&str, &Array)> = arrays.iter().map(|(n, a)| (&n[..], a)).collect();
-        let products = self.plan.run(&self.device, &named)?;
+        let given: Vec<(Var<'_>, &Array)> = arrays.iter().map(|(var, a)| (*var, a)).collect();
+        let products = self.plan.run(&self.device, &given)?;
         Ok(products.iter().flat_map(Array::to_f64_vec).collect())
     }
+}
+
+/// Any vector to begin with.
+fn any(count: usize, seed: u64) -> Vec<f64> {
+    Array::normal(F64, [count], 1.0, seed).to_f64_vec()
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -87,10 +83,10 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// The diagonals of the tridiagonal matrix that Lanczos' method makes of H in `steps` products, with full
 /// reorthogonalisation.
-fn lanczos(h: &Curvature, steps: usize, rng: &mut ChaCha8Rng) -> Result<[Vec<f64>; 2]> {
+fn lanczos(h: &Curvature<'_>, steps: usize) -> Result<[Vec<f64>; 2]> {
     let mut basis: Vec<Vec<f64>> = vec![];
     let (mut diagonal, mut beside) = (vec![], vec![]);
-    let mut next = normal(h.weights(), 1.0, rng);
+    let mut next = any(h.weights(), 9);
     for _ in 0..steps {
         let length = dot(&next, &next).sqrt();
         if !basis.is_empty() {
@@ -142,10 +138,10 @@ fn eigenvalue(matrix: &[Vec<f64>; 2], index: usize) -> f64 {
 }
 
 fn main() -> Result<()> {
-    let rng = &mut ChaCha8Rng::seed_from_u64(1);
-    let curvature = Curvature::new(rng)?;
+    let tape = Tape::new();
+    let curvature = Curvature::new(&tape)?;
     for steps in [5, 10, 20, 40] {
-        let matrix = lanczos(&curvature, steps, rng)?;
+        let matrix = lanczos(&curvature, steps)?;
         let (least, greatest) = (eigenvalue(&matrix, 0), eigenvalue(&matrix, steps - 1));
         println!("{steps:2} products: curvatures from {least:.5} to {greatest:.5}");
     }
@@ -155,10 +151,10 @@ fn main() -> Result<()> {
 
 #[test]
 fn the_greatest_curvature_is_that_of_power_iteration() {
-    let rng = &mut ChaCha8Rng::seed_from_u64(1);
-    let curvature = Curvature::new(rng).expect("a plan");
-    let matrix = lanczos(&curvature, 30, rng).expect("products");
-    let mut v = normal(curvature.weights(), 1.0, rng);
+    let tape = Tape::new();
+    let curvature = Curvature::new(&tape).expect("a plan");
+    let matrix = lanczos(&curvature, 30).expect("products");
+    let mut v = any(curvature.weights(), 8);
     let mut greatest = 0.0;
     for _ in 0..300 {
         let product = curvature.product(&v).expect("a product");

@@ -4,89 +4,69 @@
 //!
 //! `cargo run -p autograd --release --example tune_regularizer`
 
-mod support;
-
-use autograd::optim::Optimizer;
-use autograd::{Horizon, Result, Schedule, Scope, Training, Unroll, Values, Var};
-use kernels::Device;
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
-use support::{Adam, normal, numbers, port, put};
+use autograd::prelude::*;
 
 const FEATURES: usize = 20;
 const TELLING: usize = 3;
-const EXAMPLES: usize = 25;
-const VALIDATION: usize = 200;
 const STEPS: usize = 200;
 
-fn error<'t>(theta: &[Var<'t>], data: &[Var<'t>]) -> Result<Var<'t>> {
-    (data[0].matmul(theta[0])? - data[1])?.powi(2)?.mean_all()
-}
-
-fn training() -> Training<'static> {
-    let data = |n: usize| [port("x", &[n, FEATURES]), port("y", &[n, 1])];
-    let decay = port("log decay", &[FEATURES, 1]);
-    Training {
-        theta: vec![port("w", &[FEATURES, 1])],
-        buffers: vec![],
-        shared: [&data(EXAMPLES)[..], &[decay]].concat(),
-        rows: vec![],
-        outer_rows: data(VALIDATION).to_vec(),
-        optimizer: Optimizer::Momentum,
-        // The decays themselves are computed once, not at every step.
-        precondition: None,
-        prepare: Box::new(|_, shared| Ok(vec![shared[0], shared[1], shared[2].exp()?])),
-        loss: Box::new(|s: Scope<'_, '_>| {
-            let penalty = (s.shared[2] * s.theta[0].powi(2)?)?.sum_all()?;
-            Ok(((error(s.theta, s.shared)? + penalty)?, vec![]))
-        }),
-        outer: Box::new(|s: Scope<'_, '_>| error(s.theta, s.rows)),
-    }
+fn error<'t>(w: Var<'t>, x: Var<'t>, y: Var<'t>) -> Result<Var<'t>> {
+    (x.matmul(w)? - y)?.powi(2)?.mean_all()
 }
 
 /// Inputs, and targets that few of the features tell, under noise.
-fn data(examples: usize, rng: &mut ChaCha8Rng) -> Vec<f64> {
-    let x = normal(examples * FEATURES, 1.0, rng);
-    let noise = normal(examples, 1.0, rng);
-    let targets = x.chunks(FEATURES).zip(noise);
+fn data(examples: usize, seed: u64) -> Result<[Array; 2]> {
+    let x = Array::normal(F64, [examples, FEATURES], 1.0, seed);
+    let noise = Array::normal(F64, [examples], 1.0, seed + 1).to_f64_vec();
+    let rows = x.to_f64_vec();
+    let targets = rows.chunks(FEATURES).zip(noise);
     let y: Vec<f64> = targets
         .map(|(x, noise)| x[..TELLING].iter().sum::<f64>() + noise)
         .collect();
-    [x, y].concat()
+    Ok([x, Array::new([examples, 1], y)?].map(|array| array.cast(F32)))
 }
 
 /// Moves the decays for so many outer steps. Gives the error on validation data before and after, and the
 /// decays.
 fn tune(outer_steps: usize) -> Result<([f64; 2], Vec<f64>)> {
-    let device = Device::cpu(Some(1))?;
+    let ([x, y], [x_valid, y_valid]) = (data(25, 1)?, data(200, 3)?);
+    let (weights, decays) = (
+        Array::zeros(F32, [FEATURES, 1]),
+        Array::full(F32, [FEATURES, 1], 1e-3f64.ln()),
+    );
+    let (rate, momentum) = (Array::scalar(0.05, F32), Array::scalar(0.8, F32));
+    let training = Training::new(Optimizer::Momentum)
+        .weights([("w", &weights)])
+        .learned([("log_decay", &decays)])
+        .given([
+            ("x", &x),
+            ("y", &y),
+            ("x_valid", &x_valid),
+            ("y_valid", &y_valid),
+        ])
+        .given([("lr", &rate), ("momentum", &momentum)])
+        // The decays themselves are computed once, not at every step.
+        .prepare("decay", |s| s["log_decay"].exp())
+        .loss(|s| {
+            let penalty = (s["decay"] * s["w"].powi(2)?)?.sum_all()?;
+            error(s["w"], s["x"], s["y"])? + penalty
+        })
+        .outer(|s| error(s["w"], s["x_valid"], s["y_valid"]));
     // Eight snapshots are enough for 200 steps.
-    let horizon = Horizon::new(STEPS).rows(1).schedule(Schedule::Binomial(8));
-    let training = training();
-    let mut unroll = Unroll::new(&device, &training, &horizon)?;
-    let values = Values::new(&device, &training, &horizon)?;
-    let rng = &mut ChaCha8Rng::seed_from_u64(3);
-    let train = data(EXAMPLES, rng);
-    put(&values.outer_rows, 0, &data(VALIDATION, rng))?;
-    for step in 0..STEPS {
-        put(&values.hyper, step, &[0.05, 0.8])?;
-    }
-
-    let mut decays = vec![1e-3f64.ln(); FEATURES];
-    let mut adam = Adam::new(0.1, FEATURES);
-    let mut errors = [0.0; 2];
-    for outer_step in 0..=outer_steps {
-        put(&values.shared, 0, &[&train[..], &decays].concat())?;
-        let loss = unroll.gradient(values.given())?.total();
+    let horizon = Horizon::new(STEPS).schedule(Schedule::binomial(8));
+    let mut unroll = Unroll::new(&Device::cpu(Some(1))?, &training, &horizon)?;
+    let values = unroll.values(&training)?;
+    let adam = Descent::new(unroll.gradients(), Optimizer::Adam, &[("lr", 0.1)])?;
+    let before = unroll.gradient(&values)?.total();
+    for outer_step in 0..outer_steps {
+        let loss = adam.descend(&mut unroll, &values)?.total();
         if outer_step % 50 == 0 {
             println!("outer step {outer_step:3}: validation error {loss:.3}");
         }
-        errors[usize::from(outer_step > 0)] = loss;
-        let gradient = numbers(unroll.shared_gradient(), 0)?.split_off(train.len());
-        if outer_step < outer_steps {
-            adam.step(&mut decays, &gradient);
-        }
     }
-    Ok((errors, decays.into_iter().map(f64::exp).collect()))
+    let after = unroll.gradient(&values)?.total();
+    let decays = values.get("log_decay")?.to_f64_vec().into_iter();
+    Ok(([before, after], decays.map(f64::exp).collect()))
 }
 
 fn main() -> Result<()> {

@@ -22,6 +22,6 @@ pub use plan::{Bound, Held, Peak, Plan, Task};
 pub use spec::ArraySpec;
 pub use tape::{Tape, Var};
 pub use unroll::{
-    CotangentNorms, Forecast, Horizon, Losses, Mode, Phase, Planned, Policy, Schedule, Scope,
-    State, TimedRun, Trainer, Training, Trouble, Unroll, Values,
+    CotangentNorms, Declared, Forecast, Horizon, Losses, Mode, Phase, Planned, Policy, Schedule,
+    Scope, State, TimedRun, Trainer, Training, Trouble, Unroll, Values,
 };

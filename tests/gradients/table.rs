@@ -1,9 +1,11 @@
 //! The table: what is tested, and where.
 
-use autograd::optim::Optimizer;
-use autograd::{ConvOptions, Distribution, Result, Tape, Var};
+use autograd::prelude::*;
+use autograd::{ConvOptions, Distribution};
 use gtn::nn::layers::{self, Border};
-use tensor::{Array, DType, Shape};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 
 pub(crate) type Function = dyn for<'t> Fn(&'t Tape, &[Var<'t>]) -> Result<Vec<Var<'t>>>;
 
@@ -75,13 +77,7 @@ pub(crate) fn spread(shapes: &[&[usize]]) -> Vec<Array> {
     let mut numbers: Vec<f64> = (0..total)
         .map(|i| 3.0 * (i as f64 + 0.37) / total as f64 - 1.5)
         .collect();
-    let mut state = total as u64;
-    for i in (1..total).rev() {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        numbers.swap(i, (state >> 33) as usize % (i + 1));
-    }
+    numbers.shuffle(&mut StdRng::seed_from_u64(total as u64));
     let mut rest = numbers.into_iter();
     let arrays = shapes.iter().zip(counts);
     arrays
@@ -474,9 +470,9 @@ fn optimizers(t: &mut Table) {
     let smooth = |optimizer: &Optimizer| *optimizer != Optimizer::ReversibleMomentum;
     for optimizer in Optimizer::ALL.into_iter().filter(smooth) {
         let (theta, scalar) = (Shape::from([2, 3]), Shape::scalar());
-        let state = optimizer.state(&theta, DType::F64);
+        let state = optimizer.state(&theta, F64);
         let mut shapes: Vec<&[usize]> = vec![&theta, &theta];
-        shapes.extend(state.iter().map(|port| &*port.shape));
+        shapes.extend(state.iter().map(|spec| &*spec.shape));
         let states = state.len();
         let hyper = optimizer.hyper().iter().map(|_| &*scalar);
         shapes.extend(hyper);

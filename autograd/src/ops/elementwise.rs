@@ -197,6 +197,25 @@ macro_rules! operator {
                 self.binary($op, self.constant_like(other))
             }
         }
+        impl<'t> $trait<Var<'t>> for f64 {
+            type Output = Result<Var<'t>>;
+            fn $method(self, other: Var<'t>) -> Result<Var<'t>> {
+                other.constant_like(self).binary($op, other)
+            }
+        }
+        // So that `x * x + x` needs no `?`: an error on the way is the error of the whole.
+        impl<'t> $trait<Var<'t>> for Result<Var<'t>> {
+            type Output = Self;
+            fn $method(self, other: Var<'t>) -> Self {
+                self?.binary($op, other)
+            }
+        }
+        impl<'t> $trait<Result<Var<'t>>> for Var<'t> {
+            type Output = Result<Var<'t>>;
+            fn $method(self, other: Result<Var<'t>>) -> Result<Var<'t>> {
+                self.binary($op, other?)
+            }
+        }
     };
 }
 operator!(Add, add, Binary::Add);

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::plan::Task;
 use crate::spec::ArraySpec;
 use crate::tape::{Tape, Var};
-use crate::unroll::Values;
+use crate::unroll::{Losses, Unroll, Values};
 use kernels::View;
 use tensor::{Array, DType};
 
@@ -122,6 +122,16 @@ impl Descent {
     pub fn norm(&self, gradients: &Values) -> Result<f64> {
         self.measure(gradients)?;
         self.measured()
+    }
+
+    /// One outer step: computes the meta-gradient and moves what is learned. Gives the losses before the move.
+    ///
+    /// # Errors
+    /// As [`Unroll::gradient`], and nothing is moved then; or as [`Descent::step`].
+    pub fn descend(&self, unroll: &mut Unroll, values: &Values) -> Result<Losses> {
+        let losses = unroll.gradient(values)?;
+        self.step(values, unroll.gradients())?;
+        Ok(losses)
     }
 
     /// Moves the parameters, in place. On a GPU nobody waits.

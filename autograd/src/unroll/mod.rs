@@ -35,7 +35,7 @@ pub use schedule::{Policy, Schedule};
 pub use step::Mode;
 pub use timing::TimedRun;
 pub use trainer::{State, Trainer};
-pub use training::{Scope, Training};
+pub use training::{Declared, Scope, Training};
 pub use values::Values;
 
 use crate::error::{Error, Result};
@@ -90,7 +90,7 @@ impl Losses {
 /// let device = Device::cpu(None)?;
 /// let mut unroll = Unroll::new(&device, &training, &Horizon::new(2))?;
 /// println!("{}", unroll.forecast());
-/// let values = Values::new(&device, learned.into_iter().chain(given).chain(start))?;
+/// let values = unroll.values(&training)?;
 /// let losses = unroll.gradient(&values)?;
 /// assert!((losses.total() - 0.2592).abs() < 1e-12);
 /// let phi = unroll.gradients().get("φ")?.to_f64_vec()[0];
@@ -177,6 +177,16 @@ impl Unroll {
     /// How many inner steps.
     pub fn steps(&self) -> usize {
         self.planned.script.steps
+    }
+
+    /// The values of the arrays that a training was declared with, on the device of this.
+    ///
+    /// # Errors
+    /// If there is too little memory.
+    pub fn values(&self, training: &Training<'_>) -> Result<Values> {
+        let numbers = training.numbers.iter();
+        let named = numbers.map(|(name, array)| (name.as_str(), *array));
+        Values::new(&self.memory.device, named)
     }
 
     /// The meta-gradient of the last [`Unroll::gradient`]: an array for each that is learned, of its name, type and shape.

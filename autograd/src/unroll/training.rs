@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Index;
-use tensor::DType;
+use tensor::{Array, DType};
 
 /// The arrays that a closure of a [`Training`] may read, by name. What a name stands for depends on the closure: in
 /// [`Training::prepare`] whole arrays; in the losses the current weights, and of arrays that are declared
@@ -143,6 +143,36 @@ type OuterFn<'f> = dyn for<'t> Fn(&Scope<'t>) -> Result<Var<'t>> + 'f;
 type PrepareFn<'f> = dyn for<'t> Fn(&Scope<'t>) -> Result<Vec<Var<'t>>> + 'f;
 type HyperFn<'f> = dyn for<'t> Fn(&Scope<'t>, usize) -> Result<Var<'t>> + 'f;
 
+/// An array as a [`Training`] is told of it: by its description, or by a name and the array itself, whose numbers are then
+/// among the [values](crate::Unroll::values).
+#[derive(Clone, Debug)]
+pub struct Declared<'f> {
+    spec: ArraySpec,
+    numbers: Option<&'f Array>,
+}
+
+impl From<ArraySpec> for Declared<'_> {
+    fn from(spec: ArraySpec) -> Self {
+        let numbers = None;
+        Self { spec, numbers }
+    }
+}
+
+impl From<&ArraySpec> for Declared<'_> {
+    fn from(spec: &ArraySpec) -> Self {
+        spec.clone().into()
+    }
+}
+
+impl<'f> From<(&str, &'f Array)> for Declared<'f> {
+    fn from((name, array): (&str, &'f Array)) -> Self {
+        Self {
+            spec: (name, array).into(),
+            numbers: Some(array),
+        }
+    }
+}
+
 /// Arrays declared under one name.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
@@ -158,36 +188,7 @@ pub(super) struct Entry {
 /// * A prepared or learned array that is named as a weight or buffer is its start, and the meta-gradient reaches it.
 ///   Other weights start as the values of their names say.
 ///
-/// A rate for each of 32 steps of gradient descent, learned:
-///
-/// ```
-/// use autograd::prelude::*;
-/// fn learn(data: [(&str, &Array); 4]) -> Result<f64> {
-///     let (weights, rates) = (Array::zeros(F32, [8, 1]), Array::full(F32, [32], -4.0));
-///     let (start, learned) = ([("w", &weights)], [("log_lr", &rates)]);
-///     let training = Training::new(Optimizer::Sgd)
-///         .weights(start)
-///         .learned(learned)
-///         .given(data)
-///         .prepare("lr", |s| s["log_lr"].exp())
-///         .loss(|s| (s["x"].matmul(s["w"])? - s["y"])?.powi(2)?.mean_all())
-///         .outer(|s| (s["x_valid"].matmul(s["w"])? - s["y_valid"])?.powi(2)?.mean_all());
-///     let device = Device::cpu(None)?;
-///     let mut unroll = Unroll::new(&device, &training, &Horizon::new(32))?;
-///     let values = Values::new(&device, start.into_iter().chain(learned).chain(data))?;
-///     let mut adam = Descent::new(unroll.gradients(), Optimizer::Adam, &[("lr", 0.1)])?;
-///     for _ in 0..50 {
-///         unroll.gradient(&values)?;
-///         adam.step(&values, unroll.gradients())?;
-///     }
-///     Ok(unroll.gradient(&values)?.total())
-/// }
-/// # let (x, v) = (Array::normal(F32, [64, 8], 1.0, 1), Array::normal(F32, [64, 8], 1.0, 2));
-/// # let sums = |x: &Array| x.as_f32().map(|x| x.chunks(8).map(|row| row.iter().sum::<f32>()).collect::<Vec<_>>());
-/// # let (y, z) = (Array::new([64, 1], sums(&x).unwrap())?, Array::new([64, 1], sums(&v).unwrap())?);
-/// # assert!(learn([("x", &x), ("y", &y), ("x_valid", &v), ("y_valid", &z)])? < 0.01);
-/// # Ok::<(), autograd::Error>(())
-/// ```
+/// The [front page](crate) has examples.
 pub struct Training<'f> {
     pub(super) optimizer: Optimizer,
     pub(super) weights: Vec<ArraySpec>,
@@ -200,6 +201,8 @@ pub struct Training<'f> {
     pub(super) hyper: Vec<(String, Box<HyperFn<'f>>)>,
     pub(super) loss: Option<Box<LossFn<'f>>>,
     pub(super) outer: Option<Box<OuterFn<'f>>>,
+    /// The numbers of arrays that were declared with them.
+    pub(super) numbers: Vec<(String, &'f Array)>,
 }
 
 impl<'f> Training<'f> {
@@ -217,48 +220,67 @@ impl<'f> Training<'f> {
             hyper: Vec::new(),
             loss: None,
             outer: None,
+            numbers: Vec::new(),
         }
+    }
+
+    fn declare<S: Into<Declared<'f>>>(
+        &mut self,
+        specs: impl IntoIterator<Item = S>,
+    ) -> Vec<ArraySpec> {
+        let mut declare = |one: S| {
+            let Declared { spec, numbers } = one.into();
+            let numbers = numbers.map(|array| (spec.name.clone(), array));
+            self.numbers.extend(numbers);
+            spec
+        };
+        specs.into_iter().map(&mut declare).collect()
     }
 
     /// The learner's weights θ: float arrays that the optimiser moves.
     #[must_use]
-    pub fn weights<S: Into<ArraySpec>>(mut self, specs: impl IntoIterator<Item = S>) -> Self {
-        self.weights.extend(specs.into_iter().map(Into::into));
+    pub fn weights<S: Into<Declared<'f>>>(mut self, specs: impl IntoIterator<Item = S>) -> Self {
+        let specs = self.declare(specs);
+        self.weights.extend(specs);
         self
     }
 
     /// Arrays that every step replaces by new values, such as running means: see [`Training::loss_and_buffers`]. Where
     /// they are not given, they start at zero.
     #[must_use]
-    pub fn buffers<S: Into<ArraySpec>>(mut self, specs: impl IntoIterator<Item = S>) -> Self {
-        self.buffers.extend(specs.into_iter().map(Into::into));
+    pub fn buffers<S: Into<Declared<'f>>>(mut self, specs: impl IntoIterator<Item = S>) -> Self {
+        let specs = self.declare(specs);
+        self.buffers.extend(specs);
         self
     }
 
     /// Arrays whose meta-gradient is wanted: rates, noise, a generator's weights, labels, initial weights.
     #[must_use]
-    pub fn learned<S: Into<ArraySpec>>(mut self, specs: impl IntoIterator<Item = S>) -> Self {
+    pub fn learned<S: Into<Declared<'f>>>(mut self, specs: impl IntoIterator<Item = S>) -> Self {
+        let specs = self.declare(specs);
         self.learned.extend(entries(specs));
         self
     }
 
     /// As [`Training::learned`], read together by one name: [`Scope::list`].
     #[must_use]
-    pub fn learned_list<S: Into<ArraySpec>>(
+    pub fn learned_list<S: Into<Declared<'f>>>(
         mut self,
         name: &str,
         specs: impl IntoIterator<Item = S>,
     ) -> Self {
+        let specs = self.declare(specs);
         self.learned.push(Entry {
             name: name.into(),
-            specs: specs.into_iter().map(Into::into).collect(),
+            specs,
         });
         self
     }
 
     /// Arrays that are never differentiated: data, labels, keys of random numbers.
     #[must_use]
-    pub fn given<S: Into<ArraySpec>>(mut self, specs: impl IntoIterator<Item = S>) -> Self {
+    pub fn given<S: Into<Declared<'f>>>(mut self, specs: impl IntoIterator<Item = S>) -> Self {
+        let specs = self.declare(specs);
         self.given.extend(entries(specs));
         self
     }
@@ -385,13 +407,10 @@ impl<'f> Training<'f> {
     }
 }
 
-fn entries<S: Into<ArraySpec>>(specs: impl IntoIterator<Item = S>) -> impl Iterator<Item = Entry> {
-    specs.into_iter().map(|spec| {
-        let spec = spec.into();
-        Entry {
-            name: spec.name.clone(),
-            specs: vec![spec],
-        }
+fn entries(specs: Vec<ArraySpec>) -> impl Iterator<Item = Entry> {
+    specs.into_iter().map(|spec| Entry {
+        name: spec.name.clone(),
+        specs: vec![spec],
     })
 }
 

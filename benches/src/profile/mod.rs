@@ -6,12 +6,8 @@ use crate::Single;
 use crate::subject::{SubjectArgs, any_values};
 use autograd::{Phase, TimedRun, Unroll, Values};
 use clap::Args;
-<<<<<<< HEAD:benches/src/profile/mod.rs
 use gtn::cli::{Outcome, say};
-use kernels::{Device, Kernel};
-=======
 use kernels::{Device, Kernel, Pair};
->>>>>>> kern3:gtn/src/cli/profile/mod.rs
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,0 +1,32 @@
+//! The front door stays small: the programs that documents compare with other engines, counted as rustfmt lays them out.
+
+/// The lines of a program: from its first `use` to the end of the function, without blank ones.
+fn lines(source: &str, function: &str) -> usize {
+    let all: Vec<&str> = source.lines().collect();
+    let position = |text: &str| all.iter().position(|line| line.starts_with(text));
+    let (begin, function) = (position("use "), position(function));
+    let (begin, function) = (begin.expect("a use"), function.expect("the function"));
+    let end = all[function..].iter().position(|line| *line == "}");
+    let program = &all[begin..=function + end.expect("its end")];
+    program
+        .iter()
+        .filter(|line| !line.trim().is_empty())
+        .count()
+}
+
+#[test]
+fn programs_are_as_short_as_promised() {
+    let hvp = include_str!("../examples/hessian_vector_product.rs");
+    let rates = include_str!("../examples/learn_learning_rate.rs");
+    let maml = include_str!("../examples/maml_sine.rs");
+    let pixels = include_str!("../examples/distill_pixels.rs");
+    for (source, function, most) in [
+        (hvp, "fn product(", 10),
+        (rates, "fn learn(", 18),
+        (maml, "fn learn(", 25),
+        (pixels, "fn distil(", 25),
+    ] {
+        let lines = lines(source, function);
+        assert!(lines <= most, "{function}: {lines} lines of {most}");
+    }
+}
