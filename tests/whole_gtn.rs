@@ -146,7 +146,7 @@ impl Gtn {
     /// inner gradients jump where a pooling window or a rectifier changes sides, and so does the meta-loss:
     /// the points must be near enough that none of the thousands does so between them.
     fn slope(&mut self, place: &Place, direction: &[f64]) -> f64 {
-        const H: f64 = 5e-7;
+        const H: f64 = 1e-7;
         let at = self.values.get(&place.name).unwrap();
         let mut moved = |steps: f64| {
             let mut numbers = at.to_f64_vec();

@@ -1,7 +1,6 @@
 //! Where, on how many threads and how often a benchmark computes; flags as other processes take them.
 
-use clap::ValueEnum;
-use gtn::cli::Machine;
+use gtn::cli::{Machine, name_of};
 use std::process::Command;
 
 /// Settings of all benchmarks of meta-gradients. Peers run on the processor, so that is the default.
@@ -43,10 +42,4 @@ pub(super) fn or(given: usize, default: usize) -> usize {
 /// Adds a flag with its value.
 pub(super) fn flag(command: &mut Command, name: &str, value: &impl ToString) {
     command.args([name, &value.to_string()]);
-}
-
-/// How a value is written on the command line.
-pub(super) fn name_of(value: &impl ValueEnum) -> String {
-    let value = value.to_possible_value();
-    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }

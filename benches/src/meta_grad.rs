@@ -1,14 +1,14 @@
 //! `benches meta-grad`: the meta-gradient of a fixed set-up, timed, measured and comparable with other
 //! engines.
 
-use crate::conditions::{Conditions, flag, name_of, or};
+use crate::conditions::{Conditions, flag, or};
 use crate::resident::Resident;
 use crate::{DataKind, Problem, Setup};
 use anyhow::Result;
 use autograd::optim::Optimizer;
-use autograd::{CotangentNorms, Forecast, Horizon, Phase, Policy, Trouble, Unroll, Values};
-use gtn::cli::Outcome;
-use gtn::run::config::ModeName;
+use autograd::{CotangentNorms, Forecast, Horizon, Phase, Trouble, Unroll, Values};
+use gtn::cli::{Outcome, name_of};
+use gtn::run::config::{Engine, ModeName};
 use kernels::Device;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -76,6 +76,7 @@ pub struct SetupArgs {
 
 /// Settings of `benches meta-grad`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(mut_arg("schedule", |schedule| schedule.default_value("per-step")))]
 pub struct MetaGradArgs {
     /// What is trained on what
     #[command(flatten)]
@@ -83,10 +84,9 @@ pub struct MetaGradArgs {
     /// Inner steps T; 0 takes the set-up's
     #[arg(long, default_value_t = 0)]
     pub steps: usize,
-    /// What is kept between the sweeps: store-all, per-step, every-K, binomial-C (or binomial-C-prelude, with images),
-    /// auto, budget-SIZE (as 64MiB), reversible-B or, truncated, window-W
-    #[arg(long, default_value_t)]
-    pub schedule: Policy,
+    /// What is kept, and how steps are differentiated
+    #[command(flatten)]
+    pub engine: Engine,
     /// How many of the schedule's snapshots lie in a file
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub on_disk: usize,
@@ -96,12 +96,6 @@ pub struct MetaGradArgs {
     /// How many of the others lie in the host's memory instead of the device's
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub in_host: usize,
-    /// Segments that a step's gradient is cut into
-    #[arg(long, default_value_t = 1, value_parser = segments)]
-    pub segments: usize,
-    /// How a step is differentiated
-    #[arg(long, value_enum, default_value = "mixed")]
-    pub mode: ModeName,
     /// Where and how often
     #[command(flatten)]
     pub conditions: Conditions,
@@ -124,11 +118,6 @@ fn learners(text: &str) -> Result<usize, String> {
         Ok(count @ 1..=1024) => Ok(count),
         _ => Err("from 1 to 1024".to_owned()),
     }
-}
-
-fn segments(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|n| (1..=4096).contains(n));
-    number.ok_or_else(|| "a number from 1 to 4096 is needed".to_owned())
 }
 
 impl SetupArgs {
@@ -173,9 +162,9 @@ impl MetaGradArgs {
     fn horizon(&self, problem: &Problem) -> Horizon {
         let folder = self.snapshot_dir.clone();
         Horizon::new(problem.steps)
-            .schedule(self.schedule)
-            .segments(self.segments)
-            .mode(self.mode.into())
+            .schedule(self.engine.schedule)
+            .segments(self.engine.segments)
+            .mode(self.engine.mode.into())
             .on_disk(self.on_disk, folder.unwrap_or_else(std::env::temp_dir))
             .in_host(self.in_host)
     }
@@ -321,7 +310,7 @@ pub(super) fn run(args: &MetaGradArgs) -> Result<Outcome> {
         batches: problem.rows,
         batch: problem.batch,
         learners: args.setup.learners,
-        mode: args.mode,
+        mode: args.engine.mode,
         schedule: unroll.schedule().to_string(),
         segments: unroll.segments(),
         evaluations: forecast.evaluations,

@@ -4,14 +4,14 @@ use crate::Problem;
 use crate::meta_grad::SetupArgs;
 use autograd::{ArraySpec, Horizon, Mode, Policy, Training, Values};
 use clap::Args;
-use gtn::cli::{Machine, Usage};
+use gtn::cli::Machine;
+use gtn::error::Error;
 use gtn::nn::{Generator, Learner};
 use gtn::outer::training::training;
-use gtn::run::config::{Config, Flags, ModeName, Preset};
+use gtn::run::config::{Config, Engine, Preset};
+use gtn::run::settings::{Overrides, Settings};
 use kernels::Device;
-use std::path::PathBuf;
 use tensor::{Array, Shape};
-use toml::Table;
 
 #[derive(Debug, Args)]
 pub(super) struct SubjectArgs {
@@ -20,14 +20,8 @@ pub(super) struct SubjectArgs {
     /// Inner steps T of the set-up; 0 takes its own
     #[arg(long, value_name = "T")]
     steps: Option<usize>,
-    /// Without a set-up: settings to start from, as `gtn train` has them
-    #[arg(long, value_enum)]
-    preset: Option<Preset>,
-    /// A TOML file with settings, which go over the preset's; flags go over both
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     #[command(flatten)]
-    flags: Flags,
+    settings: Settings,
     #[command(flatten)]
     pub(super) machine: Machine,
 }
@@ -52,28 +46,29 @@ impl SubjectArgs {
         }
     }
 
+    /// Of the settings of a training, those of the engine are for a set-up as well.
     fn of_setup(&self, setup: &SetupArgs) -> anyhow::Result<Subject> {
-        let flags = Table::try_from(&self.flags)?;
-        let engine = |name: &str| ["schedule", "segments", "mode"].contains(&name);
-        let mut given = flags
-            .keys()
-            .map(String::as_str)
-            .filter(|name| !engine(name));
-        let given = given.next().or(self.preset.map(|_| "preset"));
-        if let Some(name) = given.or(self.config.as_ref().map(|_| "config")) {
-            let flag = name.replace('_', "-");
-            return Err(Usage(format!("--{flag} is for a training, and not for a set-up")).into());
+        let Settings {
+            preset,
+            config,
+            flags,
+        } = &self.settings;
+        if config.is_some() || *preset != Preset::default() {
+            let error = Error::usage("--config and --preset are for a training, not for a set-up");
+            return Err(error.into());
         }
+        let mut given = Overrides::default().with("schedule", Some(Policy::default()));
+        given.change(flags.clone());
+        let engine: Engine = given.parse().map_err(|e| e.at("of a set-up"))?;
         let problem = setup.problem(self.steps.unwrap_or(0))?;
-        let schedule: Option<Policy> =
-            self.flags.schedule.as_deref().map(str::parse).transpose()?;
+        let mode = engine.mode.into();
         let horizon = Horizon::new(problem.steps)
-            .schedule(schedule.unwrap_or_default())
-            .segments(self.flags.segments.unwrap_or(1));
-        let mode = self.flags.mode.unwrap_or(ModeName::Mixed).into();
+            .schedule(engine.schedule)
+            .segments(engine.segments)
+            .mode(mode);
         Ok(Subject {
             mode,
-            horizon: horizon.mode(mode),
+            horizon,
             what: What::Setup(Box::new(problem)),
         })
     }
@@ -81,16 +76,14 @@ impl SubjectArgs {
     /// With the widest learner that may be drawn.
     fn of_run(&self) -> anyhow::Result<Subject> {
         if self.steps.is_some() {
-            let reason =
-                "--steps is for a set-up (--setup NAME); of a training they are --inner-steps";
-            return Err(Usage(reason.to_owned()).into());
+            let error = Error::usage("--steps is for a set-up (--setup NAME)");
+            return Err(error.hint("of a training they are --inner-steps").into());
         }
-        let preset = self.preset.unwrap_or_default();
-        let config = Config::resolve(preset, self.config.as_deref(), &self.flags)?;
+        let config = self.settings.resolve()?;
         let generator = config.generator()?;
         let learner = config.learner(&config.widths.widest())?;
         Ok(Subject {
-            mode: config.mode.into(),
+            mode: config.engine.mode.into(),
             horizon: config.horizon(),
             what: What::Run(Box::new((config, generator, learner))),
         })

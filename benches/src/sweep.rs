@@ -1,13 +1,13 @@
 //! `benches sweep`: seconds and bytes of the meta-gradient over numbers of inner steps, for some schedules and
 //! modes, as a table and as curves; beside other engines, whose programs it runs, or whose results it reads.
 
-use crate::conditions::{Conditions, flag, name_of};
+use crate::conditions::{Conditions, flag};
 use crate::meta_grad::SetupArgs;
 use crate::record::{Point, Record, RecordArgs, Subject, last_line, this_program};
 use crate::{Problem, peers};
 use anyhow::{Result, ensure};
 use autograd::{ArraySpec, Horizon, Planned, Policy};
-use gtn::cli::Outcome;
+use gtn::cli::{Outcome, name_of};
 use gtn::device::DeviceChoice;
 use gtn::run::config::ModeName;
 use gtn::run::memory;

@@ -337,15 +337,15 @@ fn measurements_that_make_no_sense_are_refused() {
         ("plan --setup D", "'D' for '--setup"),
         (
             "plan --setup C --inner-steps 3",
-            "--inner-steps is for a training",
+            "of a set-up: unexpected argument '--inner-steps'",
         ),
         (
             "plan --setup C --config x.toml",
-            "--config is for a training",
+            "--config and --preset are for a training",
         ),
         ("plan --steps 3", "--steps is for a set-up"),
         ("plan --setup C --schedule all", "unknown schedule `all`"),
-        ("plan --inner-batch 0", "inner_batch is 0"),
+        ("plan --inner-batch 0", "0 is not in 1..=1048576"),
         ("profile --setup tiny --repeats 0", "--repeats"),
         ("meta-grad --setup D", "'D' for '--setup"),
         ("sweep --setup tiny", "--steps"),

@@ -135,7 +135,11 @@ fn checkpoints_that_cannot_be_gone_on_from_are_refused() {
         &format!("{resume} --inner-steps 3"),
         "other settings: inner_steps is 3 here and 2 there",
     );
-    place.fails(2, &format!("{resume} --inner-steps 0"), "inner_steps is 0");
+    place.fails(
+        2,
+        &format!("{resume} --inner-steps 0"),
+        "'0' for '--inner-steps <T>'",
+    );
     place.fails(1, "train --resume none", "no checkpoint.safetensors there");
     place.fails(1, "eval none", "none is no run");
     place.fails(
@@ -166,21 +170,38 @@ fn settings_that_make_no_sense_are_refused() {
     let place = Place::new();
     place.write("settings.toml", b"inner_step = 3");
     for (args, words) in [
-        ("--inner-steps 0", "inner_steps is 0: from 1 to"),
-        ("--learners-per-step 0", "learners_per_step is 0: from 1 to"),
+        ("--inner-steps 0", "0 is not in 1..=1048576"),
+        ("--learners-per-step 0", "0 is not in 1..=1048576"),
+        (
+            "--seed 9223372036854775808",
+            "not in 0..=9223372036854775807",
+        ),
+        ("--outer-steps 18446744073709551615", "not in 1..="),
+        (
+            "--outer-eps 1e-46",
+            "a number above 0 is needed, in 32 bits",
+        ),
         ("--inner-steps -3", "'-3' for '--inner-steps <T>'"),
         ("--inner-steps 99999999999999999999", "--inner-steps"),
         (
             "--outer-batch 1000000000",
-            "outer_batch is 1000000000: from 1 to",
+            "1000000000 is not in 1..=1048576",
         ),
         ("--preset huge", "'huge' for '--preset <PRESET>'"),
         ("--curriculum none", "'none' for '--curriculum"),
         ("--schedule all", "unknown schedule `all`"),
-        ("--widths 1,2", "widths is 1,2: 3 widths or ranges"),
+        (
+            "--widths 1,2",
+            "base_fc has 3 layers with widths, and 2 are given: 1,2",
+        ),
         ("--device cuda", "no usable CUDA device"),
         ("--threads 0", "--threads"),
-        ("--config settings.toml", "unknown field `inner_step`"),
+        ("--threads 4096", "4096 is not in 1..="),
+        (
+            "--config settings.toml",
+            "settings.toml: unexpected argument '--inner-step' found",
+        ),
+        ("--config /dev/zero", "/dev/zero: "),
         ("--config none.toml", "cannot read none.toml"),
         ("--frobnicate", "'--frobnicate'"),
         ("eval", "<RUN>"),
@@ -253,6 +274,9 @@ fn help_is_for_newcomers() {
         );
     }
     assert!(place.run("--version").starts_with("gtn "));
+    place.run("man .");
+    let page = fs::read_to_string(place.path("gtn-train.1")).unwrap();
+    assert!(page.contains(".SH OPTIMISERS") && page.contains("outer\\-beta2"));
 }
 
 #[test]

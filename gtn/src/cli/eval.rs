@@ -1,7 +1,7 @@
 //! `gtn eval`
 
 use super::progress::Progress;
-use super::{Files, Machine, Outcome, pictures, say, stop};
+use super::{Files, Machine, Outcome, name_of, pictures, say, stop};
 use crate::data::Dataset;
 use crate::eval::evaluate::TrainingData;
 use crate::eval::report::{self, Report};
@@ -9,8 +9,9 @@ use crate::nn::LearnerKind;
 use crate::nn::widths::Widths;
 use crate::outer::meta::MetaTrainer;
 use crate::run::checkpoint;
-use crate::run::config::{Config, Flags};
+use crate::run::config::Config;
 use crate::run::run_folder::{self, RunFolder};
+use crate::run::settings::{Overrides, count};
 use anyhow::Context;
 use clap::Args;
 use kernels::Device;
@@ -25,7 +26,7 @@ pub(super) struct EvalArgs {
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// How many learners to train in each way
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = count())]
     learners: Option<usize>,
     /// Structure of the learners, if another than the generator was trained with
     #[arg(long, value_enum)]
@@ -50,12 +51,11 @@ struct Found<'a> {
 
 pub(super) fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
     let config = read_config(&args.run)?;
-    let changed = config.with(&Flags {
-        learner: args.learner,
-        widths: args.widths.clone(),
-        learners: args.learners,
-        ..Flags::default()
-    })?;
+    let changes = Overrides::default()
+        .with("learner", args.learner.map(|learner| name_of(&learner)))
+        .with("widths", args.widths.as_ref())
+        .with("learners", args.learners);
+    let changed = config.with(&changes)?;
     let device = args.machine.device()?;
     let checkpoint = RunFolder::checkpoint_in(&args.run)?;
     let trainer = checkpoint::load(&checkpoint, &device, &config)?;
@@ -85,7 +85,7 @@ pub(super) fn read_config(run: &Path) -> anyhow::Result<Config> {
             path.display()
         )
     })?;
-    Config::from_toml(&path.display().to_string(), &text).map_err(|e| anyhow::anyhow!("{e}"))
+    Ok(Config::from_toml(&path.display().to_string(), &text)?)
 }
 
 /// Evaluates with a progress bar; `None` if the user wants to stop.

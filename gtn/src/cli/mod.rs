@@ -12,14 +12,13 @@ mod train;
 
 use crate::data::{self, Dataset, DatasetChoice};
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
-use crate::run::config::ConfigError;
-use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use crate::error::{Error, ErrorKind};
+use clap::builder::{RangedU64ValueParser, TypedValueParser};
+use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
 use kernels::Device;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use thiserror::Error;
 
 /// Generative Teaching Networks: learn to make training data that teaches fresh networks in a few steps.
 ///
@@ -33,13 +32,13 @@ use thiserror::Error;
 )]
 struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    task: Option<Task>,
     #[command(flatten)]
     train: train::TrainArgs,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Task {
     /// Meta-train a generator, then show whether it teaches (the default)
     Train(Box<train::TrainArgs>),
     /// Train fresh learners with a run's generator, and beside them with real data
@@ -50,6 +49,12 @@ enum Command {
     Doctor,
     /// Compare a device with the processor, from single operations to outer steps
     Selftest(selftest::SelftestArgs),
+    /// Write the manual pages, one for each command, to a folder
+    #[command(hide = true)]
+    Man {
+        /// Folder, which has to be there
+        folder: PathBuf,
+    },
 }
 
 /// Where a command runs and what it says.
@@ -62,7 +67,7 @@ pub struct Machine {
     #[arg(long, value_enum, default_value_t, help_heading = "Machine")]
     pub precision: PrecisionChoice,
     /// Threads; results are the same for any number [default: all cores]
-    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true, help_heading = "Machine")]
+    #[arg(long, value_name = "N", value_parser = threads(), help_heading = "Machine")]
     pub threads: Option<usize>,
     /// End with one JSON object on standard output
     #[arg(long, help_heading = "Machine")]
@@ -77,26 +82,23 @@ struct Files {
     data_dir: Option<PathBuf>,
 }
 
-fn threads(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|n| (1..=4096).contains(n));
-    number.ok_or_else(|| "a number from 1 to 4096 is needed".to_owned())
+/// Threads beyond a few for each core spend their time waiting for each other.
+fn threads() -> impl TypedValueParser<Value = usize> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let range = RangedU64ValueParser::<u64>::new().range(1..=4 * cores as u64);
+    range.map(|threads| threads as usize)
 }
-
-/// The command line cannot be followed.
-#[derive(Debug, Error)]
-#[error("{0}")]
-pub struct Usage(pub String);
 
 impl Machine {
     /// The device; says which it is.
     ///
     /// # Errors
-    /// [`Usage`] if it was asked for by name and cannot be had.
+    /// Of usage, if it was asked for by name and cannot be had.
     pub fn device(&self) -> anyhow::Result<Device> {
         let (device, line) =
             choose(self.device, self.precision, self.threads).map_err(|error| {
                 match self.device {
-                    DeviceChoice::Cuda => Usage(format!("--device cuda: {error}")).into(),
+                    DeviceChoice::Cuda => Error::usage(error).at("--device cuda").into(),
                     _ => anyhow::Error::from(error),
                 }
             })?;
@@ -124,6 +126,12 @@ impl Files {
     }
 }
 
+/// How a choice is written on the command line.
+pub fn name_of(value: &impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
 /// Human text.
 pub fn say(text: &str) {
     eprintln!("{text}");
@@ -140,53 +148,67 @@ pub enum Outcome {
 
 /// Runs `gtn`, as [`program`] does.
 pub fn main() -> ExitCode {
-    program(|cli: Cli| match cli.command {
+    program(|cli: Cli| match cli.task {
         None => train::run(&cli.train),
-        Some(Command::Train(args)) => train::run(&args),
-        Some(Command::Eval(args)) => eval::run(&args),
-        Some(Command::Sample(args)) => sample::run(&args),
-        Some(Command::Doctor) => doctor::run(),
-        Some(Command::Selftest(args)) => selftest::run(&args),
+        Some(Task::Train(args)) => train::run(&args),
+        Some(Task::Eval(args)) => eval::run(&args),
+        Some(Task::Sample(args)) => sample::run(&args),
+        Some(Task::Doctor) => doctor::run(),
+        Some(Task::Selftest(args)) => selftest::run(&args),
+        Some(Task::Man { folder }) => man(&folder),
     })
 }
 
 /// Runs a program with its command line: 0 if all went well, 1 if something failed, 2 if the command line or the
 /// settings make no sense, 130 if it was interrupted.
 pub fn program<C: Parser>(run: impl FnOnce(C) -> anyhow::Result<Outcome>) -> ExitCode {
-    let command = match C::try_parse() {
+    let mut command = numbers_may_be_negative(C::command());
+    let parsed = command
+        .try_get_matches_from_mut(std::env::args_os())
+        .and_then(|mut matches| C::from_arg_matches_mut(&mut matches));
+    let command = match parsed {
         Ok(command) => command,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(error.format(&mut command)),
     };
     match run(command) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => ExitCode::from(130),
-        Err(error) => {
-            say(&format!("error: {}", one_line(&format!("{error:#}"))));
-            let usage = error.is::<Usage>() || error.is::<ConfigError>();
-            ExitCode::from(if usage { 2 } else { 1 })
-        }
+        Err(error) => fail(&match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => Error::new(ErrorKind::Engine, format!("{error:#}")),
+        }),
     }
 }
 
-/// Help and version as clap has them; of an error only what is wrong, in one line.
-fn usage(error: &clap::Error) -> ExitCode {
+fn man(folder: &Path) -> anyhow::Result<Outcome> {
+    clap_mangen::generate_to(Cli::command(), folder)
+        .map_err(|e| Error::new(ErrorKind::Run, e).at(folder.display()))?;
+    Ok(Outcome::Done)
+}
+
+/// Takes -3 for a value that is out of range, and not for a flag.
+fn numbers_may_be_negative(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        let takes_values = arg.get_action().takes_values();
+        arg.allow_negative_numbers(takes_values)
+    });
+    command.mut_subcommands(numbers_may_be_negative)
+}
+
+fn fail(error: &Error) -> ExitCode {
+    say(&error.lines());
+    ExitCode::from(error.exit_code())
+}
+
+/// Help and version as clap has them; of an error only what is wrong, and a hint.
+fn usage(error: clap::Error) -> ExitCode {
     if matches!(
         error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion
     ) {
         // Nothing can be done where standard output is closed.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let text = error.to_string();
-    let end = text
-        .find("\n\nUsage:")
-        .or_else(|| text.find("\n\nFor more information"));
-    let text = one_line(&text[..end.unwrap_or(text.len())]);
-    say(&format!("{text} (--help says more)"));
-    ExitCode::from(2)
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    fail(&error.into())
 }

@@ -7,9 +7,10 @@ use crate::eval::evaluate::{TestSet, TrainingData};
 use crate::eval::report::{self, GLANCE, Report};
 use crate::outer::meta::{MetaTrainer, Step};
 use crate::run::checkpoint;
-use crate::run::config::{Config, Flags, Preset};
+use crate::run::config::Config;
 use crate::run::memory;
 use crate::run::run_folder::RunFolder;
+use crate::run::settings::Settings;
 use clap::Args;
 use kernels::Device;
 use serde::Serialize;
@@ -24,12 +25,6 @@ const RUNS: &str = "runs";
 /// a run folder: settings, metrics, checkpoint, pictures.
 #[derive(Debug, Args)]
 pub(super) struct TrainArgs {
-    /// Settings to start from
-    #[arg(long, value_enum)]
-    preset: Option<Preset>,
-    /// A TOML file with settings, which go over the preset's; flags go over both
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Folder for the run [default: the next free one in runs/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -37,7 +32,7 @@ pub(super) struct TrainArgs {
     #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out"])]
     resume: Option<PathBuf>,
     #[command(flatten)]
-    flags: Flags,
+    settings: Settings,
     #[command(flatten)]
     machine: Machine,
     #[command(flatten)]
@@ -108,14 +103,9 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
 fn settings(args: &TrainArgs) -> anyhow::Result<Config> {
     if let Some(run) = &args.resume {
         RunFolder::checkpoint_in(run)?;
-        Ok(eval::read_config(run)?.with(&args.flags)?)
+        Ok(eval::read_config(run)?.with(&args.settings.flags)?)
     } else {
-        let preset = args.preset.unwrap_or_default();
-        Ok(Config::resolve(
-            preset,
-            args.config.as_deref(),
-            &args.flags,
-        )?)
+        Ok(args.settings.resolve()?)
     }
 }
 
@@ -145,7 +135,7 @@ fn open(
         ));
         return Ok((folder, trainer));
     }
-    let preset = args.preset.unwrap_or_default().name();
+    let preset = args.settings.preset.name();
     let folder = match &args.out {
         Some(path) => RunFolder::create(path)?,
         None => RunFolder::create_numbered(Path::new(RUNS), dataset, preset, config.seed)?,

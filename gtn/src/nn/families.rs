@@ -2,15 +2,16 @@
 
 use super::{Layer, Learner, Norm};
 use autograd::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The structures that Such et al. (2020) train generators with. The widths are those of the layers in
 /// order, but for the last one, which has the classes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum LearnerKind {
     /// Two convolutions with max-pooling, two dense layers: the learner for MNIST.
+    #[default]
     BaseFc,
     /// The same with the mean over the image and one dense layer.
     Base,

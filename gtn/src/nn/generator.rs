@@ -6,11 +6,9 @@ use super::layers::{
 };
 use super::{Feed, ParamSpec};
 use autograd::{Error, Result, Var};
-use serde::{Deserialize, Serialize};
 
 /// Which generator: they differ where the published one and the usual building blocks differ.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Variant {
     /// As published (Such et al. 2020): mirrored borders, images in ±2, the second batch norm over features,
     /// no biases before a batch norm, which would take them out again.
@@ -22,8 +20,7 @@ pub enum Variant {
 }
 
 /// Sizes of a generator. The default is the published one for MNIST.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GeneratorConfig {
     /// Published or benchmark.
     pub variant: Variant,

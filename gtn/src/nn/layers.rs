@@ -5,7 +5,6 @@
 //! activations.
 
 use autograd::{ConvOptions, Result, Var};
-use serde::{Deserialize, Serialize};
 
 /// Slope of the leaky rectifier below zero, in generator and learners.
 pub const LEAK: f64 = 0.1;
@@ -84,8 +83,7 @@ pub fn mean_only_batch_norm<'t>(x: Var<'t>, mean: Var<'t>, bias: Var<'t>) -> Res
 }
 
 /// What lies outside an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Border {
     /// Zeros.
     Zero,

@@ -4,10 +4,10 @@ use super::layers::{LEAK, batch_norm, kernel, mean_only_batch_norm, per_channel}
 use super::together::Activations;
 use super::{Feed, Init, ParamSpec};
 use autograd::{ConvOptions, Error, Result, Var};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// How a layer's results are normalised over the batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum Norm {

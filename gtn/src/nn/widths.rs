@@ -2,7 +2,7 @@
 
 use crate::nn::LearnerKind;
 use rand::{Rng, RngExt};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
 
@@ -15,8 +15,8 @@ use std::str::FromStr;
 /// assert_eq!(widths.to_string(), "12-20,32,64-128");
 /// # Ok::<(), String>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub struct Widths(Vec<[usize; 2]>);
 
 impl Widths {
@@ -91,14 +91,6 @@ impl FromStr for Widths {
 impl From<Widths> for String {
     fn from(widths: Widths) -> Self {
         widths.to_string()
-    }
-}
-
-impl TryFrom<String> for Widths {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
     }
 }
 

@@ -6,11 +6,11 @@ use clap::ValueEnum;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_distr::{Distribution, StandardNormal};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The curricula of Such et al. (2020), from the one that learns least to the one that learns most: the first is
 /// their baseline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Curriculum {
     /// Real images, drawn anew at every inner step; only learning rates and momenta are learned

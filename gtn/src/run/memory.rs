@@ -25,7 +25,7 @@ pub fn check(device: &Device, config: &Config, data: &Dataset) -> anyhow::Result
     let Some(free) = available(device) else {
         return Ok(());
     };
-    let (wanted, beside) = estimate(config, config.schedule, data)?;
+    let (wanted, beside) = estimate(config, config.engine.schedule, data)?;
     if wanted <= free {
         return Ok(());
     }

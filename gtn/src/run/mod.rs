@@ -4,3 +4,4 @@ pub mod checkpoint;
 pub mod config;
 pub mod memory;
 pub mod run_folder;
+pub mod settings;

@@ -1,0 +1,126 @@
+//! What can go wrong: one line that says what and where, and another that says what to do, where there is something.
+
+use std::fmt;
+
+/// What a library function gives.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Where an error comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The command line or the settings make no sense.
+    Usage,
+    /// A data set cannot be read.
+    Data,
+    /// A run folder, checkpoint or picture cannot be read or written.
+    Run,
+    /// The engine or the device fails, or a training runs away.
+    Engine,
+}
+
+/// An error of the program.
+///
+/// ```
+/// use gtn::error::{Error, ErrorKind};
+/// let error = Error::new(ErrorKind::Usage, "--threads is 0").hint("leave it out to use all cores");
+/// assert_eq!(error.to_string(), "--threads is 0");
+/// assert_eq!(error.exit_code(), 2);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Error {
+    /// An error with a message, which becomes one line.
+    pub fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
+        Self {
+            kind,
+            message: one_line(&message.to_string()),
+            hint: None,
+        }
+    }
+
+    /// A mistake in the command line or the settings.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Usage, message)
+    }
+
+    /// Adds what the user can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(one_line(&hint.to_string()));
+        self
+    }
+
+    /// Puts a file, or another place, before the message.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    /// The same error of another kind.
+    #[must_use]
+    pub fn of(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// Where it comes from.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What the program ends with: 2 if it was called wrongly, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self.kind {
+            ErrorKind::Usage => 2,
+            ErrorKind::Data | ErrorKind::Run | ErrorKind::Engine => 1,
+        }
+    }
+
+    /// The lines that a user gets: the error, and the hint if there is one.
+    pub fn lines(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("error: {}\nhint: {hint}", self.message),
+            None => format!("error: {}", self.message),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Of clap's text what stands before the usage is the message, and a tip, if there is one, the hint.
+impl From<clap::Error> for Error {
+    fn from(error: clap::Error) -> Self {
+        use clap::error::ErrorKind::{InvalidValue, ValueValidation};
+        let text = error.to_string();
+        let text = text.split("\n\nUsage:").next().unwrap_or_default();
+        let text = text
+            .split("\n\nFor more information")
+            .next()
+            .unwrap_or_default();
+        let (message, tip) = match text.split_once("tip:") {
+            Some((message, tip)) => (message, Some(tip)),
+            None => (text, None),
+        };
+        let usage = Self::usage(message.trim_start_matches("error:"));
+        match (tip, error.kind()) {
+            (Some(tip), _) => usage.hint(tip),
+            (None, InvalidValue | ValueValidation) => usage,
+            (None, _) => usage.hint("--help lists what there is"),
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

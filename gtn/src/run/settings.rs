@@ -1,0 +1,363 @@
+//! Settings as text: from a preset, a TOML file and flags, laid over each other and then parsed, once, as flags.
+
+use super::config::{Config, Preset};
+use crate::error::{Error, Result};
+use crate::nn::LearnerKind;
+use crate::nn::widths::Widths;
+use clap::builder::{RangedU64ValueParser, TypedValueParser};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Where settings come from.
+#[derive(Clone, Debug, Args)]
+pub struct Settings {
+    /// Settings to start from; the defaults below are those of quick
+    #[arg(long, value_enum, default_value_t)]
+    pub preset: Preset,
+    /// A TOML file with settings, which go over the preset's; flags go over both
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Those that the user gave by flags.
+    #[command(flatten)]
+    pub flags: Overrides,
+}
+
+impl Settings {
+    /// The settings of the preset, changed by the file's and then by the flags.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or the settings make no sense together.
+    pub fn resolve(&self) -> Result<Config> {
+        let mut values = self.preset.values();
+        if let Some(path) = &self.config {
+            values.change(Overrides::read(path)?);
+        }
+        values.change(self.flags.clone());
+        values.config()
+    }
+}
+
+/// Some settings by name, as text. As a group of flags: those that the user gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides(BTreeMap<String, String>);
+
+/// A file of settings has a kilobyte; a device has no end.
+const LARGEST_FILE: u64 = 1 << 20;
+
+impl Overrides {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is larger than 1 MiB, or as [`Overrides::from_toml`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let origin = path.display();
+        let mut text = String::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
+            .map_err(|e| Error::usage(format!("cannot read {origin}: {e}")))?;
+        if text.len() as u64 > LARGEST_FILE {
+            return Err(Error::usage(format!(
+                "{origin}: settings take less than 1 MiB"
+            )));
+        }
+        Self::from_toml(&origin.to_string(), &text)
+    }
+
+    /// The settings in a TOML text, each of which is checked.
+    ///
+    /// # Errors
+    /// If it is no TOML, or has a setting that does not exist or a value that makes no sense; it names the origin.
+    pub fn from_toml(origin: &str, text: &str) -> Result<Self> {
+        let table: Table = text.parse().map_err(|e: toml::de::Error| {
+            let before = text.get(..e.span().map_or(0, |span| span.start));
+            let line = before.unwrap_or_default().matches('\n').count() + 1;
+            Error::usage(e.message()).at(format!("{origin}, line {line}"))
+        })?;
+        let word = |(name, value): (String, Value)| match as_word(&value) {
+            Some(word) => Ok((name, word)),
+            None => Err(Error::usage(format!("{name} is no number, text or list")).at(origin)),
+        };
+        let values = Self(table.into_iter().map(word).collect::<Result<_>>()?);
+        values.parse::<Config>().map_err(|e| e.at(origin))?;
+        Ok(values)
+    }
+
+    /// These settings and another, if it is given.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Option<impl Display>) -> Self {
+        if let Some(value) = value {
+            self.0.insert(name.to_owned(), value.to_string());
+        }
+        self
+    }
+
+    /// Puts other values over these. Another learner has other layers, so it comes with its own widths.
+    pub fn change(&mut self, upper: Self) {
+        let learner = |settings: &Self| -> Option<LearnerKind> {
+            let name = settings.0.get("learner")?;
+            LearnerKind::from_str(name, false).ok()
+        };
+        let now = learner(self).unwrap_or_default();
+        if let Some(other) = learner(&upper).filter(|&learner| learner != now) {
+            let widths = Widths::published(other).to_string();
+            self.0.insert("widths".to_owned(), widths);
+        }
+        self.0.extend(upper.0);
+    }
+
+    /// The names of the settings.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// A complete set of settings; what is not given has its default.
+    ///
+    /// # Errors
+    /// If they make no sense, each or together.
+    pub fn config(&self) -> Result<Config> {
+        let config: Config = self.parse()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// A group of settings, parsed as its flags.
+    ///
+    /// # Errors
+    /// If there is a setting of another group, or a value makes no sense.
+    pub fn parse<T: Args>(&self) -> Result<T> {
+        let command = Command::new("settings").no_binary_name(true);
+        let mut command = T::augment_args(command.disable_help_flag(true));
+        let flag = |(name, value): (&String, _)| format!("--{}={value}", name.replace('_', "-"));
+        let mut matches = command.try_get_matches_from_mut(self.0.iter().map(flag))?;
+        T::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut command).into())
+    }
+}
+
+fn as_word(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(_) | Value::Float(_) => Some(value.to_string()),
+        Value::Array(items) => {
+            let words: Option<Vec<_>> = items.iter().map(as_word).collect();
+            Some(words?.join(","))
+        }
+        Value::Boolean(_) | Value::Datetime(_) | Value::Table(_) => None,
+    }
+}
+
+impl Args for Overrides {
+    fn augment_args(command: Command) -> Command {
+        Config::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Config::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for Overrides {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut given = Self::default();
+        given.update_from_arg_matches(matches)?;
+        Ok(given)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let settings = Config::augment_args(Command::new("settings"));
+        for name in settings.get_arguments().map(|arg| arg.get_id().as_str()) {
+            if matches.value_source(name) == Some(ValueSource::CommandLine) {
+                let words = matches.get_raw(name).into_iter().flatten();
+                let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+                self.0.insert(name.to_owned(), words.join(","));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Larger sizes are mistakes, and their products overflow.
+const LARGEST_SIZE: u64 = 1 << 20;
+
+/// A size or a number of things.
+pub fn count() -> impl TypedValueParser<Value = usize> {
+    let range = RangedU64ValueParser::<u64>::new().range(1..=LARGEST_SIZE);
+    range.map(|count| count as usize)
+}
+
+/// A whole number that TOML can hold.
+pub(super) fn natural(least: u64) -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(least..=i64::MAX as u64)
+}
+
+/// A number that is used as an f32, and has to make sense as that.
+fn number(text: &str, fits: fn(f32) -> bool, wanted: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok();
+    let number = number.filter(|&number| (number as f32).is_finite() && fits(number as f32));
+    number.ok_or_else(|| format!("{wanted} is needed, in 32 bits"))
+}
+
+pub(super) fn above_zero(text: &str) -> Result<f64, String> {
+    number(text, |x| x > 0.0, "a number above 0")
+}
+
+pub(super) fn not_negative(text: &str) -> Result<f64, String> {
+    number(text, |x| x >= 0.0, "0 or a number above it")
+}
+
+pub(super) fn below_one(text: &str) -> Result<f64, String> {
+    number(
+        text,
+        |x| (0.0..1.0).contains(&x),
+        "a number from 0 to below 1",
+    )
+}
+
+/// Between 0 and 1, as what is learned by its logarithm and must not grow without end.
+pub(super) fn between(text: &str) -> Result<f64, String> {
+    number(text, |x| x > 0.0 && x < 1.0, "a number above 0 and below 1")
+}
+
+pub(super) fn fraction(text: &str) -> Result<f64, String> {
+    number(text, |x| (0.0..=1.0).contains(&x), "a number from 0 to 1")
+}
+
+pub(super) fn two_counts(text: &str) -> Result<[usize; 2], String> {
+    let count = |n: &str| {
+        n.trim()
+            .parse()
+            .ok()
+            .filter(|n| (1..=LARGEST_SIZE as usize).contains(n))
+    };
+    let counts: Option<Vec<usize>> = text.split(',').map(count).collect();
+    counts
+        .and_then(|counts| counts.try_into().ok())
+        .ok_or_else(|| format!("two numbers from 1 to {LARGEST_SIZE} are needed, as in 64,32"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(given: &[(&str, &str)]) -> Overrides {
+        let one = |flags: Overrides, (name, value): &(&str, &str)| flags.with(name, Some(value));
+        given.iter().fold(Overrides::default(), one)
+    }
+
+    fn resolve(file: &str, given: &[(&str, &str)]) -> Result<Config> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings.toml");
+        std::fs::write(&path, file).unwrap();
+        let (preset, config, flags) = (Preset::Quick, Some(path), flags(given));
+        let settings = Settings {
+            preset,
+            config,
+            flags,
+        };
+        settings.resolve()
+    }
+
+    #[test]
+    fn flags_go_over_the_file_and_the_file_over_the_preset() {
+        let config = resolve("inner_steps = 2\ninner_batch = 5", &[("inner_steps", "3")]).unwrap();
+        assert_eq!((config.inner_steps, config.inner_batch), (3, 5));
+        let quick = Config::preset(Preset::Quick);
+        assert_eq!(config.outer_batch, quick.outer_batch);
+        let mnist = Config::preset(Preset::Mnist);
+        assert_eq!((quick.inner_steps, mnist.inner_steps), (16, 32));
+        let longer = mnist.with(&flags(&[("inner_steps", "33")])).unwrap();
+        assert_eq!((longer.inner_steps, longer.noise), (33, mnist.noise));
+    }
+
+    #[test]
+    fn every_kind_of_value_is_read_from_a_file() {
+        let text = "generator_channels = [3, 4]\nouter_eps = 2e-7\nclip = 1\nmode = 'reverse'\n\
+                    schedule = 'budget-64MiB'\nseed = 9223372036854775807\nwidths = '7-9,8,1'";
+        let config = resolve(text, &[]).unwrap();
+        assert_eq!(config.generator_channels, [3, 4]);
+        assert_eq!((config.outer_eps, config.clip), (2e-7, 1.0));
+        assert_eq!(config.engine.schedule, "budget-64MiB".parse().unwrap());
+        assert_eq!(config.seed, i64::MAX as u64);
+        assert_eq!(config.widths.to_string(), "7-9,8,1");
+        assert_eq!(
+            config,
+            Config::from_toml("again", &config.to_toml()).unwrap()
+        );
+    }
+
+    #[test]
+    fn another_learner_comes_with_its_own_widths() {
+        let published = Widths::published(LearnerKind::Linear);
+        let linear = [("learner", "linear")];
+        assert_eq!(resolve("", &linear).unwrap().widths, published);
+        let same = resolve("", &[("learner", "base_fc")]).unwrap();
+        assert_eq!(same, Config::preset(Preset::Quick));
+        // Widths in the file are those of the file's learner, which the flag replaces.
+        let replaced = resolve("widths = '9,9,9'", &linear).unwrap();
+        assert_eq!(replaced.widths, published);
+        let config = resolve("learner = 'linear'\nwidths = '9,7'", &[]).unwrap();
+        assert_eq!(config.widths.middle(), [9, 7]);
+    }
+
+    #[test]
+    fn mistakes_are_said_in_one_line_with_the_file() {
+        for (file, wanted) in [
+            (
+                "inner_steps = 0",
+                "'0' for '--inner-steps <T>': 0 is not in 1..=1048576",
+            ),
+            ("inner_steps = -1", "'-1' for '--inner-steps <T>'"),
+            ("inner_batch = 99999999", "99999999 is not in 1..=1048576"),
+            ("seed = 9223372036854775808", "line 1: "),
+            ("outer_lr = nan", "a number above 0 is needed"),
+            ("outer_lr = true", "outer_lr is no number, text or list"),
+            (
+                "outer_eps = 1e-46",
+                "'--outer-eps <X>': a number above 0 is needed, in 32 bits",
+            ),
+            (
+                "clip = 1e39",
+                "0 or a number above it is needed, in 32 bits",
+            ),
+            ("outer_beta2 = 1.0", "from 0 to below 1 is needed"),
+            ("outer_beta2 = 0.99999999", "from 0 to below 1 is needed"),
+            ("inner_momentum = 1.0", "above 0 and below 1 is needed"),
+            ("inner_step = 4", "'--inner-step' found"),
+            ("json = 'x'", "'--json' found"),
+            ("help = 'x'", "'--help' found"),
+            ("schedule = 'all'", "unknown schedule `all`"),
+            ("learner = 'resnet'", "'resnet' for '--learner <LEARNER>'"),
+            ("generator_channels = [3]", "two numbers from 1 to 1048576"),
+            ("\n\nseed = ", "line 3: "),
+        ] {
+            let error = resolve(file, &[]).unwrap_err().to_string();
+            assert!(error.contains("settings.toml"), "{file}: {error}");
+            assert!(error.contains(wanted), "{file}: {error}");
+            assert_eq!(error.lines().count(), 1, "{file}: {error}");
+        }
+        let few = resolve("widths = '5'", &[]).unwrap_err();
+        let wanted = "error: base_fc has 3 layers with widths, and 1 are given: 5\nhint: --widths ";
+        assert!(few.lines().starts_with(wanted), "{few:?}");
+        let typo = resolve("inner_step = 4", &[]).unwrap_err();
+        assert!(
+            typo.lines()
+                .ends_with("\nhint: a similar argument exists: '--inner-steps'")
+        );
+    }
+
+    #[test]
+    fn files_without_an_end_are_refused() {
+        let read = |path: &Path| Overrides::read(path).unwrap_err().to_string();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("large.toml");
+        std::fs::write(&path, " ".repeat(1 << 20) + " ").unwrap();
+        assert!(read(&path).ends_with("settings take less than 1 MiB"));
+        assert!(read(&dir.path().join("none")).starts_with("cannot read "));
+        #[cfg(unix)]
+        assert!(read(Path::new("/dev/zero")).starts_with("/dev/zero: "));
+    }
+}
