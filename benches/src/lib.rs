@@ -11,7 +11,7 @@ mod plan;
 mod problem;
 mod profile;
 mod record;
-mod resident;
+pub mod resident;
 mod setups;
 mod subject;
 mod sweep;

@@ -1,5 +1,24 @@
 //! The process's resident memory, as Linux counts it.
 
+/// glibc's name for the size, in bytes, from which an allocation is a mapping of its own. Where it is set it stays, so that
+/// what is freed goes back to the system at once; otherwise glibc raises it as large blocks are freed.
+const THRESHOLD: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
+
+/// Starts this program again with large allocations as mappings, if it was not yet. Without that, arrays that were freed
+/// before a measurement stay resident, and memory taken in it that comes from there is not seen: up to all of an arena.
+pub fn give_back() {
+    #[cfg(unix)]
+    if std::env::var_os(THRESHOLD.0).is_none()
+        && let Ok(program) = std::env::current_exe()
+    {
+        use std::os::unix::process::CommandExt;
+        let mut again = std::process::Command::new(program);
+        again.args(std::env::args_os().skip(1));
+        // It returns only if that fails; then the numbers are those of this process.
+        let _ = again.env(THRESHOLD.0, THRESHOLD.1).exec();
+    }
+}
+
 /// A measurement of it.
 pub(super) struct Resident {
     before: usize,

@@ -19,14 +19,14 @@ use tensor::Array;
 ///
 /// ```
 /// use autograd::prelude::*;
-/// let start = [("w", &Array::full(F64, [1], 3.0))];
+/// let given = [("w", &Array::full(F64, [1], 8.0)), ("lr", &Array::scalar(0.25, F64))];
 /// let training = Training::new(Optimizer::Sgd)
-///     .weights(start)
-///     .given([("lr", &Array::scalar(0.25, F64))])
+///     .weights([given[0]])
+///     .given([given[1]])
 ///     .loss(|s| s["w"].powi(2)?.sum_all())
 ///     .outer(|s| s["w"].sum_all());
 /// let device = Device::cpu(None)?;
-/// let values = Values::new(&device, [("w", &Array::full(F64, [1], 8.0)), ("lr", &Array::scalar(0.25, F64))])?;
+/// let values = Values::new(&device, given)?;
 /// let mut trainer = Trainer::new(&device, &training, 3)?;
 /// let mut path = Vec::new();
 /// let losses = trainer.train(&values, |_, state| {
