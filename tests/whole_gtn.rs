@@ -95,7 +95,7 @@ impl Gtn {
 
     /// Everything else.
     fn fill<'a>(&mut self, specs: impl Iterator<Item = &'a ArraySpec>) {
-        for (spec, seed) in specs.zip(0..) {
+        for (spec, seed) in specs.zip(std::env::var("HH").unwrap().parse::<u64>().unwrap()..) {
             let count = spec.shape.count();
             let array = |numbers: Vec<f64>| Array::new(spec.shape.clone(), numbers).unwrap();
             let steps = 0..STEPS;
@@ -146,7 +146,7 @@ impl Gtn {
     /// inner gradients jump where a pooling window or a rectifier changes sides, and so does the meta-loss:
     /// the points must be near enough that none of the thousands does so between them.
     fn slope(&mut self, place: &Place, direction: &[f64]) -> f64 {
-        let H: f64 = std::env::var("HH").unwrap().parse().unwrap();
+        const H: f64 = 5e-7;
         let at = self.values.get(&place.name).unwrap();
         let mut moved = |steps: f64| {
             let mut numbers = at.to_f64_vec();

@@ -393,7 +393,12 @@ impl Training<'_> {
     fn names_read(&self, vars: &[(String, Vec<Var<'_>>)]) -> Result<HashSet<String>> {
         let mut read = HashSet::new();
         let state = self.state_specs();
-        for own in [Slice::Step, Slice::Outer] {
+        // A mere training has no outer loss.
+        let readers = [Slice::Step, Slice::Outer];
+        for own in readers
+            .into_iter()
+            .take(1 + usize::from(self.outer.is_some()))
+        {
             let tape = Tape::new();
             let mut scope = Scope::new(&tape);
             for (name, arrays) in vars {

@@ -15,7 +15,7 @@ use kernels::{Device, View};
 use std::sync::Arc;
 use tensor::Array;
 
-/// A training of T steps, planned, with its memory: trains, and differentiates nothing.
+/// A training of T steps, planned, with its memory: trains, and differentiates nothing. It needs no outer loss.
 ///
 /// ```
 /// use autograd::prelude::*;
@@ -23,8 +23,7 @@ use tensor::Array;
 /// let training = Training::new(Optimizer::Sgd)
 ///     .weights([given[0]])
 ///     .given([given[1]])
-///     .loss(|s| s["w"].powi(2)?.sum_all())
-///     .outer(|s| s["w"].sum_all());
+///     .loss(|s| s["w"].powi(2)?.sum_all());
 /// let device = Device::cpu(None)?;
 /// let values = Values::new(&device, given)?;
 /// let mut trainer = Trainer::new(&device, &training, 3)?;
