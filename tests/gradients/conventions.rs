@@ -202,7 +202,7 @@ fn constants_are_folded_to_the_bits_of_a_plan() {
         |x, y| x.less_eq(y),
         |x, y| x.equal(y),
     ];
-    fn all<'t>([x, y]: [Var<'t>; 2]) -> [Var<'t>; 20] {
+    fn all([x, y]: [Var<'_>; 2]) -> [Var<'_>; 20] {
         FUNCTIONS.map(|f| f(x, y).unwrap())
     }
     let numbers = [0.1, -1.7, 3.0, -0.0, 1e30, f64::INFINITY, f64::NAN];

@@ -44,7 +44,7 @@ pub struct Conv {
     pub stride: [usize; 2],
     /// Zero rows above and below, zero columns left and right.
     pub pad: [usize; 4],
-    /// Add to the result instead of replacing it; rounding as for [`MatMul::accumulate`].
+    /// Add to the result instead of replacing it; rounding as for [`crate::MatMul::accumulate`].
     pub accumulate: bool,
 }
 
