@@ -95,7 +95,8 @@ impl Gtn {
 
     /// Everything else.
     fn fill<'a>(&mut self, specs: impl Iterator<Item = &'a ArraySpec>) {
-        for (spec, seed) in specs.zip(std::env::var("HH").unwrap().parse::<u64>().unwrap()..) {
+        // With seeds from 0 on, a window or rectifier changes sides too near: see `slope`.
+        for (spec, seed) in specs.zip(1..) {
             let count = spec.shape.count();
             let array = |numbers: Vec<f64>| Array::new(spec.shape.clone(), numbers).unwrap();
             let steps = 0..STEPS;
@@ -193,9 +194,10 @@ fn the_meta_gradient_of_a_gtn_is_the_slope_of_its_meta_loss() {
             let length = norm(&gradient);
             let direction: Vec<f64> = gradient.iter().map(|g| g / length.max(1e-300)).collect();
             let slope = gtn.slope(&place, &direction);
-            if (slope - length).abs() > 1e-7 * length + 1e-9 * whole {
-                println!("{kind:?} {place:?}: {slope} and {length}");
-            }
+            assert!(
+                (slope - length).abs() <= 1e-7 * length + 1e-9 * whole,
+                "{kind:?} {place:?}: {slope} and {length}"
+            );
         }
     }
 }
