@@ -30,3 +30,11 @@ fn programs_are_as_short_as_promised() {
         assert!(lines <= most, "{function}: {lines} lines of {most}");
     }
 }
+
+#[test]
+fn the_readme_shows_the_program_that_runs() {
+    let program = include_str!("../examples/learn_learning_rate.rs");
+    let (begin, end) = (program.find("use "), program.find("\n\nfn main"));
+    let program = &program[begin.expect("its beginning")..end.expect("its end")];
+    assert!(include_str!("../../README.md").contains(program));
+}
