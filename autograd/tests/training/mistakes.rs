@@ -94,10 +94,6 @@ fn trainings_that_cannot_be_are_refused() {
         ),
         (bare(), "training: it has no inner loss: call `loss`"),
         (
-            bare().loss(|s| s["w"].sum_all()),
-            "training: it has no outer loss: call `outer`",
-        ),
-        (
             drawn().weights([array("w", &[3])]),
             "training: two arrays of the learner are called `w`",
         ),
@@ -160,6 +156,24 @@ fn trainings_that_cannot_be_are_refused() {
         let said = refusal(&training);
         assert!(said.ends_with(expected), "{said}");
     }
+}
+
+#[test]
+fn only_a_meta_gradient_needs_an_outer_loss() {
+    let device = Device::cpu(Some(1)).unwrap();
+    let training = Training::new(Optimizer::Sgd)
+        .weights([array("w", &[2])])
+        .loss(|s| s["w"].sum_all());
+    let error = Unroll::new(&device, &training, &Horizon::new(4)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "training: it has no outer loss: call `outer`"
+    );
+    let mut trainer = Trainer::new(&device, &training, 2).unwrap();
+    let values = Values::new(&device, [("w", &Array::full(F64, [2], 1.0))]).unwrap();
+    // At the customary rate of 0.01.
+    let losses = trainer.train(&values, |_, _| Ok(())).unwrap();
+    assert!((losses[0] - losses[1] - 0.02).abs() < 1e-15);
 }
 
 #[test]
