@@ -63,7 +63,7 @@ impl Gtn {
         let given = training.given_specs().chain(training.learned_specs());
         gtn.fill(given);
         gtn.draw(
-            sizes.generator(&generator),
+            &sizes.generator(&generator),
             generator.params(),
             learner.params(),
             learners,
@@ -74,7 +74,7 @@ impl Gtn {
     /// Networks, as they are drawn for a training.
     fn draw(
         &mut self,
-        phi_specs: Vec<ArraySpec>,
+        phi_specs: &[ArraySpec],
         phi: &[ParamSpec],
         theta: &[ParamSpec],
         learners: &[u64],
