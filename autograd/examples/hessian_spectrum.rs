@@ -53,7 +53,7 @@ impl<'t> Curvature<'t> {
         })
     }
 
-    fn weights(&self) -> usize {
+    fn weights() -> usize {
         SHAPES.iter().map(|[rows, columns]| rows * columns).sum()
     }
 
@@ -86,7 +86,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 fn lanczos(h: &Curvature<'_>, steps: usize) -> Result<[Vec<f64>; 2]> {
     let mut basis: Vec<Vec<f64>> = vec![];
     let (mut diagonal, mut beside) = (vec![], vec![]);
-    let mut next = any(h.weights(), 9);
+    let mut next = any(Curvature::weights(), 9);
     for _ in 0..steps {
         let length = dot(&next, &next).sqrt();
         if !basis.is_empty() {
@@ -145,7 +145,7 @@ fn main() -> Result<()> {
         let (least, greatest) = (eigenvalue(&matrix, 0), eigenvalue(&matrix, steps - 1));
         println!("{steps:2} products: curvatures from {least:.5} to {greatest:.5}");
     }
-    println!("of {} weights", curvature.weights());
+    println!("of {} weights", Curvature::weights());
     Ok(())
 }
 
@@ -154,7 +154,7 @@ fn the_greatest_curvature_is_that_of_power_iteration() {
     let tape = Tape::new();
     let curvature = Curvature::new(&tape).expect("a plan");
     let matrix = lanczos(&curvature, 30).expect("products");
-    let mut v = any(curvature.weights(), 8);
+    let mut v = any(Curvature::weights(), 8);
     let mut greatest = 0.0;
     for _ in 0..300 {
         let product = curvature.product(&v).expect("a product");

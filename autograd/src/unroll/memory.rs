@@ -58,7 +58,7 @@ pub(super) fn loss_spec(state: &[ArraySpec]) -> ArraySpec {
 #[derive(Debug)]
 pub(super) struct Given<'a> {
     learned: Vec<View<'a>>,
-    given: Vec<View<'a>>,
+    fixed: Vec<View<'a>>,
     /// For every array of the state: where it starts, if values say so.
     starts: Vec<Option<View<'a>>>,
 }
@@ -105,7 +105,7 @@ impl Memory {
         let state = self.state_specs.iter().enumerate();
         Ok(Given {
             learned: learned.iter().map(find).collect::<Result<_>>()?,
-            given: given.iter().map(find).collect::<Result<_>>()?,
+            fixed: given.iter().map(find).collect::<Result<_>>()?,
             starts: state.map(start).collect::<Result<_>>()?,
         })
     }
@@ -206,7 +206,7 @@ impl Memory {
     fn array<'a>(&'a self, place: Place, given: &Given<'a>) -> View<'a> {
         match place {
             Place::Learned(i) => given.learned[i],
-            Place::Given(i) => given.given[i],
+            Place::Given(i) => given.fixed[i],
             Place::Prepared(i) => self.own.view(0, i),
         }
     }

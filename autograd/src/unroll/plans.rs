@@ -83,7 +83,7 @@ impl Prepared {
     }
 
     /// The results of a step's backward pass, and where they go. A row of a gradient is summed up if several steps take
-    /// it in turn, or if the outer loss has a part in it.
+    /// it in turn; otherwise its one step writes it.
     pub(super) fn reversed<'t>(
         &self,
         tape: &'t Tape,
@@ -96,9 +96,8 @@ impl Prepared {
             wanted.extend(var.map(|var| (var, Source::Cotangent(i))));
         }
         let alone = |i: usize| {
-            let seen: &super::prepared::Seen = &self.seen[i];
-            let others = self.seen.iter().filter(|other| other.place == seen.place);
-            seen.slice == Slice::Step && seen.rows >= steps && others.count() == 1
+            let seen = &self.seen[i];
+            seen.slice == Slice::Step && seen.rows >= steps
         };
         wanted.extend(self.gradients(tape, &backward.seen, alone, given)?);
         Ok(wanted)

@@ -356,6 +356,15 @@ impl<'a, 't> Places<'a, 't> {
 /// Refuses names that are to be cut and do not exist.
 fn check_names(training: &Training<'_>, vars: &[(String, Vec<Var<'_>>)]) -> Result<()> {
     let cut = training.per_step.iter().chain(&training.per_outer);
+    if let Some(name) = training
+        .per_step
+        .iter()
+        .find(|name| training.per_outer.contains(name))
+    {
+        return Err(Error::Setting(format!(
+            "training: `{name}` has rows for steps or for outer losses, not for both"
+        )));
+    }
     let mut unknown = cut.filter(|name| !vars.iter().any(|(known, _)| known == *name));
     if let Some(name) = unknown.next() {
         return Err(Error::Setting(format!(

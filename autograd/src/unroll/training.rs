@@ -323,7 +323,8 @@ impl<'f> Training<'f> {
     }
 
     /// A hyper-parameter of the optimiser for each weight, by its position: a scalar, or an array that stretches to the
-    /// weight. A learned rate for every parameter, say, as in Meta-SGD (Li et al. 2017, arXiv 1707.09835).
+    /// weight. A learned rate for every parameter, say, as in Meta-SGD (Li et al. 2017, arXiv 1707.09835). The closure reads
+    /// what the steps read, but no weights and buffers.
     #[must_use]
     pub fn hyper(
         mut self,

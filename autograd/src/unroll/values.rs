@@ -63,12 +63,11 @@ impl Values {
     /// If there is too little memory.
     pub fn reserve(&mut self, spec: ArraySpec) -> Result<()> {
         let buffer = self.device.alloc(spec.bytes())?;
-        match self.places.get(&spec.name) {
-            Some(&at) => self.arrays[at] = (spec, buffer),
-            None => {
-                self.places.insert(spec.name.clone(), self.arrays.len());
-                self.arrays.push((spec, buffer));
-            }
+        if let Some(&at) = self.places.get(&spec.name) {
+            self.arrays[at] = (spec, buffer);
+        } else {
+            self.places.insert(spec.name.clone(), self.arrays.len());
+            self.arrays.push((spec, buffer));
         }
         Ok(())
     }

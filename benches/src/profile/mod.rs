@@ -153,15 +153,15 @@ fn measure(
     values: &Values,
     repeats: u64,
 ) -> anyhow::Result<(f64, Timed)> {
-    unroll.gradient(&values)?;
+    unroll.gradient(values)?;
     let (mut least, mut fastest) = (f64::INFINITY, None::<Timed>);
     for _ in 0..repeats {
         device.wait()?;
         let begin = Instant::now();
-        unroll.gradient(&values)?;
+        unroll.gradient(values)?;
         least = least.min(begin.elapsed().as_secs_f64());
         let begin = Instant::now();
-        let (_, runs) = unroll.timed_gradient(&values)?;
+        let (_, runs) = unroll.timed_gradient(values)?;
         let time = begin.elapsed();
         if fastest.as_ref().is_none_or(|fastest| time < fastest.time) {
             fastest = Some(Timed { begin, time, runs });

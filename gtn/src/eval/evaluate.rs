@@ -134,7 +134,7 @@ impl TrainingData {
         if config.curriculum.generates() {
             return Self::synthetic(device, config, teacher, number);
         }
-        Self::of_real_images(device, config, data, number, teacher.rates()?)
+        Self::of_real_images(device, config, data, number, &teacher.rates()?)
     }
 
     /// What the teacher's generator makes for the training number `number`.
@@ -149,7 +149,7 @@ impl TrainingData {
     ) -> Result<Self> {
         let labels = teacher.labels(config, number);
         let noise = teacher.noise(config, number)?;
-        let mut made = Self::empty(device, config, labels, teacher.rates()?)?;
+        let mut made = Self::empty(device, config, labels, &teacher.rates()?)?;
         made.values.set("z", &noise)?;
 
         let tape = Tape::new();
@@ -190,7 +190,7 @@ impl TrainingData {
         rates: [f64; 2],
     ) -> Result<Self> {
         let rates = rates.map(|rate| Array::full(F32, [config.inner_steps], rate));
-        Self::of_real_images(device, config, data, number, rates)
+        Self::of_real_images(device, config, data, number, &rates)
     }
 
     fn of_real_images(
@@ -198,7 +198,7 @@ impl TrainingData {
         config: &Config,
         data: &Dataset,
         number: u64,
-        rates: [Array; 2],
+        rates: &[Array; 2],
     ) -> Result<Self> {
         let count = config.inner_steps * config.inner_batch;
         let chosen = draw_images(config.seed, number, count, data.train.len());
@@ -212,11 +212,16 @@ impl TrainingData {
     }
 
     /// Classes and rates, without images.
-    fn empty(device: &Device, config: &Config, labels: Vec<u8>, rates: [Array; 2]) -> Result<Self> {
+    fn empty(
+        device: &Device,
+        config: &Config,
+        labels: Vec<u8>,
+        rates: &[Array; 2],
+    ) -> Result<Self> {
         let sizes = Sizes::of(config);
         let [_, y] = sizes.batches(["x", "y"], config.inner_steps, config.inner_batch);
         let classes = Array::new(y.shape, one_hot(&labels))?;
-        let [lr, momentum] = &rates;
+        let [lr, momentum] = rates;
         let given = [("y", &classes), ("lr", lr), ("momentum", momentum)];
         let values = Values::new(device, given)?;
         Ok(Self { values, labels })
