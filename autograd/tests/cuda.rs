@@ -8,7 +8,7 @@ mod stand_in;
 use autograd::prelude::*;
 use autograd::{ConvOptions, Error};
 use common::{gradients, horizon, meta_gradient, noise, training, values};
-use kernels::{DeviceError, Precision};
+use kernels::{Cuda, DeviceError, Precision};
 use stand_in::StandIn;
 
 #[test]
@@ -79,7 +79,8 @@ fn a_learners_gradients_and_their_tangents() {
         assert!(difference(x, y) < 1e-4, "{i}: {}", difference(x, y));
     }
     assert_eq!(found, plan.run(&device, &given).unwrap(), "two runs differ");
-    let plain = Device::cuda_without_graphs(0, Precision::Fp32).unwrap();
+    let plain = Cuda::open(0, Precision::Fp32).unwrap().without_graphs();
+    let plain = Device::from(plain);
     assert_eq!(
         found,
         plan.run(&plain, &given).unwrap(),
@@ -146,7 +147,7 @@ fn a_meta_gradient() {
 #[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn a_forecast_that_holds() {
     let device = cuda();
-    let before = device.cuda_facts().unwrap().unwrap().free_bytes;
+    let before = device.as_cuda().unwrap().facts().unwrap().free_bytes;
     let training = training(Optimizer::Momentum, F32);
     let values = values(&device, &training);
     let held = device.held_bytes();
@@ -161,7 +162,7 @@ fn a_forecast_that_holds() {
         "running takes nothing more"
     );
     // Beside buffers there are only the constants of the programs.
-    let taken = before - device.cuda_facts().unwrap().unwrap().free_bytes;
+    let taken = before - device.as_cuda().unwrap().facts().unwrap().free_bytes;
     assert!(
         taken >= held + forecast && taken < held + forecast + (1 << 20),
         "{taken}"

@@ -317,7 +317,7 @@ pub(super) fn run(args: &MetaGradArgs) -> Result<Outcome> {
         dtype: problem.dtype.to_string(),
         device: device.name().to_string(),
         precision: device
-            .precision()
+            .as_cuda()
             .map(|_| args.conditions.machine.precision.name()),
         threads: device.threads(),
         repeats: seconds.len(),

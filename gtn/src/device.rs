@@ -1,7 +1,7 @@
 //! Where to compute: the choice, and why.
 
 use clap::ValueEnum;
-use kernels::{Device, DeviceError, Precision};
+use kernels::{Cuda, Device, DeviceError, Precision};
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -59,12 +59,10 @@ pub fn choose(
 ) -> Result<(Device, String), DeviceError> {
     let mut why = String::new();
     if choice != DeviceChoice::Cpu {
-        match Device::cuda(0, precision.into()) {
-            Ok(device) => {
-                let name = device
-                    .cuda_facts()
-                    .map_or_else(|| Ok("?".into()), |f| f.map(|f| f.name))?;
-                return Ok((device, format!("CUDA, {name}, {}", precision.name())));
+        match Cuda::open(0, precision.into()) {
+            Ok(cuda) => {
+                let line = format!("CUDA, {}, {}", cuda.facts()?.name, precision.name());
+                return Ok((cuda.into(), line));
             }
             Err(error) if choice == DeviceChoice::Cuda => return Err(error),
             Err(error) => why = format!(" ({error})"),

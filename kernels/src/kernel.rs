@@ -1,6 +1,5 @@
 //! The kernels that a device has.
 
-use crate::cuda;
 use crate::spec::{Spec, bytes};
 use crate::{ArgMax, Concat, Conv, Map, MatMul, Pad, Pair, Random, Reversible, Rows, Take, Window};
 use strum::{IntoStaticStr, VariantNames};
@@ -94,11 +93,6 @@ impl Kernel {
     /// Type and number of elements of every output.
     pub fn outputs(&self) -> Vec<(DType, usize)> {
         self.spec().outputs()
-    }
-
-    /// Bytes of scratch memory that it needs while it runs, on any device. Depends on the shapes only.
-    pub fn workspace(&self) -> usize {
-        self.spec().workspace().max(cuda::lower::workspace(self))
     }
 
     /// Floating-point operations; every function of a [`Map`] counts as one.

@@ -1,25 +1,34 @@
 //! What a device can do: memory, and programs of kernels.
 //!
-//! A [`Program`] is a list of [`Step`]s over numbered slots of memory. It is checked once, when it is
-//! made, and can then run any number of times without a check per element or an allocation.
-//! It runs on the processor or on a CUDA device; the two agree on what every kernel computes and on how much
-//! scratch memory it needs. This crate holds all of the project's `unsafe` code.
+//! A [`Program`] is a list of [`Step`]s over numbered slots of memory. It is checked once, when it is made,
+//! and made ready once for the device that runs it, the processor or a CUDA device; then it runs any number of
+//! times without a check per element or an allocation. This crate holds all of the project's `unsafe` code.
+//!
+//! Modules use those above them only: `spec` and `kernel` (what kernels are), `memory`, `bound` (steps whose
+//! arrays were checked), `cpu` and `cuda`, `device`, `program`.
 
 // The tests in here share helpers with those in `tests/`, which know the crate by its name.
 #[cfg(test)]
 extern crate self as kernels;
 
+mod bound;
 mod cpu;
 mod cuda;
 mod device;
+mod error;
 mod kernel;
 mod memory;
 mod program;
 mod spec;
 
-pub use device::{Buffer, CudaFacts, Device, DeviceError, Precision, View};
+pub use bound::{Lap, Operand, Slot, Step};
+pub use cpu::Cpu;
+pub use cuda::{Cuda, CudaFacts, Precision};
+pub use device::{Buffer, Device};
+pub use error::{DeviceError, ProgramError};
 pub use kernel::Kernel;
-pub use program::{Lap, Operand, Program, ProgramError, Slot, Step};
+pub use memory::View;
+pub use program::Program;
 pub use spec::{
     ArgMax, Binary, Concat, Conv, ConvKind, Distribution, Instr, Load, Map, MatMul, Pad, Pair,
     Random, Ratio, Reversible, ReversibleKind, Rows, Store, StoreKind, Take, Unary, Window,

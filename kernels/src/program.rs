@@ -1,77 +1,9 @@
 //! Programs: kernels in order, over slots of memory.
 
-use crate::cpu::Compiled;
-use crate::cuda::{Cuda, replay::Replay};
-use crate::{Device, DeviceError, Kernel, StoreKind, View};
-use std::ops::Range;
+use crate::bound::Bound;
+use crate::device::Ready;
+use crate::{Device, Lap, ProgramError, Slot, Step, View};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use tensor::DType;
-
-/// Where an array lies: a slot of memory, and bytes from its start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Operand {
-    /// Number of the slot.
-    pub slot: usize,
-    /// Bytes from the slot's start; a multiple of the element size.
-    pub offset: usize,
-}
-
-/// A piece of memory that a program works on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot {
-    /// Its size.
-    pub bytes: usize,
-    /// Whether the program may write to it.
-    pub writable: bool,
-}
-
-/// One kernel and where its arrays lie.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Step {
-    /// What to do.
-    pub kernel: Kernel,
-    /// What it reads.
-    pub inputs: Vec<Operand>,
-    /// What it writes. Outputs must not overlap each other, the workspace or the inputs, but for one
-    /// case: see [`StoreKind::Full`].
-    pub outputs: Vec<Operand>,
-    /// Where its [`Kernel::workspace`] lies, if it needs any: at a multiple of 8 bytes of its slot.
-    pub workspace: Option<Operand>,
-}
-
-/// When a step ran, and how long it took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lap {
-    /// When it began.
-    pub begin: Instant,
-    /// From there to its end.
-    pub time: Duration,
-}
-
-/// Why a program was refused, or failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ProgramError {
-    /// A step does not fit its kernel or its memory.
-    #[error("step {step}: {reason}")]
-    Step {
-        /// Index of the step.
-        step: usize,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A view does not fit its slot.
-    #[error("slot {slot}: {reason}")]
-    Binding {
-        /// Number of the slot.
-        slot: usize,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The device failed.
-    #[error(transparent)]
-    Device(#[from] DeviceError),
-}
 
 /// A checked list of steps, for any device.
 ///
@@ -106,23 +38,28 @@ pub enum ProgramError {
 /// assert_eq!(product, [5.0, 11.0, 11.0, 25.0]); // A·Aᵀ
 /// # Ok::<(), kernels::ProgramError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Program {
     slots: Vec<Slot>,
     /// For each slot, what its view's address is a multiple of: the size of the largest element in it.
     alignments: Vec<usize>,
     steps: Vec<Step>,
     bound: Vec<Bound>,
-    /// What it became on the CUDA device that it ran on last.
-    replay: Arc<Mutex<Option<Replay>>>,
+    /// What the device made of it that it ran on last.
+    ready: Mutex<Option<Arc<Ready>>>,
 }
 
 impl Program {
     /// Checks everything that running relies on: every array lies inside its slot and is aligned, only
     /// writable slots are written to, and no step writes where it still reads.
     pub fn new(slots: Vec<Slot>, steps: Vec<Step>) -> Result<Self, ProgramError> {
-        let bind = |(at, step)| {
-            Bound::new(&slots, step).map_err(|reason| ProgramError::Step { step: at, reason })
+        let bind = |(at, step): (usize, &Step)| {
+            let Step { kernel, .. } = step;
+            let sound = kernel.check();
+            let sound = sound.map_err(|reason| format!("{}: {reason}", kernel.name()));
+            sound
+                .and_then(|()| Bound::new(&slots, step, kernel.workspace()))
+                .map_err(|reason| ProgramError::Step { step: at, reason })
         };
         let bound = steps
             .iter()
@@ -139,23 +76,26 @@ impl Program {
             alignments,
             steps,
             bound,
-            replay: Arc::default(),
+            ready: Mutex::default(),
         })
+    }
+
+    /// Makes it ready for a device: writes machine code for its maps, or captures its launches as a CUDA graph.
+    /// It stays ready until it is made so for another device; all CPU devices count as one.
+    pub fn prepare(&self, device: &Device) -> Result<(), ProgramError> {
+        self.ready(device).map(|_| ())
     }
 
     /// Runs the steps in order, on one view per slot: of the slot's size or larger, starting at a multiple
     /// of its largest element (4 bytes if all of its arrays are f32, so a view may be any row of a larger
     /// array; 8 for workspace). The view of a writable slot must not overlap any other.
     ///
-    /// On a CUDA device the run is queued, and this returns before it is done; what goes wrong in it is
-    /// reported by the next call that reads a buffer. The first run makes the program ready for the device.
+    /// A program that is not ready for the device is made so first, see [`Program::prepare`]. On a CUDA
+    /// device the run is queued, and this returns before it is done; what goes wrong in it is reported by the
+    /// next call that reads a buffer.
     pub fn run(&self, device: &Device, views: &[View<'_>]) -> Result<(), ProgramError> {
         self.check_views(device, views)?;
-        if let Some(cuda) = device.as_cuda() {
-            return self.replayed(cuda, views, Replay::run);
-        }
-        let memory = Memory(views);
-        device.install(|| (0..self.bound.len()).try_for_each(|at| self.step(at, &memory)))
+        self.ready(device)?.run(device, &self.bound, views)
     }
 
     /// As [`Program::run`], with a lap for every step, in their order; returns when all are done. For finding
@@ -165,40 +105,16 @@ impl Program {
     /// also takes what the host needs for a launch, where that is longer than the kernel.
     pub fn time(&self, device: &Device, views: &[View<'_>]) -> Result<Vec<Lap>, ProgramError> {
         self.check_views(device, views)?;
-        if let Some(cuda) = device.as_cuda() {
-            return self.replayed(cuda, views, Replay::time);
+        self.ready(device)?.time(device, &self.bound, views)
+    }
+
+    fn ready(&self, device: &Device) -> Result<Arc<Ready>, ProgramError> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = ready.as_ref().filter(|made| made.is_for(device)) {
+            return Ok(made.clone());
         }
-        let memory = Memory(views);
-        let lap = |at| {
-            let begin = Instant::now();
-            self.step(at, &memory)?;
-            let time = begin.elapsed();
-            Ok(Lap { begin, time })
-        };
-        device.install(|| (0..self.bound.len()).map(lap).collect())
-    }
-
-    /// Runs one step on the calling thread and its pool.
-    fn step(&self, at: usize, memory: &Memory<'_>) -> Result<(), ProgramError> {
-        let bound = &self.bound[at];
-        let run = bound.compiled.run(&Arrays { bound, memory });
-        run.map_err(|reason| ProgramError::Step { step: at, reason })
-    }
-
-    /// What `work` gives with the program made ready for the device, on memory at these addresses.
-    fn replayed<R>(
-        &self,
-        cuda: &Arc<Cuda>,
-        views: &[View<'_>],
-        work: impl FnOnce(&Replay, &[u64]) -> Result<R, DeviceError>,
-    ) -> Result<R, ProgramError> {
-        let mut replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner);
-        let ready = match replay.take() {
-            Some(ready) if ready.is_for(cuda) => ready,
-            _ => Replay::new(cuda, self.slots.len(), &self.steps, &self.bound)?,
-        };
-        let addresses: Vec<u64> = views.iter().map(|view| view.address() as u64).collect();
-        Ok(work(replay.insert(ready), &addresses)?)
+        let made = device.prepare(self.slots.len(), &self.steps, &self.bound)?;
+        Ok(ready.insert(Arc::new(made)).clone())
     }
 
     /// Its steps.
@@ -218,7 +134,7 @@ impl Program {
             return refuse(views.len().min(self.slots.len()), reason);
         }
         for (at, (view, slot)) in views.iter().zip(&self.slots).enumerate() {
-            if !view.is_for(device) {
+            if !view.is_on(device.gpu()) {
                 return refuse(at, format!("{view:?} cannot be reached by {device:?}"));
             }
             if view.bytes() < slot.bytes {
@@ -240,9 +156,7 @@ impl Program {
             .filter(|(_, slot)| slot.writable)
         {
             let mut others = views.iter().enumerate().filter(|&(other, _)| other != at);
-            if let Some((other, _)) =
-                others.find(|(_, other)| overlap(&other.range(), &views[at].range()))
-            {
+            if let Some((other, _)) = others.find(|(_, other)| other.overlaps(&views[at])) {
                 return refuse(
                     at,
                     format!("writable, and its view overlaps that of slot {other}"),
@@ -250,254 +164,5 @@ impl Program {
             }
         }
         Ok(())
-    }
-}
-
-/// A range of a slot that was found to lie inside it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Array {
-    pub(crate) slot: usize,
-    pub(crate) offset: usize,
-    pub(crate) bytes: usize,
-    /// What its address is a multiple of.
-    alignment: usize,
-}
-
-impl Array {
-    /// No memory, for a kernel without workspace.
-    const NONE: Self = Self {
-        slot: 0,
-        offset: 0,
-        bytes: 0,
-        alignment: 1,
-    };
-
-    fn new(
-        slots: &[Slot],
-        operand: Operand,
-        alignment: usize,
-        bytes: usize,
-    ) -> Result<Self, String> {
-        let Operand { slot, offset } = operand;
-        let size = slots
-            .get(slot)
-            .ok_or_else(|| format!("slot {slot} of {}", slots.len()))?
-            .bytes;
-        if !offset.is_multiple_of(alignment) {
-            return Err(format!(
-                "offset {offset} is not a multiple of {alignment} bytes"
-            ));
-        }
-        if offset.checked_add(bytes).is_none_or(|end| end > size) {
-            return Err(format!(
-                "{bytes} bytes at offset {offset} of slot {slot}, which has {size}"
-            ));
-        }
-        Ok(Self {
-            slot,
-            offset,
-            bytes,
-            alignment,
-        })
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        let range = |array: &Self| array.offset..array.offset + array.bytes;
-        self.slot == other.slot && overlap(&range(self), &range(other))
-    }
-}
-
-fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
-    !a.is_empty() && !b.is_empty() && a.start < b.end && b.start < a.end
-}
-
-/// A step that was found sound, ready to run.
-#[derive(Clone, Debug)]
-pub(crate) struct Bound {
-    compiled: Compiled,
-    pub(crate) inputs: Vec<Array>,
-    pub(crate) outputs: Vec<Array>,
-    pub(crate) workspace: Array,
-}
-
-impl Bound {
-    fn new(slots: &[Slot], step: &Step) -> Result<Self, String> {
-        let Step { kernel, .. } = step;
-        kernel
-            .check()
-            .map_err(|reason| format!("{}: {reason}", kernel.name()))?;
-        let inputs = arrays(slots, "input", &step.inputs, &kernel.inputs())?;
-        let outputs = arrays(slots, "output", &step.outputs, &kernel.outputs())?;
-        let workspace = match (kernel.workspace(), step.workspace) {
-            (0, _) => Array::NONE,
-            (bytes, None) => return Err(format!("a workspace of {bytes} bytes is needed")),
-            (bytes, Some(operand)) => Array::new(slots, operand, 8, bytes)
-                .map_err(|reason| format!("workspace: {reason}"))?,
-        };
-        let written = || {
-            outputs
-                .iter()
-                .chain([&workspace])
-                .filter(|array| array.bytes > 0)
-        };
-        if let Some(array) = written().find(|array| !slots[array.slot].writable) {
-            return Err(format!(
-                "writes to slot {}, which is not writable",
-                array.slot
-            ));
-        }
-        check_overlaps(kernel, &inputs, &outputs, &workspace)?;
-        Ok(Self {
-            compiled: Compiled::new(kernel)?,
-            inputs,
-            outputs,
-            workspace,
-        })
-    }
-
-    fn arrays(&self) -> impl Iterator<Item = &Array> {
-        let both = self.inputs.iter().chain(&self.outputs);
-        both.chain(Some(&self.workspace).filter(|workspace| workspace.bytes > 0))
-    }
-}
-
-fn arrays(
-    slots: &[Slot],
-    what: &str,
-    operands: &[Operand],
-    needed: &[(DType, usize)],
-) -> Result<Vec<Array>, String> {
-    if operands.len() != needed.len() {
-        return Err(format!(
-            "{} {what}s given, {} needed",
-            operands.len(),
-            needed.len()
-        ));
-    }
-    let array = |(i, (&operand, &(dtype, count))): (usize, (&Operand, &(DType, usize)))| {
-        let bytes = count.saturating_mul(dtype.size());
-        Array::new(slots, operand, dtype.size(), bytes)
-            .map_err(|reason| format!("{what} {i}: {reason}"))
-    };
-    operands.iter().zip(needed).enumerate().map(array).collect()
-}
-
-fn check_overlaps(
-    kernel: &Kernel,
-    inputs: &[Array],
-    outputs: &[Array],
-    workspace: &Array,
-) -> Result<(), String> {
-    for (o, output) in outputs.iter().enumerate() {
-        if outputs[..o].iter().any(|other| other.overlaps(output)) {
-            return Err(format!("output {o} overlaps another output"));
-        }
-        let mut clash = inputs
-            .iter()
-            .enumerate()
-            .filter(|(_, input)| input.overlaps(output));
-        if let Some((i, _)) =
-            clash.find(|&(i, input)| input != output || !may_replace(kernel, i, o))
-        {
-            return Err(format!("output {o} overlaps input {i}"));
-        }
-    }
-    if outputs
-        .iter()
-        .chain(inputs)
-        .any(|array| array.overlaps(workspace))
-    {
-        return Err("the workspace overlaps an input or an output".into());
-    }
-    Ok(())
-}
-
-/// Whether output `o` may lie exactly where input `i` does: see [`StoreKind::Full`].
-fn may_replace(kernel: &Kernel, i: usize, o: usize) -> bool {
-    let Kernel::Map(map) = kernel else {
-        return false;
-    };
-    let (load, store) = (&map.loads[i], &map.stores[o]);
-    store.kind == StoreKind::Full && store.dtype == load.dtype && load.is_contiguous(&map.extents)
-}
-
-/// The views of all slots, shared by the threads that run the steps.
-struct Memory<'a>(&'a [View<'a>]);
-
-// SAFETY: only the addresses of the views are used, never their `&Buffer`; the thread that owns the
-// buffers waits in `Program::run` until all others are done.
-unsafe impl Sync for Memory<'_> {}
-
-/// The memory of one step.
-pub(crate) struct Arrays<'a> {
-    bound: &'a Bound,
-    memory: &'a Memory<'a>,
-}
-
-impl Arrays<'_> {
-    pub(crate) fn input(&self, i: usize) -> Raw {
-        self.raw(self.bound.inputs[i])
-    }
-
-    pub(crate) fn output(&self, i: usize) -> Raw {
-        self.raw(self.bound.outputs[i])
-    }
-
-    pub(crate) fn workspace(&self) -> Raw {
-        match self.bound.workspace {
-            Array { bytes: 0, .. } => Raw {
-                pointer: std::ptr::without_provenance_mut(64),
-                bytes: 0,
-            },
-            array => self.raw(array),
-        }
-    }
-
-    fn raw(&self, array: Array) -> Raw {
-        // SAFETY: the array lies inside its slot (`Bound::new`), the slot inside its view (`check_views`).
-        let pointer = unsafe { self.memory.0[array.slot].pointer().add(array.offset) };
-        Raw {
-            pointer,
-            bytes: array.bytes,
-        }
-    }
-}
-
-/// A checked piece of memory, as kernels get it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Raw {
-    pub(crate) pointer: *mut u8,
-    pub(crate) bytes: usize,
-}
-
-// SAFETY: a plain address; whoever makes references from it answers for them.
-unsafe impl Send for Raw {}
-// SAFETY: as above.
-unsafe impl Sync for Raw {}
-
-impl Raw {
-    /// Where element `index` lies, in memory that holds values of type `T`.
-    pub(crate) fn element<T>(self, index: usize) -> *mut T {
-        let first = self.pointer.cast::<T>();
-        debug_assert!(first.is_aligned(), "checked by `Program`");
-        first.wrapping_add(index)
-    }
-
-    /// The elements.
-    ///
-    /// # Safety
-    /// The memory holds values of type `T` at its alignment, and nobody writes to it during `'a`.
-    pub(crate) unsafe fn slice<'a, T: bytemuck::Pod>(self) -> &'a [T] {
-        // SAFETY: promised by the caller; all memory of a device is initialised.
-        unsafe { std::slice::from_raw_parts(self.element(0), self.bytes / size_of::<T>()) }
-    }
-
-    /// The elements, to write to.
-    ///
-    /// # Safety
-    /// As for [`Raw::slice`], and nobody else reads or writes during `'a`.
-    pub(crate) unsafe fn slice_mut<'a, T: bytemuck::Pod>(self) -> &'a mut [T] {
-        // SAFETY: promised by the caller; all memory of a device is initialised.
-        unsafe { std::slice::from_raw_parts_mut(self.element(0), self.bytes / size_of::<T>()) }
     }
 }

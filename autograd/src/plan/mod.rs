@@ -186,6 +186,11 @@ impl Plan {
         peak::find(self.program.steps(), &shapes)
     }
 
+    /// Makes it ready for a device, so that the first run is like all others: see [`Program::prepare`].
+    pub fn prepare(&self, device: &Device) -> Result<()> {
+        Ok(self.program.prepare(device)?)
+    }
+
     /// Runs on memory of the caller: an arena, an array for every input, and one for every output that is
     /// not written over an input. Allocates nothing.
     pub fn execute(

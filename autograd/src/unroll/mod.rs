@@ -114,12 +114,15 @@ pub struct Unroll {
 }
 
 impl Unroll {
-    /// Plans the training as far as the horizon, and takes all memory that it will need.
+    /// Plans the training as far as the horizon, makes the plans ready, and takes all memory that it will need.
     ///
     /// # Errors
     /// If the training cannot be recorded, or there is too little memory.
     pub fn new(device: &Device, training: &Training<'_>, horizon: &Horizon) -> Result<Self> {
         let planned = Planned::new(training, horizon)?;
+        for phase in planned.phases() {
+            phase.plan.prepare(device)?;
+        }
         let horizon = &planned.horizon;
         let stash = planned.step.undo.as_ref().map(|_| {
             let words = stash_words(planned.schedule, horizon.steps);

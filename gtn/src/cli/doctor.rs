@@ -2,13 +2,12 @@
 
 use super::{Outcome, say};
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
-use kernels::{CudaFacts, Device, Precision};
+use kernels::{Cuda, CudaFacts, Device, Precision};
 
 /// Tells all there is to tell.
 pub(super) fn run() -> anyhow::Result<Outcome> {
-    match Device::cuda(0, Precision::default()).map(|device| device.cuda_facts()) {
-        Ok(Some(facts)) => say_cuda(&facts?),
-        Ok(None) => {}
+    match Cuda::open(0, Precision::default()) {
+        Ok(cuda) => say_cuda(&cuda.facts()?),
         Err(reason) => say(&format!("CUDA: {reason}")),
     }
     let device = Device::cpu(None)?;

@@ -70,8 +70,8 @@ fn estimate(config: &Config, policy: Policy, data: &Dataset) -> autograd::Result
 
 /// Bytes that are free on a GPU; or that a program can take without swapping, by Linux; elsewhere unknown.
 pub fn available(device: &Device) -> Option<f64> {
-    if let Some(facts) = device.cuda_facts() {
-        return Some(facts.ok()?.free_bytes as f64);
+    if let Some(cuda) = device.as_cuda() {
+        return Some(cuda.facts().ok()?.free_bytes as f64);
     }
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text

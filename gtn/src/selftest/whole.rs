@@ -11,6 +11,7 @@ use crate::outer::training::{Sizes, by_generator, with_real_loss};
 use crate::run::config::{Config, IMAGE, Preset};
 use anyhow::Result;
 use autograd::prelude::*;
+use kernels::Cuda;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 
@@ -169,8 +170,8 @@ fn meta_gradient(
             &found,
         ));
     }
-    if device.cuda_facts().is_some() {
-        let plain = Device::cuda_without_graphs(0, precision.into())?;
+    if device.as_cuda().is_some() {
+        let plain = Cuda::open(0, precision.into())?.without_graphs().into();
         let (launched, _) = gradient(&plain, F32, Schedule::per_step())?;
         note(same_bits(
             "meta-gradient, launches instead of graphs",
@@ -186,7 +187,8 @@ fn meta_gradient(
 fn memory(device: &Device, peak: usize, forecast: usize) -> Result<Check> {
     let free = || -> Result<Option<usize>> {
         Ok(device
-            .cuda_facts()
+            .as_cuda()
+            .map(Cuda::facts)
             .transpose()?
             .map(|facts| facts.free_bytes))
     };

@@ -8,7 +8,7 @@ use super::blocks::Blocks;
 use super::microkernel::{Element, Engine, MAX_ROWS, Mode, Walk};
 use super::panels::{Matrix, Panels, Shared, pack, scratch, sweep, workers};
 use super::parallel::{Pieces, share};
-use crate::program::Raw;
+use crate::bound::Raw;
 use crate::spec::Spec;
 use crate::{Float, MatMul};
 

@@ -17,38 +17,140 @@ macro_rules! typed {
 }
 
 mod blocks;
-pub(crate) mod conv;
+mod conv;
 mod gemm;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod levels;
-pub(crate) mod map;
+mod map;
 mod math;
 mod microkernel;
 mod panels;
-pub(crate) mod parallel;
-pub(crate) mod peak;
+mod parallel;
+mod peak;
 mod random;
 mod reversible;
-pub(crate) mod scratch;
+mod scratch;
 mod shapes;
 mod simd;
 mod transpose;
 mod window;
 
-use crate::program::Arrays;
-use crate::{Conv, Float, Kernel, Pair};
+use crate::bound::{Arrays, Bound, Lap, Memory, Step};
+use crate::{Conv, DeviceError, Float, Kernel, Pair, ProgramError};
 use std::fmt;
-use std::sync::Arc;
+use std::time::Instant;
 
-/// A kernel made ready to run: everything that follows from its shapes is decided.
-#[derive(Clone)]
-pub(crate) struct Compiled(Arc<Run>);
+/// The processor's threads.
+pub struct Cpu(rayon::ThreadPool);
+
+impl Cpu {
+    pub(crate) fn new(threads: Option<usize>) -> Result<Self, DeviceError> {
+        let threads =
+            threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("kernels-{i}"))
+            .start_handler(|_| scratch::reserve())
+            .build()
+            .map_err(|e| DeviceError::Threads {
+                threads,
+                reason: e.to_string(),
+            })?;
+        Ok(Self(pool))
+    }
+
+    /// How many threads run its kernels.
+    pub fn threads(&self) -> usize {
+        self.0.current_num_threads()
+    }
+
+    /// Multiplies and adds f32 numbers in registers, on all threads at once and as fast as they can, and returns
+    /// the number of floating-point operations: a benchmark's ceiling. A thread does some hundred operations a
+    /// round.
+    pub fn multiply_add(&self, rounds: u64) -> u64 {
+        self.0
+            .broadcast(|_| peak::multiply_add(rounds))
+            .iter()
+            .sum()
+    }
+
+    /// Does work on the threads, which stay awake for it.
+    pub(crate) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.0.install(|| parallel::awake(work))
+    }
+}
+
+impl fmt::Debug for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cpu({} threads)", self.threads())
+    }
+}
+
+impl Kernel {
+    /// Bytes of workspace that the processor needs for it: a program gives them, see [`Step::workspace`]. Depends on
+    /// the shapes only. A CUDA device has scratch memory of its own.
+    pub fn workspace(&self) -> usize {
+        match self {
+            Self::Map(map) => map::workspace(map),
+            Self::Conv(conv) | Self::ConvPair(Pair(conv)) => conv::workspace(conv),
+            _ => 0,
+        }
+    }
+}
+
+/// The steps of a program, made ready to run on any number of threads.
+#[derive(Debug)]
+pub(crate) struct Ready(Vec<Compiled>);
+
+impl Ready {
+    pub(crate) fn new(steps: &[Step]) -> Result<Self, ProgramError> {
+        let compile = |(at, step): (usize, &Step)| {
+            let compiled = Compiled::new(&step.kernel);
+            compiled.map_err(|reason| ProgramError::Step { step: at, reason })
+        };
+        steps
+            .iter()
+            .enumerate()
+            .map(compile)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Runs the steps in order, on the calling thread and its pool.
+    pub(crate) fn run(&self, bound: &[Bound], memory: &Memory<'_>) -> Result<(), ProgramError> {
+        (0..bound.len()).try_for_each(|at| self.step(at, &bound[at], memory))
+    }
+
+    /// As `run`, with a lap for every step.
+    pub(crate) fn time(
+        &self,
+        bound: &[Bound],
+        memory: &Memory<'_>,
+    ) -> Result<Vec<Lap>, ProgramError> {
+        let lap = |at| {
+            let begin = Instant::now();
+            self.step(at, &bound[at], memory)?;
+            let time = begin.elapsed();
+            Ok(Lap { begin, time })
+        };
+        (0..bound.len()).map(lap).collect()
+    }
+
+    fn step(&self, at: usize, bound: &Bound, memory: &Memory<'_>) -> Result<(), ProgramError> {
+        let run = &self.0[at].0;
+        run(&Arrays { bound, memory }).map_err(|reason| ProgramError::Step { step: at, reason })
+    }
+}
+
+/// A kernel made ready to run: everything that follows from its shapes is decided. Errors come from indices in
+/// memory that point outside.
+struct Compiled(Box<Run>);
 
 type Run = dyn Fn(&Arrays<'_>) -> Result<(), String> + Send + Sync;
 
 impl Compiled {
     /// For a kernel that was checked.
-    pub(crate) fn new(kernel: &Kernel) -> Result<Self, String> {
+    fn new(kernel: &Kernel) -> Result<Self, String> {
         Ok(match kernel.clone() {
             Kernel::Map(map) => match map::Plan::new(&map)? {
                 Some(plan) => always(move |arrays| plan.run(arrays)),
@@ -99,11 +201,6 @@ impl Compiled {
             }
         })
     }
-
-    /// Errors come from indices in memory that point outside.
-    pub(crate) fn run(&self, arrays: &Arrays<'_>) -> Result<(), String> {
-        (self.0)(arrays)
-    }
 }
 
 impl fmt::Debug for Compiled {
@@ -121,5 +218,5 @@ fn always(run: impl Fn(&Arrays<'_>) + Send + Sync + 'static) -> Compiled {
 }
 
 fn maybe(run: impl Fn(&Arrays<'_>) -> Result<(), String> + Send + Sync + 'static) -> Compiled {
-    Compiled(Arc::new(run))
+    Compiled(Box::new(run))
 }

@@ -75,13 +75,13 @@ mod x86 {
 
 #[cfg(test)]
 mod tests {
-    use crate::Device;
+    use crate::Cpu;
 
     #[test]
     fn every_thread_does_its_rounds() {
         let done = |threads, rounds| {
-            let device = Device::cpu(Some(threads)).expect("threads");
-            device.multiply_add(rounds).expect("a processor")
+            let cpu = Cpu::new(Some(threads)).expect("threads");
+            cpu.multiply_add(rounds)
         };
         assert!(done(1, 1) > 0);
         assert_eq!(done(3, 5), 15 * done(1, 1));

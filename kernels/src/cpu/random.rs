@@ -7,7 +7,7 @@
 use super::math::{Real, cos_sin_turns, log};
 use super::parallel;
 use super::simd::multiversion;
-use crate::program::Arrays;
+use crate::bound::Arrays;
 use crate::{Distribution, Random};
 
 /// Calls of Philox that are made side by side.

@@ -7,7 +7,7 @@
 use super::math::Real;
 use super::parallel;
 use super::simd::multiversion;
-use crate::program::{Arrays, Raw};
+use crate::bound::{Arrays, Raw};
 use crate::{Ratio, Reversible, ReversibleKind};
 use std::ops::Range;
 

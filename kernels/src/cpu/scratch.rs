@@ -1,13 +1,13 @@
 //! Memory that every thread of a device keeps for intermediate values.
 
-use crate::memory::Memory;
+use crate::memory::HostMemory;
 use std::cell::RefCell;
 
 /// Bytes per thread. Pages that no kernel touches take no room.
 pub(super) const BYTES: usize = 1 << 20;
 
 thread_local! {
-    static SCRATCH: RefCell<Memory> = RefCell::new(Memory::new(BYTES).expect("memory for a thread's scratch"));
+    static SCRATCH: RefCell<HostMemory> = RefCell::new(HostMemory::new(BYTES).expect("memory for a thread's scratch"));
 }
 
 /// Called when a thread starts, so that programs allocate nothing while they run.

@@ -2,7 +2,7 @@
 
 use super::math::{Real, beats};
 use super::parallel;
-use crate::program::Arrays;
+use crate::bound::Arrays;
 use crate::{ArgMax, Concat, Pad, Rows, Take};
 
 /// A [`Pad`] in bytes, its axes without borders merged with their neighbours.

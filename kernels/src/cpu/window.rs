@@ -6,7 +6,7 @@
 use super::math::{Real, beats};
 use super::parallel;
 use super::simd::{multiversion, strips};
-use crate::program::Arrays;
+use crate::bound::Arrays;
 use crate::{Window, WindowKind};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};

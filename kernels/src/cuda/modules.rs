@@ -1,6 +1,6 @@
 //! The device code that ships in this library, loaded family by family when a program first needs it.
 
-use super::failed;
+use super::device::failed;
 use crate::DeviceError;
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, sys};
 use cudarc::nvrtc::Ptx;

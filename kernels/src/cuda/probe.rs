@@ -1,11 +1,13 @@
 //! Whether there is a usable device. Nothing here panics: the bindings would, where the driver library is
 //! missing, so its presence is asked for first.
 
+use super::CudaFacts;
 use super::args::{FillArgs, place};
+use super::device::{Cuda, failed};
 use super::lower::Launch;
-use super::replay::launch;
-use super::{Cuda, failed};
-use crate::{CudaFacts, DeviceError};
+use super::ready::launch;
+use crate::DeviceError;
+use crate::memory::Gpu;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
 use std::sync::Arc;
 
@@ -173,7 +175,7 @@ pub(super) fn compute(cuda: &Cuda) -> Result<(), DeviceError> {
 }
 
 /// What there is to say about a device.
-pub(crate) fn facts(cuda: &Cuda) -> Result<CudaFacts, DeviceError> {
+pub(super) fn facts(cuda: &Cuda) -> Result<CudaFacts, DeviceError> {
     let fact = |error| failed("device query", error);
     let (major, minor) = cuda.context.compute_capability().map_err(fact)?;
     let [free, total] = cuda.memory()?;

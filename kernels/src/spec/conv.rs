@@ -3,7 +3,7 @@
 use super::matmul::Contraction;
 use super::window::{check_image, check_window, windows};
 use super::{Spec, product};
-use crate::{Float, cpu};
+use crate::Float;
 use tensor::DType;
 
 /// Which argument of the convolution is the result.
@@ -103,10 +103,6 @@ impl Spec for Conv {
             ConvKind::Weight => w,
         };
         vec![(self.float.into(), count)]
-    }
-
-    fn workspace(&self) -> usize {
-        cpu::conv::workspace(self)
     }
 
     /// Multiply-adds times two, as the definition has them, zeros of the padding counted. The processor transforms

@@ -1,7 +1,7 @@
 //! Fused element-wise programs: what a [`Map`] is.
 
 use super::{Spec, bytes, product};
-use crate::{Float, cpu};
+use crate::Float;
 use strum::{IntoStaticStr, VariantNames};
 use tensor::DType;
 
@@ -159,10 +159,6 @@ impl Spec for Map {
         self.stores.iter().map(output).collect()
     }
 
-    fn workspace(&self) -> usize {
-        cpu::map::workspace(self)
-    }
-
     fn flops(&self) -> u64 {
         let instructions = self.code.iter().map(Instr::flops).sum::<u64>();
         let sums = self.stores.iter().filter(|store| store.is_sum()).count() as u64;
@@ -306,11 +302,6 @@ pub enum Unary {
 }
 
 impl Unary {
-    /// Its value at a number of the type, to the bit what a map computes.
-    pub fn eval(self, float: Float, x: f64) -> f64 {
-        cpu::map::unary(self, float, x)
-    }
-
     /// Time that an element takes, in additions: a rough count of the instructions of the CPU's vector loops.
     pub fn cost(self) -> usize {
         match self {
@@ -353,11 +344,6 @@ pub enum Binary {
 }
 
 impl Binary {
-    /// Its value at numbers of the type, to the bit what a map computes.
-    pub fn eval(self, float: Float, x: f64, y: f64) -> f64 {
-        cpu::map::binary(self, float, x, y)
-    }
-
     /// As [`Unary::cost`].
     pub fn cost(self) -> usize {
         if self == Self::Div { 4 } else { 1 }

@@ -91,10 +91,6 @@ impl<S: Contraction> Spec for Pair<S> {
         self.0.outputs()
     }
 
-    fn workspace(&self) -> usize {
-        self.0.workspace()
-    }
-
     fn flops(&self) -> u64 {
         2 * self.0.flops()
     }

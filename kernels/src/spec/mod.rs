@@ -42,11 +42,6 @@ pub(crate) trait Spec {
     /// Type and number of elements of every output.
     fn outputs(&self) -> Vec<(DType, usize)>;
 
-    /// Bytes of scratch memory that the CPU needs while it runs.
-    fn workspace(&self) -> usize {
-        0
-    }
-
     /// Floating-point operations.
     fn flops(&self) -> u64 {
         0

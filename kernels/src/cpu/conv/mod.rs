@@ -22,7 +22,7 @@ use super::microkernel::{Element, Engine, MAX_COLUMNS, MAX_ROWS, Mode, Walk};
 use super::panels::{
     Matrix, Panels, Shared, aligned, for_each, pack, packed_count, scratch, sweep,
 };
-use crate::program::Raw;
+use crate::bound::Raw;
 use crate::spec::Spec;
 use crate::{Conv, ConvKind, Float};
 use correlation::Correlation;

@@ -32,7 +32,7 @@ fn run(spec: &Conv, start: &[f64], garbage: u64) -> Vec<f64> {
 fn run_on(spec: &Conv, [first, second]: [Vec<f64>; 2], start: &[f64], garbage: u64) -> Vec<f64> {
     let (mut first, mut second) = (encode(&first, spec.float), encode(&second, spec.float));
     let mut out = encode(start, spec.float);
-    let mut workspace = vec![garbage; spec.workspace().div_ceil(8)];
+    let mut workspace = vec![garbage; workspace(spec).div_ceil(8)];
     conv(
         spec,
         raw(&mut first),

@@ -2,9 +2,9 @@
 
 use super::access::Runs;
 use super::ops::Arg;
+use crate::bound::Raw;
 use crate::cpu::math::Real;
 use crate::cpu::simd::multiversion;
-use crate::program::Raw;
 use half::{bf16, f16};
 use tensor::DType;
 

@@ -21,7 +21,7 @@ mod tiling;
 use super::math::Real;
 use super::simd::{prefetch_read, prefetch_write};
 use super::{parallel, scratch};
-use crate::program::Arrays;
+use crate::bound::Arrays;
 use crate::{Binary, Float, Map, Unary};
 use ops::Arg;
 pub(crate) use plan::Plan;
@@ -52,20 +52,25 @@ pub(crate) fn workspace(map: &Map) -> usize {
     partials.sum::<usize>() * map.float.size()
 }
 
-/// A function of a number, as blocks have it.
-pub(crate) fn unary(f: Unary, float: Float, x: f64) -> f64 {
-    let y =
-        typed!(float, T => ops::unary(f, Arg::Scalar(T::from_f64(x)), &mut []).map(Real::to_f64));
-    y.expect("numbers give a number")
+impl Unary {
+    /// Its value at a number of the type, to the bit what a map computes.
+    pub fn eval(self, float: Float, x: f64) -> f64 {
+        let y = typed!(float, T => {
+            ops::unary(self, Arg::Scalar(T::from_f64(x)), &mut []).map(Real::to_f64)
+        });
+        y.expect("numbers give a number")
+    }
 }
 
-/// As [`unary`].
-pub(crate) fn binary(f: Binary, float: Float, x: f64, y: f64) -> f64 {
-    let z = typed!(float, T => {
-        let [x, y] = [x, y].map(|x| Arg::Scalar(T::from_f64(x)));
-        ops::binary(f, x, y, &mut []).map(Real::to_f64)
-    });
-    z.expect("numbers give a number")
+impl Binary {
+    /// Its value at numbers of the type, to the bit what a map computes.
+    pub fn eval(self, float: Float, x: f64, y: f64) -> f64 {
+        let z = typed!(float, T => {
+            let [x, y] = [x, y].map(|x| Arg::Scalar(T::from_f64(x)));
+            ops::binary(self, x, y, &mut []).map(Real::to_f64)
+        });
+        z.expect("numbers give a number")
+    }
 }
 
 /// What a map without points leaves behind: empty sums.

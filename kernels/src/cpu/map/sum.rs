@@ -5,9 +5,9 @@ use super::ops::Arg;
 use super::plan::{Plan, Sum};
 use super::tiling::{DEPTH, LANES, Sums, Unit};
 use super::{BLOCK, Machine, element};
+use crate::bound::{Arrays, Raw};
 use crate::cpu::math::Real;
 use crate::cpu::simd::multiversion;
-use crate::program::{Arrays, Raw};
 
 /// Sums of so few numbers are taken in one vector.
 const SHORT: usize = 16;

@@ -10,8 +10,8 @@ const BLOCKS: usize = 132;
 /// Inner indices of a split, at least.
 const DEPTH: usize = 128;
 
-/// Bytes of all partial products, at most.
-const PARTIAL_BYTES: usize = 1 << 22;
+/// Bytes of all partial sums of a product, at most: see `SCRATCH_BYTES`.
+const PARTIAL_BYTES: usize = 4 << 20;
 
 /// A convolution's numbers: `operands.cuh`.
 #[repr(C)]
@@ -151,22 +151,6 @@ impl Cut {
     }
 }
 
-/// Bytes of the partial sums of one product.
-pub(super) fn workspace(product: &Product) -> usize {
-    let Product { batch, m, n, .. } = *product;
-    if batch
-        .checked_mul(m)
-        .and_then(|x| x.checked_mul(n))
-        .is_none_or(|x| x == 0 || x > super::MOST)
-    {
-        return 0;
-    }
-    match Cut::new(product).splits {
-        1 => 0,
-        splits => 4 * batch * m * n * splits,
-    }
-}
-
 impl Lowering<'_> {
     pub(super) fn matmul(&self, spec: &MatMul) -> Result<Vec<Launch>, String> {
         let name = match (spec.transpose_a, spec.transpose_b) {
@@ -217,13 +201,17 @@ impl Lowering<'_> {
         };
         let blocks = batch * cut.tiles[0] * cut.tiles[1] * parts;
         let blocks = u32::try_from(blocks).map_err(|_| format!("{name}: {blocks} tiles"))?;
+        let partials = match cut.splits {
+            1 => 0,
+            splits => self.partials(batch * m * n * splits * products)?,
+        };
         let args = GemmArgs {
             a: self.input(0),
             b: self.input(1),
             second_a: self.input(second),
             second_b: self.input(second + 1),
             c: self.output(0),
-            partials: self.workspace(),
+            partials,
             m: word(m),
             n: word(n),
             k: word(k),
@@ -247,7 +235,7 @@ impl Lowering<'_> {
         let mut launches = vec![Launch::new(function, blocks, threads, &args)];
         if cut.splits > 1 {
             let args = CombineArgs {
-                partials: self.workspace(),
+                partials,
                 output: self.output(0),
                 size: word(m * n),
                 splits: word(cut.splits),

@@ -6,10 +6,15 @@ mod map;
 mod shapes;
 
 use super::args::{Divisor, FillArgs, place, word};
-use crate::program::{Array, Bound};
+use crate::bound::{Array, Bound};
 use crate::{Kernel, Pair, Precision};
 use bytemuck::Pod;
 use tensor::DType;
+
+/// Scratch memory of the device, for the partial sums of the kernel that runs. Most that a kernel takes: two
+/// products of a pair, 4 MiB each (`gemm.rs`); or the sums of a map, 128 KiB for each of 198, whose accumulators
+/// fill the shared memory of a block (`map/mod.rs`).
+pub(super) const SCRATCH_BYTES: usize = 25 << 20;
 
 /// Elements of an array, at most: kernels count in 32 bits.
 const MOST: usize = (1 << 31) - 1;
@@ -84,6 +89,8 @@ pub(super) struct Lowering<'a> {
     pub(super) tables: &'a mut Tables,
     /// Where kernels report what is wrong with their input.
     pub(super) faults: u64,
+    /// Where their partial sums lie.
+    pub(super) scratch: u64,
 }
 
 impl Lowering<'_> {
@@ -95,8 +102,14 @@ impl Lowering<'_> {
         place_of(self.bound.outputs[i])
     }
 
-    fn workspace(&self) -> u64 {
-        place_of(self.bound.workspace)
+    /// Where partial sums lie; those that do not fit would go over other memory.
+    fn partials(&self, count: usize) -> Result<u64, String> {
+        match count * size_of::<f32>() {
+            bytes if bytes <= SCRATCH_BYTES => Ok(self.scratch),
+            bytes => Err(format!(
+                "{bytes} bytes of partial sums; at most {SCRATCH_BYTES} on CUDA"
+            )),
+        }
     }
 
     /// The launches of a kernel, or why the CUDA device cannot run it.
@@ -141,16 +154,4 @@ impl Lowering<'_> {
 
 fn place_of(array: Array) -> u64 {
     place(array.slot, array.offset)
-}
-
-/// Bytes of scratch memory of a kernel that was checked.
-pub(crate) fn workspace(kernel: &Kernel) -> usize {
-    match kernel {
-        Kernel::Map(map) => map::workspace(map),
-        Kernel::MatMul(spec) => gemm::workspace(&gemm::Product::of_matmul(spec)),
-        Kernel::MatMulPair(Pair(spec)) => 2 * gemm::workspace(&gemm::Product::of_matmul(spec)),
-        Kernel::Conv(spec) => gemm::workspace(&gemm::Product::of_conv(spec)),
-        Kernel::ConvPair(Pair(spec)) => 2 * gemm::workspace(&gemm::Product::of_conv(spec)),
-        _ => 0,
-    }
 }

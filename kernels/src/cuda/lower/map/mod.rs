@@ -87,14 +87,6 @@ struct MapCombineArgs {
 }
 const _: () = assert!(size_of::<MapCombineArgs>() == 32, "as on the device");
 
-/// Bytes of partial sums.
-pub(super) fn workspace(map: &Map) -> usize {
-    match Sums::of(map) {
-        Some(sums) if sums.chunks > 1 => sums.count * sums.chunks * sums.kept * size_of::<f32>(),
-        _ => 0,
-    }
-}
-
 /// How the sums of a map are taken: a function of the extents and flags alone.
 #[derive(Clone, Copy, Debug)]
 struct Sums {
@@ -145,6 +137,11 @@ impl Sums {
 
     fn blocks(&self) -> usize {
         self.kept.div_ceil(THREADS / self.lanes)
+    }
+
+    /// How many partial sums there are, of all sums.
+    fn partials(&self) -> usize {
+        self.count * self.chunks * self.kept
     }
 }
 
@@ -278,12 +275,16 @@ impl Lowering<'_> {
             chunk: 0,
             chunks: 1,
         });
+        let partials = match split.chunks {
+            1 => 0,
+            _ => self.partials(split.partials())?,
+        };
         let args = MapArgs {
             code: code.instructions,
             accesses: code.accesses,
             stores,
             sums: outs,
-            partials: self.workspace(),
+            partials,
             instructions: word(code.count),
             store_count: word(store_count),
             sum_count: word(split.count),
@@ -304,7 +305,7 @@ impl Lowering<'_> {
             ..Launch::new(function, blocks, THREADS as u32, &args)
         }];
         if split.chunks > 1 {
-            launches.extend(self.combine(map, &split));
+            launches.extend(self.combine(map, &split, partials));
         }
         Ok(launches)
     }
@@ -329,7 +330,7 @@ impl Lowering<'_> {
         Ok((table, full.len(), self.tables.add(&sums)))
     }
 
-    fn combine(&self, map: &Map, sums: &Sums) -> Vec<Launch> {
+    fn combine(&self, map: &Map, sums: &Sums, partials: u64) -> Vec<Launch> {
         let summed = map
             .stores
             .iter()
@@ -337,7 +338,7 @@ impl Lowering<'_> {
             .filter(|(_, store)| store.is_sum());
         let launch = |(at, (i, store)): (usize, (usize, &Store))| {
             let args = MapCombineArgs {
-                partials: self.workspace(),
+                partials,
                 output: self.output(i),
                 first: word(at * sums.chunks * sums.kept),
                 kept: word(sums.kept),
@@ -347,5 +348,44 @@ impl Lowering<'_> {
             Launch::per_point("map_combine", sums.kept, &args)
         };
         summed.enumerate().flat_map(launch).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::lower::SCRATCH_BYTES;
+
+    /// As many sums as the shared memory of a block has accumulators for.
+    #[test]
+    fn partial_sums_fit_the_scratch_memory() {
+        let most = MOST_SHARED / (THREADS * size_of::<f32>());
+        let mut largest = 0;
+        for kept in (1..200).chain([1023, 1 << 14, 1 << 20]) {
+            for reduce in (1..12).map(|bits| (1 << (2 * bits)) - 1) {
+                for extents in [vec![kept, reduce], vec![reduce, kept]] {
+                    let kind = StoreKind::Sum(extents.iter().map(|&n| n == reduce).collect());
+                    let store = Store {
+                        value: 0,
+                        dtype: DType::F32,
+                        kind,
+                    };
+                    let map = Map {
+                        float: Float::F32,
+                        extents,
+                        loads: vec![],
+                        code: vec![],
+                        stores: vec![store; most],
+                    };
+                    let bytes = Sums::of(&map).map_or(0, |sums| match sums.chunks {
+                        1 => 0,
+                        _ => sums.partials() * size_of::<f32>(),
+                    });
+                    largest = bytes.max(largest);
+                }
+            }
+        }
+        assert!(largest <= SCRATCH_BYTES, "{largest}");
+        assert!(largest > SCRATCH_BYTES / 2, "{largest}: less would do");
     }
 }

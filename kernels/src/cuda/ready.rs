@@ -5,10 +5,11 @@
 //! and the order of the stream keeps runs apart.
 
 use super::args::{BIND, BindArgs, place};
+use super::device::{Cuda, CudaMemory, failed};
 use super::lower::{Launch, Lowering, Tables};
-use super::{Cuda, failed};
-use crate::program::Bound;
-use crate::{DeviceError, Lap, ProgramError, Step};
+use crate::bound::{Bound, Lap, Step};
+use crate::memory::Gpu;
+use crate::{DeviceError, ProgramError};
 use cudarc::driver::{
     CudaEvent, CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg,
     result, sys,
@@ -17,8 +18,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Slots that the launching code adds to those of a program: its constants, the faults, the scratch memory.
+const OWN_SLOTS: usize = 3;
+
 /// Slots of a program, at most.
-const MOST_SLOTS: usize = (1 << 16) - 2;
+const MOST_SLOTS: usize = (1 << 16) - OWN_SLOTS;
 
 /// Shared memory beyond which a function must be told so.
 const PLAIN_SHARED: u32 = 48 << 10;
@@ -39,22 +43,22 @@ impl Parameters {
 }
 
 /// A program made ready for one device.
-pub(crate) struct Replay {
+pub(crate) struct Ready {
     cuda: Arc<Cuda>,
     graph: Option<CudaGraph>,
     launches: Vec<Launch>,
     /// For each step, how many launches there are up to its end.
     ends: Vec<usize>,
     /// The table of slots, then the program's constants.
-    memory: u64,
+    memory: CudaMemory,
     slots: usize,
 }
 
-// SAFETY: the graph is used by one thread at a time (`Program` holds it in a mutex), and the driver's calls
+// SAFETY: the graph is used by one thread at a time (a program holds it in a mutex), and the driver's calls
 // bind their context to the calling thread.
-unsafe impl Send for Replay {}
+unsafe impl Send for Ready {}
 
-impl Replay {
+impl Ready {
     pub(crate) fn new(
         cuda: &Arc<Cuda>,
         slots: usize,
@@ -66,9 +70,10 @@ impl Replay {
             ends,
             constants: tables,
         } = lower(cuda, slots, steps, bound)?;
-        let table_bytes = (8 * (slots + 2)).next_multiple_of(256);
-        let memory = cuda.allocate(table_bytes + tables.len(), 0)?;
-        let mut replay = Self {
+        let table_bytes = (8 * (slots + OWN_SLOTS)).next_multiple_of(256);
+        let memory = CudaMemory::new(cuda, table_bytes + tables.len(), 0)?;
+        let table = memory.address();
+        let mut ready = Self {
             cuda: cuda.clone(),
             graph: None,
             launches,
@@ -76,17 +81,14 @@ impl Replay {
             memory,
             slots,
         };
-        let constants = memory + table_bytes as u64;
+        let constants = table + table_bytes as u64;
         cuda.write(constants, &tables)?;
-        let own: Vec<u8> = [constants, cuda.faults]
-            .iter()
-            .flat_map(|address| address.to_le_bytes())
-            .collect();
-        cuda.write(memory + 8 * slots as u64, &own)?;
-        if cuda.graphs && !replay.launches.is_empty() {
-            replay.graph = Some(replay.capture()?);
+        let own: [u64; OWN_SLOTS] = [constants, cuda.faults, cuda.scratch];
+        cuda.write(table + 8 * slots as u64, bytemuck::cast_slice(&own))?;
+        if cuda.graphs && !ready.launches.is_empty() {
+            ready.graph = Some(ready.capture()?);
         }
-        Ok(replay)
+        Ok(ready)
     }
 
     /// Whether it was made for that device.
@@ -140,7 +142,7 @@ impl Replay {
     /// Queues some of the launches.
     fn queue_plain(&self, first: usize, end: usize) -> Result<(), DeviceError> {
         let mut some = self.launches[first..end].iter();
-        some.try_for_each(|one| launch(&self.cuda, one, self.memory))
+        some.try_for_each(|one| launch(&self.cuda, one, self.memory.address()))
     }
 
     /// Queues the writing of the slots' addresses.
@@ -154,7 +156,7 @@ impl Replay {
             };
             args.bases[..some.len()].copy_from_slice(some);
             let bind = Launch::new("bind_slots", 1, 64, &args);
-            launch(&self.cuda, &bind, self.memory)?;
+            launch(&self.cuda, &bind, self.memory.address())?;
         }
         Ok(())
     }
@@ -177,7 +179,7 @@ impl Replay {
             .launches
             .iter()
             .zip(&functions)
-            .try_for_each(|(one, function)| queue(&stream, one, function, self.memory));
+            .try_for_each(|(one, function)| queue(&stream, one, function, self.memory.address()));
         // The capture ends in any case, or the stream would be of no more use.
         let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0));
         queued?;
@@ -192,16 +194,9 @@ impl Replay {
     }
 }
 
-impl fmt::Debug for Replay {
+impl fmt::Debug for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Replay")
-    }
-}
-
-impl Drop for Replay {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new`; `free` waits for the last replay.
-        unsafe { self.cuda.free(self.memory) };
+        f.write_str("Ready")
     }
 }
 
@@ -228,7 +223,7 @@ fn lower(
         ));
     }
     let mut tables = Tables::new(slots);
-    let faults = place(slots + 1, 0);
+    let [faults, scratch] = [1, 2].map(|own| place(slots + own, 0));
     let (mut launches, mut ends) = (Vec::new(), Vec::new());
     for (at, (step, bound)) in steps.iter().zip(bound).enumerate() {
         let mut lowering = Lowering {
@@ -237,6 +232,7 @@ fn lower(
             precision: cuda.precision,
             tables: &mut tables,
             faults,
+            scratch,
         };
         launches.extend(
             lowering

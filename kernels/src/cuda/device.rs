@@ -1,0 +1,259 @@
+//! The device: its one stream, its memory, and what it reports.
+
+use super::lower::SCRATCH_BYTES;
+use super::modules::Modules;
+use super::{CudaFacts, Precision, probe};
+use crate::DeviceError;
+use crate::memory::Gpu;
+use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DriverError, result, sys};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Words that kernels report what is wrong in: fault, step, value, position, limit.
+const FAULT_WORDS: usize = 5;
+
+/// A GPU with one stream, on which everything happens in order.
+pub struct Cuda {
+    pub(super) context: Arc<CudaContext>,
+    pub(super) stream: Arc<CudaStream>,
+    pub(super) precision: Precision,
+    modules: Mutex<Modules>,
+    /// Whether programs are replayed as graphs, or launched kernel by kernel.
+    pub(super) graphs: bool,
+    pub(super) faults: u64,
+    /// [`SCRATCH_BYTES`] for the kernel that runs.
+    pub(super) scratch: u64,
+}
+
+impl Cuda {
+    /// Opens a device by its number, and makes sure that it computes: see [`Device::cuda`](crate::Device::cuda).
+    pub fn open(ordinal: usize, precision: Precision) -> Result<Self, DeviceError> {
+        let (context, stream) = probe::open(ordinal)?;
+        let mut cuda = Self {
+            context,
+            stream,
+            precision,
+            modules: Mutex::default(),
+            graphs: true,
+            faults: 0,
+            scratch: 0,
+        };
+        cuda.faults = cuda.allocate(4 * FAULT_WORDS, 0)?;
+        cuda.zero(cuda.faults, 4 * FAULT_WORDS)?;
+        cuda.scratch = cuda.allocate(SCRATCH_BYTES, 0)?;
+        probe::compute(&cuda)?;
+        Ok(cuda)
+    }
+
+    /// Launches every kernel by itself instead of replaying a graph. For tests: results have the same bits.
+    pub fn without_graphs(mut self) -> Self {
+        self.graphs = false;
+        self
+    }
+
+    /// How it multiplies.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// What there is to say about it.
+    pub fn facts(&self) -> Result<CudaFacts, DeviceError> {
+        probe::facts(self)
+    }
+
+    /// Memory of the device, not yet initialised. `held` is for the message if there is none.
+    pub(super) fn allocate(&self, bytes: usize, held: usize) -> Result<u64, DeviceError> {
+        self.bind()?;
+        // SAFETY: plain memory; whoever asked for it says when it is freed.
+        match unsafe { result::malloc_sync(bytes.max(1)) } {
+            Ok(address) => Ok(address),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                let free = self.context.mem_get_info().map_or(0, |(free, _)| free);
+                Err(DeviceError::OutOfMemory {
+                    wanted: bytes,
+                    held,
+                    device: format!("cuda ({free} free)"),
+                })
+            }
+            Err(error) => Err(failed("allocation", error)),
+        }
+    }
+
+    /// Gives memory back when all work queued before is done.
+    ///
+    /// # Safety
+    /// It came from [`Cuda::allocate`], and nobody uses it afterwards.
+    pub(super) unsafe fn free(&self, address: u64) {
+        let waited = self.stream.synchronize();
+        // SAFETY: the caller's promise.
+        let freed = unsafe { result::free_sync(address) };
+        // A drop has nobody to tell; a lost device shows at the next call.
+        let _ = waited.and(freed);
+    }
+
+    /// Waits for all queued work.
+    pub(crate) fn wait(&self) -> Result<(), DeviceError> {
+        let waited = self.stream.synchronize();
+        waited.map_err(|error| failed("queued work", error))
+    }
+
+    /// Free and total bytes of the device.
+    pub(crate) fn memory(&self) -> Result<[usize; 2], DeviceError> {
+        let (free, total) = self
+            .context
+            .mem_get_info()
+            .map_err(|error| failed("memory query", error))?;
+        Ok([free, total])
+    }
+
+    pub(super) fn function(&self, name: &str) -> Result<CudaFunction, DeviceError> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        modules.function(&self.context, name)
+    }
+
+    /// The driver's calls work on the context of the calling thread.
+    pub(super) fn bind(&self) -> Result<(), DeviceError> {
+        self.context
+            .bind_to_thread()
+            .map_err(|error| failed("context", error))
+    }
+}
+
+impl Gpu for Cuda {
+    fn write(&self, address: u64, source: &[u8]) -> Result<(), DeviceError> {
+        if source.is_empty() {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the caller has checked the range. The driver has taken pageable memory when it returns.
+        unsafe { result::memcpy_htod_async(address, source, self.stream.cu_stream()) }
+            .map_err(|error| failed("copy to the device", error))
+    }
+
+    fn read(&self, address: u64, target: &mut [u8]) -> Result<(), DeviceError> {
+        self.bind()?;
+        let mut faults = [0_u32; FAULT_WORDS];
+        let stream = self.stream.cu_stream();
+        let copied =
+            |r: Result<(), DriverError>| r.map_err(|error| failed("copy from the device", error));
+        if !target.is_empty() {
+            // SAFETY: the caller has checked the range; `target` lives until the stream was waited for.
+            copied(unsafe { result::memcpy_dtoh_async(target, address, stream) })?;
+        }
+        // SAFETY: the device's own words, likewise.
+        copied(unsafe { result::memcpy_dtoh_async(&mut faults, self.faults, stream) })?;
+        self.wait()?;
+        match describe_fault(faults) {
+            None => Ok(()),
+            Some(reason) => {
+                self.zero(self.faults, 4 * FAULT_WORDS)?;
+                Err(DeviceError::Fault(reason))
+            }
+        }
+    }
+
+    fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), DeviceError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the caller has checked both ranges.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
+            .map_err(|error| failed("copy on the device", error))
+    }
+
+    fn zero(&self, address: u64, bytes: usize) -> Result<(), DeviceError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the caller has checked the range.
+        unsafe { result::memset_d8_async(address, 0, bytes, self.stream.cu_stream()) }
+            .map_err(|error| failed("fill", error))
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        for address in [self.faults, self.scratch] {
+            if address != 0 {
+                // SAFETY: allocated in `open`; programs hold a handle of this device, so none is left.
+                unsafe { self.free(address) };
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cuda({:?})", self.precision)
+    }
+}
+
+/// Memory of a GPU.
+pub(crate) struct CudaMemory {
+    address: u64,
+    cuda: Arc<Cuda>,
+}
+
+impl CudaMemory {
+    /// Not yet initialised. `held` is for the message if there is none.
+    pub(crate) fn new(cuda: &Arc<Cuda>, bytes: usize, held: usize) -> Result<Self, DeviceError> {
+        Ok(Self {
+            address: cuda.allocate(bytes, held)?,
+            cuda: cuda.clone(),
+        })
+    }
+
+    pub(crate) fn address(&self) -> u64 {
+        self.address
+    }
+}
+
+impl Drop for CudaMemory {
+    fn drop(&mut self) {
+        // SAFETY: allocated when it was made, and this is its only owner.
+        unsafe { self.cuda.free(self.address) };
+    }
+}
+
+/// What the words say, as the CPU would say it.
+fn describe_fault([fault, step, value, at, limit]: [u32; FAULT_WORDS]) -> Option<String> {
+    let index = value.cast_signed();
+    match fault {
+        0 => None,
+        1 => Some(format!(
+            "step {step}: rows: index {index} at {at}, of {limit} rows"
+        )),
+        _ => Some(format!(
+            "step {step}: windows: an offset lies outside of its window or image"
+        )),
+    }
+}
+
+/// One line of what the driver refused.
+pub(super) fn failed(what: &'static str, DriverError(code): DriverError) -> DeviceError {
+    use sys::CUresult as Code;
+    let advice = match code {
+        Code::CUDA_ERROR_ILLEGAL_ADDRESS
+        | Code::CUDA_ERROR_LAUNCH_FAILED
+        | Code::CUDA_ERROR_MISALIGNED_ADDRESS
+        | Code::CUDA_ERROR_HARDWARE_STACK_ERROR
+        | Code::CUDA_ERROR_ILLEGAL_INSTRUCTION
+        | Code::CUDA_ERROR_INVALID_ADDRESS_SPACE
+        | Code::CUDA_ERROR_INVALID_PC
+        | Code::CUDA_ERROR_LAUNCH_TIMEOUT
+        | Code::CUDA_ERROR_ECC_UNCORRECTABLE
+        | Code::CUDA_ERROR_NVLINK_UNCORRECTABLE
+        | Code::CUDA_ERROR_ASSERT
+        | Code::CUDA_ERROR_CONTEXT_IS_DESTROYED => {
+            "; the device is lost for this process: start again from the last checkpoint"
+        }
+        _ => "",
+    };
+    DeviceError::Cuda {
+        what,
+        // The name of the code, not the driver's text: asking for that needs a driver that works.
+        reason: format!("{code:?}{advice}"),
+    }
+}
