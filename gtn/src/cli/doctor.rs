@@ -2,10 +2,11 @@
 
 use super::{Outcome, say};
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
+use crate::error::Result;
 use kernels::{CudaFacts, Device, Precision};
 
-/// Tells all there is to tell.
-pub(super) fn run() -> anyhow::Result<Outcome> {
+/// Prints what is known of the devices.
+pub(super) fn run() -> Result<Outcome> {
     match Device::cuda(0, Precision::default()).map(|device| device.cuda_facts()) {
         Ok(Some(facts)) => say_cuda(&facts?),
         Ok(None) => {}
