@@ -16,7 +16,7 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Tells another process of this program the same.
+    /// Passes them on to another process of this program.
     pub(super) fn pass(&self, command: &mut Command) {
         if let Some(threads) = self.machine.threads {
             flag(command, "--threads", &threads);
@@ -26,7 +26,7 @@ impl Conditions {
         flag(command, "--repeats", &self.repeats);
     }
 
-    /// Tells a peer's program, which knows no GPU and takes a number of threads.
+    /// Passes them on to a peer's program, which knows no GPU and takes a number of threads.
     pub(super) fn pass_to_peer(&self, command: &mut Command) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         flag(command, "--threads", &self.machine.threads.unwrap_or(cores));

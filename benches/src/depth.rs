@@ -7,10 +7,10 @@
 use crate::conditions::Conditions;
 use crate::meta_grad::timed;
 use crate::resident::Resident;
-use anyhow::{Result, ensure};
 use autograd::optim::Optimizer;
 use autograd::{ArraySpec, Forecast, Horizon, Mode, Schedule, Training, Unroll, Values, Var};
 use gtn::cli::Outcome;
+use gtn::error::{Error, Result};
 use kernels::Device;
 use serde::Serialize;
 use tensor::{Array, DType, Shape};
@@ -218,11 +218,11 @@ impl DepthArgs {
         let numbers = gradient.values().flat_map(Array::to_f64_vec);
         let squares: f64 = numbers.map(|v| v * v).sum();
         let forecast = unroll.forecast();
-        ensure!(
-            peak_bytes == forecast.bytes,
-            "{peak_bytes} bytes were taken, {} forecast",
-            forecast.bytes
-        );
+        if peak_bytes != forecast.bytes {
+            let forecast = forecast.bytes;
+            let message = format!("{peak_bytes} bytes were taken, {forecast} forecast");
+            return Err(Error::engine(message));
+        }
         Ok(Column {
             number: column,
             name: NAMES[usize::from(column) - 1],
@@ -248,7 +248,7 @@ pub(super) fn run(args: &DepthArgs) -> Result<Outcome> {
     let mut columns = Vec::new();
     for column in args.columns() {
         let measured = args.measure(&device, &values, column)?;
-        measured.tell();
+        measured.show();
         columns.push(measured);
     }
     args.conditions.machine.print(&Report {
@@ -266,7 +266,7 @@ pub(super) fn run(args: &DepthArgs) -> Result<Outcome> {
 }
 
 impl Column {
-    fn tell(&self) {
+    fn show(&self) {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         eprintln!(
             "{} ({}, {} segments): {:.3} s (min {:.3}), {:.1} MiB (arena {:.1}; process {:.1}), {:.1} GFLOP; \

@@ -5,8 +5,8 @@ use crate::conditions::flag;
 use crate::depth::{DepthArgs, NAMES, at_least_one};
 use crate::peers::command_of;
 use crate::record::{Point, Record, RecordArgs, Subject, last_line, this_program};
-use anyhow::{Context, Result};
 use gtn::cli::Outcome;
+use gtn::error::{Error, Result};
 use serde::Deserialize;
 use std::process::Command;
 
@@ -102,7 +102,7 @@ impl DepthSweepArgs {
     }
 }
 
-/// Tells a program what to measure.
+/// Passes the sizes on to a program.
 fn pass(depth: &DepthArgs, command: &mut Command) {
     flag(command, "--blocks", &depth.blocks);
     flag(command, "--width", &depth.width);
@@ -137,7 +137,8 @@ fn peer(depth: &DepthArgs, words: &str) -> Result<Point> {
     pass(depth, &mut command);
     depth.conditions.pass_to_peer(&mut command);
     let said = last_line(&mut command)?;
-    let line: Line = serde_json::from_value(said).context("not what a peer prints")?;
+    let line: Line = serde_json::from_value(said)
+        .map_err(|e| Error::run(format!("not what a peer prints: {e}")))?;
     Ok(line.point(depth, None))
 }
 

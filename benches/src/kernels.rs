@@ -9,8 +9,8 @@ use ::kernels::{
     Binary, Buffer, Conv, ConvKind, Device, Float, Instr, Kernel, Load, Map, MatMul, Operand, Pair,
     Program, Slot, Step, Store, StoreKind, Unary, View, Window, WindowKind,
 };
-use anyhow::{Context, Result, ensure};
 use gtn::cli::{Machine, Outcome};
+use gtn::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -348,9 +348,9 @@ fn work(kernel: &Kernel) -> f64 {
 }
 
 fn read_beside(path: &Path) -> Result<Beside> {
-    let name = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    serde_json::from_str(&text).with_context(|| format!("{name} is not of torch_kernels.py"))
+    let text = std::fs::read_to_string(path).map_err(|e| Error::file("read", path, &e))?;
+    serde_json::from_str(&text)
+        .map_err(|e| Error::data(format!("not of torch_kernels.py: {e}")).at(path.display()))
 }
 
 fn say(row: &Row) {
@@ -367,14 +367,15 @@ fn say(row: &Row) {
     );
 }
 
-/// Measures all, and tells.
+/// Measures all kernels, and prints a line for each.
 pub(super) fn run(args: &KernelsArgs) -> Result<Outcome> {
     let beside = args.beside.as_deref().map(read_beside).transpose()?;
     let kernels = all(args.batch as usize);
     if let Some(beside) = &beside {
         let known = |name: &String| kernels.iter().any(|(known, _)| known == name);
-        let odd = beside.seconds.keys().find(|name| !known(name));
-        ensure!(odd.is_none(), "no kernel is called `{}`", odd.expect("one"));
+        if let Some(name) = beside.seconds.keys().find(|name| !known(name)) {
+            return Err(Error::data(format!("no kernel is called `{name}`")));
+        }
     }
     let device = args.machine.device()?;
     if let Some(beside) = &beside {

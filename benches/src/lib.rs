@@ -21,6 +21,7 @@ pub use problem::{DataKind, Problem};
 pub use setups::Setup;
 
 use gtn::cli::Outcome;
+use gtn::error::Result;
 
 /// Measures meta-gradients and kernels. Human text goes to standard error; with --json the last line of standard
 /// output is one object for machines.
@@ -47,7 +48,7 @@ pub enum Cli {
 ///
 /// # Errors
 /// If its settings make no sense, or a measurement fails.
-pub fn run(command: &Cli) -> anyhow::Result<Outcome> {
+pub fn run(command: &Cli) -> Result<Outcome> {
     match command {
         Cli::MetaGrad(args) => meta_grad::run(args),
         Cli::Depth(args) => depth::run(args),

@@ -4,10 +4,10 @@
 use crate::conditions::{Conditions, flag, or};
 use crate::resident::Resident;
 use crate::{DataKind, Problem, Setup};
-use anyhow::Result;
 use autograd::optim::Optimizer;
 use autograd::{CotangentNorms, Forecast, Horizon, Phase, Trouble, Unroll, Values};
 use gtn::cli::{Outcome, name_of};
+use gtn::error::{Error, Result};
 use gtn::run::config::{Engine, ModeName};
 use kernels::Device;
 use serde::Serialize;
@@ -143,7 +143,7 @@ impl SetupArgs {
         })
     }
 
-    /// Tells another process of this program the same.
+    /// Passes them on to another process of this program.
     pub(super) fn pass(&self, command: &mut std::process::Command) {
         flag(command, "--setup", &self.setup);
         flag(command, "--batches", &self.batches);
@@ -171,7 +171,7 @@ impl MetaGradArgs {
 
     fn loaded(&self, device: &Device, problem: &Problem) -> Result<Values> {
         let arrays = match &self.init {
-            Some(path) => read_safetensors(path)?.0,
+            Some(path) => read_safetensors(path).map_err(Error::data)?.0,
             None => problem.fresh(0)?,
         };
         problem.load(device, &arrays)
@@ -257,10 +257,10 @@ fn cotangents(unroll: &mut Unroll, values: &Values) -> Result<CotangentNorms> {
     Ok(unroll.cotangent_norms().cloned().unwrap_or_default())
 }
 
-/// Lines of cotangent norms that are told; between them steps are left out.
+/// Lines of cotangent norms that are printed at most; between them steps are left out.
 const LINES: usize = 20;
 
-fn tell_cotangents(norms: &CotangentNorms) {
+fn show_cotangents(norms: &CotangentNorms) {
     let last = norms.norms().len().saturating_sub(1);
     let every = (last / LINES).max(1);
     eprintln!("Length of the cotangent of the weights before each inner step, from the last back:");
@@ -298,7 +298,7 @@ pub(super) fn run(args: &MetaGradArgs) -> Result<Outcome> {
     if let Some(path) = &args.dump {
         let mut all = gradient;
         all.insert("loss".into(), Array::scalar(loss, problem.dtype));
-        write_safetensors(path, &all, &Metadata::new())?;
+        write_safetensors(path, &all, &Metadata::new()).map_err(Error::run)?;
     }
     let (forecast, median_s) = (unroll.forecast(), seconds[seconds.len() / 2]);
     let report = Report {
@@ -336,16 +336,16 @@ pub(super) fn run(args: &MetaGradArgs) -> Result<Outcome> {
         meta_grad_sha256,
         cotangent_norms: cotangents.as_ref().map(|norms| norms.norms().to_vec()),
     };
-    report.tell(&forecast);
+    report.show(&forecast);
     if let Some(norms) = &cotangents {
-        tell_cotangents(norms);
+        show_cotangents(norms);
     }
     args.conditions.machine.print(&report)?;
     Ok(Outcome::Done)
 }
 
 impl Report {
-    fn tell(&self, forecast: &Forecast) {
+    fn show(&self, forecast: &Forecast) {
         eprintln!(
             "{} {} T={} B={}: {:.4} s (min {:.4}), {:.1} GFLOP/s; {forecast}; loss {:.6}",
             self.setup,

@@ -6,7 +6,7 @@ use crate::conditions::{flag, or};
 use crate::meta_grad::{FloatKind, SetupArgs};
 use crate::record::{Point, said_by};
 use crate::sweep::SweepArgs;
-use anyhow::{Context, Result, ensure};
+use gtn::error::{Error, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -89,30 +89,32 @@ pub(super) fn read(paths: &[PathBuf], args: &SetupArgs) -> Result<Vec<Point>> {
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>> {
-    let name = path.display();
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {name}"))?;
-    let mut files = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<Vec<_>>>()?;
+    let entries = std::fs::read_dir(path).and_then(|entries| {
+        let files = entries.map(|entry| Ok(entry?.path()));
+        files.collect::<std::io::Result<Vec<_>>>()
+    });
+    let mut files = entries.map_err(|e| Error::file("read", path, &e))?;
     files.retain(|file| file.extension().is_some_and(|kind| kind == "jsonl"));
-    ensure!(!files.is_empty(), "{name} has no *.jsonl");
+    if files.is_empty() {
+        return Err(Error::run("there is no *.jsonl").at(path.display()));
+    }
     files.sort();
     Ok(files)
 }
 
 fn parse(path: &Path) -> Result<Vec<Line>> {
     let name = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    let text = std::fs::read_to_string(path).map_err(|e| Error::file("read", path, &e))?;
     let lines = text
         .lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty());
     let line = |(at, line): (usize, &str)| {
-        serde_json::from_str(line)
-            .with_context(|| format!("{name}, line {}: not of a peer", at + 1))
+        let place = format!("{name}, line {}", at + 1);
+        serde_json::from_str(line).map_err(|e| Error::run(format!("not of a peer: {e}")).at(place))
     };
     lines.map(line).collect()
 }
@@ -128,7 +130,9 @@ pub(super) fn command_of(words: &str, what: &str) -> Result<Command> {
         return Ok(command);
     }
     let mut words = words.split_whitespace();
-    let program = words.next().context("--beside needs a command")?;
+    let program = words
+        .next()
+        .ok_or_else(|| Error::usage("--beside needs a command"))?;
     let mut command = Command::new(program);
     command.args(words);
     Ok(command)
@@ -137,11 +141,12 @@ pub(super) fn command_of(words: &str, what: &str) -> Result<Command> {
 /// Runs a peer's program, with its mode, for so many inner steps.
 pub(super) fn run(words: &str, args: &SweepArgs, steps: usize) -> Result<Point> {
     let setup = &args.setup;
-    ensure!(
-        setup.batches == 0,
-        "--beside: peers take every batch once, so --batches cannot be given"
-    );
-    let folder = tempfile::tempdir().context("no folder for what a peer says")?;
+    if setup.batches > 0 {
+        let why = "peers take every batch once, so --batches cannot be given";
+        return Err(Error::usage(why).at("--beside"));
+    }
+    let folder = tempfile::tempdir();
+    let folder = folder.map_err(|e| Error::run(format!("no folder for what a peer says: {e}")))?;
     let file = folder.path().join("peer.jsonl");
     let mut command = command_of(words, "gtn")?;
     flag(&mut command, "--setup", &setup.setup);
@@ -155,7 +160,9 @@ pub(super) fn run(words: &str, args: &SweepArgs, steps: usize) -> Result<Point> 
     }
     flag(&mut command, "--json", &file.display());
     said_by(&mut command)?;
-    let line = parse(&file)?.pop().context("it measured nothing")?;
+    let line = parse(&file)?
+        .pop()
+        .ok_or_else(|| Error::run("it measured nothing"))?;
     Ok(line.point())
 }
 

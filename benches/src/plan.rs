@@ -1,10 +1,10 @@
 //! `benches plan`
 
 use crate::subject::{Subject, SubjectArgs, any_values};
-use anyhow::Context;
 use autograd::{Peak, Phase, Planned, Policy, Schedule, TimedRun, Unroll};
 use clap::Args;
 use gtn::cli::{Outcome, say};
+use gtn::error::{Error, Result};
 use kernels::Device;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -74,7 +74,7 @@ struct Row {
     seconds: f64,
 }
 
-pub(super) fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &PlanArgs) -> Result<Outcome> {
     let subject = args.subject.subject()?;
     let device = args.subject.machine.device()?;
     let (training, horizon) = (subject.training(), &subject.horizon);
@@ -86,9 +86,9 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
         asked.schedule(),
         asked.forecast()
     ));
-    tell_phases(&phases);
+    show_phases(&phases);
     let schedules = table(&device, &subject, &asked)?;
-    tell_table(&schedules, &asked.schedule().to_string());
+    show_table(&schedules, &asked.schedule().to_string());
     args.subject.machine.print(&Report {
         command: "plan",
         subject: subject.name(),
@@ -128,7 +128,7 @@ fn mib(bytes: usize) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-fn tell_phases(phases: &[PhasePlan]) {
+fn show_phases(phases: &[PhasePlan]) {
     say(
         "\nphase                        runs launches     GFLOP  GB moved  arena, least possible, MiB",
     );
@@ -209,19 +209,20 @@ fn budgets(least: usize, most: usize) -> Vec<Policy> {
     (1..4).map(budget).collect()
 }
 
-fn table(device: &Device, subject: &Subject, asked: &Planned) -> anyhow::Result<Vec<Row>> {
+fn table(device: &Device, subject: &Subject, asked: &Planned) -> Result<Vec<Row>> {
     let (training, horizon) = (subject.training(), &subject.horizon);
     let times = [
         measured(device, subject, false)?,
         measured(device, subject, true)?,
     ];
-    let row = |policy: Policy| -> anyhow::Result<Row> {
+    let row = |policy: Policy| -> Result<Row> {
         let planned = Planned::new(&training, &horizon.clone().schedule(policy))?;
         let phases = planned.phases();
         let keeping = phases.iter().any(|phase| phase.name == KEPT);
         let time = |phase: &Phase<'_>| {
             let once = times[usize::from(keeping)].get(phase.name);
-            let once = once.with_context(|| format!("{} was not timed", phase.name))?;
+            let untimed = || Error::engine(format!("{} was not timed", phase.name));
+            let once = once.ok_or_else(untimed)?;
             Ok(phase.runs as f64 * once)
         };
         let forecast = planned.forecast();
@@ -234,7 +235,7 @@ fn table(device: &Device, subject: &Subject, asked: &Planned) -> anyhow::Result<
             bytes: forecast.bytes,
             evaluations: forecast.evaluations,
             flops: forecast.flops,
-            seconds: phases.iter().map(time).sum::<anyhow::Result<f64>>()?,
+            seconds: phases.iter().map(time).sum::<Result<f64>>()?,
         })
     };
     let asked = match horizon.policy() {
@@ -242,7 +243,7 @@ fn table(device: &Device, subject: &Subject, asked: &Planned) -> anyhow::Result<
         _ => asked.schedule().into(),
     };
     let fixed = candidates(horizon.steps(), asked).into_iter();
-    let mut rows = fixed.map(row).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut rows = fixed.map(row).collect::<Result<Vec<_>>>()?;
     // Without a prelude there is nothing of it to keep.
     rows.retain(|row| row.chosen == row.schedule);
     let bytes = || rows.iter().map(|row| row.bytes);
@@ -254,7 +255,7 @@ fn table(device: &Device, subject: &Subject, asked: &Planned) -> anyhow::Result<
     Ok(rows)
 }
 
-fn tell_table(rows: &[Row], asked: &str) {
+fn show_table(rows: &[Row], asked: &str) {
     say("\nschedule                               MiB  evaluations      GFLOP    seconds");
     for row in rows {
         let mut name = row.schedule.clone();
@@ -280,11 +281,7 @@ fn tell_table(rows: &[Row], asked: &str) {
 const KEPT: &str = "inner step, kept";
 
 /// Seconds of one run of each phase: the least along a few short trainings, with activations kept or not.
-fn measured(
-    device: &Device,
-    subject: &Subject,
-    keep: bool,
-) -> anyhow::Result<BTreeMap<&'static str, f64>> {
+fn measured(device: &Device, subject: &Subject, keep: bool) -> Result<BTreeMap<&'static str, f64>> {
     let training = subject.training();
     let schedule = if keep {
         // The first step is advanced without activations, again given its prelude, and then with them: all phases

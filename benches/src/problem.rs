@@ -1,9 +1,9 @@
 //! The fixed set-ups as trainings: their starting values and gradients under the names that files give them.
 
 use crate::Setup;
-use anyhow::{Context, Result, bail};
 use autograd::optim::Optimizer;
 use autograd::{ArraySpec, Training, Unroll, Values, Var};
+use gtn::error::{Error, Result};
 use gtn::nn::{Learner, ParamSpec, Statistics, init, stack};
 use gtn::outer::training::{mean_of_losses, mean_over_pieces, sum_of_losses};
 use kernels::Device;
@@ -182,9 +182,7 @@ impl Problem {
     pub fn load(&self, device: &Device, arrays: &Arrays) -> Result<Values> {
         let training = self.training();
         let find = |name: &str| -> Result<Array> {
-            let array = arrays
-                .get(name)
-                .with_context(|| format!("the starting values have no array `{name}`"))?;
+            let array = arrays.get(name).ok_or_else(|| missing(name))?;
             Ok(self.setup.from_file(name, array)?.cast(self.dtype))
         };
         let params = self.setup.learner.params();
@@ -212,15 +210,12 @@ impl Problem {
     }
 
     fn one_hot(&self, arrays: &Arrays, name: &str, count: usize) -> Result<Array> {
-        let labels = arrays
-            .get(name)
-            .with_context(|| format!("the starting values have no array `{name}`"))?;
+        let labels = arrays.get(name).ok_or_else(|| missing(name))?;
         let labels = labels.to_f64_vec();
         if labels.len() != count || labels.iter().any(|&l| !(0.0..CLASSES as f64).contains(&l)) {
-            bail!(
-                "array `{name}`: {count} labels below {CLASSES} are wanted, there are {}",
-                labels.len()
-            );
+            let found = labels.len();
+            let wanted = format!("{count} labels below {CLASSES} are wanted, there are {found}");
+            return Err(Error::data(format!("array `{name}`: {wanted}")));
         }
         let mut hot = vec![0.0; count * CLASSES];
         labels
@@ -245,15 +240,16 @@ impl Problem {
     }
 }
 
+fn missing(name: &str) -> Error {
+    Error::data(format!("the starting values have no array `{name}`"))
+}
+
 /// The same numbers in the shape that a training declares.
 fn fitted(spec: &ArraySpec, array: &Array) -> Result<Array> {
     if array.shape().count() != spec.shape.count() {
-        bail!(
-            "the starting values of `{}` have shape {}, not {}",
-            spec.name,
-            array.shape(),
-            spec.shape
-        );
+        let (name, found, wanted) = (&spec.name, array.shape(), &spec.shape);
+        let problem = format!("the starting values of `{name}` have shape {found}, not {wanted}");
+        return Err(Error::data(problem));
     }
     Ok(Array::from_bytes(
         array.dtype(),

@@ -3,9 +3,9 @@
 //!
 //! What a process has taken of the system, it does not give back, so a second measurement in it would not show.
 
-use anyhow::{Context, Result, bail, ensure};
 use gtn::cli::{Machine, Outcome};
 use gtn::draw::curves::{self, Chart, Scale, Series};
+use gtn::error::{Error, Result};
 use gtn::run::run_folder::write_atomically;
 use serde::Serialize;
 use serde_json::Value;
@@ -93,7 +93,7 @@ impl Record {
     /// An empty one, once its folder is there: better to fail before measuring than after.
     pub(super) fn new(subject: Subject, args: &RecordArgs) -> Result<Self> {
         std::fs::create_dir_all(&args.out)
-            .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+            .map_err(|e| Error::file("make the folder", &args.out, &e))?;
         Ok(Self {
             subject,
             points: Vec::new(),
@@ -101,7 +101,7 @@ impl Record {
         })
     }
 
-    /// Adds a measurement and tells of it, or says why there is none.
+    /// Adds a measurement and prints it, or says why there is none.
     pub(super) fn take(&mut self, name: &str, point: Result<Point>) {
         match point {
             Ok(point) => {
@@ -112,8 +112,8 @@ impl Record {
                 self.points.push(point);
             }
             Err(error) => {
-                eprintln!("{name}: left out: {error:#}");
-                self.left_out.push(format!("{name}: {error:#}"));
+                eprintln!("{name}: left out: {error}");
+                self.left_out.push(format!("{name}: {error}"));
             }
         }
     }
@@ -125,7 +125,9 @@ impl Record {
 
     /// Writes the three files; with `--json` prints the record as well.
     pub(super) fn write(mut self, args: &RecordArgs, on: &Machine) -> Result<Outcome> {
-        ensure!(!self.points.is_empty(), "nothing could be measured");
+        if self.points.is_empty() {
+            return Err(Error::run("nothing could be measured"));
+        }
         let at = |point: &Point| point.sizes[self.subject.axis.0];
         let key = |point: &Point| (point.series(), at(point));
         self.points.sort_by_key(key);
@@ -143,7 +145,10 @@ impl Record {
             points: &self.points,
             left_out: &self.left_out,
         };
-        save("json", serde_json::to_string_pretty(&whole)? + "\n")?;
+        save(
+            "json",
+            serde_json::to_string_pretty(&whole).map_err(Error::run)? + "\n",
+        )?;
         let title = format!("{}, {}, {}", whole.title, whole.machine, whole.date);
         curves::write(
             &path("svg"),
@@ -204,18 +209,20 @@ fn charts(title: &str, (axis, label): (&str, &str), points: &[Point]) -> [Chart;
 
 /// A command of this program, for a point of its own.
 pub(super) fn this_program() -> Result<Command> {
-    let program = std::env::current_exe().context("cannot find this program")?;
+    let program = std::env::current_exe();
+    let program = program.map_err(|e| Error::run(format!("cannot find this program: {e}")))?;
     Ok(Command::new(program))
 }
 
 /// What a command prints, or the last line that it complains with.
 pub(super) fn said_by(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output();
-    let output = output.with_context(|| format!("cannot run {command:?}"))?;
+    let output = output.map_err(|e| Error::run(format!("cannot run {command:?}: {e}")))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     if !output.status.success() {
         let said = text(&output.stderr);
-        bail!("{}", said.lines().last().unwrap_or("it said nothing"));
+        let why = said.lines().rfind(|line| !line.starts_with("hint: "));
+        return Err(Error::run(why.unwrap_or("it said nothing")));
     }
     Ok(text(&output.stdout))
 }
@@ -224,7 +231,7 @@ pub(super) fn said_by(command: &mut Command) -> Result<String> {
 pub(super) fn last_line(command: &mut Command) -> Result<Value> {
     let said = said_by(command)?;
     serde_json::from_str(said.lines().last().unwrap_or_default())
-        .context("no JSON object at its end")
+        .map_err(|e| Error::run(format!("no JSON object at its end: {e}")))
 }
 
 fn command_line() -> String {

@@ -5,7 +5,7 @@ use crate::meta_grad::SetupArgs;
 use autograd::{ArraySpec, Horizon, Mode, Policy, Training, Values};
 use clap::Args;
 use gtn::cli::Machine;
-use gtn::error::Error;
+use gtn::error::{Error, Result};
 use gtn::nn::{Generator, Learner};
 use gtn::outer::training::training;
 use gtn::run::config::{Config, Engine, Preset};
@@ -39,7 +39,7 @@ enum What {
 }
 
 impl SubjectArgs {
-    pub(super) fn subject(&self) -> anyhow::Result<Subject> {
+    pub(super) fn subject(&self) -> Result<Subject> {
         match &self.setup {
             Some(setup) => self.of_setup(setup),
             None => self.of_run(),
@@ -47,7 +47,7 @@ impl SubjectArgs {
     }
 
     /// Of the settings of a training, those of the engine are for a set-up as well.
-    fn of_setup(&self, setup: &SetupArgs) -> anyhow::Result<Subject> {
+    fn of_setup(&self, setup: &SetupArgs) -> Result<Subject> {
         let Settings {
             preset,
             config,
@@ -55,7 +55,7 @@ impl SubjectArgs {
         } = &self.settings;
         if config.is_some() || *preset != Preset::default() {
             let error = Error::usage("--config and --preset are for a training, not for a set-up");
-            return Err(error.into());
+            return Err(error);
         }
         let mut given = Overrides::default().with("schedule", Some(Policy::default()));
         given.change(flags.clone());
@@ -74,10 +74,10 @@ impl SubjectArgs {
     }
 
     /// With the widest learner that may be drawn.
-    fn of_run(&self) -> anyhow::Result<Subject> {
+    fn of_run(&self) -> Result<Subject> {
         if self.steps.is_some() {
             let error = Error::usage("--steps is for a set-up (--setup NAME)");
-            return Err(error.hint("of a training they are --inner-steps").into());
+            return Err(error.hint("of a training they are --inner-steps"));
         }
         let config = self.settings.resolve()?;
         let generator = config.generator()?;

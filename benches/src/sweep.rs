@@ -5,10 +5,10 @@ use crate::conditions::{Conditions, flag};
 use crate::meta_grad::SetupArgs;
 use crate::record::{Point, Record, RecordArgs, Subject, last_line, this_program};
 use crate::{Problem, peers};
-use anyhow::{Result, ensure};
 use autograd::{ArraySpec, Horizon, Planned, Policy};
 use gtn::cli::{Outcome, name_of};
 use gtn::device::DeviceChoice;
+use gtn::error::{Error, Result};
 use gtn::run::config::ModeName;
 use gtn::run::memory;
 use kernels::Device;
@@ -124,11 +124,10 @@ fn fits(args: &SweepArgs, problem: &Problem, mode: ModeName, schedule: Policy) -
     let values = 3.0 * declared.map(ArraySpec::bytes).sum::<usize>() as f64;
     let free = memory::available(&Device::cpu(Some(1))?).unwrap_or(f64::INFINITY);
     let gib = |bytes: f64| bytes / f64::from(1 << 30);
-    ensure!(
-        taken + values <= free,
-        "it takes {:.1} GiB, and {:.1} are free",
-        gib(taken + values),
-        gib(free)
-    );
+    let (wanted, free) = (gib(taken + values), gib(free));
+    if wanted > free {
+        let message = format!("it takes {wanted:.1} GiB, and {free:.1} are free");
+        return Err(Error::engine(message));
+    }
     Ok(())
 }

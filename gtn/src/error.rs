@@ -1,6 +1,8 @@
 //! What can go wrong: one line that says what and where, and another that says what to do, where there is something.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 
 /// What a library function gives.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -48,10 +50,40 @@ impl Error {
         Self::new(ErrorKind::Usage, message)
     }
 
+    /// Something is wrong with a data set.
+    pub fn data(message: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Data, message)
+    }
+
+    /// Something is wrong with a run's files.
+    pub fn run(message: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Run, message)
+    }
+
+    /// The engine cannot go on.
+    pub fn engine(message: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Engine, message)
+    }
+
+    /// A file cannot be read or written; the system's words without its number, and without the name of an
+    /// unfinished file that stands behind it.
+    pub fn file(what: &str, path: &Path, error: &io::Error) -> Self {
+        let reason = error.to_string();
+        let reason = reason.split(" (os error").next().unwrap_or_default();
+        Self::run(format!("cannot {what} {}: {reason}", path.display()))
+    }
+
     /// Adds what the user can do.
     #[must_use]
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hint = Some(one_line(&hint.to_string()));
+        self
+    }
+
+    /// Adds to the message.
+    #[must_use]
+    pub fn and(mut self, more: impl fmt::Display) -> Self {
+        self.message = format!("{}; {more}", self.message);
         self
     }
 
@@ -97,6 +129,24 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+macro_rules! of_engine {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::engine(error)
+            }
+        }
+    )*};
+}
+
+of_engine!(
+    autograd::Error,
+    kernels::DeviceError,
+    kernels::ProgramError,
+    tensor::ArrayError,
+    crate::outer::meta::StepError
+);
 
 /// Of clap's text what stands before the usage is the message, and a tip, if there is one, the hint.
 impl From<clap::Error> for Error {

@@ -209,7 +209,7 @@ fn settings_that_make_no_sense_are_refused() {
         place.fails(2, args, words);
     }
     let large = "--inner-steps 1000000 --inner-batch 100000";
-    place.fails(1, large, "free: no schedule would fit");
+    place.fails(1, large, "free; no schedule would fit");
     assert!(!place.path("runs").exists(), "nothing was begun");
 }
 

@@ -7,6 +7,7 @@ use crate::subject::{SubjectArgs, any_values};
 use autograd::{Phase, TimedRun, Unroll, Values};
 use clap::Args;
 use gtn::cli::{Outcome, say};
+use gtn::error::Result;
 use kernels::{Device, Kernel, Pair};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 pub struct ProfileArgs {
     #[command(flatten)]
     subject: SubjectArgs,
-    /// Meta-gradients that are timed launch by launch, after one to warm up; the fastest is told
+    /// Meta-gradients that are timed launch by launch, after one to warm up; the fastest is printed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     repeats: u64,
     /// Write its launches to a trace file, for Perfetto or Chrome's tracing page
@@ -107,7 +108,7 @@ const BETWEEN: &str = "between launches";
 /// Seconds for which a contraction is run by itself.
 const SERIES: f64 = 0.05;
 
-pub(super) fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &ProfileArgs) -> Result<Outcome> {
     let subject = args.subject.subject()?;
     let device = args.subject.machine.device()?;
     let training = subject.training();
@@ -140,7 +141,7 @@ pub(super) fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
         of_alone: (inside > 0.0).then(|| alone / inside),
         contractions,
     };
-    report.tell();
+    report.show();
     args.subject.machine.print(&report)?;
     Ok(Outcome::Done)
 }
@@ -152,7 +153,7 @@ fn measure(
     unroll: &mut Unroll,
     values: &Values,
     repeats: u64,
-) -> anyhow::Result<(f64, Timed)> {
+) -> Result<(f64, Timed)> {
     unroll.gradient(values)?;
     let (mut least, mut fastest) = (f64::INFINITY, None::<Timed>);
     for _ in 0..repeats {
@@ -275,11 +276,7 @@ fn extents(kernel: &Kernel) -> Option<String> {
 }
 
 /// Every shape of contraction, and how fast it is by itself; the one that takes the most time first.
-fn contractions(
-    device: &Device,
-    timed: &Timed,
-    phases: &[Phase<'_>],
-) -> anyhow::Result<Vec<Contraction>> {
+fn contractions(device: &Device, timed: &Timed, phases: &[Phase<'_>]) -> Result<Vec<Contraction>> {
     let mut shapes: Vec<(&Kernel, Sum)> = Vec::new();
     let all = timed.runs.iter().flat_map(|run| launches(run, phases));
     for (kernel, time) in all.filter(|(kernel, _)| extents(kernel).is_some()) {
@@ -290,7 +287,7 @@ fn contractions(
         });
         shapes[at].1.add(kernel, time);
     }
-    let alone = |(kernel, sum): (&Kernel, Sum)| -> anyhow::Result<Contraction> {
+    let alone = |(kernel, sum): (&Kernel, Sum)| -> Result<Contraction> {
         let seconds = Single::lap(device, kernel, SERIES)?;
         Ok(Contraction {
             kernel: kernel.name(),
@@ -302,16 +299,13 @@ fn contractions(
             sum,
         })
     };
-    let mut found = shapes
-        .into_iter()
-        .map(alone)
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut found = shapes.into_iter().map(alone).collect::<Result<Vec<_>>>()?;
     found.sort_by(|a, b| b.share.total_cmp(&a.share));
     Ok(found)
 }
 
 impl Report {
-    fn tell(&self) {
+    fn show(&self) {
         let Self {
             subject,
             schedule,
@@ -323,14 +317,14 @@ impl Report {
             "{subject}, {schedule}: {seconds:.4} s; {timed_seconds:.4} s with every launch timed\n\n\
              share of time               seconds launches   GFLOP/s     GB/s"
         ));
-        self.kinds.iter().for_each(Part::tell);
+        self.kinds.iter().for_each(Part::show);
         for phase in &self.phases {
             let (name, share, runs) = (phase.phase, 100.0 * phase.share, phase.runs);
             say(&format!(
                 "\n{name}: {share:.1} %, {runs} runs, {:.4} s",
                 phase.seconds
             ));
-            phase.kinds.iter().for_each(Part::tell);
+            phase.kinds.iter().for_each(Part::show);
         }
         say("\ncontractions                           share   GFLOP/s     alone");
         for one in &self.contractions {
@@ -357,7 +351,7 @@ impl Report {
 }
 
 impl Part {
-    fn tell(&self) {
+    fn show(&self) {
         say(&format!(
             "{:<18} {:>5.1} % {:>9.4} {:>8} {:>9.1} {:>8.1}",
             self.kind,

@@ -5,7 +5,8 @@
 
 use super::Timed;
 use autograd::Phase;
-use gtn::run::run_folder::{WriteError, write_atomically};
+use gtn::error::Result;
+use gtn::run::run_folder::write_atomically;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -26,7 +27,7 @@ struct Event<'a> {
 }
 
 /// Writes all launches of a meta-gradient.
-pub(super) fn write(path: &Path, timed: &Timed, phases: &[Phase<'_>]) -> Result<(), WriteError> {
+pub(super) fn write(path: &Path, timed: &Timed, phases: &[Phase<'_>]) -> Result<()> {
     write_atomically(path, |file| events(file, timed, phases))
 }
 

@@ -2,10 +2,11 @@
 
 use super::{Outcome, say};
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
+use crate::error::Result;
 use kernels::{Cuda, CudaFacts, Device, Precision};
 
-/// Tells all there is to tell.
-pub(super) fn run() -> anyhow::Result<Outcome> {
+/// Prints what is known of the devices.
+pub(super) fn run() -> Result<Outcome> {
     match Cuda::open(0, Precision::default()) {
         Ok(cuda) => say_cuda(&cuda.facts()?),
         Err(reason) => say(&format!("CUDA: {reason}")),

@@ -3,6 +3,7 @@
 use super::progress::Progress;
 use super::{Files, Machine, Outcome, name_of, pictures, say, stop};
 use crate::data::Dataset;
+use crate::error::{Error, Result};
 use crate::eval::evaluate::TrainingData;
 use crate::eval::report::{self, Report};
 use crate::nn::LearnerKind;
@@ -12,7 +13,6 @@ use crate::run::checkpoint;
 use crate::run::config::Config;
 use crate::run::run_folder::{self, RunFolder};
 use crate::run::settings::{Overrides, count};
-use anyhow::Context;
 use clap::Args;
 use kernels::Device;
 use serde::Serialize;
@@ -49,7 +49,7 @@ struct Found<'a> {
     report: &'a Report,
 }
 
-pub(super) fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
     let config = read_config(&args.run)?;
     let changes = Overrides::default()
         .with("learner", args.learner.map(|learner| name_of(&learner)))
@@ -76,16 +76,13 @@ pub(super) fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
 }
 
 /// The settings in a run's folder.
-pub(super) fn read_config(run: &Path) -> anyhow::Result<Config> {
+pub(super) fn read_config(run: &Path) -> Result<Config> {
     let path = run.join(run_folder::CONFIG);
-    let text = std::fs::read_to_string(&path).with_context(|| {
-        format!(
-            "{} is no run: cannot read {}",
-            run.display(),
-            path.display()
-        )
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        let error = Error::file("read", &path, &error);
+        error.at(format!("{} is no run", run.display()))
     })?;
-    Ok(Config::from_toml(&path.display().to_string(), &text)?)
+    Config::from_toml(&path.display().to_string(), &text)
 }
 
 /// Evaluates with a progress bar; `None` if the user wants to stop.
@@ -94,7 +91,7 @@ pub(super) fn evaluate(
     config: &Config,
     trainer: &MetaTrainer,
     data: &Dataset,
-) -> anyhow::Result<Option<Report>> {
+) -> Result<Option<Report>> {
     let mut progress = Progress::new("Evaluation", report::trainings(config), 0);
     let mut done = 0;
     let watch = || {
@@ -112,7 +109,7 @@ pub(super) fn evaluate(
 }
 
 /// Draws what a run teaches, in its folder or another.
-pub(super) fn draw(folder: &Path, device: &Device, trainer: &MetaTrainer) -> anyhow::Result<()> {
+pub(super) fn draw(folder: &Path, device: &Device, trainer: &MetaTrainer) -> Result<()> {
     let config = trainer.config();
     let lesson = TrainingData::synthetic(device, config, trainer.teacher(), report::FRESH)?;
     pictures::draw_lesson(folder, config, &lesson)

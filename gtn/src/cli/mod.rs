@@ -12,7 +12,7 @@ mod train;
 
 use crate::data::{self, Dataset, DatasetChoice};
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, Result};
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
 use kernels::Device;
@@ -94,12 +94,12 @@ impl Machine {
     ///
     /// # Errors
     /// Of usage, if it was asked for by name and cannot be had.
-    pub fn device(&self) -> anyhow::Result<Device> {
+    pub fn device(&self) -> Result<Device> {
         let (device, line) =
             choose(self.device, self.precision, self.threads).map_err(|error| {
                 match self.device {
-                    DeviceChoice::Cuda => Error::usage(error).at("--device cuda").into(),
-                    _ => anyhow::Error::from(error),
+                    DeviceChoice::Cuda => Error::usage(error).at("--device cuda"),
+                    _ => Error::from(error),
                 }
             })?;
         say(&format!("Device: {line}"));
@@ -110,16 +110,17 @@ impl Machine {
     ///
     /// # Errors
     /// If the result is no JSON.
-    pub fn print(&self, result: &impl Serialize) -> anyhow::Result<()> {
+    pub fn print(&self, result: &impl Serialize) -> Result<()> {
         if self.json {
-            println!("{}", serde_json::to_string(result)?);
+            let text = serde_json::to_string(result).map_err(Error::run)?;
+            println!("{text}");
         }
         Ok(())
     }
 }
 
 impl Files {
-    fn data(&self, choice: DatasetChoice, seed: u64) -> anyhow::Result<Dataset> {
+    fn data(&self, choice: DatasetChoice, seed: u64) -> Result<Dataset> {
         let data = data::load(choice, self.data_dir.as_deref(), seed)?;
         say(&format!("Data: {}", data.origin));
         Ok(data)
@@ -161,7 +162,7 @@ pub fn main() -> ExitCode {
 
 /// Runs a program with its command line: 0 if all went well, 1 if something failed, 2 if the command line or the
 /// settings make no sense, 130 if it was interrupted.
-pub fn program<C: Parser>(run: impl FnOnce(C) -> anyhow::Result<Outcome>) -> ExitCode {
+pub fn program<C: Parser>(run: impl FnOnce(C) -> Result<Outcome>) -> ExitCode {
     let mut command = numbers_may_be_negative(C::command());
     let parsed = command
         .try_get_matches_from_mut(std::env::args_os())
@@ -173,16 +174,13 @@ pub fn program<C: Parser>(run: impl FnOnce(C) -> anyhow::Result<Outcome>) -> Exi
     match run(command) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => ExitCode::from(130),
-        Err(error) => fail(&match error.downcast::<Error>() {
-            Ok(error) => error,
-            Err(error) => Error::new(ErrorKind::Engine, format!("{error:#}")),
-        }),
+        Err(error) => fail(&error),
     }
 }
 
-fn man(folder: &Path) -> anyhow::Result<Outcome> {
+fn man(folder: &Path) -> Result<Outcome> {
     clap_mangen::generate_to(Cli::command(), folder)
-        .map_err(|e| Error::new(ErrorKind::Run, e).at(folder.display()))?;
+        .map_err(|e| Error::file("write", folder, &e))?;
     Ok(Outcome::Done)
 }
 

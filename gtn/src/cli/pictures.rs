@@ -2,7 +2,8 @@
 
 use super::say;
 use crate::draw::curves::{self, Series};
-use crate::draw::picture::Curriculum;
+use crate::draw::picture::ImageGrid;
+use crate::error::Result;
 use crate::eval::evaluate::TrainingData;
 use crate::eval::report::Report;
 use crate::run::config::{Config, IMAGE};
@@ -12,16 +13,12 @@ use std::path::Path;
 const COLUMNS: usize = 16;
 
 /// Draws every synthetic image of a training, and a sheet of some by class and step.
-pub(super) fn draw_lesson(
-    folder: &Path,
-    config: &Config,
-    lesson: &TrainingData,
-) -> anyhow::Result<()> {
+pub(super) fn draw_lesson(folder: &Path, config: &Config, lesson: &TrainingData) -> Result<()> {
     let images = lesson.images()?;
-    let curriculum = Curriculum::new(&images, &lesson.labels, config.inner_batch, IMAGE)?;
+    let grid = ImageGrid::new(&images, &lesson.labels, config.inner_batch, IMAGE)?;
     for (name, picture) in [
-        ("curriculum.png", curriculum.every_image()),
-        ("samples.png", curriculum.by_class_and_step(COLUMNS)),
+        ("curriculum.png", grid.every_image()),
+        ("samples.png", grid.by_class_and_step(COLUMNS)),
     ] {
         picture.write(&folder.join(name))?;
         say(&format!("Wrote {}", folder.join(name).display()));
@@ -30,7 +27,7 @@ pub(super) fn draw_lesson(
 }
 
 /// Draws how the learners of an evaluation learned.
-pub(super) fn draw_curves(folder: &Path, report: &Report) -> anyhow::Result<()> {
+pub(super) fn draw_curves(folder: &Path, report: &Report) -> Result<()> {
     let steps: Vec<f64> = (0..=report.inner_steps).map(|step| step as f64).collect();
     let [gtn, real] = &report.curves;
     let series = vec![

@@ -1,6 +1,7 @@
 //! `gtn sample`
 
 use super::{Machine, Outcome, eval};
+use crate::error::{Error, Result};
 use crate::run::checkpoint;
 use crate::run::run_folder::RunFolder;
 use clap::Args;
@@ -30,11 +31,11 @@ struct Drawn<'a> {
     samples: PathBuf,
 }
 
-pub(super) fn run(args: &SampleArgs) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &SampleArgs) -> Result<Outcome> {
     let config = eval::read_config(&args.run)?;
     if !config.curriculum.generates() {
-        let run = args.run.display();
-        anyhow::bail!("{run} has no generator: its learners train on real images");
+        let why = "it has no generator: its learners train on real images";
+        return Err(Error::run(why).at(args.run.display()));
     }
     let device = args.machine.device()?;
     let trainer = checkpoint::load(&RunFolder::checkpoint_in(&args.run)?, &device, &config)?;

@@ -1,8 +1,8 @@
 //! `gtn selftest`: compares a device with the processor.
 
 use super::{Machine, Outcome, say};
+use crate::error::{Error, Result};
 use crate::selftest;
-use anyhow::bail;
 
 /// Settings of `gtn selftest`.
 #[derive(Clone, Debug, clap::Args)]
@@ -12,7 +12,7 @@ pub(super) struct SelftestArgs {
     machine: Machine,
 }
 
-pub(super) fn run(args: &SelftestArgs) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &SelftestArgs) -> Result<Outcome> {
     let device = args.machine.device()?;
     let checks = selftest::run(&device, args.machine.precision, |check| {
         let mark = if check.passed { "ok  " } else { "FAIL" };
@@ -21,7 +21,8 @@ pub(super) fn run(args: &SelftestArgs) -> anyhow::Result<Outcome> {
     args.machine.print(&checks)?;
     let failed = checks.iter().filter(|check| !check.passed).count();
     if failed > 0 {
-        bail!("{failed} of {} checks failed", checks.len());
+        let all = checks.len();
+        return Err(Error::engine(format!("{failed} of {all} checks failed")));
     }
     say(&format!("All {} checks passed", checks.len()));
     Ok(Outcome::Done)

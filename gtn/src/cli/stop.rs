@@ -1,17 +1,18 @@
 //! Ctrl-C: the first asks the program to end after the current step, the second ends it at once.
 
+use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Listens for Ctrl-C from now on.
-pub(super) fn listen() -> anyhow::Result<()> {
-    ctrlc::set_handler(|| {
+pub(super) fn listen() -> Result<()> {
+    let handler = || {
         if ASKED.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-    })?;
-    Ok(())
+    };
+    ctrlc::set_handler(handler).map_err(Error::run)
 }
 
 /// Whether the user wants to stop.

@@ -3,6 +3,7 @@
 use super::progress::Progress;
 use super::{Files, Machine, Outcome, eval, pictures, say, stop};
 use crate::data::{Dataset, DatasetChoice};
+use crate::error::Result;
 use crate::eval::evaluate::{TestSet, TrainingData};
 use crate::eval::report::{self, GLANCE, Report};
 use crate::outer::meta::{MetaTrainer, Step};
@@ -60,7 +61,7 @@ struct Trained<'a> {
     report: &'a Report,
 }
 
-pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
     let begin = Instant::now();
     let mut config = settings(args)?;
     let device = args.machine.device()?;
@@ -100,7 +101,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn settings(args: &TrainArgs) -> anyhow::Result<Config> {
+fn settings(args: &TrainArgs) -> Result<Config> {
     if let Some(run) = &args.resume {
         RunFolder::checkpoint_in(run)?;
         Ok(eval::read_config(run)?.with(&args.settings.flags)?)
@@ -124,7 +125,7 @@ fn open(
     device: &Device,
     config: &Config,
     dataset: &str,
-) -> anyhow::Result<(RunFolder, MetaTrainer)> {
+) -> Result<(RunFolder, MetaTrainer)> {
     if let Some(run) = &args.resume {
         let trainer = checkpoint::load(&RunFolder::checkpoint_in(run)?, device, config)?;
         let folder = RunFolder::resume(run, trainer.outer_step())?;
@@ -151,13 +152,13 @@ fn train(
     trainer: &mut MetaTrainer,
     device: &Device,
     data: &Dataset,
-) -> anyhow::Result<bool> {
+) -> Result<bool> {
     let config = trainer.config().clone();
     trainer.use_images(data)?;
     let glance = TestSet::new(device, data, &data.validation, GLANCE)?;
     let mut progress = Progress::new("Outer step", config.outer_steps, trainer.outer_step());
     let mut accuracy = String::new();
-    let mut told = None;
+    let mut warned = None;
     while trainer.outer_step() < config.outer_steps {
         let begin = Instant::now();
         let outer_lr = config.outer_lr_at(trainer.outer_step());
@@ -169,9 +170,9 @@ fn train(
         // Said once, and again when it turns into another.
         let trouble = trainer
             .trouble()
-            .filter(|trouble| told != Some(discriminant(trouble)));
+            .filter(|trouble| warned != Some(discriminant(trouble)));
         if let Some(trouble) = trouble {
-            told = Some(discriminant(&trouble));
+            warned = Some(discriminant(&trouble));
             progress.say(&format!("warning: outer step {done}: {trouble}"));
         }
         let mut validation_accuracy = None;
@@ -206,7 +207,7 @@ fn validate(
     trainer: &MetaTrainer,
     data: &Dataset,
     glance: &TestSet,
-) -> anyhow::Result<f64> {
+) -> Result<f64> {
     let number = report::FRESH - trainer.outer_step();
     let mut taught = TrainingData::taught(device, config, trainer.teacher(), data, number)?;
     let mut trainee = report::trainee(device, config, number)?;

@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use crate::error::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
-use thiserror::Error;
 
 /// The magic number of a file of images: unsigned bytes, three dimensions.
 pub const IMAGES: u32 = 2051;
@@ -18,80 +18,6 @@ pub const LABELS: u32 = 2049;
 
 /// Room taken before anything has been read: enough for all of MNIST, whatever a header claims.
 const FIRST_ALLOCATION: u64 = 48 << 20;
-
-/// Something is wrong with a data file.
-#[derive(Debug, Error)]
-#[error("{}: {problem}", path.display())]
-pub struct IdxError {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub problem: Problem,
-}
-
-/// What can be wrong with an IDX file.
-#[derive(Debug, Error)]
-pub enum Problem {
-    /// There is no such file, with or without `.gz`.
-    #[error("no such file, with or without .gz")]
-    Missing,
-    /// The file cannot be read.
-    #[error("cannot be read: {0}")]
-    Unreadable(io::Error),
-    /// The file is gzipped, and the gzip stream is damaged or cut off.
-    #[error("the gzip stream is damaged or cut off ({0}); fetch the file again")]
-    CorruptGzip(io::Error),
-    /// The file ends too early.
-    #[error("truncated: {expected} bytes expected, {found} found")]
-    Truncated {
-        /// Bytes that the header announces, itself included.
-        expected: u64,
-        /// Bytes that are there.
-        found: u64,
-    },
-    /// The file goes on after its last element.
-    #[error("goes on after the {expected} bytes that its header announces")]
-    TrailingBytes {
-        /// Bytes that the header announces, itself included.
-        expected: u64,
-    },
-    /// The file does not begin with the magic number of what it should hold.
-    #[error("{} expected (magic {expected}), but this is {} (magic {found})", what(*expected), what(*found))]
-    WrongMagic {
-        /// [`IMAGES`] or [`LABELS`].
-        expected: u32,
-        /// What the file begins with.
-        found: u32,
-    },
-    /// The images are of another size than the program works with.
-    #[error("images of {} x {} pixels expected, these are {} x {}", expected[0], expected[1], found[0], found[1])]
-    WrongSize {
-        /// Rows and columns wanted.
-        expected: [u32; 2],
-        /// Rows and columns of the file.
-        found: [u32; 2],
-    },
-    /// The images and their labels differ in number.
-    #[error("{found} labels for the {expected} images of {}", images.display())]
-    WrongCount {
-        /// The file of the images.
-        images: PathBuf,
-        /// How many images there are.
-        expected: usize,
-        /// How many labels there are.
-        found: usize,
-    },
-    /// A label names no class.
-    #[error("label {index} is {value}; the classes are 0 to {}", classes - 1)]
-    LabelOutOfRange {
-        /// The label's position, from 0.
-        index: usize,
-        /// What stands there.
-        value: u8,
-        /// How many classes there are.
-        classes: u8,
-    },
-}
 
 /// What a file that begins with `magic` is.
 fn what(magic: u32) -> &'static str {
@@ -114,7 +40,7 @@ pub fn read_labelled(
     labels: &Path,
     size: [u32; 2],
     classes: u8,
-) -> Result<(Vec<u8>, Vec<u8>), IdxError> {
+) -> Result<(Vec<u8>, Vec<u8>)> {
     let images = find(images)?;
     let labels = find(labels)?;
     // Labels first: the small file's faults are found before the large one is read.
@@ -123,41 +49,31 @@ pub fn read_labelled(
     let expected = pixels.len() / (size[0] as usize * size[1] as usize);
     let found = classes_of.len();
     if expected != found {
-        let problem = Problem::WrongCount {
-            images,
-            expected,
-            found,
-        };
-        return Err(IdxError {
-            path: labels,
-            problem,
-        });
+        let images = images.display();
+        let problem = format!("{found} labels for the {expected} images of {images}");
+        return Err(Error::data(problem).at(labels.display()));
     }
     Ok((pixels, classes_of))
 }
 
 /// The file itself, or the one of that name with `.gz`.
-pub fn find(path: &Path) -> Result<PathBuf, IdxError> {
+pub fn find(path: &Path) -> Result<PathBuf> {
     let mut gz = path.as_os_str().to_owned();
     gz.push(".gz");
     [path.to_owned(), gz.into()]
         .into_iter()
         .find(|p| p.is_file())
-        .ok_or_else(|| IdxError {
-            path: path.to_owned(),
-            problem: Problem::Missing,
-        })
+        .ok_or_else(|| Error::data("no such file, with or without .gz").at(path.display()))
 }
 
 /// The pixels of a file of images of `size` (rows, columns).
-pub fn read_images(path: &Path, size: [u32; 2]) -> Result<Vec<u8>, IdxError> {
+pub fn read_images(path: &Path, size: [u32; 2]) -> Result<Vec<u8>> {
     in_file(path, |file| {
         let [count, rows, cols] = header(file, IMAGES)?;
         if [rows, cols] != size {
-            return Err(Problem::WrongSize {
-                expected: size,
-                found: [rows, cols],
-            });
+            let [h, w] = size;
+            let problem = format!("images of {h} x {w} pixels expected, these are {rows} x {cols}");
+            return Err(Error::data(problem));
         }
         // 2^32 images of 2^32 x 2^32 pixels do not fit in 64 bits: then no file holds them.
         let pixels = u64::from(rows) * u64::from(cols);
@@ -166,16 +82,16 @@ pub fn read_images(path: &Path, size: [u32; 2]) -> Result<Vec<u8>, IdxError> {
 }
 
 /// The labels of a file, all below `classes`.
-pub fn read_labels(path: &Path, classes: u8) -> Result<Vec<u8>, IdxError> {
+pub fn read_labels(path: &Path, classes: u8) -> Result<Vec<u8>> {
     in_file(path, |file| {
         let [count] = header(file, LABELS)?;
         let labels = body(file, 8, u64::from(count))?;
         match labels.iter().position(|&label| label >= classes) {
-            Some(index) => Err(Problem::LabelOutOfRange {
-                index,
-                value: labels[index],
-                classes,
-            }),
+            Some(index) => {
+                let (value, last) = (labels[index], classes - 1);
+                let problem = format!("label {index} is {value}; the classes are 0 to {last}");
+                Err(Error::data(problem))
+            }
             None => Ok(labels),
         }
     })
@@ -189,37 +105,42 @@ struct Source {
 
 impl Source {
     /// Reads at most `limit` bytes, to the end where there are fewer.
-    fn read(&mut self, limit: u64) -> Result<Vec<u8>, Problem> {
+    fn read(&mut self, limit: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(limit.min(FIRST_ALLOCATION) as usize);
         let read = (&mut self.bytes).take(limit).read_to_end(&mut bytes);
         match read {
             Ok(_) => Ok(bytes),
-            Err(error) if self.gzipped => Err(Problem::CorruptGzip(error)),
-            Err(error) => Err(Problem::Unreadable(error)),
+            Err(error) if self.gzipped => {
+                let problem = format!("the gzip stream is damaged or cut off ({error})");
+                Err(Error::data(problem).hint("fetch the file again"))
+            }
+            Err(error) => Err(unreadable(&error)),
         }
     }
 }
 
-/// Opens `path`, reads it, and puts its name into whatever goes wrong.
-fn in_file<T>(
-    path: &Path,
-    read: impl FnOnce(&mut Source) -> Result<T, Problem>,
-) -> Result<T, IdxError> {
-    open(path)
-        .and_then(|mut source| read(&mut source))
-        .map_err(|problem| IdxError {
-            path: path.to_owned(),
-            problem,
-        })
+fn unreadable(error: &io::Error) -> Error {
+    Error::data(format!("cannot be read: {error}"))
 }
 
-fn open(path: &Path) -> Result<Source, Problem> {
-    let mut file = BufReader::new(File::open(path).map_err(Problem::Unreadable)?);
+fn truncated(expected: u64, found: u64) -> Error {
+    Error::data(format!(
+        "truncated: {expected} bytes expected, {found} found"
+    ))
+}
+
+/// Opens `path`, reads it, and puts its name into whatever goes wrong.
+fn in_file<T>(path: &Path, read: impl FnOnce(&mut Source) -> Result<T>) -> Result<T> {
+    open(path)
+        .map_err(|error| unreadable(&error))
+        .and_then(|mut source| read(&mut source))
+        .map_err(|error| error.at(path.display()))
+}
+
+fn open(path: &Path) -> io::Result<Source> {
+    let mut file = BufReader::new(File::open(path)?);
     // By content and not by name: some ways of fetching unpack a file and leave its name alone.
-    let gzipped = file
-        .fill_buf()
-        .map_err(Problem::Unreadable)?
-        .starts_with(&[0x1f, 0x8b]);
+    let gzipped = file.fill_buf()?.starts_with(&[0x1f, 0x8b]);
     let bytes: Box<dyn Read> = if gzipped {
         Box::new(MultiGzDecoder::new(file))
     } else {
@@ -229,7 +150,7 @@ fn open(path: &Path) -> Result<Source, Problem> {
 }
 
 /// The extents of a file that begins with `magic`.
-fn header<const RANK: usize>(file: &mut Source, magic: u32) -> Result<[u32; RANK], Problem> {
+fn header<const RANK: usize>(file: &mut Source, magic: u32) -> Result<[u32; RANK]> {
     let expected = 4 + 4 * RANK as u64;
     let bytes = file.read(expected)?;
     let mut words = bytes
@@ -238,16 +159,13 @@ fn header<const RANK: usize>(file: &mut Source, magic: u32) -> Result<[u32; RANK
         .iter()
         .map(|&word| u32::from_be_bytes(word));
     if let Some(found) = words.next().filter(|&found| found != magic) {
-        return Err(Problem::WrongMagic {
-            expected: magic,
-            found,
-        });
+        let [wanted, this] = [magic, found].map(what);
+        let problem =
+            format!("{wanted} expected (magic {magic}), but this is {this} (magic {found})");
+        return Err(Error::data(problem));
     }
     if bytes.len() as u64 != expected {
-        return Err(Problem::Truncated {
-            expected,
-            found: bytes.len() as u64,
-        });
+        return Err(truncated(expected, bytes.len() as u64));
     }
     Ok(std::array::from_fn(|_| {
         words.next().expect("as many words as were read")
@@ -255,18 +173,16 @@ fn header<const RANK: usize>(file: &mut Source, magic: u32) -> Result<[u32; RANK
 }
 
 /// The `count` elements after a header of `header` bytes, and nothing after them.
-fn body(file: &mut Source, header: u64, count: u64) -> Result<Vec<u8>, Problem> {
+fn body(file: &mut Source, header: u64, count: u64) -> Result<Vec<u8>> {
     let expected = count.saturating_add(header);
     let bytes = file.read(count)?;
     if (bytes.len() as u64) < count {
-        return Err(Problem::Truncated {
-            expected,
-            found: header + bytes.len() as u64,
-        });
+        return Err(truncated(expected, header + bytes.len() as u64));
     }
     // Also what makes the unpacker reach, and check, the checksum at the end.
     if !file.read(1)?.is_empty() {
-        return Err(Problem::TrailingBytes { expected });
+        let problem = format!("goes on after the {expected} bytes that its header announces");
+        return Err(Error::data(problem));
     }
     Ok(bytes)
 }
@@ -304,9 +220,9 @@ mod tests {
     }
 
     /// What `read` says about a file of these bytes: its error without the folder's name.
-    fn told<T: std::fmt::Debug>(
+    fn read_from<T: std::fmt::Debug>(
         bytes: &[u8],
-        read: impl Fn(&Path) -> Result<T, IdxError>,
+        read: impl Fn(&Path) -> Result<T>,
     ) -> Result<T, String> {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("file");
@@ -320,59 +236,59 @@ mod tests {
         })
     }
 
-    fn told_images(bytes: &[u8]) -> Result<Vec<u8>, String> {
-        told(bytes, |path| read_images(path, [4, 5]))
+    fn read_of_images(bytes: &[u8]) -> Result<Vec<u8>, String> {
+        read_from(bytes, |path| read_images(path, [4, 5]))
     }
 
-    fn told_labels(bytes: &[u8]) -> Result<Vec<u8>, String> {
-        told(bytes, |path| read_labels(path, 10))
+    fn read_of_labels(bytes: &[u8]) -> Result<Vec<u8>, String> {
+        read_from(bytes, |path| read_labels(path, 10))
     }
 
     #[test]
     fn reads_what_was_written_plain_or_gzipped() {
         let bytes = images(3, 4, 5);
-        assert_eq!(told_images(&bytes).unwrap(), bytes[16..]);
-        assert_eq!(told_images(&gzip(&bytes)).unwrap(), bytes[16..]);
-        assert_eq!(told_labels(&labels(&[0, 9, 4])).unwrap(), [0, 9, 4]);
-        assert!(told_labels(&labels(&[])).unwrap().is_empty());
+        assert_eq!(read_of_images(&bytes).unwrap(), bytes[16..]);
+        assert_eq!(read_of_images(&gzip(&bytes)).unwrap(), bytes[16..]);
+        assert_eq!(read_of_labels(&labels(&[0, 9, 4])).unwrap(), [0, 9, 4]);
+        assert!(read_of_labels(&labels(&[])).unwrap().is_empty());
     }
 
     #[test]
     fn says_what_is_wrong_with_a_file() {
         let whole = images(3, 4, 5);
         let cases = [
-            (told_images(&[]), "truncated: 16 bytes expected, 0 found"),
+            (read_of_images(&[]), "truncated: 16 bytes expected, 0 found"),
             (
-                told_images(&whole[..9]),
+                read_of_images(&whole[..9]),
                 "truncated: 16 bytes expected, 9 found",
             ),
             (
-                told_images(&whole[..75]),
+                read_of_images(&whole[..75]),
                 "truncated: 76 bytes expected, 75 found",
             ),
             (
-                told_images(&[&whole[..], &[0]].concat()),
+                read_of_images(&[&whole[..], &[0]].concat()),
                 "goes on after the 76 bytes that its header announces",
             ),
             (
-                told_images(&labels(&[1, 2])),
+                read_of_images(&labels(&[1, 2])),
                 "images expected (magic 2051), but this is labels (magic 2049)",
             ),
             (
-                told_labels(&whole),
+                read_of_labels(&whole),
                 "labels expected (magic 2049), but this is images (magic 2051)",
             ),
             (
-                told_labels(b"<!DOCTYPE html><html>"),
+                read_of_labels(b"<!DOCTYPE html><html>"),
                 "labels expected (magic 2049), but this is a web page, perhaps a failed download \
                  (magic 1008813135)",
             ),
             (
-                told_images(&images(3, 5, 4)),
+                read_of_images(&images(3, 5, 4)),
                 "images of 4 x 5 pixels expected, these are 5 x 4",
             ),
             (
-                told_labels(&labels(&[1, 9, 10])),
+                read_of_labels(&labels(&[1, 9, 10])),
                 "label 2 is 10; the classes are 0 to 9",
             ),
         ];
@@ -380,11 +296,8 @@ mod tests {
             assert_eq!(result.unwrap_err(), line);
         }
         let dir = TempDir::new().unwrap();
-        let unreadable = read_labels(dir.path(), 10).unwrap_err();
-        assert!(
-            matches!(unreadable.problem, Problem::Unreadable(_)),
-            "a folder is no file"
-        );
+        let folder = read_labels(dir.path(), 10).unwrap_err().to_string();
+        assert!(folder.contains(": cannot be read: "), "{folder}");
         let missing = find(Path::new("none/such")).unwrap_err().to_string();
         assert_eq!(missing, "none/such: no such file, with or without .gz");
     }
@@ -395,14 +308,14 @@ mod tests {
             let bytes = words(&[IMAGES, header[0], header[1], header[2]]);
             let size = [header[1], header[2]];
             for bytes in [gzip(&bytes), bytes] {
-                let line = told(&bytes, |path| read_images(path, size)).unwrap_err();
+                let line = read_from(&bytes, |path| read_images(path, size)).unwrap_err();
                 assert!(
                     line.starts_with("truncated: ") && line.ends_with("16 found"),
                     "{line}"
                 );
             }
         }
-        let line = told_labels(&words(&[LABELS, u32::MAX])).unwrap_err();
+        let line = read_of_labels(&words(&[LABELS, u32::MAX])).unwrap_err();
         assert_eq!(line, "truncated: 4294967303 bytes expected, 8 found");
     }
 
@@ -413,9 +326,9 @@ mod tests {
         std::fs::write(path("i"), images(3, 4, 5)).unwrap();
         std::fs::write(path("l.gz"), gzip(&labels(&[1, 2]))).unwrap();
         let error = read_labelled(&path("i"), &path("l"), [4, 5], 10).unwrap_err();
-        assert_eq!(error.path, path("l.gz"));
-        let line = format!("2 labels for the 3 images of {}", path("i").display());
-        assert_eq!(error.problem.to_string(), line);
+        let [images, labels] = ["i", "l.gz"].map(|name| path(name).display().to_string());
+        let line = format!("{labels}: 2 labels for the 3 images of {images}");
+        assert_eq!(error.to_string(), line);
     }
 
     #[test]
@@ -423,7 +336,7 @@ mod tests {
         let whole = images(2, 4, 5);
         for bytes in [gzip(&whole), whole] {
             for length in 0..bytes.len() {
-                let line = told_images(&bytes[..length]).unwrap_err();
+                let line = read_of_images(&bytes[..length]).unwrap_err();
                 let known = [
                     "truncated: ",
                     "the gzip stream is damaged",
@@ -448,15 +361,15 @@ mod tests {
             let mut bytes = gzip(&whole);
             let byte = byte % bytes.len();
             bytes[byte] ^= 1 << bit;
-            if let Ok(pixels) = told_images(&bytes) {
+            if let Ok(pixels) = read_of_images(&bytes) {
                 prop_assert_eq!(&pixels, &whole[16..], "byte {} bit {}", byte, bit);
             }
         }
 
         #[test]
         fn random_bytes_are_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(told_images(&bytes).is_err());
-            prop_assert!(told_labels(&bytes).is_err());
+            prop_assert!(read_of_images(&bytes).is_err());
+            prop_assert!(read_of_labels(&bytes).is_err());
         }
 
         #[test]
@@ -464,9 +377,9 @@ mod tests {
             count in 0u32..12, body in prop::collection::vec(any::<u8>(), 0..200),
         ) {
             let bytes = |header: &[u32]| [words(header), body.clone()].concat();
-            let pixels = told_images(&bytes(&[IMAGES, count, 4, 5]));
+            let pixels = read_of_images(&bytes(&[IMAGES, count, 4, 5]));
             prop_assert_eq!(pixels.is_ok(), body.len() == count as usize * 20);
-            let classes = told_labels(&bytes(&[LABELS, count]));
+            let classes = read_of_labels(&bytes(&[LABELS, count]));
             let in_range = body.iter().all(|&label| label < 10);
             prop_assert_eq!(classes.is_ok(), body.len() == count as usize && in_range);
         }

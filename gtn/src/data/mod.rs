@@ -9,14 +9,10 @@ pub mod strokes;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-
+use crate::error::{Error, Result};
 use clap::ValueEnum;
 use serde::Serialize;
-use thiserror::Error;
-
-use idx::IdxError;
+use std::path::{Path, PathBuf};
 
 /// Rows, and columns, of an image.
 pub const SIDE: usize = 28;
@@ -102,7 +98,7 @@ impl Dataset {
     /// let data = load(DatasetChoice::Embedded, None, 1)?;
     /// let batch = data.normalised(&data.validation, &[3, 1, 4]);
     /// assert_eq!(batch.len(), 3 * PIXELS);
-    /// # Ok::<(), gtn::data::DataError>(())
+    /// # Ok::<(), gtn::error::Error>(())
     /// ```
     pub fn normalised(&self, split: &Split, indices: &[usize]) -> Vec<f32> {
         let value = |p| (f32::from(p) / 255.0 - self.mean) / self.std;
@@ -111,55 +107,6 @@ impl Dataset {
         let bytes = indices.iter().flat_map(|&i| split.image(i));
         bytes.map(|&p| table[usize::from(p)]).collect()
     }
-}
-
-/// Why there is no data set.
-#[derive(Debug, Error)]
-pub enum DataError {
-    /// A file of the data set is missing, damaged or of another kind.
-    #[error(transparent)]
-    File(#[from] IdxError),
-    /// The folder that the user named does not hold the data set.
-    #[error(
-        "--data-dir {}: no {title} there or in its folder {subfolder}: \
-         no train-images-idx3-ubyte, with or without .gz", folder.display()
-    )]
-    NotInFolder {
-        /// The folder.
-        folder: PathBuf,
-        /// The data set's name for people.
-        title: &'static str,
-        /// Where in the folder it may also be.
-        subfolder: &'static str,
-    },
-    /// The data set was asked for, and is nowhere.
-    #[error("no {title} found ({searched}); name its folder with --data-dir")]
-    NotFound {
-        /// The data set's name for people.
-        title: &'static str,
-        /// Where it was looked for.
-        searched: String,
-    },
-    /// The files are those of the other published set, which has the same file names.
-    #[error("{}: these are the files of {found}, not of {wanted}; choose the data set {name}", folder.display())]
-    OtherSet {
-        /// The folder.
-        folder: PathBuf,
-        /// What was looked for.
-        wanted: &'static str,
-        /// What it is.
-        found: &'static str,
-        /// What to choose in order to use it.
-        name: &'static str,
-    },
-    /// There are too few training images for a training and a validation split.
-    #[error("{}: {found} training images, and no fewer than 6 can be split", folder.display())]
-    TooFew {
-        /// The folder.
-        folder: PathBuf,
-        /// How many there are.
-        found: usize,
-    },
 }
 
 /// A data set that comes as four files.
@@ -195,11 +142,10 @@ const FASHION_MNIST: Published = Published {
 /// otherwise in the folder that the environment's `GTN_DATA_DIR` names and then in `./data`; in
 /// each directly and in a subfolder `mnist` or `fashion-mnist`. `seed` decides the embedded set's
 /// images and nothing else. A folder that holds some of the four files and not all is an error.
-pub fn load(
-    choice: DatasetChoice,
-    data_dir: Option<&Path>,
-    seed: u64,
-) -> Result<Dataset, DataError> {
+///
+/// # Errors
+/// If the set is nowhere, or a file of it is missing, damaged or of another kind.
+pub fn load(choice: DatasetChoice, data_dir: Option<&Path>, seed: u64) -> Result<Dataset> {
     let env = std::env::var_os("GTN_DATA_DIR")
         .filter(|dir| !dir.is_empty())
         .map(PathBuf::from);
@@ -208,15 +154,19 @@ pub fn load(
         env,
         current: "data".into(),
     };
+    let found = |set| places.find(set);
     match choice {
-        DatasetChoice::Auto => places.read(&MNIST).or_else(|error| match error {
-            DataError::NotFound { searched, .. } => {
-                Ok(embedded(seed, &format!("no MNIST was found: {searched}")))
-            }
-            error => Err(error),
+        DatasetChoice::Auto => found(&MNIST).unwrap_or_else(|| match data_dir {
+            Some(_) => Err(places.nothing(&MNIST)),
+            None => Ok(embedded(
+                seed,
+                &format!("no MNIST was found: {}", places.searched()),
+            )),
         }),
-        DatasetChoice::Mnist => places.read(&MNIST),
-        DatasetChoice::FashionMnist => places.read(&FASHION_MNIST),
+        DatasetChoice::Mnist => found(&MNIST).unwrap_or_else(|| Err(places.nothing(&MNIST))),
+        DatasetChoice::FashionMnist => {
+            found(&FASHION_MNIST).unwrap_or_else(|| Err(places.nothing(&FASHION_MNIST)))
+        }
         DatasetChoice::Embedded => Ok(embedded(seed, "it was asked for")),
     }
 }
@@ -229,35 +179,38 @@ struct Places<'a> {
 }
 
 impl Places<'_> {
-    fn read(&self, set: &Published) -> Result<Dataset, DataError> {
+    /// The data set, if any of its files is in one of the places.
+    fn find(&self, set: &Published) -> Option<Result<Dataset>> {
         if let Some(folder) = self.flag {
-            return read_in(set, folder, "--data-dir names it").unwrap_or_else(|| {
-                let (title, subfolder) = (set.title, set.name);
-                Err(DataError::NotInFolder {
-                    folder: folder.to_owned(),
-                    title,
-                    subfolder,
-                })
-            });
+            return read_in(set, folder, "--data-dir names it");
         }
-        let mut searched = String::new();
+        let env = self.env.as_ref();
+        env.and_then(|folder| read_in(set, folder, "GTN_DATA_DIR names it"))
+            .or_else(|| read_in(set, &self.current, "it is there"))
+    }
+
+    /// Where it was looked for without the flag.
+    fn searched(&self) -> String {
+        let current = self.current.display();
         match &self.env {
-            Some(folder) => {
-                if let Some(data) = read_in(set, folder, "GTN_DATA_DIR names it") {
-                    return data;
-                }
-                let _ = write!(searched, "none in GTN_DATA_DIR, {},", folder.display());
-            }
-            None => searched.push_str("GTN_DATA_DIR is not set,"),
+            Some(folder) => format!(
+                "none in GTN_DATA_DIR, {}, none in ./{current}",
+                folder.display()
+            ),
+            None => format!("GTN_DATA_DIR is not set, none in ./{current}"),
         }
-        if let Some(data) = read_in(set, &self.current, "it is there") {
-            return data;
+    }
+
+    /// The error that a data set is in none of the places.
+    fn nothing(&self, set: &Published) -> Error {
+        let (title, subfolder, file) = (set.title, set.name, FILES[0]);
+        if let Some(folder) = self.flag {
+            let places = format!("no {title} there or in its folder {subfolder}");
+            return Error::data(format!("{places}: no {file}, with or without .gz"))
+                .at(format!("--data-dir {}", folder.display()));
         }
-        let _ = write!(searched, " none in ./{}", self.current.display());
-        Err(DataError::NotFound {
-            title: set.title,
-            searched,
-        })
+        Error::data(format!("no {title} found ({})", self.searched()))
+            .hint("name its folder with --data-dir")
     }
 }
 
@@ -269,14 +222,14 @@ const FILES: [&str; 4] = [
 ];
 
 /// The data set in `folder` or its subfolder, if any of its files is there.
-fn read_in(set: &Published, folder: &Path, why: &str) -> Option<Result<Dataset, DataError>> {
+fn read_in(set: &Published, folder: &Path, why: &str) -> Option<Result<Dataset>> {
     [folder.join(set.name), folder.to_owned()]
         .into_iter()
         .find(|dir| FILES.iter().any(|file| idx::find(&dir.join(file)).is_ok()))
         .map(|dir| read_published(set, &dir, why))
 }
 
-fn read_published(set: &Published, folder: &Path, why: &str) -> Result<Dataset, DataError> {
+fn read_published(set: &Published, folder: &Path, why: &str) -> Result<Dataset> {
     let read = |images, labels| {
         let size = [SIDE as u32; 2];
         idx::read_labelled(
@@ -294,18 +247,16 @@ fn read_published(set: &Published, folder: &Path, why: &str) -> Result<Dataset, 
         .find(|other| other.name != set.name);
     if let Some(other) = other.filter(|other| all.labels.starts_with(&other.first_labels)) {
         let (wanted, found, name) = (set.title, other.title, other.name);
-        return Err(DataError::OtherSet {
-            folder: folder.to_owned(),
-            wanted,
-            found,
-            name,
-        });
+        let problem = format!("these are the files of {found}, not of {wanted}");
+        let error = Error::data(problem).at(folder.display());
+        return Err(error.hint(format!("--dataset {name}")));
     }
     if all.len() < 6 {
-        return Err(DataError::TooFew {
-            folder: folder.to_owned(),
-            found: all.len(),
-        });
+        let problem = format!(
+            "{} training images, and no fewer than 6 can be split",
+            all.len()
+        );
+        return Err(Error::data(problem).at(folder.display()));
     }
     let count = all.len();
     let (train, validation) = all.split_at(count - count / 6);

@@ -1,12 +1,10 @@
 //! Curves as an SVG file: accuracy over inner steps, meta-loss over outer steps.
 
+use crate::error::{Error, Result};
+use crate::run::run_folder::write_atomically;
+use plotters::prelude::*;
 use std::ops::Range;
 use std::path::Path;
-
-use plotters::prelude::*;
-use thiserror::Error;
-
-use crate::run::run_folder::{WriteError, write_atomically};
 
 /// Pixels of one chart.
 const SIZE: (u32, u32) = (760, 440);
@@ -20,17 +18,6 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
 ];
-
-/// Curves could not be drawn or written.
-#[derive(Debug, Error)]
-pub enum CurvesError {
-    /// The drawing failed.
-    #[error("cannot draw the curves: {0}")]
-    Draw(String),
-    /// The file could not be written.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-}
 
 /// One place of a curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -183,15 +170,13 @@ fn chart(title: &str, x: &str, y: &str, series: Vec<Series>) -> Chart {
 /// write(&dir.path().join("learning.svg"), &[learning(vec![taught, real])])?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn write(path: &Path, charts: &[Chart]) -> Result<(), CurvesError> {
+pub fn write(path: &Path, charts: &[Chart]) -> Result<()> {
     let svg = svg(charts)?;
-    Ok(write_atomically(path, |file| {
-        file.write_all(svg.as_bytes())
-    })?)
+    write_atomically(path, |file| file.write_all(svg.as_bytes()))
 }
 
 /// The charts, one below the other, as the text of an SVG file.
-pub fn svg(charts: &[Chart]) -> Result<String, CurvesError> {
+pub fn svg(charts: &[Chart]) -> Result<String> {
     let mut svg = String::new();
     let root = SVGBackend::with_string(&mut svg, (SIZE.0, SIZE.1 * charts.len() as u32));
     let root = root.into_drawing_area();
@@ -202,7 +187,7 @@ pub fn svg(charts: &[Chart]) -> Result<String, CurvesError> {
         }
         root.present()
     };
-    draw().map_err(|error| CurvesError::Draw(error.to_string()))?;
+    draw().map_err(|error| Error::run(format!("cannot draw the curves: {error}")))?;
     drop(root);
     Ok(svg)
 }

@@ -2,46 +2,16 @@
 
 use std::path::Path;
 
+use crate::error::{Error, Result};
+use crate::run::run_folder::write_atomically;
 use png::{BitDepth, ColorType, Encoder};
-use thiserror::Error;
-
-use crate::run::run_folder::{WriteError, write_atomically};
 
 /// Pixels between two images, and around all.
 const GAP: usize = 1;
 
-/// The images of a curriculum do not fit together.
-#[derive(Debug, Error)]
-pub enum PictureError {
-    /// A picture has grey or red, green and blue.
-    #[error("images of {channels} channels: only 1 (grey) or 3 (red, green, blue) can be drawn")]
-    Channels {
-        /// The channels asked for.
-        channels: usize,
-    },
-    /// The values are not as many as the labels and the shape of an image ask for.
-    #[error("{found} values for {images} images of {} x {} x {}", shape[0], shape[1], shape[2])]
-    Values {
-        /// How many labels there are.
-        images: usize,
-        /// Rows, columns and channels of an image.
-        shape: [usize; 3],
-        /// How many values there are.
-        found: usize,
-    },
-    /// The labels are not a whole number of inner batches, or there are none.
-    #[error("{images} images are not one or more inner batches of {batch}")]
-    Batch {
-        /// How many labels there are.
-        images: usize,
-        /// The inner batch.
-        batch: usize,
-    },
-}
-
 /// Synthetic images in the order in which a learner sees them.
 #[derive(Clone, Copy, Debug)]
-pub struct Curriculum<'a> {
+pub struct ImageGrid<'a> {
     images: &'a [f32],
     labels: &'a [u8],
     batch: usize,
@@ -49,36 +19,34 @@ pub struct Curriculum<'a> {
     range: [f32; 2],
 }
 
-impl<'a> Curriculum<'a> {
+impl<'a> ImageGrid<'a> {
     /// The images of all inner steps: `images` is `[T, B, rows, columns, channels]` row by row,
     /// `labels` is `[T, B]`, `batch` is B and `shape` the last three.
     ///
-    /// Values from -2 to 2 are drawn from black to white; see [`Curriculum::range`].
+    /// Values from -2 to 2 are drawn from black to white; see [`ImageGrid::range`].
     pub fn new(
         images: &'a [f32],
         labels: &'a [u8],
         batch: usize,
         shape: [usize; 3],
-    ) -> Result<Self, PictureError> {
+    ) -> Result<Self> {
         let [rows, columns, channels] = shape;
+        let (found, count) = (images.len(), labels.len());
+        let wrong = |problem: String| Err(Error::run(problem));
         if channels != 1 && channels != 3 {
-            return Err(PictureError::Channels { channels });
+            let known = "only 1 (grey) or 3 (red, green, blue) can be drawn";
+            return wrong(format!("images of {channels} channels: {known}"));
         }
-        if labels.is_empty() || !labels.len().is_multiple_of(batch) {
-            return Err(PictureError::Batch {
-                images: labels.len(),
-                batch,
-            });
+        if labels.is_empty() || !count.is_multiple_of(batch) {
+            return wrong(format!(
+                "{count} images are not one or more inner batches of {batch}"
+            ));
         }
-        let found = images.len();
-        if found == 0 || found != labels.len() * rows * columns * channels {
-            return Err(PictureError::Values {
-                images: labels.len(),
-                shape,
-                found,
-            });
+        if found == 0 || found != count * rows * columns * channels {
+            let shape = format!("{rows} x {columns} x {channels}");
+            return wrong(format!("{found} values for {count} images of {shape}"));
         }
-        Ok(Curriculum {
+        Ok(ImageGrid {
             images,
             labels,
             batch,
@@ -90,7 +58,7 @@ impl<'a> Curriculum<'a> {
     /// Draws values from `low` to `high` from black to white.
     #[must_use]
     pub fn range(self, low: f32, high: f32) -> Self {
-        Curriculum {
+        ImageGrid {
             range: [low, high],
             ..self
         }
@@ -99,13 +67,13 @@ impl<'a> Curriculum<'a> {
     /// Every image: a row for each inner step, in it the images of that step sorted by class.
     ///
     /// ```
-    /// use gtn::draw::picture::Curriculum;
+    /// use gtn::draw::picture::ImageGrid;
     ///
     /// let images = vec![0.0; 3 * 2 * 28 * 28];
-    /// let curriculum = Curriculum::new(&images, &[0, 1, 0, 1, 0, 1], 2, [28, 28, 1])?;
-    /// let picture = curriculum.every_image();
+    /// let grid = ImageGrid::new(&images, &[0, 1, 0, 1, 0, 1], 2, [28, 28, 1])?;
+    /// let picture = grid.every_image();
     /// assert_eq!((picture.width, picture.height), (59, 88));
-    /// # Ok::<(), gtn::draw::picture::PictureError>(())
+    /// # Ok::<(), gtn::error::Error>(())
     /// ```
     pub fn every_image(&self) -> Picture {
         let rows = self
@@ -195,7 +163,7 @@ pub struct Picture {
 
 impl Picture {
     /// Writes a PNG file, whole or not at all.
-    pub fn write(&self, path: &Path) -> Result<(), WriteError> {
+    pub fn write(&self, path: &Path) -> Result<()> {
         write_atomically(path, |file| {
             let mut encoder = Encoder::new(file, self.width as u32, self.height as u32);
             encoder.set_depth(BitDepth::Eight);
@@ -221,9 +189,9 @@ mod tests {
     const IMAGES: [f32; 12] = [0., 10., 1., 11., 2., 12., 3., 13., 4., 14., 5., 15.];
     const LABELS: [u8; 6] = [2, 0, 2, 1, 2, 0];
 
-    fn curriculum() -> Curriculum<'static> {
+    fn grid() -> ImageGrid<'static> {
         // A value is a shade.
-        Curriculum::new(&IMAGES, &LABELS, 3, [1, 2, 1])
+        ImageGrid::new(&IMAGES, &LABELS, 3, [1, 2, 1])
             .unwrap()
             .range(0.0, 255.0)
     }
@@ -234,7 +202,7 @@ mod tests {
 
     #[test]
     fn every_image_stands_in_its_steps_row_sorted_by_class() {
-        let picture = curriculum().every_image();
+        let picture = grid().every_image();
         assert_eq!((picture.width, picture.height), (10, 5));
         assert_eq!(line(&picture, 1), [0, 1, 11, 0, 0, 10, 0, 2, 12, 0]);
         assert_eq!(line(&picture, 3), [0, 5, 15, 0, 3, 13, 0, 4, 14, 0]);
@@ -243,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_sheet_has_a_row_per_class_and_a_column_per_step() {
-        let picture = curriculum().by_class_and_step(99);
+        let picture = grid().by_class_and_step(99);
         assert_eq!((picture.width, picture.height), (7, 7));
         assert_eq!(line(&picture, 1), [0, 1, 11, 0, 5, 15, 0]);
         assert_eq!(
@@ -253,7 +221,7 @@ mod tests {
         );
         assert_eq!(line(&picture, 5), [0, 0, 10, 0, 4, 14, 0]);
         assert_eq!(
-            curriculum().by_class_and_step(0).width,
+            grid().by_class_and_step(0).width,
             4,
             "at least the first step"
         );
@@ -262,7 +230,7 @@ mod tests {
     #[test]
     fn the_steps_of_a_sheet_reach_from_first_to_last() {
         let images: Vec<f32> = (0u8..10).map(f32::from).collect();
-        let all = Curriculum::new(&images, &[0; 10], 1, [1, 1, 1])
+        let all = ImageGrid::new(&images, &[0; 10], 1, [1, 1, 1])
             .unwrap()
             .range(0.0, 255.0);
         let picture = all.by_class_and_step(4);
@@ -272,7 +240,7 @@ mod tests {
     #[test]
     fn values_beyond_the_range_are_black_or_white() {
         let images = [-9.0, -2.0, 0.0, 2.0, 9.0, f32::NAN];
-        let picture = Curriculum::new(&images, &[0], 1, [1, 6, 1])
+        let picture = ImageGrid::new(&images, &[0], 1, [1, 6, 1])
             .unwrap()
             .every_image();
         assert_eq!(line(&picture, 1), [0, 0, 0, 128, 255, 255, 0, 0]);
@@ -280,42 +248,42 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_an_error() {
-        let told = |labels: &[u8], batch, shape| {
-            Curriculum::new(&IMAGES, labels, batch, shape)
+        let error = |labels: &[u8], batch, shape| {
+            ImageGrid::new(&IMAGES, labels, batch, shape)
                 .unwrap_err()
                 .to_string()
         };
         assert_eq!(
-            told(&LABELS, 3, [1, 3, 1]),
+            error(&LABELS, 3, [1, 3, 1]),
             "12 values for 6 images of 1 x 3 x 1"
         );
         assert_eq!(
-            told(&LABELS, 4, [1, 2, 1]),
+            error(&LABELS, 4, [1, 2, 1]),
             "6 images are not one or more inner batches of 4"
         );
         assert_eq!(
-            told(&[], 1, [1, 2, 1]),
+            error(&[], 1, [1, 2, 1]),
             "0 images are not one or more inner batches of 1"
         );
         assert_eq!(
-            told(&LABELS, 0, [1, 2, 1]),
+            error(&LABELS, 0, [1, 2, 1]),
             "6 images are not one or more inner batches of 0"
         );
-        let nothing = Curriculum::new(&[], &LABELS, 3, [1, 0, 1])
+        let nothing = ImageGrid::new(&[], &LABELS, 3, [1, 0, 1])
             .unwrap_err()
             .to_string();
         assert_eq!(nothing, "0 values for 6 images of 1 x 0 x 1");
-        assert!(told(&LABELS, 3, [1, 1, 2]).starts_with("images of 2 channels"));
+        assert!(error(&LABELS, 3, [1, 1, 2]).starts_with("images of 2 channels"));
     }
 
     #[test]
     fn the_file_holds_the_picture_in_grey_and_in_colour() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("picture.png");
-        let colour = Curriculum::new(&IMAGES, &[0, 1], 1, [2, 1, 3])
+        let colour = ImageGrid::new(&IMAGES, &[0, 1], 1, [2, 1, 3])
             .unwrap()
             .every_image();
-        for picture in [curriculum().every_image(), colour] {
+        for picture in [grid().every_image(), colour] {
             picture.write(&path).unwrap();
             let decoder = png::Decoder::new(BufReader::new(File::open(&path).unwrap()));
             let mut reader = decoder.read_info().unwrap();

@@ -1,27 +1,19 @@
 //! Will it fit? A forecast before anything large is taken.
 
 use crate::data::Dataset;
+use crate::error::{Error, Result};
 use crate::outer::teacher::learned;
 use crate::outer::training::training;
 use crate::run::config::Config;
 use autograd::{ArraySpec, Forecast, Policy};
 use kernels::Device;
 
-/// A run would take more memory than is free.
-#[derive(Debug, thiserror::Error)]
-#[error("this run takes about {wanted} of memory, and {free} are free: {advice}")]
-pub struct TooLittle {
-    wanted: String,
-    free: String,
-    advice: String,
-}
-
 /// Refuses settings that take more memory than the device has free, where that is known, and says which
 /// schedule would fit.
 ///
 /// # Errors
 /// If they do, or if the networks cannot be planned.
-pub fn check(device: &Device, config: &Config, data: &Dataset) -> anyhow::Result<()> {
+pub fn check(device: &Device, config: &Config, data: &Dataset) -> Result<()> {
     let Some(free) = available(device) else {
         return Ok(());
     };
@@ -33,20 +25,17 @@ pub fn check(device: &Device, config: &Config, data: &Dataset) -> anyhow::Result
     let spare = (free - beside).max(0.0) as usize;
     let unit = if spare >> 20 > 0 { 20 } else { 10 };
     let budget = Policy::Budget(spare >> unit << unit);
-    let advice = if estimate(config, budget, data).is_ok() {
-        format!("--schedule {budget} would fit")
-    } else {
-        "no schedule would fit; a smaller inner_batch or outer_batch, fewer inner_steps or smaller \
-         networks take less"
-            .to_owned()
-    };
     let (wanted, free) = (gib(wanted), gib(free));
-    Err(TooLittle {
-        wanted,
-        free,
-        advice,
-    }
-    .into())
+    let error = Error::engine(format!(
+        "this run takes about {wanted} of memory, and {free} are free"
+    ));
+    Err(if estimate(config, budget, data).is_ok() {
+        error.hint(format!("--schedule {budget} would fit"))
+    } else {
+        error.and("no schedule would fit").hint(
+            "a smaller --inner-batch or --outer-batch, fewer --inner-steps or smaller networks take less",
+        )
+    })
 }
 
 fn gib(bytes: f64) -> String {

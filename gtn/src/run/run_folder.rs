@@ -8,9 +8,9 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tempfile::Builder;
-use thiserror::Error;
 
 /// The configuration that the run follows, as TOML.
 pub const CONFIG: &str = "config.toml";
@@ -21,26 +21,6 @@ pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// How the names of unfinished files begin.
 const UNFINISHED: &str = ".unfinished-";
-
-/// A file could not be written; what was there before is still there.
-#[derive(Debug, Error)]
-#[error("cannot write {}: {}", path.display(), reason(source))]
-pub struct WriteError {
-    /// The file.
-    pub path: PathBuf,
-    /// Why not.
-    pub source: io::Error,
-}
-
-/// An error of the system as people read it: without its number, and without the name of the
-/// unfinished file that `tempfile` puts behind it.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error")
-        .next()
-        .unwrap_or_default()
-        .to_owned()
-}
 
 /// Writes a whole file, or leaves everything as it was.
 ///
@@ -56,14 +36,14 @@ fn reason(error: &io::Error) -> String {
 /// assert_eq!(std::fs::read(&path)?, b"done");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Errors
+/// If the file cannot be written; what was there before is still there.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(), WriteError> {
-    replace(path, write).map_err(|source| WriteError {
-        path: path.to_owned(),
-        source,
-    })
+) -> Result<()> {
+    replace(path, write).map_err(|error| Error::file("write", path, &error))
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
@@ -90,59 +70,6 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     Ok(())
 }
 
-/// Something is wrong with a run's folder.
-#[derive(Debug, Error)]
-pub enum RunFolderError {
-    /// A folder is needed where there is a file.
-    #[error("{} is a file, and a folder is needed there", path.display())]
-    NotAFolder {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A new run does not write into a folder that holds something.
-    #[error("{} is not empty: resume the run there, or name another folder", path.display())]
-    NotEmpty {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// There is nothing to go on from.
-    #[error("{} holds no run to resume: no {CHECKPOINT} there", path.display())]
-    NothingToResume {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Another process writes there.
-    #[error("{}: another process is writing to this run", path.display())]
-    InUse {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The folder cannot be made, or a file in it not written.
-    #[error("{error}{}", intact(*last_checkpoint))]
-    Write {
-        /// Which file, and why not.
-        error: WriteError,
-        /// The outer step of the checkpoint that the folder still holds.
-        last_checkpoint: Option<u64>,
-    },
-    /// A file of the run cannot be read.
-    #[error("cannot read {}: {}", path.display(), reason(source))]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The metrics of a line are no JSON object.
-    #[error("metrics are not an object of JSON: {0}")]
-    Metrics(#[from] serde_json::Error),
-}
-
-fn intact(last_checkpoint: Option<u64>) -> String {
-    let say = |step| format!("; the last checkpoint, of outer step {step}, is intact");
-    last_checkpoint.map(say).unwrap_or_default()
-}
-
 /// The folder that a run writes to, for one process at a time.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -167,24 +94,21 @@ struct Step {
 
 impl RunFolder {
     /// Makes the folder `path`, which may exist if it is empty, for a new run.
-    pub fn create(path: &Path) -> Result<Self, RunFolderError> {
+    pub fn create(path: &Path) -> Result<Self> {
         make_folder(path)?;
-        let mut entries = fs::read_dir(path).map_err(|e| read_error(path, e))?;
+        let mut entries = fs::read_dir(path).map_err(|e| Error::file("read", path, &e))?;
         if entries.next().is_some() {
-            return Err(RunFolderError::NotEmpty {
-                path: path.to_owned(),
-            });
+            let error = Error::run(format!("{} is not empty", path.display()));
+            return Err(error.hint(format!(
+                "--resume {} goes on with a run there; or name another folder",
+                path.display()
+            )));
         }
         Self::open(path, None)
     }
 
     /// Makes `root/<dataset>-<preset>-<seed>-<number>` with the first free number for a new run.
-    pub fn create_numbered(
-        root: &Path,
-        dataset: &str,
-        preset: &str,
-        seed: u64,
-    ) -> Result<Self, RunFolderError> {
+    pub fn create_numbered(root: &Path, dataset: &str, preset: &str, seed: u64) -> Result<Self> {
         make_folder(root)?;
         let mut number = 1;
         loop {
@@ -192,49 +116,47 @@ impl RunFolder {
             match fs::create_dir(&path) {
                 Ok(()) => return Self::open(&path, None),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-                Err(error) => return Err(write_error(&path, error)),
+                Err(error) => return Err(Error::file("write", &path, &error)),
             }
         }
     }
 
     /// The checkpoint of the run in the folder `path`, from which it can go on.
-    pub fn checkpoint_in(path: &Path) -> Result<PathBuf, RunFolderError> {
-        Some(path.join(CHECKPOINT))
+    pub fn checkpoint_in(path: &Path) -> Result<PathBuf> {
+        let (file, folder) = (path.join(CHECKPOINT), path.display());
+        let nothing = || format!("{folder} holds no run to resume: no {CHECKPOINT} there");
+        Some(file)
             .filter(|file| file.is_file())
-            .ok_or_else(|| RunFolderError::NothingToResume {
-                path: path.to_owned(),
-            })
+            .ok_or_else(|| Error::run(nothing()))
     }
 
     /// Opens the folder of a run that goes on from its checkpoint, of outer step `outer_step`.
     ///
     /// Metrics of later outer steps, which the run will come to again, are dropped, and so is a
     /// last line that was cut off in writing.
-    pub fn resume(path: &Path, outer_step: u64) -> Result<Self, RunFolderError> {
+    pub fn resume(path: &Path, outer_step: u64) -> Result<Self> {
         Self::checkpoint_in(path)?;
         let folder = Self::open(path, Some(outer_step))?;
         folder
             .drop_metrics_after(outer_step)
-            .map_err(|e| write_error(&path.join(METRICS), e))?;
+            .map_err(|e| Error::file("write", &path.join(METRICS), &e))?;
         folder
             .remove_unfinished()
-            .map_err(|e| read_error(path, e))?;
+            .map_err(|e| Error::file("read", path, &e))?;
         Ok(folder)
     }
 
-    fn open(path: &Path, last_checkpoint: Option<u64>) -> Result<Self, RunFolderError> {
+    fn open(path: &Path, last_checkpoint: Option<u64>) -> Result<Self> {
         let file = path.join(METRICS);
         let metrics = OpenOptions::new()
             .create(true)
             .read(true)
             .append(true)
             .open(&file)
-            .map_err(|error| write_error(&file, error))?;
+            .map_err(|error| Error::file("write", &file, &error))?;
         // Held until the process ends. Some network file systems have no locks: go without.
         if let Err(TryLockError::WouldBlock) = metrics.try_lock() {
-            return Err(RunFolderError::InUse {
-                path: path.to_owned(),
-            });
+            return Err(Error::run("another process is writing to this run").at(path.display()));
         }
         Ok(RunFolder {
             path: path.to_owned(),
@@ -281,7 +203,7 @@ impl RunFolder {
     }
 
     /// Writes the configuration, as TOML.
-    pub fn write_config(&self, toml: &str) -> Result<(), RunFolderError> {
+    pub fn write_config(&self, toml: &str) -> Result<()> {
         self.write(CONFIG, |file| file.write_all(toml.as_bytes()))
     }
 
@@ -290,7 +212,7 @@ impl RunFolder {
         &self,
         name: &str,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<(), RunFolderError> {
+    ) -> Result<()> {
         write_atomically(&self.path.join(name), write).map_err(|error| self.failed(error))
     }
 
@@ -299,7 +221,7 @@ impl RunFolder {
         &mut self,
         outer_step: u64,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<(), RunFolderError> {
+    ) -> Result<()> {
         self.write(CHECKPOINT, write)?;
         self.last_checkpoint = Some(outer_step);
         Ok(())
@@ -308,58 +230,37 @@ impl RunFolder {
     /// Appends a line with the outer step and the fields of `metrics`, a struct or a map.
     ///
     /// What is not finite becomes `null`: JSON has no word for it.
-    pub fn append_metrics(
-        &mut self,
-        outer_step: u64,
-        metrics: &impl Serialize,
-    ) -> Result<(), RunFolderError> {
-        let mut line = serde_json::to_vec(&Line {
+    pub fn append_metrics(&mut self, outer_step: u64, metrics: &impl Serialize) -> Result<()> {
+        let line = Line {
             outer_step,
             metrics,
-        })?;
+        };
+        let mut line = serde_json::to_vec(&line)
+            .map_err(|e| Error::run(format!("metrics are not an object of JSON: {e}")))?;
         line.push(b'\n');
         // One call for the whole line, nothing kept back: readers see lines as they come.
-        self.metrics.write_all(&line).map_err(|source| {
-            self.failed(WriteError {
-                path: self.path.join(METRICS),
-                source,
-            })
-        })
+        let written = self.metrics.write_all(&line);
+        written.map_err(|e| self.failed(Error::file("write", &self.path.join(METRICS), &e)))
     }
 
-    fn failed(&self, error: WriteError) -> RunFolderError {
-        RunFolderError::Write {
-            error,
-            last_checkpoint: self.last_checkpoint,
+    fn failed(&self, error: Error) -> Error {
+        match self.last_checkpoint {
+            Some(step) => error.and(format!(
+                "the last checkpoint, of outer step {step}, is intact"
+            )),
+            None => error,
         }
     }
 }
 
-fn make_folder(path: &Path) -> Result<(), RunFolderError> {
+fn make_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| match path.ancestors().find(|p| p.is_file()) {
-        Some(file) => RunFolderError::NotAFolder {
-            path: file.to_owned(),
-        },
-        None => write_error(path, error),
+        Some(file) => Error::run(format!(
+            "{} is a file, and a folder is needed there",
+            file.display()
+        )),
+        None => Error::file("write", path, &error),
     })
-}
-
-fn write_error(path: &Path, source: io::Error) -> RunFolderError {
-    let error = WriteError {
-        path: path.to_owned(),
-        source,
-    };
-    RunFolderError::Write {
-        error,
-        last_checkpoint: None,
-    }
-}
-
-fn read_error(path: &Path, source: io::Error) -> RunFolderError {
-    RunFolderError::Read {
-        path: path.to_owned(),
-        source,
-    }
 }
 
 #[cfg(test)]

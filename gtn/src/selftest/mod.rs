@@ -6,7 +6,7 @@ mod primitives;
 mod whole;
 
 use crate::device::PrecisionChoice;
-use anyhow::Result;
+use crate::error::Result;
 use kernels::Device;
 use tensor::Array;
 
@@ -21,18 +21,18 @@ pub struct Check {
     pub found: String,
 }
 
-/// Runs everything; `tell` gets every check as it is done.
+/// Runs everything; `report` gets every check as it is done.
 ///
 /// # Errors
 /// If a device fails; a wrong result is no error here, but a check that did not pass.
 pub fn run(
     device: &Device,
     precision: PrecisionChoice,
-    mut tell: impl FnMut(&Check),
+    mut report: impl FnMut(&Check),
 ) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     let mut note = |check: Check| {
-        tell(&check);
+        report(&check);
         checks.push(check);
     };
     primitives::run(device, precision, &mut note)?;

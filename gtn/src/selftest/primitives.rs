@@ -2,7 +2,7 @@
 
 use super::{Check, compare, same_bits, tolerance};
 use crate::device::PrecisionChoice;
-use anyhow::Result;
+use crate::error::Result;
 use autograd::{ArraySpec, ConvOptions, Plan, Tape, Var};
 use kernels::{Device, Distribution};
 use tensor::{Array, DType};

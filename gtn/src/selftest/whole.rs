@@ -4,12 +4,12 @@ use super::primitives::array;
 use super::{Check, compare, same_bits, tolerance};
 use crate::data::{CLASSES, Dataset, strokes};
 use crate::device::PrecisionChoice;
+use crate::error::{Error, Result};
 use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm, init, stack};
 use crate::outer::curriculum::one_hot;
 use crate::outer::meta::MetaTrainer;
 use crate::outer::training::{Sizes, by_generator, with_real_loss};
 use crate::run::config::{Config, IMAGE, Preset};
-use anyhow::Result;
 use autograd::prelude::*;
 use kernels::Cuda;
 use rand::SeedableRng;
@@ -225,7 +225,7 @@ fn outer_steps(
         inner_steps: 3,
         inner_batch: 10,
         outer_batch: 20,
-        widths: "4,6,8".parse().map_err(anyhow::Error::msg)?,
+        widths: "4,6,8".parse().map_err(Error::usage)?,
         noise: 8,
         generator_hidden: 16,
         generator_channels: [6, 4],

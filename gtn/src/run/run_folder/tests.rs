@@ -72,12 +72,10 @@ fn numbers_count_up_and_a_filled_folder_is_refused() {
         assert!(run.path().ends_with(format!("a-b-0-{number}")));
     }
     let path = root.path().join("a-b-0-1");
-    let line = RunFolder::create(&path).unwrap_err().to_string();
-    let expected = format!(
-        "{} is not empty: resume the run there, or name another folder",
-        path.display()
-    );
-    assert_eq!(line, expected);
+    let lines = RunFolder::create(&path).unwrap_err().lines();
+    let folder = path.display();
+    let expected = format!("error: {folder} is not empty\nhint: --resume {folder} goes on");
+    assert!(lines.starts_with(&expected), "{lines}");
     let line = RunFolder::resume(&path, 1).unwrap_err().to_string();
     assert!(line.ends_with("holds no run to resume: no checkpoint.safetensors there"));
 }
@@ -88,7 +86,11 @@ fn two_processes_cannot_write_to_one_run() {
     let mut run = RunFolder::create(dir.path()).unwrap();
     run.save_checkpoint(1, |_| Ok(())).unwrap();
     let error = RunFolder::resume(dir.path(), 1).unwrap_err();
-    assert!(matches!(error, RunFolderError::InUse { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with(": another process is writing to this run")
+    );
     drop(run);
     RunFolder::resume(dir.path(), 1).unwrap();
 }
@@ -134,7 +136,7 @@ fn metrics_must_be_an_object() {
     let dir = TempDir::new().unwrap();
     let mut run = RunFolder::create(dir.path()).unwrap();
     let error = run.append_metrics(1, &0.5).unwrap_err();
-    assert!(matches!(error, RunFolderError::Metrics(_)), "{error}");
+    assert!(error.to_string().starts_with("metrics are not an object"));
     assert_eq!(fs::read(dir.path().join(METRICS)).unwrap(), b"");
 }
 
