@@ -1,22 +1,20 @@
 //! Places in the arena: arrays that are never alive at the same time share bytes.
 //!
-//! To find the smallest arena is NP-hard (dynamic storage allocation, Garey and Johnson 1979, SR2). So a few placings
-//! are made by rules, and the best of them is improved by a search whose time is bounded.
+//! To find the smallest arena is NP-hard (dynamic storage allocation: Garey and Johnson 1979, problem SR2). So arrays
+//! choose places one after the other, in a few orders; then a search in bounded time looks for a better order.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Alignment of every array, in bytes: a cache line.
 pub(super) const ALIGN: usize = 64;
-/// Placings made under each rule. More find leaner arenas and take more time; of the plans of all set-ups none gains
-/// from more than 20.
-const TRIES: usize = 24;
-/// Random moves that the search tries at most. More find leaner arenas and take more time: after 1000 the largest
-/// plan that is above its least (set-up B, outer loss) is 3 % above it, after 100 it is 5 %.
-const MOVES: usize = 1000;
-/// Pairs of arrays compared for one arena, at most: about a tenth of a second. It bounds the time of plans with
-/// thousands of arrays, for which a placing by one rule compares up to half the square of their number.
-const COMPARISONS: usize = 1 << 26;
+/// An array is large if it has at least this part (one in so many) of the bytes of the fullest launch. Large arrays
+/// choose before all others, and the search moves only them. With 16, arenas of set-ups A and C stay 1 to 3 % larger;
+/// 128 is no better.
+const LARGE: usize = 64;
+/// Comparisons of two arrays for one arena, at most; a comparison takes 3 ns. More find smaller arenas where none so far
+/// is as small as possible: the largest plan of set-up B needs 9 million until it is, all others need less.
+const COMPARISONS: usize = 1 << 24;
 
 /// Bytes that are needed from one launch to another, both included.
 #[derive(Clone, Copy, Debug)]
@@ -37,151 +35,129 @@ impl Interval {
     }
 }
 
-/// An offset for each interval, and the size of the arena: the best of a few placings, none of which is best
-/// for all plans.
-///
-/// They differ in who chooses first: the largest, the largest over their life, the longest alive, those alive
-/// when the most is, or the earliest. Then, as long as more than the least is taken, the array that sticks out at the
-/// top chooses before all others.
+/// An offset for each interval, and the size of the arena.
 pub(super) fn place(intervals: &[Interval]) -> (Vec<usize>, usize) {
     let alive = alive(intervals);
     let least = alive.iter().copied().max().unwrap_or(0);
-    let earliest = earliest_first(intervals);
-    if earliest.total <= least {
-        return (earliest.offsets, earliest.total);
-    }
+    let (order, best) = earliest_first(intervals);
     let mut search = Search {
         intervals,
         least,
         left: COMPARISONS,
-        best: Placing {
-            total: usize::MAX,
-            ..Placing::default()
-        },
+        order,
+        best,
     };
-    let maxima = Maxima::new(alive);
-    for rule in 0..5 {
-        let key = |&i: &usize| {
-            let me = &intervals[i];
-            let first = match rule {
-                0 => me.size(),
-                1 => me.size() * me.length(),
-                2 => me.length(),
-                3 => maxima.within(me.first, me.last),
-                _ => usize::MAX - me.first,
-            };
-            (Reverse(first), Reverse(me.size()), me.first)
-        };
-        let mut order: Vec<usize> = (0..intervals.len()).collect();
-        order.sort_by_cached_key(key);
-        search.promote(order);
+    search.try_rules(alive);
+    search.move_large();
+    let mut offsets = vec![0; intervals.len()];
+    for array in &search.best.arrays {
+        offsets[array.number] = array.offset;
     }
-    search.shuffle();
-    let best = if search.best.total < earliest.total {
-        search.best
-    } else {
-        earliest
-    };
-    (best.offsets, best.total)
-}
-
-/// Where intervals lie if they choose in an order.
-#[derive(Default)]
-struct Placing {
-    order: Vec<usize>,
-    offsets: Vec<usize>,
-    total: usize,
+    (offsets, search.best.total)
 }
 
 /// An interval that has its place.
 struct Placed {
+    number: usize,
     offset: usize,
     end: usize,
     first: usize,
     last: usize,
 }
 
-/// The best placing so far, and the comparisons that are left.
+/// Intervals that have their places.
+#[derive(Default)]
+struct Placing {
+    /// By offset, while more are added.
+    arrays: Vec<Placed>,
+    total: usize,
+}
+
+/// The best placing so far, the order that it was made in, and the comparisons that are left.
 struct Search<'a> {
     intervals: &'a [Interval],
     least: usize,
     left: usize,
+    order: Vec<usize>,
     best: Placing,
 }
 
 impl Search<'_> {
-    /// One after the other at the lowest place that is free for its whole life; `None` if more than `most` bytes or
-    /// more comparisons than are left are needed.
-    fn placing(&mut self, order: &[usize], most: usize) -> Option<Placing> {
-        let mut offsets = vec![0; order.len()];
-        // By offset.
-        let mut placed: Vec<Placed> = Vec::with_capacity(order.len());
-        let mut total = 0;
-        for &i in order {
-            let (me, size) = (self.intervals[i], self.intervals[i].size());
-            let (mut offset, mut compared) = (0, 0);
-            for other in &placed {
+    fn is_done(&self) -> bool {
+        self.best.total <= self.least || self.left == 0
+    }
+
+    /// Gives each of some intervals the lowest place that is free for its whole life. If one would end above `most`
+    /// bytes, or too much has been compared, an error says which of them has no place.
+    fn fill(&mut self, placing: &mut Placing, order: &[usize], most: usize) -> Result<(), usize> {
+        for (at, &number) in order.iter().enumerate() {
+            let Interval { first, last, .. } = self.intervals[number];
+            let size = self.intervals[number].size();
+            let (mut offset, mut compared) = (0, 1);
+            for other in &placing.arrays {
                 if offset + size <= other.offset {
                     break;
                 }
                 compared += 1;
-                if me.first <= other.last && other.first <= me.last {
-                    offset = offset.max(other.end);
-                }
+                let meets = first <= other.last && other.first <= last;
+                offset = offset.max(if meets { other.end } else { 0 });
             }
             let end = offset + size;
-            total = total.max(end);
             self.left = self.left.saturating_sub(compared);
-            if total > most || self.left == 0 {
-                return None;
+            if end > most || self.left == 0 {
+                return Err(at);
             }
-            offsets[i] = offset;
-            let at = placed.partition_point(|other| other.offset <= offset);
-            let (first, last) = (me.first, me.last);
-            let mine = Placed {
+            placing.total = placing.total.max(end);
+            let arrays = &mut placing.arrays;
+            let above = arrays.partition_point(|other| other.offset <= offset);
+            let placed = Placed {
+                number,
                 offset,
                 end,
                 first,
                 last,
             };
-            placed.insert(at, mine);
+            arrays.insert(above, placed);
         }
-        Some(Placing {
-            order: order.to_vec(),
-            offsets,
-            total,
-        })
+        Ok(())
     }
 
-    /// Lets intervals choose in an order, then again and again the one that sticks out at the top before all others.
-    fn promote(&mut self, mut order: Vec<usize>) {
-        for _ in 0..TRIES {
-            if self.best.total <= self.least {
+    /// Lets choose first: the largest, the largest over their life, the longest alive, or those alive when the most
+    /// is. None is best for all plans.
+    fn try_rules(&mut self, alive: Vec<usize>) {
+        let maxima = Maxima::new(alive);
+        for rule in 0..4 {
+            if self.is_done() {
                 return;
             }
-            let Some(placing) = self.placing(&order, usize::MAX) else {
-                return;
+            let key = |&i: &usize| {
+                let me = &self.intervals[i];
+                let first = match rule {
+                    0 => me.size(),
+                    1 => me.size() * me.length(),
+                    2 => me.length(),
+                    _ => maxima.within(me.first, me.last),
+                };
+                (Reverse(first), Reverse(me.size()), me.first)
             };
-            let end = |i: usize| placing.offsets[i] + self.intervals[i].size();
-            let highest = order.iter().position(|&i| end(i) == placing.total);
-            if placing.total < self.best.total {
-                self.best = placing;
-            }
-            match highest {
-                Some(at) if at > 0 => order[..=at].rotate_right(1),
-                _ => return,
+            let mut order: Vec<usize> = (0..self.intervals.len()).collect();
+            order.sort_by_cached_key(key);
+            let (mut placing, most) = (Placing::default(), self.best.total - 1);
+            if self.fill(&mut placing, &order, most).is_ok() {
+                (self.order, self.best) = (order, placing);
             }
         }
     }
 
-    /// Lets large ones choose earlier or later, at random (and always the same), as long as that does no harm; any
-    /// if none is large.
-    fn shuffle(&mut self) {
-        let large = |&i: &usize| self.intervals[i].size() >= self.least / 64;
-        let all = 0..self.intervals.len();
-        let mut large: Vec<usize> = all.clone().filter(large).collect();
+    /// Lets one large array after the other choose earlier or later, at random (and always the same), as long as the
+    /// large ones do not need more for that. Where they need less than all arrays did, the others follow; one that finds
+    /// no place will choose first among these.
+    fn move_large(&mut self) {
+        let is_large = |&i: &usize| self.intervals[i].size() >= self.least / LARGE;
+        let (mut large, mut rest): (Vec<usize>, Vec<usize>) =
+            self.order.iter().partition(|i| is_large(i));
         if large.is_empty() {
-            large.extend(all);
+            std::mem::swap(&mut large, &mut rest);
         }
         // Knuth's multiplier, as numbers of `rand` may change with its versions, and plans with them.
         let mut random = 1u64;
@@ -191,60 +167,70 @@ impl Search<'_> {
                 .wrapping_add(1_442_695_040_888_963_407);
             (random >> 33) as usize % n
         };
-        for _ in 0..MOVES {
-            if self.best.total <= self.least + self.least / 128 || self.left == 0 {
-                return;
+        let mut most = usize::MAX;
+        while !self.is_done() {
+            let mut order = large.clone();
+            let mover = order.remove(below(order.len()));
+            order.insert(below(large.len()), mover);
+            let mut placing = Placing::default();
+            if self.fill(&mut placing, &order, most).is_err() {
+                continue;
             }
-            let mut order = self.best.order.clone();
-            let mover = large[below(large.len())];
-            order.retain(|&i| i != mover);
-            order.insert(below(order.len() + 1), mover);
-            if let Some(placing) = self.placing(&order, self.best.total) {
-                self.best = placing;
+            (large, most) = (order, placing.total);
+            if most >= self.best.total {
+                continue;
+            }
+            match self.fill(&mut placing, &rest, self.best.total - 1) {
+                Ok(()) => self.best = placing,
+                Err(at) => rest[..=at].rotate_right(1),
             }
         }
     }
 }
 
-/// The earliest choose first: in time linear in the arrays, but for the holes between them.
-fn earliest_first(intervals: &[Interval]) -> Placing {
+/// Lets the earliest choose first, the larger of those that begin at one launch: in time that grows with the number of
+/// arrays and of holes between them.
+fn earliest_first(intervals: &[Interval]) -> (Vec<usize>, Placing) {
     let mut order: Vec<usize> = (0..intervals.len()).collect();
     order.sort_by_key(|&i| (intervals[i].first, Reverse(intervals[i].size())));
-    let mut offsets = vec![0; intervals.len()];
-    // Free stretches by their begins, none beside another.
+    let mut placing = Placing::default();
+    // Stretches that are free, from where to where; no two of them touch.
     let mut holes = BTreeMap::from([(0, usize::MAX)]);
-    let mut living: BTreeSet<(usize, usize)> = BTreeSet::new();
-    let mut total = 0;
-    for &i in &order {
-        while let Some(&(last, dead)) = living.first()
-            && last < intervals[i].first
+    // Arrays with places, by their last launch.
+    let mut living = BTreeSet::new();
+    for &number in &order {
+        let Interval { first, last, .. } = intervals[number];
+        while let Some(&(until, mut from, mut to)) = living.first()
+            && until < first
         {
             living.pop_first();
-            let (mut begin, mut end) = (offsets[dead], offsets[dead] + intervals[dead].size());
-            if let Some((&before, &to)) = holes.range(..begin).next_back()
-                && to == begin
+            if let Some((&before, &end)) = holes.range(..from).next_back()
+                && end == from
             {
-                begin = before;
+                from = before;
             }
-            end = holes.remove(&end).unwrap_or(end);
-            holes.insert(begin, end);
+            to = holes.remove(&to).unwrap_or(to);
+            holes.insert(from, to);
         }
-        let size = intervals[i].size();
-        let fits = |&(&begin, &end): &(&usize, &usize)| end - begin >= size;
-        let (&begin, &end) = holes.iter().find(fits).expect("the last hole has no end");
-        holes.remove(&begin);
-        if begin + size < end {
-            holes.insert(begin + size, end);
+        let size = intervals[number].size();
+        let fits = |&(&from, &to): &(&usize, &usize)| to - from >= size;
+        let (&offset, &to) = holes.iter().find(fits).expect("the last hole has no end");
+        let end = offset + size;
+        holes.remove(&offset);
+        if end < to {
+            holes.insert(end, to);
         }
-        offsets[i] = begin;
-        total = total.max(begin + size);
-        living.insert((intervals[i].last, i));
+        living.insert((last, offset, end));
+        placing.total = placing.total.max(end);
+        placing.arrays.push(Placed {
+            number,
+            offset,
+            end,
+            first,
+            last,
+        });
     }
-    Placing {
-        order,
-        offsets,
-        total,
-    }
+    (order, placing)
 }
 
 /// The bytes alive at each launch.
