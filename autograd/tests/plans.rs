@@ -221,3 +221,35 @@ fn sums_over_rows_and_over_all_share_a_pass() {
     let sum: f64 = u.iter().zip(&g).map(|(u, g)| u * g).sum();
     assert!((numbers(&results[3])[0] - sum).abs() < 1e-12);
 }
+
+/// At the peak the arena holds as much as any placement must, and says what.
+#[test]
+fn the_peak_is_the_sum_of_what_is_held() {
+    let tape = Tape::new();
+    let input = |name, shape: &[usize]| tape.input(name, DType::F64, shape.to_vec()).unwrap();
+    let (x, w) = (input("x", &[3, 4, 4, 2]), input("w", &[5, 3, 3, 2]));
+    let (v, y) = (input("v", &[4, 80]), input("y", &[3, 4]));
+    let l = loss(x, w, v, y).unwrap();
+    let g = tape.grad(l, &[x, w, v]).unwrap();
+    for (outs, segments) in [(vec![l], 1), (g.clone(), 1), (g, 3)] {
+        let plan = Plan::in_segments(&outs, segments).unwrap();
+        let peak = plan.peak();
+        let held = peak.held.iter().map(|h| h.bytes.next_multiple_of(64));
+        assert_eq!(held.sum::<usize>(), peak.bytes, "{peak:?}");
+        assert_eq!(peak.bytes, plan.least_bytes());
+        for held in &peak.held {
+            assert!(held.launch <= peak.launch, "{peak:?}");
+            let (kernel, _) = plan.kernels().nth(held.launch).unwrap();
+            assert_eq!(held.kernel, kernel.name());
+            let Some(shape) = &held.shape else {
+                assert_eq!(held.bytes, kernel.workspace());
+                continue;
+            };
+            let mut made = kernel.outputs().into_iter();
+            let is_it = |(dtype, count): (DType, usize)| {
+                count == shape.count() && dtype.size() * count == held.bytes
+            };
+            assert!(made.any(is_it), "{held:?}");
+        }
+    }
+}

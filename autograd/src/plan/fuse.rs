@@ -7,12 +7,13 @@
 use crate::op::Op;
 use crate::tape::{Id, Node};
 use kernels::{Binary, Instr, Map, Store};
+use std::rc::Rc;
 use tensor::{DType, Shape};
 
 /// The entries of a simplified tape and what is decided about them.
 #[derive(Clone)]
 pub(super) struct Graph {
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<Rc<Node>>,
     pub(super) outs: Vec<Id>,
     /// Whether the result of an entry is in memory of its own.
     pub(super) stored: Vec<bool>,
@@ -33,7 +34,7 @@ pub(super) struct Accumulate {
 #[derive(Clone, Debug)]
 pub(super) enum Item {
     /// A fused element-wise program computing these roots.
-    Map(Fused),
+    Map(Rc<Fused>),
     /// A kernel of its own: the entry.
     Kernel(Id),
     /// A contraction added in place: the entry of the sum.
@@ -96,7 +97,7 @@ impl Graph {
     pub(super) fn new(nodes: Vec<Node>, outs: Vec<Id>) -> Self {
         let count = nodes.len();
         let mut graph = Self {
-            nodes,
+            nodes: nodes.into_iter().map(Rc::new).collect(),
             outs,
             stored: vec![false; count],
             accumulates: vec![None; count],
@@ -370,8 +371,7 @@ impl Graph {
             Item::Kernel(id) => bases(&self.nodes[*id].args),
             Item::Pair(id) => bases(&self.factors(*id)),
             Item::Accumulate(id) => {
-                let Accumulate { base, product } =
-                    self.accumulates[*id].expect("an accumulating entry");
+                let Accumulate { base, product } = self.accumulate(*id);
                 let mut reads = bases(&self.nodes[product].args);
                 reads.push(self.resolve(base).0);
                 reads
@@ -379,10 +379,19 @@ impl Graph {
         }
     }
 
+    /// What an accumulating launch adds up.
+    pub(super) fn accumulate(&self, id: Id) -> Accumulate {
+        self.accumulates[id].expect("an accumulating entry")
+    }
+
+    /// The two products of a pair.
+    pub(super) fn pair(&self, id: Id) -> [Id; 2] {
+        self.pairs[id].expect("an entry of a pair")
+    }
+
     /// What the products of a pair are made of.
     pub(super) fn factors(&self, id: Id) -> Vec<Id> {
-        let products = self.pairs[id].expect("an entry of a pair");
-        let args = products.map(|product| &self.nodes[product].args[..]);
+        let args = self.pair(id).map(|product| &self.nodes[product].args[..]);
         args.concat()
     }
 

@@ -3,6 +3,7 @@
 use crate::plan::emit::{Emitter, Refusal, space};
 use crate::plan::fuse::{Fused, Graph, Item, Kind, kind};
 use crate::tape::Id;
+use std::rc::Rc;
 
 /// A fused program grows to at most this many instructions.
 const CODE_LIMIT: usize = 160;
@@ -71,10 +72,10 @@ impl<'g> Groups<'g> {
                     Refusal::Conflict => unreachable!("a single root cannot read itself"),
                 })?;
                 if let Some((index, joined)) = self.join(&alone, self.items.len()) {
-                    self.items[index] = Item::Map(joined);
+                    self.items[index] = Item::Map(Rc::new(joined));
                     self.maker[id] = Some(index);
                 } else {
-                    self.push(id, Item::Map(alone));
+                    self.push(id, Item::Map(Rc::new(alone)));
                 }
             }
         }
@@ -98,7 +99,7 @@ impl<'g> Groups<'g> {
             for &root in &joined.roots {
                 self.maker[root] = Some(index);
             }
-            self.items[index] = Item::Map(joined);
+            self.items[index] = Item::Map(Rc::new(joined));
             gone[later] = true;
         }
         let mut gone = gone.into_iter();

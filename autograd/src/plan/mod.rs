@@ -8,9 +8,11 @@ mod emit;
 mod fuse;
 mod group;
 mod layout;
+mod lives;
 mod memory;
 mod order;
 mod peak;
+mod places;
 mod remat;
 mod simplify;
 mod view;
@@ -22,8 +24,10 @@ pub use bound::{Bound, Task};
 use fuse::{Graph, Item};
 pub(crate) use fuse::{Kind, kind};
 use kernels::{Buffer, Device, Kernel, Lap, Program, View};
-use layout::{ARENA, Layout, Slots};
+use layout::{ARENA, Layout};
+use peak::Stay;
 pub use peak::{Held, Peak};
+use places::Slots;
 pub(crate) use simplify::{Simplified, simplify};
 use std::borrow::Cow;
 use std::fmt;
@@ -57,6 +61,7 @@ pub struct Plan {
     flops: u64,
     moved: u64,
     notes: Vec<(Shape, usize)>,
+    stays: Vec<Stay>,
 }
 
 impl Plan {
@@ -121,6 +126,7 @@ impl Plan {
             arena_bytes,
             least_bytes,
             notes,
+            stays,
         } = Layout::leanest(candidates, &slots);
         let flops = steps.iter().map(|step| step.kernel.flops()).sum();
         let moved = steps.iter().map(|step| step.kernel.bytes()).sum();
@@ -136,6 +142,7 @@ impl Plan {
             flops,
             moved,
             notes,
+            stays,
         })
     }
 
@@ -182,8 +189,7 @@ impl Plan {
 
     /// The launch at which the most bytes of the arena are in use, and by what.
     pub fn peak(&self) -> Peak {
-        let shapes: Vec<&Shape> = self.notes.iter().map(|(shape, _)| shape).collect();
-        peak::find(self.program.steps(), &shapes)
+        Peak::of(&self.stays, self.launches())
     }
 
     /// Makes it ready for a device, so that the first run is like all others: see [`Program::prepare`].

@@ -9,8 +9,10 @@
 //! which cuts are best is found by dynamic programming over the bytes that are there at one time.
 
 use crate::plan::fuse::{Accumulate, Fused, Graph, Item};
+use crate::plan::lives::{Life, Lives};
 use crate::tape::{Id, Node};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
 /// How many places for cuts are looked at.
 const PLACES: usize = 128;
@@ -19,90 +21,44 @@ const PLACES: usize = 128;
 /// entries for the results that are made again.
 pub(super) fn in_segments(graph: &mut Graph, items: Vec<Item>, segments: usize) -> Vec<Item> {
     let lives = Lives::new(graph, &items);
-    let turn = lives.turn(items.len());
+    let turn = turn(&lives, items.len());
     let cuts = Cuts::new(&lives, turn).choose(segments);
-    let dropped = lives.dropped(&cuts, turn);
+    let dropped = dropped(&lives, &cuts, turn);
     if dropped.is_empty() {
         return items;
     }
     Rewrite::new(graph, items, turn, dropped).run()
 }
 
-/// A stored result in the arena.
-struct Life {
-    id: Id,
-    bytes: usize,
-    made: usize,
-    /// The launches that read it, ascending.
-    reads: Vec<usize>,
+/// Whether an array is made by the launch `cut` or before, and read between it and the turn.
+fn crosses((made, life): (usize, &Life), cut: usize, turn: usize) -> bool {
+    let next = life.reads.partition_point(|&at| at <= cut);
+    made <= cut && life.reads.get(next).is_some_and(|&at| at <= turn)
 }
 
-impl Life {
-    fn last(&self) -> usize {
-        self.reads.last().copied().unwrap_or(self.made)
+/// The launch at which the most bytes are alive.
+fn turn(lives: &Lives, count: usize) -> usize {
+    let mut change = vec![0isize; count + 1];
+    for (made, life) in lives.in_arena() {
+        change[made] += life.bytes as isize;
+        change[life.last() + 1] -= life.bytes as isize;
     }
-
-    /// Whether it is made by the launch `cut` and read between it and the turn.
-    fn crosses(&self, cut: usize, turn: usize) -> bool {
-        self.made <= cut && self.reads.iter().any(|&at| cut < at && at <= turn)
+    let (mut alive, mut most, mut turn) = (0, 0, 0);
+    for (at, bytes) in change.into_iter().enumerate() {
+        alive += bytes;
+        if alive > most {
+            (most, turn) = (alive, at);
+        }
     }
+    turn
 }
 
-/// All results that could be dropped, in the order they are made.
-struct Lives(Vec<Life>);
-
-impl Lives {
-    fn new(graph: &Graph, items: &[Item]) -> Self {
-        let outs: HashSet<Id> = graph.outs.iter().map(|&out| graph.resolve(out).0).collect();
-        let mut lives: Vec<Life> = Vec::new();
-        let mut known: HashMap<Id, usize> = HashMap::new();
-        for (at, item) in items.iter().enumerate() {
-            for id in graph.reads(item) {
-                let Some(&life) = known.get(&id) else {
-                    continue;
-                };
-                let reads = &mut lives[life].reads;
-                if reads.last() != Some(&at) {
-                    reads.push(at);
-                }
-            }
-            for &id in Graph::computes(item).iter().filter(|id| !outs.contains(id)) {
-                known.insert(id, lives.len());
-                lives.push(Life {
-                    id,
-                    bytes: graph.bytes(id),
-                    made: at,
-                    reads: Vec::new(),
-                });
-            }
-        }
-        Self(lives)
-    }
-
-    /// The launch at which the most bytes are alive.
-    fn turn(&self, count: usize) -> usize {
-        let mut change = vec![0isize; count + 1];
-        for life in &self.0 {
-            change[life.made] += life.bytes as isize;
-            change[life.last() + 1] -= life.bytes as isize;
-        }
-        let (mut alive, mut most, mut turn) = (0, 0, 0);
-        for (at, bytes) in change.into_iter().enumerate() {
-            alive += bytes;
-            if alive > most {
-                (most, turn) = (alive, at);
-            }
-        }
-        turn
-    }
-
-    /// What is made before the last cut and alive at none.
-    fn dropped(&self, cuts: &[usize], turn: usize) -> HashSet<Id> {
-        let end = cuts.last().map_or(0, |&cut| cut + 1);
-        let early = self.0.iter().take_while(|life| life.made < end);
-        let lost = early.filter(|life| !cuts.iter().any(|&cut| life.crosses(cut, turn)));
-        lost.map(|life| life.id).collect()
-    }
+/// What is made before the last cut and alive at none.
+fn dropped(lives: &Lives, cuts: &[usize], turn: usize) -> HashSet<Id> {
+    let end = cuts.last().map_or(0, |&cut| cut + 1);
+    let early = lives.in_arena().take_while(|&(made, _)| made < end);
+    let lost = early.filter(|&array| !cuts.iter().any(|&cut| crosses(array, cut, turn)));
+    lost.map(|(_, life)| life.id).collect()
 }
 
 /// Places for cuts, and what segments between them would hold.
@@ -119,11 +75,11 @@ struct Cuts {
 impl Cuts {
     fn new(lives: &Lives, turn: usize) -> Self {
         let mut alive = vec![0isize; turn + 2];
-        for life in lives.0.iter().filter(|life| life.made < turn) {
-            let early = life.reads.iter().take_while(|&&at| at <= turn).last();
-            if let Some(&last) = early {
-                alive[life.made] += life.bytes as isize;
-                alive[last] -= life.bytes as isize;
+        for (made, life) in lives.in_arena().filter(|&(made, _)| made < turn) {
+            let early = life.reads.partition_point(|&at| at <= turn);
+            if early > 0 {
+                alive[made] += life.bytes as isize;
+                alive[life.reads[early - 1]] -= life.bytes as isize;
             }
         }
         for at in 1..=turn {
@@ -139,9 +95,9 @@ impl Cuts {
         let (mut kept, mut inner) = (Vec::new(), Vec::new());
         for &place in &places {
             let (mut keeps, mut holds) = (vec![0; places.len() + 1], vec![0; places.len() + 1]);
-            for life in lives.0.iter().take_while(|life| life.made <= place) {
-                let first = places.partition_point(|&p| p < life.made);
-                if life.crosses(place, turn) {
+            for (made, life) in lives.in_arena().take_while(|&(made, _)| made <= place) {
+                let first = places.partition_point(|&p| p < made);
+                if crosses((made, life), place, turn) {
                     keeps[first] += life.bytes;
                 } else if life.last() > turn {
                     holds[first] += life.bytes;
@@ -235,7 +191,7 @@ impl<'g> Rewrite<'g> {
                     continue;
                 }
                 item = self.again[at].insert(match item {
-                    Item::Map(fused) => Item::Map(fused.only(|id| needed.contains(&id))),
+                    Item::Map(fused) => Item::Map(Rc::new(fused.only(|id| needed.contains(&id)))),
                     other => other.clone(),
                 });
             }
@@ -251,7 +207,7 @@ impl<'g> Rewrite<'g> {
             for at in self.missing(&item) {
                 let item = self.again[at].take().expect("made again once");
                 for &id in Graph::computes(&item) {
-                    let copy = self.push(self.graph.nodes[id].clone(), true);
+                    let copy = self.push(Node::clone(&self.graph.nodes[id]), true);
                     self.copies.insert(id, copy);
                 }
                 all.push(self.renamed(&item));
@@ -262,8 +218,8 @@ impl<'g> Rewrite<'g> {
     }
 
     /// The launches to repeat before this one, in their order.
-    fn missing(&self, item: &Item) -> Vec<usize> {
-        let mut found: Vec<usize> = Vec::new();
+    fn missing(&self, item: &Item) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
         let mut open = self.graph.reads(item);
         while let Some(id) = open.pop() {
             if !self.dropped.contains(&id) || self.copies.contains_key(&id) {
@@ -271,17 +227,15 @@ impl<'g> Rewrite<'g> {
             }
             let at = self.maker[&id];
             let again = self.again[at].as_ref().expect("it was found to be needed");
-            if !found.contains(&at) {
-                found.push(at);
+            if found.insert(at) {
                 open.extend(self.graph.reads(again));
             }
         }
-        found.sort_unstable();
         found
     }
 
     fn push(&mut self, node: Node, stored: bool) -> Id {
-        self.graph.nodes.push(node);
+        self.graph.nodes.push(Rc::new(node));
         self.graph.stored.push(stored);
         self.graph.accumulates.push(None);
         self.graph.pairs.push(None);
@@ -290,24 +244,25 @@ impl<'g> Rewrite<'g> {
 
     /// The copy of a result if there is one; views of copies are made as they are met.
     fn name(&mut self, id: Id) -> Id {
-        if let Some(&copy) = self.copies.get(&id) {
-            return copy;
+        let (mut base, mut views) = (id, Vec::new());
+        while !self.graph.stored[base] && !self.copies.contains_key(&base) {
+            let Some(&arg) = self.graph.nodes[base].args.first() else {
+                return id;
+            };
+            views.push(base);
+            base = arg;
         }
-        let Some(&arg) = self.graph.nodes[id].args.first() else {
+        let Some(&copy) = self.copies.get(&base) else {
             return id;
         };
-        if self.graph.stored[id] {
-            return id;
+        let mut name = copy;
+        for view in views.into_iter().rev() {
+            let mut node = Node::clone(&self.graph.nodes[view]);
+            node.args[0] = name;
+            name = self.push(node, false);
+            self.copies.insert(view, name);
         }
-        let below = self.name(arg);
-        if below == arg {
-            return id;
-        }
-        let mut view = self.graph.nodes[id].clone();
-        view.args[0] = below;
-        let copy = self.push(view, false);
-        self.copies.insert(id, copy);
-        copy
+        name
     }
 
     fn operands(&mut self, id: Id) -> Vec<Id> {
@@ -319,7 +274,7 @@ impl<'g> Rewrite<'g> {
     fn product(&mut self, id: Id) -> Id {
         let node = Node {
             args: self.operands(id),
-            ..self.graph.nodes[id].clone()
+            ..Node::clone(&self.graph.nodes[id])
         };
         self.push(node, false)
     }
@@ -327,30 +282,28 @@ impl<'g> Rewrite<'g> {
     /// The launch on copies: its results, where they have some, and its operands.
     fn renamed(&mut self, item: &Item) -> Item {
         match item {
-            Item::Map(fused) => Item::Map(Fused {
-                roots: fused.roots.iter().map(|&id| self.name(id)).collect(),
-                map: fused.map.clone(),
-                reads: fused
-                    .reads
-                    .iter()
-                    .map(|&(id, offset)| (self.name(id), offset))
-                    .collect(),
-            }),
+            Item::Map(fused) => {
+                let reads = fused.reads.iter();
+                Item::Map(Rc::new(Fused {
+                    roots: fused.roots.iter().map(|&id| self.name(id)).collect(),
+                    map: fused.map.clone(),
+                    reads: reads.map(|&(id, offset)| (self.name(id), offset)).collect(),
+                }))
+            }
             Item::Kernel(id) => {
                 let (result, args) = (self.name(*id), self.operands(*id));
-                self.graph.nodes[result].args = args;
+                Rc::make_mut(&mut self.graph.nodes[result]).args = args;
                 Item::Kernel(result)
             }
             Item::Accumulate(id) => {
-                let Accumulate { base, product } =
-                    self.graph.accumulates[*id].expect("an accumulating entry");
+                let Accumulate { base, product } = self.graph.accumulate(*id);
                 let (result, product) = (self.name(*id), self.product(product));
                 let base = self.name(base);
                 self.graph.accumulates[result] = Some(Accumulate { base, product });
                 Item::Accumulate(result)
             }
             Item::Pair(id) => {
-                let products = self.graph.pairs[*id].expect("an entry of a pair");
+                let products = self.graph.pair(*id);
                 let (result, products) = (self.name(*id), products.map(|id| self.product(id)));
                 self.graph.pairs[result] = Some(products);
                 Item::Pair(result)
