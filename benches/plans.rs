@@ -8,7 +8,7 @@
 )]
 
 use autograd::optim::Optimizer;
-use autograd::{Horizon, Plan, Planned, Result, Schedule, Tape, Unroll};
+use autograd::{Horizon, Plan, Planned, Policy, Result, Schedule, Tape, Unroll};
 use benches::{DataKind, Problem, Setup};
 use criterion::{Criterion, criterion_group, criterion_main};
 use kernels::Device;
@@ -52,7 +52,11 @@ fn small(c: &mut Criterion) {
 fn whole(c: &mut Criterion) {
     let mut group = c.benchmark_group("record and plan a training");
     group.sample_size(10);
-    for schedule in [Schedule::StoreAll, Schedule::PerStep, Schedule::Auto] {
+    for schedule in [
+        Schedule::store_all().into(),
+        Policy::default(),
+        Policy::Auto,
+    ] {
         let (problem, horizon) = (problem("A", 8), Horizon::new(8).schedule(schedule));
         let plan = || Planned::new(&problem.training(), &horizon).expect("a plan");
         let name = format!("A, gen, T = 8, {schedule}");

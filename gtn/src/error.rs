@@ -144,8 +144,7 @@ of_engine!(
     autograd::Error,
     kernels::DeviceError,
     kernels::ProgramError,
-    tensor::ArrayError,
-    crate::outer::meta::StepError
+    tensor::ArrayError
 );
 
 /// Of clap's text what stands before the usage is the message, and a tip, if there is one, the hint.

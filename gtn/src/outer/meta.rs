@@ -3,6 +3,7 @@
 //! their mean) on real data.
 
 use crate::data::{Dataset, PIXELS};
+use crate::error;
 use crate::nn::{Learner, init, stack};
 use crate::outer::curriculum::{Curriculum, one_hot};
 use crate::outer::teacher::{Teacher, index, learned};
@@ -28,24 +29,6 @@ pub struct Step {
     pub gradient_norm: f64,
     /// The widths of this step's learners.
     pub widths: Vec<usize>,
-}
-
-/// Why an outer step failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StepError {
-    /// Numbers ran away. The meta-parameters are those before the step.
-    #[error(
-        "outer step {step}: the {what} is not finite; a smaller outer_lr or inner_lr, or clip, may help"
-    )]
-    NotFinite {
-        /// The outer step, counted from 0.
-        step: u64,
-        /// Which number.
-        what: String,
-    },
-    /// The engine failed.
-    #[error(transparent)]
-    Engine(#[from] Error),
 }
 
 /// Fresh learners for an outer step, of one structure.
@@ -178,15 +161,15 @@ impl MetaTrainer {
     /// # Errors
     /// With the name of an array that is missing, of another shape, or not finite; the trainer is of no
     /// use then.
-    pub fn restore(&mut self, arrays: &Arrays, outer_step: u64) -> Result<(), String> {
+    pub fn restore(&mut self, arrays: &Arrays, outer_step: u64) -> error::Result<()> {
         for (values, name, key) in self.parts() {
-            let array = arrays.get(&key).ok_or(format!("array {key} is missing"))?;
+            let wrong = |problem| error::Error::run(format!("array {key} {problem}"));
+            let array = arrays.get(&key).ok_or_else(|| wrong("is missing"))?;
             if !array.all_finite() {
-                return Err(format!("array {key} has numbers that are not finite"));
+                return Err(wrong("has numbers that are not finite"));
             }
-            values
-                .write(&name, array)
-                .map_err(|e| format!("array {key}: {e}"))?;
+            let written = values.write(&name, array);
+            written.map_err(|e| error::Error::run(e).at(format!("array {key}")))?;
         }
         self.outer_step = outer_step;
         Ok(())
@@ -216,7 +199,7 @@ impl MetaTrainer {
     ///
     /// # Errors
     /// If a number is not finite: then nothing was changed. Or if the engine fails.
-    pub fn step(&mut self) -> Result<Step, StepError> {
+    pub fn step(&mut self) -> error::Result<Step> {
         let pupil = self.queue_gradient()?;
         self.adam.measure(pupil.unroll.gradients())?;
         self.next = Some(self.fresh(self.outer_step + 1)?);
@@ -311,23 +294,21 @@ impl MetaTrainer {
     }
 
     /// The losses of a meta-gradient, when it is done.
-    fn losses(&self, pupil: &Pupil) -> Result<Losses, StepError> {
+    fn losses(&self, pupil: &Pupil) -> error::Result<Losses> {
         let step = self.outer_step;
         pupil.unroll.losses().map_err(|error| match error {
-            Error::NotFinite { what, step: inner } => StepError::NotFinite {
-                step,
-                what: format!("{what} at inner step {inner}"),
-            },
+            Error::NotFinite { what, step: inner } => {
+                not_finite(step, &format!("{what} at inner step {inner}"))
+            }
             error => error.into(),
         })
     }
 
     /// Moves the meta-parameters; gives the norm of the meta-gradient.
-    fn update(&self, gradients: &Values) -> Result<f64, StepError> {
+    fn update(&self, gradients: &Values) -> error::Result<f64> {
         let norm = self.adam.measured()?;
         if !norm.is_finite() {
-            let (step, what) = (self.outer_step, "meta-gradient".to_owned());
-            return Err(StepError::NotFinite { step, what });
+            return Err(not_finite(self.outer_step, "meta-gradient"));
         }
         let config = &self.config;
         let scale = if config.clip > 0.0 {
@@ -340,6 +321,12 @@ impl MetaTrainer {
         self.adam.step(&self.teacher.values, gradients)?;
         Ok(norm)
     }
+}
+
+/// Numbers ran away. The meta-parameters are those before the step.
+fn not_finite(outer_step: u64, what: &str) -> error::Error {
+    let message = format!("outer step {outer_step}: the {what} is not finite");
+    error::Error::engine(message).hint("a smaller --outer-lr or --inner-lr, or --clip, may help")
 }
 
 #[cfg(test)]

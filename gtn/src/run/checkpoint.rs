@@ -31,19 +31,20 @@ pub fn save(folder: &mut RunFolder, trainer: &MetaTrainer) -> Result<()> {
 pub fn load(path: &Path, device: &Device, config: &Config) -> Result<MetaTrainer> {
     let (arrays, about) =
         read_safetensors(path).map_err(|e| Error::run(format!("checkpoint {e}")))?;
-    let refuse = |reason: String| Error::run(reason).at(format!("checkpoint {}", path.display()));
+    let place = format!("checkpoint {}", path.display());
+    let refuse = |reason: String| Error::run(reason).at(&place);
     let entry = |key: &str| {
         let entry = about.get(key);
         entry.ok_or_else(|| refuse(format!("no `{key}` in it")))
     };
-    let origin = format!("checkpoint {}: its settings", path.display());
-    let saved = Config::from_toml(&origin, entry(CONFIG)?)?;
+    let saved = Config::from_toml(&format!("{place}: its settings"), entry(CONFIG)?)?;
     if let Some(difference) = config.difference(&saved) {
         return Err(refuse(format!("made with other settings: {difference}")));
     }
     let step = entry(OUTER_STEP)?.parse();
     let step = step.map_err(|_| refuse("no outer step in it".into()))?;
     let mut trainer = MetaTrainer::new(device, config)?;
-    trainer.restore(&arrays, step).map_err(refuse)?;
+    let restored = trainer.restore(&arrays, step);
+    restored.map_err(|error| error.at(&place))?;
     Ok(trainer)
 }
