@@ -226,7 +226,7 @@ fn sums_over_rows_and_over_all_share_a_pass() {
 #[test]
 fn the_peak_is_the_sum_of_what_is_held() {
     let tape = Tape::new();
-    let input = |name, shape: &[usize]| tape.input(name, DType::F64, shape.to_vec()).unwrap();
+    let input = |name, shape: &[usize]| tape.input(name, F64, shape.to_vec()).unwrap();
     let (x, w) = (input("x", &[3, 4, 4, 2]), input("w", &[5, 3, 3, 2]));
     let (v, y) = (input("v", &[4, 80]), input("y", &[3, 4]));
     let l = loss(x, w, v, y).unwrap();
