@@ -52,14 +52,15 @@ fn small(c: &mut Criterion) {
 fn whole(c: &mut Criterion) {
     let mut group = c.benchmark_group("record and plan a training");
     group.sample_size(10);
-    for schedule in [
+    let policies = [
         Schedule::store_all().into(),
-        Policy::default(),
+        Schedule::per_step().into(),
         Policy::Auto,
-    ] {
-        let (problem, horizon) = (problem("A", 8), Horizon::new(8).schedule(schedule));
+    ];
+    for policy in policies {
+        let (problem, horizon) = (problem("A", 8), Horizon::new(8).schedule(policy));
         let plan = || Planned::new(&problem.training(), &horizon).expect("a plan");
-        let name = format!("A, gen, T = 8, {schedule}");
+        let name = format!("A, gen, T = 8, {policy}");
         println!("{name}: {}", plan().forecast());
         group.bench_function(name, |b| b.iter(|| black_box(plan())));
     }
