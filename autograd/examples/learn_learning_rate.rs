@@ -16,7 +16,7 @@ fn learn(data: [(&str, &Array); 4]) -> Result<()> {
     let values = unroll.values(&training)?;
     let adam = Descent::new(unroll.gradients(), Optimizer::Adam, &[("lr", 0.1)])?;
     for _ in 0..50 {
-        println!("{}", adam.descend(&mut unroll, &values)?.total());
+        println!("{:.5}", adam.descend(&mut unroll, &values)?.total());
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ fn tune(outer_steps: usize) -> Result<([f64; 2], Vec<f64>)> {
 }
 
 fn main() -> Result<()> {
-    let ([before, after], decays) = tune(200)?;
+    let ([before, after], decays) = tune(120)?;
     let (telling, others) = decays.split_at(TELLING);
     println!("validation error {before:.3} with equal decays, {after:.3} with learned ones");
     println!("decays of the telling features {telling:.4?}");

@@ -1,11 +1,12 @@
 //! What can go wrong while recording, planning and running.
 
 use kernels::{DeviceError, ProgramError};
+use std::fmt;
 use std::path::PathBuf;
 use tensor::ArrayError;
 
 /// An error of this crate; one line each.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum Error {
     /// Operands do not fit an operation.
     #[error("{op}: {reason}")]
@@ -59,6 +60,13 @@ pub enum Error {
     /// A program was refused or failed.
     #[error(transparent)]
     Program(#[from] ProgramError),
+}
+
+/// As people read it: a `main` that returns an error prints this.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 /// What most functions here return.

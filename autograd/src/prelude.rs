@@ -2,8 +2,8 @@
 
 pub use crate::optim::{Descent, Optimizer};
 pub use crate::{
-    ArraySpec, Error, Horizon, Mode, Plan, Policy, Result, Schedule, Scope, Tape, Trainer,
-    Training, Unroll, Values, Var,
+    ArraySpec, Error, Forecast, Horizon, Losses, Mode, Plan, Policy, Result, Schedule, Scope, Tape,
+    Trainer, Training, Unroll, Values, Var,
 };
 pub use kernels::Device;
 pub use tensor::DType::{self, BF16, F16, F32, F64, I32, U8, U32};

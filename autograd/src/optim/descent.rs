@@ -95,7 +95,7 @@ impl Descent {
         &self.state
     }
 
-    /// Computes the norm of the gradient over all arrays. On a GPU nobody waits: see [`Descent::measured`].
+    /// Computes the norm of the gradient over all arrays. On a GPU the host does not wait: see [`Descent::measured`].
     ///
     /// # Errors
     /// If the device fails.
@@ -134,7 +134,7 @@ impl Descent {
         Ok(losses)
     }
 
-    /// Moves the parameters, in place. On a GPU nobody waits.
+    /// Moves the parameters, in place. On a GPU the host does not wait.
     ///
     /// # Errors
     /// If a parameter or gradient is missing or has another type or shape, or the device fails.

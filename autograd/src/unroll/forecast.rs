@@ -144,7 +144,7 @@ impl Planned {
         horizon.check()?;
         training.check()?;
         let (steps, outer) = (horizon.steps, horizon.outer_steps.len());
-        let prepared = Prepared::record(training)?;
+        let prepared = Prepared::record(training, steps)?;
         let layout = training.state_specs();
         let cotangent_specs = layout.cotangents();
         let state_specs = layout.specs;

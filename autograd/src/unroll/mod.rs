@@ -182,7 +182,7 @@ impl Unroll {
         self.planned.script.steps
     }
 
-    /// The values of the arrays that a training was declared with, on the device of this.
+    /// Copies the arrays that a training was declared with to this device.
     ///
     /// # Errors
     /// If there is too little memory.
@@ -198,7 +198,7 @@ impl Unroll {
     }
 
     /// From now on [`Unroll::gradient`] also measures the cotangent of θ at every step, or no longer. It
-    /// costs a look at the cotangent per step: for finding out where a gradient explodes or vanishes.
+    /// reads the cotangent back to the host at every step: for finding out where a gradient explodes or vanishes.
     pub fn watch_cotangents(&mut self, watch: bool) {
         self.norms = watch.then(CotangentNorms::default);
     }

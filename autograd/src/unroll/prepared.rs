@@ -80,8 +80,8 @@ impl<'t> Recorded<'t> {
         let given = inputs(&training.given, &mut scope)?;
         for (name, prepare) in &training.prepared {
             let made = scope.checked(&format!("preparing `{name}`"), prepare(&scope))?;
-            if scope.has(name) && !training.is_given(name) && !scope.read().any(|read| read == name)
-            {
+            let given = training.given.iter().any(|entry| entry.name == *name);
+            if scope.has(name) && !given && !scope.read().any(|read| read == name) {
                 let reason = format!("nobody reads `{name}`, which is prepared anew");
                 return Err(Error::Setting(format!("training: {reason}")));
             }
@@ -107,7 +107,7 @@ impl<'t> Recorded<'t> {
 }
 
 impl Prepared {
-    pub(super) fn record(training: &Training<'_>) -> Result<Self> {
+    pub(super) fn record(training: &Training<'_>, steps: usize) -> Result<Self> {
         let tape = Tape::new();
         let recorded = Recorded::new(training, &tape)?;
         check_names(training, &recorded.vars)?;
@@ -122,12 +122,15 @@ impl Prepared {
                 continue;
             }
             if !read.contains(name) {
-                if !recorded.read.contains(name) && !training.is_given(name) {
+                if !recorded.read.contains(name) {
                     return Err(Error::Setting(format!("training: nobody reads `{name}`")));
                 }
                 continue;
             }
             let slice = training.slice(name, vars);
+            if slice == Slice::Step && !training.per_step.contains(name) {
+                expect_rows(name, vars[0], steps)?;
+            }
             let first = seen.len();
             for &var in vars {
                 seen.push(places.seen(name, var, slice)?);
@@ -353,6 +356,18 @@ impl<'a, 't> Places<'a, 't> {
     }
 }
 
+/// Refuses a hyper-parameter that has one axis, but not a number for every step. A rate for every parameter is declared by
+/// [`Training::hyper`], rates in turn by [`Training::per_step`].
+fn expect_rows(name: &str, var: Var<'_>, steps: usize) -> Result<()> {
+    let rows = var.shape()[0];
+    if rows == steps {
+        return Ok(());
+    }
+    Err(Error::Setting(format!(
+        "training: `{name}` has {rows} numbers for {steps} steps; declare it `per_step` if they are to be taken in turn"
+    )))
+}
+
 /// Refuses names that are to be cut and do not exist.
 fn check_names(training: &Training<'_>, vars: &[(String, Vec<Var<'_>>)]) -> Result<()> {
     let cut = training.per_step.iter().chain(&training.per_outer);
@@ -375,11 +390,6 @@ fn check_names(training: &Training<'_>, vars: &[(String, Vec<Var<'_>>)]) -> Resu
 }
 
 impl Training<'_> {
-    /// Whether an array of that name is given, and may remain unread.
-    fn is_given(&self, name: &str) -> bool {
-        self.given.iter().any(|entry| entry.name == name)
-    }
-
     /// How steps or outer losses see an array: a hyper-parameter with one axis has a number for every step.
     fn slice(&self, name: &str, vars: &[Var<'_>]) -> Slice {
         let declared = |names: &[String]| names.iter().any(|known| known == name);

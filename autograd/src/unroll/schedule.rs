@@ -18,7 +18,7 @@ pub struct Schedule {
     pub(super) snapshots: Snapshots,
     /// The length of a stretch whose activations are stored while it is reversed; 0: none are stored.
     pub(super) kept: usize,
-    /// Whether steps that are advanced again find what their preludes made.
+    /// Whether reruns of a step are given the stored results of its prelude.
     pub(super) prelude: bool,
 }
 

@@ -85,7 +85,7 @@ pub(super) struct Script {
     /// The length of a stretch whose activations are kept while it is reversed; 0 if none are: then every
     /// step is computed again as it is reversed.
     pub(super) kept: usize,
-    /// Whether steps that are advanced again without their activations find what their preludes made.
+    /// Whether reruns of a step are given the stored results of its prelude.
     pub(super) prelude: bool,
     /// How many places of the stack, from the lowest on, lie away from the device.
     pub(super) away: usize,

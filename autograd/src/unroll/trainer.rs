@@ -44,7 +44,7 @@ pub struct Trainer {
     steps: usize,
 }
 
-/// A learner on its way: its weights, the optimiser's arrays, buffers.
+/// A learner at one step: its weights, the optimiser's arrays, buffers.
 #[derive(Clone, Copy, Debug)]
 pub struct State<'a> {
     trainer: &'a Trainer,
@@ -58,7 +58,7 @@ impl Trainer {
     /// If the training cannot be recorded, or there is too little memory.
     pub fn new(device: &Device, training: &Training<'_>, steps: usize) -> Result<Self> {
         training.check()?;
-        let prepared = Arc::new(Prepared::record(training)?);
+        let prepared = Arc::new(Prepared::record(training, steps)?);
         let advance = plan_advance(training, &prepared)?;
         let specs = training.state_specs().specs;
         let prepare = prepared.prepare.as_ref();

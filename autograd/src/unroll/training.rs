@@ -186,7 +186,7 @@ pub(super) struct Entry {
 /// * A [prepared](Training::prepare), learned or given array that is named as a hyper-parameter of the optimiser (`lr`) is
 ///   that hyper-parameter: a scalar for all steps, or an array \[T\] with a number for each.
 /// * A prepared or learned array that is named as a weight or buffer is its start, and the meta-gradient reaches it.
-///   Other weights start as the values of their names say.
+///   Other weights start from the value of the same name; a missing one is an error.
 ///
 /// The [front page](crate) has examples.
 pub struct Training<'f> {

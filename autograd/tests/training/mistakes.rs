@@ -64,7 +64,7 @@ fn names_that_do_not_exist_are_errors() {
 }
 
 #[test]
-fn what_nobody_reads_is_an_error_unless_it_is_given() {
+fn what_nobody_reads_is_an_error() {
     let prepared = drawn().prepare("p", |s| s["centre"] * 2.0);
     assert_eq!(refusal(&prepared), "training: nobody reads `p`");
     let learned = drawn().learned([array("rate", &[])]);
@@ -79,9 +79,13 @@ fn what_nobody_reads_is_an_error_unless_it_is_given() {
         let expected = format!("training: nobody reads `{name}`, which is prepared anew");
         assert_eq!(refusal(&hidden), expected);
     }
-    let given = drawn().given([array("more", &[3])]);
-    let device = Device::cpu(Some(1)).unwrap();
-    Unroll::new(&device, &given, &Horizon::new(4)).unwrap();
+    let given = drawn().given([array("rate", &[])]);
+    assert_eq!(refusal(&given), "training: nobody reads `rate`");
+    let several = drawn().learned([array("lr", &[3])]);
+    assert_eq!(
+        refusal(&several),
+        "training: `lr` has 3 numbers for 4 steps; declare it `per_step` if they are to be taken in turn"
+    );
 }
 
 #[test]
