@@ -4,6 +4,8 @@
 //! and made ready once for the device that runs it, the processor or a CUDA device; then it runs any number of
 //! times without a check per element or an allocation. This crate holds all of the project's `unsafe` code.
 //!
+//! CUDA devices are the feature `cuda`, on by default; without it, opening one is an error.
+//!
 //! Modules use those above them only: `spec` and `kernel` (what kernels are), `memory`, `bound` (steps whose
 //! arrays were checked), `cpu` and `cuda`, `device`, `program`.
 

@@ -140,3 +140,14 @@ fn views_between_elements_are_refused() {
     assert_eq!(run([8, 34, 40]), Err(format!("slot 1: {}", reason(4))));
     assert_eq!(run([8, 36, 44]), Err(format!("slot 2: {}", reason(8))));
 }
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_build_without_cuda_says_so() {
+    let error = Device::cuda(0, kernels::Precision::Fp32).unwrap_err();
+    let reason = "this program was built without it (the feature `cuda`)";
+    assert_eq!(
+        error.to_string(),
+        format!("no usable CUDA device: {reason}")
+    );
+}

@@ -1,17 +1,33 @@
 //! NVIDIA GPUs, through the CUDA driver library, which is opened when a device is asked for.
 //!
-//! [`lower`] turns a checked program into launches, [`ready`] captures them once as a CUDA graph and replays it;
-//! [`device`] has the device itself. All types of the driver's bindings stay in this module.
+//! `lower` turns a checked program into launches, `ready` captures them once as a CUDA graph and replays it;
+//! `device` has the device itself. All types of the driver's bindings stay in this module. Without the feature
+//! `cuda` only `absent` is compiled.
 
+#[cfg(not(feature = "cuda"))]
+mod absent;
+#[cfg(feature = "cuda")]
 mod args;
+#[cfg(feature = "cuda")]
 mod device;
+#[cfg(feature = "cuda")]
 mod lower;
+#[cfg(feature = "cuda")]
 mod modules;
+#[cfg(feature = "cuda")]
 mod probe;
+#[cfg(feature = "cuda")]
 mod ready;
 
+#[cfg(not(feature = "cuda"))]
+pub use absent::Cuda;
+#[cfg(not(feature = "cuda"))]
+pub(crate) use absent::{CudaMemory, Ready};
+#[cfg(feature = "cuda")]
 pub use device::Cuda;
+#[cfg(feature = "cuda")]
 pub(crate) use device::CudaMemory;
+#[cfg(feature = "cuda")]
 pub(crate) use ready::Ready;
 
 /// How a CUDA device multiplies matrices, convolutions included; sums are in f32 always.
