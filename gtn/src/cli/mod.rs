@@ -78,7 +78,7 @@ pub struct Machine {
 /// Where the data set lies.
 #[derive(Clone, Debug, Args)]
 struct Files {
-    /// Folder with the data set's files [default: `GTN_DATA_DIR`, then ./data]
+    /// Folder with the data set's files [default: `GTN_DATA_DIR`, else ./data]
     #[arg(long, value_name = "DIR", help_heading = "Machine")]
     data_dir: Option<PathBuf>,
 }
