@@ -353,7 +353,7 @@ fn read_beside(path: &Path) -> Result<Beside> {
         .map_err(|e| Error::data(format!("not of torch_kernels.py: {e}")).at(path.display()))
 }
 
-fn say(row: &Row) {
+fn show(row: &Row) {
     let beside = row.beside.map_or(String::new(), |seconds| {
         format!("{:>10.1} us {:>5.2}x", seconds * 1e6, seconds / row.seconds)
     });
@@ -401,7 +401,7 @@ pub(super) fn run(args: &KernelsArgs) -> Result<Outcome> {
             share: (work(&kernel) / seconds / flops).max(bytes / seconds / near),
             beside: beside.as_ref().and_then(|b| b.seconds.get(name).copied()),
         };
-        say(&row);
+        show(&row);
         rows.push(row);
     }
     let ceilings = [flops / 1e9, far / 1e9];

@@ -123,6 +123,9 @@ fn says_where_it_looked() {
     );
 }
 
+/// How people call a file.
+type Rename<'a> = &'a dyn Fn(&str) -> String;
+
 #[test]
 fn files_are_found_as_people_have_them() {
     let gzip = |path: &Path| {
@@ -136,7 +139,6 @@ fn files_are_found_as_people_have_them() {
     let capital = str::to_uppercase;
     let folder = |name: &str| format!("{name}/{name}");
     let same = str::to_owned;
-    type Rename<'a> = &'a dyn Fn(&str) -> String;
     let cases: [(&str, Rename); 9] = [
         ("", &dotted),
         ("", &capital),

@@ -341,7 +341,8 @@ impl MetaTrainer {
 /// Numbers ran away. The meta-parameters are those before the step.
 fn not_finite(outer_step: u64, what: &str) -> error::Error {
     let message = format!("outer step {outer_step}: the {what} is not finite");
-    error::Error::new(error::ErrorKind::NotFinite, message).hint("a smaller --outer-lr or --inner-lr, or --clip, may help")
+    error::Error::new(error::ErrorKind::NotFinite, message)
+        .hint("a smaller --outer-lr or --inner-lr, or --clip, may help")
 }
 
 #[cfg(test)]
