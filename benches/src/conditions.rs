@@ -11,7 +11,7 @@ pub struct Conditions {
     #[command(flatten)]
     pub machine: Machine,
     /// How often it is computed; the first time is not counted if there are more
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub repeats: u64,
 }
 

@@ -9,8 +9,9 @@ use crate::meta_grad::timed;
 use crate::resident::Resident;
 use autograd::optim::Optimizer;
 use autograd::{ArraySpec, Forecast, Horizon, Mode, Schedule, Training, Unroll, Values, Var};
-use gtn::cli::Outcome;
+use gtn::cli::{Outcome, say};
 use gtn::error::{Error, Result};
+use gtn::run::settings::count;
 use kernels::Device;
 use serde::Serialize;
 use tensor::{Array, DType, Shape};
@@ -19,19 +20,19 @@ use tensor::{Array, DType, Shape};
 #[derive(Clone, Debug, clap::Args)]
 pub struct DepthArgs {
     /// Residual blocks, with two products each
-    #[arg(long, default_value_t = 64, value_parser = at_least_one)]
+    #[arg(long, default_value_t = 64, value_parser = count())]
     pub blocks: usize,
     /// Width of the learner
-    #[arg(long, default_value_t = 128, value_parser = at_least_one)]
+    #[arg(long, default_value_t = 128, value_parser = count())]
     pub width: usize,
     /// Inner and outer batch
-    #[arg(long, default_value_t = 1024, value_parser = at_least_one)]
+    #[arg(long, default_value_t = 1024, value_parser = count())]
     pub batch: usize,
     /// Inner steps T
-    #[arg(long, default_value_t = 2, value_parser = at_least_one)]
+    #[arg(long, default_value_t = 2, value_parser = count())]
     pub steps: usize,
     /// Segments that a step's gradient is cut into in the last column
-    #[arg(long, default_value_t = 16, value_parser = at_least_one)]
+    #[arg(long, default_value_t = 16, value_parser = count())]
     pub segments: usize,
     /// Only these columns, counted from 1: reverse over reverse stored, with step checkpoint, forward over
     /// reverse with step checkpoint, and in segments
@@ -40,11 +41,6 @@ pub struct DepthArgs {
     /// Where and how often
     #[command(flatten)]
     pub conditions: Conditions,
-}
-
-pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|n| (1..=1 << 20).contains(n));
-    number.ok_or_else(|| "a number from 1 to 1048576 is needed".to_owned())
 }
 
 /// A learner and how long it trains.
@@ -268,7 +264,7 @@ pub(super) fn run(args: &DepthArgs) -> Result<Outcome> {
 impl Column {
     fn show(&self) {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        eprintln!(
+        say(&format!(
             "{} ({}, {} segments): {:.3} s (min {:.3}), {:.1} MiB (arena {:.1}; process {:.1}), {:.1} GFLOP; \
              loss {:.6}, rate gradient {:.6e}",
             self.name,
@@ -282,6 +278,6 @@ impl Column {
             self.flops as f64 / 1e9,
             self.loss,
             self.rate_grad_norm
-        );
+        ));
     }
 }

@@ -2,11 +2,12 @@
 //! beside other engines' programs.
 
 use crate::conditions::flag;
-use crate::depth::{DepthArgs, NAMES, at_least_one};
+use crate::depth::{DepthArgs, NAMES};
 use crate::peers::command_of;
 use crate::record::{Point, Record, RecordArgs, Subject, last_line, this_program};
 use gtn::cli::Outcome;
 use gtn::error::{Error, Result};
+use gtn::run::settings::count;
 use serde::Deserialize;
 use std::process::Command;
 
@@ -17,7 +18,7 @@ pub struct DepthSweepArgs {
     #[arg(long, value_enum)]
     pub over: Over,
     /// Its values, in place of the one that it has otherwise
-    #[arg(long, value_name = "N,…", value_delimiter = ',', required = true, value_parser = at_least_one)]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', required = true, value_parser = count())]
     pub values: Vec<usize>,
     /// Everything else
     #[command(flatten)]

@@ -9,7 +9,7 @@ use ::kernels::{
     Binary, Buffer, Conv, ConvKind, Device, Float, Instr, Kernel, Load, Map, MatMul, Operand, Pair,
     Program, Slot, Step, Store, StoreKind, Unary, View, Window, WindowKind,
 };
-use gtn::cli::{Machine, Outcome};
+use gtn::cli::{Machine, Outcome, say};
 use gtn::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -353,18 +353,18 @@ fn read_beside(path: &Path) -> Result<Beside> {
         .map_err(|e| Error::data(format!("not of torch_kernels.py: {e}")).at(path.display()))
 }
 
-fn say(row: &Row) {
+fn show(row: &Row) {
     let beside = row.beside.map_or(String::new(), |seconds| {
         format!("{:>10.1} us {:>5.2}x", seconds * 1e6, seconds / row.seconds)
     });
-    eprintln!(
+    say(&format!(
         "{:<28} {:>10.1} us {:>9.0} GFLOP/s {:>8.1} GB/s {:>5.0} %{beside}",
         row.name,
         row.seconds * 1e6,
         row.gflops,
         row.gbytes,
         100.0 * row.share
-    );
+    ));
 }
 
 /// Measures all kernels, and prints a line for each.
@@ -379,12 +379,15 @@ pub(super) fn run(args: &KernelsArgs) -> Result<Outcome> {
     }
     let device = args.machine.device()?;
     if let Some(beside) = &beside {
-        eprintln!("Beside: {}", beside.device);
+        say(&format!("Beside: {}", beside.device));
     }
     let flops = peak_flops(&device)?;
-    eprintln!("Ceiling: {:.0} GFLOP/s", flops / 1e9);
+    say(&format!("Ceiling: {:.0} GFLOP/s", flops / 1e9));
     let far = peak_bytes(&device, BEYOND_CACHES)?;
-    eprintln!("Ceiling: {:.1} GB/s, beyond all caches", far / 1e9);
+    say(&format!(
+        "Ceiling: {:.1} GB/s, beyond all caches",
+        far / 1e9
+    ));
     let mut rows = Vec::new();
     for (name, kernel) in kernels {
         let seconds = Single::new(&device, &kernel)?.time(&device)?;
@@ -398,7 +401,7 @@ pub(super) fn run(args: &KernelsArgs) -> Result<Outcome> {
             share: (work(&kernel) / seconds / flops).max(bytes / seconds / near),
             beside: beside.as_ref().and_then(|b| b.seconds.get(name).copied()),
         };
-        say(&row);
+        show(&row);
         rows.push(row);
     }
     let ceilings = [flops / 1e9, far / 1e9];

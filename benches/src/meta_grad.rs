@@ -6,9 +6,10 @@ use crate::resident::Resident;
 use crate::{DataKind, Problem, Setup};
 use autograd::optim::Optimizer;
 use autograd::{CotangentNorms, Forecast, Horizon, Phase, Trouble, Unroll, Values};
-use gtn::cli::{Outcome, name_of};
+use gtn::cli::{Outcome, name_of, say};
 use gtn::error::{Error, Result};
 use gtn::run::config::{Engine, ModeName};
+use gtn::run::settings::count_or_none;
 use kernels::Device;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -52,10 +53,10 @@ pub struct SetupArgs {
     #[arg(long, default_value = "A", hide_possible_values = true, value_parser = Setup::NAMES)]
     pub setup: String,
     /// Batches that the inner steps take in turn; 0: one for every step
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = count_or_none())]
     pub batches: usize,
     /// Inner batch B; 0 takes the set-up's
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = count_or_none())]
     pub batch: usize,
     /// What the inner steps train on
     #[arg(long, value_enum, default_value_t)]
@@ -82,19 +83,19 @@ pub struct MetaGradArgs {
     #[command(flatten)]
     pub setup: SetupArgs,
     /// Inner steps T; 0 takes the set-up's
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = count_or_none())]
     pub steps: usize,
     /// What is kept, and how steps are differentiated
     #[command(flatten)]
     pub engine: Engine,
     /// How many of the schedule's snapshots lie in a file
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = count_or_none())]
     pub on_disk: usize,
     /// The folder of that file [default: that of the system's temporary files]
     #[arg(long, value_name = "DIR")]
     pub snapshot_dir: Option<PathBuf>,
     /// How many of the others lie in the host's memory instead of the device's
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = count_or_none())]
     pub in_host: usize,
     /// Where and how often
     #[command(flatten)]
@@ -263,14 +264,14 @@ const LINES: usize = 20;
 fn show_cotangents(norms: &CotangentNorms) {
     let last = norms.norms().len().saturating_sub(1);
     let every = (last / LINES).max(1);
-    eprintln!("Length of the cotangent of the weights before each inner step, from the last back:");
+    say("Length of the cotangent of the weights before each inner step, from the last back:");
     for (step, norm) in norms.norms().iter().enumerate().rev() {
         if (last - step).is_multiple_of(every) || step == 0 {
-            eprintln!("{step:>6} {norm:.4e}");
+            say(&format!("{step:>6} {norm:.4e}"));
         }
     }
     if let Some(trouble) = norms.trouble(Trouble::FACTOR) {
-        eprintln!("{trouble}");
+        say(&trouble.to_string());
     }
 }
 
@@ -285,7 +286,7 @@ pub(super) fn run(args: &MetaGradArgs) -> Result<Outcome> {
     let mut unroll = Unroll::new(&device, &problem.training(), &horizon)?;
     if args.plans {
         for Phase { name, plan, .. } in unroll.phases() {
-            eprintln!("{name}\n{plan}\n");
+            say(&format!("{name}\n{plan}\n"));
         }
     }
     let (seconds, loss) = timed(args.conditions.repeats, &mut unroll, &values)?;
@@ -346,7 +347,7 @@ pub(super) fn run(args: &MetaGradArgs) -> Result<Outcome> {
 
 impl Report {
     fn show(&self, forecast: &Forecast) {
-        eprintln!(
+        say(&format!(
             "{} {} T={} B={}: {:.4} s (min {:.4}), {:.1} GFLOP/s; {forecast}; loss {:.6}",
             self.setup,
             self.schedule,
@@ -356,14 +357,14 @@ impl Report {
             self.min_s,
             self.gflops,
             self.loss
-        );
+        ));
         if self.learners > 1 {
-            eprintln!(
+            say(&format!(
                 "{} learners: {:.4} s and {:.1} MiB each",
                 self.learners,
                 self.learner_median_s,
                 self.learner_peak_bytes as f64 / f64::from(1 << 20)
-            );
+            ));
         }
     }
 }

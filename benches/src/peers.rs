@@ -6,6 +6,7 @@ use crate::conditions::{flag, or};
 use crate::meta_grad::{FloatKind, SetupArgs};
 use crate::record::{Point, said_by};
 use crate::sweep::SweepArgs;
+use gtn::cli::say;
 use gtn::error::{Error, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -79,11 +80,11 @@ pub(super) fn read(paths: &[PathBuf], args: &SetupArgs) -> Result<Vec<Point>> {
         let fitting = lines.into_iter().filter(|line| line.is_of(args, batch));
         points.extend(fitting.map(Line::point));
         let (name, setup) = (path.display(), &args.setup);
-        eprintln!(
+        say(&format!(
             "{name}: {} of {of} lines are of set-up {setup}, {}",
             points.len(),
             args.data.name()
-        );
+        ));
     }
     Ok(points)
 }

@@ -3,7 +3,7 @@
 //!
 //! What a process has taken of the system, it does not give back, so a second measurement in it would not show.
 
-use gtn::cli::{Machine, Outcome};
+use gtn::cli::{Machine, Outcome, say};
 use gtn::draw::curves::{self, Chart, Scale, Series};
 use gtn::error::{Error, Result};
 use gtn::run::run_folder::write_atomically;
@@ -108,11 +108,13 @@ impl Record {
                 let (seconds, least, mib) = (point.median_s, point.min_s, point.mib());
                 let (axis, _) = self.subject.axis;
                 let (series, at) = (point.series(), point.sizes[axis]);
-                eprintln!("{series}, {axis} {at}: {seconds:.4} s (min {least:.4}), {mib:.1} MiB");
+                say(&format!(
+                    "{series}, {axis} {at}: {seconds:.4} s (min {least:.4}), {mib:.1} MiB"
+                ));
                 self.points.push(point);
             }
             Err(error) => {
-                eprintln!("{name}: left out: {error}");
+                say(&format!("{name}: left out: {error}"));
                 self.left_out.push(format!("{name}: {error}"));
             }
         }
@@ -155,7 +157,7 @@ impl Record {
             &charts(&title, self.subject.axis, &self.points),
         )?;
         let saved = ["csv", "json", "svg"].map(|kind| path(kind).display().to_string());
-        eprintln!("Written: {}", saved.join(", "));
+        say(&format!("Written: {}", saved.join(", ")));
         on.print(&whole)?;
         Ok(Outcome::Done)
     }

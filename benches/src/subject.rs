@@ -9,7 +9,7 @@ use gtn::error::{Error, Result};
 use gtn::nn::{Generator, Learner};
 use gtn::outer::training::training;
 use gtn::run::config::{Config, Engine, Preset};
-use gtn::run::settings::{Overrides, Settings};
+use gtn::run::settings::{Overrides, Settings, count};
 use kernels::Device;
 use tensor::{Array, Shape};
 
@@ -18,7 +18,7 @@ pub(super) struct SubjectArgs {
     #[command(flatten)]
     setup: Option<SetupArgs>,
     /// Inner steps T of the set-up; 0 takes its own
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", value_parser = count())]
     steps: Option<usize>,
     #[command(flatten)]
     settings: Settings,

@@ -21,7 +21,7 @@ pub struct SweepArgs {
     #[command(flatten)]
     pub setup: SetupArgs,
     /// Numbers of inner steps T
-    #[arg(long, value_name = "T,…", value_delimiter = ',', required = true, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "T,…", value_delimiter = ',', required = true, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub steps: Vec<u32>,
     /// What is kept between the sweeps, as `benches meta-grad` has it
     #[arg(

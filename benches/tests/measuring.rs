@@ -347,6 +347,23 @@ fn measurements_that_make_no_sense_are_refused() {
         ("plan --setup C --schedule all", "unknown schedule `all`"),
         ("plan --inner-batch 0", "0 is not in 1..=1048576"),
         ("profile --setup tiny --repeats 0", "--repeats"),
+        (
+            "meta-grad --steps 18446744073709551615",
+            "not in 0..=1048576",
+        ),
+        ("meta-grad --batch 1000000000", "not in 0..=1048576"),
+        ("meta-grad --batches 1048577", "not in 0..=1048576"),
+        ("meta-grad --repeats 1048577", "not in 1..=1048576"),
+        ("plan --setup tiny --steps 1000000000", "not in 1..=1048576"),
+        (
+            "plan --setup tiny --batch 9223372036854775808",
+            "not in 0..=",
+        ),
+        (
+            "profile --repeats 18446744073709551615",
+            "not in 1..=1048576",
+        ),
+        ("sweep --steps 2,1048577", "not in 1..=1048576"),
         ("meta-grad --setup D", "'D' for '--setup"),
         ("sweep --setup tiny", "--steps"),
         ("sweep --steps 2,x", "'x' for '--steps"),

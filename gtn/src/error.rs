@@ -16,7 +16,9 @@ pub enum ErrorKind {
     Data,
     /// A run folder, checkpoint or picture cannot be read or written.
     Run,
-    /// The engine or the device fails, or a training runs away.
+    /// The numbers of a training run away.
+    NotFinite,
+    /// The engine or the device fails.
     Engine,
 }
 
@@ -83,14 +85,14 @@ impl Error {
     /// Adds to the message.
     #[must_use]
     pub fn and(mut self, more: impl fmt::Display) -> Self {
-        self.message = format!("{}; {more}", self.message);
+        self.message = one_line(&format!("{}; {more}", self.message));
         self
     }
 
     /// Puts a file, or another place, before the message.
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
-        self.message = format!("{place}: {}", self.message);
+        self.message = one_line(&format!("{place}: {}", self.message));
         self
     }
 
@@ -109,7 +111,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             ErrorKind::Usage => 2,
-            ErrorKind::Data | ErrorKind::Run | ErrorKind::Engine => 1,
+            ErrorKind::Data | ErrorKind::Run | ErrorKind::NotFinite | ErrorKind::Engine => 1,
         }
     }
 
@@ -170,6 +172,16 @@ impl From<clap::Error> for Error {
     }
 }
 
+/// Text without line ends, and without control characters, which a file may hold to play tricks on a terminal.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut shown = String::with_capacity(line.len());
+    for c in line.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }

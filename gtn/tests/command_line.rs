@@ -68,7 +68,6 @@ fn a_run_from_training_to_samples() {
         (&"linear".into(), &"9,8".into())
     );
 
-    fs::create_dir(place.path("pictures")).unwrap();
     let drawn = json(&place.run("sample run --out pictures --json"));
     assert_eq!(drawn["curriculum"], "pictures/curriculum.png");
     assert_eq!(
@@ -131,7 +130,7 @@ fn checkpoints_that_cannot_be_gone_on_from_are_refused() {
     place.run(&format!("{TINY} --data-dir data --out run"));
     let resume = "train --resume run --data-dir data";
     place.fails(
-        1,
+        2,
         &format!("{resume} --inner-steps 3"),
         "other settings: inner_steps is 3 here and 2 there",
     );

@@ -38,10 +38,10 @@ pub struct FileError {
 #[derive(Debug, Error)]
 pub enum Fault {
     /// The system would not give the bytes.
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read: {}", reason(.0))]
     Read(io::Error),
     /// The system would not take the bytes.
-    #[error("cannot be written: {0}")]
+    #[error("cannot be written: {}", reason(.0))]
     Write(io::Error),
     /// Cut short, damaged, or another kind of file.
     #[error("is not a sound {format} file: {why}")]
@@ -53,8 +53,10 @@ pub enum Fault {
     },
     /// An element type that [`DType`] does not have.
     #[error(
-        "array {name:?} has elements of type {dtype}; \
-         only f64, f32, f16, bf16, i64, i32, u32, u8 and bool can be read"
+        "array {name:?} has elements of type {}; \
+         only f64, f32, f16, bf16, i64, i32, u32, u8 and bool can be read{}",
+        dtype.escape_debug(),
+        if dtype.starts_with('>') { ", and these are big-endian" } else { "" }
     )]
     DType {
         /// The array.
@@ -75,6 +77,15 @@ pub enum Fault {
     Name(String),
 }
 
+/// The system's words without its number, and without the name of an unfinished file that stands behind it.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
 impl Fault {
     fn at(self, path: &Path) -> FileError {
         FileError {
@@ -93,32 +104,66 @@ impl Fault {
 }
 
 /// How a file may hold what becomes an [`Array`].
+#[derive(Clone, Copy)]
 enum Stored {
     As(DType),
+    /// Integers that become [`DType::I32`].
+    I8,
+    I16,
+    U16,
     I64,
 }
 
 impl Stored {
-    /// The array of these little-endian bytes.
-    fn decode(self, format: &'static str, name: &str, shape: &[usize], bytes: &[u8]) -> Decoded {
-        let size = match self {
+    fn size(self) -> usize {
+        match self {
             Stored::As(dtype) => dtype.size(),
-            Stored::I64 => size_of::<i64>(),
-        };
+            Stored::I8 => 1,
+            Stored::I16 | Stored::U16 => 2,
+            Stored::I64 => 8,
+        }
+    }
+
+    /// The bytes of an array of this shape, which are as many as there are.
+    fn check(
+        self,
+        format: &'static str,
+        name: &str,
+        shape: &[usize],
+        held: u64,
+    ) -> Result<(), Fault> {
         // Extents of zero hide nothing here: a hostile shape may overflow the strides as well.
-        let most = shape
-            .iter()
-            .try_fold(size, |bytes, &extent| bytes.checked_mul(extent.max(1)));
+        let most = shape.iter().try_fold(self.size(), |bytes, &extent| {
+            bytes.checked_mul(extent.max(1))
+        });
         let wanted = most.map(|bytes| if shape.contains(&0) { 0 } else { bytes });
-        let shape = Shape::from(shape);
-        if wanted != Some(bytes.len()) {
-            let held = bytes.len();
+        if wanted.is_none_or(|wanted| wanted as u64 != held) {
+            let shape = Shape::from(shape);
             let why = format!("array {name:?} of shape {shape} cannot have {held} bytes");
             return Err(Fault::format(format, &why));
         }
+        Ok(())
+    }
+
+    /// The array of these little-endian bytes.
+    fn decode(self, format: &'static str, name: &str, shape: &[usize], bytes: &[u8]) -> Decoded {
+        self.check(format, name, shape, bytes.len() as u64)?;
+        let shape = Shape::from(shape);
         let array = match self {
             Stored::As(dtype) => Array::from_bytes(dtype, shape, bytes),
-            Stored::I64 => Array::new(shape, narrow(name, bytes)?),
+            Stored::I8 => Array::new(
+                shape,
+                narrow(name, bytes, |[x]| i8::from_le_bytes([x]).into())?,
+            ),
+            Stored::I16 => Array::new(
+                shape,
+                narrow(name, bytes, |x| i16::from_le_bytes(x).into())?,
+            ),
+            Stored::U16 => Array::new(
+                shape,
+                narrow(name, bytes, |x| u16::from_le_bytes(x).into())?,
+            ),
+            Stored::I64 => Array::new(shape, narrow(name, bytes, i64::from_le_bytes)?),
         };
         Ok(array.expect("the bytes were counted above"))
     }
@@ -126,11 +171,13 @@ impl Stored {
 
 type Decoded = Result<Array, Fault>;
 
-/// 64-bit integers, as labels come from numpy, in the integer type there is.
-fn narrow(name: &str, bytes: &[u8]) -> Result<Data, Fault> {
-    let numbers = bytes
-        .chunks_exact(size_of::<i64>())
-        .map(bytemuck::pod_read_unaligned::<i64>);
+/// Integers of N bytes, as labels come from numpy, in the integer type there is.
+fn narrow<const N: usize>(
+    name: &str,
+    bytes: &[u8],
+    read: fn([u8; N]) -> i64,
+) -> Result<Data, Fault> {
+    let numbers = bytes.as_chunks::<N>().0.iter().copied().map(read);
     let fits = |value| {
         i32::try_from(value).map_err(|_| Fault::Range {
             name: name.to_owned(),

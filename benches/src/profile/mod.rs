@@ -25,7 +25,7 @@ pub struct ProfileArgs {
     #[command(flatten)]
     subject: SubjectArgs,
     /// Meta-gradients that are timed launch by launch, after one to warm up; the fastest is printed
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     repeats: u64,
     /// Write its launches to a trace file, for Perfetto or Chrome's tracing page
     #[arg(long, value_name = "FILE.json")]

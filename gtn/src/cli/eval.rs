@@ -58,7 +58,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
     let changed = config.with(&changes)?;
     let device = args.machine.device()?;
     let checkpoint = RunFolder::checkpoint_in(&args.run)?;
-    let trainer = checkpoint::load(&checkpoint, &device, &config)?;
+    let (trainer, _) = checkpoint::load(&checkpoint, &device, &config)?;
     let data = args.files.data(config.dataset, config.seed)?;
     stop::listen()?;
     let Some(report) = evaluate(&device, &changed, &trainer, &data)? else {

@@ -17,6 +17,7 @@ use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
 use kernels::Device;
 use serde::Serialize;
+use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -77,7 +78,7 @@ pub struct Machine {
 /// Where the data set lies.
 #[derive(Clone, Debug, Args)]
 struct Files {
-    /// Folder with the data set's files [default: `GTN_DATA_DIR`, then ./data]
+    /// Folder with the data set's files [default: `GTN_DATA_DIR`, else ./data]
     #[arg(long, value_name = "DIR", help_heading = "Machine")]
     data_dir: Option<PathBuf>,
 }
@@ -109,11 +110,13 @@ impl Machine {
     /// With `--json`, prints the last line of standard output.
     ///
     /// # Errors
-    /// If the result is no JSON.
+    /// If the result is no JSON, or standard output does not take it.
     pub fn print(&self, result: &impl Serialize) -> Result<()> {
         if self.json {
             let text = serde_json::to_string(result).map_err(Error::run)?;
-            println!("{text}");
+            let mut output = stdout().lock();
+            let written = writeln!(output, "{text}").and_then(|()| output.flush());
+            written.map_err(|e| Error::file("write to", Path::new("standard output"), &e))?;
         }
         Ok(())
     }
@@ -133,9 +136,9 @@ pub fn name_of(value: &impl ValueEnum) -> String {
     value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-/// Human text.
+/// Writes human text. A reader that went away, or a full disk, is no reason to end a training.
 pub fn say(text: &str) {
-    eprintln!("{text}");
+    let _ = writeln!(stderr(), "{text}");
 }
 
 /// How a command ended, other than by an error.

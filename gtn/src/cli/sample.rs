@@ -3,7 +3,7 @@
 use super::{Machine, Outcome, eval};
 use crate::error::{Error, Result};
 use crate::run::checkpoint;
-use crate::run::run_folder::RunFolder;
+use crate::run::run_folder::{RunFolder, make_folder};
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -38,8 +38,9 @@ pub(super) fn run(args: &SampleArgs) -> Result<Outcome> {
         return Err(Error::run(why).at(args.run.display()));
     }
     let device = args.machine.device()?;
-    let trainer = checkpoint::load(&RunFolder::checkpoint_in(&args.run)?, &device, &config)?;
+    let (trainer, _) = checkpoint::load(&RunFolder::checkpoint_in(&args.run)?, &device, &config)?;
     let folder = args.out.as_deref().unwrap_or(&args.run);
+    make_folder(folder)?;
     eval::draw(folder, &device, &trainer)?;
     args.machine.print(&Drawn {
         command: "sample",

@@ -1,14 +1,19 @@
-//! Ctrl-C: the first asks the program to end after the current step, the second ends it at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first asks the program to save and to end after the current step; another, a second
+//! or more later, ends it at once.
 
 use crate::error::{Error, Result};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
-static ASKED: AtomicBool = AtomicBool::new(false);
+static ASKED: OnceLock<Instant> = OnceLock::new();
 
-/// Listens for Ctrl-C from now on.
+/// A lost terminal and a service manager send several signals at once, which are one request.
+const ONE_REQUEST: Duration = Duration::from_secs(1);
+
+/// Listens for the signals from now on.
 pub(super) fn listen() -> Result<()> {
     let handler = || {
-        if ASKED.swap(true, Ordering::Relaxed) {
+        if ASKED.get_or_init(Instant::now).elapsed() > ONE_REQUEST {
             std::process::exit(130);
         }
     };
@@ -17,5 +22,5 @@ pub(super) fn listen() -> Result<()> {
 
 /// Whether the user wants to stop.
 pub(super) fn asked() -> bool {
-    ASKED.load(Ordering::Relaxed)
+    ASKED.get().is_some()
 }

@@ -3,7 +3,7 @@
 use super::progress::Progress;
 use super::{Files, Machine, Outcome, eval, pictures, say, stop};
 use crate::data::{Dataset, DatasetChoice};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{TestSet, TrainingData};
 use crate::eval::report::{self, GLANCE, Report};
 use crate::outer::meta::{MetaTrainer, Step};
@@ -18,6 +18,7 @@ use serde::Serialize;
 use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use toml::Table;
 
 /// Where runs go if nobody says otherwise.
 const RUNS: &str = "runs";
@@ -49,6 +50,17 @@ struct Metrics<'a> {
     seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     validation_accuracy: Option<f64>,
+    /// Settings that the run changed before this step: their names, and both values.
+    #[serde(skip_serializing_if = "Table::is_empty")]
+    changed: Table,
+}
+
+/// A run on its way.
+struct Run {
+    folder: RunFolder,
+    trainer: MetaTrainer,
+    /// Settings that are other than in its last checkpoint.
+    changed: Table,
 }
 
 #[derive(Serialize)]
@@ -63,22 +75,28 @@ struct Trained<'a> {
 
 pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
     let begin = Instant::now();
+    stop::listen()?;
     let mut config = settings(args)?;
     let device = args.machine.device()?;
     let data = args.files.data(config.dataset, config.seed)?;
     memory::check(&device, &config, &data)?;
     config.dataset = chosen(&data);
-    let (mut folder, mut trainer) = open(args, &device, &config, data.name)?;
-    stop::listen()?;
-    let run = folder.path().to_owned();
-    if !train(&mut folder, &mut trainer, &device, &data)? {
+    let mut run = open(args, &device, &config, data.name)?;
+    if !train(&mut run, &device, &data)? {
+        let data_dir = args.files.data_dir.as_ref();
         say(&format!(
-            "Stopped after outer step {}. Go on with: gtn train --resume {}",
-            trainer.outer_step(),
-            run.display()
+            "Stopped after outer step {}. Go on with: gtn train --resume {}{}",
+            run.trainer.outer_step(),
+            run.folder.path().display(),
+            data_dir.map_or(String::new(), |dir| format!(
+                " --data-dir {}",
+                dir.display()
+            ))
         ));
         return Ok(Outcome::Interrupted);
     }
+    let trainer = run.trainer;
+    let run = run.folder.path().to_owned();
     if config.curriculum.generates() {
         eval::draw(&run, &device, &trainer)?;
     }
@@ -119,54 +137,79 @@ fn chosen(data: &Dataset) -> DatasetChoice {
     }
 }
 
-/// The run's folder and its trainer, new or as the last checkpoint has it.
-fn open(
-    args: &TrainArgs,
-    device: &Device,
-    config: &Config,
-    dataset: &str,
-) -> Result<(RunFolder, MetaTrainer)> {
+/// A run, new or as its last checkpoint has it.
+fn open(args: &TrainArgs, device: &Device, config: &Config, dataset: &str) -> Result<Run> {
     if let Some(run) = &args.resume {
-        let trainer = checkpoint::load(&RunFolder::checkpoint_in(run)?, device, config)?;
-        let folder = RunFolder::resume(run, trainer.outer_step())?;
-        say(&format!(
-            "Going on after outer step {} of {}",
-            trainer.outer_step(),
-            run.display()
-        ));
-        return Ok((folder, trainer));
+        return resume(run, device, config);
     }
     let preset = args.settings.preset.name();
-    let folder = match &args.out {
+    let mut folder = match &args.out {
         Some(path) => RunFolder::create(path)?,
         None => RunFolder::create_numbered(Path::new(RUNS), dataset, preset, config.seed)?,
     };
     folder.write_config(&config.to_toml())?;
     say(&format!("Run: {}", folder.path().display()));
-    Ok((folder, MetaTrainer::new(device, config)?))
+    let trainer = MetaTrainer::new(device, config)?;
+    // What ends the run before its first step leaves something to resume.
+    checkpoint::save(&mut folder, &trainer, &trainer.finite_arrays()?)?;
+    Ok(Run {
+        folder,
+        trainer,
+        changed: Table::new(),
+    })
+}
+
+fn resume(path: &Path, device: &Device, config: &Config) -> Result<Run> {
+    let (trainer, changed) = checkpoint::load(&RunFolder::checkpoint_in(path)?, device, config)?;
+    let folder = RunFolder::resume(path, trainer.outer_step())?;
+    say(&format!(
+        "Going on after outer step {} of {}",
+        trainer.outer_step(),
+        path.display()
+    ));
+    for odd in folder.odd() {
+        say(&format!("warning: {odd}"));
+    }
+    for (name, values) in &changed {
+        say(&format!("Changed: {name} {values}"));
+    }
+    folder.write_config(&config.to_toml())?;
+    Ok(Run {
+        folder,
+        trainer,
+        changed,
+    })
 }
 
 /// The outer loop, with checkpoints; `false` if the user stopped it.
-fn train(
-    folder: &mut RunFolder,
-    trainer: &mut MetaTrainer,
-    device: &Device,
-    data: &Dataset,
-) -> Result<bool> {
+fn train(run: &mut Run, device: &Device, data: &Dataset) -> Result<bool> {
+    let Run {
+        folder,
+        trainer,
+        changed,
+    } = run;
     let config = trainer.config().clone();
     trainer.use_images(data)?;
     let glance = TestSet::new(device, data, &data.validation, GLANCE)?;
     let mut progress = Progress::new("Outer step", config.outer_steps, trainer.outer_step());
     let mut accuracy = String::new();
     let mut warned = None;
-    while trainer.outer_step() < config.outer_steps {
+    while trainer.outer_step() < config.outer_steps && !stop::asked() {
         let begin = Instant::now();
         let outer_lr = config.outer_lr_at(trainer.outer_step());
         let done = trainer.outer_step() + 1;
         let due = |every| done.is_multiple_of(every) || done == config.outer_steps;
         trainer.watch_cotangents(due(config.validate_every));
-        let step = trainer.step()?;
+        let step = trainer
+            .step()
+            .map_err(|error| broken(folder, done - 1, error))?;
         let seconds = begin.elapsed().as_secs_f64();
+        let save = due(config.checkpoint_every);
+        let mut arrays = None;
+        if save || due(config.validate_every) {
+            let found = trainer.finite_arrays();
+            arrays = Some(found.map_err(|error| broken(folder, done, error))?);
+        }
         // Said once, and again when it turns into another.
         let trouble = trainer
             .trouble()
@@ -186,18 +229,43 @@ fn train(
             outer_lr,
             seconds,
             validation_accuracy,
+            changed: std::mem::take(changed),
         };
         folder.append_metrics(done, &metrics)?;
         progress.at(done, &format!("meta-loss {:.3}{accuracy}", step.meta_loss));
-        let stopped = stop::asked() && done < config.outer_steps;
-        if due(config.checkpoint_every) || stopped {
-            checkpoint::save(folder, trainer)?;
-        }
-        if stopped {
-            return Ok(false);
+        if let Some(arrays) = arrays.filter(|_| save) {
+            checkpoint::save(folder, trainer, &arrays)?;
         }
     }
-    Ok(true)
+    let done = trainer.outer_step();
+    if folder.last_checkpoint() != Some(done) {
+        let arrays = trainer.finite_arrays();
+        let arrays = arrays.map_err(|error| broken(folder, done, error))?;
+        checkpoint::save(folder, trainer, &arrays)?;
+    }
+    Ok(done >= config.outer_steps)
+}
+
+/// Adds to the error of a run that broke after `outer_step` outer steps from where and how it can go on. If that is
+/// where its last checkpoint is, the one before takes its place: from the last, the run would break again at once.
+fn broken(folder: &mut RunFolder, outer_step: u64, error: Error) -> Error {
+    if error.kind() != ErrorKind::NotFinite {
+        return error;
+    }
+    let last = folder.last_checkpoint();
+    if last == Some(outer_step) {
+        match folder.step_back() {
+            Ok(true) => {}
+            Ok(false) => {
+                return error.hint("a new run with a smaller --inner-lr or --outer-lr may go well");
+            }
+            Err(other) => return error.and(other),
+        }
+    }
+    error.hint(format!(
+        "--resume {} with a smaller --outer-lr, or with --clip 1, goes on from the checkpoint before it broke",
+        folder.path().display()
+    ))
 }
 
 /// The accuracy of a fresh learner on some validation images.

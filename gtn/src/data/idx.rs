@@ -4,6 +4,7 @@
 //! element. Nothing in a header is believed before the bytes behind it have been read, so a
 //! damaged or hostile file costs an error line and not the memory its header asks for.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,10 @@ pub const IMAGES: u32 = 2051;
 /// The magic number of a file of labels: unsigned bytes, one dimension.
 pub const LABELS: u32 = 2049;
 
+/// The most images or labels of a file: EMNIST has 814,255, and this many images take 784 MiB. A header that announces
+/// more costs some time and no memory.
+const MOST_ELEMENTS: u64 = 1 << 20;
+
 /// Room taken before anything has been read: enough for all of MNIST, whatever a header claims.
 const FIRST_ALLOCATION: u64 = 48 << 20;
 
@@ -24,6 +29,7 @@ fn what(magic: u32) -> &'static str {
     match magic {
         IMAGES => "images",
         LABELS => "labels",
+        m if m >> 16 == 0x1f8b => "a gzip file inside of a gzip file",
         m if m >> 24 == u32::from(b'<') => "a web page, perhaps a failed download",
         m if m >> 8 == 0x08 => "IDX of other dimensions",
         m if (0x09..=0x0e).contains(&(m >> 8)) => "IDX of other elements than bytes",
@@ -56,14 +62,48 @@ pub fn read_labelled(
     Ok((pixels, classes_of))
 }
 
-/// The file itself, or the one of that name with `.gz`.
+/// The file of that name, in any case, with dots or underscores for dashes, with or without `.gz`, and perhaps in a
+/// folder of such a name: so archives are unpacked. Of several, the one that is not packed and is called as asked.
 pub fn find(path: &Path) -> Result<PathBuf> {
-    let mut gz = path.as_os_str().to_owned();
-    gz.push(".gz");
-    [path.to_owned(), gz.into()]
+    let wanted = path.file_name().map(plain);
+    let alike = |folder: &Path| {
+        let mut alike = entries(folder);
+        alike.retain(|entry| entry.file_name().map(plain) == wanted);
+        alike
+    };
+    let folder = path.parent().unwrap_or(path);
+    let mut files = alike(folder);
+    let inner: Vec<PathBuf> = files.iter().flat_map(|entry| alike(entry)).collect();
+    files.extend(inner);
+    files
         .into_iter()
-        .find(|p| p.is_file())
+        .filter(|file| file.is_file())
+        .min_by_key(|file| (is_gzip(file), file != path, file.clone()))
         .ok_or_else(|| Error::data("no such file, with or without .gz").at(path.display()))
+}
+
+/// What lies in a folder, in order; nothing, if it is none.
+pub fn entries(folder: &Path) -> Vec<PathBuf> {
+    // An empty path is the current folder.
+    let shown = Some(folder).filter(|path| !path.as_os_str().is_empty());
+    let listed = std::fs::read_dir(shown.unwrap_or(Path::new(".")));
+    let listed = listed.into_iter().flatten().flatten();
+    let mut entries: Vec<PathBuf> = listed.map(|entry| folder.join(entry.file_name())).collect();
+    entries.sort();
+    entries
+}
+
+fn is_gzip(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("gz"))
+}
+
+/// A name as all its spellings have it.
+pub fn plain(name: &OsStr) -> String {
+    let name = name.to_string_lossy().to_lowercase();
+    name.strip_suffix(".gz")
+        .unwrap_or(&name)
+        .replace(['.', '_'], "-")
 }
 
 /// The pixels of a file of images of `size` (rows, columns).
@@ -77,7 +117,7 @@ pub fn read_images(path: &Path, size: [u32; 2]) -> Result<Vec<u8>> {
         }
         // 2^32 images of 2^32 x 2^32 pixels do not fit in 64 bits: then no file holds them.
         let pixels = u64::from(rows) * u64::from(cols);
-        body(file, 16, pixels.saturating_mul(u64::from(count)))
+        body(file, 16, u64::from(count), pixels)
     })
 }
 
@@ -85,7 +125,7 @@ pub fn read_images(path: &Path, size: [u32; 2]) -> Result<Vec<u8>> {
 pub fn read_labels(path: &Path, classes: u8) -> Result<Vec<u8>> {
     in_file(path, |file| {
         let [count] = header(file, LABELS)?;
-        let labels = body(file, 8, u64::from(count))?;
+        let labels = body(file, 8, u64::from(count), 1)?;
         match labels.iter().position(|&label| label >= classes) {
             Some(index) => {
                 let (value, last) = (labels[index], classes - 1);
@@ -108,14 +148,22 @@ impl Source {
     fn read(&mut self, limit: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(limit.min(FIRST_ALLOCATION) as usize);
         let read = (&mut self.bytes).take(limit).read_to_end(&mut bytes);
-        match read {
-            Ok(_) => Ok(bytes),
-            Err(error) if self.gzipped => {
-                let problem = format!("the gzip stream is damaged or cut off ({error})");
-                Err(Error::data(problem).hint("fetch the file again"))
-            }
-            Err(error) => Err(unreadable(&error)),
+        read.map_err(|error| self.broken(&error))?;
+        Ok(bytes)
+    }
+
+    /// Reads on and keeps nothing; how many bytes there were, at most `limit`.
+    fn skip(&mut self, limit: u64) -> Result<u64> {
+        let read = io::copy(&mut (&mut self.bytes).take(limit), &mut io::sink());
+        read.map_err(|error| self.broken(&error))
+    }
+
+    fn broken(&self, error: &io::Error) -> Error {
+        if !self.gzipped {
+            return unreadable(error);
         }
+        let problem = format!("the gzip stream is damaged or cut off ({error})");
+        Error::data(problem).hint("fetch the file again")
     }
 }
 
@@ -172,11 +220,21 @@ fn header<const RANK: usize>(file: &mut Source, magic: u32) -> Result<[u32; RANK
     }))
 }
 
-/// The `count` elements after a header of `header` bytes, and nothing after them.
-fn body(file: &mut Source, header: u64, count: u64) -> Result<Vec<u8>> {
-    let expected = count.saturating_add(header);
-    let bytes = file.read(count)?;
-    if (bytes.len() as u64) < count {
+/// The `count` elements of `size` bytes after a header of `header` bytes, and nothing after them.
+fn body(file: &mut Source, header: u64, count: u64, size: u64) -> Result<Vec<u8>> {
+    let total = count.saturating_mul(size);
+    let expected = total.saturating_add(header);
+    if count > MOST_ELEMENTS {
+        let found = file.skip(MOST_ELEMENTS.saturating_mul(size))?;
+        if found < MOST_ELEMENTS.saturating_mul(size) {
+            return Err(truncated(expected, header + found));
+        }
+        let problem =
+            format!("its header announces {count} elements, and {MOST_ELEMENTS} are the most");
+        return Err(Error::data(problem));
+    }
+    let bytes = file.read(total)?;
+    if (bytes.len() as u64) < total {
         return Err(truncated(expected, header + bytes.len() as u64));
     }
     // Also what makes the unpacker reach, and check, the checksum at the end.
@@ -317,6 +375,26 @@ mod tests {
         }
         let line = read_of_labels(&words(&[LABELS, u32::MAX])).unwrap_err();
         assert_eq!(line, "truncated: 4294967303 bytes expected, 8 found");
+    }
+
+    #[test]
+    fn a_bomb_is_refused() {
+        let bomb = |header: &[u32], count: usize| gzip(&[words(header), vec![0; count]].concat());
+        let line = read_of_labels(&bomb(&[LABELS, u32::MAX], 2 << 20)).unwrap_err();
+        assert_eq!(
+            line,
+            "its header announces 4294967295 elements, and 1048576 are the most"
+        );
+        let line = read_of_images(&bomb(&[IMAGES, (1 << 20) + 1, 4, 5], 21 << 20)).unwrap_err();
+        assert_eq!(
+            line,
+            "its header announces 1048577 elements, and 1048576 are the most"
+        );
+        let line = read_of_images(&gzip(&gzip(&images(1, 4, 5)))).unwrap_err();
+        assert!(
+            line.contains("this is a gzip file inside of a gzip file"),
+            "{line}"
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod tests;
 use crate::error::{Error, Result};
 use clap::ValueEnum;
 use serde::Serialize;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Rows, and columns, of an image.
@@ -138,10 +139,10 @@ const FASHION_MNIST: Published = Published {
 
 /// Loads the chosen data set.
 ///
-/// Files are looked for in `data_dir` (the flag `--data-dir`) and nowhere else where it is given,
-/// otherwise in the folder that the environment's `GTN_DATA_DIR` names and then in `./data`; in
-/// each directly and in a subfolder `mnist` or `fashion-mnist`. `seed` decides the embedded set's
-/// images and nothing else. A folder that holds some of the four files and not all is an error.
+/// Files are looked for in `data_dir` (the flag `--data-dir`) and nowhere else where it is given, otherwise in the
+/// folder that the environment's `GTN_DATA_DIR` names, and only without both in `./data`: directly, in a subfolder of the
+/// set's name, and in a subfolder `raw` of these, as torchvision has it. `seed` decides the embedded set's images and
+/// nothing else. A folder that holds some of the four files and not all is an error.
 ///
 /// # Errors
 /// If the set is nowhere, or a file of it is missing, damaged or of another kind.
@@ -149,68 +150,84 @@ pub fn load(choice: DatasetChoice, data_dir: Option<&Path>, seed: u64) -> Result
     let env = std::env::var_os("GTN_DATA_DIR")
         .filter(|dir| !dir.is_empty())
         .map(PathBuf::from);
-    let places = Places {
-        flag: data_dir,
-        env,
-        current: "data".into(),
-    };
-    let found = |set| places.find(set);
+    let place = Place::new(data_dir, env);
+    let found = |set| place.find(set).unwrap_or_else(|| Err(place.nothing(set)));
     match choice {
-        DatasetChoice::Auto => found(&MNIST).unwrap_or_else(|| match data_dir {
-            Some(_) => Err(places.nothing(&MNIST)),
-            None => Ok(embedded(
-                seed,
-                &format!("no MNIST was found: {}", places.searched()),
-            )),
+        DatasetChoice::Auto if place.by.is_none() => place.find(&MNIST).unwrap_or_else(|| {
+            let why = "no MNIST was found: GTN_DATA_DIR is not set, none in ./data";
+            Ok(embedded(seed, why))
         }),
-        DatasetChoice::Mnist => found(&MNIST).unwrap_or_else(|| Err(places.nothing(&MNIST))),
-        DatasetChoice::FashionMnist => {
-            found(&FASHION_MNIST).unwrap_or_else(|| Err(places.nothing(&FASHION_MNIST)))
-        }
+        DatasetChoice::Auto | DatasetChoice::Mnist => found(&MNIST),
+        DatasetChoice::FashionMnist => found(&FASHION_MNIST),
         DatasetChoice::Embedded => Ok(embedded(seed, "it was asked for")),
     }
 }
 
 /// Where files are looked for.
-struct Places<'a> {
-    flag: Option<&'a Path>,
-    env: Option<PathBuf>,
-    current: PathBuf,
+struct Place {
+    folder: PathBuf,
+    /// What names it, if the user did.
+    by: Option<&'static str>,
 }
 
-impl Places<'_> {
-    /// The data set, if any of its files is in one of the places.
+/// The names that a message lists; a folder may hold thousands.
+const LISTED: usize = 12;
+
+impl Place {
+    fn new(flag: Option<&Path>, env: Option<PathBuf>) -> Self {
+        let flag = flag.map(|folder| (folder.to_owned(), "--data-dir"));
+        match flag.or(env.map(|folder| (folder, "GTN_DATA_DIR"))) {
+            Some((folder, by)) => Self {
+                folder,
+                by: Some(by),
+            },
+            None => Self {
+                folder: "data".into(),
+                by: None,
+            },
+        }
+    }
+
+    /// The data set, if any of its files is there.
     fn find(&self, set: &Published) -> Option<Result<Dataset>> {
-        if let Some(folder) = self.flag {
-            return read_in(set, folder, "--data-dir names it");
-        }
-        let env = self.env.as_ref();
-        env.and_then(|folder| read_in(set, folder, "GTN_DATA_DIR names it"))
-            .or_else(|| read_in(set, &self.current, "it is there"))
+        let why = self.by.map(|by| format!("{by} names it"));
+        read_in(set, &self.folder, why.as_deref().unwrap_or("it is there"))
     }
 
-    /// Where it was looked for without the flag.
-    fn searched(&self) -> String {
-        let current = self.current.display();
-        match &self.env {
-            Some(folder) => format!(
-                "none in GTN_DATA_DIR, {}, none in ./{current}",
-                folder.display()
-            ),
-            None => format!("GTN_DATA_DIR is not set, none in ./{current}"),
-        }
-    }
-
-    /// The error that a data set is in none of the places.
+    /// The error that a data set is not there, with what is there.
     fn nothing(&self, set: &Published) -> Error {
         let (title, subfolder, file) = (set.title, set.name, FILES[0]);
-        if let Some(folder) = self.flag {
-            let places = format!("no {title} there or in its folder {subfolder}");
-            return Error::data(format!("{places}: no {file}, with or without .gz"))
-                .at(format!("--data-dir {}", folder.display()));
+        let Some(by) = self.by else {
+            let where_ = "GTN_DATA_DIR is not set, none in ./data";
+            let error = Error::data(format!("no {title} found ({where_})"));
+            return error.hint("name its folder with --data-dir");
+        };
+        let places = format!("no {title} there or in its folder {subfolder}");
+        Error::data(format!("{places}: no {file}, with or without .gz"))
+            .and(self.seen())
+            .at(format!("{by} {}", self.folder.display()))
+    }
+
+    fn seen(&self) -> String {
+        if !self.folder.is_dir() {
+            let file = self.folder.exists();
+            return if file {
+                "it is a file"
+            } else {
+                "there is no such folder"
+            }
+            .to_owned();
         }
-        Error::data(format!("no {title} found ({})", self.searched()))
-            .hint("name its folder with --data-dir")
+        let entries = idx::entries(&self.folder);
+        let names = entries.iter().filter_map(|entry| entry.file_name());
+        let names: Vec<_> = names.take(LISTED).map(OsStr::to_string_lossy).collect();
+        match entries.len() {
+            0 => "it is empty".to_owned(),
+            count if count > LISTED => {
+                format!("seen: {}, and {} more", names.join(", "), count - LISTED)
+            }
+            _ => format!("seen: {}", names.join(", ")),
+        }
     }
 }
 
@@ -221,12 +238,24 @@ const FILES: [&str; 4] = [
     "t10k-labels-idx1-ubyte",
 ];
 
-/// The data set in `folder` or its subfolder, if any of its files is there.
+/// The data set in `folder` or one of its subfolders, if any of its files is there.
 fn read_in(set: &Published, folder: &Path, why: &str) -> Option<Result<Dataset>> {
-    [folder.join(set.name), folder.to_owned()]
-        .into_iter()
-        .find(|dir| FILES.iter().any(|file| idx::find(&dir.join(file)).is_ok()))
-        .map(|dir| read_published(set, &dir, why))
+    let squeezed = |name: &str| name.replace('-', "");
+    let entries = idx::entries(folder);
+    let named = |wanted: &str| {
+        let is = |path: &PathBuf| {
+            let name = path.file_name().map(idx::plain);
+            name.is_some_and(|name| squeezed(&name) == squeezed(wanted))
+        };
+        entries.iter().filter(|path| is(path)).cloned().collect()
+    };
+    let mut places: Vec<PathBuf> = named(set.name);
+    places.push(folder.to_owned());
+    let raw = places.clone().into_iter().map(|place| place.join("raw"));
+    let places: Vec<PathBuf> = places.iter().cloned().chain(raw).collect();
+    let has_some = |dir: &PathBuf| FILES.iter().any(|file| idx::find(&dir.join(file)).is_ok());
+    let dir = places.into_iter().find(has_some)?;
+    Some(read_published(set, &dir, why))
 }
 
 fn read_published(set: &Published, folder: &Path, why: &str) -> Result<Dataset> {
@@ -241,6 +270,9 @@ fn read_published(set: &Published, folder: &Path, why: &str) -> Result<Dataset> 
         .map(|(images, labels)| Split { images, labels })
     };
     let test = read(FILES[2], FILES[3])?;
+    if test.is_empty() {
+        return Err(Error::data("no test images").at(folder.join(FILES[2]).display()));
+    }
     let all = read(FILES[0], FILES[1])?;
     let other = [&MNIST, &FASHION_MNIST]
         .into_iter()

@@ -78,16 +78,11 @@ fn a_part_of_the_files_is_an_error_and_no_reason_to_look_elsewhere() {
         .unwrap_err()
         .to_string();
     assert!(line.ends_with("train-labels-idx1-ubyte: no such file, with or without .gz"));
-    let in_env = Places {
-        flag: None,
-        env: Some(dir.path().into()),
-        current: "none".into(),
-    };
+    let in_env = Place::new(None, Some(dir.path().into()));
     assert_eq!(in_env.find(&MNIST).unwrap().unwrap_err().to_string(), line);
-    let in_current = Places {
-        flag: None,
-        env: None,
-        current: dir.path().into(),
+    let in_current = Place {
+        folder: dir.path().into(),
+        by: None,
     };
     let found = in_current.find(&MNIST).unwrap();
     assert_eq!(found.unwrap_err().to_string(), line);
@@ -101,20 +96,100 @@ fn says_where_it_looked() {
         .to_string();
     let expected = format!(
         "--data-dir {}: no MNIST there or in its folder mnist: \
-         no train-images-idx3-ubyte, with or without .gz",
+         no train-images-idx3-ubyte, with or without .gz; it is empty",
         dir.path().display()
     );
     assert_eq!(line, expected);
-    let places = Places {
-        flag: None,
-        env: Some("/no/where".into()),
-        current: "none".into(),
-    };
-    assert!(places.find(&FASHION_MNIST).is_none());
+    for i in 0..14 {
+        fs::write(dir.path().join(format!("{i:02}")), "").unwrap();
+    }
+    let line = load(DatasetChoice::Auto, Some(dir.path()), 0).unwrap_err();
+    assert!(
+        line.to_string()
+            .ends_with("; seen: 00, 01, 02, 03, 04, 05, 06, 07, 08, 09, 10, 11, and 2 more")
+    );
+    let place = Place::new(None, Some("/no/where".into()));
+    assert!(place.find(&FASHION_MNIST).is_none());
     assert_eq!(
-        places.nothing(&FASHION_MNIST).lines(),
-        "error: no Fashion-MNIST found (none in GTN_DATA_DIR, /no/where, none in ./none)\n\
+        place.nothing(&FASHION_MNIST).lines(),
+        "error: GTN_DATA_DIR /no/where: no Fashion-MNIST there or in its folder fashion-mnist: \
+         no train-images-idx3-ubyte, with or without .gz; there is no such folder"
+    );
+    let unnamed = Place::new(None, None).nothing(&FASHION_MNIST);
+    assert_eq!(
+        unnamed.lines(),
+        "error: no Fashion-MNIST found (GTN_DATA_DIR is not set, none in ./data)\n\
          hint: name its folder with --data-dir"
+    );
+}
+
+/// How people call a file.
+type Rename<'a> = &'a dyn Fn(&str) -> String;
+
+#[test]
+fn files_are_found_as_people_have_them() {
+    let gzip = |path: &Path| {
+        use std::io::Write;
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&fs::read(path).unwrap()).unwrap();
+        fs::write(path.with_added_extension("GZ"), packed.finish().unwrap()).unwrap();
+        fs::remove_file(path).unwrap();
+    };
+    let dotted = |name: &str| name.replace("-idx", ".idx");
+    let capital = str::to_uppercase;
+    let folder = |name: &str| format!("{name}/{name}");
+    let same = str::to_owned;
+    let cases: [(&str, Rename); 9] = [
+        ("", &dotted),
+        ("", &capital),
+        ("", &folder),
+        ("MNIST/raw", &same),
+        ("raw", &same),
+        ("Mnist", &dotted),
+        ("mnist/raw", &dotted),
+        ("", &|name| {
+            dotted(name).replace("train-images", "Train-Images")
+        }),
+        ("MNIST", &|name| format!("{name}/{}", dotted(name))),
+    ];
+    for (number, (place, name)) in cases.into_iter().enumerate() {
+        for packed in [false, true] {
+            let dir = TempDir::new().unwrap();
+            let (plain, place) = (
+                dir.path().join("plain"),
+                dir.path().join("here").join(place),
+            );
+            write_set(&plain, &[0, 1, 2, 3, 4, 5]);
+            for file in FILES {
+                let to = place.join(name(file));
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                fs::rename(plain.join(file), &to).unwrap();
+                if packed {
+                    gzip(&to);
+                }
+            }
+            let data = load(DatasetChoice::Auto, Some(&dir.path().join("here")), 0);
+            assert_eq!(data.unwrap().train.labels, [0, 1, 2, 3, 4], "{number}");
+        }
+    }
+    let dir = TempDir::new().unwrap();
+    write_set(
+        &dir.path().join("FashionMNIST/raw"),
+        &FASHION_MNIST.first_labels,
+    );
+    assert!(load(DatasetChoice::FashionMnist, Some(dir.path()), 0).is_ok());
+}
+
+#[test]
+fn no_test_images_are_refused() {
+    let dir = TempDir::new().unwrap();
+    write_split(dir.path(), FILES[0], FILES[1], &[0; 12]);
+    write_split(dir.path(), FILES[2], FILES[3], &[]);
+    let error = load(DatasetChoice::Mnist, Some(dir.path()), 0).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("t10k-images-idx3-ubyte: no test images")
     );
 }
 

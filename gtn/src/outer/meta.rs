@@ -156,6 +156,21 @@ impl MetaTrainer {
         self.parts().into_iter().map(named).collect()
     }
 
+    /// As [`MetaTrainer::arrays`], for a checkpoint.
+    ///
+    /// # Errors
+    /// If a number is not finite: what the last outer step moved is of no use. Or if the device fails.
+    pub fn finite_arrays(&self) -> error::Result<Arrays> {
+        let arrays = self.arrays()?;
+        let Some((name, _)) = arrays.iter().find(|(_, array)| !array.all_finite()) else {
+            return Ok(arrays);
+        };
+        let step = self.outer_step.saturating_sub(1);
+        let (lr, eps) = (self.config.outer_lr_at(step), self.config.outer_eps);
+        let what = format!("array {name}, moved with the rate {lr:.3e} and outer_eps {eps:e},");
+        Err(not_finite(step, &what))
+    }
+
     /// Takes up where [`MetaTrainer::arrays`] were taken, after `outer_step` outer steps.
     ///
     /// # Errors
@@ -326,7 +341,8 @@ impl MetaTrainer {
 /// Numbers ran away. The meta-parameters are those before the step.
 fn not_finite(outer_step: u64, what: &str) -> error::Error {
     let message = format!("outer step {outer_step}: the {what} is not finite");
-    error::Error::engine(message).hint("a smaller --outer-lr or --inner-lr, or --clip, may help")
+    error::Error::new(error::ErrorKind::NotFinite, message)
+        .hint("a smaller --outer-lr or --inner-lr, or --clip, may help")
 }
 
 #[cfg(test)]

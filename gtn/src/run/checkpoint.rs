@@ -2,33 +2,35 @@
 
 use super::config::Config;
 use super::run_folder::RunFolder;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::outer::meta::MetaTrainer;
 use kernels::Device;
 use std::path::Path;
-use tensor::{Metadata, read_safetensors, safetensors_bytes};
+use tensor::{Arrays, Metadata, read_safetensors, safetensors_bytes};
+use toml::Table;
 
 const CONFIG: &str = "config";
 const OUTER_STEP: &str = "outer_step";
 
-/// Saves the state of a trainer in its run folder.
+/// Saves the state of a trainer, its [`MetaTrainer::finite_arrays`], in its run folder.
 ///
 /// # Errors
 /// If it cannot be written; the last checkpoint stays.
-pub fn save(folder: &mut RunFolder, trainer: &MetaTrainer) -> Result<()> {
+pub fn save(folder: &mut RunFolder, trainer: &MetaTrainer, arrays: &Arrays) -> Result<()> {
     let about = Metadata::from([
         (CONFIG.to_owned(), trainer.config().to_toml()),
         (OUTER_STEP.to_owned(), trainer.outer_step().to_string()),
     ]);
-    let bytes = safetensors_bytes(&trainer.arrays()?, &about).map_err(Error::run)?;
+    let bytes = safetensors_bytes(arrays, &about).map_err(Error::run)?;
     folder.save_checkpoint(trainer.outer_step(), |file| file.write_all(&bytes))
 }
 
-/// The trainer of a run with these settings, as a checkpoint has it.
+/// The trainer of a run with these settings, as a checkpoint has it, and the settings that are changed since then (see
+/// [`Config::changes`]).
 ///
 /// # Errors
-/// If the file is damaged, of other settings, or holds numbers that are not finite.
-pub fn load(path: &Path, device: &Device, config: &Config) -> Result<MetaTrainer> {
+/// If the file is damaged, of settings that cannot be changed into these, or holds numbers that are not finite.
+pub fn load(path: &Path, device: &Device, config: &Config) -> Result<(MetaTrainer, Table)> {
     let (arrays, about) =
         read_safetensors(path).map_err(|e| Error::run(format!("checkpoint {e}")))?;
     let place = format!("checkpoint {}", path.display());
@@ -39,12 +41,13 @@ pub fn load(path: &Path, device: &Device, config: &Config) -> Result<MetaTrainer
     };
     let saved = Config::from_toml(&format!("{place}: its settings"), entry(CONFIG)?)?;
     if let Some(difference) = config.difference(&saved) {
-        return Err(refuse(format!("made with other settings: {difference}")));
+        let reason = format!("made with other settings: {difference}");
+        return Err(refuse(reason).of(ErrorKind::Usage));
     }
     let step = entry(OUTER_STEP)?.parse();
     let step = step.map_err(|_| refuse("no outer step in it".into()))?;
     let mut trainer = MetaTrainer::new(device, config)?;
     let restored = trainer.restore(&arrays, step);
     restored.map_err(|error| error.at(&place))?;
-    Ok(trainer)
+    Ok((trainer, config.changes(&saved)))
 }

@@ -68,6 +68,23 @@ impl From<ModeName> for Mode {
 /// Rows, columns and channels of an image.
 pub const IMAGE: [usize; 3] = [SIDE, SIDE, 1];
 
+/// What a run may change when it is resumed: nothing that decides a shape, a start value or which images are drawn.
+const CHANGEABLE: [&str; 13] = [
+    "checkpoint_every",
+    "clip",
+    "learners",
+    "mode",
+    "outer_beta1",
+    "outer_beta2",
+    "outer_eps",
+    "outer_lr",
+    "outer_lr_end",
+    "outer_steps",
+    "schedule",
+    "segments",
+    "validate_every",
+];
+
 const RUN: &str = "Run";
 const SIZES: &str = "Sizes";
 const NETWORKS: &str = "Networks";
@@ -217,13 +234,22 @@ impl Config {
         Table::try_from(self).expect("settings are plain values")
     }
 
-    /// The first setting in which two differ: its name and both values.
+    /// The first setting in which two differ and which a run cannot change: its name and both values.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let (ours, theirs) = (self.table(), other.table());
-        let (key, value) = ours
-            .iter()
-            .find(|(key, value)| theirs.get(*key) != Some(value))?;
+        let (key, value) = ours.iter().find(|(key, value)| {
+            theirs.get(*key) != Some(value) && !CHANGEABLE.contains(&key.as_str())
+        })?;
         Some(format!("{key} is {value} here and {} there", theirs[key]))
+    }
+
+    /// The settings that a run changed on its way, from another set to this one: their names, and both values.
+    pub fn changes(&self, before: &Self) -> Table {
+        let before = before.table();
+        let ours = self.table().into_iter();
+        ours.filter(|(key, value)| before.get(key) != Some(value))
+            .map(|(key, value)| (key.clone(), vec![before[&key].clone(), value].into()))
+            .collect()
     }
 
     /// The generator of these settings.

@@ -16,8 +16,10 @@ use tempfile::Builder;
 pub const CONFIG: &str = "config.toml";
 /// One JSON object per line, each with its `outer_step`.
 pub const METRICS: &str = "metrics.jsonl";
-/// Everything that is needed to go on: the last one only.
+/// Everything that is needed to go on.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The checkpoint before the last, for a run that broke after the last.
+pub const PREVIOUS: &str = "previous.safetensors";
 
 /// How the names of unfinished files begin.
 const UNFINISHED: &str = ".unfinished-";
@@ -75,7 +77,16 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
 pub struct RunFolder {
     path: PathBuf,
     metrics: File,
-    last_checkpoint: Option<u64>,
+    last_checkpoint: Option<Saved>,
+    /// What a resumed run found odd in its metrics.
+    odd: Vec<String>,
+}
+
+/// A checkpoint that is on the disk.
+#[derive(Clone, Copy, Debug)]
+struct Saved {
+    outer_step: u64,
+    bytes: u64,
 }
 
 /// A line of `metrics.jsonl`.
@@ -93,18 +104,21 @@ struct Step {
 }
 
 impl RunFolder {
-    /// Makes the folder `path`, which may exist if it is empty, for a new run.
+    /// Makes the folder `path` for a new run. It may exist if it is empty, or if the run in it was ended before its first
+    /// checkpoint.
     pub fn create(path: &Path) -> Result<Self> {
         make_folder(path)?;
-        let mut entries = fs::read_dir(path).map_err(|e| Error::file("read", path, &e))?;
-        if entries.next().is_some() {
+        let bare = is_bare(path).map_err(|e| Error::file("read", path, &e))?;
+        if !bare {
             let error = Error::run(format!("{} is not empty", path.display()));
             return Err(error.hint(format!(
                 "--resume {} goes on with a run there; or name another folder",
                 path.display()
             )));
         }
-        Self::open(path, None)
+        let folder = Self::open(path)?;
+        folder.remove_unfinished()?;
+        Ok(folder)
     }
 
     /// Makes `root/<dataset>-<preset>-<seed>-<number>` with the first free number for a new run.
@@ -114,7 +128,7 @@ impl RunFolder {
         loop {
             let path = root.join(format!("{dataset}-{preset}-{seed}-{number}"));
             match fs::create_dir(&path) {
-                Ok(()) => return Self::open(&path, None),
+                Ok(()) => return Self::open(&path),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
                 Err(error) => return Err(Error::file("write", &path, &error)),
             }
@@ -124,29 +138,51 @@ impl RunFolder {
     /// The checkpoint of the run in the folder `path`, from which it can go on.
     pub fn checkpoint_in(path: &Path) -> Result<PathBuf> {
         let (file, folder) = (path.join(CHECKPOINT), path.display());
-        let nothing = || format!("{folder} holds no run to resume: no {CHECKPOINT} there");
-        Some(file)
-            .filter(|file| file.is_file())
-            .ok_or_else(|| Error::run(nothing()))
+        match fs::metadata(&file) {
+            Ok(found) if found.is_file() => Ok(file),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::file("read", &file, &error))
+            }
+            _ => {
+                let nothing = format!("{folder} holds no run to resume: no {CHECKPOINT} there");
+                let begun = path.join(CONFIG).is_file() && is_bare(path).unwrap_or(false);
+                let error = Error::run(nothing);
+                Err(if begun {
+                    error.hint(format!("--out {folder} begins it again"))
+                } else {
+                    error
+                })
+            }
+        }
     }
 
     /// Opens the folder of a run that goes on from its checkpoint, of outer step `outer_step`.
     ///
     /// Metrics of later outer steps, which the run will come to again, are dropped, and so is a
-    /// last line that was cut off in writing.
+    /// last line that was cut off in writing. What else is odd is in [`RunFolder::odd`].
     pub fn resume(path: &Path, outer_step: u64) -> Result<Self> {
         Self::checkpoint_in(path)?;
-        let folder = Self::open(path, Some(outer_step))?;
-        folder
+        let metrics = path.join(METRICS);
+        let missing = outer_step > 0 && !metrics.exists();
+        let mut folder = Self::open(path)?;
+        folder.saw_checkpoint(outer_step);
+        folder.odd = folder
             .drop_metrics_after(outer_step)
-            .map_err(|e| Error::file("write", &path.join(METRICS), &e))?;
-        folder
-            .remove_unfinished()
-            .map_err(|e| Error::file("read", path, &e))?;
+            .map_err(|e| Error::file("write", &metrics, &e))?;
+        if missing {
+            let odd = format!("{} is missing: it begins again", metrics.display());
+            folder.odd.push(odd);
+        }
+        folder.remove_unfinished()?;
         Ok(folder)
     }
 
-    fn open(path: &Path, last_checkpoint: Option<u64>) -> Result<Self> {
+    /// What is odd in the metrics of a resumed run, a sentence each.
+    pub fn odd(&self) -> &[String] {
+        &self.odd
+    }
+
+    fn open(path: &Path) -> Result<Self> {
         let file = path.join(METRICS);
         let metrics = OpenOptions::new()
             .create(true)
@@ -161,32 +197,47 @@ impl RunFolder {
         Ok(RunFolder {
             path: path.to_owned(),
             metrics,
-            last_checkpoint,
+            last_checkpoint: None,
+            odd: Vec::new(),
         })
     }
 
-    /// Lines are in the order of their outer steps, so what to drop is the file's end.
-    fn drop_metrics_after(&self, outer_step: u64) -> io::Result<()> {
+    /// Lines are in the order of their outer steps, so what to drop is the file's end. A broken line before it stays,
+    /// since only the end of a file can go in one move; which they are is returned.
+    fn drop_metrics_after(&self, outer_step: u64) -> io::Result<Vec<String>> {
         let mut lines = BufReader::new(&self.metrics);
-        let (mut line, mut keep) = (Vec::new(), 0);
+        let (mut line, mut keep, mut number) = (Vec::new(), 0, 0);
+        let mut odd = Vec::new();
         while lines.read_until(b'\n', &mut line)? > 0 {
-            let whole = line.ends_with(b"\n");
+            number += 1;
             let step = serde_json::from_slice::<Step>(&line).ok();
-            if !whole || step.is_none_or(|step| step.outer_step > outer_step) {
+            let later = step
+                .as_ref()
+                .is_some_and(|step| step.outer_step > outer_step);
+            if later || !line.ends_with(b"\n") {
                 break;
+            }
+            if step.is_none() {
+                let path = self.path.join(METRICS);
+                odd.push(format!("{}: line {number} is damaged", path.display()));
             }
             keep += line.len() as u64;
             line.clear();
         }
-        self.metrics.set_len(keep)
+        if keep < self.metrics.metadata()?.len() {
+            self.metrics.set_len(keep)?;
+        }
+        Ok(odd)
     }
 
     /// Removes what a killed process left behind.
-    fn remove_unfinished(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                fs::remove_file(entry.path())?;
+    fn remove_unfinished(&self) -> Result<()> {
+        let read = |e: io::Error| Error::file("read", &self.path, &e);
+        for entry in fs::read_dir(&self.path).map_err(read)? {
+            let entry = entry.map_err(read)?;
+            if is_unfinished(&entry) {
+                let path = entry.path();
+                fs::remove_file(&path).map_err(|e| Error::file("remove", &path, &e))?;
             }
         }
         Ok(())
@@ -199,7 +250,7 @@ impl RunFolder {
 
     /// The outer step of the checkpoint that the folder holds, if any.
     pub fn last_checkpoint(&self) -> Option<u64> {
-        self.last_checkpoint
+        self.last_checkpoint.map(|saved| saved.outer_step)
     }
 
     /// Writes the configuration, as TOML.
@@ -216,15 +267,54 @@ impl RunFolder {
         write_atomically(&self.path.join(name), write).map_err(|error| self.failed(error))
     }
 
-    /// Replaces the checkpoint by that of `outer_step`; should that fail, the last one stays.
+    /// Replaces the checkpoint by that of `outer_step`, and keeps the last one as the previous; should that fail, the
+    /// last one stays.
     pub fn save_checkpoint(
         &mut self,
         outer_step: u64,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<()> {
-        self.write(CHECKPOINT, write)?;
-        self.last_checkpoint = Some(outer_step);
+        self.write(CHECKPOINT, |file| {
+            write(file)?;
+            file.flush()?;
+            self.keep_last()
+        })?;
+        self.saw_checkpoint(outer_step);
         Ok(())
+    }
+
+    fn saw_checkpoint(&mut self, outer_step: u64) {
+        let bytes = fs::metadata(self.path.join(CHECKPOINT)).map_or(0, |file| file.len());
+        self.last_checkpoint = Some(Saved { outer_step, bytes });
+    }
+
+    /// Gives the last checkpoint a second name, which is all that the renaming of the next one leaves it. Some file
+    /// systems have no second names: then a copy.
+    fn keep_last(&self) -> io::Result<()> {
+        let last = self.path.join(CHECKPOINT);
+        if !last.exists() {
+            return Ok(());
+        }
+        let [unfinished, previous] =
+            [format!("{UNFINISHED}previous"), PREVIOUS.to_owned()].map(|name| self.path.join(name));
+        if unfinished.exists() {
+            fs::remove_file(&unfinished)?;
+        }
+        if fs::hard_link(&last, &unfinished).is_err() {
+            fs::copy(&last, &unfinished)?;
+        }
+        fs::rename(&unfinished, previous)
+    }
+
+    /// Makes the previous checkpoint the last one, where there is one: the run broke right after the last.
+    pub fn step_back(&mut self) -> Result<bool> {
+        let [last, previous] = [CHECKPOINT, PREVIOUS].map(|name| self.path.join(name));
+        if !previous.exists() {
+            return Ok(false);
+        }
+        fs::rename(&previous, &last).map_err(|e| Error::file("write", &last, &e))?;
+        self.last_checkpoint = None;
+        Ok(true)
     }
 
     /// Appends a line with the outer step and the fields of `metrics`, a struct or a map.
@@ -244,17 +334,41 @@ impl RunFolder {
     }
 
     fn failed(&self, error: Error) -> Error {
-        match self.last_checkpoint {
-            Some(step) => error.and(format!(
-                "the last checkpoint, of outer step {step}, is intact"
-            )),
-            None => error,
-        }
+        let Some(Saved { outer_step, bytes }) = self.last_checkpoint else {
+            return error;
+        };
+        let state = match fs::metadata(self.path.join(CHECKPOINT)) {
+            Ok(file) if file.len() == bytes => "intact",
+            Ok(_) => "damaged",
+            Err(_) => "gone",
+        };
+        error.and(format!(
+            "the last checkpoint, of outer step {outer_step}, is {state}"
+        ))
     }
 }
 
-fn make_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|error| match path.ancestors().find(|p| p.is_file()) {
+fn is_unfinished(entry: &fs::DirEntry) -> bool {
+    entry.file_name().to_string_lossy().starts_with(UNFINISHED)
+}
+
+/// Whether the folder holds no more than a run writes before its first checkpoint: metrics without a line come first.
+fn is_bare(path: &Path) -> io::Result<bool> {
+    let begun = fs::metadata(path.join(METRICS)).is_ok_and(|file| file.len() == 0);
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !begun || !(is_unfinished(&entry) || name == CONFIG || name == METRICS) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Makes a folder, and those above it.
+pub fn make_folder(path: &Path) -> Result<()> {
+    let is_other = |p: &&Path| p.exists() && !p.is_dir();
+    fs::create_dir_all(path).map_err(|error| match path.ancestors().find(is_other) {
         Some(file) => Error::run(format!(
             "{} is a file, and a folder is needed there",
             file.display()

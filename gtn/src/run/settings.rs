@@ -189,6 +189,12 @@ pub fn count() -> impl TypedValueParser<Value = usize> {
     range.map(|count| count as usize)
 }
 
+/// As [`count`], or 0, which stands for a default.
+pub fn count_or_none() -> impl TypedValueParser<Value = usize> {
+    let range = RangedU64ValueParser::<u64>::new().range(0..=LARGEST_SIZE);
+    range.map(|count| count as usize)
+}
+
 /// A whole number that TOML can hold.
 pub(super) fn natural(least: u64) -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(least..=i64::MAX as u64)

@@ -4,7 +4,7 @@
 use super::{Arrays, Decoded, Fault, FileError, Stored, write_atomically};
 use crate::{Array, DType};
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 use zip::result::{ZipError, ZipResult};
 use zip::write::SimpleFileOptions;
@@ -12,8 +12,10 @@ use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
 const FORMAT: &str = "npz";
 const MAGIC: &[u8] = b"\x93NUMPY";
+/// Bytes; numpy itself refuses headers of more than 10,000.
+const LONGEST_HEADER: u64 = 1 << 16;
 
-/// Reads all arrays of an npz file, compressed or not. 64-bit integers become [`DType::I32`],
+/// Reads all arrays of an npz file, compressed or not. Integers of 8 (signed), 16 and 64 bits become [`DType::I32`],
 /// booleans [`DType::U8`], and two opaque bytes (`V2`, as JAX's bfloat16 is saved)
 /// [`DType::BF16`].
 ///
@@ -23,7 +25,13 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 pub fn read_npz(path: impl AsRef<Path>) -> Result<Arrays, FileError> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|e| Fault::Read(e).at(path))?;
-    read(BufReader::new(file)).map_err(|fault| fault.at(path))
+    let mut file = BufReader::new(file);
+    let bare = file.fill_buf().is_ok_and(|bytes| bytes.starts_with(MAGIC));
+    if bare {
+        let why = "it is a bare .npy array; np.savez makes an npz file of it";
+        return Err(Fault::format(FORMAT, &why).at(path));
+    }
+    read(file).map_err(|fault| fault.at(path))
 }
 
 /// Writes arrays as an npz file that numpy's `load` reads; an interrupted write leaves the old
@@ -64,9 +72,15 @@ fn write(file: &mut File, arrays: &Arrays) -> ZipResult<()> {
 
 pub(super) fn read(file: impl Read + Seek) -> Result<Arrays, Fault> {
     let mut zip = ZipArchive::new(file).map_err(explain)?;
+    if zip.has_duplicate_names() {
+        return Err(Fault::format(FORMAT, &"an array is in it twice"));
+    }
+    if zip.has_overlapping_files().map_err(explain)? {
+        return Err(Fault::format(FORMAT, &"arrays in it overlap"));
+    }
     let mut arrays = Arrays::new();
     for index in 0..zip.len() {
-        let mut entry = zip.by_index(index).map_err(explain)?;
+        let entry = zip.by_index(index).map_err(explain)?;
         let file_name = entry.name().map_err(explain)?.into_owned();
         let Some(name) = file_name.strip_suffix(".npy") else {
             return Err(Fault::format(
@@ -74,11 +88,8 @@ pub(super) fn read(file: impl Read + Seek) -> Result<Arrays, Fault> {
                 &format!("its part {file_name:?} is not an array"),
             ));
         };
-        let mut bytes = Vec::new();
-        entry
-            .read_to_end(&mut bytes)
-            .map_err(|e| Fault::format(FORMAT, &e))?;
-        arrays.insert(name.to_owned(), decode(name, &bytes)?);
+        let bytes = entry.size();
+        arrays.insert(name.to_owned(), decode(name, entry, bytes)?);
     }
     Ok(arrays)
 }
@@ -122,69 +133,101 @@ fn header(array: &Array) -> Vec<u8> {
     .concat()
 }
 
-/// The array of one `.npy` file.
-fn decode(name: &str, bytes: &[u8]) -> Decoded {
-    let Some((text, numbers)) = split(bytes) else {
-        return Err(Fault::format(
-            FORMAT,
-            &format!("array {name:?} has no .npy header"),
-        ));
+/// The array of one `.npy` file of so many bytes. They are unpacked only as far as its header and its shape allow.
+fn decode(name: &str, mut file: impl Read, bytes: u64) -> Decoded {
+    let damaged = |e| Fault::format(FORMAT, &e);
+    let Some((start, text)) = split(&mut file).map_err(damaged)? else {
+        let why = format!("array {name:?} has no .npy header of version 1, 2 or 3");
+        return Err(Fault::format(FORMAT, &why));
     };
-    let Some((descr, fortran, shape)) = parse(text) else {
+    let Some((descr, fortran, shape)) = parse(&text) else {
         return Err(Fault::format(
             FORMAT,
             &format!("array {name:?} has the header {text:?}"),
         ));
     };
-    let stored = match descr {
-        "<f4" => Stored::As(DType::F32),
-        "<f8" => Stored::As(DType::F64),
-        "<V2" | "|V2" => Stored::As(DType::BF16),
-        "<f2" => Stored::As(DType::F16),
-        "|u1" | "|b1" => Stored::As(DType::U8),
-        "<i4" => Stored::As(DType::I32),
-        "<u4" => Stored::As(DType::U32),
-        "<i8" => Stored::I64,
-        other => {
+    let little = descr.strip_prefix(['<', '=', '|']).unwrap_or(descr);
+    let stored = match little {
+        "f4" => Stored::As(DType::F32),
+        "f8" => Stored::As(DType::F64),
+        "V2" => Stored::As(DType::BF16),
+        "f2" => Stored::As(DType::F16),
+        "u1" | "b1" => Stored::As(DType::U8),
+        "i4" => Stored::As(DType::I32),
+        "u4" => Stored::As(DType::U32),
+        "i1" => Stored::I8,
+        "i2" => Stored::I16,
+        "u2" => Stored::U16,
+        "i8" => Stored::I64,
+        _ => {
             return Err(Fault::DType {
                 name: name.to_owned(),
-                dtype: other.to_owned(),
+                dtype: descr.to_owned(),
             });
         }
     };
+    let held = bytes.saturating_sub(start);
+    stored.check(FORMAT, name, &shape, held)?;
+    let mut numbers = Vec::new();
+    file.take(held + 1)
+        .read_to_end(&mut numbers)
+        .map_err(damaged)?;
     if !fortran {
-        return stored.decode(FORMAT, name, &shape, numbers);
+        return stored.decode(FORMAT, name, &shape, &numbers);
     }
     // Column-major is row-major with the axes the other way round.
     let reversed: Vec<usize> = shape.iter().rev().copied().collect();
     let axes: Vec<usize> = (0..shape.len()).rev().collect();
-    let array = stored.decode(FORMAT, name, &reversed, numbers)?;
+    let array = stored.decode(FORMAT, name, &reversed, &numbers)?;
     Ok(array.permute(&axes).expect("a reversal is a permutation"))
 }
 
-/// The text of a `.npy` header and the bytes after it.
-fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let (version, rest) = bytes.strip_prefix(MAGIC)?.split_at_checked(2)?;
-    let (length, rest) = rest.split_at_checked(if version[0] == 1 { 2 } else { 4 })?;
+/// How many bytes the start of a `.npy` file takes, and the text of the header in it.
+fn split(file: &mut impl Read) -> io::Result<Option<(u64, String)>> {
+    let mut read = |count: u64| {
+        let mut bytes = Vec::new();
+        let read = file.by_ref().take(count).read_to_end(&mut bytes);
+        read.map(|found| Some(bytes).filter(|_| found as u64 == count))
+    };
+    let Some(start) = read(MAGIC.len() as u64 + 2)? else {
+        return Ok(None);
+    };
+    let digits = match start.strip_prefix(MAGIC) {
+        Some([1, _]) => 2,
+        Some([2 | 3, _]) => 4,
+        _ => return Ok(None),
+    };
+    let length = read(digits)?.unwrap_or_default();
     let length = length
         .iter()
         .rev()
-        .fold(0, |sum, &byte| sum << 8 | usize::from(byte));
-    let (text, numbers) = rest.split_at_checked(length)?;
-    Some((str::from_utf8(text).ok()?, numbers))
+        .fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+    if length > LONGEST_HEADER {
+        return Ok(None);
+    }
+    let text = read(length)?.and_then(|text| String::from_utf8(text).ok());
+    Ok(text.map(|text| (start.len() as u64 + digits + length, text)))
 }
 
-/// Element type, whether column-major, and shape out of a `.npy` header's dictionary.
+/// Element type, whether column-major, and shape out of a `.npy` header's dictionary, a literal of Python: strings
+/// have either quotes, and integers of Python 2 end with an L.
 fn parse(text: &str) -> Option<(&str, bool, Vec<usize>)> {
-    let value = |key| Some(text.split_once(key)?.1.trim_start());
-    let descr = value("'descr':")?.strip_prefix('\'')?.split_once('\'')?.0;
-    let fortran = value("'fortran_order':")?.starts_with("True");
-    let extents = value("'shape':")?
+    let value = |key: &str| {
+        let [one, two] = ['\'', '"'].map(|quote| text.split_once(&format!("{quote}{key}{quote}")));
+        let rest = one.or(two)?.1.trim_start().strip_prefix(':')?;
+        Some(rest.trim_start())
+    };
+    let descr = value("descr")?;
+    let quote = descr.chars().next().filter(|c| "'\"".contains(*c))?;
+    let descr = descr[1..].split_once(quote)?.0;
+    let fortran = value("fortran_order")?.starts_with("True");
+    let extents = value("shape")?
         .strip_prefix('(')?
         .split_once(')')?
         .0
         .split(',');
-    let extents = extents.map(str::trim).filter(|extent| !extent.is_empty());
+    let extents = extents.map(|extent| extent.trim().trim_end_matches(['L', 'l']));
+    let extents = extents.filter(|extent| !extent.is_empty());
     Some((
         descr,
         fortran,

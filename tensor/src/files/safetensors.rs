@@ -3,8 +3,11 @@
 use super::{Arrays, Fault, FileError, Metadata, Stored, write_atomically};
 use crate::DType;
 use ::safetensors::{Dtype as Kind, SafeTensorError, SafeTensors};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::fmt;
 use std::io::Write;
 use std::path::Path;
 
@@ -94,7 +97,11 @@ pub fn safetensors_bytes(arrays: &Arrays, metadata: &Metadata) -> Result<Vec<u8>
 /// # Errors
 /// [`Fault`], as for a file.
 pub fn safetensors_from_bytes(bytes: &[u8]) -> Result<(Arrays, Metadata), Fault> {
-    let (length, header) = SafeTensors::read_metadata(bytes).map_err(explain)?;
+    if let Some(name) = twice(bytes) {
+        let why = format!("array {name:?} is in it twice");
+        return Err(Fault::format(FORMAT, &why));
+    }
+    let (length, header) = SafeTensors::read_metadata(bytes).map_err(|e| explain(e, bytes))?;
     let numbers = &bytes[8 + length..];
     let mut arrays = Arrays::new();
     for (name, info) in header.tensors() {
@@ -131,10 +138,49 @@ fn stored(kind: Kind) -> Option<Stored> {
     })
 }
 
+/// The bytes of the header, if they are there.
+fn header(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)
+}
+
+/// A name that the header has twice; the crate keeps one of the two.
+fn twice(bytes: &[u8]) -> Option<String> {
+    let Names(names) = serde_json::from_slice(header(bytes)?).ok()?;
+    let mut seen = HashSet::new();
+    names.into_iter().find(|name| !seen.insert(name.clone()))
+}
+
+/// The names of an object in JSON, in order.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Names;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+                let mut names = Vec::new();
+                while let Some((name, IgnoredAny)) = map.next_entry()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        from.deserialize_map(Entries)
+    }
+}
+
 /// The crate's errors, with the usual cause named.
-fn explain(error: SafeTensorError) -> Fault {
+fn explain(error: SafeTensorError, bytes: &[u8]) -> Fault {
     use SafeTensorError as E;
     let why = match error {
+        E::HeaderTooLarge if header(bytes).is_some() => {
+            "its header is larger than the 100 MB that the format allows".to_owned()
+        }
         E::HeaderTooSmall | E::HeaderTooLarge | E::InvalidHeaderLength => {
             "its header does not fit in it (cut short, or another kind of file?)".to_owned()
         }

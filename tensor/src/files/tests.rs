@@ -143,6 +143,97 @@ fn numpy_types_without_a_counterpart() {
 }
 
 #[test]
+fn what_numpy_reads_is_read() {
+    let ones = Array::new([2], vec![1.0_f32, 1.0]).unwrap();
+    let bytes = [1.0_f32, 1.0].map(f32::to_le_bytes).concat();
+    for header in [
+        "{\"descr\": \"<f4\", \"fortran_order\": False, \"shape\": (2,)}",
+        "{'descr' : '=f4', 'fortran_order' : False, 'shape' : (2L,)}",
+        "{'shape':(2 ,),'fortran_order':False,'descr':'<f4'}",
+    ] {
+        let arrays = npz::read(Cursor::new(npz(header, &bytes))).unwrap();
+        assert_eq!(arrays["x"], ones, "{header}");
+    }
+    let small = |descr, bytes| npz_of(descr, "False", "(2,)", bytes).unwrap();
+    let array = |numbers: [i32; 2]| Array::new([2], numbers.to_vec()).unwrap();
+    assert_eq!(small("'|i1'", &[0xfd, 7]), array([-3, 7]));
+    assert_eq!(small("'<i2'", &[0, 0x80, 7, 0]), array([-32768, 7]));
+    assert_eq!(small("'<u2'", &[0, 0x80, 7, 0]), array([32768, 7]));
+}
+
+#[test]
+fn what_is_odd_is_named() {
+    let said = |bytes: Vec<u8>| npz::read(Cursor::new(bytes)).unwrap_err().to_string();
+    let error = npz_of("'>i8'", "False", "(1,)", &[0; 8]).unwrap_err();
+    assert!(error.ends_with("and these are big-endian"), "{error}");
+    let error = npz_of("'\u{12}i8'", "False", "(1,)", &[0; 8]).unwrap_err();
+    assert!(error.contains("type \\u{12}i8;"), "{error}");
+    let one = "{'descr': '|u1', 'fortran_order': False, 'shape': (1,)}";
+    let stored = |name: &str, version: u8| {
+        let options = SimpleFileOptions::default();
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for name in ["x.npy", name] {
+            let options = options.compression_method(zip::CompressionMethod::Stored);
+            zip.start_file(name, options).unwrap();
+            let length = [one.len() as u8, 0];
+            zip.write_all(
+                &[
+                    b"\x93NUMPY",
+                    &[version, 0][..],
+                    &length,
+                    one.as_bytes(),
+                    &[7],
+                ]
+                .concat(),
+            )
+            .unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    };
+    assert!(npz::read(Cursor::new(stored("y.npy", 1))).is_ok());
+    assert!(said(stored("y.npy", 9)).ends_with("has no .npy header of version 1, 2 or 3"));
+    let mut twice = stored("y.npy", 1);
+    for at in 0..twice.len() - 5 {
+        if &twice[at..at + 5] == b"y.npy" {
+            twice[at] = b'x';
+        }
+    }
+    assert!(said(twice).ends_with("an array is in it twice"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npy");
+    std::fs::write(&path, b"\x93NUMPY\x01\x00").unwrap();
+    let error = read_npz(&path).unwrap_err().to_string();
+    assert!(error.contains("it is a bare .npy array"), "{error}");
+    for second in [[0, 1], [1, 2]] {
+        let entry = |at: [usize; 2]| {
+            format!("\"x\":{{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":{at:?}}}")
+        };
+        let header = format!("{{{},{}}}", entry([0, 1]), entry(second));
+        let length = (header.len() as u64).to_le_bytes();
+        let bytes = [&length[..], header.as_bytes(), &vec![7; second[1]]].concat();
+        let error = safetensors_from_bytes(&bytes).unwrap_err().to_string();
+        assert!(error.ends_with("array \"x\" is in it twice"), "{error}");
+    }
+    let mut large = vec![b' '; 8 + 100_000_001];
+    large[..8].copy_from_slice(&100_000_001_u64.to_le_bytes());
+    let error = safetensors_from_bytes(&large).unwrap_err().to_string();
+    assert!(error.contains("larger than the 100 MB"), "{error}");
+}
+
+#[test]
+fn a_member_is_unpacked_only_as_far_as_its_shape_goes() {
+    // 64 MiB of zeros, which take 64 KiB, after a header for one byte.
+    let text = "{'descr': '|u1', 'fortran_order': False, 'shape': (1,)}";
+    let error = npz::read(Cursor::new(npz(text, &vec![0; 64 << 20]))).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.ends_with("of shape [1] cannot have 67108864 bytes"),
+        "{error}"
+    );
+}
+
+#[test]
 fn column_major_arrays_are_turned() {
     let array = npz_of("'|u1'", "True", "(2, 3)", &[0, 3, 1, 4, 2, 5]).unwrap();
     assert_eq!(

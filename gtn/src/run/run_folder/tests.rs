@@ -65,11 +65,47 @@ fn a_last_line_without_its_end_is_dropped_even_if_it_parses() {
 }
 
 #[test]
+fn the_last_two_checkpoints_are_kept() {
+    let dir = TempDir::new().unwrap();
+    let mut run = RunFolder::create(dir.path()).unwrap();
+    let read = |name| fs::read(dir.path().join(name)).unwrap();
+    for step in 1..=3 {
+        run.save_checkpoint(step, |file| file.write_all(&[step as u8]))
+            .unwrap();
+    }
+    assert_eq!((read(CHECKPOINT), read(PREVIOUS)), (vec![3], vec![2]));
+    assert_eq!(names(dir.path()), [CHECKPOINT, METRICS, PREVIOUS]);
+    assert!(run.step_back().unwrap());
+    assert_eq!(read(CHECKPOINT), [2]);
+    assert!(!run.step_back().unwrap());
+    run.save_checkpoint(3, |file| file.write_all(&[4])).unwrap();
+    assert_eq!((read(CHECKPOINT), read(PREVIOUS)), (vec![4], vec![2]));
+}
+
+#[test]
+fn a_checkpoint_is_called_intact_only_if_it_is() {
+    let dir = TempDir::new().unwrap();
+    let mut run = RunFolder::create(dir.path()).unwrap();
+    run.save_checkpoint(3, |file| file.write_all(b"three"))
+        .unwrap();
+    let fail = |run: &mut RunFolder| {
+        let full = |_: &mut dyn Write| Err(io::ErrorKind::StorageFull.into());
+        run.save_checkpoint(4, full).unwrap_err().to_string()
+    };
+    assert!(fail(&mut run).ends_with("of outer step 3, is intact"));
+    fs::write(dir.path().join(CHECKPOINT), "thr").unwrap();
+    assert!(fail(&mut run).ends_with("of outer step 3, is damaged"));
+    fs::remove_file(dir.path().join(CHECKPOINT)).unwrap();
+    assert!(fail(&mut run).ends_with("of outer step 3, is gone"));
+}
+
+#[test]
 fn numbers_count_up_and_a_filled_folder_is_refused() {
     let root = TempDir::new().unwrap();
     for number in 1..=2 {
         let run = RunFolder::create_numbered(root.path(), "a", "b", 0).unwrap();
         assert!(run.path().ends_with(format!("a-b-0-{number}")));
+        run.write("note", |_| Ok(())).unwrap();
     }
     let path = root.path().join("a-b-0-1");
     let lines = RunFolder::create(&path).unwrap_err().lines();

@@ -1,0 +1,261 @@
+//! How runs end before their time: killed, asked to stop, without a reader, with numbers that ran away.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod place;
+
+use place::{Place, TINY, json, refused, text};
+use serde_json::Value;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tensor::{Metadata, read_safetensors};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_gtn");
+
+/// A run of no end that saves after every step.
+fn endless() -> String {
+    let often = TINY.replace("--checkpoint-every 2", "--checkpoint-every 1");
+    format!("{often} --data-dir data --outer-steps 1000000 --out run")
+}
+
+fn start(place: &Place, args: &str) -> Child {
+    let mut command = place.command(PROGRAM, args);
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn signal(place: &Place, name: &str, child: &Child) {
+    let args = format!("-{name} {}", child.id());
+    assert!(place.command("kill", &args).status().unwrap().success());
+}
+
+fn wait_for(what: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !what() {
+        assert!(begin.elapsed() < Duration::from_mins(1), "it never came");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+fn steps(place: &Place) -> Vec<u64> {
+    let lines = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap_or_default();
+    let step = |line: &str| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        line["outer_step"].as_u64()
+    };
+    lines.lines().filter_map(step).collect()
+}
+
+fn saved(place: &Place) -> (u64, Metadata) {
+    let (arrays, about) = read_safetensors(place.path("run/checkpoint.safetensors")).unwrap();
+    assert!(arrays.values().all(tensor::Array::all_finite));
+    (about["outer_step"].parse().unwrap(), about)
+}
+
+/// What a killed run leaves is sound: either it was not begun, or its checkpoint can be gone on from.
+#[test]
+fn a_run_can_be_killed_at_any_time() {
+    let place = Place::new();
+    let mut last = 0;
+    for kill in 0..50u64 {
+        let begun = place.path("run/checkpoint.safetensors").exists();
+        let args = if begun {
+            "train --resume run --data-dir data --threads 1".to_owned()
+        } else {
+            endless()
+        };
+        let mut child = start(&place, &args);
+        // Some die before their first checkpoint, the others anywhere from reading it on.
+        sleep(Duration::from_millis(kill * 37 % 150));
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "kill {kill}: it ended by itself: {}",
+            text(&child.wait_with_output().unwrap().stderr)
+        );
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        if place.path("run/checkpoint.safetensors").exists() {
+            let (step, _) = saved(&place);
+            assert!(step >= last, "kill {kill}: {step} after {last}");
+            last = step;
+        }
+    }
+    let goal = last + 2;
+    let args = format!("train --resume run --data-dir data --threads 1 --outer-steps {goal}");
+    let output = place.output(&args);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(steps(&place), (1..=goal).collect::<Vec<_>>());
+    let names = fs::read_dir(place.path("run")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.into_iter().all(|name| !name.starts_with('.')));
+}
+
+#[test]
+fn a_run_saves_when_it_is_asked_to_stop() {
+    let place = Place::new();
+    let rare = endless().replace("--checkpoint-every 1", "--checkpoint-every 1000000");
+    let mut last = 0;
+    for stop in 0..20 {
+        let args = if stop == 0 {
+            rare.as_str()
+        } else {
+            "train --resume run --data-dir data --threads 1"
+        };
+        let child = start(&place, args);
+        wait_for(|| steps(&place).last().is_some_and(|&step| step > last));
+        // A lost terminal sends several at once.
+        let names = [&["TERM"][..], &["HUP"], &["HUP", "TERM"], &["INT"]][stop % 4];
+        names.iter().for_each(|name| signal(&place, name, &child));
+        let output = child.wait_with_output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{names:?}: {said}");
+        let (step, _) = saved(&place);
+        assert!(step > last && steps(&place).last() == Some(&step), "{said}");
+        assert!(
+            said.contains("gtn train --resume run --data-dir data"),
+            "{said}"
+        );
+        last = step;
+    }
+}
+
+#[test]
+fn a_run_does_not_need_a_reader() {
+    for closed in 0..20 {
+        let place = Place::new();
+        // Every step has something to say.
+        let mut child = start(&place, &format!("{} --inner-lr 50", endless()));
+        sleep(Duration::from_millis(closed * 3));
+        drop(child.stderr.take());
+        wait_for(|| steps(&place).len() > 3);
+        signal(&place, "TERM", &child);
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+    }
+    let place = Place::new();
+    let mut child = start(&place, &format!("{TINY} --data-dir data --out run"));
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
+    assert!(place.path("run/learning.svg").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_standard_output_is_one_line() {
+    let full = || {
+        fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    let place = Place::new();
+    let args = format!("{TINY} --data-dir data --json --out");
+    let run = |args: &str, stdout: Stdio, stderr: Stdio| -> Output {
+        let mut command = place.command(PROGRAM, args);
+        let child = command.stdout(stdout).stderr(stderr).spawn().unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let output = run(&format!("{args} a"), Stdio::piped(), full().into());
+    assert!(output.status.success());
+    assert_eq!(json(&text(&output.stdout))["outer_step"], 4);
+    let output = run(&format!("{args} b"), full().into(), Stdio::piped());
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let wanted = "error: cannot write to standard output: No space left on device\n";
+    assert!(said.ends_with(wanted), "{said}");
+}
+
+#[test]
+fn a_run_that_ended_before_its_first_checkpoint_is_begun_again() {
+    let place = Place::new();
+    let args = format!("{TINY} --data-dir data --out run");
+    fs::create_dir(place.path("run")).unwrap();
+    for (name, text) in [
+        ("metrics.jsonl", ""),
+        ("config.toml", "seed = 1"),
+        (".unfinished-x", "half"),
+    ] {
+        place.write(&format!("run/{name}"), text.as_bytes());
+    }
+    let resumed = place.output("train --resume run --data-dir data");
+    refused(&resumed, 1, "train --resume run", "holds no run to resume");
+    assert!(text(&resumed.stderr).ends_with("hint: --out run begins it again\n"));
+    place.run(&args);
+    assert!(!place.path("run/.unfinished-x").exists());
+    // A user's own settings are no run.
+    fs::create_dir(place.path("mine")).unwrap();
+    place.write("mine/config.toml", b"seed = 1");
+    place.fails(
+        1,
+        &args.replace("--out run", "--out mine"),
+        "mine is not empty",
+    );
+}
+
+#[test]
+fn a_run_that_broke_goes_on_as_its_error_says() {
+    let place = Place::new();
+    let often = TINY.replace("--checkpoint-every 2", "--checkpoint-every 1");
+    let broken = place.output(&format!("{often} --data-dir data --outer-lr 1e4 --out run"));
+    refused(&broken, 1, "--outer-lr 1e4", "is not finite");
+    let said = text(&broken.stderr);
+    assert!(
+        said.contains("hint: --resume run with a smaller --outer-lr"),
+        "{said}"
+    );
+    let (before, _) = saved(&place);
+    let resume = "train --resume run --data-dir data --threads 1";
+    place.fails(1, resume, "is not finite");
+    let output = place.output(&format!("{resume} --outer-lr 0.02 --clip 1 --json"));
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("Changed: outer_lr [10000.0, 0.02]"), "{said}");
+    assert_eq!(saved(&place).0, 4);
+    let metrics = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
+    let lines: Vec<Value> = metrics
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 4);
+    for (line, step) in lines.iter().zip(1u64..) {
+        let changed = &line["changed"]["outer_lr"];
+        if step == before + 1 {
+            assert_eq!(changed, &serde_json::json!([10000.0, 0.02]));
+        } else {
+            assert!(changed.is_null(), "{line}");
+        }
+    }
+    let settings = fs::read_to_string(place.path("run/config.toml")).unwrap();
+    assert!(settings.contains("outer_lr = 0.02"), "{settings}");
+}
+
+#[test]
+fn odd_metrics_are_said_and_kept() {
+    let place = Place::new();
+    place.run(&format!("{TINY} --data-dir data --out run"));
+    let path = place.path("run/metrics.jsonl");
+    let whole = fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<&str> = whole.lines().collect();
+    lines[1] = "rubbish";
+    fs::write(&path, lines.join("\n") + "\n").unwrap();
+    let resume = "train --resume run --data-dir data --threads 1 --outer-steps";
+    let said = text(&place.output(&format!("{resume} 5")).stderr);
+    assert!(
+        said.contains("warning: run/metrics.jsonl: line 2 is damaged"),
+        "{said}"
+    );
+    assert_eq!(steps(&place), [1, 3, 4, 5]);
+    fs::remove_file(&path).unwrap();
+    let said = text(&place.output(&format!("{resume} 6")).stderr);
+    assert!(
+        said.contains("warning: run/metrics.jsonl is missing"),
+        "{said}"
+    );
+    assert_eq!(steps(&place), [6]);
+}
