@@ -1,5 +1,5 @@
 //! Dataset distillation (Wang et al. 2018, arXiv 1811.10959): one image per class, free in every pixel, from which a fresh
-//! network learns in five steps; and the rate for it. `cargo run -p autograd --release --example distill_pixels`
+//! network learns in five steps; and the rate for it. `cargo run -p gtn-autograd --release --example distill_pixels`
 
 use autograd::prelude::*;
 

@@ -1,7 +1,7 @@
 //! The ends of a Hessian's spectrum by Hessian-vector products and Lanczos' method, without ever forming the
 //! Hessian: the largest curvature of a network's loss bounds the learning rate that gradient descent bears.
 //!
-//! `cargo run -p autograd --release --example hessian_spectrum`
+//! `cargo run -p gtn-autograd --release --example hessian_spectrum`
 
 use autograd::prelude::*;
 

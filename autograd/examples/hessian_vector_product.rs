@@ -1,5 +1,5 @@
 //! The product of a Hessian and a vector, without the Hessian:
-//! `cargo run -p autograd --example hessian_vector_product`
+//! `cargo run -p gtn-autograd --example hessian_vector_product`
 
 use autograd::prelude::*;
 

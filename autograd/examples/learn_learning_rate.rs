@@ -1,5 +1,5 @@
 //! Learns a learning rate for every step of gradient descent on a regression, by the gradient of the trained weights' error
-//! on other data: `cargo run -p autograd --release --example learn_learning_rate`
+//! on other data: `cargo run -p gtn-autograd --release --example learn_learning_rate`
 
 use autograd::prelude::*;
 

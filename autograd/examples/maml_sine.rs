@@ -1,5 +1,5 @@
 //! Model-agnostic meta-learning (Finn et al. 2017, arXiv 1703.03400) of sine waves: weights from which five steps on ten
-//! points fit any wave. The rates of the steps are learned too: `cargo run -p autograd --release --example maml_sine`
+//! points fit any wave. The rates of the steps are learned too: `cargo run -p gtn-autograd --release --example maml_sine`
 
 use autograd::prelude::*;
 

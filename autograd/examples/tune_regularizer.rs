@@ -2,7 +2,7 @@
 //! gradient of the validation error through 200 steps of training (Maclaurin et al. 2015, arXiv 1502.03492).
 //! Three features tell something, the others nothing; the gradient finds out which.
 //!
-//! `cargo run -p autograd --release --example tune_regularizer`
+//! `cargo run -p gtn-autograd --release --example tune_regularizer`
 
 use autograd::prelude::*;
 

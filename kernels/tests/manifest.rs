@@ -46,7 +46,7 @@ fn sources_and_device_code_are_those_of_the_manifest() {
         let found = compilers::hex(&std::fs::read(root().join(file)).unwrap());
         assert_eq!(
             hash, found,
-            "{file} has changed: cargo run -p kernels --example ptx"
+            "{file} has changed: cargo run -p gtn-kernels --example ptx"
         );
         listed.push(file.into());
     }

@@ -1,6 +1,6 @@
 """The four programs beside the same in JAX and PyTorch: lines, seconds and MiB, as a table.
 
-    cargo build -p autograd --release --examples
+    cargo build -p gtn-autograd --release --examples
     python docs/examples/peers/measure.py
 
 Needs Linux with GNU time; jax, optax and numpy for the JAX rows, torch and numpy for those of
@@ -118,7 +118,7 @@ def our_figures(args, example, empty):
         return ["–", "–"]
     binary = args.ours / example
     if not binary.exists():
-        sys.exit(f"{binary} is missing: cargo build -p autograd --release --examples")
+        sys.exit(f"{binary} is missing: cargo build -p gtn-autograd --release --examples")
     seconds, mib = medians(functools.partial(run_ours, [binary]), args.runs)
     return [digits(seconds - empty), f"{mib:.0f}"]
 

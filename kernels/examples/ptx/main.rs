@@ -1,6 +1,6 @@
 //! Compiles `cu/*.cu` to the PTX that ships in the library, and writes `ptx/MANIFEST`.
 //!
-//!     cargo run -p kernels --example ptx
+//!     cargo run -p gtn-kernels --example ptx
 //!
 //! It takes NVRTC 12.0, for its PTX is taken by the drivers of CUDA 12.0 and later, and ptxas. Both are fetched
 //! from the Python index if `NVRTC` (the folder of libnvrtc.so.12) and `PTXAS` do not name them. No GPU is needed.
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // SAFETY: it writes two numbers.
     unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) }.result()?;
     let mut manifest = format!(
-        "Made by `cargo run -p kernels --example ptx`: what `ptx/` was compiled from.\n\ncompiler NVRTC {major}.{minor}\nflags {}\n\n",
+        "Made by `cargo run -p gtn-kernels --example ptx`: what `ptx/` was compiled from.\n\ncompiler NVRTC {major}.{minor}\nflags {}\n\n",
         FLAGS.join(" ")
     );
     for source in listed(&root.join("cu"))? {
