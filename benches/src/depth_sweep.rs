@@ -17,7 +17,7 @@ pub struct DepthSweepArgs {
     /// Which size is varied
     #[arg(long, value_enum)]
     pub over: Over,
-    /// Its values, in place of the one that it has otherwise
+    /// Values to sweep, comma-separated; they override --blocks or --width
     #[arg(long, value_name = "N,…", value_delimiter = ',', required = true, value_parser = count())]
     pub values: Vec<usize>,
     /// Everything else

@@ -32,15 +32,24 @@ pub enum Cli {
     MetaGrad(Box<meta_grad::MetaGradArgs>),
     /// Time the meta-gradient of a deep learner in four ways, and measure their memory
     Depth(depth::DepthArgs),
-    /// Time and measure it over numbers of inner steps and schedules, and draw the curves
+    /// Measure time and memory of the meta-gradient for several T and schedules; write a table and plots
     Sweep(Box<sweep::SweepArgs>),
-    /// Time and measure that of deep learners over numbers of blocks or widths, and draw the curves
+    /// Measure time and memory of a deep learner's meta-gradient for several depths or widths; write a table and plots
     DepthSweep(depth_sweep::DepthSweepArgs),
-    /// Time kernels by themselves, and compare with what the device was measured to do
+    /// Time single kernels, and compare them with the peak rates measured on the device
     Kernels(kernels::KernelsArgs),
-    /// Say what a meta-gradient will take, launch by launch and schedule by schedule
+    /// Predict launches, work, memory and seconds of a meta-gradient under every schedule
+    ///
+    /// Pass --setup to analyse a benchmark set-up, or the flags of `gtn train` to analyse that run (using the widest
+    /// learner it may draw). Bytes and work are exact. Seconds are estimates: each phase is timed briefly on this
+    /// device and multiplied by its count.
     Plan(Box<plan::PlanArgs>),
-    /// Say where the time of a meta-gradient goes
+    /// Show where the time of a meta-gradient goes, by kernel and by phase
+    ///
+    /// Pass --setup to analyse a benchmark set-up, or the flags of `gtn train` to analyse that run (using the widest
+    /// learner it may draw). Contractions are timed beside the same shapes by themselves. On a GPU launches are timed
+    /// one by one, and not as the graph that they are otherwise. FLOPs are those of the definitions: the processor
+    /// computes 3×3 convolutions with fewer, and may exceed its peak.
     Profile(Box<profile::ProfileArgs>),
 }
 

@@ -10,12 +10,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use tensor::Shape;
 
-/// Say what a meta-gradient will take before anything runs: the launches, work and memory of each of its
-/// phases, what holds their peaks, and what every schedule would take, to choose from.
-///
-/// Of a set-up of the benchmark (--setup, --steps, …), or of what `gtn train` would do with the same
-/// settings; there, of the widest learner. Seconds are forecast from the phases' times, measured on this
-/// device along three inner steps.
+/// Settings of `benches plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     #[command(flatten)]

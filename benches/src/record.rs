@@ -19,7 +19,7 @@ pub struct RecordArgs {
     /// Folder for NAME.csv, NAME.json and NAME.svg
     #[arg(long, value_name = "DIR", default_value = "benches/results")]
     pub out: PathBuf,
-    /// Words on the conditions, for the record
+    /// Free-text note saved with the results, such as the state of the machine
     #[arg(long, default_value = "")]
     pub note: String,
 }

@@ -14,17 +14,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Say where the time of a meta-gradient goes: by kind of kernel and by phase, with FLOP/s and bytes/s; what is
-/// lost between launches; and how fast the contractions are beside the same shapes by themselves.
-///
-/// Of a set-up of the benchmark (--setup, --steps, …), or of what `gtn train` would do with the same
-/// settings. On a GPU the launches are timed one by one, and not as the graph that they are otherwise. FLOPs are those of
-/// the definitions: the processor computes 3×3 convolutions with fewer, and so may exceed what it can do.
+/// Settings of `benches profile`.
 #[derive(Debug, Args)]
 pub struct ProfileArgs {
     #[command(flatten)]
     subject: SubjectArgs,
-    /// Meta-gradients that are timed launch by launch, after one to warm up; the fastest is printed
+    /// Meta-gradients that are timed launch by launch, after one to warm up; the fastest is shown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     repeats: u64,
     /// Write its launches to a trace file, for Perfetto or Chrome's tracing page

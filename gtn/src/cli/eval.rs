@@ -18,20 +18,19 @@ use kernels::Device;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Evaluate a run: fresh learners take T steps on synthetic batches, others T steps on real batches with
-/// a tuned learning rate and momentum; the table says how well both know the test images.
+/// Settings of `gtn eval`.
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
     /// The folder of a run
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// How many learners to train in each way
+    /// Learners to train in each way [default: the run's]
     #[arg(long, value_name = "N", value_parser = count())]
     learners: Option<usize>,
-    /// Structure of the learners, if another than the generator was trained with
+    /// Structure of the learners [default: the run's]
     #[arg(long, value_enum)]
     learner: Option<LearnerKind>,
-    /// Widths of the learners' layers, if others: a number or a range for each but the last
+    /// Widths of the learners' layers but the last: a number each, or a range to draw from [default: the run's]
     #[arg(long, value_name = "N-N,…")]
     widths: Option<Widths>,
     #[command(flatten)]

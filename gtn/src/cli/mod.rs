@@ -41,14 +41,23 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Meta-train a generator, then show whether it teaches (the default)
+    ///
+    /// Writes a run folder: settings, metrics, checkpoint, pictures. Then trains fresh learners on the generator's images,
+    /// others on real images, and compares their test accuracy.
     Train(Box<train::TrainArgs>),
-    /// Train fresh learners with a run's generator, and beside them with real data
+    /// Train fresh learners on a run's images, others on real images, and compare them
+    ///
+    /// Every learner takes T steps: on batches of the generator's images with the learned rates, or on batches of real
+    /// images with a learning rate and momentum tuned for them. The table gives their accuracy on the test images.
     Eval(eval::EvalArgs),
     /// Draw a run's synthetic images by class and step
+    ///
+    /// Writes curriculum.png, every synthetic image with a row for each inner step, and samples.png, with a row for each
+    /// class and a column for each inner step.
     Sample(sample::SampleArgs),
-    /// Say what this machine has and what a run would use
+    /// Show the devices of this machine, and which one a run would use
     Doctor,
-    /// Compare a device with the processor, from single operations to outer steps
+    /// Check a device's results against the processor's, from single operations to outer steps
     Selftest(selftest::SelftestArgs),
     /// Write the manual pages, one for each command, to a folder
     #[command(hide = true)]

@@ -8,8 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Draw what a run's generator teaches: curriculum.png has every synthetic image, a row for each inner
-/// step; samples.png has a row for each class and a column for each inner step.
+/// Settings of `gtn sample`.
 #[derive(Debug, Args)]
 pub(super) struct SampleArgs {
     /// The folder of a run

@@ -23,14 +23,13 @@ use toml::Table;
 /// Where runs go if nobody says otherwise.
 const RUNS: &str = "runs";
 
-/// Meta-train a generator, then train fresh learners with it and show what they know. Everything goes to
-/// a run folder: settings, metrics, checkpoint, pictures.
+/// Settings of `gtn train`.
 #[derive(Debug, Args)]
 pub(super) struct TrainArgs {
     /// Folder for the run [default: the next free one in runs/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with a run from its last checkpoint
+    /// Resume a run from its last checkpoint
     #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out"])]
     resume: Option<PathBuf>,
     #[command(flatten)]

@@ -138,10 +138,10 @@ pub struct Config {
     /// Channels of the generator's small images (7×7, then 14×14)
     #[arg(long, value_name = "N,N", default_value = "16,8", value_parser = two_counts, help_heading = NETWORKS)]
     pub generator_channels: [usize; 2],
-    /// Inner learning rate to start from; each step's own is learned
+    /// Initial inner learning rate; one is learned for each inner step
     #[arg(long, value_name = "X", default_value = "0.2", value_parser = above_zero, help_heading = OPTIMISERS)]
     pub inner_lr: f64,
-    /// Inner momentum to start from; each step's own is learned
+    /// Initial inner momentum; one is learned for each inner step
     #[arg(long, value_name = "X", default_value = "0.6", value_parser = between, help_heading = OPTIMISERS)]
     pub inner_momentum: f64,
     /// Adam's learning rate in the outer loop
@@ -156,7 +156,7 @@ pub struct Config {
     /// Adam's decay of the mean square
     #[arg(long, value_name = "X", default_value = "0.99", value_parser = below_one, help_heading = OPTIMISERS)]
     pub outer_beta2: f64,
-    /// What Adam adds to the root of the mean square
+    /// Adam's epsilon, added to the root of the mean square
     #[arg(long, value_name = "X", default_value = "1e-8", value_parser = above_zero, help_heading = OPTIMISERS)]
     pub outer_eps: f64,
     /// Clip the meta-gradient to this global norm; 0 disables clipping
@@ -166,13 +166,13 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub engine: Engine,
-    /// Outer steps between two looks at validation images
+    /// Validate a fresh learner every N outer steps
     #[arg(long, value_name = "N", default_value = "50", value_parser = natural(1), help_heading = RUN)]
     pub validate_every: u64,
-    /// Outer steps between two checkpoints
+    /// Save a checkpoint every N outer steps
     #[arg(long, value_name = "N", default_value = "100", value_parser = natural(1), help_heading = RUN)]
     pub checkpoint_every: u64,
-    /// Fresh learners that the evaluation trains
+    /// Fresh learners to train in the evaluation, in each way
     #[arg(long, value_name = "N", default_value = "8", value_parser = count(), help_heading = RUN)]
     pub learners: usize,
 }
@@ -181,7 +181,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, clap::Args, Serialize)]
 #[command(next_help_heading = "Engine")]
 pub struct Engine {
-    /// What to keep between the sweeps: store-all, per-step, every-K, binomial-C (or binomial-C-prelude, with
+    /// What to store for the backward pass: store-all, per-step, every-K, binomial-C (or binomial-C-prelude, with
     /// images), auto, budget-SIZE (as 64MiB), reversible-B or, truncated, window-W
     #[arg(long, value_name = "NAME", default_value = "store-all")]
     #[serde(serialize_with = "as_text")]
