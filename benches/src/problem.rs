@@ -104,7 +104,7 @@ impl Problem {
                 array("xo", &[outer, 28, 28, 1]),
                 array("yo", &[outer, CLASSES]),
             ])
-            .per_step([self.input(), "y"])
+            .per_step([self.input(), "y", "lr", "momentum"])
             .loss(move |s| {
                 let images = match self.data {
                     DataKind::Gen => generator.images(s.list("gen"), s["z"], s["y"])?,

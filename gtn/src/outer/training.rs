@@ -145,6 +145,8 @@ pub fn with_rates(training: Training<'_>, sizes: Sizes) -> Training<'_> {
         .learned(sizes.rates())
         .prepare("lr", |s| s["log_lr"].exp())
         .prepare("momentum", |s| s["log_momentum"].exp())
+        // For trainings of fewer steps with the same arrays, too.
+        .per_step(["lr", "momentum"])
 }
 
 /// Adds the outer loss: cross-entropy on real images `x_real` \[N, B, …\] with classes `y_real`, with the means that the
