@@ -125,10 +125,14 @@ def measure(a):
         times.append(time.perf_counter() - begin)
     peak, times = status("VmHWM") - before, sorted(times[1:])
     norm = sum(float((np.asarray(g, np.float64) ** 2).sum()) for g in jax.tree.leaves(out[1])) ** 0.5
-    print(json.dumps(dict(
+    said = json.dumps(dict(
         framework="jax", jax=jax.__version__, mode=a.mode, blocks=a.blocks, width=a.width, batch=a.batch, steps=a.steps,
-        group=a.group, loop=a.loop, threads=a.threads, median_s=times[len(times) // 2], min_s=times[0], peak_mib=peak,
-        xla_temp_mib=exe.memory_analysis().temp_size_in_bytes / 2**20, loss=float(out[0]), rate_grad_norm=norm)))
+        group=a.group, loop=a.loop, threads=a.threads, median_s=times[len(times) // 2], min_s=times[0], peak_mb=peak,
+        xla_temp_mib=exe.memory_analysis().temp_size_in_bytes / 2**20, loss=float(out[0]), rate_grad_norm=norm))
+    print(said)
+    if a.json:
+        with open(a.json, "a") as f:
+            f.write(said + "\n")
 
 
 def main():
@@ -142,6 +146,7 @@ def main():
     p.add_argument("--loop", action="store_true", help="blocks as a Python loop")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--repeats", type=int, default=3)
+    p.add_argument("--json", default="", help="append one JSON line to this file")
     p.add_argument("--mode", choices=MODES, help="only this mode, in this process")
     a = p.parse_args()
     if a.mode:

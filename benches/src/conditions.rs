@@ -1,6 +1,7 @@
 //! Where, on how many threads and how often a benchmark computes; flags as other processes take them.
 
-use gtn::cli::{Machine, name_of};
+use gtn::cli::Machine;
+use gtn::run::settings::name_of;
 use std::process::Command;
 
 /// Settings of all benchmarks of meta-gradients. Peers run on the processor, so that is the default.

@@ -3,12 +3,11 @@
 
 use crate::conditions::flag;
 use crate::depth::{DepthArgs, NAMES};
-use crate::peers::command_of;
-use crate::record::{Point, Record, RecordArgs, Subject, last_line, this_program};
+use crate::peers;
+use crate::record::{Point, Record, RecordArgs, Sizes, Subject, last_line, this_program};
 use gtn::cli::Outcome;
-use gtn::error::{Error, Result};
+use gtn::error::Result;
 use gtn::run::settings::count;
-use serde::Deserialize;
 use std::process::Command;
 
 /// Settings of `benches depth-sweep`.
@@ -24,8 +23,8 @@ pub struct DepthSweepArgs {
     #[command(flatten)]
     pub depth: DepthArgs,
     /// Peers to run for every size in turn with ours: jax:MODE for a mode of the program in benches/peers (naive,
-    /// remat, mixed, blocks), or another command that takes --blocks, --width, --batch, --steps, --repeats and
-    /// --threads, and prints one JSON object
+    /// remat, mixed, blocks), or another command that takes --blocks, --width, --batch, --steps, --repeats,
+    /// --threads and --json FILE, and writes one JSON object
     #[arg(long, value_name = "PEER,…", value_delimiter = ',')]
     pub beside: Vec<String>,
     /// What becomes of it; NAME is deep-blocks or deep-width
@@ -40,18 +39,6 @@ pub enum Over {
     Blocks,
     /// Its width
     Width,
-}
-
-/// What a peer prints.
-#[derive(Debug, Deserialize)]
-struct Line {
-    framework: String,
-    mode: String,
-    threads: usize,
-    median_s: f64,
-    min_s: f64,
-    peak_mib: f64,
-    loss: f64,
 }
 
 /// Measures all points, and writes them.
@@ -111,6 +98,17 @@ fn pass(depth: &DepthArgs, command: &mut Command) {
     flag(command, "--steps", &depth.steps);
 }
 
+fn sizes(depth: &DepthArgs) -> Sizes {
+    let [blocks, width] = [("blocks", depth.blocks), ("width", depth.width)];
+    [
+        blocks,
+        width,
+        ("batch", depth.batch),
+        ("steps", depth.steps),
+    ]
+    .into()
+}
+
 /// One point of this engine, in a process of its own.
 fn ours(depth: &DepthArgs, column: u8) -> Result<Point> {
     let mut command = this_program()?;
@@ -120,48 +118,13 @@ fn ours(depth: &DepthArgs, column: u8) -> Result<Point> {
     flag(&mut command, "--segments", &depth.segments);
     flag(&mut command, "--columns", &column);
     let found = last_line(&mut command)?;
-    let number = |key: &str| found["columns"][0][key].as_f64().unwrap_or(f64::NAN);
-    let line = Line {
-        framework: "gtn".to_owned(),
-        mode: NAMES[usize::from(column) - 1].to_owned(),
-        threads: found["threads"].as_u64().unwrap_or(0) as usize,
-        median_s: number("median_s"),
-        min_s: number("min_s"),
-        peak_mib: number("peak_process_bytes") / f64::from(1 << 20),
-        loss: number("loss"),
-    };
-    Ok(line.point(depth, Some(number("peak_bytes") as u64)))
+    let names = [NAMES[usize::from(column) - 1].to_owned(), String::new()];
+    let (threads, found) = (&found["threads"], &found["columns"][0]);
+    Ok(Point::ours(names, sizes(depth), threads, found))
 }
 
+/// One point of a peer.
 fn peer(depth: &DepthArgs, words: &str) -> Result<Point> {
-    let mut command = command_of(words, "depth")?;
-    pass(depth, &mut command);
-    depth.conditions.pass_to_peer(&mut command);
-    let said = last_line(&mut command)?;
-    let line: Line = serde_json::from_value(said)
-        .map_err(|e| Error::run(format!("not what a peer prints: {e}")))?;
-    Ok(line.point(depth, None))
-}
-
-impl Line {
-    fn point(self, depth: &DepthArgs, engine_bytes: Option<u64>) -> Point {
-        let sizes = [
-            ("blocks", depth.blocks),
-            ("width", depth.width),
-            ("batch", depth.batch),
-            ("steps", depth.steps),
-        ];
-        Point {
-            engine: self.framework,
-            mode: self.mode,
-            schedule: String::new(),
-            sizes: sizes.into(),
-            threads: self.threads,
-            median_s: self.median_s,
-            min_s: self.min_s,
-            process_bytes: (self.peak_mib * f64::from(1 << 20)) as u64,
-            engine_bytes,
-            loss: self.loss,
-        }
-    }
+    let pass = |command: &mut Command| pass(depth, command);
+    peers::run((words, "depth"), &depth.conditions, pass, sizes(depth))
 }

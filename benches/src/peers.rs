@@ -1,14 +1,13 @@
 //! What other engines measured of the same set-ups: JSON objects with `framework`, `setup`, `data`, `bn`, `mode`,
 //! `T`, `batch`, `dtype`, `threads`, `median_s`, `min_s`, `peak_mb` and `loss`.
 
-use crate::Setup;
-use crate::conditions::{flag, or};
+use crate::conditions::{Conditions, flag};
 use crate::meta_grad::{FloatKind, SetupArgs};
-use crate::record::{Point, said_by};
-use crate::sweep::SweepArgs;
+use crate::record::{Point, Sizes, said_by};
 use gtn::cli::say;
 use gtn::error::{Error, Result};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,36 +15,35 @@ use std::process::Command;
 #[derive(Debug, Deserialize)]
 struct Line {
     framework: String,
-    setup: String,
-    data: String,
-    bn: bool,
     mode: String,
-    #[serde(rename = "T")]
-    steps: usize,
-    batch: usize,
-    dtype: String,
     #[serde(default)]
     threads: usize,
     median_s: f64,
     min_s: f64,
     peak_mb: f64,
     loss: f64,
+    /// Of what it was measured, and more.
+    #[serde(flatten)]
+    of: Map<String, Value>,
 }
 
 impl Line {
-    /// Whether it is of the same set-up in the same sizes.
-    fn is_of(&self, args: &SetupArgs, batch: usize) -> bool {
-        let dtype = float_name(args.dtype);
-        (self.setup.as_str(), self.data.as_str()) == (args.setup.as_str(), args.data.name())
-            && (self.bn, self.batch, self.dtype.as_str()) == (args.bn, batch, dtype)
+    /// Whether it is of this set-up in these sizes.
+    fn is_of(&self, wanted: &Map<String, Value>) -> bool {
+        let same = |(key, value)| self.of.get(key) == Some(value);
+        self.of.get("T").is_some_and(Value::is_u64) && wanted.iter().all(same)
     }
 
-    fn point(self) -> Point {
+    /// The number of inner steps is what it says, if it does.
+    fn point(self, mut sizes: Sizes) -> Point {
+        if let Some(steps) = self.of.get("T").and_then(Value::as_u64) {
+            sizes.insert("steps", steps as usize);
+        }
         Point {
             engine: self.framework,
             mode: self.mode,
             schedule: String::new(),
-            sizes: [("steps", self.steps), ("batch", self.batch)].into(),
+            sizes,
             threads: self.threads,
             median_s: self.median_s,
             min_s: self.min_s,
@@ -56,35 +54,37 @@ impl Line {
     }
 }
 
-fn float_name(kind: FloatKind) -> &'static str {
+pub(super) fn float_name(kind: FloatKind) -> &'static str {
     match kind {
         FloatKind::F32 => "float32",
         FloatKind::F64 => "float64",
     }
 }
 
-fn batch(args: &SetupArgs) -> Result<usize> {
-    Ok(or(args.batch, Setup::parse(&args.setup, args.bn)?.batch))
-}
-
 /// The measurements of one set-up in files, or in folders of `*.jsonl`. Those of other set-ups are left out.
 pub(super) fn read(paths: &[PathBuf], args: &SetupArgs) -> Result<Vec<Point>> {
-    let batch = batch(args)?;
+    let (batch, data) = (args.problem(0)?.batch, args.data.name());
+    let mut wanted = Map::new();
+    wanted.insert("setup".into(), args.setup.as_str().into());
+    wanted.insert("data".into(), data.into());
+    wanted.insert("bn".into(), args.bn.into());
+    wanted.insert("batch".into(), batch.into());
+    wanted.insert("dtype".into(), float_name(args.dtype).into());
     let mut points = Vec::new();
     for path in paths {
         let mut lines = Vec::new();
         for file in files(path)? {
             lines.extend(parse(&file)?);
         }
-        let of = lines.len();
-        let fitting = lines.into_iter().filter(|line| line.is_of(args, batch));
-        points.extend(fitting.map(Line::point));
+        let all = lines.len();
+        lines.retain(|line| line.is_of(&wanted));
         let (name, setup) = (path.display(), &args.setup);
         say(&format!(
-            "{name}: {} of {of} lines are of set-up {setup}, {}",
-            points.len(),
-            args.data.name()
+            "{name}: {} of {all} lines are of set-up {setup}, {data}",
+            lines.len()
         ));
+        let sizes: Sizes = [("batch", batch)].into();
+        points.extend(lines.into_iter().map(|line| line.point(sizes.clone())));
     }
     Ok(points)
 }
@@ -122,7 +122,7 @@ fn parse(path: &Path) -> Result<Vec<Line>> {
 
 /// The command of a peer: `jax:MODE` and `torch:MODE` name a mode of a program in this package's folder `peers`, which
 /// begins with what it computes; all else is a command in words.
-pub(super) fn command_of(words: &str, what: &str) -> Result<Command> {
+fn command_of(words: &str, what: &str) -> Result<Command> {
     if let Some((engine @ ("jax" | "torch"), mode)) = words.split_once(':') {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
         let mut command = Command::new("python3");
@@ -131,40 +131,30 @@ pub(super) fn command_of(words: &str, what: &str) -> Result<Command> {
         return Ok(command);
     }
     let mut words = words.split_whitespace();
-    let program = words
-        .next()
-        .ok_or_else(|| Error::usage("--beside needs a command"))?;
-    let mut command = Command::new(program);
+    let missing = || Error::usage("--beside needs a command");
+    let mut command = Command::new(words.next().ok_or_else(missing)?);
     command.args(words);
     Ok(command)
 }
 
-/// Runs a peer's program, with its mode, for so many inner steps.
-pub(super) fn run(words: &str, args: &SweepArgs, steps: usize) -> Result<Point> {
-    let setup = &args.setup;
-    if setup.batches > 0 {
-        let why = "peers take every batch once, so --batches cannot be given";
-        return Err(Error::usage(why).at("--beside"));
-    }
+/// Runs a peer's program on what `pass` tells it, and reads the line that it writes to the file behind `--json`.
+pub(super) fn run(
+    (words, what): (&str, &str),
+    conditions: &Conditions,
+    pass: impl FnOnce(&mut Command),
+    sizes: Sizes,
+) -> Result<Point> {
+    let mut command = command_of(words, what)?;
+    pass(&mut command);
+    conditions.pass_to_peer(&mut command);
     let folder = tempfile::tempdir();
     let folder = folder.map_err(|e| Error::run(format!("no folder for what a peer says: {e}")))?;
     let file = folder.path().join("peer.jsonl");
-    let mut command = command_of(words, "gtn")?;
-    flag(&mut command, "--setup", &setup.setup);
-    flag(&mut command, "--data", &setup.data.name());
-    flag(&mut command, "--steps", &steps);
-    flag(&mut command, "--batch", &batch(setup)?);
-    flag(&mut command, "--dtype", &float_name(setup.dtype));
-    args.conditions.pass_to_peer(&mut command);
-    if setup.bn {
-        command.arg("--bn");
-    }
     flag(&mut command, "--json", &file.display());
     said_by(&mut command)?;
-    let line = parse(&file)?
-        .pop()
-        .ok_or_else(|| Error::run("it measured nothing"))?;
-    Ok(line.point())
+    let line = parse(&file)?.pop();
+    let line = line.ok_or_else(|| Error::run("it measured nothing"))?;
+    Ok(line.point(sizes))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use autograd::optim::Optimizer;
 use autograd::{ArraySpec, Training, Unroll, Values, Var};
 use gtn::error::{Error, Result};
 use gtn::nn::{Learner, ParamSpec, Statistics, init, stack};
-use gtn::outer::training::{mean_of_losses, mean_over_pieces, sum_of_losses};
+use gtn::outer::training::{mean_of_losses, sum_of_losses};
 use kernels::Device;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -260,4 +260,31 @@ fn fitted(spec: &ArraySpec, array: &Array) -> Result<Array> {
 
 fn logits<'t>(learner: &Learner, theta: &[Var<'t>], images: Var<'t>) -> autograd::Result<Var<'t>> {
     Ok(learner.logits(theta, images, Statistics::Batch)?.0)
+}
+
+/// The mean of a mean loss over all images, at most `piece` of them at a time, so that activations take
+/// memory for so many only. The loss must not look from one image to another, as batch norm does.
+fn mean_over_pieces<'t>(
+    images: Var<'t>,
+    classes: Var<'t>,
+    piece: usize,
+    loss: impl Fn(Var<'t>, Var<'t>) -> autograd::Result<Var<'t>>,
+) -> autograd::Result<Var<'t>> {
+    let count = images.shape()[0];
+    if count <= piece {
+        return loss(images, classes);
+    }
+    let rows = |var: Var<'t>, first: usize, extent: usize| {
+        let (mut start, mut extents) = (vec![0; var.shape().len()], var.shape().to_vec());
+        (start[0], extents[0]) = (first, extent);
+        var.slice(&start, &extents)
+    };
+    let mut terms = Vec::new();
+    for first in (0..count).step_by(piece) {
+        let extent = piece.min(count - first);
+        let mean = loss(rows(images, first, extent)?, rows(classes, first, extent)?)?;
+        let share = extent as f64 / count as f64;
+        terms.push((mean * images.tape().constant(share, mean.dtype(), mean.shape()))?);
+    }
+    images.tape().sum_of(&terms)
 }

@@ -24,6 +24,9 @@ pub struct RecordArgs {
     pub note: String,
 }
 
+/// Sizes by name; the same names for all points of a record.
+pub(super) type Sizes = BTreeMap<&'static str, usize>;
+
 /// One measurement, by whichever engine.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Point {
@@ -31,9 +34,8 @@ pub(super) struct Point {
     pub(super) mode: String,
     /// Empty for engines whose mode says it.
     pub(super) schedule: String,
-    /// Sizes by name; the same names for all points of a record.
     #[serde(flatten)]
-    pub(super) sizes: BTreeMap<&'static str, usize>,
+    pub(super) sizes: Sizes,
     pub(super) threads: usize,
     pub(super) median_s: f64,
     pub(super) min_s: f64,
@@ -73,6 +75,28 @@ struct Whole<'a> {
 }
 
 impl Point {
+    /// One of this engine: what a command of this program found.
+    pub(super) fn ours(
+        [mode, schedule]: [String; 2],
+        sizes: Sizes,
+        threads: &Value,
+        found: &Value,
+    ) -> Self {
+        let number = |key: &str| found[key].as_f64().unwrap_or(f64::NAN);
+        Self {
+            engine: "gtn".to_owned(),
+            mode,
+            schedule,
+            sizes,
+            threads: threads.as_u64().unwrap_or(0) as usize,
+            median_s: number("median_s"),
+            min_s: number("min_s"),
+            process_bytes: number("peak_process_bytes") as u64,
+            engine_bytes: Some(number("peak_bytes") as u64),
+            loss: number("loss"),
+        }
+    }
+
     /// The name of its curve. Ours are in the default mode unless another is named.
     fn series(&self) -> String {
         let words = [&self.engine, &self.schedule, &self.mode].map(String::as_str);

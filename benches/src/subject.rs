@@ -9,7 +9,7 @@ use gtn::error::{Error, Result};
 use gtn::nn::{Generator, Learner};
 use gtn::outer::training::training;
 use gtn::run::config::{Config, Engine, Preset};
-use gtn::run::settings::{Overrides, Settings, count};
+use gtn::run::settings::{Overrides, Settings, count, name_of};
 use kernels::Device;
 use tensor::{Array, Shape};
 
@@ -115,7 +115,7 @@ impl Subject {
             }
             What::Run(run) => {
                 let config = &run.0;
-                let (learner, widths) = (config.learner_name(), config.widths.widest());
+                let (learner, widths) = (name_of(&config.learner), config.widths.widest());
                 let (steps, batch) = (config.inner_steps, config.inner_batch);
                 format!("training of {learner}, widths {widths:?}, T = {steps}, B = {batch}")
             }

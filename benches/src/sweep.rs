@@ -6,13 +6,15 @@ use crate::meta_grad::SetupArgs;
 use crate::record::{Point, Record, RecordArgs, Subject, last_line, this_program};
 use crate::{Problem, peers};
 use autograd::{ArraySpec, Horizon, Planned, Policy};
-use gtn::cli::{Outcome, name_of};
+use gtn::cli::Outcome;
 use gtn::device::DeviceChoice;
 use gtn::error::{Error, Result};
 use gtn::run::config::ModeName;
 use gtn::run::memory;
+use gtn::run::settings::name_of;
 use kernels::Device;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Settings of `benches sweep`.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,7 +25,7 @@ pub struct SweepArgs {
     /// Numbers of inner steps T
     #[arg(long, value_name = "T,…", value_delimiter = ',', required = true, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub steps: Vec<u32>,
-    /// What is kept between the sweeps, as `benches meta-grad` has it
+    /// Schedules to measure, as `benches meta-grad --schedule` takes them
     #[arg(
         long,
         value_name = "NAME,…",
@@ -76,7 +78,7 @@ pub(super) fn run(args: &SweepArgs) -> Result<Outcome> {
         }
         for words in &args.beside {
             let name = format!("{words}, T = {steps}");
-            record.take(&name, peers::run(words, args, steps));
+            record.take(&name, peer(args, words, steps));
         }
     }
     record.write(&args.record, &args.conditions.machine)
@@ -94,19 +96,31 @@ fn ours(args: &SweepArgs, steps: usize, mode: ModeName, schedule: Policy) -> Res
     flag(&mut command, "--schedule", &schedule);
     flag(&mut command, "--mode", &name_of(&mode));
     let found = last_line(&mut command)?;
-    let number = |key: &str| found[key].as_f64().unwrap_or(f64::NAN);
-    Ok(Point {
-        engine: "gtn".to_owned(),
-        mode: name_of(&mode),
-        schedule: schedule.to_string(),
-        sizes: [("steps", steps), ("batch", problem.batch)].into(),
-        threads: number("threads") as usize,
-        median_s: number("median_s"),
-        min_s: number("min_s"),
-        process_bytes: number("peak_process_bytes") as u64,
-        engine_bytes: Some(number("peak_bytes") as u64),
-        loss: number("loss"),
-    })
+    let names = [name_of(&mode), schedule.to_string()];
+    let sizes = [("steps", steps), ("batch", problem.batch)].into();
+    Ok(Point::ours(names, sizes, &found["threads"], &found))
+}
+
+/// One point of a peer.
+fn peer(args: &SweepArgs, words: &str, steps: usize) -> Result<Point> {
+    let setup = &args.setup;
+    if setup.batches > 0 {
+        let why = "peers take every batch once, so --batches cannot be given";
+        return Err(Error::usage(why).at("--beside"));
+    }
+    let batch = setup.problem(steps)?.batch;
+    let pass = |command: &mut Command| {
+        flag(command, "--setup", &setup.setup);
+        flag(command, "--data", &setup.data.name());
+        flag(command, "--steps", &steps);
+        flag(command, "--batch", &batch);
+        flag(command, "--dtype", &peers::float_name(setup.dtype));
+        if setup.bn {
+            command.arg("--bn");
+        }
+    };
+    let sizes = [("steps", steps), ("batch", batch)].into();
+    peers::run((words, "gtn"), &args.conditions, pass, sizes)
 }
 
 /// Refuses what would take more memory than the system has free: it would be ended, or swap.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use gtn::data::{Dataset, strokes};
+use gtn::data::Dataset;
 use gtn::outer::meta::MetaTrainer;
 use gtn::run::config::{Config, Preset};
 use kernels::Device;
@@ -30,15 +30,7 @@ fn a_thousand_outer_steps_do_not_grow() {
         widths: "1-3,1-3,2-6".parse().unwrap(),
         ..Config::preset(Preset::Quick)
     };
-    let data = Dataset {
-        name: "embedded",
-        train: strokes::draw(1, 0, 50),
-        validation: strokes::draw(1, 1, 10),
-        test: strokes::draw(1, 2, 10),
-        mean: 0.13,
-        std: 0.31,
-        origin: String::new(),
-    };
+    let data = Dataset::drawn(1, [50, 10, 10]);
     let device = Device::cpu(Some(1)).unwrap();
     let mut trainer = MetaTrainer::new(&device, &config).unwrap();
     trainer.use_images(&data).unwrap();

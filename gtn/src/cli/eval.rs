@@ -1,7 +1,7 @@
 //! `gtn eval`
 
 use super::progress::Progress;
-use super::{Files, Machine, Outcome, name_of, pictures, say, stop};
+use super::{Files, Machine, Outcome, pictures, say, stop};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::evaluate::TrainingData;
@@ -12,7 +12,7 @@ use crate::outer::meta::MetaTrainer;
 use crate::run::checkpoint;
 use crate::run::config::Config;
 use crate::run::run_folder::{self, RunFolder};
-use crate::run::settings::{Overrides, count};
+use crate::run::settings::{Overrides, count, name_of};
 use clap::Args;
 use kernels::Device;
 use serde::Serialize;
@@ -39,13 +39,16 @@ pub(super) struct EvalArgs {
     files: Files,
 }
 
+/// The object that `train` and `eval` end with.
 #[derive(Serialize)]
-struct Found<'a> {
-    command: &'static str,
-    run: &'a Path,
-    outer_step: u64,
+pub(super) struct Evaluated<'a> {
+    pub(super) command: &'static str,
+    pub(super) run: &'a Path,
+    pub(super) outer_step: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) seconds: Option<f64>,
     #[serde(flatten)]
-    report: &'a Report,
+    pub(super) report: &'a Report,
 }
 
 pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
@@ -64,11 +67,11 @@ pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
         return Ok(Outcome::Interrupted);
     };
     say(&format!("\n{}", report.table()));
-    let outer_step = trainer.outer_step();
-    args.machine.print(&Found {
+    args.machine.print(&Evaluated {
         command: "eval",
         run: &args.run,
-        outer_step,
+        outer_step: trainer.outer_step(),
+        seconds: None,
         report: &report,
     })?;
     Ok(Outcome::Done)

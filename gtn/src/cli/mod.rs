@@ -14,7 +14,7 @@ use crate::data::{self, Dataset, DatasetChoice};
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use crate::error::{Error, Result};
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
-use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 use kernels::Device;
 use serde::Serialize;
 use std::io::{Write, stderr, stdout};
@@ -137,12 +137,6 @@ impl Files {
         say(&format!("Data: {}", data.origin));
         Ok(data)
     }
-}
-
-/// How a choice is written on the command line.
-pub fn name_of(value: &impl ValueEnum) -> String {
-    let value = value.to_possible_value();
-    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// Writes human text. A reader that went away, or a full disk, is no reason to end a training.

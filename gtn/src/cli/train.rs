@@ -1,17 +1,18 @@
 //! `gtn train`
 
+use super::eval::{self, Evaluated};
 use super::progress::Progress;
-use super::{Files, Machine, Outcome, eval, pictures, say, stop};
-use crate::data::{Dataset, DatasetChoice};
+use super::{Files, Machine, Outcome, pictures, say, stop};
+use crate::data::Dataset;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{TestSet, TrainingData};
-use crate::eval::report::{self, GLANCE, Report};
+use crate::eval::report::{self, GLANCE};
 use crate::outer::meta::{MetaTrainer, Step};
 use crate::run::checkpoint;
 use crate::run::config::Config;
 use crate::run::memory;
 use crate::run::run_folder::RunFolder;
-use crate::run::settings::Settings;
+use crate::run::settings::{Settings, name_of};
 use clap::Args;
 use kernels::Device;
 use serde::Serialize;
@@ -62,16 +63,6 @@ struct Run {
     changed: Table,
 }
 
-#[derive(Serialize)]
-struct Trained<'a> {
-    command: &'static str,
-    run: &'a Path,
-    outer_step: u64,
-    seconds: f64,
-    #[serde(flatten)]
-    report: &'a Report,
-}
-
 pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
     let begin = Instant::now();
     stop::listen()?;
@@ -79,40 +70,35 @@ pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
     let device = args.machine.device()?;
     let data = args.files.data(config.dataset, config.seed)?;
     memory::check(&device, &config, &data)?;
-    config.dataset = chosen(&data);
-    let mut run = open(args, &device, &config, data.name)?;
+    // What `auto` turned out to be: a resumed run goes on with that.
+    config.dataset = data.choice;
+    let mut run = open(args, &device, &config)?;
+    let path = run.folder.path().to_owned();
+    let folder = path.display();
     if !train(&mut run, &device, &data)? {
         let data_dir = args.files.data_dir.as_ref();
+        let data_dir = data_dir.map(|dir| format!(" --data-dir {}", dir.display()));
         say(&format!(
-            "Stopped after outer step {}. Go on with: gtn train --resume {}{}",
+            "Stopped after outer step {}. Go on with: gtn train --resume {folder}{}",
             run.trainer.outer_step(),
-            run.folder.path().display(),
-            data_dir.map_or(String::new(), |dir| format!(
-                " --data-dir {}",
-                dir.display()
-            ))
+            data_dir.unwrap_or_default()
         ));
         return Ok(Outcome::Interrupted);
     }
     let trainer = run.trainer;
-    let run = run.folder.path().to_owned();
     if config.curriculum.generates() {
-        eval::draw(&run, &device, &trainer)?;
+        eval::draw(&path, &device, &trainer)?;
     }
     let Some(report) = eval::evaluate(&device, &config, &trainer, &data)? else {
         return Ok(Outcome::Interrupted);
     };
-    pictures::draw_curves(&run, &report)?;
-    say(&format!(
-        "\n{}\nThe run is in {}",
-        report.table(),
-        run.display()
-    ));
-    args.machine.print(&Trained {
+    pictures::draw_curves(&path, &report)?;
+    say(&format!("\n{}\nThe run is in {folder}", report.table()));
+    args.machine.print(&Evaluated {
         command: "train",
-        run: &run,
+        run: &path,
         outer_step: trainer.outer_step(),
-        seconds: begin.elapsed().as_secs_f64(),
+        seconds: Some(begin.elapsed().as_secs_f64()),
         report: &report,
     })?;
     Ok(Outcome::Done)
@@ -121,30 +107,21 @@ pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
 fn settings(args: &TrainArgs) -> Result<Config> {
     if let Some(run) = &args.resume {
         RunFolder::checkpoint_in(run)?;
-        Ok(eval::read_config(run)?.with(&args.settings.flags)?)
+        eval::read_config(run)?.with(&args.settings.flags)
     } else {
-        Ok(args.settings.resolve()?)
-    }
-}
-
-/// The data set that `auto` turned out to be: a resumed run goes on with that.
-fn chosen(data: &Dataset) -> DatasetChoice {
-    match data.name {
-        "mnist" => DatasetChoice::Mnist,
-        "fashion-mnist" => DatasetChoice::FashionMnist,
-        _ => DatasetChoice::Embedded,
+        args.settings.resolve()
     }
 }
 
 /// A run, new or as its last checkpoint has it.
-fn open(args: &TrainArgs, device: &Device, config: &Config, dataset: &str) -> Result<Run> {
+fn open(args: &TrainArgs, device: &Device, config: &Config) -> Result<Run> {
     if let Some(run) = &args.resume {
         return resume(run, device, config);
     }
-    let preset = args.settings.preset.name();
+    let [dataset, preset] = [name_of(&config.dataset), name_of(&args.settings.preset)];
     let mut folder = match &args.out {
         Some(path) => RunFolder::create(path)?,
-        None => RunFolder::create_numbered(Path::new(RUNS), dataset, preset, config.seed)?,
+        None => RunFolder::create_numbered(Path::new(RUNS), &dataset, &preset, config.seed)?,
     };
     folder.write_config(&config.to_toml())?;
     say(&format!("Run: {}", folder.path().display()));

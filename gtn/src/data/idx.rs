@@ -246,7 +246,7 @@ fn body(file: &mut Source, header: u64, count: u64, size: u64) -> Result<Vec<u8>
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Write;
 
     use flate2::{Compression, write::GzEncoder};
@@ -259,7 +259,7 @@ mod tests {
         words.iter().flat_map(|w| w.to_be_bytes()).collect()
     }
 
-    fn images(count: u32, rows: u32, cols: u32) -> Vec<u8> {
+    pub(in crate::data) fn images(count: u32, rows: u32, cols: u32) -> Vec<u8> {
         let pixels = (0..count * rows * cols).map(|i| i as u8);
         words(&[IMAGES, count, rows, cols])
             .into_iter()
@@ -267,7 +267,7 @@ mod tests {
             .collect()
     }
 
-    fn labels(labels: &[u8]) -> Vec<u8> {
+    pub(in crate::data) fn labels(labels: &[u8]) -> Vec<u8> {
         [words(&[LABELS, labels.len() as u32]), labels.to_vec()].concat()
     }
 

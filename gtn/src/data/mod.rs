@@ -73,8 +73,8 @@ impl Split {
 /// A data set, read or made, and how to normalise its pixels.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// As in a run folder's name: `mnist`, `fashion-mnist` or `embedded`.
-    pub name: &'static str,
+    /// Which it is; never `Auto`.
+    pub choice: DatasetChoice,
     /// What learners of real data train on.
     pub train: Split,
     /// What the meta-loss and every choice made during a run look at.
@@ -90,6 +90,22 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Digits that the program draws itself: so many images to train on, to validate with, to test with.
+    pub fn drawn(seed: u64, counts: [usize; 3]) -> Self {
+        let [train, validation, test] =
+            [0, 1, 2].map(|i| strokes::draw(seed, i, counts[i as usize]));
+        let (mean, std) = mean_and_std(&train.images);
+        Self {
+            choice: DatasetChoice::Embedded,
+            train,
+            validation,
+            test,
+            mean,
+            std,
+            origin: "digits drawn by the program itself".to_owned(),
+        }
+    }
+
     /// The chosen images of one of the splits as a learner takes them: `(p / 255 - mean) / std`,
     /// of shape `[indices.len(), 28, 28, 1]`.
     ///
@@ -113,6 +129,7 @@ impl Dataset {
 /// A data set that comes as four files.
 #[derive(Debug)]
 struct Published {
+    choice: DatasetChoice,
     name: &'static str,
     title: &'static str,
     mean: f32,
@@ -122,6 +139,7 @@ struct Published {
 }
 
 const MNIST: Published = Published {
+    choice: DatasetChoice::Mnist,
     name: "mnist",
     title: "MNIST",
     mean: 0.1307,
@@ -130,6 +148,7 @@ const MNIST: Published = Published {
 };
 
 const FASHION_MNIST: Published = Published {
+    choice: DatasetChoice::FashionMnist,
     name: "fashion-mnist",
     title: "Fashion-MNIST",
     mean: 0.2860,
@@ -294,10 +313,10 @@ fn read_published(set: &Published, folder: &Path, why: &str) -> Result<Dataset> 
     let (train, validation) = all.split_at(count - count / 6);
     let origin = format!("{} from {}, because {why}", set.title, folder.display());
     let Published {
-        name, mean, std, ..
+        choice, mean, std, ..
     } = *set;
     Ok(Dataset {
-        name,
+        choice,
         train,
         validation,
         test,
@@ -309,16 +328,9 @@ fn read_published(set: &Published, folder: &Path, why: &str) -> Result<Dataset> 
 
 /// The data set that needs no files, in its usual sizes.
 fn embedded(seed: u64, why: &str) -> Dataset {
-    let train = strokes::draw(seed, 0, 20_000);
-    let (mean, std) = mean_and_std(&train.images);
     Dataset {
-        name: "embedded",
-        validation: strokes::draw(seed, 1, 2_000),
-        test: strokes::draw(seed, 2, 5_000),
-        train,
-        mean,
-        std,
         origin: format!("digits drawn by the program itself, because {why}"),
+        ..Dataset::drawn(seed, [20_000, 2_000, 5_000])
     }
 }
 

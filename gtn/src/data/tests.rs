@@ -6,27 +6,12 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Writes a split of black images with these labels, as the published files are.
+/// Writes a split with these labels, as the published files are.
 fn write_split(dir: &Path, images: &str, labels: &str, classes: &[u8]) {
-    let count = classes.len() as u32;
-    let header = |words: &[u32]| {
-        words
-            .iter()
-            .flat_map(|w| w.to_be_bytes())
-            .collect::<Vec<_>>()
-    };
-    let pixels = vec![0; classes.len() * PIXELS];
+    let (count, side) = (classes.len() as u32, SIDE as u32);
     fs::create_dir_all(dir).unwrap();
-    fs::write(
-        dir.join(images),
-        [header(&[2051, count, 28, 28]), pixels].concat(),
-    )
-    .unwrap();
-    fs::write(
-        dir.join(labels),
-        [header(&[2049, count]), classes.to_vec()].concat(),
-    )
-    .unwrap();
+    fs::write(dir.join(images), idx::tests::images(count, side, side)).unwrap();
+    fs::write(dir.join(labels), idx::tests::labels(classes)).unwrap();
 }
 
 fn write_set(dir: &Path, train: &[u8]) {
@@ -39,7 +24,8 @@ fn the_last_sixth_of_train_is_validation() {
     let dir = TempDir::new().unwrap();
     write_set(dir.path(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 7]);
     let data = load(DatasetChoice::Auto, Some(dir.path()), 0).unwrap();
-    assert_eq!((data.name, data.mean, data.std), ("mnist", 0.1307, 0.3081));
+    assert_eq!(data.choice, DatasetChoice::Mnist);
+    assert_eq!((data.mean, data.std), (0.1307, 0.3081));
     assert_eq!(data.train.labels, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(data.validation.labels, [8, 7]);
     assert_eq!(data.test.labels, [7, 2, 1]);
@@ -57,7 +43,8 @@ fn a_subfolder_is_found_and_other_clothes_are_not_digits() {
     let sub = dir.path().join("fashion-mnist");
     write_set(&sub, &FASHION_MNIST.first_labels);
     let data = load(DatasetChoice::FashionMnist, Some(dir.path()), 0).unwrap();
-    assert_eq!((data.name, data.train.len()), ("fashion-mnist", 9));
+    assert_eq!(data.choice, DatasetChoice::FashionMnist);
+    assert_eq!(data.train.len(), 9);
     let error = load(DatasetChoice::Auto, Some(dir.path()), 0).unwrap_err();
     assert!(error.to_string().contains("no MNIST there"), "{error}");
     let error = load(DatasetChoice::Mnist, Some(&sub), 0).unwrap_err();
@@ -223,21 +210,15 @@ fn the_embedded_set_is_normalised_by_its_own_numbers() {
 
 #[test]
 fn normalised_takes_the_chosen_images_in_order() {
-    let images = [vec![255; PIXELS], vec![0; PIXELS]].concat();
     let train = Split {
-        images,
+        images: [vec![255; PIXELS], vec![0; PIXELS]].concat(),
         labels: vec![1, 2],
     };
-    let (validation, test) = (Split::default(), Split::default());
-    let (mean, std, origin) = (0.5, 0.25, String::new());
     let data = Dataset {
-        name: "",
         train,
-        validation,
-        test,
-        mean,
-        std,
-        origin,
+        mean: 0.5,
+        std: 0.25,
+        ..Dataset::drawn(0, [1; 3])
     };
     let batch = data.normalised(&data.train, &[1, 0, 1]);
     let expected = [[-2.0; PIXELS], [2.0; PIXELS], [-2.0; PIXELS]].concat();

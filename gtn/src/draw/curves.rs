@@ -1,4 +1,4 @@
-//! Curves as an SVG file: accuracy over inner steps, meta-loss over outer steps.
+//! Curves as an SVG file, such as accuracy over inner steps.
 
 use crate::error::{Error, Result};
 use crate::run::run_folder::write_atomically;
@@ -133,27 +133,10 @@ impl Scale {
 
 /// How a learner's accuracy grows: with synthetic data beside real data, say.
 pub fn learning(series: Vec<Series>) -> Chart {
-    chart("Accuracy of learners", "inner step", "accuracy", series)
-}
-
-/// How meta-training went, one chart above the other.
-pub fn meta_training(loss: Vec<Series>, accuracy: Vec<Series>) -> [Chart; 2] {
-    [
-        chart("Meta-loss", "outer step", "meta-loss", loss),
-        chart(
-            "Accuracy after training",
-            "outer step",
-            "accuracy",
-            accuracy,
-        ),
-    ]
-}
-
-fn chart(title: &str, x: &str, y: &str, series: Vec<Series>) -> Chart {
     Chart {
-        title: title.to_owned(),
-        x: x.to_owned(),
-        y: y.to_owned(),
+        title: "Accuracy of learners".to_owned(),
+        x: "inner step".to_owned(),
+        y: "accuracy".to_owned(),
         scale: Scale::Linear,
         series,
     }
@@ -374,11 +357,11 @@ mod tests {
 
     #[test]
     fn charts_stand_one_below_the_other() {
-        let series = |name| vec![Series::of_run(name, &[1.0, 2.0], &[2.0, 1.0])];
-        let drawn = svg(&meta_training(series("train"), series("validation"))).unwrap();
+        let chart = |name| learning(vec![Series::of_run(name, &[1.0, 2.0], &[2.0, 1.0])]);
+        let drawn = svg(&["train", "validation"].map(chart)).unwrap();
         let height = SIZE.1 * 2;
         assert!(drawn.starts_with(&format!("<svg width=\"760\" height=\"{height}\"")));
-        assert!(drawn.find("meta-loss") < drawn.find("validation"));
+        assert!(drawn.find("train") < drawn.find("validation"));
     }
 
     #[test]

@@ -16,14 +16,16 @@ pub struct ImageGrid<'a> {
     labels: &'a [u8],
     batch: usize,
     shape: [usize; 3],
-    range: [f32; 2],
 }
 
 impl<'a> ImageGrid<'a> {
     /// The images of all inner steps: `images` is `[T, B, rows, columns, channels]` row by row,
     /// `labels` is `[T, B]`, `batch` is B and `shape` the last three.
     ///
-    /// Values from -2 to 2 are drawn from black to white; see [`ImageGrid::range`].
+    /// Values from -2 to 2 are drawn from black to white.
+    ///
+    /// # Errors
+    /// If labels, images and shape do not fit together.
     pub fn new(
         images: &'a [f32],
         labels: &'a [u8],
@@ -51,17 +53,7 @@ impl<'a> ImageGrid<'a> {
             labels,
             batch,
             shape,
-            range: [-2.0, 2.0],
         })
-    }
-
-    /// Draws values from `low` to `high` from black to white.
-    #[must_use]
-    pub fn range(self, low: f32, high: f32) -> Self {
-        ImageGrid {
-            range: [low, high],
-            ..self
-        }
     }
 
     /// Every image: a row for each inner step, in it the images of that step sorted by class.
@@ -128,7 +120,7 @@ impl<'a> ImageGrid<'a> {
                     let left = GAP + right * (columns + GAP);
                     let place = &mut pixels[(top * width + left) * channels..];
                     for (pixel, &value) in place.iter_mut().zip(line) {
-                        *pixel = self.shade(value);
+                        *pixel = shade(value);
                     }
                 }
             }
@@ -140,12 +132,12 @@ impl<'a> ImageGrid<'a> {
             pixels,
         }
     }
+}
 
-    fn shade(&self, value: f32) -> u8 {
-        let [low, high] = self.range;
-        // A cast from float stops at 0 and 255, and makes what is no number black.
-        ((value - low) / (high - low) * 255.0).round() as u8
-    }
+/// From -2 to 2 black to white.
+fn shade(value: f32) -> u8 {
+    // A cast from float stops at 0 and 255, and makes what is no number black.
+    ((value + 2.0) / 4.0 * 255.0).round() as u8
 }
 
 /// A picture, grey or in colour.
@@ -185,15 +177,20 @@ mod tests {
 
     use super::*;
 
-    /// 2 inner steps of 3 images of one row and two columns; image i has the value i, then i + 10.
-    const IMAGES: [f32; 12] = [0., 10., 1., 11., 2., 12., 3., 13., 4., 14., 5., 15.];
     const LABELS: [u8; 6] = [2, 0, 2, 1, 2, 0];
 
-    fn grid() -> ImageGrid<'static> {
-        // A value is a shade.
-        ImageGrid::new(&IMAGES, &LABELS, 3, [1, 2, 1])
-            .unwrap()
-            .range(0.0, 255.0)
+    /// The value that is drawn in this shade.
+    fn value(shade: u8) -> f32 {
+        f32::from(shade) / 255.0 * 4.0 - 2.0
+    }
+
+    /// 2 inner steps of 3 images of one row and two columns; image i has the shades i and i + 10.
+    fn images() -> Vec<f32> {
+        (0..6).flat_map(|i| [value(i), value(i + 10)]).collect()
+    }
+
+    fn grid(images: &[f32]) -> ImageGrid<'_> {
+        ImageGrid::new(images, &LABELS, 3, [1, 2, 1]).unwrap()
     }
 
     fn line(picture: &Picture, y: usize) -> &[u8] {
@@ -202,7 +199,7 @@ mod tests {
 
     #[test]
     fn every_image_stands_in_its_steps_row_sorted_by_class() {
-        let picture = grid().every_image();
+        let picture = grid(&images()).every_image();
         assert_eq!((picture.width, picture.height), (10, 5));
         assert_eq!(line(&picture, 1), [0, 1, 11, 0, 0, 10, 0, 2, 12, 0]);
         assert_eq!(line(&picture, 3), [0, 5, 15, 0, 3, 13, 0, 4, 14, 0]);
@@ -211,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_sheet_has_a_row_per_class_and_a_column_per_step() {
-        let picture = grid().by_class_and_step(99);
+        let picture = grid(&images()).by_class_and_step(99);
         assert_eq!((picture.width, picture.height), (7, 7));
         assert_eq!(line(&picture, 1), [0, 1, 11, 0, 5, 15, 0]);
         assert_eq!(
@@ -221,7 +218,7 @@ mod tests {
         );
         assert_eq!(line(&picture, 5), [0, 0, 10, 0, 4, 14, 0]);
         assert_eq!(
-            grid().by_class_and_step(0).width,
+            grid(&images()).by_class_and_step(0).width,
             4,
             "at least the first step"
         );
@@ -229,10 +226,8 @@ mod tests {
 
     #[test]
     fn the_steps_of_a_sheet_reach_from_first_to_last() {
-        let images: Vec<f32> = (0u8..10).map(f32::from).collect();
-        let all = ImageGrid::new(&images, &[0; 10], 1, [1, 1, 1])
-            .unwrap()
-            .range(0.0, 255.0);
+        let images: Vec<f32> = (0..10).map(value).collect();
+        let all = ImageGrid::new(&images, &[0; 10], 1, [1, 1, 1]).unwrap();
         let picture = all.by_class_and_step(4);
         assert_eq!(line(&picture, 1), [0, 0, 0, 3, 0, 6, 0, 9, 0]);
     }
@@ -249,7 +244,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_an_error() {
         let error = |labels: &[u8], batch, shape| {
-            ImageGrid::new(&IMAGES, labels, batch, shape)
+            ImageGrid::new(&images(), labels, batch, shape)
                 .unwrap_err()
                 .to_string()
         };
@@ -280,10 +275,9 @@ mod tests {
     fn the_file_holds_the_picture_in_grey_and_in_colour() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("picture.png");
-        let colour = ImageGrid::new(&IMAGES, &[0, 1], 1, [2, 1, 3])
-            .unwrap()
-            .every_image();
-        for picture in [grid().every_image(), colour] {
+        let images = images();
+        let colour = ImageGrid::new(&images, &[0, 1], 1, [2, 1, 3]).unwrap();
+        for picture in [grid(&images).every_image(), colour.every_image()] {
             picture.write(&path).unwrap();
             let decoder = png::Decoder::new(BufReader::new(File::open(&path).unwrap()));
             let mut reader = decoder.read_info().unwrap();

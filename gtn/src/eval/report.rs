@@ -5,6 +5,7 @@ use crate::eval::evaluate::{TestSet, Trainee, TrainingData};
 use crate::eval::tuning::{CHOICES, tuned};
 use crate::outer::teacher::Teacher;
 use crate::run::config::Config;
+use crate::run::settings::name_of;
 use crate::seeds::{Draw, rng};
 use autograd::Result;
 use kernels::Device;
@@ -84,9 +85,9 @@ pub fn evaluate(
         inner_steps: config.inner_steps,
         inner_batch: config.inner_batch,
         learners: config.learners,
-        learner: config.learner_name(),
+        learner: name_of(&config.learner),
         widths: config.widths.to_string(),
-        dataset: data.name.to_owned(),
+        dataset: name_of(&data.choice),
         test_images: data.test.len(),
         curves,
     }))

@@ -348,7 +348,7 @@ fn not_finite(outer_step: u64, what: &str) -> error::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Dataset, strokes};
+    use crate::data::Dataset;
     use crate::nn::Norm;
     use crate::outer::curriculum::Curriculum;
     use crate::run::config::{Config, Preset};
@@ -372,15 +372,7 @@ mod tests {
     }
 
     fn data() -> Dataset {
-        Dataset {
-            name: "embedded",
-            train: strokes::draw(1, 0, 100),
-            validation: strokes::draw(1, 1, 50),
-            test: strokes::draw(1, 2, 50),
-            mean: 0.13,
-            std: 0.31,
-            origin: String::new(),
-        }
+        Dataset::drawn(1, [100, 50, 50])
     }
 
     fn trainer(config: &Config, threads: usize) -> MetaTrainer {

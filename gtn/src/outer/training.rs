@@ -223,30 +223,3 @@ pub fn sum_of_losses<'t>(logits: Var<'t>, classes: Var<'t>) -> Result<Var<'t>> {
 pub fn mean_of_losses<'t>(logits: Var<'t>, classes: Var<'t>) -> Result<Var<'t>> {
     logits.cross_entropy(classes)?.mean_all()
 }
-
-/// The mean of a mean loss over all images, at most `piece` of them at a time, so that activations take
-/// memory for so many only. The loss must not look from one image to another, as batch norm does.
-pub fn mean_over_pieces<'t>(
-    images: Var<'t>,
-    classes: Var<'t>,
-    piece: usize,
-    loss: impl Fn(Var<'t>, Var<'t>) -> Result<Var<'t>>,
-) -> Result<Var<'t>> {
-    let count = images.shape()[0];
-    if count <= piece {
-        return loss(images, classes);
-    }
-    let rows = |var: Var<'t>, first: usize, extent: usize| {
-        let (mut start, mut extents) = (vec![0; var.shape().len()], var.shape().to_vec());
-        (start[0], extents[0]) = (first, extent);
-        var.slice(&start, &extents)
-    };
-    let mut terms = Vec::new();
-    for first in (0..count).step_by(piece) {
-        let extent = piece.min(count - first);
-        let mean = loss(rows(images, first, extent)?, rows(classes, first, extent)?)?;
-        let share = extent as f64 / count as f64;
-        terms.push((mean * images.tape().constant(share, mean.dtype(), mean.shape()))?);
-    }
-    images.tape().sum_of(&terms)
-}

@@ -2,7 +2,8 @@
 //! from there come the command line, TOML files, presets and the man page.
 
 use super::settings::{
-    Overrides, above_zero, below_one, between, count, fraction, natural, not_negative, two_counts,
+    Overrides, above_zero, below_one, between, count, fraction, name_of, natural, not_negative,
+    two_counts,
 };
 use crate::data::{CLASSES, DatasetChoice, SIDE};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,14 +27,6 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// Its name on the command line and in run folders.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Quick => "quick",
-            Self::Mnist => "mnist",
-        }
-    }
-
     /// Where it differs from the defaults.
     pub(super) fn values(self) -> Overrides {
         match self {
@@ -177,7 +170,7 @@ pub struct Config {
     pub learners: usize,
 }
 
-/// How the engine computes a meta-gradient. All of it gives the same bits, but windows, which truncate the gradient.
+/// How the engine computes a meta-gradient. Schedules and segments give the same bits, except windows, which truncate it.
 #[derive(Clone, Copy, Debug, PartialEq, clap::Args, Serialize)]
 #[command(next_help_heading = "Engine")]
 pub struct Engine {
@@ -275,12 +268,6 @@ impl Config {
         self.learner.learner(IMAGE, CLASSES, widths, self.norm)
     }
 
-    /// The learner's name on the command line.
-    pub fn learner_name(&self) -> String {
-        let value = self.learner.to_possible_value();
-        value.map_or_else(String::new, |value| value.get_name().to_owned())
-    }
-
     /// How an outer step unrolls the training of its learner.
     pub fn horizon(&self) -> Horizon {
         Horizon::new(self.inner_steps)
@@ -314,7 +301,7 @@ impl Config {
         if layers == given {
             return Ok(());
         }
-        let learner = self.learner_name();
+        let learner = name_of(&self.learner);
         let message = format!(
             "{learner} has {layers} layers with widths, and {given} are given: {}",
             self.widths

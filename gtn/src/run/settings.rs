@@ -180,6 +180,12 @@ impl FromArgMatches for Overrides {
     }
 }
 
+/// How a choice is written on the command line.
+pub fn name_of(value: &impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
 /// Larger sizes are mistakes, and their products overflow.
 const LARGEST_SIZE: u64 = 1 << 20;
 

@@ -18,40 +18,50 @@ struct Case {
     record: for<'t> fn(&'t Tape, DType, &[Var<'t>]) -> Outs<'t>,
 }
 
+const fn case(
+    name: &'static str,
+    inputs: &'static [&'static [usize]],
+    integers: &'static [(DType, usize)],
+    record: for<'t> fn(&'t Tape, DType, &[Var<'t>]) -> Outs<'t>,
+) -> Case {
+    Case {
+        name,
+        inputs,
+        integers,
+        record,
+    }
+}
+
+/// As many inputs as a case declares.
+fn declared<'t, const N: usize>(inputs: &[Var<'t>]) -> [Var<'t>; N] {
+    *inputs.first_chunk().expect("as many as declared")
+}
+
 const CASES: [Case; 14] = [
-    Case {
-        name: "functions",
-        inputs: &[&[37, 19]],
-        integers: &[],
-        record: |_, _, inputs| {
-            let &[x] = inputs else {
-                unreachable!("as many as declared")
-            };
-            let size = (x.abs()? + 0.5)?;
-            let all = [
-                x.exp()?,
-                size.log()?,
-                size.sqrt()?,
-                size.rsqrt()?,
-                x.tanh()?,
-                x.sigmoid()?,
-                x.powi(3)?,
-                size.powi(-2)?,
-                x.relu()?,
-                x.leaky_relu(0.1)?,
-                x.sign()?,
-            ];
-            Ok(all.to_vec())
-        },
-    },
-    Case {
-        name: "two arguments, broadcast",
-        inputs: &[&[6, 1, 33], &[5, 1]],
-        integers: &[],
-        record: |_, _, inputs| {
-            let &[x, y] = inputs else {
-                unreachable!("as many as declared")
-            };
+    case("functions", &[&[37, 19]], &[], |_, _, inputs| {
+        let x = inputs[0];
+        let size = (x.abs()? + 0.5)?;
+        let all = [
+            x.exp()?,
+            size.log()?,
+            size.sqrt()?,
+            size.rsqrt()?,
+            x.tanh()?,
+            x.sigmoid()?,
+            x.powi(3)?,
+            size.powi(-2)?,
+            x.relu()?,
+            x.leaky_relu(0.1)?,
+            x.sign()?,
+        ];
+        Ok(all.to_vec())
+    }),
+    case(
+        "two arguments, broadcast",
+        &[&[6, 1, 33], &[5, 1]],
+        &[],
+        |_, _, inputs| {
+            let [x, y] = declared(inputs);
             let less = x.less(y)?;
             Ok(vec![
                 (x + y)?,
@@ -64,15 +74,13 @@ const CASES: [Case; 14] = [
                 less.select(x, y)?,
             ])
         },
-    },
-    Case {
-        name: "sums over rows, columns, all and in turns",
-        inputs: &[&[40, 7, 30, 5]],
-        integers: &[],
-        record: |_, _, inputs| {
-            let &[x] = inputs else {
-                unreachable!("as many as declared")
-            };
+    ),
+    case(
+        "sums over rows, columns, all and in turns",
+        &[&[40, 7, 30, 5]],
+        &[],
+        |_, _, inputs| {
+            let x = inputs[0];
             Ok(vec![
                 x.sum(&[3])?,
                 x.sum(&[0])?,
@@ -81,39 +89,30 @@ const CASES: [Case; 14] = [
                 x.mean_all()?,
             ])
         },
-    },
-    Case {
-        name: "softmax cross-entropy of labels",
-        inputs: &[&[50, 10]],
-        integers: &[(DType::I32, 50)],
-        record: |_, dtype, inputs| {
-            let &[z, labels] = inputs else {
-                unreachable!("as many as declared")
-            };
+    ),
+    case(
+        "softmax cross-entropy of labels",
+        &[&[50, 10]],
+        &[(DType::I32, 50)],
+        |_, dtype, inputs| {
+            let [z, labels] = declared(inputs);
             let hot = labels.one_hot(10, dtype)?;
             let z = (z - z.max_last()?.stop_gradient())?;
             let log = (z - z.exp()?.sum_keep(&[1])?.log()?)?;
             Ok(vec![(hot * log)?.sum(&[1])?])
         },
-    },
-    Case {
-        name: "batch norm",
-        inputs: &[&[8, 9, 9, 12]],
-        integers: &[],
-        record: |_, _, inputs| {
-            let &[x] = inputs else {
-                unreachable!("as many as declared")
-            };
-            let centred = (x - x.mean_keep(&[0, 1, 2])?)?;
-            let variance = (centred * centred)?.mean_keep(&[0, 1, 2])?;
-            Ok(vec![
-                (centred * (variance + 1e-5)?.rsqrt()?)?.leaky_relu(0.1)?,
-            ])
-        },
-    },
-    Case {
-        name: "matmul, all transposes, batch, long inner index",
-        inputs: &[
+    ),
+    case("batch norm", &[&[8, 9, 9, 12]], &[], |_, _, inputs| {
+        let x = inputs[0];
+        let centred = (x - x.mean_keep(&[0, 1, 2])?)?;
+        let variance = (centred * centred)?.mean_keep(&[0, 1, 2])?;
+        Ok(vec![
+            (centred * (variance + 1e-5)?.rsqrt()?)?.leaky_relu(0.1)?,
+        ])
+    }),
+    case(
+        "matmul, all transposes, batch, long inner index",
+        &[
             &[70, 45],
             &[45, 33],
             &[3, 20, 17],
@@ -121,11 +120,9 @@ const CASES: [Case; 14] = [
             &[2000, 12],
             &[2000, 8],
         ],
-        integers: &[],
-        record: |_, _, inputs| {
-            let &[a, b, c, d, e, f] = inputs else {
-                unreachable!("as many as declared")
-            };
+        &[],
+        |_, _, inputs| {
+            let [a, b, c, d, e, f] = declared(inputs);
             let turned = b.permute(&[1, 0])?;
             Ok(vec![
                 a.matmul(b)?,
@@ -134,15 +131,13 @@ const CASES: [Case; 14] = [
                 e.matmul_with(f, true, false)?,
             ])
         },
-    },
-    Case {
-        name: "convolutions",
-        inputs: &[&[6, 3, 3, 8], &[6, 2, 3, 8], &[3, 12, 11, 8]],
-        integers: &[],
-        record: |_, _, inputs| {
-            let &[w, v, x] = inputs else {
-                unreachable!("as many as declared")
-            };
+    ),
+    case(
+        "convolutions",
+        &[&[6, 3, 3, 8], &[6, 2, 3, 8], &[3, 12, 11, 8]],
+        &[],
+        |_, _, inputs| {
+            let [w, v, x] = declared(inputs);
             let strided = ConvOptions {
                 stride: [2, 1],
                 ..ConvOptions::padded(1)
@@ -154,52 +149,39 @@ const CASES: [Case; 14] = [
                 y.conv2d_transposed(w, ConvOptions::padded(1))?,
             ])
         },
-    },
-    Case {
-        name: "convolutions, a batch",
-        inputs: &[&[3, 2, 9, 8, 5], &[3, 6, 3, 2, 5]],
-        integers: &[],
-        record: |_, _, inputs| {
-            let &[x, w] = inputs else {
-                unreachable!("as many as declared")
-            };
+    ),
+    case(
+        "convolutions, a batch",
+        &[&[3, 2, 9, 8, 5], &[3, 6, 3, 2, 5]],
+        &[],
+        |_, _, inputs| {
+            let [x, w] = declared(inputs);
             let y = x.conv2d(w, ConvOptions::padded(1))?;
             Ok(vec![y, y.conv2d_transposed(w, ConvOptions::padded(1))?])
         },
-    },
-    Case {
-        name: "convolution of one channel",
-        inputs: &[&[5, 28, 28, 1], &[16, 3, 3, 1]],
-        integers: &[],
-        record: |_, _, inputs| {
-            let &[x, w] = inputs else {
-                unreachable!("as many as declared")
-            };
+    ),
+    case(
+        "convolution of one channel",
+        &[&[5, 28, 28, 1], &[16, 3, 3, 1]],
+        &[],
+        |_, _, inputs| {
+            let [x, w] = declared(inputs);
             Ok(vec![x.conv2d(w, ConvOptions::padded(1))?])
         },
-    },
-    Case {
-        name: "pooling",
-        inputs: &[&[3, 9, 8, 7]],
-        integers: &[],
-        record: |_, _, inputs| {
-            let &[x] = inputs else {
-                unreachable!("as many as declared")
-            };
-            Ok(vec![
-                x.max_pool([2, 2], [2, 2], [0; 4])?,
-                x.max_pool([3, 3], [2, 1], [1, 1, 0, 2])?,
-            ])
-        },
-    },
-    Case {
-        name: "upsample, borders, concat, slice",
-        inputs: &[&[2, 5, 6, 3], &[2, 5, 6, 4]],
-        integers: &[],
-        record: |tape, _, inputs| {
-            let &[x, y] = inputs else {
-                unreachable!("as many as declared")
-            };
+    ),
+    case("pooling", &[&[3, 9, 8, 7]], &[], |_, _, inputs| {
+        let x = inputs[0];
+        Ok(vec![
+            x.max_pool([2, 2], [2, 2], [0; 4])?,
+            x.max_pool([3, 3], [2, 1], [1, 1, 0, 2])?,
+        ])
+    }),
+    case(
+        "upsample, borders, concat, slice",
+        &[&[2, 5, 6, 3], &[2, 5, 6, 4]],
+        &[],
+        |tape, _, inputs| {
+            let [x, y] = declared(inputs);
             Ok(vec![
                 x.upsample(2)?,
                 x.reflect_pad(1, 2)?.edge_pad(2, 1)?,
@@ -208,26 +190,22 @@ const CASES: [Case; 14] = [
                 x.slice(&[0, 1, 2, 0], &[2, 3, 3, 2])?,
             ])
         },
-    },
-    Case {
-        name: "rows by index, constant indices",
-        inputs: &[&[10, 6]],
-        integers: &[(DType::I32, 25)],
-        record: |_, _, inputs| {
-            let &[x, index] = inputs else {
-                unreachable!("as many as declared")
-            };
+    ),
+    case(
+        "rows by index, constant indices",
+        &[&[10, 6]],
+        &[(DType::I32, 25)],
+        |_, _, inputs| {
+            let [x, index] = declared(inputs);
             Ok(vec![x.rows(index)?, x.take(1, &[5, 0, 0, 3])?])
         },
-    },
-    Case {
-        name: "random numbers",
-        inputs: &[],
-        integers: &[(DType::U32, 4)],
-        record: |tape, dtype, inputs| {
-            let &[key] = inputs else {
-                unreachable!("as many as declared")
-            };
+    ),
+    case(
+        "random numbers",
+        &[],
+        &[(DType::U32, 4)],
+        |tape, dtype, inputs| {
+            let key = inputs[0];
             // In f64 other bits are drawn: both compare what f32 draws.
             let draw = |op, kind| tape.random(key, op, kind, DType::F32, [999]);
             Ok(vec![
@@ -235,19 +213,12 @@ const CASES: [Case; 14] = [
                 draw(2, Distribution::Normal)?.cast(dtype),
             ])
         },
-    },
-    Case {
-        name: "storage types",
-        inputs: &[&[500]],
-        integers: &[],
-        record: |_, dtype, inputs| {
-            let &[x] = inputs else {
-                unreachable!("as many as declared")
-            };
-            let through = |to| x.cast(to).cast(dtype);
-            Ok(vec![through(DType::BF16), through(DType::F16)])
-        },
-    },
+    ),
+    case("storage types", &[&[500]], &[], |_, dtype, inputs| {
+        let x = inputs[0];
+        let through = |to| x.cast(to).cast(dtype);
+        Ok(vec![through(DType::BF16), through(DType::F16)])
+    }),
 ];
 
 /// Noise for floats, small numbers for indices.

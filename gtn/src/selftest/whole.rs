@@ -2,7 +2,7 @@
 
 use super::primitives::array;
 use super::{Check, compare, same_bits, tolerance};
-use crate::data::{CLASSES, Dataset, strokes};
+use crate::data::{CLASSES, Dataset};
 use crate::device::PrecisionChoice;
 use crate::error::{Error, Result};
 use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm, init, stack};
@@ -234,15 +234,7 @@ fn outer_steps(
         outer_lr: 0.001,
         ..Config::preset(Preset::Quick)
     };
-    let data = Dataset {
-        name: "embedded",
-        train: strokes::draw(1, 0, 200),
-        validation: strokes::draw(1, 1, 50),
-        test: strokes::draw(1, 2, 50),
-        mean: 0.13,
-        std: 0.31,
-        origin: String::new(),
-    };
+    let data = Dataset::drawn(1, [200, 50, 50]);
     let losses = |device: &Device| -> Result<Vec<Array>> {
         let mut trainer = MetaTrainer::new(device, &config)?;
         trainer.use_images(&data)?;

@@ -9,7 +9,7 @@ use autograd::{Result, Tape, Var};
 use rand::{SeedableRng, rngs::StdRng};
 use tensor::{Array, DType};
 
-fn check<F>(f: F, points: &[Array])
+pub(super) fn check<F>(f: F, points: &[Array])
 where
     F: for<'t> Fn(&'t Tape, &[Var<'t>]) -> Result<Vec<Var<'t>>>,
 {
@@ -23,21 +23,30 @@ where
     }
 }
 
-/// Starting values end to end in one array: as one input they are moved together.
-fn joined(specs: &[ParamSpec]) -> Array {
-    let arrays = init(specs, DType::F64, &mut StdRng::seed_from_u64(1)).unwrap();
+/// Arrays end to end in one: as one input they are moved together.
+pub(super) fn joined(arrays: &[Array]) -> Array {
     let numbers: Vec<f64> = arrays.iter().flat_map(Array::to_f64_vec).collect();
     Array::new([numbers.len()], numbers).unwrap()
 }
 
-fn split<'t>(all: Var<'t>, specs: &[ParamSpec]) -> Result<Vec<Var<'t>>> {
+/// The parameters in such an array, of a number of learners or, with an empty list, of one.
+pub(super) fn split<'t>(
+    all: Var<'t>,
+    specs: &[ParamSpec],
+    learners: &[usize],
+) -> Result<Vec<Var<'t>>> {
     let mut start = 0;
     let mut next = |spec: &ParamSpec| {
-        let (from, count) = (start, spec.shape.count());
+        let (from, shape) = (start, [learners, &spec.shape[..]].concat());
+        let count = shape.iter().product();
         start += count;
-        all.slice(&[from], &[count])?.reshape(spec.shape.clone())
+        all.slice(&[from], &[count])?.reshape(shape)
     };
     specs.iter().map(&mut next).collect()
+}
+
+fn start(specs: &[ParamSpec]) -> Array {
+    joined(&init(specs, DType::F64, &mut StdRng::seed_from_u64(1)).unwrap())
 }
 
 #[test]
@@ -52,10 +61,10 @@ fn generators() {
             image: [8, 8, 2],
         };
         let generator = Generator::new(config).unwrap();
-        let phi = joined(generator.params());
+        let phi = start(generator.params());
         check(
             |_, a| {
-                let prepared = generator.prepare(&split(a[0], generator.params())?)?;
+                let prepared = generator.prepare(&split(a[0], generator.params(), &[])?)?;
                 Ok(vec![generator.images(&prepared, a[1], a[2])?])
             },
             &[phi, noise(&[6, 3], 1), noise(&[6, 2], 2)],
@@ -71,11 +80,11 @@ fn learners() {
         (LearnerKind::Base, &[2, 3], Norm::None),
     ] {
         let learner = kind.learner([8, 8, 2], 3, widths, norm).unwrap();
-        let theta = joined(learner.params());
+        let theta = start(learner.params());
         // The loss, and the statistics that a step leaves.
         check(
             |_, a| {
-                let theta = split(a[0], learner.params())?;
+                let theta = split(a[0], learner.params(), &[])?;
                 let (logits, mut outs) = learner.logits(&theta, a[1], Statistics::Batch)?;
                 outs.push(logits.cross_entropy(a[2])?);
                 Ok(outs)

@@ -1,8 +1,8 @@
 //! Several learners at once against as many learners by themselves.
 
+use super::gradients::{check, joined, split};
 use super::values::noise;
 use crate::nn::{Learner, LearnerKind, Norm, ParamSpec, Statistics, init, stack};
-use autograd::check::{self, Options};
 use autograd::{Plan, Result, Tape, Var};
 use kernels::Device;
 use rand::{SeedableRng, rngs::StdRng};
@@ -129,23 +129,6 @@ fn a_single_learner_with_an_axis_is_that_learner() {
     }
 }
 
-/// The parameters of all learners end to end: as one input they are moved together.
-fn joined(arrays: &[Array]) -> Array {
-    let numbers: Vec<f64> = arrays.iter().flat_map(Array::to_f64_vec).collect();
-    Array::new([numbers.len()], numbers).unwrap()
-}
-
-fn split<'t>(all: Var<'t>, specs: &[ParamSpec], learners: usize) -> Result<Vec<Var<'t>>> {
-    let mut start = 0;
-    let mut next = |spec: &ParamSpec| {
-        let (from, shape) = (start, [&[learners], &spec.shape[..]].concat());
-        let count = shape.iter().product();
-        start += count;
-        all.slice(&[from], &[count])?.reshape(shape)
-    };
-    specs.iter().map(&mut next).collect()
-}
-
 #[test]
 fn gradients_of_learners_at_once() {
     for (kind, widths, norm) in [
@@ -156,23 +139,15 @@ fn gradients_of_learners_at_once() {
         let learner = kind.learner([8, 8, 2], CLASSES, widths, norm).unwrap();
         let theta = joined(&stack(&starts(&learner, 2, DType::F64)).unwrap());
         let [x, y] = data(DType::F64);
-        let options = Options {
-            step: 1e-6,
-            ..Options::default()
-        };
-        let checked = check::gradients(
+        check(
             |_, a| {
-                let theta = split(a[0], learner.params(), 2)?;
+                let theta = split(a[0], learner.params(), &[2])?;
                 let (logits, mut outs) = learner.logits(&theta, a[1], Statistics::Batch)?;
                 outs.push(logits.cross_entropy(a[2])?);
                 Ok(outs)
             },
             &[theta, x, y],
-            &options,
         );
-        if let Err(error) = checked {
-            panic!("{kind:?}: {error}");
-        }
     }
 }
 
