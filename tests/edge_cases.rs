@@ -219,6 +219,31 @@ fn all_are_right() {
     check(&Device::cpu(Some(2)).unwrap(), &cases);
 }
 
+/// Sums of 0.1 over so many terms in products, which are off by little: within 1e-5 of the right value.
+#[test]
+fn long_sums_in_products_keep_their_digits() {
+    let device = Device::cpu(Some(2)).unwrap();
+    let file: Value = serde_json::from_str(include_str!("data/edge-cases.json")).unwrap();
+    let cases = file["cases"].as_array().unwrap().iter();
+    for case in cases.filter(|case| case["kind"] == "long-sums") {
+        let expected = numbers(&case["expected"]["value"]).unwrap();
+        let tape = Tape::new();
+        let sums = programs::long_sum(case["id"].as_str().unwrap(), &tape).unwrap();
+        let [tenths, ones] = sums.operands;
+        let of =
+            |var: Var<'_>, x: f32| Array::new(var.shape(), vec![x; var.shape().count()]).unwrap();
+        let given = [(tenths, &of(tenths, 0.1)), (ones, &of(ones, 1.0))];
+        let found = Plan::new(&[sums.product])
+            .unwrap()
+            .run(&device, &given)
+            .unwrap();
+        for x in found[0].to_f64_vec() {
+            let error = (x / expected[0] - 1.0).abs();
+            assert!(error < 1e-5, "{}: {x}, off by {error:.1e}", case["id"]);
+        }
+    }
+}
+
 #[test]
 fn all_in_single_precision_are_right_on_cuda() {
     if let Some(device) = StandIn::build() {

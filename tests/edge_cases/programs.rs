@@ -1,5 +1,6 @@
 //! What the cases of `edge-cases.json` compute, by their ids.
 
+use autograd::ConvOptions;
 use autograd::prelude::*;
 use gtn::nn::layers::{batch_norm, count_correct, dense, kernel, moments, weight_scale};
 
@@ -70,4 +71,40 @@ pub(crate) fn record<'t>(id: &str, tape: &'t Tape, x: &[Var<'t>]) -> Result<Opti
         }
         _ => return Ok(None),
     }))
+}
+
+/// A product of an array of tenths and one of ones.
+pub(crate) struct LongSum<'t> {
+    pub(crate) operands: [Var<'t>; 2],
+    pub(crate) product: Var<'t>,
+}
+
+/// Records a product whose sums are long.
+pub(crate) fn long_sum<'t>(id: &str, tape: &'t Tape) -> Result<LongSum<'t>> {
+    let (tenths, ones, product);
+    if let Some([n, h, c]) = match id {
+        "R25j" => Some([64, 128, 1]),
+        "R25l" => Some([16, 512, 3]),
+        _ => None,
+    } {
+        // The weight's gradient of a convolution without a border.
+        let weight = tape.input("weight", F32, [1, 3, 3, c])?;
+        tenths = tape.input("tenths", F32, [n, h, h, c])?;
+        ones = tape.input("ones", F32, [n, h - 2, h - 2, 1])?;
+        let y = tenths.conv2d(weight, ConvOptions::padded(0))?;
+        product = tape.vjp(&[(y, ones)], &[weight])?[0];
+    } else {
+        let [terms, columns] = match id {
+            "R25i" => [1 << 22, 2],
+            "R25m" => [1 << 16, 1],
+            _ => [1 << 20, 1],
+        };
+        tenths = tape.input("tenths", F32, [terms, columns])?;
+        ones = tape.input("ones", F32, [terms, 1])?;
+        product = ones.matmul_with(tenths, true, false)?;
+    }
+    Ok(LongSum {
+        operands: [tenths, ones],
+        product,
+    })
 }
