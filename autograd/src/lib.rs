@@ -77,6 +77,7 @@ mod unroll;
 pub use error::{Error, Result};
 pub use kernels::Distribution;
 pub use ops::contraction::ConvOptions;
+pub use ops::statistics::Moments;
 pub use plan::{Bound, Held, Peak, Plan, Task};
 pub use spec::ArraySpec;
 pub use tape::{Tape, Var};

@@ -162,12 +162,44 @@ fn unary(op: Unary, x: f64) -> f64 {
         Unary::Rsqrt => x.sqrt().recip(),
         Unary::Tanh => x.tanh(),
         Unary::Sigmoid => (1.0 + (-x).exp()).recip(),
+        Unary::TanhSlope => x.cosh().powi(-2),
+        Unary::SigmoidSlope => (x / 2.0).cosh().powi(-2) / 4.0,
+        Unary::Softplus if x > 0.0 => x + (-x).exp().ln_1p(),
+        Unary::Softplus => x.exp().ln_1p(),
+        Unary::Log1p => x.ln_1p(),
+        Unary::Expm1 => x.exp_m1(),
+        Unary::Sin => x.sin(),
+        Unary::Cos => x.cos(),
+        Unary::Erf => erf(x),
+        Unary::Erfc if x < 1.0 => 1.0 - erf(x),
+        Unary::Erfc => erfc(x),
         Unary::Abs => x.abs(),
         Unary::Sign if x > 0.0 => 1.0,
         Unary::Sign if x < 0.0 => -1.0,
-        Unary::Sign => 0.0,
+        Unary::Sign => 0.0 * x,
         Unary::PowI(n) => x.powi(n),
     }
+}
+
+/// By a series of positive terms (Abramowitz and Stegun 1964, 7.1.6).
+fn erf(x: f64) -> f64 {
+    if x.abs() > 6.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= x * x / (f64::from(n) + 0.5);
+        sum += term;
+    }
+    std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum
+}
+
+/// By a continued fraction, for x ≥ 1 (7.1.14).
+fn erfc(x: f64) -> f64 {
+    let fraction = (1..200)
+        .rev()
+        .fold(x, |rest, n| x + f64::from(n) / 2.0 / rest);
+    (-x * x).exp() / fraction / std::f64::consts::PI.sqrt()
 }
 
 fn binary(op: Binary, x: f64, y: f64) -> f64 {
@@ -177,7 +209,10 @@ fn binary(op: Binary, x: f64, y: f64) -> f64 {
         Binary::Add => x + y,
         Binary::Sub => x - y,
         Binary::Mul => x * y,
+        Binary::StrongMul if x == 0.0 || y == 0.0 => 0.0,
+        Binary::StrongMul => x * y,
         Binary::Div => x / y,
+        Binary::Pow => x.powf(y),
         Binary::Max | Binary::Min if nan => f64::NAN,
         Binary::Max => x.max(y),
         Binary::Min => x.min(y),

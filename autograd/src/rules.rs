@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::op::Op;
 use crate::tape::Var;
 use kernels::{Binary, Conv, ConvKind, Kernel, MatMul, Unary, Window, WindowKind};
+use std::f64::consts::FRAC_2_SQRT_PI;
 
 /// One application of a primitive, as derivative entries see it.
 pub(crate) struct Applied<'t> {
@@ -33,8 +34,11 @@ pub(crate) enum Rule<'a> {
     },
     /// Linear in each of two arguments: the tangent is op(ẋ, y) + op(x, ẏ).
     Bilinear(Transpose<'a>),
-    /// Element-wise: tangents and cotangents are multiplied by the partials.
+    /// Element-wise: tangents and cotangents are multiplied by the partials. Zero wins, for a partial may be
+    /// infinite where nothing depends on it.
     Pointwise(Partial<'a>),
+    /// Element-wise: tangents and cotangents pass where the partial, 0 or 1, is 1.
+    Gate(Partial<'a>),
     /// There is none; the reason, and what to do.
     Undefined(&'static str),
 }
@@ -52,6 +56,10 @@ impl<'a> Rule<'a> {
         transpose: impl for<'t> Fn(&Applied<'t>, Var<'t>, usize) -> Result<Var<'t>> + 'a,
     ) -> Self {
         Self::Bilinear(Box::new(transpose))
+    }
+
+    fn gate(partial: impl for<'t> Fn(&Applied<'t>, usize) -> Result<Option<Var<'t>>> + 'a) -> Self {
+        Self::Gate(Box::new(partial))
     }
 
     fn pointwise(
@@ -172,18 +180,37 @@ fn unary(f: Unary) -> Rule<'static> {
             positive.select(slope, zero).map(Some)
         }),
         Unary::Rsqrt => Rule::pointwise(|at, _| (at.out.powi(3)? * -0.5).map(Some)),
-        Unary::Tanh => {
-            Rule::pointwise(|at, _| (at.out.constant_like(1.0) - (at.out * at.out)?).map(Some))
+        // Slopes are functions of x, not of the result: near 1 that has lost their digits.
+        Unary::Tanh => Rule::pointwise(|at, _| at.args[0].unary(Unary::TanhSlope).map(Some)),
+        Unary::TanhSlope => {
+            Rule::pointwise(|at, _| ((at.args[0].tanh()? * at.out)? * -2.0).map(Some))
         }
-        Unary::Sigmoid => {
-            Rule::pointwise(|at, _| (at.out * (at.out.constant_like(1.0) - at.out)?).map(Some))
+        Unary::Sigmoid => Rule::pointwise(|at, _| at.args[0].unary(Unary::SigmoidSlope).map(Some)),
+        Unary::SigmoidSlope => {
+            Rule::pointwise(|at, _| (-((at.args[0] * 0.5)?.tanh()? * at.out)?).map(Some))
         }
+        Unary::Softplus => Rule::pointwise(|at, _| at.args[0].sigmoid().map(Some)),
+        Unary::Log1p => Rule::pointwise(|at, _| (at.args[0] + 1.0)?.reciprocal().map(Some)),
+        Unary::Expm1 => Rule::pointwise(|at, _| at.args[0].exp().map(Some)),
+        Unary::Sin => Rule::pointwise(|at, _| at.args[0].cos().map(Some)),
+        Unary::Cos => Rule::pointwise(|at, _| (-(at.args[0].sin()?)).map(Some)),
+        Unary::Erf => Rule::pointwise(|at, _| gauss(at.args[0], FRAC_2_SQRT_PI).map(Some)),
+        Unary::Erfc => Rule::pointwise(|at, _| gauss(at.args[0], -FRAC_2_SQRT_PI).map(Some)),
         Unary::Abs => Rule::pointwise(|at, _| at.args[0].sign().map(Some)),
         Unary::Sign => Rule::Constant,
-        Unary::PowI(n) => {
-            Rule::pointwise(move |at, _| (at.args[0].powi(n - 1)? * f64::from(n)).map(Some))
-        }
+        Unary::PowI(n) => Rule::pointwise(move |at, _| {
+            let lower = match n.checked_sub(1) {
+                Some(lower) => at.args[0].powi(lower),
+                None => at.out / at.args[0],
+            };
+            (lower? * f64::from(n)).map(Some)
+        }),
     }
+}
+
+/// `factor`·e^−x²
+fn gauss(x: Var<'_>, factor: f64) -> Result<Var<'_>> {
+    (-(x * x)?)?.exp()? * factor
 }
 
 /// Functions of two numbers. Ties of max and min go to the first argument.
@@ -191,19 +218,23 @@ fn binary(f: Binary) -> Rule<'static> {
     match f {
         Binary::Add => Rule::pointwise(|at, _| at.factor(1.0)),
         Binary::Sub => Rule::pointwise(|at, i| at.factor([1.0, -1.0][i])),
-        Binary::Mul => Rule::pointwise(|at, i| Ok(Some(at.args[1 - i]))),
-        Binary::Div => Rule::pointwise(|at, i| {
-            let over = at.args[1].reciprocal()?;
-            match i {
-                0 => Ok(Some(over)),
-                _ => (-((at.out * over)?)).map(Some),
-            }
+        Binary::Mul | Binary::StrongMul => Rule::pointwise(|at, i| Ok(Some(at.args[1 - i]))),
+        Binary::Div => Rule::pointwise(|at, i| match i {
+            0 => at.args[1].reciprocal().map(Some),
+            _ => (-(at.out / at.args[1])?).map(Some),
         }),
-        Binary::Max => Rule::pointwise(|at, i| {
+        Binary::Pow => Rule::pointwise(|at, i| match i {
+            0 => {
+                let lower = at.args[0].pow((at.args[1] - 1.0)?)?;
+                at.args[1].strong_mul(lower).map(Some)
+            }
+            _ => at.out.strong_mul(at.args[0].log()?).map(Some),
+        }),
+        Binary::Max => Rule::gate(|at, i| {
             let [x, y] = [at.args[0], at.args[1]];
             if i == 0 { y.less_eq(x) } else { x.less(y) }.map(Some)
         }),
-        Binary::Min => Rule::pointwise(|at, i| {
+        Binary::Min => Rule::gate(|at, i| {
             let [x, y] = [at.args[0], at.args[1]];
             if i == 0 { x.less_eq(y) } else { y.less(x) }.map(Some)
         }),

@@ -55,7 +55,7 @@ impl Tape {
         let depends = self.depends_on(wrt, last);
         self.refuse_undefined(&depends, &self.needed_by(&outs, last))?;
         let mut cotangents: Vec<Option<Var<'t>>> = vec![None; last + 1];
-        for &(out, cotangent) in seeds {
+        for &(out, cotangent) in seeds.iter().filter(|(_, seed)| !is_zero(*seed)) {
             add_to(&mut cotangents[out.id], cotangent)?;
         }
         let is_wrt = marked(wrt, last);
@@ -118,10 +118,11 @@ impl Tape {
         self.refuse_undefined(&depends, &needed)?;
         let mut moved: Vec<Option<Var<'t>>> = vec![None; last + 1];
         for (w, tangent) in tangents.iter().filter(|(w, _)| w.id <= last) {
-            moved[w.id] = Some(*tangent);
+            moved[w.id] = Some(*tangent).filter(|tangent| !is_zero(*tangent));
         }
+        let is_wrt = marked(&wrt, last);
         for id in 0..=last {
-            if moved[id].is_none() && depends[id] && needed[id] {
+            if !is_wrt[id] && depends[id] && needed[id] {
                 moved[id] = push_forward(&self.applied(id), &moved)?;
             }
         }
@@ -216,19 +217,33 @@ impl Tape {
     }
 }
 
+/// Whether a (co)tangent is known to be zero: then no product with it is recorded, whatever the other factor is.
+fn is_zero(var: Var<'_>) -> bool {
+    var.as_constant() == Some(0.0)
+}
+
+/// The (co)tangent where a mask is not zero, and zero elsewhere.
+fn through<'t>(mask: Var<'t>, tangent: Var<'t>) -> Result<Var<'t>> {
+    mask.select(tangent, tangent.constant_like(0.0))
+}
+
 /// The cotangent of one argument; `None` where it is zero.
 fn pull<'t>(applied: &Applied<'t>, cotangent: Var<'t>, position: usize) -> Result<Option<Var<'t>>> {
-    match applied.op.rule() {
-        Rule::Constant => Ok(None),
-        Rule::Linear { fixed, .. } if fixed.contains(&position) => Ok(None),
+    let part = match applied.op.rule() {
+        Rule::Constant => None,
+        Rule::Linear { fixed, .. } if fixed.contains(&position) => None,
         Rule::Linear { transpose, .. } | Rule::Bilinear(transpose) => {
-            transpose(applied, cotangent, position).map(Some)
+            Some(transpose(applied, cotangent, position)?)
         }
         Rule::Pointwise(partial) => partial(applied, position)?
-            .map(|factor| cotangent * factor)
-            .transpose(),
-        Rule::Undefined(reason) => undefined(applied, reason),
-    }
+            .map(|factor| cotangent.strong_mul(factor))
+            .transpose()?,
+        Rule::Gate(partial) => partial(applied, position)?
+            .map(|mask| through(mask, cotangent))
+            .transpose()?,
+        Rule::Undefined(reason) => return undefined(applied, reason),
+    };
+    Ok(part.filter(|part| !is_zero(*part)))
 }
 
 /// The tangent of a result from those of its arguments; `None` where it is zero.
@@ -269,13 +284,21 @@ fn push_forward<'t>(applied: &Applied<'t>, moved: &[Option<Var<'t>>]) -> Result<
             for (i, tangent) in tangents.iter().enumerate() {
                 let Some(tangent) = tangent else { continue };
                 if let Some(factor) = partial(applied, i)? {
-                    add_to(&mut sum, (*tangent * factor)?)?;
+                    add_to(&mut sum, tangent.strong_mul(factor)?)?;
+                }
+            }
+        }
+        Rule::Gate(partial) => {
+            for (i, tangent) in tangents.iter().enumerate() {
+                let Some(tangent) = tangent else { continue };
+                if let Some(mask) = partial(applied, i)? {
+                    add_to(&mut sum, through(mask, *tangent)?)?;
                 }
             }
         }
         Rule::Undefined(reason) => return undefined(applied, reason),
     }
-    Ok(sum)
+    Ok(sum.filter(|sum| !is_zero(*sum)))
 }
 
 fn undefined<T>(applied: &Applied<'_>, reason: &str) -> Result<T> {

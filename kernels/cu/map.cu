@@ -20,7 +20,7 @@
 //
 // FLOPs: one per instruction and point, as counted by the host.
 #include "cells.cuh"
-#include "math.cuh"
+#include "special.cuh"
 
 const u32 THREADS = 128, RANK = 10, NOWHERE = 0xFFFF;
 
@@ -41,8 +41,9 @@ static_assert(sizeof(Access) == 184, "as on the host");
 
 enum Op : u16 {
     LOAD, INDEX, CONST, SELECT,
-    NEG, EXP, LOG, SQRT, RSQRT, TANH, SIGMOID, ABS, SIGN, POWI,
-    ADD, SUB, MUL, DIV, MAX, MIN, LESS, LESS_EQ, EQUAL,
+    NEG, EXP, LOG, SQRT, RSQRT, TANH, SIGMOID, TANH_SLOPE, SIGMOID_SLOPE, SOFTPLUS, LOG1P, EXPM1, SIN, COS, ERF, ERFC,
+    ABS, SIGN, POWI,
+    ADD, SUB, MUL, STRONG_MUL, DIV, POW, MAX, MIN, LESS, LESS_EQ, EQUAL,
     // Loads of f32 in the order of points, and of one number for all of them: nothing is looked up for these.
     STREAM, SAME
 };
@@ -134,25 +135,55 @@ __device__ __forceinline__ T raise(T x, i32 n) {
     return n < 0 ? T(1) / power : power;
 }
 
+// Called, so that what is rare takes no registers from the rest.
+__device__ __noinline__ float rare(u32 op, float x) {
+    switch (op) {
+        case SOFTPLUS: return softplus_f32(x);
+        case LOG1P: return log1p_f32(x);
+        case EXPM1: return expm1_f32(x);
+        case SIN: return sin_f32(x);
+        case COS: return cos_f32(x);
+        case ERF: return erf_f32(x);
+        default: return erfc_f32(x);
+    }
+}
+__device__ __noinline__ float rare_power(float x, float y) { return pow_f32(x, y); }
+
 // Functions that only f32 needs: in f64 the CUDA device copies integers.
-template <class T> __device__ __forceinline__ T unary(u32, T x) { return x; }
-template <> __device__ __forceinline__ float unary<float>(u32 op, float x) {
+template <class T> __device__ __forceinline__ T function(u32, T x) { return x; }
+template <> __device__ __forceinline__ float function<float>(u32 op, float x) {
     switch (op) {
         case EXP: return exp_f32(x);
         case LOG: return log_f32(x);
         case SQRT: return sqrtf(x);
         case RSQRT: return 1.0f / sqrtf(x);
         case TANH: return tanh_f32(x);
+        case SIGMOID: return sigmoid_f32(x);
+        case TANH_SLOPE: return tanh_slope_f32(x);
+        case SIGMOID_SLOPE: return sigmoid_slope_f32(x);
         case ABS: return fabsf(x);
-        default: return sigmoid_f32(x);
+        default: return rare(op, x);
     }
 }
+template <class T> __device__ __forceinline__ T power(T x, T) { return x; }
+template <> __device__ __forceinline__ float power<float>(float x, float y) { return rare_power(x, y); }
 
-#define EACH(expression)                                  \
-    _Pragma("unroll") for (int i = 0; i < P; ++i) {       \
-        T x = last.v[i], y = other.v[i];                  \
-        last.v[i] = (expression);                         \
-        (void)x, (void)y;                                 \
+// Functions of one value and of two: x is the last value, y that of cell b.
+#define EACH(expression)                                                        \
+    {                                                                           \
+        _Pragma("unroll") for (int i = 0; i < P; ++i) {                         \
+            T x = last.v[i];                                                    \
+            last.v[i] = (expression);                                           \
+            (void)x;                                                            \
+        }                                                                       \
+    }
+#define EACH2(expression)                                                       \
+    {                                                                           \
+        const Pack<T, P> other = cells.load(b);                                 \
+        _Pragma("unroll") for (int i = 0; i < P; ++i) {                         \
+            T x = last.v[i], y = other.v[i];                                    \
+            last.v[i] = (expression);                                           \
+        }                                                                       \
     }
 
 template <class T, int P, bool CONSECUTIVE>
@@ -160,7 +191,7 @@ __device__ __forceinline__ void evaluate(const u64* slots, const MapArgs& args, 
                                          const Cells<T, P, THREADS>& cells) {
     const Instruction* code = at<const Instruction>(slots, args.code);
     const Access* accesses = at<const Access>(slots, args.accesses);
-    Pack<T, P> last = {}, other = {};
+    Pack<T, P> last = {};
     Head next = *reinterpret_cast<const Head*>(code);
     for (u32 step = 0; step < args.instructions; ++step) {
         const Head head = next;
@@ -168,18 +199,17 @@ __device__ __forceinline__ void evaluate(const u64* slots, const MapArgs& args, 
         // The last one is followed by another, which does nothing.
         next = *reinterpret_cast<const Head*>(code + step + 1);
         const u32 op = head.op_cell & 0xFFFF, cell = head.op_cell >> 16, a = head.a_b & 0xFFFF, b = head.a_b >> 16;
-        if (b != NOWHERE) other = cells.load(b);
         if (a != NOWHERE) last = cells.load(a);
         // The most frequent ones first: the rest is found by bisection.
         if (op == MUL) {
-            EACH(x * y)
+            EACH2(x * y)
         } else if (op == ADD) {
-            EACH(x + y)
+            EACH2(x + y)
         } else if (op == STREAM) {
             last = stream<T, P, CONSECUTIVE>(at<const float>(slots, instruction.array), point);
         } else {
             switch (op) {
-                case SUB: EACH(x - y) break;
+                case SUB: EACH2(x - y) break;
                 case LOAD: last = load<T, P, CONSECUTIVE>(slots, accesses[head.n], point); break;
                 case SAME: {
                     T one = T(*at<const float>(slots, instruction.array));
@@ -192,18 +222,20 @@ __device__ __forceinline__ void evaluate(const u64* slots, const MapArgs& args, 
                 case CONST: EACH(constant<T>(i32(head.n), instruction.value)) break;
                 case SELECT: {
                     const Pack<T, P> third = cells.load(head.c & 0xFFFF);
-                    EACH(x == T(0) ? third.v[i] : y) break;
+                    EACH2(x == T(0) ? third.v[i] : y) break;
                 }
                 case NEG: EACH(-x) break;
-                case SIGN: EACH(T(x > T(0)) - T(x < T(0))) break;
+                case SIGN: EACH(x != x ? x : T(x > T(0)) - T(x < T(0))) break;
                 case POWI: EACH(raise(x, i32(head.n))) break;
-                case DIV: EACH(x / y) break;
-                case MAX: EACH(x > y || x != x ? x : y) break;
-                case MIN: EACH(x < y || x != x ? x : y) break;
-                case LESS: EACH(T(x < y)) break;
-                case LESS_EQ: EACH(T(x <= y)) break;
-                case EQUAL: EACH(T(x == y)) break;
-                default: EACH(unary(op, x)) break;
+                case STRONG_MUL: EACH2(strong_mul(x, y)) break;
+                case DIV: EACH2(x / y) break;
+                case MAX: EACH2(x > y || x != x ? x : y) break;
+                case MIN: EACH2(x < y || x != x ? x : y) break;
+                case LESS: EACH2(T(x < y)) break;
+                case LESS_EQ: EACH2(T(x <= y)) break;
+                case EQUAL: EACH2(T(x == y)) break;
+                case POW: EACH2(power(x, y)) break;
+                default: EACH(function(op, x)) break;
             }
         }
         if (cell != NOWHERE) cells.store(cell, last);

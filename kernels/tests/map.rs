@@ -23,6 +23,7 @@ fn unary(float: Float, f: Unary, x: f64) -> f64 {
         Unary::Sqrt => round(x.sqrt()),
         Unary::Rsqrt => round(1.0 / round(x.sqrt())),
         Unary::Abs => x.abs(),
+        Unary::Sign if x.is_nan() => x,
         Unary::Sign => f64::from(i8::from(x > 0.0) - i8::from(x < 0.0)),
         Unary::PowI(0) => 1.0,
         Unary::PowI(3) => round(x * round(x * x)),
@@ -44,6 +45,10 @@ fn binary(float: Float, f: Binary, x: f64, y: f64) -> f64 {
         Binary::Add => round(x + y),
         Binary::Sub => round(x - y),
         Binary::Mul => round(x * y),
+        Binary::StrongMul if (x * y).is_nan() && (x == 0.0 || y == 0.0) => 0.0,
+        Binary::StrongMul => round(x * y),
+        // Tested for itself, against the standard library.
+        Binary::Pow => f.eval(float, x, y),
         Binary::Div => round(x / y),
         Binary::Max | Binary::Min if nan => f64::NAN,
         Binary::Max => {

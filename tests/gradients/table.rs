@@ -123,6 +123,21 @@ fn elementwise(t: &mut Table) {
     t.unary("reciprocal", positive(&ODD), |x| x.reciprocal());
     t.unary("relu", spread(&ODD), |x| x.relu()? * x);
     t.unary("leaky_relu", spread(&ODD), |x| x.leaky_relu(0.2)?.exp());
+    t.unary("log1p", positive(&ODD), |x| x.log1p());
+    t.unary("expm1", spread(&ODD), |x| x.expm1());
+    t.unary("softplus", spread(&ODD), |x| x.softplus());
+    t.unary("log_sigmoid", spread(&ODD), |x| x.log_sigmoid());
+    t.unary("silu", spread(&ODD), |x| x.silu());
+    t.unary("gelu", spread(&ODD), |x| x.gelu());
+    t.unary("sin", spread(&ODD), |x| x.sin());
+    t.unary("cos", spread(&ODD), |x| x.cos());
+    t.unary("erf", spread(&ODD), |x| x.erf());
+    t.unary("erfc", spread(&ODD), |x| x.erfc());
+    t.unary("clamp", spread(&ODD), |x| x.clamp(-0.8, 0.7)? * x);
+    t.unary("powf", positive(&ODD), |x| x.powf(-1.7));
+    t.unary("squares of roots", positive(&ODD), |x| {
+        x.sqrt()?.powi(4)? + ((x.sqrt()? * 3.0)?.powi(2)? * x.abs()?.powi(2)?)?
+    });
     t.add("powi", positive(&[&[3, 5]]), |_, x| {
         [-3, -1, 0, 1, 2, 3, 7]
             .iter()
@@ -140,6 +155,8 @@ fn elementwise(t: &mut Table) {
     t.binary("sub", spread, |x, y| (x - y)?.exp());
     t.binary("mul", spread, |x, y| x * y);
     t.binary("div", positive, |x, y| x / y);
+    t.binary("pow", positive, |x, y| x.pow(y));
+    t.binary("xlogy", positive, |x, y| x.xlogy(y));
     t.binary("max", spread, |x, y| x.max(y)?.exp());
     t.binary("min", spread, |x, y| x.min(y)?.exp());
     t.binary("less", spread, |x, y| x.less(y)? * x.exp()?);
@@ -379,6 +396,31 @@ fn indices(t: &mut Table) {
 }
 
 fn composed(t: &mut Table) {
+    t.unary("softmax", spread(&[&[3, 5], &[2, 1, 4]]), |x| x.softmax());
+    t.unary("logsumexp", spread(&[&[3, 5], &[2, 1, 4]]), |x| {
+        x.logsumexp()
+    });
+    t.add("mean_squared_error", spread(&[&[3, 5], &[5]]), |_, x| {
+        Ok(vec![x[0].mean_squared_error(x[1])?])
+    });
+    t.unary("moments", spread(&[&[3, 5], &[4, 1, 2]]), |x| {
+        let moments = x.moments(&[0])?;
+        (moments.mean * moments.variance)? + (moments.centered * moments.inverse_deviation(0.1)?)?
+    });
+    t.unary("variance_keep", spread(&[&[3, 5], &[4, 3, 2]]), |x| {
+        x.variance_keep(&[1])
+    });
+    t.unary("norm", spread(&[&[3, 5], &[1], &[]]), |x| x.norm());
+    t.unary("norm_keep", spread(&[&[3, 5], &[4, 3, 2]]), |x| {
+        x.norm_keep(&[1])?.exp()
+    });
+    t.unary("inverse_norm_keep", spread(&[&[3, 5], &[4, 3, 2]]), |x| {
+        let [unit, rest] = x.inverse_norm_keep(&[1])?;
+        unit * rest
+    });
+    t.add("norm_of", spread(&[&[3, 5], &[2], &[]]), |tape, x| {
+        Ok(vec![tape.norm_of(x)?, tape.norm_of(x)?.powi(2)?])
+    });
     t.add("cross_entropy", spread(&[&[3, 5], &[3, 5]]), |_, x| {
         Ok(vec![x[0].cross_entropy(x[1])?])
     });
@@ -410,7 +452,7 @@ fn composed(t: &mut Table) {
     let shapes: [&[usize]; 3] = [&[2, 3, 3, 2], &[2], &[2]];
     t.add("batch_norm", spread(&shapes), |_, x| {
         let moments = layers::moments(x[0], 0)?;
-        Ok(vec![layers::batch_norm(x[0], moments, [x[1], x[2]])?])
+        Ok(vec![layers::batch_norm(&moments, [x[1], x[2]])?])
     });
     t.add("mean_only_batch_norm", spread(&shapes[..2]), |_, x| {
         let y = layers::mean_only_batch_norm(x[0], layers::mean(x[0], 0)?, x[1])?;

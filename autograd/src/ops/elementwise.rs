@@ -18,6 +18,11 @@ impl<'t> Var<'t> {
         match op {
             Unary::PowI(0) => return Ok(self.constant_like(1.0)),
             Unary::PowI(1) => return Ok(self),
+            Unary::PowI(n) if n % 2 == 0 => {
+                if let Some(square) = self.square_of_root()? {
+                    return square.powi(n / 2);
+                }
+            }
             Unary::Neg => {
                 let node = self.tape().node(self.id);
                 if node.op == Op::Unary(Unary::Neg) {
@@ -46,13 +51,58 @@ impl<'t> Var<'t> {
             return simpler;
         }
         // Sums and products do not depend on the order: one order, so that both are one entry.
-        let commutes = matches!(op, Binary::Add | Binary::Mul | Binary::Equal);
+        let commutes = matches!(
+            op,
+            Binary::Add | Binary::Mul | Binary::StrongMul | Binary::Equal
+        );
         let (x, y) = if commutes && y.id < x.id {
             (y, x)
         } else {
             (x, y)
         };
         Ok(self.tape().push(Op::Binary(op), &[x, y], shape, x.dtype()))
+    }
+
+    /// Whether all elements are known to be finite and not zero: then no product with it is NaN that need not be.
+    fn is_tame(self) -> bool {
+        self.tape().with_node(self.id, |node| match node.op {
+            Op::Const(bits) => f64::from_bits(bits).is_finite() && f64::from_bits(bits) != 0.0,
+            Op::Select => [1, 2]
+                .iter()
+                .all(|&i| self.tape().var(node.args[i]).is_tame()),
+            Op::Reshape | Op::Broadcast | Op::Permute(_) | Op::Slice(_) => {
+                self.tape().var(node.args[0]).is_tame()
+            }
+            _ => false,
+        })
+    }
+
+    /// The square of a root or of a magnitude, without it: there its second derivative at 0 is right, which it would
+    /// not be through √ or |·|. Also of what is a multiple of one, or a view. `None` of all else.
+    fn square_of_root(self) -> Result<Option<Var<'t>>> {
+        let node = self.tape().node(self.id);
+        let arg = |i: usize| self.tape().var(node.args[i]);
+        Ok(match node.op {
+            Op::Unary(Unary::Abs) => Some((arg(0) * arg(0))?),
+            Op::Unary(Unary::Sqrt) => {
+                let (zero, nan) = (self.constant_like(0.0), self.constant_like(f64::NAN));
+                Some(zero.less_eq(arg(0))?.select(arg(0), nan)?)
+            }
+            Op::Binary(Binary::Mul) => match (arg(0).square_of_root()?, arg(1).square_of_root()?) {
+                (Some(square), _) => Some(((arg(1) * arg(1))? * square)?),
+                (None, Some(square)) => Some(((arg(0) * arg(0))? * square)?),
+                (None, None) => None,
+            },
+            Op::Reshape => arg(0)
+                .square_of_root()?
+                .map(|square| square.reshape(self.shape()))
+                .transpose()?,
+            Op::Broadcast => arg(0)
+                .square_of_root()?
+                .map(|square| square.expand(self.shape()))
+                .transpose()?,
+            _ => None,
+        })
     }
 
     /// `chosen` where self is not zero, `other` elsewhere.
@@ -119,21 +169,14 @@ impl<'t> Var<'t> {
         self.unary(Unary::PowI(n))
     }
 
+    /// x · y, where zero wins: 0·∞ and 0·NaN are 0.
+    pub(crate) fn strong_mul(self, other: Var<'t>) -> Result<Var<'t>> {
+        self.binary(Binary::StrongMul, other)
+    }
+
     /// 1/x
     pub fn reciprocal(self) -> Result<Var<'t>> {
         self.constant_like(1.0) / self
-    }
-
-    /// x where x > 0, else 0; its derivative at 0 is 0.
-    pub fn relu(self) -> Result<Var<'t>> {
-        self.leaky_relu(0.0)
-    }
-
-    /// x where x > 0, else `slope`·x.
-    pub fn leaky_relu(self, slope: f64) -> Result<Var<'t>> {
-        // The question is put so that NaN stays NaN.
-        self.less_eq(self.constant_like(0.0))?
-            .select((self * slope)?, self)
     }
 }
 
@@ -149,7 +192,8 @@ functions! {
     exp = Unary::Exp;
     /// ln x
     log = Unary::Log;
-    /// √x; its derivative at 0 is taken as 0.
+    /// √x; its derivative at 0 is taken as 0, so that second derivatives through √ at 0 are those of a flat function.
+    /// Squares of roots, (√s)², are recorded as s, and have the right ones. For √Σx² see [`norm`](Var::norm).
     sqrt = Unary::Sqrt;
     /// 1/√x
     rsqrt = Unary::Rsqrt;
@@ -159,8 +203,22 @@ functions! {
     sigmoid = Unary::Sigmoid;
     /// |x|; its derivative at 0 is 0.
     abs = Unary::Abs;
-    /// −1, 0 or 1; its derivative is 0.
+    /// −1, 0 or 1; NaN of NaN. Its derivative is 0.
     sign = Unary::Sign;
+    /// ln(1 + x), with all digits near 0.
+    log1p = Unary::Log1p;
+    /// eˣ − 1, with all digits near 0.
+    expm1 = Unary::Expm1;
+    /// ln(1 + eˣ), which overflows nowhere.
+    softplus = Unary::Softplus;
+    /// sin x
+    sin = Unary::Sin;
+    /// cos x
+    cos = Unary::Cos;
+    /// The error function 2/√π · ∫₀ˣ e^−t² dt.
+    erf = Unary::Erf;
+    /// 1 − erf x, with all digits where that is small.
+    erfc = Unary::Erfc;
 }
 
 macro_rules! functions_of_two {
@@ -171,6 +229,8 @@ macro_rules! functions_of_two {
     };
 }
 functions_of_two! {
+    /// xʸ for x ≥ 0 or a whole y, else NaN; x⁰ = 1.
+    pow = Binary::Pow;
     /// The greater of two; ties go to self.
     max = Binary::Max;
     /// The smaller of two; ties go to self.
@@ -240,22 +300,26 @@ impl Tape {
     }
 }
 
-/// What x ∘ y is when one side is a known number; both have the result's shape.
+/// What x ∘ y is, to the bit, when one side is a known number; both have the result's shape.
 fn simplify<'t>(op: Binary, float: Float, x: Var<'t>, y: Var<'t>) -> Option<Result<Var<'t>>> {
     let (a, b) = (x.as_constant(), y.as_constant());
     if let (Some(a), Some(b)) = (a, b) {
         return Some(Ok(x.constant_like(op.eval(float, a, b))));
     }
-    match (op, a, b) {
-        (Binary::Add, Some(0.0), _) | (Binary::Mul, Some(1.0), _) => Some(Ok(y)),
-        (Binary::Add | Binary::Sub, _, Some(0.0)) | (Binary::Mul | Binary::Div, _, Some(1.0)) => {
-            Some(Ok(x))
-        }
-        (Binary::Sub, Some(0.0), _) | (Binary::Mul, Some(-1.0), _) => Some(-y),
-        (Binary::Mul, _, Some(-1.0)) => Some(-x),
-        // Symbolic zeros: a zero tangent stays zero whatever it is multiplied by.
-        (Binary::Mul | Binary::Div, Some(0.0), _) => Some(Ok(x)),
-        (Binary::Mul, _, Some(0.0)) => Some(Ok(y)),
+    let is = |side: Option<f64>, number: f64| side.is_some_and(|x| x.to_bits() == number.to_bits());
+    // x + 0 is not x where x is −0, and 0·x is not 0 where x is infinite.
+    match op {
+        Binary::Add if is(a, -0.0) => Some(Ok(y)),
+        Binary::Add if is(b, -0.0) => Some(Ok(x)),
+        Binary::Sub if is(b, 0.0) => Some(Ok(x)),
+        Binary::Sub if is(a, -0.0) => Some(-y),
+        Binary::Mul if is(a, 1.0) => Some(Ok(y)),
+        Binary::Mul | Binary::Div if is(b, 1.0) => Some(Ok(x)),
+        Binary::Mul if is(a, -1.0) => Some(-y),
+        Binary::Mul if is(b, -1.0) => Some(-x),
+        Binary::Mul if x == y => x.square_of_root().transpose(),
+        Binary::StrongMul if a == Some(0.0) || b == Some(0.0) => Some(Ok(x.constant_like(0.0))),
+        Binary::StrongMul if x.is_tame() || y.is_tame() => Some(x * y),
         _ => None,
     }
 }

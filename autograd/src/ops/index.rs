@@ -62,17 +62,6 @@ impl<'t> Var<'t> {
         index.expand(shape)?.equal(counter)
     }
 
-    /// The greatest along the last axis, which stays with extent 1; the derivative goes to the first of
-    /// equals.
-    pub fn max_last(self) -> Result<Var<'t>> {
-        let shape = self.shape();
-        let Some(last) = shape.len().checked_sub(1) else {
-            return refuse("max_last", "a scalar has no axis");
-        };
-        let hot = self.argmax(last)?.one_hot(shape[last], self.dtype())?;
-        hot.select(self, self.constant_like(0.0))?.sum_keep(&[last])
-    }
-
     /// The greatest pixel of every window over images \[n, h, w, c\]; borders never win, ties go to the
     /// first. `pad`: rows above and below, columns left and right.
     pub fn max_pool(

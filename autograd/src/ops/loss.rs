@@ -4,15 +4,49 @@ use crate::error::{Result, refuse};
 use crate::tape::Var;
 
 impl<'t> Var<'t> {
-    /// The logarithm of softmax along the last axis. Does not overflow.
+    /// The max along the last axis, which stays with extent 1; the derivative goes to the first of equals.
+    pub fn max_last(self) -> Result<Var<'t>> {
+        Ok(self.row("max_last")?.max)
+    }
+
+    /// ln softmax along the last axis. Nothing overflows, and all digits are right at both ends: that of a class
+    /// which is nearly certain is −ln(1 + the odds of all others).
     pub fn log_softmax(self) -> Result<Var<'t>> {
-        let Some(last) = self.shape().len().checked_sub(1) else {
-            return refuse("log_softmax", "a scalar has no axis");
+        let Row { max, is_max, .. } = self.row("log_softmax")?;
+        let zero = self.constant_like(0.0);
+        let below = is_max.select(zero, (self - max)?)?;
+        below - odds(below, is_max)?.log1p()?
+    }
+
+    /// eˣ/Σeˣ along the last axis.
+    pub fn softmax(self) -> Result<Var<'t>> {
+        self.log_softmax()?.exp()
+    }
+
+    /// ln Σeˣ along the last axis, which stays with extent 1; −∞ of nothing but −∞.
+    pub fn logsumexp(self) -> Result<Var<'t>> {
+        let Row { max, is_max } = self.row("logsumexp")?;
+        let nothing = max.equal(max.constant_like(f64::NEG_INFINITY))?;
+        let shift = nothing.select(max.constant_like(0.0), max)?;
+        max + odds((self - shift)?, is_max)?.log1p()?
+    }
+
+    /// The max of every row, and where it is: 1 at the first of equals, 0 elsewhere.
+    fn row(self, name: &'static str) -> Result<Row<'t>> {
+        let shape = self.shape();
+        let Some(last) = shape.len().checked_sub(1) else {
+            return refuse(name, "a scalar has no axis");
         };
-        // A shift changes nothing, and keeps exp from overflowing; so its derivative is none either.
-        let shifted = (self - self.max_last()?.stop_gradient())?;
-        let log_sum = shifted.exp()?.sum_keep(&[last])?.log()?;
-        shifted - log_sum
+        let is_max = self.argmax(last)?.one_hot(shape[last], self.dtype())?;
+        let max = is_max
+            .select(self, self.constant_like(0.0))?
+            .sum_keep(&[last])?;
+        Ok(Row { max, is_max })
+    }
+
+    /// The mean of the squared differences, a scalar.
+    pub fn mean_squared_error(self, target: Var<'t>) -> Result<Var<'t>> {
+        (self - target)?.powi(2)?.mean_all()
     }
 
     /// Mean cross-entropy of logits \[n, classes\] and labels of that shape: rows of probabilities, as one-hot
@@ -45,7 +79,22 @@ impl<'t> Var<'t> {
                 ),
             );
         }
-        let likelihood = (labels * self.log_softmax()?)?.sum(&[models, models + 1])?;
+        // A class that is not labelled counts nothing, also where its probability is 0.
+        let likelihood = labels
+            .strong_mul(self.log_softmax()?)?
+            .sum(&[models, models + 1])?;
         likelihood * (-1.0 / given[0] as f64)
     }
+}
+
+/// The max of every row, and where it is.
+struct Row<'t> {
+    max: Var<'t>,
+    is_max: Var<'t>,
+}
+
+/// Σeˣ along the last axis over all but the max.
+fn odds<'t>(below: Var<'t>, is_max: Var<'t>) -> Result<Var<'t>> {
+    let others = is_max.select(below.constant_like(0.0), below.exp()?)?;
+    others.sum_keep(&[below.shape().len() - 1])
 }

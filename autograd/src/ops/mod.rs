@@ -2,10 +2,12 @@
 
 pub(crate) mod contraction;
 mod elementwise;
+mod functions;
 mod index;
 mod loss;
 pub(crate) mod reversible;
 pub(crate) mod shape;
+pub(crate) mod statistics;
 
 use crate::error::{Result, refuse};
 use crate::op::Op;
@@ -40,7 +42,8 @@ impl<'t> Applied<'t> {
 }
 
 impl Tape {
-    /// Records a kernel; zeros, if what it is linear in is zero or empty.
+    /// Records a kernel; zeros, if what it is linear in is zero or empty. A product with zeros is computed: the
+    /// other factor may be infinite.
     pub(crate) fn kernel<'t>(
         &'t self,
         kernel: Kernel,
@@ -49,10 +52,11 @@ impl Tape {
         dtype: DType,
     ) -> Var<'t> {
         let op = Op::Kernel(kernel);
-        let zero = |i: usize| args[i].as_constant() == Some(0.0) || args[i].shape().count() == 0;
+        let empty = |i: usize| args[i].shape().count() == 0;
+        let zero = |i: usize| args[i].as_constant() == Some(0.0) || empty(i);
         let vanishes = match op.rule() {
             Rule::Linear { fixed, .. } => (0..args.len()).all(|i| fixed.contains(&i) || zero(i)),
-            Rule::Bilinear(_) => (0..args.len()).any(zero),
+            Rule::Bilinear(_) => (0..args.len()).any(empty),
             _ => false,
         };
         if vanishes {

@@ -61,7 +61,8 @@ pub(crate) fn simplify(outs: &[Var<'_>], given: &[Var<'_>]) -> Result<Simplified
         let args = tape.with_node(id, |node| computed_from(node).to_vec());
         let args: Vec<Var<'_>> = args.iter().map(|&arg| fresh.var(ids[arg])).collect();
         ids[id] = match &op {
-            Op::Perturbation(_) => fresh.constant(0.0, dtype, shape),
+            // −0, for x + (−0) is x, also of −0.
+            Op::Perturbation(_) => fresh.constant(-0.0, dtype, shape),
             op if args.is_empty() => fresh.push(op.clone(), &[], shape, dtype),
             Op::StopGradient | Op::StraightThrough => args[0],
             _ => tape.applied(id).again(&args)?,

@@ -224,5 +224,5 @@ impl Generator {
 
 /// Batch norm by the batch's own statistics, and the rectifier.
 fn norm<'t>(feed: &mut Feed<'_, 't>, x: Var<'t>) -> Result<Var<'t>> {
-    batch_norm(x, moments(x, 0)?, feed.take()?)?.leaky_relu(LEAK)
+    batch_norm(&moments(x, 0)?, feed.take()?)?.leaky_relu(LEAK)
 }

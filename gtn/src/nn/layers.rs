@@ -4,7 +4,7 @@
 //! Layers of K learners at once have a first axis of K more: on weights, on what there is per channel, and on
 //! activations.
 
-use autograd::{ConvOptions, Result, Var};
+use autograd::{ConvOptions, Moments, Result, Var};
 
 /// Slope of the leaky rectifier below zero, in generator and learners.
 pub const LEAK: f64 = 0.1;
@@ -12,16 +12,23 @@ pub const LEAK: f64 = 0.1;
 /// What batch norm adds to the variance.
 pub const BATCH_NORM_EPS: f64 = 1e-5;
 
-/// The factor per output unit with which weight norm scales the rows of `v`: s / ‖v‖, of the shape of `s`.
-/// The weight is W = s·v/‖v‖ (Salimans and Kingma 2016).
+/// The factor per output unit with which weight norm scales the rows of `v`: s / ‖v‖, of the shape of `s`; 0 for a
+/// row of zeros. The weight is W = s·v/‖v‖ (Salimans and Kingma 2016).
 pub fn weight_scale<'t>(v: Var<'t>, s: Var<'t>) -> Result<Var<'t>> {
-    let inputs: Vec<usize> = (s.shape().len()..v.shape().len()).collect();
-    s * (v * v)?.sum(&inputs)?.rsqrt()?
+    let [unit, rest] = inverse_norms(v, s)?;
+    s * (unit * rest)?.reshape(s.shape())?
 }
 
-/// The weight-normed kernel of a convolution, written out: it is small.
+/// The weight W itself, written out: for kernels of convolutions, which are small.
 pub fn kernel<'t>(v: Var<'t>, s: Var<'t>) -> Result<Var<'t>> {
-    v * weight_scale(v, s)?.reshape([&s.shape()[..], &[1, 1, 1]].concat())?
+    let [unit, rest] = inverse_norms(v, s)?;
+    (v * unit)? * (s.reshape(rest.shape())? * rest)?
+}
+
+/// 1/‖v‖ of every row, as two factors.
+fn inverse_norms<'t>(v: Var<'t>, s: Var<'t>) -> Result<[Var<'t>; 2]> {
+    let inputs: Vec<usize> = (s.shape().len()..v.shape().len()).collect();
+    v.inverse_norm_keep(&inputs)
 }
 
 /// A dense layer without its bias: x·Wᵀ for x \[n, in\] and W = `scale`·v, one factor per output unit.
@@ -57,24 +64,17 @@ pub fn mean(x: Var<'_>, first: usize) -> Result<Var<'_>> {
         .reshape([&shape[..first], &shape[channels..]].concat())
 }
 
-/// Mean and variance of every channel, each as [`mean`]. The variance is divided by the count, not the
-/// count − 1.
-pub fn moments(x: Var<'_>, first: usize) -> Result<[Var<'_>; 2]> {
-    let center = mean(x, first)?;
-    let apart = (x - per_channel(center, x)?)?;
-    Ok([center, mean(apart.powi(2)?, first)?])
+/// Mean and variance of every channel (last axis) over the axes from `first` on.
+pub fn moments(x: Var<'_>, first: usize) -> Result<Moments<'_>> {
+    x.moments(&(first..x.shape().len() - 1).collect::<Vec<_>>())
 }
 
-/// Batch norm (Ioffe and Szegedy 2015): the affine map `gamma`·x + `beta` of x shifted and scaled per
-/// channel by the given mean and variance.
-pub fn batch_norm<'t>(
-    x: Var<'t>,
-    [mean, variance]: [Var<'t>; 2],
-    [gamma, beta]: [Var<'t>; 2],
-) -> Result<Var<'t>> {
-    let scale = (gamma * (variance + BATCH_NORM_EPS)?.rsqrt()?)?;
-    let centered = (x - per_channel(mean, x)?)?;
-    (centered * per_channel(scale, x)?)? + per_channel(beta, x)?
+/// Batch norm (Ioffe and Szegedy 2015): the affine map `gamma`·x + `beta` of what is shifted and scaled per
+/// channel by these moments.
+pub fn batch_norm<'t>(moments: &Moments<'t>, [gamma, beta]: [Var<'t>; 2]) -> Result<Var<'t>> {
+    let x = moments.centered;
+    let scale = (per_channel(gamma, x)? * moments.inverse_deviation(BATCH_NORM_EPS)?)?;
+    (x * scale)? + per_channel(beta, x)?
 }
 
 /// Mean-only batch norm: every channel shifted by its mean, then a learned bias (Salimans and Kingma 2016).
@@ -127,10 +127,11 @@ pub fn upsample_conv<'t>(x: Var<'t>, kernel: Var<'t>, border: Border) -> Result<
     x.conv2d_transposed(kernel, ConvOptions { stride, pad })
 }
 
-/// How many rows of the logits \[n, classes\] have their greatest at the label (i32 \[n\]); a scalar of the
-/// logits' type.
+/// How many rows of the logits \[n, classes\] have their max at the label (i32 \[n\]); a scalar of the
+/// logits' type. A row with NaN never counts.
 pub fn count_correct<'t>(logits: Var<'t>, labels: Var<'t>) -> Result<Var<'t>> {
     let dtype = logits.dtype();
     let said = logits.argmax(1)?.cast(dtype);
-    said.equal(labels.cast(dtype))?.sum_all()
+    let max = logits.max_last()?.reshape(labels.shape())?;
+    (said.equal(labels.cast(dtype))? * max.equal(max)?)?.sum_all()
 }

@@ -3,7 +3,7 @@
 use super::layers::{LEAK, batch_norm, kernel, mean_only_batch_norm, per_channel};
 use super::together::Activations;
 use super::{Feed, Init, ParamSpec};
-use autograd::{ConvOptions, Error, Result, Var};
+use autograd::{ConvOptions, Error, Moments, Result, Var};
 use serde::Serialize;
 
 /// How a layer's results are normalised over the batch.
@@ -250,14 +250,21 @@ impl Learner {
                     now.with(mean_only_batch_norm(x, now.fit(mean)?, now.fit(bias)?)?)
                 }
                 Layer::Norm(Norm::Batch) => {
-                    let [mean, variance] = match &mut stored {
-                        Some(stored) => stored.take()?,
+                    let (moments, of_channels) = match &mut stored {
+                        Some(stored) => {
+                            let of_channels @ [mean, variance] = stored.take()?;
+                            let [mean, variance] = [now.fit(mean)?, now.fit(variance)?];
+                            let along = |p| per_channel(p, x);
+                            (
+                                Moments::given(x, along(mean)?, along(variance)?)?,
+                                of_channels,
+                            )
+                        }
                         None => now.moments()?,
                     };
-                    buffers.extend([mean, variance]);
+                    buffers.extend(of_channels);
                     let [gamma, beta] = feed.take()?;
-                    let moments = [now.fit(mean)?, now.fit(variance)?];
-                    now.with(batch_norm(x, moments, [now.fit(gamma)?, now.fit(beta)?])?)
+                    now.with(batch_norm(&moments, [now.fit(gamma)?, now.fit(beta)?])?)
                 }
                 Layer::Leaky => now.with(x.leaky_relu(LEAK)?),
                 Layer::MaxPool {

@@ -6,7 +6,7 @@
 //! the front, and from there on products are batched.
 
 use super::layers::{dense, mean, moments, weight_scale};
-use autograd::{ConvOptions, Error, Result, Var};
+use autograd::{ConvOptions, Error, Moments, Result, Var};
 use tensor::Array;
 
 /// The parameters of K learners of one structure, each with its own, as those of all: a first axis of K is
@@ -93,7 +93,7 @@ impl<'t> Activations<'t> {
         let channels = statistic.shape().count();
         match self.learners {
             Some(learners) => statistic.reshape([learners, channels / learners]),
-            None => Ok(statistic),
+            None => statistic.reshape([channels]),
         }
     }
 
@@ -156,10 +156,11 @@ impl<'t> Activations<'t> {
         self.unfit(mean(self.x, self.first())?)
     }
 
-    /// Mean and variance of every channel, for buffers.
-    pub(super) fn moments(self) -> Result<[Var<'t>; 2]> {
-        let [mean, variance] = moments(self.x, self.first())?;
-        Ok([self.unfit(mean)?, self.unfit(variance)?])
+    /// Mean and variance of every channel; and the same for buffers.
+    pub(super) fn moments(self) -> Result<(Moments<'t>, [Var<'t>; 2])> {
+        let moments = moments(self.x, self.first())?;
+        let buffers = [self.unfit(moments.mean)?, self.unfit(moments.variance)?];
+        Ok((moments, buffers))
     }
 
     /// The greatest of square windows.

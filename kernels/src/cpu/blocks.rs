@@ -1,8 +1,9 @@
 //! How a matrix product is cut: into blocks of C for the threads, and stretches of the inner index for the caches.
 //!
-//! An element of C is one chain of sums however it is cut, so all of this may depend on the number of threads.
+//! An element of C is the same sum however it is cut, for stretches have whole chains (`microkernel.rs`): so all of
+//! this may depend on the number of threads.
 
-use super::microkernel::{Element, Engine};
+use super::microkernel::{CHAIN, Element, Engine};
 use super::panels::packed_count;
 use super::parallel::PIECES;
 use crate::MatMul;
@@ -11,6 +12,9 @@ use crate::spec::Spec;
 /// Bytes of a block of B, and of one of C if it is visited several times. The micro-kernel is as fast with B in
 /// the second-level cache as with B in the first (measured), so this is a fourth of a second-level cache.
 const BLOCK_BYTES: usize = 1 << 18;
+
+/// Terms whose chains are summed up in one go: of more, such sums are added up in turn, whole stretches each.
+pub(super) const LONG: usize = 256 * CHAIN;
 
 /// Columns of a block of B that suffice, for A is read again only after so many; and those that it has at least.
 const BLOCK_COLUMNS: [usize; 2] = [64, 256];
@@ -53,8 +57,9 @@ impl Blocks {
         let size = if swap { [n, m] } else { [m, n] };
         let [least, most] = BLOCK_COLUMNS;
         let columns = size[1].clamp(least, most).next_multiple_of(least);
-        let longest = BLOCK_BYTES / size_of::<T>() / columns;
-        let stretch = k.div_ceil(k.div_ceil(longest).max(1)).max(1);
+        let longest = (BLOCK_BYTES / size_of::<T>() / columns / CHAIN).max(1);
+        let chains = k.div_ceil(CHAIN).max(1);
+        let stretch = (chains.div_ceil(chains.div_ceil(longest)) * CHAIN).min(k.max(1));
         let mut blocks = Self {
             swap,
             size,
@@ -102,7 +107,9 @@ impl Blocks {
                 across = across.max((PIECES / 2 * workers / down).min(panels));
             }
             let bytes = tiles.div_ceil(down) * height * panels.div_ceil(across) * panel_bytes;
-            down *= (bytes / self.stretch).div_ceil(BLOCK_BYTES);
+            // Of long sums there are two.
+            let room = BLOCK_BYTES >> u32::from(self.is_long());
+            down *= (bytes / self.stretch).div_ceil(room);
         } else {
             let flops = spec.flops() / (spec.batch * across * down).max(1) as u64;
             down *= (flops / PIECE_FLOPS).clamp(1, PIECES as u64) as usize;
@@ -116,7 +123,12 @@ impl Blocks {
     /// Whether sums are formed away from C: those over several stretches must be complete before they are added or
     /// transposed.
     pub(super) fn are_aside(&self, accumulate: bool) -> bool {
-        self.depth > self.stretch && (accumulate || self.swap)
+        self.is_long() || self.depth > self.stretch && (accumulate || self.swap)
+    }
+
+    /// Whether there are several sums of [`LONG`] terms.
+    pub(super) fn is_long(&self) -> bool {
+        self.depth > LONG
     }
 
     /// How many blocks there are along each axis.
@@ -126,7 +138,7 @@ impl Blocks {
 
     /// Elements of a packed block of B, and of sums aside.
     pub(super) fn memory<T: Element>(&self, engine: &Engine<T>) -> [usize; 2] {
-        let sums = self.block[0] * self.block[1];
+        let sums = self.block[0] * self.block[1] * if self.is_long() { 2 } else { 1 };
         [
             packed_count(engine, self.stretch, self.block[1]),
             if self.aside { sums } else { 0 },
@@ -145,12 +157,13 @@ mod tests {
         #[test]
         fn every_thread_has_a_block_and_room_for_it(
             batch in 1_usize..4,
-            size in [1_usize..3000, 1..3000, 1..9000],
+            size in [1_usize..3000, 1..3000],
+            k in prop_oneof![1_usize..9000, 60_000_usize..200_000],
             flags in 0_u8..8,
             products in 1_usize..=2,
             workers in 1_usize..40,
         ) {
-            let [m, n, k] = size;
+            let [m, n] = size;
             let spec = MatMul {
                 float: Float::F32,
                 batch,

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, LONG};
 use super::microkernel::{Element, Engine, MAX_ROWS, Mode, Walk};
 use super::panels::{Matrix, Panels, Shared, pack, scratch, sweep, workers};
 use super::parallel::{Pieces, share};
@@ -116,20 +116,32 @@ impl<T: Element> Block<'_, T> {
         } else {
             c
         };
+        let long = self.blocks.is_long();
+        let whole = Matrix {
+            at: self.sums.wrapping_add(self.size[0] * self.size[1]),
+            ..target
+        };
         for first in (0..depth.max(1)).step_by(stretch) {
             let length = stretch.min(depth - first);
-            let mode = match first {
+            let mode = match first % LONG {
                 _ if accumulate && !aside => Mode::Add,
                 0 => Mode::Set,
                 _ => Mode::Continue,
             };
-            let (a, b) = (a.from(0, first), b.from(first, 0));
-            // SAFETY: what the caller promises.
-            unsafe { self.stretch(length, a, b, target, mode, packed) };
+            let end = first + length;
+            // SAFETY: what the caller promises; the sums are ours.
+            unsafe {
+                let (a, b) = (a.from(0, first), b.from(first, 0));
+                self.stretch(length, a, b, target, mode, packed);
+                if long && (end == depth || end.is_multiple_of(LONG)) {
+                    self.add(target, whole, end > LONG);
+                }
+            }
         }
         if aside {
+            let sums = if long { whole } else { target };
             // SAFETY: c is ours, and so are its sums.
-            unsafe { self.finish(target, c, accumulate) };
+            unsafe { self.finish(sums, c, accumulate) };
         }
     }
 
@@ -167,10 +179,7 @@ impl<T: Element> Block<'_, T> {
                 pack(engine, size, b.from(0, whole), packed.at.at(), packed.next);
             }
             for (first, panels) in [(0, lying), (whole, packed)] {
-                let walk = Walk {
-                    counts: [1, 1, length],
-                    steps: [0, 0, a.col],
-                };
+                let walk = Walk::line(length, a.col);
                 let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
                     let addresses = addresses.iter_mut().zip(range);
                     addresses.for_each(|(to, i)| *to = a.element(i, 0));
@@ -201,15 +210,29 @@ impl<T: Element> Block<'_, T> {
     /// # Safety
     /// The matrices must be valid memory, c exclusively.
     unsafe fn finish(&self, sums: Matrix<T>, c: Matrix<T>, accumulate: bool) {
-        let [rows, columns] = self.size;
         // SAFETY: what the caller promises.
         unsafe {
-            if accumulate {
-                for (i, j) in (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))) {
-                    *c.element(i, j) += *sums.element(i, j);
-                }
+            if accumulate || c.col == 1 {
+                self.add(sums, c, accumulate);
             } else {
                 self.engine.transpose(self.size, sums, c.transposed());
+            }
+        }
+    }
+
+    /// `c = sums` or `c += sums`, element by element.
+    ///
+    /// # Safety
+    /// As for [`Self::finish`].
+    unsafe fn add(&self, sums: Matrix<T>, c: Matrix<T>, accumulate: bool) {
+        let [rows, columns] = self.size;
+        for (i, j) in (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))) {
+            // SAFETY: what the caller promises.
+            let (from, to) = unsafe { (*sums.element(i, j), &mut *c.element(i, j)) };
+            if accumulate {
+                *to += from;
+            } else {
+                *to = from;
             }
         }
     }

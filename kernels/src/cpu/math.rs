@@ -1,8 +1,9 @@
 //! Elementary functions in f32 and f64, as straight lines of code that compilers turn into vector loops.
 //!
 //! Nothing here uses a fused multiply-add, so the bits are the same on every processor and at every
-//! vector width. Errors (tested below): exp, log 1 ulp, sigmoid, tanh 2.5 ulp.
+//! vector width. Errors (`tests/functions.rs`): exp, log 1 ulp, sigmoid, tanh 2.5 ulp.
 
+use super::special;
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -52,6 +53,10 @@ pub(crate) trait Real:
     const SHIFT: Self;
     /// A power of two that makes every number normal, and its exponent.
     const RAISE: [Self; 2];
+    /// 2ⁿ + 1, n half the digits: see [`halves`](super::special).
+    const HALVES: Self;
+    /// From here on all numbers are whole.
+    const WHOLE: Self;
     /// Terms of the series below that matter, in their ranges.
     const EXP_TERMS: usize;
     const LOG_TERMS: usize;
@@ -72,6 +77,10 @@ pub(crate) trait Real:
     fn powers(self) -> [Self; 2];
     /// (k, m) with self = 2ᵏ·m and m in [√½, √2), for positive normal numbers.
     fn split(self) -> (Self, Self);
+    /// (k mod 4, r) with self = k·π/2 + r, k whole and |r| ≤ π/4, for |self| < [`super::special::FAR`].
+    fn quarters(self) -> (Self, Self);
+    /// The same for finite numbers from there on: Payne and Hanek 1983.
+    fn far_quarters(self) -> (Self, Self);
     /// Uniform in [0, 1), from the first [`Real::WORDS`].
     fn uniform(words: [u32; 2]) -> Self;
     /// Uniform in (0, 1], likewise.
@@ -92,6 +101,8 @@ macro_rules! real {
             const TAU: Self = std::$t::consts::TAU;
             const SHIFT: Self = 1.5 * (1_u64 << $mantissa) as $t;
             const RAISE: [Self; 2] = [18_446_744_073_709_551_616.0, 64.0];
+            const HALVES: Self = (1_u64 << (($mantissa + 2) / 2)) as $t + 1.0;
+            const WHOLE: Self = (1_u64 << $mantissa) as $t;
             $($item)*
 
             #[inline(always)]
@@ -154,6 +165,24 @@ real!(f32, u32, mantissa: 23, bias: 127, {
         self
     }
     #[inline(always)]
+    fn quarters(self) -> (f32, f32) {
+        let [first, second, ..] = special::HALF_PI;
+        let x = f64::from(self);
+        let k = special::nearest(x * std::f64::consts::FRAC_2_PI);
+        (special::modulo_4(k) as f32, ((x - k * first) - k * second) as f32)
+    }
+    fn far_quarters(self) -> (f32, f32) {
+        let bits = self.to_bits();
+        let m = u64::from(bits & 0x7F_FFFF | 0x80_0000);
+        let at = (bits >> 23 & 0xFF) as usize + 62 - 150;
+        let [high, low, _] = special::two_over_pi(at).map(|word| [word >> 32, word & 0xFFFF_FFFF]);
+        let fraction = ((m * high[0]) << 32).wrapping_add(m * high[1]).wrapping_add((m * low[0]) >> 32);
+        let k = fraction.wrapping_add(1 << 61) >> 62;
+        let rest = fraction.wrapping_sub(k << 62).cast_signed() as f64 * f64::from_bits((1023 - 62) << 52);
+        let turn = [k as f32, (rest * std::f64::consts::FRAC_PI_2) as f32];
+        special::mirrored(turn, self)
+    }
+    #[inline(always)]
     fn uniform([word, _]: [u32; 2]) -> f32 {
         (word >> 8) as f32 * f32::from_bits((127 - 24) << 23)
     }
@@ -183,6 +212,21 @@ real!(f64, u64, mantissa: 52, bias: 1023, {
         f32::from_bits(if exact || bits % 2 == 1 { bits } else { odd })
     }
     #[inline(always)]
+    fn quarters(self) -> (f64, f64) {
+        let k = special::nearest(self * std::f64::consts::FRAC_2_PI);
+        (special::modulo_4(k), special::HALF_PI.iter().fold(self, |r, part| r - k * part))
+    }
+    fn far_quarters(self) -> (f64, f64) {
+        let bits = self.to_bits();
+        let m = u128::from(bits & 0xF_FFFF_FFFF_FFFF | 0x10_0000_0000_0000);
+        let at = (bits >> 52 & 0x7FF) as usize + 62 - 1075;
+        let words = special::two_over_pi(at).map(u128::from);
+        let fraction = ((m * words[0]) << 64).wrapping_add(m * words[1]).wrapping_add((m * words[2]) >> 64);
+        let k = fraction.wrapping_add(1 << 125) >> 126;
+        let rest = fraction.wrapping_sub(k << 126).cast_signed() as f64 * f64::from_bits((1023 - 126) << 52);
+        special::mirrored([k as f64, rest * std::f64::consts::FRAC_PI_2], self)
+    }
+    #[inline(always)]
     fn uniform([high, low]: [u32; 2]) -> f64 {
         ((u64::from(high) << 32 | u64::from(low)) >> 11) as f64 * f64::from_bits((1023 - 53) << 52)
     }
@@ -194,7 +238,7 @@ real!(f64, u64, mantissa: 52, bias: 1023, {
 
 /// c₀ + c₁x + c₂x² + …
 #[inline(always)]
-fn polynomial<T: Real>(x: T, coefficients: impl DoubleEndedIterator<Item = f64>) -> T {
+pub(super) fn polynomial<T: Real>(x: T, coefficients: impl DoubleEndedIterator<Item = f64>) -> T {
     let mut coefficients = coefficients.rev().map(T::from_f64);
     let highest = coefficients.next().unwrap_or(T::ZERO);
     coefficients.fold(highest, |sum, c| sum * x + c)
@@ -202,7 +246,7 @@ fn polynomial<T: Real>(x: T, coefficients: impl DoubleEndedIterator<Item = f64>)
 
 /// (eʳ − 1, k + `SHIFT`) with x = k·ln 2 + r, k whole and |r| ≤ ln 2 / 2.
 #[inline(always)]
-fn reduced_exp<T: Real>(x: T) -> (T, T) {
+pub(super) fn reduced_exp<T: Real>(x: T) -> (T, T) {
     let shifted = x * T::LOG2_E + T::SHIFT;
     let k = shifted - T::SHIFT;
     let r = (x - k * T::LN2[0]) - k * T::LN2[1];
@@ -260,6 +304,13 @@ pub(crate) fn log<T: Real>(x: T) -> T {
     if x == T::ZERO { -T::INFINITY } else { y }
 }
 
+/// 1/n! with alternating signs, for every second n from `from` on.
+#[inline(always)]
+pub(super) fn alternating(from: usize, count: usize) -> impl DoubleEndedIterator<Item = f64> {
+    let sign = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
+    (0..count).map(move |i| INVERSE_FACTORIALS[2 * i + from] * sign(i))
+}
+
 /// (cos 2πx, sin 2πx) for x in [0, 1]: by series on an eighth of a turn, then by quarters.
 #[inline(always)]
 pub(crate) fn cos_sin_turns<T: Real>(x: T) -> (T, T) {
@@ -267,14 +318,8 @@ pub(crate) fn cos_sin_turns<T: Real>(x: T) -> (T, T) {
     let quarters = (x * four + T::SHIFT) - T::SHIFT;
     let angle = (x - quarters / four) * T::TAU;
     let square = angle * angle;
-    let terms = |from: usize, count| {
-        let term = move |i: usize| {
-            INVERSE_FACTORIALS[2 * i + from] * if i.is_multiple_of(2) { 1.0 } else { -1.0 }
-        };
-        (0..count).map(term)
-    };
-    let sin = angle * polynomial(square, terms(1, T::SIN_TERMS));
-    let cos = polynomial(square, terms(0, T::SIN_TERMS + 1));
+    let sin = angle * polynomial(square, alternating(1, T::SIN_TERMS));
+    let cos = polynomial(square, alternating(0, T::SIN_TERMS + 1));
     let odd = quarters == T::ONE || quarters == T::ONE + T::TWO;
     let (cos, sin) = if odd { (-sin, cos) } else { (cos, sin) };
     let turned = quarters == T::TWO || quarters == T::ONE + T::TWO;

@@ -2,9 +2,10 @@
 //! inner index runs.
 //!
 //! Each step loads a row of B once, and multiplies it by one element of each row of A (an outer product,
-//! as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). Every
-//! element of C is one chain of fused multiply-adds in the order of the inner index. So its bits depend
-//! neither on the tile that it is part of nor on the width of the registers.
+//! as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). An element of C
+//! is a sum of chains of fused multiply-adds in the order of the inner index, each of about [`CHAIN`] terms:
+//! where they end follows from the walk alone. So its bits depend neither on the tile that it is part of nor on
+//! the width of the registers.
 
 use std::ops::AddAssign;
 
@@ -19,26 +20,38 @@ pub(super) const MAX_ROWS: usize = 8;
 /// Most columns that a tile has on any machine.
 pub(super) const MAX_COLUMNS: usize = 32;
 
+/// Terms from which a chain ends with the round of the innermost loop, and is added to the sum of those before.
+/// The error of a sum grows with the length of its longest chain. Half as many would cost another 0.4 % of the
+/// instructions, for a chain's end takes about as long as three terms.
+pub(super) const CHAIN: usize = 256;
+
 /// How the inner index walks along a row of A: three nested loops, the innermost last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Walk {
     pub(super) counts: [usize; 3],
     /// Elements between the starts of two rounds.
     pub(super) steps: [usize; 3],
+    /// Length of the whole walk: the last round may be shorter than the others.
+    pub(super) depth: usize,
 }
 
 impl Walk {
-    /// Along neighbours in memory.
-    pub(super) fn line(count: usize) -> Self {
+    pub(super) fn new(counts: [usize; 3], steps: [usize; 3]) -> Self {
+        let depth = counts.iter().product();
         Self {
-            counts: [1, 1, count],
-            steps: [0, 0, 1],
+            counts,
+            steps,
+            depth,
         }
     }
 
-    /// Length of the whole walk.
-    pub(super) fn depth(&self) -> usize {
-        self.counts.iter().product()
+    /// In equal steps.
+    pub(super) fn line(depth: usize, step: usize) -> Self {
+        Self {
+            counts: [1, depth.div_ceil(CHAIN), CHAIN],
+            steps: [0, CHAIN * step, step],
+            depth,
+        }
     }
 }
 
@@ -47,7 +60,7 @@ impl Walk {
 pub(super) enum Mode {
     /// It is replaced by the product.
     Set,
-    /// Its elements start the chains of the product.
+    /// The chains of the product are added to it, one after the other.
     Continue,
     /// The finished product is added to it.
     Add,
@@ -141,13 +154,16 @@ macro_rules! kernel {
             // SAFETY: the caller vouches for the tile's memory and for the instruction set.
             unsafe {
                 let mut acc = [[$splat(0.0); VECTORS]; ROWS];
+                // The sum of the chains that are complete, if there are any: out of the way, in memory.
+                let mut sum = acc;
+                let mut is_sum = tile.mode == Mode::Continue;
                 let c = |i: usize, v: usize| tile.c.add(i * tile.c_row + v * $lanes);
                 let last = tile.columns - (VECTORS - 1) * $lanes;
                 let is_part = |v: usize| v == VECTORS - 1 && last < $lanes;
-                if tile.mode == Mode::Continue {
+                if is_sum {
                     for i in 0..ROWS {
                         for v in 0..VECTORS {
-                            acc[i][v] = if is_part(v) { $load_part(c(i, v), last) } else { $load(c(i, v)) };
+                            sum[i][v] = if is_part(v) { $load_part(c(i, v), last) } else { $load(c(i, v)) };
                         }
                     }
                 }
@@ -155,11 +171,12 @@ macro_rules! kernel {
                 a.copy_from_slice(&tile.a[..ROWS]);
                 let mut b = tile.b;
                 let [outer, middle, inner] = tile.walk.counts;
-                let steps = tile.walk.steps;
+                let (steps, mut left, mut chain) = (tile.walk.steps, tile.walk.depth, 0);
                 for i in 0..outer {
                     for j in 0..middle {
                     let mut at = i * steps[0] + j * steps[1];
-                    for _ in 0..inner {
+                    let count = inner.min(left);
+                    for _ in 0..count {
                         let mut row = [$splat(0.0); VECTORS];
                         for v in 0..VECTORS {
                             row[v] = $load(b.add(v * $lanes));
@@ -173,10 +190,23 @@ macro_rules! kernel {
                         at += steps[2];
                         b = b.add(tile.b_row);
                     }
+                    (left, chain) = (left - count, chain + count);
+                    if chain >= CHAIN && left > 0 {
+                        for i in 0..ROWS {
+                            for v in 0..VECTORS {
+                                sum[i][v] = if is_sum { $sum(sum[i][v], acc[i][v]) } else { acc[i][v] };
+                                acc[i][v] = $splat(0.0);
+                            }
+                        }
+                        (is_sum, chain) = (true, 0);
+                    }
                 }
                 }
                 for i in 0..ROWS {
                     for v in 0..VECTORS {
+                        if is_sum {
+                            acc[i][v] = $sum(sum[i][v], acc[i][v]);
+                        }
                         if tile.mode == Mode::Add {
                             let old = if is_part(v) { $load_part(c(i, v), last) } else { $load(c(i, v)) };
                             acc[i][v] = $sum(old, acc[i][v]);
@@ -210,7 +240,7 @@ macro_rules! kernels {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Engine, Mode, Tile, transpose};
+    use super::{CHAIN, Engine, Mode, Tile, transpose};
     use std::arch::x86_64::{
         __m256, __m256d, __m256i, __m512, __m512d, _mm256_add_pd, _mm256_add_ps,
         _mm256_cmpgt_epi32, _mm256_cmpgt_epi64, _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_loadu_pd,
@@ -380,7 +410,7 @@ mod x86 {
 
 /// Plain loops that the compiler turns into whatever 128-bit vectors the target always has.
 mod portable {
-    use super::{Engine, Mode, Tile, transpose};
+    use super::{CHAIN, Engine, Mode, Tile, transpose};
 
     macro_rules! vector {
         ($module:ident, $T:ty, $lanes:literal) => {

@@ -32,6 +32,7 @@ mod reversible;
 mod scratch;
 mod shapes;
 mod simd;
+mod special;
 mod transpose;
 mod window;
 

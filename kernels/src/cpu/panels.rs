@@ -212,7 +212,7 @@ pub(super) unsafe fn sweep<T: Element>(
     mode: Mode,
 ) {
     let width = engine.columns();
-    let panel_bytes = walk.depth() * width * size_of::<T>();
+    let panel_bytes = walk.depth * width * size_of::<T>();
     let group = (GROUP_BYTES / panel_bytes.max(1)).max(1);
     let (panels, tiles) = (b.columns.div_ceil(width), rows.div_ceil(engine.rows()));
     let mut edge = [T::default(); MAX_ROWS * MAX_COLUMNS];

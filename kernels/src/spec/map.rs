@@ -292,9 +292,29 @@ pub enum Unary {
     Tanh,
     /// 1/(1 + e⁻ˣ)
     Sigmoid,
+    /// 1/cosh² x, the slope of tanh
+    TanhSlope,
+    /// σ(x)·σ(−x), the slope of sigmoid
+    SigmoidSlope,
+    /// ln(1 + eˣ)
+    Softplus,
+    /// ln(1 + x)
+    #[strum(serialize = "log1p")]
+    Log1p,
+    /// eˣ − 1
+    #[strum(serialize = "expm1")]
+    Expm1,
+    /// sin x
+    Sin,
+    /// cos x
+    Cos,
+    /// The error function, 2/√π · ∫₀ˣ e^−t² dt
+    Erf,
+    /// 1 − erf x
+    Erfc,
     /// |x|
     Abs,
-    /// −1, 0 or 1
+    /// −1, 0 or 1; NaN of NaN
     Sign,
     /// xⁿ by repeated multiplication (square-and-multiply); the reciprocal of it for negative n.
     #[strum(serialize = "powi")]
@@ -306,6 +326,9 @@ impl Unary {
     pub fn cost(self) -> usize {
         match self {
             Self::Exp | Self::Log | Self::Tanh | Self::Sigmoid => 10,
+            Self::TanhSlope | Self::SigmoidSlope | Self::Log1p | Self::Expm1 => 10,
+            Self::Softplus | Self::Sin | Self::Cos => 20,
+            Self::Erf | Self::Erfc => 60,
             Self::Sqrt | Self::Rsqrt => 4,
             Self::Neg | Self::Abs | Self::Sign | Self::PowI(_) => 1,
         }
@@ -329,8 +352,12 @@ pub enum Binary {
     Sub,
     /// x · y
     Mul,
+    /// x · y, where zero wins: 0·∞ and 0·NaN are 0
+    StrongMul,
     /// x / y
     Div,
+    /// xʸ for x ≥ 0 or a whole y, else NaN
+    Pow,
     /// The greater; NaN if either is.
     Max,
     /// The smaller; NaN if either is.
@@ -346,6 +373,10 @@ pub enum Binary {
 impl Binary {
     /// As [`Unary::cost`].
     pub fn cost(self) -> usize {
-        if self == Self::Div { 4 } else { 1 }
+        match self {
+            Self::Pow => 40,
+            Self::Div => 4,
+            _ => 1,
+        }
     }
 }

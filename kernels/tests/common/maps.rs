@@ -18,7 +18,7 @@ pub(crate) const EXACT: [Unary; 8] = [
     Unary::PowI(0),
 ];
 /// All of them.
-pub(crate) const UNARY: [Unary; 12] = {
+pub(crate) const UNARY: [Unary; 23] = {
     let [a, b, c, d, e, f, g, h] = EXACT;
     [
         a,
@@ -33,13 +33,26 @@ pub(crate) const UNARY: [Unary; 12] = {
         Unary::Log,
         Unary::Tanh,
         Unary::Sigmoid,
+        Unary::TanhSlope,
+        Unary::SigmoidSlope,
+        Unary::Softplus,
+        Unary::Log1p,
+        Unary::Expm1,
+        Unary::Sin,
+        Unary::Cos,
+        Unary::Erf,
+        Unary::Erfc,
+        Unary::PowI(1),
+        Unary::PowI(10),
     ]
 };
 
-pub(crate) const BINARY: [Binary; 9] = [
+pub(crate) const BINARY: [Binary; 11] = [
     Binary::Add,
     Binary::Sub,
     Binary::Mul,
+    Binary::StrongMul,
+    Binary::Pow,
     Binary::Div,
     Binary::Max,
     Binary::Min,

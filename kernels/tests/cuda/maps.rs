@@ -1,7 +1,7 @@
 //! Fused element-wise programs: random instructions over random spaces, the sums at their ends.
 
 use crate::common::bytes;
-use crate::common::maps::BINARY;
+use crate::common::maps::{BINARY, UNARY};
 use crate::parity::{CPU, CUDA, cases, close, inputs, run_on, same, tolerances};
 use kernels::{Binary, Float, Instr, Kernel, Load, Map, Store, StoreKind, Unary};
 use proptest::prelude::*;
@@ -10,23 +10,6 @@ use tensor::DType;
 /// What becomes of an instruction: its kind, and numbers to choose operands by.
 type Choice = (u8, u16, u16);
 type Choices = Vec<Choice>;
-
-const UNARY: [Unary; 14] = [
-    Unary::Neg,
-    Unary::Exp,
-    Unary::Log,
-    Unary::Sqrt,
-    Unary::Rsqrt,
-    Unary::Tanh,
-    Unary::Sigmoid,
-    Unary::Abs,
-    Unary::Sign,
-    Unary::PowI(0),
-    Unary::PowI(1),
-    Unary::PowI(3),
-    Unary::PowI(-2),
-    Unary::PowI(10),
-];
 
 const DTYPES: [DType; 6] = [
     DType::F32,
@@ -72,8 +55,8 @@ fn map(extents: &[usize], choices: &[Choice], flags: Option<Vec<bool>>) -> Map {
             2 => Instr::constant(f64::from(x as u32) / 1000.0 - 30.0),
             3 => Instr::Iota(x % extents.len()),
             _ if at == 0 => Instr::constant(1.5),
-            4 | 5 => Instr::Unary(UNARY[x % 14], y % at),
-            6 => Instr::Binary(BINARY[x % 9], y % at, x / 9 % at),
+            4 | 5 => Instr::Unary(UNARY[x % UNARY.len()], y % at),
+            6 => Instr::Binary(BINARY[x % BINARY.len()], y % at, x / 16 % at),
             _ => Instr::Select(x % at, y % at, (x + y) % at),
         };
         map.code.push(instr);

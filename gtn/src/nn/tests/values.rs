@@ -125,10 +125,10 @@ fn norms_give_the_statistics_that_they_promise() {
         let (x, gamma, beta) = (noise(shape, 1), noise(&[4], 2), noise(&[4], 3));
         let arrays = [("x", &x), ("gamma", &gamma), ("beta", &beta)];
         let results = compute(&arrays, |a| {
-            let [center, spread] = moments(a[0], 0)?;
-            let full = batch_norm(a[0], [center, spread], [a[1], a[2]])?;
+            let moments = moments(a[0], 0)?;
+            let full = batch_norm(&moments, [a[1], a[2]])?;
             let only = mean_only_batch_norm(a[0], mean(a[0], 0)?, a[2])?;
-            Ok(vec![full, only, center, spread])
+            Ok(vec![full, only, moments.mean, moments.variance])
         });
         let before = naive_moments(&x.to_f64_vec(), 4);
         let (full, only) = (naive_moments(&results[0], 4), naive_moments(&results[1], 4));
@@ -181,7 +181,7 @@ fn cross_entropy_is_safe_and_counts_are_right() {
 fn plain_images<'t>(p: &[Var<'t>], z: Var<'t>, y: Var<'t>) -> Result<Var<'t>> {
     let weight = |v: Var<'t>, s: Var<'t>| v * weight_scale(v, s)?.reshape([v.shape()[0], 1])?;
     let norm = |x: Var<'t>, affine: &[Var<'t>]| {
-        batch_norm(x, moments(x, 0)?, [affine[0], affine[1]])?.leaky_relu(0.1)
+        batch_norm(&moments(x, 0)?, [affine[0], affine[1]])?.leaky_relu(0.1)
     };
     let x = z.tape().concat(&[z, y], 1)?;
     let x = norm(x.matmul_with(weight(p[0], p[1])?, false, true)?, &p[2..4])?;

@@ -256,14 +256,11 @@ impl<T: Element> Job<T> {
                     } else {
                         (count, columns)
                     };
-                    let walk = Walk {
-                        counts: [
-                            1,
-                            phase.part.window[0],
-                            phase.part.window[1] * spec.source[2],
-                        ],
-                        steps: [0, spec.band_row(), 1],
-                    };
+                    let [lines_of_window, columns_of_window] = phase.part.window;
+                    let walk = Walk::new(
+                        [1, lines_of_window, columns_of_window * spec.source[2]],
+                        [0, spec.band_row(), 1],
+                    );
                     let panels = self.packed_filter(phases, index);
                     let band = band.wrapping_add(
                         phase.window[0] * spec.band_row() + phase.window[1] * spec.source[2],
@@ -382,7 +379,7 @@ impl<T: Element> Job<T> {
                             row: steps[0],
                             col: steps[1],
                         };
-                        let (pixels, walk) = (rows.len() * columns, Walk::line(out));
+                        let (pixels, walk) = (rows.len() * columns, Walk::line(out, 1));
                         // SAFETY: pixels of the result, and memory as above.
                         unsafe {
                             sweep(

@@ -84,10 +84,10 @@ impl<T: Element> Job<T> {
                         row: out,
                         col: 1,
                     };
-                    let walk = Walk {
-                        counts: [images.len(), count, width],
-                        steps: [band_count, spec.stride[0] * row, spec.stride[1] * c],
-                    };
+                    let walk = Walk::new(
+                        [images.len(), count, width],
+                        [band_count, spec.stride[0] * row, spec.stride[1] * c],
+                    );
                     let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
                         let line = spec.window[1] * c;
                         for (address, i) in addresses.iter_mut().zip(range) {
@@ -110,8 +110,8 @@ impl<T: Element> Job<T> {
                                 columns: out,
                             }
                         } else {
-                            let next = walk.depth() * self.engine.columns();
-                            pack(&self.engine, [walk.depth(), out], b, packed, next)
+                            let next = walk.depth * self.engine.columns();
+                            pack(&self.engine, [walk.depth, out], b, packed, next)
                         };
                         sweep(
                             &self.engine,

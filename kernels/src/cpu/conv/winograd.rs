@@ -52,7 +52,7 @@ impl<T: Element + Real> Job<T> {
                 let result = |tile| tiling.result(tile, self.out.at(), beyond);
                 let a = |point, tile| v.matrix(point).element(tile, 0).cast_const();
                 let filter = |point| self.point_filter(spec, point);
-                let size = (tiles.len(), Walk::line(c));
+                let size = (tiles.len(), Walk::line(c, 1));
                 // SAFETY: pixels of the arrays, or the scratch memory; a block's results are ours alone.
                 unsafe {
                     slice::from_raw_parts_mut(zeros, c).fill(T::ZERO);
@@ -192,10 +192,7 @@ impl<T: Element + Real> Job<T> {
                     } else {
                         Mode::Continue
                     };
-                    let walk = Walk {
-                        counts: [1, 1, tiles.len()],
-                        steps: [0, 0, width],
-                    };
+                    let walk = Walk::line(tiles.len(), width);
                     // SAFETY: pixels of the arrays, and the scratch memory.
                     unsafe {
                         open::<Source, T, POINTS>(tiles.clone(), pixels, &v, channels);

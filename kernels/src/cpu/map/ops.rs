@@ -5,6 +5,7 @@ use super::compiled::{Loop, Opcode, Test};
 use super::plan::Op;
 use crate::cpu::math::{self, Real, is_nan};
 use crate::cpu::simd::multiversion;
+use crate::cpu::special;
 use crate::{Binary, Unary};
 
 /// A value of a block of points: a number that all share, or one each, in whole steps.
@@ -26,7 +27,16 @@ multiversion! {
             Unary::Tanh => each1(x, out, math::tanh),
             Unary::Sigmoid => each1(x, out, math::sigmoid),
             Unary::Abs => each1(x, out, Real::abs),
-            Unary::Sign => each1(x, out, |x| truth::<T>(x > T::ZERO) - truth(x < T::ZERO)),
+            Unary::TanhSlope => each1(x, out, special::tanh_slope),
+            Unary::SigmoidSlope => each1(x, out, special::sigmoid_slope),
+            Unary::Softplus => each1(x, out, special::softplus),
+            Unary::Log1p => each1(x, out, special::log1p),
+            Unary::Expm1 => each1(x, out, special::expm1),
+            Unary::Sin => near_and_far(x, out, special::sin, special::far_sin),
+            Unary::Cos => near_and_far(x, out, special::cos, special::far_cos),
+            Unary::Erf => each1(x, out, special::erf),
+            Unary::Erfc => each1(x, out, special::erfc),
+            Unary::Sign => each1(x, out, |x| if is_nan(x) { x } else { truth::<T>(x > T::ZERO) - truth(x < T::ZERO) }),
             Unary::PowI(n) => powi(x, n, out),
         }
     }
@@ -39,7 +49,9 @@ multiversion! {
             Binary::Add => each2(x, y, out, |x, y| x + y),
             Binary::Sub => each2(x, y, out, |x, y| x - y),
             Binary::Mul => each2(x, y, out, |x, y| x * y),
+            Binary::StrongMul => each2(x, y, out, special::strong_mul),
             Binary::Div => each2(x, y, out, |x, y| x / y),
+            Binary::Pow => each2(x, y, out, special::pow),
             Binary::Max => each2(x, y, out, |x, y| if x > y || is_nan(x) { x } else { y }),
             Binary::Min => each2(x, y, out, |x, y| if x < y || is_nan(x) { x } else { y }),
             Binary::Less => each2(x, y, out, |x, y| truth(x < y)),
@@ -72,10 +84,14 @@ multiversion! {
 
 /// Whether [`record`] knows it.
 pub(super) fn has_instructions(op: Op) -> bool {
-    !matches!(
-        op,
-        Op::Unary(Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid, _)
-    )
+    match op {
+        Op::Unary(f, _) => matches!(
+            f,
+            Unary::Neg | Unary::Sqrt | Unary::Rsqrt | Unary::Abs | Unary::Sign | Unary::PowI(_)
+        ),
+        Op::Binary(f, ..) => f != Binary::Pow,
+        _ => true,
+    }
 }
 
 /// The same functions as instructions of a compiled loop, given the values of operands.
@@ -110,16 +126,26 @@ pub(super) fn record(
                     body.truth(Test::Less, zero, x),
                     body.truth(Test::Less, x, zero),
                 );
-                body.apply(Opcode::SUB, above, below)
+                let sign = body.apply(Opcode::SUB, above, below);
+                body.choose(Test::Unordered, [x, x], [x, sign])
             }
             Unary::PowI(n) => record_powi(x, n, body),
-            Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid => return None,
+            _ => return None,
         },
         Op::Binary(f, ..) => match f {
             Binary::Add => body.apply(Opcode::ADD, x, y),
             Binary::Sub => body.apply(Opcode::SUB, x, y),
             Binary::Mul => body.apply(Opcode::MUL, x, y),
+            Binary::StrongMul => {
+                let (product, zero) = (body.apply(Opcode::MUL, x, y), body.constant(0.0));
+                let mut strong = product;
+                for factor in [y, x] {
+                    strong = body.choose(Test::Equal, [factor, zero], [zero, strong]);
+                }
+                body.choose(Test::Unordered, [product, product], [strong, product])
+            }
             Binary::Div => body.apply(Opcode::DIV, x, y),
+            Binary::Pow => return None,
             Binary::Max | Binary::Min => {
                 let op = if f == Binary::Max {
                     Opcode::MAX
@@ -211,6 +237,28 @@ fn each1<T: Real>(x: Arg<'_, T>, out: &mut [T], f: impl Fn(T) -> T) -> Option<T>
             for (x, out) in steps(x).iter().zip(steps_mut(out)) {
                 for i in 0..STEP {
                     out[i] = f(x[i]);
+                }
+            }
+        }
+    }
+    None
+}
+
+/// As [`each1`], for a function of which `near` knows no more than what is not far: the few others are done after it.
+#[inline(always)]
+fn near_and_far<T: Real>(
+    x: Arg<'_, T>,
+    out: &mut [T],
+    near: impl Fn(T) -> T,
+    far: fn(T) -> T,
+) -> Option<T> {
+    match x {
+        Arg::Scalar(x) => return Some(if special::is_far(x) { far(x) } else { near(x) }),
+        Arg::Block(values) => {
+            each1(x, out, near);
+            for (&x, out) in values.iter().zip(out) {
+                if special::is_far(x) {
+                    *out = far(x);
                 }
             }
         }

@@ -24,13 +24,24 @@ enum Op {
     Rsqrt,
     Tanh,
     Sigmoid,
+    TanhSlope,
+    SigmoidSlope,
+    Softplus,
+    Log1p,
+    Expm1,
+    Sin,
+    Cos,
+    Erf,
+    Erfc,
     Abs,
     Sign,
     PowI,
     Add,
     Sub,
     Mul,
+    StrongMul,
     Div,
+    Pow,
     Max,
     Min,
     Less,
@@ -121,6 +132,7 @@ impl Code {
                 Instr::Unary(Unary::PowI(n), _) => instruction.n = n,
                 Instr::Unary(Unary::Neg | Unary::Sign, _) => {}
                 Instr::Unary(..) => computes = true,
+                Instr::Binary(Binary::Pow, ..) => computes = true,
                 Instr::Binary(..) | Instr::Select(..) => {}
             }
             instructions.push(instruction);
@@ -205,7 +217,11 @@ fn placed(instr: Instr, before: Option<usize>) -> [Option<usize>; 3] {
     let places = operands.iter_mut().zip(instr.operands());
     places.for_each(|(place, x)| *place = Some(x));
     match (instr, operands) {
-        (Instr::Binary(Binary::Add | Binary::Mul, ..), [x, y, z]) if y == before => [y, x, z],
+        (Instr::Binary(Binary::Add | Binary::Mul | Binary::StrongMul, ..), [x, y, z])
+            if y == before =>
+        {
+            [y, x, z]
+        }
         (_, operands) => operands,
     }
 }
@@ -247,6 +263,15 @@ fn op(instr: Instr) -> Op {
             Unary::Rsqrt => Op::Rsqrt,
             Unary::Tanh => Op::Tanh,
             Unary::Sigmoid => Op::Sigmoid,
+            Unary::TanhSlope => Op::TanhSlope,
+            Unary::SigmoidSlope => Op::SigmoidSlope,
+            Unary::Softplus => Op::Softplus,
+            Unary::Log1p => Op::Log1p,
+            Unary::Expm1 => Op::Expm1,
+            Unary::Sin => Op::Sin,
+            Unary::Cos => Op::Cos,
+            Unary::Erf => Op::Erf,
+            Unary::Erfc => Op::Erfc,
             Unary::Abs => Op::Abs,
             Unary::Sign => Op::Sign,
             Unary::PowI(_) => Op::PowI,
@@ -255,7 +280,9 @@ fn op(instr: Instr) -> Op {
             Binary::Add => Op::Add,
             Binary::Sub => Op::Sub,
             Binary::Mul => Op::Mul,
+            Binary::StrongMul => Op::StrongMul,
             Binary::Div => Op::Div,
+            Binary::Pow => Op::Pow,
             Binary::Max => Op::Max,
             Binary::Min => Op::Min,
             Binary::Less => Op::Less,

@@ -1,0 +1,149 @@
+//! Norms, means and variances, composed of the primitives: right also where squares leave the range of the type, and
+//! where numbers are far from zero.
+
+use crate::error::{Result, refuse};
+use crate::tape::{Tape, Var};
+use tensor::DType;
+
+/// Statistics of an array over some axes, which stay with extent 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Moments<'t> {
+    /// The mean.
+    pub mean: Var<'t>,
+    /// The mean of the squared distances from the mean: divided by the count, not the count − 1.
+    pub variance: Var<'t>,
+    /// The array less its mean, in the unit of [`inverse_deviation`](Moments::inverse_deviation): 1, unless squares
+    /// would overflow.
+    pub centered: Var<'t>,
+    /// 1/unit, and the variance in units.
+    inverse: Var<'t>,
+    scaled: Var<'t>,
+}
+
+impl<'t> Moments<'t> {
+    /// Of an array whose mean and variance are known.
+    pub fn given(x: Var<'t>, mean: Var<'t>, variance: Var<'t>) -> Result<Self> {
+        Ok(Self {
+            mean,
+            variance,
+            centered: (x - mean)?,
+            inverse: variance.constant_like(1.0),
+            scaled: variance,
+        })
+    }
+
+    /// 1/√(variance + `eps`), in 1/unit: its product with [`centered`](Moments::centered) has mean 0 and variance 1.
+    pub fn inverse_deviation(&self, eps: f64) -> Result<Var<'t>> {
+        let inverse = self.inverse;
+        (self.scaled + ((inverse * eps)? * inverse)?)?.rsqrt()
+    }
+}
+
+/// 1/unit and unit of numbers whose magnitudes have this sum: powers of two with which squares do not overflow, nor
+/// underflow if they are `small`; 1 in the middle of the range, and where all are zero.
+fn units(total: Var<'_>, small: bool) -> Result<[Var<'_>; 2]> {
+    // The greatest of 2²³ numbers (of f64 2⁴⁰) is at least so small a part of their sum.
+    let [least, most, up, down] = match total.dtype() {
+        DType::F32 => [-40, 60, 90, -65],
+        _ => [-400, 500, 600, -520],
+    };
+    let power = |n: i32| total.constant_like(2_f64.powi(n));
+    let (one, zero) = (power(0), total.constant_like(0.0));
+    let choose = |sign: i32| {
+        let mut middle = one;
+        if small {
+            let tiny = total.less(power(least))?.select(power(sign * up), one)?;
+            middle = zero.less(total)?.select(tiny, one)?;
+        }
+        total.less(power(most))?.select(middle, power(sign * down))
+    };
+    Ok([choose(1)?, choose(-1)?])
+}
+
+impl<'t> Var<'t> {
+    /// Mean, variance and distances from the mean over some axes.
+    ///
+    /// The mean is found in two passes, the second over what the first left (Chan, Golub and `LeVeque` 1983): all
+    /// digits are right also where the mean is large beside the deviation.
+    pub fn moments(self, axes: &[usize]) -> Result<Moments<'t>> {
+        let [inverse, unit] = units(self.abs()?.sum_keep(axes)?, false)?;
+        let mean = self.mean_keep(axes)?;
+        let apart = ((self - mean)? * inverse)?;
+        // The rounding error of the mean; its derivative is none.
+        let rest = apart.mean_keep(axes)?.stop_gradient();
+        let squares = (apart * apart)?.mean_keep(axes)?;
+        let scaled = (squares - (rest * rest)?)?.max(mean.constant_like(0.0))?;
+        Ok(Moments {
+            mean: (mean + (rest * unit)?)?,
+            variance: ((scaled * unit)? * unit)?,
+            centered: (apart - rest)?,
+            inverse,
+            scaled,
+        })
+    }
+
+    /// The variance over some axes, which stay with extent 1: see [`Moments::variance`].
+    pub fn variance_keep(self, axes: &[usize]) -> Result<Var<'t>> {
+        Ok(self.moments(axes)?.variance)
+    }
+
+    /// √Σx² over some axes, which stay with extent 1. Squares neither overflow nor underflow. The derivative is x/‖x‖,
+    /// and 0 where all are 0.
+    pub fn norm_keep(self, axes: &[usize]) -> Result<Var<'t>> {
+        let (squares, [_, unit]) = self.squares(axes)?;
+        squares.sqrt()? * unit
+    }
+
+    /// 1/‖x‖ as two factors, for derivatives of the whole may overflow: a power of two, which is 1 in the middle of
+    /// the range, and the rest, which is 0 where all of x are 0. Axes stay with extent 1.
+    pub fn inverse_norm_keep(self, axes: &[usize]) -> Result<[Var<'t>; 2]> {
+        let (squares, [inverse, _]) = self.squares(axes)?;
+        let zero = squares.constant_like(0.0);
+        let rest = zero.less(squares)?.select(squares.rsqrt()?, zero)?;
+        Ok([inverse, rest])
+    }
+
+    /// √Σx² over everything, a scalar: see [`norm_keep`](Var::norm_keep).
+    ///
+    /// ```
+    /// # use autograd::{Plan, Tape}; use kernels::Device; use tensor::{Array, DType};
+    /// let tape = Tape::new();
+    /// let x = tape.input("x", DType::F32, [2])?;
+    /// let norm = x.norm()?;
+    /// let slope = tape.grad(norm, &[x])?[0];
+    /// let at = Array::new([2], vec![3e30, 4e30])?; // whose squares are infinite
+    /// let results = Plan::new(&[norm, slope])?.run(&Device::cpu(None)?, &[(x, &at)])?;
+    /// assert!((results[0].to_f64_vec()[0] / 5e30 - 1.0).abs() < 1e-6);
+    /// assert!((results[1].to_f64_vec()[0] - 0.6).abs() < 1e-6);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    pub fn norm(self) -> Result<Var<'t>> {
+        self.tape().norm_of(&[self])
+    }
+
+    /// Σx² in units, and these.
+    fn squares(self, axes: &[usize]) -> Result<(Var<'t>, [Var<'t>; 2])> {
+        let [inverse, unit] = units(self.abs()?.sum_keep(axes)?, true)?;
+        let scaled = (self * inverse)?;
+        Ok(((scaled * scaled)?.sum_keep(axes)?, [inverse, unit]))
+    }
+}
+
+impl Tape {
+    /// √Σx² over all elements of some arrays, a scalar: see [`Var::norm_keep`].
+    pub fn norm_of<'t>(&'t self, arrays: &[Var<'t>]) -> Result<Var<'t>> {
+        if arrays.is_empty() {
+            return refuse("norm_of", "no arrays");
+        }
+        let sum = |f: &dyn Fn(Var<'t>) -> Result<Var<'t>>| {
+            let sums = arrays.iter().map(|array| f(*array)?.sum_all());
+            self.sum_of(&sums.collect::<Result<Vec<_>>>()?)
+        };
+        let [inverse, unit] = units(sum(&|array| array.abs())?, true)?;
+        let squares = sum(&|array| {
+            let scaled = (array * inverse)?;
+            scaled * scaled
+        })?;
+        squares.sqrt()? * unit
+    }
+}
