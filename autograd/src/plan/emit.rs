@@ -1,7 +1,7 @@
 //! Writing the code of a fused element-wise program.
 
 use crate::op::Op;
-use crate::plan::fuse::{Fused, Graph, Kind, kind};
+use crate::plan::graph::{Fused, Graph, Kind, kind};
 use crate::plan::view::{View, common_extents};
 use crate::tape::Id;
 use kernels::{Binary, Float, Instr, Load, Map, Store, StoreKind};
@@ -28,11 +28,24 @@ pub(super) struct Emitter<'g> {
     graph: &'g Graph,
     roots: &'g [Id],
     extents: Vec<usize>,
-    identity: View,
+    /// How entries are looked at, the first point by point.
+    views: Vec<View>,
     loads: Vec<Load>,
     reads: Vec<(Id, usize)>,
     code: Vec<Instr>,
-    known: HashMap<(Id, View), usize>,
+    /// The values of entries under views.
+    known: HashMap<(Id, usize), usize>,
+}
+
+/// The number of the view of every point on itself.
+const IDENTITY: usize = 0;
+
+/// What an entry under a view comes to.
+enum Found {
+    /// A value of the code.
+    Value(usize),
+    /// Another entry under another view.
+    Below(Id, usize),
 }
 
 impl<'g> Emitter<'g> {
@@ -46,7 +59,7 @@ impl<'g> Emitter<'g> {
         let mut emitter = Self {
             graph,
             roots,
-            identity: View::identity(&extents),
+            views: vec![View::identity(&extents)],
             extents,
             loads: Vec::new(),
             reads: Vec::new(),
@@ -81,20 +94,21 @@ impl<'g> Emitter<'g> {
 
     fn root(&mut self, root: Id) -> Result<Store, Refusal> {
         let node = &self.graph.nodes[root];
-        let identity = self.identity.clone();
         let Op::Sum(axes) = &node.op else {
-            let value = self.compute(root, &identity)?;
+            let value = match self.compute(root, IDENTITY)? {
+                Found::Value(value) => value,
+                Found::Below(id, view) => self.value(id, view)?,
+            };
             return Ok(Store {
                 value,
                 dtype: node.dtype,
                 kind: StoreKind::Full,
             });
         };
-        let value = self.value(node.args[0], &identity)?;
+        let value = self.value(node.args[0], IDENTITY)?;
         // Which of the finer axes belong to a summed one.
         let shape = self.graph.shape(node.args[0]);
-        let on = self
-            .identity
+        let on = self.views[IDENTITY]
             .coordinates(shape, &self.extents)
             .ok_or(Refusal::Conflict)?;
         let flags = on
@@ -109,44 +123,50 @@ impl<'g> Emitter<'g> {
         })
     }
 
-    /// The value of an entry: read if it is stored, else computed.
-    fn value(&mut self, id: Id, view: &View) -> Result<usize, Refusal> {
-        let own = self.roots.contains(&id);
-        if own && rounds(&self.graph.nodes[id].op) {
-            return Err(Refusal::Conflict);
+    /// The value of an entry: read if it is stored, else computed. Calls go as deep as operations follow each other in one
+    /// program, of which there are no more than its code may have instructions.
+    fn value(&mut self, id: Id, view: usize) -> Result<usize, Refusal> {
+        let (mut id, mut view) = (id, view);
+        loop {
+            let op = &self.graph.nodes[id].op;
+            let own = self.roots.contains(&id);
+            if own && (rounds(op) || view != IDENTITY || matches!(op, Op::Sum(_))) {
+                return Err(Refusal::Conflict);
+            }
+            if self.graph.stored[id] && !own {
+                return Ok(self.load(id, view));
+            }
+            match self.compute(id, view)? {
+                Found::Value(value) => return Ok(value),
+                Found::Below(below, under) => (id, view) = (below, under),
+            }
         }
-        if own && (*view != self.identity || matches!(self.graph.nodes[id].op, Op::Sum(_))) {
-            return Err(Refusal::Conflict);
-        }
-        if self.graph.stored[id] && !own {
-            return Ok(self.load(id, view));
-        }
-        self.compute(id, view)
     }
 
-    fn load(&mut self, id: Id, view: &View) -> usize {
-        if let Some(&value) = self.known.get(&(id, view.clone())) {
+    fn load(&mut self, id: Id, view: usize) -> usize {
+        if let Some(&value) = self.known.get(&(id, view)) {
             return value;
         }
         self.loads.push(Load {
             dtype: self.graph.nodes[id].dtype,
-            strides: view.strides.clone(),
+            strides: self.views[view].strides.clone(),
         });
-        self.reads.push((id, view.offset));
+        self.reads.push((id, self.views[view].offset));
         self.emit(id, view, Instr::Load(self.loads.len() - 1))
     }
 
-    fn emit(&mut self, id: Id, view: &View, instruction: Instr) -> usize {
+    fn emit(&mut self, id: Id, view: usize, instruction: Instr) -> usize {
         self.code.push(instruction);
-        self.known.insert((id, view.clone()), self.code.len() - 1);
+        self.known.insert((id, view), self.code.len() - 1);
         self.code.len() - 1
     }
 
-    fn compute(&mut self, id: Id, view: &View) -> Result<usize, Refusal> {
-        if let Some(&value) = self.known.get(&(id, view.clone())) {
-            return Ok(value);
+    fn compute(&mut self, id: Id, view: usize) -> Result<Found, Refusal> {
+        if let Some(&value) = self.known.get(&(id, view)) {
+            return Ok(Found::Value(value));
         }
-        let node = &self.graph.nodes[id];
+        let graph = self.graph;
+        let node = &graph.nodes[id];
         let instruction = match &node.op {
             Op::Const(bits) => Instr::Const(*bits),
             Op::Iota(axis) => return self.iota(id, *axis, view),
@@ -161,25 +181,34 @@ impl<'g> Emitter<'g> {
                 Instr::Select(mask, chosen, self.value(node.args[2], view)?)
             }
             Op::Cast(_) | Op::StopGradient | Op::StraightThrough => {
-                return self.value(node.args[0], view);
+                return Ok(Found::Below(node.args[0], view));
             }
-            op => {
-                debug_assert_eq!(kind(op), Kind::View);
-                let arg = node.args[0];
-                let below = view.through(op, &node.shape, self.graph.shape(arg), &self.extents);
-                return match below {
-                    Some(below) => self.value(arg, &below),
-                    None if self.roots.contains(&id) => Err(Refusal::Store(vec![arg])),
-                    None => Err(Refusal::Store(vec![id])),
-                };
-            }
+            _ => return self.look_through(id, view),
         };
-        Ok(self.emit(id, view, instruction))
+        Ok(Found::Value(self.emit(id, view, instruction)))
+    }
+
+    /// The operand of a view, and how it is looked at.
+    fn look_through(&mut self, id: Id, view: usize) -> Result<Found, Refusal> {
+        let node = &self.graph.nodes[id];
+        debug_assert_eq!(kind(&node.op), Kind::View);
+        let (arg, above) = (node.args[0], &self.views[view]);
+        let below = above.through(&node.op, &node.shape, self.graph.shape(arg), &self.extents);
+        let Some(below) = below else {
+            let unreachable = if self.roots.contains(&id) { arg } else { id };
+            return Err(Refusal::Store(vec![unreachable]));
+        };
+        let known = self.views.iter().position(|view| *view == below);
+        let number = known.unwrap_or_else(|| {
+            self.views.push(below);
+            self.views.len() - 1
+        });
+        Ok(Found::Below(arg, number))
     }
 
     /// The index along an axis of the entry, from the counters of the iteration space.
-    fn iota(&mut self, id: Id, axis: usize, view: &View) -> Result<usize, Refusal> {
-        let on = view
+    fn iota(&mut self, id: Id, axis: usize, view: usize) -> Result<Found, Refusal> {
+        let on = self.views[view]
             .coordinates(self.graph.shape(id), &self.extents)
             .ok_or_else(|| Refusal::Store(vec![id]))?;
         self.code.push(Instr::constant(on.offset[axis] as f64));
@@ -195,8 +224,8 @@ impl<'g> Emitter<'g> {
             self.code.push(Instr::Binary(Binary::Add, sum, at + 2));
             sum = at + 3;
         }
-        self.known.insert((id, view.clone()), sum);
-        Ok(sum)
+        self.known.insert((id, view), sum);
+        Ok(Found::Value(sum))
     }
 }
 

@@ -2,96 +2,46 @@
 //!
 //! Results of kernels are *stored*. Everything element-wise (and every view) is computed where it is read,
 //! unless that would do too much work twice. Stored element-wise results and sums are *roots*: one or more
-//! roots over one iteration space become one [`Map`] (`group.rs`).
+//! roots over one iteration space become one [`Map`](kernels::Map) (`group.rs`).
 
 use crate::op::Op;
+use crate::plan::graph::{Accumulate, Graph, Kind, kind};
 use crate::tape::{Id, Node};
-use kernels::{Binary, Instr, Map, Store};
+use kernels::Binary;
+use std::cmp::Reverse;
 use std::rc::Rc;
-use tensor::{DType, Shape};
+use tensor::DType;
 
-/// The entries of a simplified tape and what is decided about them.
-#[derive(Clone)]
-pub(super) struct Graph {
-    pub(super) nodes: Vec<Rc<Node>>,
-    pub(super) outs: Vec<Id>,
-    /// Whether the result of an entry is in memory of its own.
-    pub(super) stored: Vec<bool>,
-    /// A sum whose second term is a product used nowhere else: the product is added in place.
-    pub(super) accumulates: Vec<Option<Accumulate>>,
-    /// A sum of two products of equal shapes that nothing else needs, as a tangent is: one kernel does it all.
-    pub(super) pairs: Vec<Option<[Id; 2]>>,
-}
-
-/// `sum = base + product`, done by the product's kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Accumulate {
-    pub(super) base: Id,
-    pub(super) product: Id,
-}
-
-/// One launch.
-#[derive(Clone, Debug)]
-pub(super) enum Item {
-    /// A fused element-wise program computing these roots.
-    Map(Rc<Fused>),
-    /// A kernel of its own: the entry.
-    Kernel(Id),
-    /// A contraction added in place: the entry of the sum.
-    Accumulate(Id),
-    /// Two contractions and their sum: the entry of the sum.
-    Pair(Id),
-}
-
-/// A [`Map`] and the entries that it reads and computes.
-#[derive(Clone, Debug)]
-pub(super) struct Fused {
-    pub(super) roots: Vec<Id>,
-    pub(super) map: Map,
-    /// For each load: the stored entry and the element that it begins at.
-    pub(super) reads: Vec<(Id, usize)>,
-}
-
-impl Fused {
-    /// The part of the program that computes some of the roots.
-    pub(super) fn only(&self, wanted: impl Fn(Id) -> bool) -> Self {
-        let pairs = self.roots.iter().zip(&self.map.stores);
-        let (roots, stores): (Vec<Id>, Vec<Store>) = pairs
-            .filter(|(id, _)| wanted(**id))
-            .map(|(id, store)| (*id, store.clone()))
-            .unzip();
-        let mut map = Map {
-            stores,
-            ..self.map.clone()
-        };
-        let used = map.needed();
-        let (mut loads, mut reads, mut code) = (Vec::new(), Vec::new(), Vec::new());
-        let mut moved = vec![usize::MAX; map.code.len()];
-        for (at, instruction) in map.code.iter().enumerate().filter(|(at, _)| used[*at]) {
-            moved[at] = code.len();
-            code.push(match *instruction {
-                Instr::Load(load) => {
-                    loads.push(map.loads[load].clone());
-                    reads.push(self.reads[load]);
-                    Instr::Load(loads.len() - 1)
-                }
-                other => other.with_operands(|operand| moved[operand]),
-            });
-        }
-        for store in &mut map.stores {
-            store.value = moved[store.value];
-        }
-        (map.loads, map.code) = (loads, code);
-        Self { roots, map, reads }
-    }
-}
-
-/// Work per element from which a value that is read several times is stored (in additions).
+/// Instructions of a fused program, at most. Longer ones save launches and passes over memory, but hold more values at a
+/// time than there is fast memory for: the CPU has room for 256 and a CUDA thread for some 190. The longest of set-ups A,
+/// B and C has 71.
+pub(super) const CODE_LIMIT: usize = 160;
+/// A value that several entries read is stored if it takes more work than this to compute it again, in additions per
+/// element (a load and a store cost about as much); a scalar that one reader repeats for its own elements, from twice this.
 const RECOMPUTE_LIMIT: usize = 6;
-/// Arrays from which a value that is read several times is stored.
+/// A value that several entries read is stored if it is computed from at least so many arrays of its size: to read two
+/// again costs no more than to write and read one.
 const REREAD_LIMIT: usize = 3;
-/// Launches that an array may wait for others that it is added to.
+/// A partial sum is stored if its next term comes this many launches or more after its first array: until then all of its
+/// arrays would stay in memory.
 const WAIT: usize = 8;
+
+/// What it takes to compute an entry where it is read.
+#[derive(Clone)]
+struct Cost {
+    /// Additions per element.
+    work: usize,
+    /// Instructions, as if nothing were shared.
+    code: usize,
+    /// The arrays that it reads, of its own size or larger: no more than matter, the largest.
+    arrays: Vec<Id>,
+    /// How many launches it waits for, one after the other, and how many the first of its arrays waits for.
+    begin: usize,
+    first: usize,
+}
+
+/// An entry that is read from memory.
+const LOAD: usize = 1;
 
 impl Graph {
     pub(super) fn new(nodes: Vec<Node>, outs: Vec<Id>) -> Self {
@@ -107,55 +57,6 @@ impl Graph {
         graph.find_accumulations();
         graph.store_what_pays();
         graph
-    }
-
-    pub(super) fn shape(&self, id: Id) -> &Shape {
-        &self.nodes[id].shape
-    }
-
-    pub(super) fn bytes(&self, id: Id) -> usize {
-        self.shape(id).count() * self.nodes[id].dtype.size()
-    }
-
-    pub(super) fn is_input(&self, id: Id) -> bool {
-        matches!(self.nodes[id].op, Op::Input(..))
-    }
-
-    /// The stored entry that holds the numbers of `id` contiguously, and the element they begin at.
-    pub(super) fn resolve(&self, id: Id) -> (Id, usize) {
-        let (mut id, mut offset) = (id, 0);
-        while !self.stored[id] {
-            let node = &self.nodes[id];
-            match self.contiguous(id) {
-                Some(start) => {
-                    offset += start;
-                    id = node.args[0];
-                }
-                None => break,
-            }
-        }
-        (id, offset)
-    }
-
-    /// Where a view begins in its operand, if it is a stretch of it.
-    fn contiguous(&self, id: Id) -> Option<usize> {
-        let node = &self.nodes[id];
-        match &node.op {
-            Op::Reshape => Some(0),
-            Op::Slice(start) => {
-                let whole = self.shape(node.args[0]);
-                let first = (0..whole.len()).find(|&a| node.shape[a] != whole[a])?;
-                let single = node.shape[..first].iter().all(|&n| n == 1);
-                let full = (first + 1..whole.len()).all(|a| node.shape[a] == whole[a]);
-                let begin = start
-                    .iter()
-                    .zip(whole.strides())
-                    .map(|(s, stride)| s * stride)
-                    .sum();
-                (single && full).then_some(begin)
-            }
-            _ => None,
-        }
     }
 
     /// Kernels, their operands, and outputs.
@@ -215,6 +116,8 @@ impl Graph {
     /// Sums of which one term is a contraction that nothing else needs.
     fn find_accumulations(&mut self) {
         let uses = self.uses();
+        let mut is_out = vec![false; self.nodes.len()];
+        self.outs.iter().for_each(|&out| is_out[out] = true);
         for id in 0..self.nodes.len() {
             if self.nodes[id].op != Op::Binary(Binary::Add) {
                 continue;
@@ -228,7 +131,7 @@ impl Graph {
                     alone &= uses[product] == 1;
                 }
                 let contraction = self.nodes[product].op.is_contraction();
-                (alone && contraction && !self.outs.contains(&product)).then_some(product)
+                (alone && contraction && !is_out[product]).then_some(product)
             };
             let found = match (product(a), product(b)) {
                 (Some(p), Some(q)) if self.nodes[p].op == self.nodes[q].op => {
@@ -269,162 +172,123 @@ impl Graph {
         uses
     }
 
-    /// Element-wise values that would cost too much to compute again at every reader.
+    /// Stores element-wise values that would cost too much to compute again at every reader.
     fn store_what_pays(&mut self) {
-        let (uses, readers) = (self.uses(), self.readers());
-        let mut work = vec![0usize; self.nodes.len()];
-        let mut arrays: Vec<Vec<Id>> = vec![Vec::new(); self.nodes.len()];
-        // For each entry: how many launches it waits for, and the same of the first array it is computed from.
-        let mut times = vec![[0, usize::MAX]; self.nodes.len()];
+        let (uses, grows) = (self.uses(), self.grows());
+        let mut costs: Vec<Cost> = Vec::with_capacity(self.nodes.len());
         for id in 0..self.nodes.len() {
+            let pointwise = kind(&self.nodes[id].op) == Kind::Pointwise;
             if self.nodes[id].op == Op::Binary(Binary::Add) {
-                self.store_partial_sum(id, &times, &arrays);
+                self.store_partial_sum(id, &costs);
             }
-            times[id] = self.times(id, &times);
+            if pointwise {
+                self.store_long_code(id, &mut costs);
+            }
+            let cost = self.cost(id, &costs);
             let node = &self.nodes[id];
-            let mut total = weight(&node.op);
-            let mut read: Vec<Id> = Vec::new();
-            for &arg in &node.args {
-                if self.stored[arg] {
-                    read.push(arg);
-                } else {
-                    total += work[arg];
-                    read.extend(&arrays[arg]);
-                }
-            }
-            read.retain(|&r| self.shape(r).count() >= node.shape.count());
-            read.sort_unstable();
-            read.dedup();
-            let pointwise = kind(&node.op) == Kind::Pointwise;
             // A read converts at no cost.
             let converts = matches!(node.op, Op::Cast(_)) && self.stored[node.args[0]];
-            let grows = pointwise && !converts && self.grows_at(&readers, id);
-            let costly = total > RECOMPUTE_LIMIT || read.len() >= REREAD_LIMIT;
+            let costly = cost.work > RECOMPUTE_LIMIT || cost.arrays.len() >= REREAD_LIMIT;
             let repeated = if node.shape.count() == 1 {
-                total > 2 * RECOMPUTE_LIMIT
+                cost.work > 2 * RECOMPUTE_LIMIT
             } else {
-                grows
+                grows[id] && !converts
             };
             if pointwise && (repeated || (uses[id] > 1 && costly)) {
                 self.stored[id] = true;
             }
-            work[id] = total;
-            arrays[id] = read;
+            costs.push(cost);
         }
     }
 
-    fn times(&self, id: Id, times: &[[usize; 2]]) -> [usize; 2] {
-        let args = self.nodes[id].args.iter();
-        args.fold([0, usize::MAX], |[last, first], &arg| {
+    fn cost(&self, id: Id, costs: &[Cost]) -> Cost {
+        let node = &self.nodes[id];
+        let mut cost = Cost {
+            work: weight(&node.op),
+            code: match node.op {
+                // Counters along the axes, times their strides, are added up.
+                Op::Iota(_) => 1 + 4 * node.shape.len(),
+                _ => usize::from(kind(&node.op) != Kind::View),
+            },
+            arrays: Vec::new(),
+            begin: 0,
+            first: usize::MAX,
+        };
+        for &arg in &node.args {
+            let below = &costs[arg];
             if self.stored[arg] {
-                let made = !self.is_input(arg);
-                let since = if made { times[arg][0] } else { usize::MAX };
-                [last.max(times[arg][0] + 1), first.min(since)]
+                cost.code += LOAD;
+                cost.arrays.push(arg);
+                cost.begin = cost.begin.max(below.begin + 1);
+                if !self.is_input(arg) {
+                    cost.first = cost.first.min(below.begin);
+                }
             } else {
-                [last.max(times[arg][0]), first.min(times[arg][1])]
+                cost.code += below.code;
+                cost.work += below.work;
+                cost.arrays.extend(&below.arrays);
+                cost.begin = cost.begin.max(below.begin);
+                cost.first = cost.first.min(below.first);
             }
-        })
+        }
+        let count = |id: Id| self.shape(id).count();
+        cost.arrays.retain(|&array| count(array) >= count(id));
+        cost.arrays
+            .sort_unstable_by_key(|&array| (Reverse(count(array)), array));
+        cost.arrays.dedup();
+        cost.arrays.truncate(REREAD_LIMIT);
+        cost
     }
 
     /// The terms of a long sum that come one after the other are added as they come: otherwise all of them would
     /// wait for the last.
-    fn store_partial_sum(&mut self, id: Id, times: &[[usize; 2]], arrays: &[Vec<Id>]) {
+    fn store_partial_sum(&mut self, id: Id, costs: &[Cost]) {
         let args = [self.nodes[id].args[0], self.nodes[id].args[1]];
         for (partial, term) in [(args[0], args[1]), (args[1], args[0])] {
-            let waits = times[term][0] > times[partial][1].saturating_add(WAIT);
+            let waits = costs[term].begin > costs[partial].first.saturating_add(WAIT);
             let sum = self.nodes[partial].op == Op::Binary(Binary::Add);
-            if sum && waits && arrays[partial].len() >= REREAD_LIMIT {
+            if sum && waits && costs[partial].arrays.len() >= REREAD_LIMIT {
                 self.stored[partial] = true;
             }
         }
     }
 
-    /// The entries that read each entry.
-    fn readers(&self) -> Vec<Vec<Id>> {
-        let mut readers = vec![Vec::new(); self.nodes.len()];
-        for (id, node) in self.nodes.iter().enumerate() {
-            node.args.iter().for_each(|&arg| readers[arg].push(id));
+    /// Stores operands, the longest first, until the code of an entry is short enough for one program.
+    fn store_long_code(&mut self, id: Id, costs: &mut [Cost]) {
+        let args = self.nodes[id].args.clone();
+        loop {
+            let code = |&arg: &Id| {
+                if self.stored[arg] {
+                    LOAD
+                } else {
+                    costs[arg].code
+                }
+            };
+            let Some(&longest) = args.iter().max_by_key(|arg| code(arg)) else {
+                return;
+            };
+            let all: usize = args.iter().map(code).sum();
+            if all < CODE_LIMIT || code(&longest) <= LOAD {
+                return;
+            }
+            self.store_origin(longest);
+            costs[longest].code = LOAD;
         }
-        readers
     }
 
-    /// Whether a reader repeats the value for many elements of its own.
-    fn grows_at(&self, readers: &[Vec<Id>], id: Id) -> bool {
-        readers[id]
-            .iter()
-            .any(|&reader| match self.nodes[reader].op {
-                Op::Broadcast => self.shape(reader).count() > self.shape(id).count(),
-                Op::Reshape => !self.stored[reader] && self.grows_at(readers, reader),
-                _ => false,
-            })
-    }
-
-    /// The stored entries that a launch reads.
-    pub(super) fn reads(&self, item: &Item) -> Vec<Id> {
-        let bases = |args: &[Id]| {
-            args.iter()
-                .map(|&arg| self.resolve(arg).0)
-                .collect::<Vec<_>>()
-        };
-        match item {
-            Item::Map(fused) => fused.reads.iter().map(|&(id, _)| id).collect(),
-            Item::Kernel(id) => bases(&self.nodes[*id].args),
-            Item::Pair(id) => bases(&self.factors(*id)),
-            Item::Accumulate(id) => {
-                let Accumulate { base, product } = self.accumulate(*id);
-                let mut reads = bases(&self.nodes[product].args);
-                reads.push(self.resolve(base).0);
-                reads
+    /// Whether a reader of each entry repeats its value for many elements of its own.
+    fn grows(&self) -> Vec<bool> {
+        let mut grows = vec![false; self.nodes.len()];
+        for (reader, node) in self.nodes.iter().enumerate().rev() {
+            for &arg in &node.args {
+                grows[arg] |= match node.op {
+                    Op::Broadcast => node.shape.count() > self.shape(arg).count(),
+                    Op::Reshape => !self.stored[reader] && grows[reader],
+                    _ => false,
+                };
             }
         }
-    }
-
-    /// What an accumulating launch adds up.
-    pub(super) fn accumulate(&self, id: Id) -> Accumulate {
-        self.accumulates[id].expect("an accumulating entry")
-    }
-
-    /// The two products of a pair.
-    pub(super) fn pair(&self, id: Id) -> [Id; 2] {
-        self.pairs[id].expect("an entry of a pair")
-    }
-
-    /// What the products of a pair are made of.
-    pub(super) fn factors(&self, id: Id) -> Vec<Id> {
-        let args = self.pair(id).map(|product| &self.nodes[product].args[..]);
-        args.concat()
-    }
-
-    /// The stored entries that a launch computes.
-    pub(super) fn computes(item: &Item) -> &[Id] {
-        match item {
-            Item::Map(fused) => &fused.roots,
-            Item::Kernel(id) | Item::Accumulate(id) | Item::Pair(id) => std::slice::from_ref(id),
-        }
-    }
-}
-
-/// What the planner does with an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Input,
-    /// Constants and counters: never in memory unless something asks.
-    Free,
-    Pointwise,
-    View,
-    Sum,
-    Kernel,
-}
-
-pub(crate) fn kind(op: &Op) -> Kind {
-    match op {
-        Op::Input(..) => Kind::Input,
-        Op::Const(_) | Op::Iota(_) | Op::Perturbation(_) => Kind::Free,
-        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) => Kind::Pointwise,
-        Op::StopGradient | Op::StraightThrough => Kind::Pointwise,
-        Op::Reshape | Op::Permute(_) | Op::Broadcast | Op::Slice(_) => Kind::View,
-        Op::Sum(_) => Kind::Sum,
-        Op::Kernel(_) => Kind::Kernel,
+        grows
     }
 }
 

@@ -1,29 +1,72 @@
 //! Which element-wise work is done together: from stored entries to launches.
 
 use crate::plan::emit::{Emitter, Refusal, space};
-use crate::plan::fuse::{Fused, Graph, Item, Kind, kind};
+use crate::plan::fuse::CODE_LIMIT;
+use crate::plan::graph::{Fused, Graph, Item, Kind, kind};
+use crate::plan::sequence::Sequence;
 use crate::tape::Id;
+use kernels::{Map, StoreKind};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-/// A fused program grows to at most this many instructions.
-const CODE_LIMIT: usize = 160;
-/// How many earlier programs a root may try to join.
+/// Programs that a root tries to join, at most. More find some more to share a pass over memory with, and take more
+/// time to plan.
 const CANDIDATES: usize = 32;
-/// How far apart in time roots of one program may be, in launches from the begin and to the end. A program waits for
-/// the operands of all its roots: a layer's tangent that is computed with the cotangent of that layer, as both
-/// read the same array, would wait for the whole way back, and what was made before is kept meanwhile.
+/// Programs that a root looks at for that, at most, and launches between the two that may have to come first. It bounds
+/// the time of plans where one array is read by thousands of programs.
+const LOOKS: usize = 1024;
+/// How many launches apart two roots of one program may be, counted from the first launch and from the last. A program
+/// waits for the operands of all its roots, and until then keeps them: with a tangent of the first layer and a cotangent
+/// of the same layer, which read the same array, it would wait for the whole forward pass and half of the backward pass.
 const REACH: usize = 8;
-/// How often a result goes into the space it is computed over, to be held for long without harm: a sum.
+/// A result that is smaller than its iteration space by this factor or more, as a sum is, may be further apart: to hold
+/// it for long costs little.
 const SMALL: usize = 16;
 
-/// All work of a graph as launches, in the order of the tape, in one or two ways: in few passes, and in some more
+/// All work of a graph as launches, operands first, in one or two ways: in few passes, and in some more
 /// that may keep less alive at a time. What proves unreachable by fused programs is stored as well.
 pub(super) fn items(graph: &mut Graph) -> Vec<Vec<Item>> {
-    loop {
-        match Groups::new(graph).run() {
-            Ok(items) => return items,
-            Err(ids) => ids.into_iter().for_each(|id| graph.stored[id] = true),
+    let absorbed = absorbed(graph);
+    store_unreachable(graph, &absorbed);
+    Groups::new(graph).run(&absorbed)
+}
+
+/// For each entry whether another launch computes it on its way.
+fn absorbed(graph: &Graph) -> Vec<bool> {
+    let mut absorbed = vec![false; graph.nodes.len()];
+    let added = graph.accumulates.iter().flatten().map(|a| a.product);
+    let paired = graph.pairs.iter().flatten().flatten().copied();
+    added.chain(paired).for_each(|id| absorbed[id] = true);
+    absorbed
+}
+
+/// Whether an entry needs a launch.
+fn is_launched(graph: &Graph, absorbed: &[bool], id: Id) -> bool {
+    graph.stored[id] && !graph.is_input(id) && graph.shape(id).count() > 0 && !absorbed[id]
+}
+
+/// Whether that launch is a fused program.
+fn is_fused(graph: &Graph, id: Id) -> bool {
+    let own = graph.accumulates[id].is_some() || graph.pairs[id].is_some();
+    !own && kind(&graph.nodes[id].op) != Kind::Kernel
+}
+
+/// Stores what no fused program can compute on its way, as a view whose elements do not lie on strides.
+fn store_unreachable(graph: &mut Graph, absorbed: &[bool]) {
+    let is_root = |graph: &Graph, id| is_launched(graph, absorbed, id) && is_fused(graph, id);
+    let roots = (0..graph.nodes.len()).filter(|&id| is_root(graph, id));
+    let mut open: BTreeSet<Id> = roots.collect();
+    while let Some(id) = open.pop_first() {
+        let Err(Refusal::Store(unreachable)) = Emitter::fuse(graph, &[id]) else {
+            continue;
+        };
+        for below in unreachable {
+            graph.stored[below] = true;
+            if is_root(graph, below) {
+                open.insert(below);
+            }
         }
+        open.insert(id);
     }
 }
 
@@ -31,115 +74,198 @@ pub(super) fn items(graph: &mut Graph) -> Vec<Vec<Item>> {
 struct Groups<'g> {
     graph: &'g Graph,
     items: Vec<Item>,
+    /// An order of them in which operands come first.
+    sequence: Sequence,
     /// For each entry: how many stored ones it waits for, one after the other, and how many wait for it.
     times: Vec<[usize; 2]>,
+    is_out: Vec<bool>,
     /// The launch that computes an entry.
     maker: Vec<Option<usize>>,
+    /// The programs that read an array, by when they can run: that number divided by what is near.
+    readers: HashMap<(Id, usize), BTreeSet<usize>>,
+}
+
+/// Two programs in one.
+struct Joined {
+    /// The earlier launch that the later one joins.
+    into: usize,
+    /// Which of both is first in the sequence: there the new one comes, after these launches.
+    first: usize,
+    before: Vec<usize>,
+    fused: Fused,
 }
 
 impl<'g> Groups<'g> {
     fn new(graph: &'g Graph) -> Self {
+        let mut is_out = vec![false; graph.nodes.len()];
+        graph.outs.iter().for_each(|&out| is_out[out] = true);
         Self {
             graph,
             items: Vec::new(),
+            sequence: Sequence::default(),
             times: times(graph),
+            is_out,
             maker: vec![None; graph.nodes.len()],
+            readers: HashMap::new(),
         }
     }
 
-    fn run(mut self) -> Result<Vec<Vec<Item>>, Vec<Id>> {
+    fn run(mut self, absorbed: &[bool]) -> Vec<Vec<Item>> {
         let graph = self.graph;
-        let added = graph.accumulates.iter().flatten().map(|a| a.product);
-        let paired = graph.pairs.iter().flatten().flatten().copied();
-        let absorbed: Vec<Id> = added.chain(paired).collect();
-        for id in 0..graph.nodes.len() {
-            if !graph.stored[id]
-                || graph.is_input(id)
-                || graph.shape(id).count() == 0
-                || absorbed.contains(&id)
-            {
+        for id in (0..graph.nodes.len()).filter(|&id| is_launched(graph, absorbed, id)) {
+            if !is_fused(graph, id) {
+                self.push(if graph.accumulates[id].is_some() {
+                    Item::Accumulate(id)
+                } else if graph.pairs[id].is_some() {
+                    Item::Pair(id)
+                } else {
+                    Item::Kernel(id)
+                });
                 continue;
             }
-            if graph.accumulates[id].is_some() {
-                self.push(id, Item::Accumulate(id));
-            } else if graph.pairs[id].is_some() {
-                self.push(id, Item::Pair(id));
-            } else if kind(&graph.nodes[id].op) == Kind::Kernel {
-                self.push(id, Item::Kernel(id));
+            let alone = Emitter::fuse(graph, &[id]);
+            let alone = alone.unwrap_or_else(|_| unreachable!("what it needs was stored"));
+            if let Some(joined) = self.join(&alone, None) {
+                self.sequence.move_before(joined.first, &joined.before);
+                self.put(joined.into, Item::Map(Rc::new(joined.fused)));
             } else {
-                let alone = Emitter::fuse(graph, &[id]).map_err(|refusal| match refusal {
-                    Refusal::Store(ids) => ids,
-                    Refusal::Conflict => unreachable!("a single root cannot read itself"),
-                })?;
-                if let Some((index, joined)) = self.join(&alone, self.items.len()) {
-                    self.items[index] = Item::Map(Rc::new(joined));
-                    self.maker[id] = Some(index);
-                } else {
-                    self.push(id, Item::Map(Rc::new(alone)));
-                }
+                self.push(Item::Map(Rc::new(alone)));
             }
         }
-        let apart = self.items.clone();
+        let apart = self.ordered();
         self.merge();
-        let merged = self.items.len() < apart.len();
-        let ways = [self.items, apart].into_iter();
-        Ok(ways.take(1 + usize::from(merged)).collect())
+        let merged = self.ordered();
+        if merged.len() < apart.len() {
+            vec![merged, apart]
+        } else {
+            vec![merged]
+        }
     }
 
     /// Makes one program of two that a later root has related.
     fn merge(&mut self) {
-        let mut gone = vec![false; self.items.len()];
         for later in (0..self.items.len()).rev() {
-            let Item::Map(group) = &self.items[later] else {
+            let Item::Map(fused) = &self.items[later] else {
                 continue;
             };
-            let Some((index, joined)) = self.join(group, later) else {
-                continue;
-            };
-            for &root in &joined.roots {
-                self.maker[root] = Some(index);
+            let fused = Rc::clone(fused);
+            if let Some(joined) = self.join(&fused, Some(later)) {
+                self.sequence.move_before(joined.first, &joined.before);
+                if joined.first == later {
+                    self.sequence.swap(joined.into, later);
+                }
+                self.sequence.remove(later);
+                self.put(joined.into, Item::Map(Rc::new(joined.fused)));
             }
-            self.items[index] = Item::Map(Rc::new(joined));
-            gone[later] = true;
         }
-        let mut gone = gone.into_iter();
-        self.items.retain(|_| gone.next() == Some(false));
     }
 
-    fn push(&mut self, id: Id, item: Item) {
-        self.maker[id] = Some(self.items.len());
-        self.items.push(item);
+    /// All launches in a sequence in which they can run, without what nobody reads.
+    fn ordered(&self) -> Vec<Item> {
+        let order = self.sequence.order();
+        let items = order.map(|index| self.items[index].clone()).collect();
+        self.graph.without_unread(items)
     }
 
-    /// The nearest map before the `end`-th launch that `new` can become a part of, and both together.
-    fn join(&self, new: &Fused, end: usize) -> Option<(usize, Fused)> {
-        let count = space(self.graph, new.roots[0]).count();
-        let near = |&other: &Id| new.roots.iter().all(|&root| self.near(root, other, count));
+    fn push(&mut self, item: Item) {
+        self.sequence.push();
+        self.items.push(item.clone());
+        self.put(self.items.len() - 1, item);
+    }
+
+    /// Sets a launch, and notes what it makes and reads.
+    fn put(&mut self, index: usize, item: Item) {
+        for &id in Graph::computes(&item) {
+            self.maker[id] = Some(index);
+        }
+        if let Item::Map(fused) = &item {
+            let time = self.time(fused);
+            for id in self.large_reads(fused) {
+                self.readers.entry((id, time)).or_default().insert(index);
+            }
+        }
+        self.items[index] = item;
+    }
+
+    /// When a program can run: programs that are near each other have the same number, or numbers side by side.
+    fn time(&self, fused: &Fused) -> usize {
+        let begins = fused.roots.iter().map(|&root| self.times[root][0]);
+        begins.min().unwrap_or(0) / (REACH + 1)
+    }
+
+    /// The arrays that a program reads element by element.
+    fn large_reads(&self, fused: &Fused) -> HashSet<Id> {
+        let count = space(self.graph, fused.roots[0]).count();
+        let reads = fused.reads.iter().map(|&(id, _)| id);
+        reads
+            .filter(|&id| self.graph.shape(id).count() == count)
+            .collect()
+    }
+
+    /// The programs before launch `end`, the latest first, that share an array with a program: together they read it once
+    /// instead of twice, or not at all.
+    fn related(&self, fused: &Fused, end: usize) -> impl Iterator<Item = usize> {
+        let makers = fused.reads.iter().filter_map(|&(id, _)| self.maker[id]);
+        let makers: BTreeSet<usize> = makers.collect();
+        let time = self.time(fused);
+        let times = time.saturating_sub(1)..=time + 1;
+        let reads = self.large_reads(fused).into_iter();
+        let keys = reads.flat_map(|id| times.clone().map(move |time| (id, time)));
+        let readers: Vec<&BTreeSet<usize>> =
+            keys.filter_map(|key| self.readers.get(&key)).collect();
+        let mut end = end;
+        std::iter::from_fn(move || {
+            let all = readers.iter().copied().chain([&makers]);
+            end = all
+                .filter_map(|all| all.range(..end).next_back())
+                .copied()
+                .max()?;
+            Some(end)
+        })
+    }
+
+    /// The latest program that `fused` can become a part of, and both together. It is launch `own`, or none yet.
+    fn join(&self, fused: &Fused, own: Option<usize>) -> Option<Joined> {
+        let count = space(self.graph, fused.roots[0]).count();
+        let near = |&other: &Id| {
+            fused
+                .roots
+                .iter()
+                .all(|&root| self.near(root, other, count))
+        };
         let mut tried = 0;
-        for index in (0..end).rev() {
-            let Item::Map(group) = &self.items[index] else {
+        for into in self
+            .related(fused, own.unwrap_or(self.items.len()))
+            .take(LOOKS)
+        {
+            let Item::Map(group) = &self.items[into] else {
                 continue;
             };
-            if space(self.graph, group.roots[0]).count() != count
-                || !group.roots.iter().all(near)
-                || !related(self.graph, group, new, count)
-            {
+            if space(self.graph, group.roots[0]).count() != count || !group.roots.iter().all(near) {
                 continue;
             }
             tried += 1;
             if tried > CANDIDATES {
                 break;
             }
-            if self.comes_after(new, index)
-                || end < self.items.len() && self.comes_after(group, end)
-            {
+            let place = |launch| self.sequence.place(launch);
+            let (first, second) = match own {
+                Some(own) if place(own) < place(into) => (own, &**group),
+                _ => (into, fused),
+            };
+            let Some(before) = self.before(second, first) else {
                 continue;
-            }
-            let roots = [&group.roots[..], &new.roots].concat();
-            if let Ok(joined) = Emitter::fuse(self.graph, &roots)
-                && joined.map.code.len() <= CODE_LIMIT
+            };
+            let roots = [&group.roots[..], &fused.roots].concat();
+            if let Ok(fused) = Emitter::fuse(self.graph, &roots)
+                && fits(&fused.map)
             {
-                return Some((index, joined));
+                return Some(Joined {
+                    into,
+                    first,
+                    before,
+                    fused,
+                });
             }
         }
         None
@@ -152,28 +278,42 @@ impl<'g> Groups<'g> {
         let far = |[a, b]: [usize; 2]| a.abs_diff(b) > REACH;
         let patient = if end[0] < end[1] { a } else { b };
         let small = SMALL * self.graph.shape(patient).count() <= count;
-        !far(begin) && (!far(end) || small || self.graph.outs.contains(&patient))
+        !far(begin) && (!far(end) || small || self.is_out[patient])
     }
 
-    /// Whether something between them needs launch `index` first and is needed by the new map.
-    fn comes_after(&self, new: &Fused, index: usize) -> bool {
-        let mut seen = vec![false; self.items.len()];
-        let made = new.reads.iter().filter_map(|&(id, _)| self.maker[id]);
-        let mut open: Vec<usize> = made.filter(|&i| i != index).collect();
-        while let Some(item) = open.pop() {
-            if std::mem::replace(&mut seen[item], true) {
+    /// The launches after `first` in the sequence that a program waits for, in their order; `None` if one of them waits for
+    /// `first`, so that the two cannot be one, or if there are too many.
+    fn before(&self, fused: &Fused, first: usize) -> Option<Vec<usize>> {
+        let after = self.sequence.place(first);
+        let makers = fused.reads.iter().filter_map(|&(id, _)| self.maker[id]);
+        let mut open: Vec<usize> = makers.filter(|&maker| maker != first).collect();
+        let mut found = BTreeMap::new();
+        while let Some(launch) = open.pop() {
+            let place = self.sequence.place(launch);
+            if place < after || found.insert(place, launch).is_some() {
                 continue;
             }
-            let reads = self.graph.reads(&self.items[item]).into_iter();
-            for dependency in reads.filter_map(|id| self.maker[id]) {
-                if dependency == index {
-                    return true;
+            if found.len() > LOOKS {
+                return None;
+            }
+            for id in self.graph.reads(&self.items[launch]) {
+                match self.maker[id] {
+                    Some(maker) if maker == first => return None,
+                    maker => open.extend(maker),
                 }
-                open.push(dependency);
             }
         }
-        false
+        Some(found.into_values().collect())
     }
+}
+
+/// Whether a program is short enough; a sum takes three values more on its way.
+fn fits(map: &Map) -> bool {
+    let sums = map
+        .stores
+        .iter()
+        .filter(|store| store.kind != StoreKind::Full);
+    map.code.len() + 3 * sums.count() <= CODE_LIMIT
 }
 
 fn times(graph: &Graph) -> Vec<[usize; 2]> {
@@ -190,13 +330,4 @@ fn times(graph: &Graph) -> Vec<[usize; 2]> {
         }
     }
     times
-}
-
-/// Joining pays when an array is read once instead of twice, or not at all.
-fn related(graph: &Graph, group: &Fused, new: &Fused, count: usize) -> bool {
-    let large = |id: Id| graph.shape(id).count() == count;
-    new.reads.iter().any(|&(id, _)| {
-        group.roots.contains(&id)
-            || (large(id) && group.reads.iter().any(|&(other, _)| other == id))
-    })
 }

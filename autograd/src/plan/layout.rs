@@ -1,7 +1,7 @@
 //! From launches to a program: which order is the leanest, and where in memory its arrays lie.
 
 use crate::op::Op;
-use crate::plan::fuse::{Graph, Item};
+use crate::plan::graph::{Graph, Item};
 use crate::plan::memory::{lower_bound, place};
 use crate::plan::peak::{Held, Stay};
 use crate::plan::places::{Place, Places, Slots};
@@ -109,9 +109,7 @@ impl<'a> Writer<'a> {
                 let reads: Vec<(Place, usize)> = reads.collect();
                 let results = fused.roots.iter().map(|&id| (id, places.of(id)));
                 let results: Vec<(Id, Place)> = results.collect();
-                if !results.is_empty() {
-                    self.step(kernel(graph, item), &reads, &results, scratch);
-                }
+                self.step(kernel(graph, item), &reads, &results, scratch);
                 return;
             }
             Item::Kernel(id) => graph.nodes[*id].args.clone(),

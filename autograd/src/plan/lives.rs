@@ -1,7 +1,7 @@
 //! Which launch makes each array, which launches read it, and how many bytes of the arena it takes: one table, made
 //! once for every order of launches. Orders, recomputation and layout all look things up here.
 
-use crate::plan::fuse::{Graph, Item};
+use crate::plan::graph::{Graph, Item};
 use crate::tape::Id;
 
 /// An array in memory: an input of the plan, or what a launch makes.

@@ -6,6 +6,7 @@
 mod bound;
 mod emit;
 mod fuse;
+mod graph;
 mod group;
 mod layout;
 mod lives;
@@ -14,6 +15,7 @@ mod order;
 mod peak;
 mod places;
 mod remat;
+mod sequence;
 mod simplify;
 mod view;
 
@@ -21,8 +23,8 @@ use crate::error::{Error, Result};
 use crate::spec::ArraySpec;
 use crate::tape::{Id, Tape, Var};
 pub use bound::{Bound, Task};
-use fuse::{Graph, Item};
-pub(crate) use fuse::{Kind, kind};
+use graph::{Graph, Item};
+pub(crate) use graph::{Kind, kind};
 use kernels::{Buffer, Device, Kernel, Lap, Program, View};
 use layout::{ARENA, Layout};
 use peak::Stay;

@@ -3,7 +3,7 @@
 //! The least memory of all orders is hard to find (register allocation, Sethi 1975). So a few are made, by
 //! rules that each suit some graphs, and the planner lays all of them out and takes the leanest.
 
-use crate::plan::fuse::{Graph, Item};
+use crate::plan::graph::{Graph, Item};
 use crate::plan::lives::Lives;
 use crate::plan::places::Slots;
 use crate::tape::Id;

@@ -1,7 +1,7 @@
 //! Which arrays share memory: a result lies where the caller wants it, or over an operand that is read for the last
 //! time, or in an interval of the arena of its own.
 
-use crate::plan::fuse::{Accumulate, Fused, Graph, Item};
+use crate::plan::graph::{Accumulate, Fused, Graph, Item};
 use crate::plan::layout::kernel;
 use crate::plan::lives::Lives;
 use crate::plan::memory::Interval;
@@ -63,7 +63,6 @@ impl<'g> Places<'g> {
             places.of[id] = Some(Place::Slot(slot));
         }
         let copied = places.assign_outputs(slots);
-        places.drop_unread();
         for at in 0..places.items.len() {
             places.place_results(at);
         }
@@ -146,19 +145,6 @@ impl<'g> Places<'g> {
         }
     }
 
-    /// Roots that only their own program reads need no memory, nor what only they need.
-    fn drop_unread(&mut self) {
-        let (of, lives) = (&self.of, &self.lives);
-        let wanted = |id: Id| lives.last_read(id).is_some() || of[id].is_some();
-        for item in &mut self.items {
-            if let Item::Map(fused) = item
-                && !fused.roots.iter().all(|&id| wanted(id))
-            {
-                *fused = Rc::new(fused.only(wanted));
-            }
-        }
-    }
-
     fn interval(&mut self, bytes: usize, first: usize, last: usize) -> usize {
         self.intervals.push(Interval { bytes, first, last });
         self.intervals.len() - 1
@@ -167,7 +153,6 @@ impl<'g> Places<'g> {
     /// Finds places for what a launch makes, and for its scratch memory.
     fn place_results(&mut self, at: usize) {
         match &self.items[at] {
-            Item::Map(fused) if fused.roots.is_empty() => return,
             Item::Map(fused) => self.place_roots(at, &Rc::clone(fused)),
             &Item::Kernel(id) | &Item::Pair(id) => self.place_result(at, id, None),
             &Item::Accumulate(id) => {

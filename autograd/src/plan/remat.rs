@@ -8,7 +8,7 @@
 //! Nothing is known of layers here. A cut is a place in the order of launches where little is alive, and
 //! which cuts are best is found by dynamic programming over the bytes that are there at one time.
 
-use crate::plan::fuse::{Accumulate, Fused, Graph, Item};
+use crate::plan::graph::{Accumulate, Fused, Graph, Item};
 use crate::plan::lives::{Life, Lives};
 use crate::tape::{Id, Node};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -214,7 +214,7 @@ impl<'g> Rewrite<'g> {
             }
             all.push(self.renamed(&item));
         }
-        all
+        self.graph.without_unread(all)
     }
 
     /// The launches to repeat before this one, in their order.
