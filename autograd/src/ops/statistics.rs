@@ -111,7 +111,7 @@ impl<'t> Var<'t> {
     /// let x = tape.input("x", DType::F32, [2])?;
     /// let norm = x.norm()?;
     /// let slope = tape.grad(norm, &[x])?[0];
-    /// let at = Array::new([2], vec![3e30, 4e30])?; // whose squares are infinite
+    /// let at = Array::new([2], vec![3e30_f32, 4e30])?; // whose squares are infinite
     /// let results = Plan::new(&[norm, slope])?.run(&Device::cpu(None)?, &[(x, &at)])?;
     /// assert!((results[0].to_f64_vec()[0] / 5e30 - 1.0).abs() < 1e-6);
     /// assert!((results[1].to_f64_vec()[0] - 0.6).abs() < 1e-6);
