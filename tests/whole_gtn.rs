@@ -5,6 +5,7 @@
 
 use autograd::prelude::*;
 use gtn::nn::{Generator, GeneratorConfig, LearnerKind, Norm, ParamSpec, Variant, init, stack};
+use gtn::outer::inner::Inner;
 use gtn::outer::training::{Sizes, by_generator, with_real_loss};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -49,7 +50,14 @@ impl Gtn {
             dtype: F64,
         };
         let real = sizes.batches(["x_real", "y_real"], OUTER_AT.len(), OUTER_BATCH);
-        let taught = by_generator(&generator, &learner, sizes, true).given(real);
+        let taught = by_generator(
+            &generator,
+            &learner,
+            sizes,
+            &Inner::momentum(0.1, 0.6),
+            true,
+        )
+        .given(real);
         let starts = taught.weight_specs().to_vec();
         let training = with_real_loss(taught, &learner).learned(&starts);
         let horizon = Horizon::new(STEPS)

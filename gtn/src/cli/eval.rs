@@ -4,8 +4,9 @@ use super::progress::Progress;
 use super::{Files, Machine, Outcome, pictures, say, stop};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::eval::evaluate::TrainingData;
-use crate::eval::report::{self, Report};
+use crate::eval::evaluate::{TestSet, TrainingData};
+use crate::eval::examination::Examination;
+use crate::eval::report::{self, GLANCE, Report};
 use crate::nn::LearnerKind;
 use crate::nn::widths::Widths;
 use crate::outer::meta::MetaTrainer;
@@ -13,6 +14,7 @@ use crate::run::checkpoint;
 use crate::run::config::Config;
 use crate::run::run_folder::{self, RunFolder};
 use crate::run::settings::{Overrides, count, name_of};
+use crate::seeds::{Draw, rng};
 use clap::Args;
 use kernels::Device;
 use serde::Serialize;
@@ -33,6 +35,9 @@ pub(super) struct EvalArgs {
     /// Widths of the learners' layers but the last: a number each, or a range to draw from [default: the run's]
     #[arg(long, value_name = "N-N,…")]
     widths: Option<Widths>,
+    /// Leave out the baselines, which train on real images
+    #[arg(long)]
+    no_baseline: bool,
     #[command(flatten)]
     machine: Machine,
     #[command(flatten)]
@@ -63,7 +68,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
     let (trainer, _) = checkpoint::load(&checkpoint, &device, &config)?;
     let data = args.files.data(config.dataset, config.seed)?;
     stop::listen()?;
-    let Some(report) = evaluate(&device, &changed, &trainer, &data)? else {
+    let Some(report) = evaluate(&device, &changed, &trainer, &data, !args.no_baseline)? else {
         return Ok(Outcome::Interrupted);
     };
     say(&format!("\n{}", report.table()));
@@ -93,21 +98,29 @@ pub(super) fn evaluate(
     config: &Config,
     trainer: &MetaTrainer,
     data: &Dataset,
+    baselines: bool,
 ) -> Result<Option<Report>> {
-    let mut progress = Progress::new("Evaluation", report::trainings(config), 0);
+    let mut progress = Progress::new("Evaluation", report::trainings(config, baselines), 0);
     let mut done = 0;
     let watch = || {
         done += 1;
         progress.at(done, "");
         !stop::asked()
     };
-    Ok(report::evaluate(
+    let draw = |number| {
+        let rng = &mut rng(config.seed, Draw::Widths, number, 0);
+        config.learner(&config.widths.sample(rng))
+    };
+    let examination = Examination {
         device,
         config,
-        trainer.teacher(),
+        teacher: trainer.teacher(),
         data,
-        watch,
-    )?)
+        glance: &TestSet::new(device, data, &data.validation, GLANCE)?,
+        test: &TestSet::new(device, data, &data.test, usize::MAX)?,
+        draw: &draw,
+    };
+    Ok(report::evaluate(&examination, baselines, watch)?)
 }
 
 /// Draws what a run teaches, in its folder or another.

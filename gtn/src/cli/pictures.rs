@@ -5,7 +5,7 @@ use crate::draw::curves::{self, Series};
 use crate::draw::picture::ImageGrid;
 use crate::error::Result;
 use crate::eval::evaluate::TrainingData;
-use crate::eval::report::Report;
+use crate::eval::report::{Report, Way};
 use crate::run::config::{Config, IMAGE};
 use std::path::Path;
 
@@ -29,11 +29,8 @@ pub(super) fn draw_lesson(folder: &Path, config: &Config, lesson: &TrainingData)
 /// Draws how the learners of an evaluation learned.
 pub(super) fn draw_curves(folder: &Path, report: &Report) -> Result<()> {
     let steps: Vec<f64> = (0..=report.inner_steps).map(|step| step as f64).collect();
-    let [gtn, real] = &report.curves;
-    let series = vec![
-        Series::of_runs("taught by the GTN", &steps, gtn),
-        Series::of_runs("taught by real images", &steps, real),
-    ];
+    let series = |way: &Way| Series::of_runs(&way.name, &steps, &way.curves);
+    let series = report.ways.iter().map(series).collect();
     let path = folder.join("learning.svg");
     curves::write(&path, &[curves::learning(series)])?;
     say(&format!("Wrote {}", path.display()));

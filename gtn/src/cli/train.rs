@@ -5,14 +5,16 @@ use super::progress::Progress;
 use super::{Files, Machine, Outcome, pictures, say, stop};
 use crate::data::Dataset;
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::evaluate::{TestSet, TrainingData};
+use crate::eval::evaluate::{TestSet, Trainee, TrainingData};
 use crate::eval::report::{self, GLANCE};
+use crate::outer::inner::Inner;
 use crate::outer::meta::{MetaTrainer, Step};
 use crate::run::checkpoint;
 use crate::run::config::Config;
 use crate::run::memory;
 use crate::run::run_folder::RunFolder;
 use crate::run::settings::{Settings, name_of};
+use crate::seeds::{Draw, rng};
 use clap::Args;
 use kernels::Device;
 use serde::Serialize;
@@ -23,6 +25,8 @@ use toml::Table;
 
 /// Where runs go if nobody says otherwise.
 const RUNS: &str = "runs";
+/// The evaluation, in a run's folder.
+const REPORT: &str = "report.json";
 
 /// Settings of `gtn train`.
 #[derive(Debug, Args)]
@@ -85,14 +89,17 @@ pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
         ));
         return Ok(Outcome::Interrupted);
     }
-    let trainer = run.trainer;
+    let trainer = &run.trainer;
     if config.curriculum.generates() {
-        eval::draw(&path, &device, &trainer)?;
+        eval::draw(&path, &device, trainer)?;
     }
-    let Some(report) = eval::evaluate(&device, &config, &trainer, &data)? else {
+    let Some(report) = eval::evaluate(&device, &config, trainer, &data, true)? else {
         return Ok(Outcome::Interrupted);
     };
     pictures::draw_curves(&path, &report)?;
+    run.folder.write(REPORT, |file| {
+        Ok(serde_json::to_writer_pretty(file, &report)?)
+    })?;
     say(&format!("\n{}\nThe run is in {folder}", report.table()));
     args.machine.print(&Evaluated {
         command: "train",
@@ -254,6 +261,10 @@ fn validate(
 ) -> Result<f64> {
     let number = report::FRESH - trainer.outer_step();
     let mut taught = TrainingData::taught(device, config, trainer.teacher(), data, number)?;
-    let mut trainee = report::trainee(device, config, number)?;
+    let widths = config
+        .widths
+        .sample(&mut rng(config.seed, Draw::Widths, number, 0));
+    let (learner, optimizer) = (config.learner(&widths)?, Inner::of(config).optimizer);
+    let mut trainee = Trainee::new(device, config, &learner, optimizer, number)?;
     Ok(trainee.train(&mut taught, glance, None)?.0)
 }

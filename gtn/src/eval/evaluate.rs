@@ -17,7 +17,8 @@ const BATCH: usize = 500;
 /// Labelled images on the device, for counting.
 #[derive(Debug)]
 pub struct TestSet {
-    /// In batches: images `x`, `labels`, and how many the last learner named rightly, `correct`.
+    /// In batches: images `x`, `labels`, how many the last learner named rightly, `correct`, and for how many it gave NaN,
+    /// `broken`.
     batches: Values,
     count: usize,
 }
@@ -37,6 +38,7 @@ impl TestSet {
                 ArraySpec::new("x", F32, [n, BATCH, h, w, c]),
                 ArraySpec::new("labels", I32, [n, BATCH]),
                 ArraySpec::new("correct", F32, [n]),
+                ArraySpec::new("broken", F32, [n]),
             ],
         )?;
         for (batch, first) in (0..count).step_by(BATCH).enumerate() {
@@ -61,6 +63,7 @@ enum Key {
     Images,
     Labels,
     Correct,
+    Broken,
 }
 
 /// Counts how many images learners of one structure name rightly.
@@ -88,12 +91,16 @@ impl Evaluator {
         let labels = tape.input("labels", I32, [BATCH])?;
         given.extend([(x, Key::Images), (labels, Key::Labels)]);
         let (logits, _) = learner.logits(&weights, x, Statistics::Stored(&buffers))?;
-        let correct = count_correct(logits, labels)?;
-        Ok(Self(Task::new(device, &given, &[(correct, Key::Correct)])?))
+        let [correct, broken] = count_correct(logits, labels)?;
+        let found = [(correct, Key::Correct), (broken, Key::Broken)];
+        Ok(Self(Task::new(device, &given, &found)?))
     }
 
-    /// The fraction of the test set's images that a learner names rightly.
-    fn accuracy(&self, learner: State<'_>, test: &TestSet) -> Result<f64> {
+    /// The fraction of the test set's images that a learner names rightly after a step.
+    ///
+    /// # Errors
+    /// If it gives NaN for any of them: its training ran away.
+    fn accuracy(&self, learner: State<'_>, test: &TestSet, step: usize) -> Result<f64> {
         let (weights, buffers) = (learner.weights(), learner.buffers());
         let batches = &test.batches;
         for batch in 0..test.count.div_ceil(BATCH) {
@@ -103,17 +110,25 @@ impl Evaluator {
                 Key::Images => batches.row("x", batch),
                 Key::Labels => batches.row("labels", batch),
                 Key::Correct => batches.row("correct", batch),
+                Key::Broken => batches.row("broken", batch),
             })?;
         }
-        let correct: f64 = batches.get("correct")?.to_f64_vec().iter().sum();
-        Ok(correct / test.count as f64)
+        let sum = |name| -> Result<f64> { Ok(batches.get(name)?.to_f64_vec().iter().sum()) };
+        if sum("broken")? > 0.0 {
+            let (what, step) = ("trained learner's output", step.saturating_sub(1));
+            return Err(Error::NotFinite { what, step });
+        }
+        Ok(sum("correct")? / test.count as f64)
     }
 }
 
-/// T labelled batches with the rates to train on them.
+/// A name and \[T\] numbers for every hyper-parameter of an optimiser.
+pub type Hyper = [(&'static str, Array)];
+
+/// T labelled batches with the hyper-parameters to train on them.
 #[derive(Debug)]
 pub struct TrainingData {
-    /// Images `x` and one-hot classes `y` \[T, B, …\], `lr` and `momentum` \[T\].
+    /// Images `x` and one-hot classes `y` \[T, B, …\], and hyper-parameters \[T\].
     values: Values,
     /// The classes, \[T, B\].
     pub labels: Vec<u8>,
@@ -134,7 +149,7 @@ impl TrainingData {
         if config.curriculum.generates() {
             return Self::synthetic(device, config, teacher, number);
         }
-        Self::of_real_images(device, config, data, number, &teacher.rates()?)
+        Self::real(device, config, data, number, &teacher.hyper(config)?)
     }
 
     /// What the teacher's generator makes for the training number `number`.
@@ -149,7 +164,7 @@ impl TrainingData {
     ) -> Result<Self> {
         let labels = teacher.labels(config, number);
         let noise = teacher.noise(config, number)?;
-        let mut made = Self::empty(device, config, labels, &teacher.rates()?)?;
+        let mut made = Self::empty(device, config, labels, &teacher.hyper(config)?)?;
         made.values.set("z", &noise)?;
 
         let tape = Tape::new();
@@ -178,7 +193,7 @@ impl TrainingData {
         Ok(made)
     }
 
-    /// Real images drawn uniformly, with one learning rate and momentum for all steps.
+    /// Real images drawn uniformly.
     ///
     /// # Errors
     /// If there is not enough memory.
@@ -187,23 +202,12 @@ impl TrainingData {
         config: &Config,
         data: &Dataset,
         number: u64,
-        rates: [f64; 2],
-    ) -> Result<Self> {
-        let rates = rates.map(|rate| Array::full(F32, [config.inner_steps], rate));
-        Self::of_real_images(device, config, data, number, &rates)
-    }
-
-    fn of_real_images(
-        device: &Device,
-        config: &Config,
-        data: &Dataset,
-        number: u64,
-        rates: &[Array; 2],
+        hyper: &Hyper,
     ) -> Result<Self> {
         let count = config.inner_steps * config.inner_batch;
         let chosen = draw_images(config.seed, number, count, data.train.len());
         let labels = chosen.iter().map(|&i| data.train.labels[i]).collect();
-        let mut real = Self::empty(device, config, labels, rates)?;
+        let mut real = Self::empty(device, config, labels, hyper)?;
         let sizes = Sizes::of(config);
         let [x, _] = sizes.batches(["x", "y"], config.inner_steps, config.inner_batch);
         let images = data.normalised(&data.train, &chosen);
@@ -211,19 +215,13 @@ impl TrainingData {
         Ok(real)
     }
 
-    /// Classes and rates, without images.
-    fn empty(
-        device: &Device,
-        config: &Config,
-        labels: Vec<u8>,
-        rates: &[Array; 2],
-    ) -> Result<Self> {
+    /// Classes and hyper-parameters, without images.
+    fn empty(device: &Device, config: &Config, labels: Vec<u8>, hyper: &Hyper) -> Result<Self> {
         let sizes = Sizes::of(config);
         let [_, y] = sizes.batches(["x", "y"], config.inner_steps, config.inner_batch);
         let classes = Array::new(y.shape, one_hot(&labels))?;
-        let [lr, momentum] = rates;
-        let given = [("y", &classes), ("lr", lr), ("momentum", momentum)];
-        let values = Values::new(device, given)?;
+        let hyper = hyper.iter().map(|(name, numbers)| (*name, numbers));
+        let values = Values::new(device, [("y", &classes)].into_iter().chain(hyper))?;
         Ok(Self { values, labels })
     }
 
@@ -237,7 +235,7 @@ impl TrainingData {
     }
 }
 
-/// A learner of given widths, planned, that can be trained again and again from one start.
+/// A learner with its optimiser, planned, that can be trained again and again from one start.
 #[derive(Debug)]
 pub struct Trainee {
     trainer: Trainer,
@@ -251,15 +249,22 @@ impl Trainee {
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub fn new(device: &Device, config: &Config, learner: &Learner, number: u64) -> Result<Self> {
+    pub fn new(
+        device: &Device,
+        config: &Config,
+        learner: &Learner,
+        optimizer: Optimizer,
+        number: u64,
+    ) -> Result<Self> {
         let sizes = Sizes {
             learners: 1,
             ..Sizes::of(config)
         };
         let steps = config.inner_steps;
-        let training = by_images(learner, sizes)
+        let hyper = optimizer.hyper().iter();
+        let training = by_images(learner, sizes, optimizer)
             .given(sizes.batches(["x", "y"], steps, config.inner_batch))
-            .given(["lr", "momentum"].map(|name| ArraySpec::new(name, F32, [steps])));
+            .given(hyper.map(|(name, _)| ArraySpec::new(*name, F32, [steps])));
         let rng = &mut rng(config.seed, Draw::Learner, number, 0);
         let drawn = init(learner.params(), F32, rng)?;
         let names = learner.params().iter().map(|param| param.name.clone());
@@ -287,10 +292,10 @@ impl Trainee {
         let (mut accuracy, mut curve, last) = (0.0, Vec::new(), self.trainer.steps());
         self.trainer.train(&data.values, |step, learner| {
             if let Some(test) = along {
-                curve.push(self.evaluator.accuracy(learner, test)?);
+                curve.push(self.evaluator.accuracy(learner, test, step)?);
             }
             if step == last {
-                accuracy = self.evaluator.accuracy(learner, test)?;
+                accuracy = self.evaluator.accuracy(learner, test, step)?;
             }
             Ok(())
         })?;

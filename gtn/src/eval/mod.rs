@@ -1,5 +1,6 @@
-//! Evaluation: fresh learners taught by the generator, and others by real images with tuned rates.
+//! Evaluation: fresh learners taught by the generator, and others by real images in the best ways that trials find.
 
 pub mod evaluate;
+pub mod examination;
 pub mod report;
 pub mod tuning;

@@ -1,15 +1,15 @@
 //! Does it teach? Fresh learners taught by the generator beside learners taught by real images.
 
 use crate::data::Dataset;
-use crate::eval::evaluate::{TestSet, Trainee, TrainingData};
-use crate::eval::tuning::{CHOICES, tuned};
-use crate::outer::teacher::Teacher;
+use crate::eval::evaluate::{Trainee, TrainingData};
+use crate::eval::examination::Examination;
+use crate::eval::tuning::{BASELINES, Recipe, TRIALS, tuned};
+use crate::outer::inner::Inner;
 use crate::run::config::Config;
 use crate::run::settings::name_of;
-use crate::seeds::{Draw, rng};
-use autograd::Result;
-use kernels::Device;
+use autograd::prelude::*;
 use serde::Serialize;
+use std::fmt::Write;
 
 /// What an evaluation found. Accuracies are fractions of the test images.
 #[derive(Clone, Debug, Serialize)]
@@ -18,12 +18,11 @@ pub struct Report {
     pub gtn_accuracy_mean: f64,
     pub gtn_accuracy_std: f64,
     pub gtn_accuracy_min: f64,
-    pub real_accuracy_mean: f64,
-    pub real_accuracy_std: f64,
-    pub real_accuracy_min: f64,
-    /// The tuned learning rate and momentum of training on real images.
-    pub real_lr: f64,
-    pub real_momentum: f64,
+    /// Learners that the run taught and whose training ran away.
+    pub runaways: usize,
+    /// The strongest baseline: that with the greatest mean on the test images.
+    #[serde(flatten)]
+    pub strongest: Option<Strongest>,
     pub inner_steps: usize,
     pub inner_batch: usize,
     pub learners: usize,
@@ -31,9 +30,37 @@ pub struct Report {
     pub widths: String,
     pub dataset: String,
     pub test_images: usize,
-    /// Accuracies on validation images before the first inner step and after each, a list per learner.
-    #[serde(skip)]
-    pub curves: [Vec<Vec<f64>>; 2],
+    /// The way of the run, then those of the baselines.
+    pub ways: Vec<Way>,
+}
+
+/// The strongest baseline.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are the words")]
+pub struct Strongest {
+    pub baseline: String,
+    pub real_accuracy_mean: f64,
+    pub real_accuracy_std: f64,
+    pub real_accuracy_min: f64,
+    pub real_lr: f64,
+    pub real_momentum: f64,
+}
+
+/// One way to teach, and what became of its learners.
+#[derive(Clone, Debug, Serialize)]
+pub struct Way {
+    /// Who teaches: "taught by the GTN", "real images, adam".
+    pub name: String,
+    /// What was tuned, as a sentence.
+    pub tuned: Option<String>,
+    /// The accuracy of every learner on the test images; 0 of one that ran away.
+    pub accuracies: Vec<f64>,
+    /// How many ran away: a number became infinite or NaN.
+    pub runaways: usize,
+    /// Half of the 95 % confidence interval of the mean (Student's t).
+    pub interval: f64,
+    /// Accuracies on validation images before the first inner step and after each, a list for every learner.
+    pub curves: Vec<Vec<f64>>,
 }
 
 /// Validation images for tuning and for curves.
@@ -41,79 +68,112 @@ pub const GLANCE: usize = 1000;
 /// Training numbers of evaluations start here, beyond all outer steps.
 pub const FRESH: u64 = 1 << 40;
 
-/// Trains `config.learners` fresh learners in both ways; `watch` hears how it goes on, and may stop
-/// all by `false`: then there is no report.
+impl Way {
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            tuned: None,
+            accuracies: Vec::new(),
+            runaways: 0,
+            interval: 0.0,
+            curves: Vec::new(),
+        }
+    }
+
+    /// Trains a learner; that it runs away is a result, too.
+    fn train(
+        &mut self,
+        examination: &Examination<'_>,
+        mut trainee: Trainee,
+        mut data: TrainingData,
+    ) -> Result<()> {
+        match trainee.train(&mut data, examination.test, Some(examination.glance)) {
+            Ok((accuracy, curve)) => {
+                self.accuracies.push(accuracy);
+                self.curves.push(curve);
+            }
+            Err(Error::NotFinite { .. }) => {
+                self.accuracies.push(0.0);
+                self.curves.push(Vec::new());
+                self.runaways += 1;
+            }
+            Err(error) => return Err(error),
+        }
+        self.interval = Spread::of(&self.accuracies).interval;
+        Ok(())
+    }
+}
+
+/// Trains `config.learners` fresh learners in every way. `watch` hears how it goes on, and may stop all by `false`: then
+/// there is no report.
 ///
 /// # Errors
-/// If there is not enough memory, or a training as the teacher says runs away.
+/// If there is not enough memory.
 pub fn evaluate(
-    device: &Device,
-    config: &Config,
-    teacher: &Teacher,
-    data: &Dataset,
+    examination: &Examination<'_>,
+    baselines: bool,
     mut watch: impl FnMut() -> bool,
 ) -> Result<Option<Report>> {
-    let glance = TestSet::new(device, data, &data.validation, GLANCE)?;
-    let Some(rates) = tuned(device, config, data, &glance, FRESH / 2, &mut watch)? else {
-        return Ok(None);
+    let config = examination.config;
+    let numbers = || (FRESH..).take(config.learners);
+    let name = if config.curriculum.generates() {
+        "taught by the GTN"
+    } else {
+        "real images, learned rates"
     };
-    let test = TestSet::new(device, data, &data.test, usize::MAX)?;
-    let (mut accuracies, mut curves) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    for number in (FRESH..).take(config.learners) {
-        let mut trainee = trainee(device, config, number)?;
-        let taught = TrainingData::taught(device, config, teacher, data, number)?;
-        let real = TrainingData::real(device, config, data, number, rates)?;
-        for (i, mut data) in [taught, real].into_iter().enumerate() {
-            let (accuracy, curve) = trainee.train(&mut data, &test, Some(&glance))?;
-            accuracies[i].push(accuracy);
-            curves[i].push(curve);
+    let mut ways = vec![Way::new(name.to_owned())];
+    for number in numbers() {
+        let trainee = examination.trainee(Inner::of(config).optimizer, number)?;
+        ways[0].train(examination, trainee, examination.taught(number)?)?;
+        if !watch() {
+            return Ok(None);
+        }
+    }
+    let mut recipes = Vec::new();
+    for baseline in BASELINES
+        .into_iter()
+        .take(if baselines { BASELINES.len() } else { 0 })
+    {
+        let Some(recipe) = tuned(examination, baseline, FRESH / 2, &mut watch)? else {
+            return Ok(None);
+        };
+        let mut way = Way::new(format!("real images, {}", recipe.optimizer.name()));
+        way.tuned = Some(recipe.to_string());
+        for number in numbers() {
+            let trainee = examination.trainee(recipe.optimizer, number)?;
+            way.train(examination, trainee, examination.real(&recipe, number)?)?;
             if !watch() {
                 return Ok(None);
             }
         }
+        ways.push(way);
+        recipes.push(recipe);
     }
-    let [gtn, real] = accuracies.map(|a| Spread::of(&a));
-    Ok(Some(Report {
-        gtn_accuracy_mean: gtn.mean,
-        gtn_accuracy_std: gtn.std,
-        gtn_accuracy_min: gtn.min,
-        real_accuracy_mean: real.mean,
-        real_accuracy_std: real.std,
-        real_accuracy_min: real.min,
-        real_lr: rates[0],
-        real_momentum: rates[1],
-        inner_steps: config.inner_steps,
-        inner_batch: config.inner_batch,
-        learners: config.learners,
-        learner: name_of(&config.learner),
-        widths: config.widths.to_string(),
-        dataset: name_of(&data.choice),
-        test_images: data.test.len(),
-        curves,
-    }))
+    Ok(Some(Report::new(config, examination.data, ways, &recipes)))
 }
 
 /// How often [`evaluate`] calls its `watch`.
-pub fn trainings(config: &Config) -> u64 {
-    CHOICES + 2 * config.learners as u64
-}
-
-/// A learner with a new initialisation and widths drawn for it.
-///
-/// # Errors
-/// If there is not enough memory.
-pub fn trainee(device: &Device, config: &Config, number: u64) -> Result<Trainee> {
-    let widths = config
-        .widths
-        .sample(&mut rng(config.seed, Draw::Widths, number, 0));
-    Trainee::new(device, config, &config.learner(&widths)?, number)
+pub fn trainings(config: &Config, baselines: bool) -> u64 {
+    let (learners, of_each) = (
+        config.learners as u64,
+        if baselines { BASELINES.len() as u64 } else { 0 },
+    );
+    learners + of_each * (TRIALS + learners)
 }
 
 struct Spread {
     mean: f64,
     std: f64,
     min: f64,
+    interval: f64,
 }
+
+/// The 97.5 % quantiles of Student's t with 1, 2, … degrees of freedom.
+const STUDENT: [f64; 30] = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+    2.052, 2.048, 2.045, 2.042,
+];
 
 impl Spread {
     /// Of at least one number; the standard deviation is that of a sample (0 of one number).
@@ -123,51 +183,91 @@ impl Spread {
         let squares: f64 = numbers.iter().map(|x| (x - mean).powi(2)).sum();
         let std = (squares / (n - 1.0).max(1.0)).sqrt();
         let min = numbers.iter().copied().fold(f64::INFINITY, f64::min);
-        Self { mean, std, min }
+        let freedom = numbers.len().saturating_sub(2);
+        let interval = STUDENT.get(freedom).unwrap_or(&1.96) * std / n.sqrt();
+        Self {
+            mean,
+            std,
+            min,
+            interval,
+        }
     }
 }
 
 impl Report {
+    fn new(config: &Config, data: &Dataset, ways: Vec<Way>, recipes: &[Recipe]) -> Self {
+        let gtn = Spread::of(&ways[0].accuracies);
+        let baselines = ways[1..].iter().zip(recipes);
+        let spreads = baselines.map(|(way, recipe)| (Spread::of(&way.accuracies), recipe));
+        let strongest = spreads.max_by(|(a, _), (b, _)| a.mean.total_cmp(&b.mean));
+        Self {
+            gtn_accuracy_mean: gtn.mean,
+            gtn_accuracy_std: gtn.std,
+            gtn_accuracy_min: gtn.min,
+            runaways: ways[0].runaways,
+            strongest: strongest.map(|(real, recipe)| Strongest {
+                baseline: recipe.optimizer.name().to_owned(),
+                real_accuracy_mean: real.mean,
+                real_accuracy_std: real.std,
+                real_accuracy_min: real.min,
+                real_lr: recipe.lr,
+                real_momentum: recipe.momentum,
+            }),
+            inner_steps: config.inner_steps,
+            inner_batch: config.inner_batch,
+            learners: config.learners,
+            learner: name_of(&config.learner),
+            widths: config.widths.to_string(),
+            dataset: name_of(&data.choice),
+            test_images: data.test.len(),
+            ways,
+        }
+    }
+
+    /// The mean of the learners that the run taught minus that of the strongest baseline, where there is one.
+    pub fn margin(&self) -> Option<f64> {
+        let strongest = self.strongest.as_ref()?;
+        Some(self.gtn_accuracy_mean - strongest.real_accuracy_mean)
+    }
+
     /// The small table that says whether it teaches.
     pub fn table(&self) -> String {
-        let percent = |x: f64| format!("{:>8.2} %", 100.0 * x);
-        let row = |name: &str, mean, std, min| {
-            format!(
-                "  {name:<22}{}{}{}\n",
-                percent(mean),
-                percent(std),
-                percent(min)
-            )
-        };
-        format!(
-            "Accuracy on {} test images of {} after {} steps of {} images, {} fresh learners ({} {}):\n\n\
-             {:>34}{:>10}{:>10}\n{}{}\n\
-             Real images: learning rate {} and momentum {}, tuned on validation images.\n",
-            self.test_images,
-            self.dataset,
-            self.inner_steps,
-            self.inner_batch,
-            self.learners,
-            self.learner,
-            self.widths,
-            "mean",
-            "std",
-            "min",
-            row(
-                "taught by the GTN",
-                self.gtn_accuracy_mean,
-                self.gtn_accuracy_std,
-                self.gtn_accuracy_min
-            ),
-            row(
-                "taught by real images",
-                self.real_accuracy_mean,
-                self.real_accuracy_std,
-                self.real_accuracy_min
-            ),
-            self.real_lr,
-            self.real_momentum,
-        )
+        let Self {
+            test_images,
+            dataset,
+            inner_steps,
+            inner_batch,
+            learners,
+            learner,
+            widths,
+            ..
+        } = self;
+        let mut table = format!(
+            "Accuracy on {test_images} test images of {dataset} after {inner_steps} steps of {inner_batch} images, \
+             {learners} fresh learners ({learner} {widths}):\n\n{:>39}{:>10}{:>10}\n",
+            "mean", "std", "min"
+        );
+        for way in &self.ways {
+            let spread = Spread::of(&way.accuracies);
+            let numbers =
+                [spread.mean, spread.std, spread.min].map(|x| format!("{:>8.2} %", 100.0 * x));
+            let _ = write!(table, "  {:<27}{}", way.name, numbers.concat());
+            if way.runaways > 0 {
+                let _ = write!(table, "   {} of {learners} ran away", way.runaways);
+            }
+            if let Some(tuned) = &way.tuned {
+                let _ = write!(table, "   {tuned}");
+            }
+            table.push('\n');
+        }
+        if let Some(margin) = self.margin().filter(|&margin| margin <= 0.0) {
+            let points = -100.0 * margin;
+            let _ = write!(
+                table,
+                "\nThis run does not teach yet: real images teach better, by {points:.2} points.\n"
+            );
+        }
+        table
     }
 }
 
@@ -180,6 +280,7 @@ mod tests {
         let spread = Spread::of(&[0.5, 0.7]);
         assert!((spread.mean - 0.6).abs() < 1e-12 && spread.min == 0.5);
         assert!((spread.std - 0.02f64.sqrt()).abs() < 1e-12);
+        assert!((spread.interval - 12.706 * 0.1).abs() < 1e-9);
         assert_eq!(Spread::of(&[0.3]).std, 0.0);
     }
 }

@@ -1,56 +1,134 @@
-//! The baseline's learning rate and momentum: those with which real images teach best.
+//! Baselines: how real images teach best, found by trials on validation images.
 
-use crate::data::Dataset;
-use crate::eval::evaluate::{TestSet, Trainee, TrainingData};
-use crate::run::config::Config;
-use autograd::{Error, Result};
-use kernels::Device;
+use crate::eval::evaluate::Trainee;
+use crate::eval::examination::Examination;
+use autograd::prelude::*;
+use serde::Serialize;
+use std::f64::consts::PI;
+use std::fmt;
 
-/// Learning rates and momenta to choose from.
-const RATES: [f64; 8] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
-const MOMENTA: [f64; 4] = [0.0, 0.5, 0.8, 0.9];
+/// A way to train on real images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recipe {
+    /// What moves the weights: momentum or Adam.
+    pub optimizer: Optimizer,
+    /// The (highest) learning rate.
+    pub lr: f64,
+    /// The momentum, or Adam's β₁.
+    pub momentum: f64,
+    /// How the rate goes over the steps.
+    pub cycle: Cycle,
+}
 
-/// All are tried on the first learners; the best go on to the others. A large rate may teach two learners by
-/// luck and ruin the third, so the few must not decide.
-const FIRST: u64 = 2;
-const FINALISTS: usize = 5;
+/// How a learning rate goes over the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cycle {
+    /// Always the same.
+    Constant,
+    /// Up along a line in the first 30 % of the steps, then down along half a cosine (Smith and Topin 2018,
+    /// arXiv 1708.07120).
+    OneCycle,
+}
+
+impl Cycle {
+    /// The share of the highest rate at a step, counted from 0.
+    fn share(self, step: usize, steps: usize) -> f64 {
+        let (done, peak) = ((step as f64 + 1.0) / steps as f64, 0.3);
+        match self {
+            Self::Constant => 1.0,
+            Self::OneCycle if done <= peak => done / peak,
+            // 1 at the peak, and above 0 at the last step.
+            Self::OneCycle => {
+                let after = (done - peak) / (1.0 - peak + 1.0 / steps as f64);
+                0.5 * (1.0 + (PI * after).cos())
+            }
+        }
+    }
+}
+
+impl Recipe {
+    /// The hyper-parameters at every step: names and \[steps\].
+    pub fn hyper(&self, steps: usize) -> Vec<(&'static str, Array)> {
+        let at = |name: &str, usual: f64, step| match name {
+            "lr" => self.lr * self.cycle.share(step, steps),
+            "momentum" | "beta1" => self.momentum,
+            _ => usual,
+        };
+        let array = |&(name, usual): &(&'static str, f64)| {
+            let numbers: Vec<f32> = (0..steps)
+                .map(|step| at(name, usual, step) as f32)
+                .collect();
+            let array = Array::new([steps], numbers);
+            (name, array.expect("there is a number for every step"))
+        };
+        self.optimizer.hyper().iter().map(array).collect()
+    }
+}
+
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (decay, cycle) = match (self.optimizer, self.cycle) {
+            (Optimizer::Adam, Cycle::OneCycle) => ("beta1", "one-cycle "),
+            (Optimizer::Adam, Cycle::Constant) => ("beta1", ""),
+            (_, Cycle::OneCycle) => ("momentum", "one-cycle "),
+            (_, Cycle::Constant) => ("momentum", ""),
+        };
+        write!(f, "{cycle}rate {}, {decay} {}", self.lr, self.momentum)
+    }
+}
+
+/// The optimisers of the baselines, each with the highest learning rate to try; the others are halves, thirds, … of it.
+pub const BASELINES: [(Optimizer, f64); 2] = [(Optimizer::Momentum, 1.0), (Optimizer::Adam, 0.05)];
+
+/// The share that the rates to try have of the highest.
+const RATES: [f64; 8] = [1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005];
+const MOMENTA: [f64; 3] = [0.0, 0.5, 0.9];
+const CYCLES: [Cycle; 2] = [Cycle::Constant, Cycle::OneCycle];
+
+/// Every recipe is tried on the first learner, the best 12 on the next two as well, the best 4 of these on five more. A
+/// large rate may teach a few learners by luck and ruin the next, so the few must not decide.
+const ROUNDS: [(usize, std::ops::Range<u64>); 3] = [(12, 0..1), (4, 1..3), (1, 3..8)];
 const LEARNERS: u64 = 8;
 
-/// How often [`tuned`] calls its `watch`.
-pub const CHOICES: u64 = (RATES.len() * MOMENTA.len() + FINALISTS) as u64;
+/// How often [`tuned`] calls its `watch`: once for every recipe of a round.
+pub const TRIALS: u64 = (RATES.len() * MOMENTA.len() * CYCLES.len() + 12 + 4) as u64;
 
-/// A learning rate and momentum, and the sum of accuracies that they led to.
-type Choice = ([f64; 2], f64);
+fn recipes(optimizer: Optimizer, highest: f64) -> impl Iterator<Item = Recipe> {
+    let recipe = move |share, momentum, cycle| Recipe {
+        optimizer,
+        lr: highest * share,
+        momentum,
+        cycle,
+    };
+    let with_momenta = move |share| {
+        MOMENTA.map(move |momentum| CYCLES.map(|cycle| recipe(share, momentum, cycle)))
+    };
+    RATES.into_iter().flat_map(with_momenta).flatten()
+}
 
-/// The learning rate and momentum, the same at all inner steps, with which learners of middle widths are best on
-/// the test set. Learners and their batches are numbered from `first`. `watch` may stop it by `false`: then there are
-/// none.
+/// The recipe with which learners are best on validation images after training on real ones. Learners and their batches are
+/// numbered from `first`. `watch` may stop it by `false`: then there is none.
 ///
 /// # Errors
 /// If there is not enough memory.
 pub fn tuned(
-    device: &Device,
-    config: &Config,
-    data: &Dataset,
-    test: &TestSet,
+    examination: &Examination<'_>,
+    (optimizer, highest): (Optimizer, f64),
     first: u64,
     watch: &mut impl FnMut() -> bool,
-) -> Result<Option<[f64; 2]>> {
-    let middle = config.widths.middle();
+) -> Result<Option<Recipe>> {
     let mut learners = (first..first + LEARNERS)
-        .map(|number| {
-            let trainee = Trainee::new(device, config, &config.learner(&middle)?, number)?;
-            Ok((trainee, number))
-        })
+        .map(|number| Ok((examination.trainee(optimizer, number)?, number)))
         .collect::<Result<Vec<_>>>()?;
-    let (few, others) = learners.split_at_mut(FIRST as usize);
-    let with_momenta = |lr| MOMENTA.map(|momentum| ([lr, momentum], 0.0));
-    let mut choices: Vec<Choice> = RATES.into_iter().flat_map(with_momenta).collect();
-    for (keep, learners) in [(FINALISTS, few), (1, others)] {
-        for (rates, sum) in &mut choices {
+    let mut choices: Vec<(Recipe, f64)> = recipes(optimizer, highest)
+        .map(|recipe| (recipe, 0.0))
+        .collect();
+    for (keep, numbers) in ROUNDS {
+        let learners = &mut learners[numbers.start as usize..numbers.end as usize];
+        for (recipe, sum) in &mut choices {
             for (trainee, number) in learners.iter_mut() {
-                let real = TrainingData::real(device, config, data, *number, *rates)?;
-                *sum += accuracy(trainee, real, test)?;
+                *sum += accuracy(examination, trainee, recipe, *number)?;
             }
             if !watch() {
                 return Ok(None);
@@ -63,10 +141,42 @@ pub fn tuned(
 }
 
 /// 0 if the training runs away.
-fn accuracy(trainee: &mut Trainee, mut data: TrainingData, test: &TestSet) -> Result<f64> {
-    match trainee.train(&mut data, test, None) {
+fn accuracy(
+    examination: &Examination<'_>,
+    trainee: &mut Trainee,
+    recipe: &Recipe,
+    number: u64,
+) -> Result<f64> {
+    let mut real = examination.real(recipe, number)?;
+    match trainee.train(&mut real, examination.glance, None) {
         Ok((accuracy, _)) => Ok(accuracy),
         Err(Error::NotFinite { .. }) => Ok(0.0),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_cycle_rises_to_its_peak_and_falls() {
+        let shares: Vec<f64> = (0..10)
+            .map(|step| Cycle::OneCycle.share(step, 10))
+            .collect();
+        assert!(shares[..3].is_sorted() && (shares[2] - 1.0).abs() < 1e-12);
+        assert!(shares[2..].is_sorted_by(|a, b| a > b) && shares[9] > 0.0 && shares[9] < 0.1);
+        assert_eq!(Cycle::Constant.share(3, 10), 1.0);
+        // A training of one step has the peak.
+        assert!(Cycle::OneCycle.share(0, 1) > 0.3);
+    }
+
+    #[test]
+    fn every_recipe_is_another_one() {
+        let all: Vec<Recipe> = recipes(Optimizer::Adam, 0.05).collect();
+        assert_eq!(all.len(), 48);
+        assert!((1..48).all(|i| !all[..i].contains(&all[i])));
+        let names: Vec<_> = all[0].hyper(4).iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["lr", "beta1", "beta2", "eps"]);
     }
 }

@@ -127,11 +127,14 @@ pub fn upsample_conv<'t>(x: Var<'t>, kernel: Var<'t>, border: Border) -> Result<
     x.conv2d_transposed(kernel, ConvOptions { stride, pad })
 }
 
-/// How many rows of the logits \[n, classes\] have their max at the label (i32 \[n\]); a scalar of the
-/// logits' type. A row with NaN never counts.
-pub fn count_correct<'t>(logits: Var<'t>, labels: Var<'t>) -> Result<Var<'t>> {
+/// How many rows of the logits \[n, classes\] have their max at the label (i32 \[n\]), and how many have a NaN, which
+/// never count as right; two scalars of the logits' type.
+pub fn count_correct<'t>(logits: Var<'t>, labels: Var<'t>) -> Result<[Var<'t>; 2]> {
     let dtype = logits.dtype();
     let said = logits.argmax(1)?.cast(dtype);
     let max = logits.max_last()?.reshape(labels.shape())?;
-    (said.equal(labels.cast(dtype))? * max.equal(max)?)?.sum_all()
+    let whole = max.equal(max)?;
+    let correct = (said.equal(labels.cast(dtype))? * whole)?;
+    let broken = ((whole * -1.0)? + 1.0)?;
+    Ok([correct.sum_all()?, broken.sum_all()?])
 }

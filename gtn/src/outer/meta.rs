@@ -487,14 +487,15 @@ mod tests {
     fn of_real_data_only_the_rates_are_learned() {
         let config = config(Curriculum::RealData);
         let mut trainer = trainer(&config, 1);
-        let before = trainer.teacher().rates().unwrap();
+        let before = trainer.teacher().hyper(&config).unwrap();
         trainer.step().unwrap();
         let learned = trainer.arrays().unwrap().into_keys();
         let learned: Vec<String> = learned.filter(|name| !name.starts_with("adam")).collect();
         assert_eq!(learned, ["learned.log_lr", "learned.log_momentum"]);
-        let numbers = |rates: [Array; 2]| rates.map(|rate| rate.to_f64_vec());
-        let before = numbers(before);
-        let [lr, momentum] = numbers(trainer.teacher().rates().unwrap());
+        let after = trainer.teacher().hyper(&config).unwrap();
+        let numbers = |hyper: &[(&str, Array)], i: usize| hyper[i].1.to_f64_vec();
+        let [lr, momentum] = [0, 1].map(|i| numbers(&after, i));
+        let before = [0, 1].map(|i| numbers(&before, i));
         assert!(lr.iter().zip(&before[0]).all(|(a, b)| a != b));
         // The first momentum meets a velocity of zero: it has no gradient.
         assert!(

@@ -1,6 +1,7 @@
 //! The outer loop: a teacher, the trainings of learners that it teaches, and the updates of what it has learned.
 
 pub mod curriculum;
+pub mod inner;
 pub mod meta;
 pub mod teacher;
 pub mod training;

@@ -3,6 +3,7 @@
 use crate::data::CLASSES;
 use crate::nn::{Generator, init};
 use crate::outer::curriculum::{noise, one_hot};
+use crate::outer::inner::Inner;
 use crate::outer::training::Sizes;
 use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
@@ -13,7 +14,7 @@ use autograd::prelude::*;
 pub struct Teacher {
     /// The network that makes the images, of no use where real images teach.
     pub generator: Generator,
-    /// The generator's parameters where it is of use, `log_lr` \[T\], `log_momentum` \[T\], and `z` \[T·B, noise\] where
+    /// The generator's parameters where it is of use, the hyper-parameters that are learned, and `z` \[T·B, noise\] where
     /// noise is learned; and what a training is given beside them.
     pub values: Values,
 }
@@ -25,7 +26,7 @@ pub fn learned(config: &Config, generator: &Generator) -> Vec<ArraySpec> {
     if config.curriculum.generates() {
         specs.extend(sizes.generator(generator));
     }
-    specs.extend(sizes.rates());
+    specs.extend(Inner::of(config).specs(sizes.steps, sizes.dtype));
     if config.curriculum.learns_noise() {
         specs.push(sizes.noise(config.noise));
     }
@@ -47,13 +48,7 @@ impl Teacher {
                 values.set(&spec.name, &array)?;
             }
         }
-        let steps = config.inner_steps;
-        for (name, start) in [
-            ("log_lr", config.inner_lr),
-            ("log_momentum", config.inner_momentum),
-        ] {
-            values.set(name, &Array::full(F32, [steps], start.ln()))?;
-        }
+        Inner::of(config).start(&mut values, config.inner_steps)?;
         if config.curriculum.learns_noise() {
             let spec = Sizes::of(config).noise(config.noise);
             let start = noise(spec.shape.count(), config.seed, 0);
@@ -62,15 +57,12 @@ impl Teacher {
         Ok(Self { generator, values })
     }
 
-    /// Learning rate and momentum of every inner step.
-    pub fn rates(&self) -> Result<[Array; 2]> {
-        let rates = |name| -> Result<Array> {
-            let logs = self.values.get(name)?;
-            let logs = logs.as_f32().expect("it was made of f32").iter();
-            let rates: Vec<f32> = logs.map(|log| log.exp()).collect();
-            Ok(Array::new([rates.len()], rates)?)
-        };
-        Ok([rates("log_lr")?, rates("log_momentum")?])
+    /// The hyper-parameters of every inner step: their names, and \[T\] numbers each.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn hyper(&self, config: &Config) -> Result<Vec<(&'static str, Array)>> {
+        Inner::of(config).values(&self.values, config.inner_steps)
     }
 
     /// The classes of the training number `number` in the order in which they come: T·B.

@@ -3,11 +3,9 @@
 use crate::data::CLASSES;
 use crate::nn::{Generator, Learner, ParamSpec, Statistics};
 use crate::outer::curriculum::Curriculum;
+use crate::outer::inner::Inner;
 use crate::run::config::{Config, IMAGE};
 use autograd::prelude::*;
-
-/// What moves a learner: SGD with momentum.
-pub const INNER: Optimizer = Optimizer::Momentum;
 
 /// The sizes of a training.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +42,7 @@ impl Sizes {
         ]
     }
 
-    fn learner<'f>(self, learner: &Learner) -> Training<'f> {
+    fn learner<'f>(self, learner: &Learner, optimizer: Optimizer) -> Training<'f> {
         let stacked = |spec: ArraySpec| {
             let shape = [&[self.learners], &spec.shape[..]].concat();
             let shape = if self.learners > 1 {
@@ -54,7 +52,7 @@ impl Sizes {
             };
             ArraySpec { shape, ..spec }
         };
-        Training::new(INNER)
+        Training::new(optimizer)
             .weights(specs("", learner.params(), self.dtype).map(stacked))
             .buffers(specs("", learner.buffers(), self.dtype).map(stacked))
     }
@@ -62,12 +60,6 @@ impl Sizes {
     /// The arrays of a generator that are learned, as values and checkpoints call them.
     pub fn generator(self, generator: &Generator) -> Vec<ArraySpec> {
         specs("generator.", generator.params(), self.dtype).collect()
-    }
-
-    /// The logarithms of the learning rate and the momentum of every step. Logarithms, so that the rates stay positive
-    /// and move by factors.
-    pub fn rates(self) -> [ArraySpec; 2] {
-        ["log_lr", "log_momentum"].map(|name| ArraySpec::new(name, self.dtype, [self.steps]))
     }
 
     /// Noise that is learned: \[T·B, noise\].
@@ -91,13 +83,14 @@ fn specs<'a>(
     params.iter().map(spec)
 }
 
-/// A learner taught by a generator on classes `y` \[T, B, classes\]. Learned are the generator, the rates, and where a
+/// A learner taught by a generator on classes `y` \[T, B, classes\]. Learned are the generator, hyper-parameters, and where a
 /// curriculum learns it the noise `z` \[T·B, noise\], of which the steps take the examples that `order` \[T·B\] names;
 /// otherwise noise \[T, B, noise\] is given.
 pub fn by_generator<'a>(
     generator: &'a Generator,
     learner: &'a Learner,
     sizes: Sizes,
+    inner: &Inner,
     learn_noise: bool,
 ) -> Training<'a> {
     let Sizes {
@@ -107,7 +100,8 @@ pub fn by_generator<'a>(
         ..
     } = sizes;
     let noise = generator.config().noise;
-    let training = with_rates(sizes.learner(learner), sizes)
+    let training = inner
+        .declare(sizes.learner(learner, inner.optimizer), steps, dtype)
         .learned_list("generator", sizes.generator(generator))
         .prepare_list("generator", |s| generator.prepare(s.list("generator")))
         .given([ArraySpec::new("y", dtype, [steps, batch, CLASSES])])
@@ -128,25 +122,16 @@ pub fn by_generator<'a>(
         })
 }
 
-/// A learner taught by images `x` \[T, B, …\] with classes `y`; which they are is for the caller to say.
-pub fn by_images(learner: &Learner, sizes: Sizes) -> Training<'_> {
+/// A learner taught by images `x` \[T, B, …\] with classes `y`; which they are, and with what hyper-parameters, is for the
+/// caller to say.
+pub fn by_images(learner: &Learner, sizes: Sizes, optimizer: Optimizer) -> Training<'_> {
     sizes
-        .learner(learner)
+        .learner(learner, optimizer)
         .per_step(["x", "y"])
         .loss_and_buffers(|s| {
             let (logits, buffers) = learner.logits(s.weights(), s["x"], Statistics::Batch)?;
             Ok((sum_of_losses(logits, s["y"])?, buffers))
         })
-}
-
-/// Learns a learning rate and a momentum for every step.
-pub fn with_rates(training: Training<'_>, sizes: Sizes) -> Training<'_> {
-    training
-        .learned(sizes.rates())
-        .prepare("lr", |s| s["log_lr"].exp())
-        .prepare("momentum", |s| s["log_momentum"].exp())
-        // For trainings of fewer steps with the same arrays, too.
-        .per_step(["lr", "momentum"])
 }
 
 /// Adds the outer loss: cross-entropy on real images `x_real` \[N, B, …\] with classes `y_real`, with the means that the
@@ -194,15 +179,19 @@ pub fn training<'a>(
     learner: &'a Learner,
     count: usize,
 ) -> Training<'a> {
-    let sizes = Sizes::of(config);
+    let (sizes, inner) = (Sizes::of(config), Inner::of(config));
     let training = match config.curriculum {
         Curriculum::RealData => picked(
-            with_rates(by_images(learner, sizes), sizes),
+            inner.declare(
+                by_images(learner, sizes, inner.optimizer),
+                sizes.steps,
+                sizes.dtype,
+            ),
             "taught",
             ["x", "y"],
             [config.inner_steps, config.inner_batch],
         ),
-        other => by_generator(generator, learner, sizes, other.learns_noise()),
+        other => by_generator(generator, learner, sizes, &inner, other.learns_noise()),
     };
     let outer = [config.outer_count(), config.outer_batch];
     let training = picked(

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::nn::widths::Widths;
 use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm};
 use crate::outer::curriculum::Curriculum;
+use crate::outer::inner::{Inner, LearnedNames, OptimizerChoice};
 use autograd::{Horizon, Mode, Policy};
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
@@ -131,12 +132,31 @@ pub struct Config {
     /// Channels of the generator's small images (7×7, then 14×14)
     #[arg(long, value_name = "N,N", default_value = "16,8", value_parser = two_counts, help_heading = NETWORKS)]
     pub generator_channels: [usize; 2],
-    /// Initial inner learning rate; one is learned for each inner step
+    /// Optimiser of the inner steps; another one comes with another --inner-lr
+    #[arg(long, value_enum, default_value_t, help_heading = OPTIMISERS)]
+    pub inner_optimizer: OptimizerChoice,
+    /// Hyper-parameters that are learned, as far as the optimiser has them: NAME (a number for each inner step) or
+    /// NAME:shared (one for all); `none` for none
+    #[arg(long, value_name = "NAME,…", default_value = "lr,momentum,beta1", help_heading = OPTIMISERS)]
+    pub learn: LearnedNames,
+    /// Initial inner learning rate
     #[arg(long, value_name = "X", default_value = "0.2", value_parser = above_zero, help_heading = OPTIMISERS)]
     pub inner_lr: f64,
-    /// Initial inner momentum; one is learned for each inner step
+    /// Initial inner momentum
     #[arg(long, value_name = "X", default_value = "0.6", value_parser = between, help_heading = OPTIMISERS)]
     pub inner_momentum: f64,
+    /// Initial decay of the inner Adam's mean gradient
+    #[arg(long, value_name = "X", default_value = "0.5", value_parser = below_one, help_heading = OPTIMISERS)]
+    pub inner_beta1: f64,
+    /// Initial decay of the inner optimiser's mean square
+    #[arg(long, value_name = "X", default_value = "0.99", value_parser = below_one, help_heading = OPTIMISERS)]
+    pub inner_beta2: f64,
+    /// Initial epsilon, added to the root of that mean square
+    #[arg(long, value_name = "X", default_value = "1e-4", value_parser = above_zero, help_heading = OPTIMISERS)]
+    pub inner_eps: f64,
+    /// Initial weight decay of the inner optimiser `AdamW`
+    #[arg(long, value_name = "X", default_value = "0.01", value_parser = not_negative, help_heading = OPTIMISERS)]
+    pub inner_weight_decay: f64,
     /// Adam's learning rate in the outer loop
     #[arg(long, value_name = "X", default_value = "0.03", value_parser = above_zero, help_heading = OPTIMISERS)]
     pub outer_lr: f64,
@@ -297,6 +317,7 @@ impl Config {
 
     /// What no setting by itself can be checked for.
     pub(super) fn check(&self) -> Result<()> {
+        Inner::of(self).check()?;
         let [layers, given] = [self.learner.default_widths().len(), self.widths.layers()];
         if layers == given {
             return Ok(());
@@ -330,8 +351,8 @@ mod tests {
     #[test]
     fn settings_of_older_runs_are_understood() {
         let mut old = Config::preset(Preset::Quick).to_toml();
-        // So version 0.1.0 wrote them.
-        assert_eq!(old.lines().count(), 29);
+        // So the present version writes them; earlier ones lacked some.
+        assert_eq!(old.lines().count(), 35);
         for line in [
             "generator_channels = [16, 8]",
             "learner = \"base_fc\"",
@@ -341,10 +362,15 @@ mod tests {
         ] {
             assert!(old.lines().any(|found| found == line), "{line} in {old}");
         }
-        for name in ["segments", "learners_per_step"] {
-            let lines = old.lines().filter(|line| !line.starts_with(name));
-            old = lines.collect::<Vec<_>>().join("\n");
-        }
+        let new = |line: &str| {
+            let kept = ["inner_lr", "inner_momentum", "inner_steps", "inner_batch"];
+            let name = line.split(' ').next().unwrap_or_default();
+            ["segments", "learners_per_step", "learn"].contains(&name)
+                || name.starts_with("inner_") && !kept.contains(&name)
+        };
+        let lines = old.lines().filter(|line| !new(line));
+        old = lines.collect::<Vec<_>>().join("\n");
+        assert_eq!(old.lines().count(), 27);
         let config = Config::from_toml("old", &old).unwrap();
         assert_eq!((config.engine.segments, config.learners_per_step), (1, 1));
         let other = old.replace("seed = ", "seeds = ");

@@ -4,6 +4,7 @@ use super::config::{Config, Preset};
 use crate::error::{Error, Result};
 use crate::nn::LearnerKind;
 use crate::nn::widths::Widths;
+use crate::outer::inner::OptimizerChoice;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
@@ -96,18 +97,25 @@ impl Overrides {
         self
     }
 
-    /// Puts other values over these. Another learner has other layers, so it comes with its own widths.
+    /// Puts other values over these. Another learner has other layers, so it comes with its own widths; another inner
+    /// optimiser has steps of another length, so it comes with its own rate.
     pub fn change(&mut self, upper: Self) {
-        let learner = |settings: &Self| -> Option<LearnerKind> {
-            let name = settings.0.get("learner")?;
-            LearnerKind::from_str(name, false).ok()
-        };
-        let now = learner(self).unwrap_or_default();
-        if let Some(other) = learner(&upper).filter(|&learner| learner != now) {
+        if let Some(other) = self.other::<LearnerKind>(&upper, "learner") {
             let widths = Widths::published(other).to_string();
             self.0.insert("widths".to_owned(), widths);
         }
+        if let Some(other) = self.other::<OptimizerChoice>(&upper, "inner_optimizer") {
+            let lr = other.usual_lr().to_string();
+            self.0.insert("inner_lr".to_owned(), lr);
+        }
         self.0.extend(upper.0);
+    }
+
+    /// The choice that replaces another one, if it does.
+    fn other<T: ValueEnum + Default + PartialEq>(&self, upper: &Self, name: &str) -> Option<T> {
+        let choice = |settings: &Self| T::from_str(settings.0.get(name)?, false).ok();
+        let now = choice(self).unwrap_or_default();
+        choice(upper).filter(|other| *other != now)
     }
 
     /// The names of the settings.

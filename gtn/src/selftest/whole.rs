@@ -7,6 +7,7 @@ use crate::device::PrecisionChoice;
 use crate::error::{Error, Result};
 use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm, init, stack};
 use crate::outer::curriculum::one_hot;
+use crate::outer::inner::Inner;
 use crate::outer::meta::MetaTrainer;
 use crate::outer::training::{Sizes, by_generator, with_real_loss};
 use crate::run::config::{Config, IMAGE, Preset};
@@ -67,7 +68,8 @@ impl Small {
 
     fn training(&self) -> Training<'_> {
         let sizes = self.sizes();
-        let alone = by_generator(&self.generator, &self.learner, sizes, true);
+        let inner = Inner::momentum(0.02, 0.5);
+        let alone = by_generator(&self.generator, &self.learner, sizes, &inner, true);
         let real = sizes.batches(["x_real", "y_real"], 1, OUTER_BATCH);
         with_real_loss(alone.given(real), &self.learner)
     }

@@ -152,8 +152,9 @@ fn cross_entropy_is_safe_and_counts_are_right() {
         let hard = a[2].one_hot(3, DType::F64)?;
         let loss = a[0].cross_entropy(a[1])?;
         let slope = a[0].tape().grad(loss, &a[..1])?[0];
-        let correct = count_correct(a[0], a[2])?;
-        Ok(vec![loss, a[0].cross_entropy(hard)?, slope, correct])
+        let [correct, broken] = count_correct(a[0], a[2])?;
+        let soft_and_hard = [loss, a[0].cross_entropy(hard)?];
+        Ok([&soft_and_hard[..], &[slope, correct, broken]].concat())
     });
     let first = 1.0 + (-1.0_f64).exp().ln_1p();
     let exps: [f64; 3] = [0.5, 0.0, -0.5].map(f64::exp);
@@ -174,7 +175,18 @@ fn cross_entropy_is_safe_and_counts_are_right() {
         exps[2] / sum - 0.8,
     ];
     assert_close(&results[2], &slope.map(|s| s / 2.0));
-    assert_eq!(results[3], [1.0]);
+    assert_eq!((&results[3], &results[4]), (&vec![1.0], &vec![0.0]));
+}
+
+#[test]
+fn rows_with_nan_are_broken_and_never_right() {
+    let logits = vec![f64::NAN, 1.0, 2.0, 3.0, 1.0, 0.0, 1.0, f64::NAN, 0.0];
+    let logits = Array::new([3, 3], logits).unwrap();
+    let labels = Array::new([3], vec![0, 0, 1]).unwrap();
+    let results = compute(&[("z", &logits), ("l", &labels)], |a| {
+        Ok(count_correct(a[0], a[1])?.into())
+    });
+    assert_eq!(results, [[1.0], [2.0]]);
 }
 
 /// The published generator in plain words, but for the layers' own functions.

@@ -1,0 +1,57 @@
+//! What an evaluation works with.
+
+use crate::data::Dataset;
+use crate::eval::evaluate::{Hyper, TestSet, Trainee, TrainingData};
+use crate::eval::tuning::Recipe;
+use crate::nn::Learner;
+use crate::outer::teacher::Teacher;
+use crate::run::config::Config;
+use autograd::prelude::*;
+
+/// Everything that training and judging a learner needs; learners go by number.
+#[expect(missing_debug_implementations, reason = "it holds a closure")]
+#[derive(Clone, Copy)]
+pub struct Examination<'a> {
+    /// Where it computes.
+    pub device: &'a Device,
+    /// Settings of the run; with the number of learners.
+    pub config: &'a Config,
+    /// What the run has learned.
+    pub teacher: &'a Teacher,
+    /// Real images.
+    pub data: &'a Dataset,
+    /// Validation images, which decide.
+    pub glance: &'a TestSet,
+    /// Test images, which are for the report only.
+    pub test: &'a TestSet,
+    /// The structure of the learner of that number.
+    pub draw: &'a dyn Fn(u64) -> Result<Learner>,
+}
+
+impl Examination<'_> {
+    /// The learner of that number, before its training.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn trainee(&self, optimizer: Optimizer, number: u64) -> Result<Trainee> {
+        let learner = (self.draw)(number)?;
+        Trainee::new(self.device, self.config, &learner, optimizer, number)
+    }
+
+    /// What the teacher gives it.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn taught(&self, number: u64) -> Result<TrainingData> {
+        TrainingData::taught(self.device, self.config, self.teacher, self.data, number)
+    }
+
+    /// Real images for it.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn real(&self, recipe: &Recipe, number: u64) -> Result<TrainingData> {
+        let hyper: &Hyper = &recipe.hyper(self.config.inner_steps);
+        TrainingData::real(self.device, self.config, self.data, number, hyper)
+    }
+}
