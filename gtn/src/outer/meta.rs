@@ -351,7 +351,9 @@ mod tests {
     use crate::data::Dataset;
     use crate::nn::Norm;
     use crate::outer::curriculum::Curriculum;
+    use crate::outer::inner::OptimizerChoice;
     use crate::run::config::{Config, Preset};
+    use clap::ValueEnum;
 
     fn config(curriculum: Curriculum) -> Config {
         Config {
@@ -480,6 +482,45 @@ mod tests {
             trainer.teacher.values.write(name, &at).unwrap();
             let error = (slope / f64::from(length) - 1.0).abs();
             assert!(error < 0.02, "{name}: {slope} and {length}");
+        }
+    }
+
+    /// A run with another inner optimiser moves all that it learns, and goes on bit for bit.
+    #[test]
+    fn every_inner_optimizer_is_learned_through() {
+        for &inner_optimizer in OptimizerChoice::value_variants() {
+            let lr = inner_optimizer.usual_lr() / 10.0;
+            let config = Config {
+                inner_optimizer,
+                inner_lr: lr,
+                learn: "lr,momentum:shared,beta1,beta2:shared,decay,weight_decay"
+                    .parse()
+                    .unwrap(),
+                ..config(Curriculum::Full)
+            };
+            let mut whole = trainer(&config, 1);
+            let start = whole.arrays().unwrap();
+            whole.step().unwrap();
+            let first = whole.arrays().unwrap();
+            whole.step().unwrap();
+            let learned = first
+                .iter()
+                .filter(|(name, _)| name.starts_with("learned."));
+            for (name, array) in learned {
+                assert_ne!(*array, start[name], "{inner_optimizer:?}: {name}");
+            }
+            let names = first.keys().filter(|name| name.starts_with("learned.log"));
+            let wanted = inner_optimizer.0.hyper().len();
+            let fixed = inner_optimizer
+                .0
+                .hyper()
+                .iter()
+                .filter(|(n, _)| *n == "eps");
+            assert_eq!(names.count(), wanted - fixed.count(), "{inner_optimizer:?}");
+            let mut resumed = trainer(&config, 2);
+            resumed.restore(&first, 1).unwrap();
+            resumed.step().unwrap();
+            assert_eq!(resumed.arrays().unwrap(), whole.arrays().unwrap());
         }
     }
 
