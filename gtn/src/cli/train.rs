@@ -37,6 +37,9 @@ pub(super) struct TrainArgs {
     /// Resume a run from its last checkpoint
     #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out"])]
     resume: Option<PathBuf>,
+    /// Leave out the baselines of the evaluation, which train on real images
+    #[arg(long)]
+    no_baseline: bool,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
@@ -93,7 +96,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
     if config.curriculum.generates() {
         eval::draw(&path, &device, trainer)?;
     }
-    let Some(report) = eval::evaluate(&device, &config, trainer, &data, true)? else {
+    let Some(report) = eval::evaluate(&device, &config, trainer, &data, !args.no_baseline)? else {
         return Ok(Outcome::Interrupted);
     };
     pictures::draw_curves(&path, &report)?;
