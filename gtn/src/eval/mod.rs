@@ -3,4 +3,5 @@
 pub mod evaluate;
 pub mod examination;
 pub mod report;
+pub mod suite;
 pub mod tuning;
