@@ -74,6 +74,29 @@ fn a_run_from_training_to_samples() {
         fs::read(place.path("pictures/curriculum.png")).unwrap(),
         fs::read(place.path("run/curriculum.png")).unwrap()
     );
+
+    place.run("report run");
+    let page = fs::read_to_string(place.path("run/report.html")).unwrap();
+    for part in [
+        "taught by the GTN",
+        "real images, adam",
+        "<svg",
+        "data:image/png;base64,iVBOR",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    let compared = place.run("compare run run --plot both.svg");
+    let rows = compared
+        .lines()
+        .filter(|line| line.starts_with("run  ") && line.contains('%'));
+    assert_eq!(rows.count(), 2, "{compared}");
+    assert!(place.path("both.svg").exists());
+    place.fails(1, "report pictures", "cannot read");
+    place.fails(
+        1,
+        "compare pictures",
+        "pictures is no run: it has no config.toml",
+    );
 }
 
 #[cfg(unix)]

@@ -1,7 +1,7 @@
 //! `gtn eval`
 
 use super::progress::Progress;
-use super::{Files, Machine, Outcome, pictures, say, stop};
+use super::{Files, Machine, Outcome, pictures, show, stop};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::evaluate::{TestSet, TrainingData};
@@ -71,7 +71,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
     let Some(report) = evaluate(&device, &changed, &trainer, &data, !args.no_baseline)? else {
         return Ok(Outcome::Interrupted);
     };
-    say(&format!("\n{}", report.table()));
+    show(report.table().trim_end());
     args.machine.print(&Evaluated {
         command: "eval",
         run: &args.run,

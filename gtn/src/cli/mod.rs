@@ -1,10 +1,11 @@
-//! The command line. Human text goes to standard error; with `--json` the last line of standard output
-//! is one object for machines.
+//! The command line. Progress goes to standard error, tables and reports to standard output; with `--json` the last line
+//! there is one object for machines.
 
 mod doctor;
 mod eval;
 mod pictures;
 mod progress;
+mod report;
 mod sample;
 mod selftest;
 mod stop;
@@ -55,6 +56,10 @@ enum Task {
     /// Writes curriculum.png, every synthetic image with a row for each inner step, and samples.png, with a row for each
     /// class and a column for each inner step.
     Sample(sample::SampleArgs),
+    /// Write a run as one page of HTML: tables, curves, pictures, settings
+    Report(report::ReportArgs),
+    /// Show the evaluations of several runs side by side
+    Compare(report::CompareArgs),
     /// Show the devices of this machine, and which one a run would use
     Doctor,
     /// Check a device's results against the processor's, from single operations to outer steps
@@ -144,6 +149,11 @@ pub fn say(text: &str) {
     let _ = writeln!(stderr(), "{text}");
 }
 
+/// Writes what a command was asked for: a table, a report. As [`say`], but to standard output.
+pub fn show(text: &str) {
+    let _ = writeln!(stdout(), "{text}");
+}
+
 /// How a command ended, other than by an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -160,6 +170,8 @@ pub fn main() -> ExitCode {
         Some(Task::Train(args)) => train::run(&args),
         Some(Task::Eval(args)) => eval::run(&args),
         Some(Task::Sample(args)) => sample::run(&args),
+        Some(Task::Report(args)) => report::report(&args),
+        Some(Task::Compare(args)) => report::compare(&args),
         Some(Task::Doctor) => doctor::run(),
         Some(Task::Selftest(args)) => selftest::run(&args),
         Some(Task::Man { folder }) => man(&folder),

@@ -2,7 +2,7 @@
 
 use super::eval::{self, Evaluated};
 use super::progress::Progress;
-use super::{Files, Machine, Outcome, pictures, say, stop};
+use super::{Files, Machine, Outcome, pictures, say, show, stop};
 use crate::data::Dataset;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{TestSet, Trainee, TrainingData};
@@ -26,7 +26,7 @@ use toml::Table;
 /// Where runs go if nobody says otherwise.
 const RUNS: &str = "runs";
 /// The evaluation, in a run's folder.
-const REPORT: &str = "report.json";
+pub(super) const REPORT: &str = "report.json";
 
 /// Settings of `gtn train`.
 #[derive(Debug, Args)]
@@ -103,7 +103,8 @@ pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
     run.folder.write(REPORT, |file| {
         Ok(serde_json::to_writer_pretty(file, &report)?)
     })?;
-    say(&format!("\n{}\nThe run is in {folder}", report.table()));
+    show(report.table().trim_end());
+    say(&format!("The run is in {folder}"));
     args.machine.print(&Evaluated {
         command: "train",
         run: &path,

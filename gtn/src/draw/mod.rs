@@ -1,4 +1,5 @@
-//! Drawing: synthetic images as PNG, curves as SVG.
+//! Drawing: synthetic images as PNG, curves as SVG, a run as a page of HTML.
 
 pub mod curves;
+pub mod page;
 pub mod picture;

@@ -8,11 +8,11 @@ use crate::outer::inner::Inner;
 use crate::run::config::Config;
 use crate::run::settings::name_of;
 use autograd::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
 /// What an evaluation found. Accuracies are fractions of the test images.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the words")]
 pub struct Report {
     pub gtn_accuracy_mean: f64,
@@ -35,7 +35,7 @@ pub struct Report {
 }
 
 /// The strongest baseline.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the words")]
 pub struct Strongest {
     pub baseline: String,
@@ -47,7 +47,7 @@ pub struct Strongest {
 }
 
 /// One way to teach, and what became of its learners.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Way {
     /// Who teaches: "taught by the GTN", "real images, adam".
     pub name: String,
@@ -78,6 +78,16 @@ impl Way {
             interval: 0.0,
             curves: Vec::new(),
         }
+    }
+
+    /// The mean of its accuracies.
+    pub fn mean(&self) -> f64 {
+        Spread::of(&self.accuracies).mean
+    }
+
+    /// The least of them.
+    pub fn min(&self) -> f64 {
+        Spread::of(&self.accuracies).min
     }
 
     /// Trains a learner; that it runs away is a result, too.

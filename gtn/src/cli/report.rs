@@ -1,0 +1,160 @@
+//! `gtn report` and `gtn compare`: runs as pages, tables and plots.
+
+use super::train::REPORT;
+use super::{Outcome, say, show};
+use crate::draw::curves::{self, Series};
+use crate::draw::page::Page;
+use crate::error::{Error, Result};
+use crate::eval::report::Report;
+use crate::run::run_folder::{CONFIG, METRICS, write_atomically};
+use clap::Args;
+use serde_json::Value;
+use std::fmt::Write;
+use std::fs::read_to_string;
+use std::path::{Path, PathBuf};
+
+/// Settings of `gtn report`.
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// The folder of a run
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// The page [default: report.html in the run's folder]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Settings of `gtn compare`.
+#[derive(Debug, Args)]
+pub(super) struct CompareArgs {
+    /// Folders of runs
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// Also draw their learners' accuracy after each inner step
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+pub(super) fn report(args: &ReportArgs) -> Result<Outcome> {
+    let run = &args.run;
+    let settings = read(&run.join(CONFIG))?;
+    let metrics = metrics(&read(&run.join(METRICS))?);
+    let report = evaluation(run)?;
+    let pictures: Vec<_> = [
+        (
+            "Synthetic images: a row for each class, a column for each step",
+            "samples.png",
+        ),
+        (
+            "Every synthetic image: a row for each step",
+            "curriculum.png",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(caption, name)| Some((caption, std::fs::read(run.join(name)).ok()?)))
+    .collect();
+    let name = name_of(run);
+    let html = Page {
+        name: &name,
+        settings: &settings,
+        command: &format!("gtn train --config {}", run.join(CONFIG).display()),
+        metrics: &metrics,
+        report: report.as_ref(),
+        pictures: &pictures,
+    }
+    .html()?;
+    let path = args.out.clone().unwrap_or_else(|| run.join("report.html"));
+    write_atomically(&path, |file| file.write_all(html.as_bytes()))?;
+    say(&format!("Wrote {}", path.display()));
+    Ok(Outcome::Done)
+}
+
+pub(super) fn compare(args: &CompareArgs) -> Result<Outcome> {
+    let found: Vec<(String, Report)> = args
+        .runs
+        .iter()
+        .map(|run| match evaluation(run)? {
+            Some(report) => Ok((name_of(run), report)),
+            None => Err(Error::run("it has no evaluation").at(run.display()))
+                .map_err(|e| e.hint(format!("gtn train --resume {} finishes it", run.display()))),
+        })
+        .collect::<Result<_>>()?;
+    show(table(&found).trim_end());
+    if let Some(path) = &args.plot {
+        let most = found.iter().map(|(_, report)| report.inner_steps).max();
+        let steps: Vec<f64> = (0..=most.unwrap_or(0)).map(|step| step as f64).collect();
+        let series = |(name, report): &(String, Report)| {
+            Series::of_runs(name, &steps, &report.ways[0].curves)
+        };
+        curves::write(
+            path,
+            &[curves::learning(found.iter().map(series).collect())],
+        )?;
+        say(&format!("Wrote {}", path.display()));
+    }
+    Ok(Outcome::Done)
+}
+
+fn table(found: &[(String, Report)]) -> String {
+    let width = found
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or(0)
+        .max(3);
+    let mut table = format!(
+        "{:<width$}  {:>14} {:>5} {:>5} {:>9} {:>9} {:>9}  learners\n",
+        "run", "data set", "steps", "batch", "mean", "min", "margin"
+    );
+    for (name, report) in found {
+        let percent = |x: f64| format!("{:.2} %", 100.0 * x);
+        let margin = report
+            .margin()
+            .map_or("-".to_owned(), |m| format!("{:+.2}", 100.0 * m));
+        let _ = writeln!(
+            table,
+            "{name:<width$}  {:>14} {:>5} {:>5} {:>9} {:>9} {margin:>9}  {} {}",
+            report.dataset,
+            report.inner_steps,
+            report.inner_batch,
+            percent(report.gtn_accuracy_mean),
+            percent(report.gtn_accuracy_min),
+            report.learner,
+            report.widths,
+        );
+    }
+    table
+}
+
+fn name_of(run: &Path) -> String {
+    let name = run.file_name().unwrap_or(run.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+fn read(path: &Path) -> Result<String> {
+    read_to_string(path).map_err(|error| Error::file("read", path, &error))
+}
+
+/// The lines that are JSON; a run that still goes on may be writing the last.
+fn metrics(text: &str) -> Vec<Value> {
+    let lines = text.lines().map(serde_json::from_str);
+    lines.filter_map(std::result::Result::ok).collect()
+}
+
+/// A run's evaluation, if it came to one.
+fn evaluation(run: &Path) -> Result<Option<Report>> {
+    let path = run.join(REPORT);
+    if !run.join(CONFIG).exists() {
+        return Err(Error::run(format!(
+            "{} is no run: it has no {CONFIG}",
+            run.display()
+        )));
+    }
+    if !path.exists() {
+        return Ok(None);
+    }
+    let report = serde_json::from_str(&read(&path)?);
+    report
+        .map(Some)
+        .map_err(|error| Error::run(error).at(path.display()))
+}
