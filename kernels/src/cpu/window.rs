@@ -11,9 +11,6 @@ use crate::{Window, WindowKind};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Channels whose greatest numbers are kept at once, in the nearest cache, for windows of other sizes than 2×2.
-const LANES: usize = 64;
-
 pub(crate) fn window<T: Real>(window: &Window, arrays: &Arrays<'_>) -> Result<(), String> {
     let Window { h, w, c, .. } = *window;
     let (x_image, y_image) = (h * w * c, window.out_h() * window.out_w() * c);
@@ -182,23 +179,23 @@ multiversion! {
                 });
                 continue;
             }
-            let (first, _) = inside.pixel(window, inside.rows.start, inside.columns.start);
-            for (i, picks) in picks.chunks_mut(LANES).enumerate() {
-                let mut best = [-T::INFINITY; LANES];
-                let best = &mut best[..picks.len()];
-                picks.fill(first as u8);
+            let (offset, start) = inside.pixel(window, inside.rows.start, inside.columns.start);
+            strips!(T, window.c, first, W => {
+                let mut best = strip::<T, W>(x, start + first);
+                let mut pick = [offset as u32; W];
                 for row in inside.rows.clone() {
                     for column in inside.columns.clone() {
                         let (offset, at) = inside.pixel(window, row, column);
-                        let x = &x[at + i * LANES..][..picks.len()];
-                        for lane in 0..picks.len() {
+                        let x = strip::<T, W>(x, at + first);
+                        for lane in 0..W {
                             let wins = beats(x[lane], best[lane]);
                             best[lane] = if wins { x[lane] } else { best[lane] };
-                            picks[lane] = if wins { offset as u8 } else { picks[lane] };
+                            pick[lane] = if wins { offset as u32 } else { pick[lane] };
                         }
                     }
                 }
-            }
+                put(pick.map(|pick| pick as u8), picks, first);
+            });
         }
     }
 }
@@ -241,11 +238,11 @@ multiversion! {
         let rows = picks.chunks_exact(window.c).zip(y.chunks_exact(window.c));
         for ((picks, y), inside) in rows.zip(windows(window)) {
             sound &= inside.holds(window, picks);
-            for row in inside.rows.clone() {
-                for column in inside.columns.clone() {
-                    let (offset, at) = inside.pixel(window, row, column);
-                    strips!(T, window.c, first, W => {
-                        let (picks, y) = (strip::<u8, W>(picks, first), strip::<T, W>(y, first));
+            strips!(T, window.c, first, W => {
+                let (picks, y) = (strip::<u8, W>(picks, first), strip::<T, W>(y, first));
+                for row in inside.rows.clone() {
+                    for column in inside.columns.clone() {
+                        let (offset, at) = inside.pixel(window, row, column);
                         let mut sum = if disjoint { [T::ZERO; W] } else { strip(x, at + first) };
                         for lane in 0..W {
                             let picked = picks[lane] == offset as u8;
@@ -253,9 +250,9 @@ multiversion! {
                             sum[lane] = sum[lane] + if picked { y[lane] } else { T::ZERO };
                         }
                         put(sum, x, at + first);
-                    });
+                    }
                 }
-            }
+            });
         }
         sound
     }
