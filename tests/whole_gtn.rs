@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use autograd::prelude::*;
+use gtn::data::Problem;
 use gtn::nn::{Generator, GeneratorConfig, LearnerKind, Norm, ParamSpec, Variant, init, stack};
 use gtn::outer::inner::Inner;
 use gtn::outer::training::{Sizes, by_generator, with_real_loss};
@@ -44,6 +45,7 @@ impl Gtn {
             .learner([28, 28, 1], 10, &[2, 3, 5], norm)
             .unwrap();
         let sizes = Sizes {
+            problem: Problem::MNIST,
             steps: STEPS,
             batch: BATCH,
             learners: learners.len(),

@@ -5,6 +5,7 @@ use crate::meta_grad::SetupArgs;
 use autograd::{ArraySpec, Horizon, Mode, Policy, Training, Values};
 use clap::Args;
 use gtn::cli::Machine;
+use gtn::data;
 use gtn::error::{Error, Result};
 use gtn::nn::{Generator, Learner};
 use gtn::outer::training::training;
@@ -80,8 +81,8 @@ impl SubjectArgs {
             return Err(error.hint("of a training they are --inner-steps"));
         }
         let config = self.settings.resolve()?;
-        let generator = config.generator()?;
-        let learner = config.learner(&config.widths.widest())?;
+        let generator = config.generator(data::Problem::MNIST)?;
+        let learner = config.learner(data::Problem::MNIST, &config.widths.widest())?;
         Ok(Subject {
             mode: config.engine.mode.into(),
             horizon: config.horizon(),
@@ -94,7 +95,7 @@ impl Subject {
     pub(super) fn training(&self) -> Training<'_> {
         match &self.what {
             What::Setup(problem) => problem.training(),
-            What::Run(run) => training(&run.0, &run.1, &run.2, IMAGES),
+            What::Run(run) => training(&run.0, data::Problem::MNIST, &run.1, &run.2),
         }
     }
 
@@ -123,9 +124,6 @@ impl Subject {
     }
 }
 
-/// Images in the tables that a training picks its batches from: their number takes no time.
-const IMAGES: usize = 1000;
-
 /// Numbers to train on: the time does not depend on which, as long as nothing runs away.
 pub(super) fn any_values(device: &Device, training: &Training<'_>) -> autograd::Result<Values> {
     let declared = training.learned_specs().chain(training.given_specs());
@@ -139,7 +137,7 @@ pub(super) fn any_values(device: &Device, training: &Training<'_>) -> autograd::
 fn any(spec: &ArraySpec, seed: u64) -> Array {
     let (dtype, shape) = (spec.dtype, spec.shape.clone());
     match spec.name.as_str() {
-        "y" | "yo" | "classes" => one_hot(&shape).cast(dtype),
+        "y" | "yo" | "y_real" => one_hot(&shape).cast(dtype),
         "lr" => Array::full(dtype, shape, 0.02),
         "momentum" => Array::full(dtype, shape, 0.5),
         "log_lr" | "log_momentum" => Array::full(dtype, shape, -4.0),

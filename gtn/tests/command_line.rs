@@ -30,6 +30,7 @@ fn a_run_from_training_to_samples() {
     assert_eq!(trained["run"], "run");
     for file in [
         "config.toml",
+        "data.toml",
         "metrics.jsonl",
         "checkpoint.safetensors",
         "curriculum.png",
@@ -62,6 +63,10 @@ fn a_run_from_training_to_samples() {
         (&"base_fc".into(), &"mnist".into())
     );
     assert_eq!(json(&place.run(args)), found, "the same again");
+    let card = fs::read_to_string(place.path("run/data.toml")).unwrap();
+    assert!(card.contains("image = [28, 28, 1]"), "{card}");
+    fs::remove_file(place.path("run/data.toml")).unwrap();
+    assert_eq!(json(&place.run(args)), found, "as version 0.1.0 left it");
     let wider = json(&place.run("eval run --data-dir data --learner linear --widths 9,8 --json"));
     assert_eq!(
         (&wider["learner"], &wider["widths"]),

@@ -32,13 +32,12 @@ fn a_thousand_outer_steps_do_not_grow() {
     };
     let data = Dataset::drawn(1, [50, 10, 10]);
     let device = Device::cpu(Some(1)).unwrap();
-    let mut trainer = MetaTrainer::new(&device, &config).unwrap();
-    trainer.use_images(&data).unwrap();
+    let mut trainer = MetaTrainer::new(&device, &config, data.problem()).unwrap();
     // A trainer keeps what it planned for its last learner, so the most of some steps is compared.
     let mut after = |steps: u64| {
         let mut most = 0;
         while trainer.outer_step() < steps {
-            trainer.step().unwrap();
+            trainer.step(&data).unwrap();
             if trainer.outer_step() > steps - 100 {
                 most = most.max(device.held_bytes());
             }

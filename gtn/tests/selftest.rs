@@ -119,11 +119,10 @@ fn outer_steps() {
     };
     let device = Device::cuda(0, Precision::Fp32).unwrap();
     let data = load(DatasetChoice::Embedded, None, 1).unwrap();
-    let mut trainer = MetaTrainer::new(&device, &config).unwrap();
-    trainer.use_images(&data).unwrap();
+    let mut trainer = MetaTrainer::new(&device, &config, data.problem()).unwrap();
     let steps = std::env::var(OUTER_STEPS).map_or(1, |steps| steps.parse().unwrap());
     for _ in 0..steps {
-        trainer.step().unwrap();
+        trainer.step(&data).unwrap();
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn record<'t>(id: &str, tape: &'t Tape, x: &[Var<'t>]) -> Result<Opti
         "R06e2" | "R06f" => x[0].tanh()?,
         "R06i" => x[0].softplus()?,
         "R06j" => x[0].log_sigmoid()?,
-        "R09hf32" | "R09hf64" | "R09if32" | "R09if64" => count_correct(x[0], x[1])?,
+        "R09hf32" | "R09hf64" | "R09if32" | "R09if64" => count_correct(x[0], x[1])?[0],
         "R11g" => {
             let power = x[0].powi(i32::MIN)?;
             let slope = tape.grad(power, &[x[0]])?[0];

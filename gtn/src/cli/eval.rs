@@ -10,10 +10,10 @@ use crate::eval::report::{self, GLANCE, Report};
 use crate::nn::LearnerKind;
 use crate::nn::widths::Widths;
 use crate::outer::meta::MetaTrainer;
-use crate::run::checkpoint;
 use crate::run::config::Config;
 use crate::run::run_folder::{self, RunFolder};
 use crate::run::settings::{Overrides, count, name_of};
+use crate::run::{card, checkpoint};
 use crate::seeds::{Draw, rng};
 use clap::Args;
 use kernels::Device;
@@ -65,8 +65,10 @@ pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
     let changed = config.with(&changes)?;
     let device = args.machine.device()?;
     let checkpoint = RunFolder::checkpoint_in(&args.run)?;
-    let (trainer, _) = checkpoint::load(&checkpoint, &device, &config)?;
-    let data = args.files.data(config.dataset, config.seed)?;
+    let problem = card::problem(&args.run)?;
+    let (trainer, _) = checkpoint::load(&checkpoint, &device, &config, problem)?;
+    let mut data = args.files.data(config.dataset, config.seed)?;
+    card::adopt(&args.run, &mut data)?;
     stop::listen()?;
     let Some(report) = evaluate(&device, &changed, &trainer, &data, !args.no_baseline)? else {
         return Ok(Outcome::Interrupted);
@@ -109,7 +111,7 @@ pub(super) fn evaluate(
     };
     let draw = |number| {
         let rng = &mut rng(config.seed, Draw::Widths, number, 0);
-        config.learner(&config.widths.sample(rng))
+        config.learner(data.problem(), &config.widths.sample(rng))
     };
     let examination = Examination {
         device,
@@ -127,5 +129,5 @@ pub(super) fn evaluate(
 pub(super) fn draw(folder: &Path, device: &Device, trainer: &MetaTrainer) -> Result<()> {
     let config = trainer.config();
     let lesson = TrainingData::synthetic(device, config, trainer.teacher(), report::FRESH)?;
-    pictures::draw_lesson(folder, config, &lesson)
+    pictures::draw_lesson(folder, trainer, &lesson)
 }

@@ -6,16 +6,24 @@ use crate::draw::picture::ImageGrid;
 use crate::error::Result;
 use crate::eval::evaluate::TrainingData;
 use crate::eval::report::{Report, Way};
-use crate::run::config::{Config, IMAGE};
+use crate::outer::meta::MetaTrainer;
 use std::path::Path;
 
 /// Columns of the sheet of samples.
 const COLUMNS: usize = 16;
 
 /// Draws every synthetic image of a training, and a sheet of some by class and step.
-pub(super) fn draw_lesson(folder: &Path, config: &Config, lesson: &TrainingData) -> Result<()> {
+pub(super) fn draw_lesson(
+    folder: &Path,
+    trainer: &MetaTrainer,
+    lesson: &TrainingData,
+) -> Result<()> {
     let images = lesson.images()?;
-    let grid = ImageGrid::new(&images, &lesson.labels, config.inner_batch, IMAGE)?;
+    let (batch, shape) = (
+        trainer.config().inner_batch,
+        trainer.teacher().problem.image,
+    );
+    let grid = ImageGrid::new(&images, &lesson.labels, batch, shape)?;
     for (name, picture) in [
         ("curriculum.png", grid.every_image()),
         ("samples.png", grid.by_class_and_step(COLUMNS)),

@@ -2,8 +2,8 @@
 
 use super::{Machine, Outcome, eval};
 use crate::error::{Error, Result};
-use crate::run::checkpoint;
 use crate::run::run_folder::{RunFolder, make_folder};
+use crate::run::{card, checkpoint};
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,9 @@ pub(super) fn run(args: &SampleArgs) -> Result<Outcome> {
         return Err(Error::run(why).at(args.run.display()));
     }
     let device = args.machine.device()?;
-    let (trainer, _) = checkpoint::load(&RunFolder::checkpoint_in(&args.run)?, &device, &config)?;
+    let checkpoint = RunFolder::checkpoint_in(&args.run)?;
+    let problem = card::problem(&args.run)?;
+    let (trainer, _) = checkpoint::load(&checkpoint, &device, &config, problem)?;
     let folder = args.out.as_deref().unwrap_or(&args.run);
     make_folder(folder)?;
     eval::draw(folder, &device, &trainer)?;

@@ -3,17 +3,17 @@
 use super::eval::{self, Evaluated};
 use super::progress::Progress;
 use super::{Files, Machine, Outcome, pictures, say, show, stop};
-use crate::data::Dataset;
+use crate::data::{Card, Dataset};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{TestSet, Trainee, TrainingData};
 use crate::eval::report::{self, GLANCE};
 use crate::outer::inner::Inner;
 use crate::outer::meta::{MetaTrainer, Step};
-use crate::run::checkpoint;
 use crate::run::config::Config;
 use crate::run::memory;
 use crate::run::run_folder::RunFolder;
 use crate::run::settings::{Settings, name_of};
+use crate::run::{card, checkpoint};
 use crate::seeds::{Draw, rng};
 use clap::Args;
 use kernels::Device;
@@ -75,11 +75,14 @@ pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
     stop::listen()?;
     let mut config = settings(args)?;
     let device = args.machine.device()?;
-    let data = args.files.data(config.dataset, config.seed)?;
-    memory::check(&device, &config, &data)?;
+    let mut data = args.files.data(config.dataset, config.seed)?;
+    if let Some(run) = &args.resume {
+        card::adopt(run, &mut data)?;
+    }
+    memory::check(&device, &config, data.problem())?;
     // What `auto` turned out to be: a resumed run goes on with that.
     config.dataset = data.choice;
-    let mut run = open(args, &device, &config)?;
+    let mut run = open(args, &device, &config, &data.card)?;
     let path = run.folder.path().to_owned();
     let folder = path.display();
     if !train(&mut run, &device, &data)? {
@@ -125,18 +128,19 @@ fn settings(args: &TrainArgs) -> Result<Config> {
 }
 
 /// A run, new or as its last checkpoint has it.
-fn open(args: &TrainArgs, device: &Device, config: &Config) -> Result<Run> {
+fn open(args: &TrainArgs, device: &Device, config: &Config, card: &Card) -> Result<Run> {
     if let Some(run) = &args.resume {
-        return resume(run, device, config);
+        return resume(run, device, config, card);
     }
-    let [dataset, preset] = [name_of(&config.dataset), name_of(&args.settings.preset)];
+    let (dataset, preset) = (&card.name, name_of(&args.settings.preset));
     let mut folder = match &args.out {
         Some(path) => RunFolder::create(path)?,
-        None => RunFolder::create_numbered(Path::new(RUNS), &dataset, &preset, config.seed)?,
+        None => RunFolder::create_numbered(Path::new(RUNS), dataset, &preset, config.seed)?,
     };
     folder.write_config(&config.to_toml())?;
+    card::write(&folder, card)?;
     say(&format!("Run: {}", folder.path().display()));
-    let trainer = MetaTrainer::new(device, config)?;
+    let trainer = MetaTrainer::new(device, config, card.problem)?;
     // What ends the run before its first step leaves something to resume.
     checkpoint::save(&mut folder, &trainer, &trainer.finite_arrays()?)?;
     Ok(Run {
@@ -146,8 +150,9 @@ fn open(args: &TrainArgs, device: &Device, config: &Config) -> Result<Run> {
     })
 }
 
-fn resume(path: &Path, device: &Device, config: &Config) -> Result<Run> {
-    let (trainer, changed) = checkpoint::load(&RunFolder::checkpoint_in(path)?, device, config)?;
+fn resume(path: &Path, device: &Device, config: &Config, card: &Card) -> Result<Run> {
+    let checkpoint = RunFolder::checkpoint_in(path)?;
+    let (trainer, changed) = checkpoint::load(&checkpoint, device, config, card.problem)?;
     let folder = RunFolder::resume(path, trainer.outer_step())?;
     say(&format!(
         "Going on after outer step {} of {}",
@@ -176,7 +181,6 @@ fn train(run: &mut Run, device: &Device, data: &Dataset) -> Result<bool> {
         changed,
     } = run;
     let config = trainer.config().clone();
-    trainer.use_images(data)?;
     let glance = TestSet::new(device, data, &data.validation, GLANCE)?;
     let mut progress = Progress::new("Outer step", config.outer_steps, trainer.outer_step());
     let mut accuracy = String::new();
@@ -188,7 +192,7 @@ fn train(run: &mut Run, device: &Device, data: &Dataset) -> Result<bool> {
         let due = |every| done.is_multiple_of(every) || done == config.outer_steps;
         trainer.watch_cotangents(due(config.validate_every));
         let step = trainer
-            .step()
+            .step(data)
             .map_err(|error| broken(folder, done - 1, error))?;
         let seconds = begin.elapsed().as_secs_f64();
         let save = due(config.checkpoint_every);
@@ -268,7 +272,8 @@ fn validate(
     let widths = config
         .widths
         .sample(&mut rng(config.seed, Draw::Widths, number, 0));
-    let (learner, optimizer) = (config.learner(&widths)?, Inner::of(config).optimizer);
-    let mut trainee = Trainee::new(device, config, &learner, optimizer, number)?;
+    let (problem, optimizer) = (data.problem(), Inner::of(config).optimizer);
+    let learner = config.learner(problem, &widths)?;
+    let mut trainee = Trainee::new(device, config, problem, &learner, optimizer, number)?;
     Ok(trainee.train(&mut taught, glance, None)?.0)
 }

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use super::Split;
 use crate::error::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
 
@@ -39,14 +40,8 @@ fn what(magic: u32) -> &'static str {
 
 /// Images and their labels from two files, each named without `.gz`.
 ///
-/// Returns the pixels, `count * rows * cols` bytes row by row, and one label per image, all below
-/// `classes`.
-pub fn read_labelled(
-    images: &Path,
-    labels: &Path,
-    size: [u32; 2],
-    classes: u8,
-) -> Result<(Vec<u8>, Vec<u8>)> {
+/// All labels are below `classes`.
+pub fn read_labelled(images: &Path, labels: &Path, size: [u32; 2], classes: u8) -> Result<Split> {
     let images = find(images)?;
     let labels = find(labels)?;
     // Labels first: the small file's faults are found before the large one is read.
@@ -59,7 +54,10 @@ pub fn read_labelled(
         let problem = format!("{found} labels for the {expected} images of {images}");
         return Err(Error::data(problem).at(labels.display()));
     }
-    Ok((pixels, classes_of))
+    Ok(Split {
+        images: pixels,
+        labels: classes_of.into_iter().map(u16::from).collect(),
+    })
 }
 
 /// The file of that name, in any case, with dots or underscores for dashes, with or without `.gz`, and perhaps in a

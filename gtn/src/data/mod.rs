@@ -4,23 +4,20 @@
 //! validation split, so the last sixth of its training images (10,000 of 60,000) becomes one, and
 //! the test images are left for the final report.
 
+mod dataset;
 pub mod idx;
 pub mod strokes;
 #[cfg(test)]
 mod tests;
 
+pub use dataset::{Card, Dataset, Problem, Split};
+
 use crate::error::{Error, Result};
 use clap::ValueEnum;
+use dataset::mean_and_std;
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-
-/// Rows, and columns, of an image.
-pub const SIDE: usize = 28;
-/// Pixels of an image.
-pub const PIXELS: usize = SIDE * SIDE;
-/// Classes of every data set.
-pub const CLASSES: usize = 10;
 
 /// Which data set to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
@@ -37,111 +34,26 @@ pub enum DatasetChoice {
     Embedded,
 }
 
-/// Labelled images.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Split {
-    /// [`PIXELS`] bytes per image, row by row, 0 for the background.
-    pub images: Vec<u8>,
-    /// One class per image, below [`CLASSES`].
-    pub labels: Vec<u8>,
-}
-
-impl Split {
-    /// How many images there are.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// The pixels of image `i`.
-    pub fn image(&self, i: usize) -> &[u8] {
-        &self.images[i * PIXELS..][..PIXELS]
-    }
-
-    /// The first `count` images, and the others.
-    fn split_at(mut self, count: usize) -> (Split, Split) {
-        let images = self.images.split_off(count * PIXELS);
-        let labels = self.labels.split_off(count);
-        (self, Split { images, labels })
-    }
-}
-
-/// A data set, read or made, and how to normalise its pixels.
-#[derive(Clone, Debug)]
-pub struct Dataset {
-    /// Which it is; never `Auto`.
-    pub choice: DatasetChoice,
-    /// What learners of real data train on.
-    pub train: Split,
-    /// What the meta-loss and every choice made during a run look at.
-    pub validation: Split,
-    /// What only the final report looks at.
-    pub test: Split,
-    /// Mean of the training pixels divided by 255.
-    pub mean: f32,
-    /// Standard deviation of the training pixels divided by 255.
-    pub std: f32,
-    /// One sentence for the user: which data set this is, and why this one.
-    pub origin: String,
-}
-
-impl Dataset {
-    /// Digits that the program draws itself: so many images to train on, to validate with, to test with.
-    pub fn drawn(seed: u64, counts: [usize; 3]) -> Self {
-        let [train, validation, test] =
-            [0, 1, 2].map(|i| strokes::draw(seed, i, counts[i as usize]));
-        let (mean, std) = mean_and_std(&train.images);
-        Self {
-            choice: DatasetChoice::Embedded,
-            train,
-            validation,
-            test,
-            mean,
-            std,
-            origin: "digits drawn by the program itself".to_owned(),
-        }
-    }
-
-    /// The chosen images of one of the splits as a learner takes them: `(p / 255 - mean) / std`,
-    /// of shape `[indices.len(), 28, 28, 1]`.
-    ///
-    /// ```
-    /// use gtn::data::{DatasetChoice, PIXELS, load};
-    ///
-    /// let data = load(DatasetChoice::Embedded, None, 1)?;
-    /// let batch = data.normalised(&data.validation, &[3, 1, 4]);
-    /// assert_eq!(batch.len(), 3 * PIXELS);
-    /// # Ok::<(), gtn::error::Error>(())
-    /// ```
-    pub fn normalised(&self, split: &Split, indices: &[usize]) -> Vec<f32> {
-        let value = |p| (f32::from(p) / 255.0 - self.mean) / self.std;
-        // 256 divisions instead of one per pixel.
-        let table: [f32; 256] = std::array::from_fn(|p| value(p as u8));
-        let bytes = indices.iter().flat_map(|&i| split.image(i));
-        bytes.map(|&p| table[usize::from(p)]).collect()
-    }
-}
-
 /// A data set that comes as four files.
 #[derive(Debug)]
 struct Published {
     choice: DatasetChoice,
     name: &'static str,
     title: &'static str,
+    class_names: [&'static str; 10],
     mean: f32,
     std: f32,
     /// How its training labels begin: the two sets share file names and sizes, not these.
     first_labels: [u8; 10],
 }
 
+const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+
 const MNIST: Published = Published {
     choice: DatasetChoice::Mnist,
     name: "mnist",
     title: "MNIST",
+    class_names: DIGITS,
     mean: 0.1307,
     std: 0.3081,
     first_labels: [5, 0, 4, 1, 9, 2, 1, 3, 1, 4],
@@ -151,6 +63,18 @@ const FASHION_MNIST: Published = Published {
     choice: DatasetChoice::FashionMnist,
     name: "fashion-mnist",
     title: "Fashion-MNIST",
+    class_names: [
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ],
     mean: 0.2860,
     std: 0.3530,
     first_labels: [9, 0, 0, 3, 0, 2, 7, 2, 5, 5],
@@ -279,14 +203,10 @@ fn read_in(set: &Published, folder: &Path, why: &str) -> Option<Result<Dataset>>
 
 fn read_published(set: &Published, folder: &Path, why: &str) -> Result<Dataset> {
     let read = |images, labels| {
-        let size = [SIDE as u32; 2];
-        idx::read_labelled(
-            &folder.join(images),
-            &folder.join(labels),
-            size,
-            CLASSES as u8,
-        )
-        .map(|(images, labels)| Split { images, labels })
+        let [rows, columns, _] = Problem::MNIST.image;
+        let size = [rows as u32, columns as u32];
+        let classes = Problem::MNIST.classes as u8;
+        idx::read_labelled(&folder.join(images), &folder.join(labels), size, classes)
     };
     let test = read(FILES[2], FILES[3])?;
     if test.is_empty() {
@@ -296,7 +216,7 @@ fn read_published(set: &Published, folder: &Path, why: &str) -> Result<Dataset> 
     let other = [&MNIST, &FASHION_MNIST]
         .into_iter()
         .find(|other| other.name != set.name);
-    if let Some(other) = other.filter(|other| all.labels.starts_with(&other.first_labels)) {
+    if let Some(other) = other.filter(|other| starts_as(&all.labels, other)) {
         let (wanted, found, name) = (set.title, other.title, other.name);
         let problem = format!("these are the files of {found}, not of {wanted}");
         let error = Error::data(problem).at(folder.display());
@@ -312,18 +232,49 @@ fn read_published(set: &Published, folder: &Path, why: &str) -> Result<Dataset> 
     let count = all.len();
     let (train, validation) = all.split_at(count - count / 6);
     let origin = format!("{} from {}, because {why}", set.title, folder.display());
-    let Published {
-        choice, mean, std, ..
-    } = *set;
     Ok(Dataset {
-        choice,
+        choice: set.choice,
+        card: Card {
+            name: set.name.to_owned(),
+            place: Some(std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())),
+            problem: Problem::MNIST,
+            class_names: set.class_names.map(str::to_owned).to_vec(),
+            mean: vec![set.mean],
+            std: vec![set.std],
+        },
         train,
         validation,
         test,
-        mean,
-        std,
         origin,
     })
+}
+
+fn starts_as(labels: &[u16], set: &Published) -> bool {
+    labels.starts_with(&set.first_labels.map(u16::from))
+}
+
+impl Dataset {
+    /// Digits that the program draws itself: so many images to train on, to validate with, to test with.
+    pub fn drawn(seed: u64, counts: [usize; 3]) -> Self {
+        let [train, validation, test] =
+            [0, 1, 2].map(|i| strokes::draw(seed, i, counts[i as usize]));
+        let (mean, std) = mean_and_std(&train.images, 1);
+        Self {
+            choice: DatasetChoice::Embedded,
+            card: Card {
+                name: "embedded".to_owned(),
+                place: None,
+                problem: Problem::MNIST,
+                class_names: DIGITS.map(str::to_owned).to_vec(),
+                mean,
+                std,
+            },
+            train,
+            validation,
+            test,
+            origin: "digits drawn by the program itself".to_owned(),
+        }
+    }
 }
 
 /// The data set that needs no files, in its usual sizes.
@@ -332,16 +283,4 @@ fn embedded(seed: u64, why: &str) -> Dataset {
         origin: format!("digits drawn by the program itself, because {why}"),
         ..Dataset::drawn(seed, [20_000, 2_000, 5_000])
     }
-}
-
-/// Mean and standard deviation of the pixels divided by 255; exact sums, so the same everywhere.
-fn mean_and_std(pixels: &[u8]) -> (f32, f32) {
-    let (sum, squares) = pixels.iter().fold((0u64, 0u64), |(sum, squares), &p| {
-        let p = u64::from(p);
-        (sum + p, squares + p * p)
-    });
-    let n = pixels.len() as f64;
-    let mean = sum as f64 / n;
-    let variance = squares as f64 / n - mean * mean;
-    ((mean / 255.0) as f32, (variance.sqrt() / 255.0) as f32)
 }

@@ -11,7 +11,12 @@
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
-use super::{CLASSES, PIXELS, SIDE, Split};
+use super::Split;
+
+/// Rows, and columns, of an image.
+const SIDE: usize = 28;
+const PIXELS: usize = SIDE * SIDE;
+const CLASSES: usize = 10;
 
 /// A control point: x from left to right, y from top to bottom, a digit being 100 high.
 type Point = (i8, i8);
@@ -118,7 +123,7 @@ pub fn draw(seed: u64, stream: u64, count: usize) -> Split {
     for i in 0..count {
         let class = i % CLASSES;
         split.images.extend(digit(class, &mut random));
-        split.labels.push(class as u8);
+        split.labels.push(class as u16);
     }
     split
 }
@@ -309,7 +314,7 @@ mod tests {
     fn a_longer_sequence_begins_with_a_shorter() {
         let (long, short) = (draw(3, 0, 50), draw(3, 0, 20));
         assert_eq!(long.images[..20 * PIXELS], short.images);
-        assert_eq!(short.labels, (0..20).map(|i| i % 10).collect::<Vec<u8>>());
+        assert_eq!(short.labels, (0..20).map(|i| i % 10).collect::<Vec<u16>>());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::*;
 
 /// Writes a split with these labels, as the published files are.
 fn write_split(dir: &Path, images: &str, labels: &str, classes: &[u8]) {
-    let (count, side) = (classes.len() as u32, SIDE as u32);
+    let (count, side) = (classes.len() as u32, 28);
     fs::create_dir_all(dir).unwrap();
     fs::write(dir.join(images), idx::tests::images(count, side, side)).unwrap();
     fs::write(dir.join(labels), idx::tests::labels(classes)).unwrap();
@@ -25,11 +25,18 @@ fn the_last_sixth_of_train_is_validation() {
     write_set(dir.path(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 7]);
     let data = load(DatasetChoice::Auto, Some(dir.path()), 0).unwrap();
     assert_eq!(data.choice, DatasetChoice::Mnist);
-    assert_eq!((data.mean, data.std), (0.1307, 0.3081));
+    assert_eq!(
+        (&data.card.mean[..], &data.card.std[..]),
+        (&[0.1307][..], &[0.3081][..])
+    );
+    assert_eq!(
+        (&data.card.name[..], &data.card.class_names[3][..]),
+        ("mnist", "3")
+    );
     assert_eq!(data.train.labels, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(data.validation.labels, [8, 7]);
     assert_eq!(data.test.labels, [7, 2, 1]);
-    assert_eq!(data.train.images.len(), 10 * PIXELS);
+    assert_eq!(data.train.images.len(), 10 * 28 * 28);
     let expected = format!(
         "MNIST from {}, because --data-dir names it",
         dir.path().display()
@@ -210,19 +217,24 @@ fn the_embedded_set_is_normalised_by_its_own_numbers() {
 
 #[test]
 fn normalised_takes_the_chosen_images_in_order() {
-    let train = Split {
-        images: [vec![255; PIXELS], vec![0; PIXELS]].concat(),
+    let mut data = Dataset::drawn(0, [1; 3]);
+    let image = [1, 2, 3];
+    data.card = Card {
+        problem: Problem { image, classes: 3 },
+        mean: vec![0.5, 0.0, 1.0],
+        std: vec![0.25, 0.5, 1.0],
+        ..data.card
+    };
+    let split = Split {
+        images: vec![255, 0, 255, 0, 255, 0, 0, 0, 0, 255, 255, 255],
         labels: vec![1, 2],
     };
-    let data = Dataset {
-        train,
-        mean: 0.5,
-        std: 0.25,
-        ..Dataset::drawn(0, [1; 3])
-    };
-    let batch = data.normalised(&data.train, &[1, 0, 1]);
-    let expected = [[-2.0; PIXELS], [2.0; PIXELS], [-2.0; PIXELS]].concat();
-    assert_eq!(batch, expected);
+    let [first, second] = [
+        [2.0, 0.0, 0.0, -2.0, 2.0, -1.0],
+        [-2.0, 0.0, -1.0, 2.0, 2.0, 0.0],
+    ];
+    let batch = data.normalised(&split, &[1, 0, 1]);
+    assert_eq!(batch, [second, first, second].concat());
 }
 
 #[test]
@@ -243,9 +255,9 @@ fn the_published_files_hold_the_known_facts() {
         let data = load(choice, Some(&dir), 0).unwrap();
         let sizes = [&data.train, &data.validation, &data.test].map(Split::len);
         assert_eq!(sizes, [50_000, 10_000, 10_000]);
-        assert_eq!(data.train.labels[..10], set.first_labels);
+        assert!(starts_as(&data.train.labels, set));
         let labels = [&data.train.labels[..], &data.validation.labels].concat();
-        let mut counts = [0; CLASSES];
+        let mut counts = [0; 10];
         for label in labels {
             counts[usize::from(label)] += 1;
         }
@@ -256,7 +268,8 @@ fn the_published_files_hold_the_known_facts() {
             assert_eq!(counts, [6000; 10]);
         }
         let pixels = [&data.train.images[..], &data.validation.images].concat();
-        let (mean, std) = mean_and_std(&pixels);
-        assert!((mean - data.mean).abs() < 1e-4 && (std - data.std).abs() < 1e-4);
+        let (mean, std) = mean_and_std(&pixels, 1);
+        assert!((mean[0] - data.card.mean[0]).abs() < 1e-4);
+        assert!((std[0] - data.card.std[0]).abs() < 1e-4);
     }
 }

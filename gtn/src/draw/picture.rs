@@ -13,7 +13,7 @@ const GAP: usize = 1;
 #[derive(Clone, Copy, Debug)]
 pub struct ImageGrid<'a> {
     images: &'a [f32],
-    labels: &'a [u8],
+    labels: &'a [u16],
     batch: usize,
     shape: [usize; 3],
 }
@@ -28,7 +28,7 @@ impl<'a> ImageGrid<'a> {
     /// If labels, images and shape do not fit together.
     pub fn new(
         images: &'a [f32],
-        labels: &'a [u8],
+        labels: &'a [u16],
         batch: usize,
         shape: [usize; 3],
     ) -> Result<Self> {
@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    const LABELS: [u8; 6] = [2, 0, 2, 1, 2, 0];
+    const LABELS: [u16; 6] = [2, 0, 2, 1, 2, 0];
 
     /// The value that is drawn in this shade.
     fn value(shade: u8) -> f32 {
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_an_error() {
-        let error = |labels: &[u8], batch, shape| {
+        let error = |labels: &[u16], batch, shape| {
             ImageGrid::new(&images(), labels, batch, shape)
                 .unwrap_err()
                 .to_string()

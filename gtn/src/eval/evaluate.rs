@@ -1,12 +1,12 @@
 //! Evaluation: fresh learners trained on what the generator makes, and beside them on real images.
 
-use crate::data::{Dataset, PIXELS, Split};
+use crate::data::{Dataset, Problem, Split};
 use crate::nn::layers::count_correct;
 use crate::nn::{Learner, Statistics, init};
 use crate::outer::curriculum::one_hot;
 use crate::outer::teacher::Teacher;
-use crate::outer::training::{Sizes, by_images};
-use crate::run::config::{Config, IMAGE};
+use crate::outer::training::{Sizes, by_images, real_batches};
+use crate::run::config::Config;
 use crate::seeds::{Draw, draw_images, rng};
 use autograd::prelude::*;
 use autograd::{State, Task};
@@ -31,7 +31,7 @@ impl TestSet {
     pub fn new(device: &Device, data: &Dataset, split: &Split, count: usize) -> Result<Self> {
         let count = count.min(split.len());
         let n = count.div_ceil(BATCH);
-        let [h, w, c] = IMAGE;
+        let [h, w, c] = data.problem().image;
         let batches = Values::zeros(
             device,
             &[
@@ -44,7 +44,7 @@ impl TestSet {
         for (batch, first) in (0..count).step_by(BATCH).enumerate() {
             let chosen: Vec<usize> = (first..count.min(first + BATCH)).collect();
             let mut images = data.normalised(split, &chosen);
-            images.resize(BATCH * PIXELS, 0.0);
+            images.resize(BATCH * h * w * c, 0.0);
             let mut labels: Vec<i32> = chosen.iter().map(|&i| i32::from(split.labels[i])).collect();
             // No class: never counted.
             labels.resize(BATCH, -1);
@@ -71,7 +71,7 @@ enum Key {
 struct Evaluator(Task<Key>);
 
 impl Evaluator {
-    fn new(device: &Device, learner: &Learner) -> Result<Self> {
+    fn new(device: &Device, problem: Problem, learner: &Learner) -> Result<Self> {
         let tape = Tape::new();
         let mut given = Vec::new();
         let mut inputs = |params: &[_], key: fn(usize) -> Key| -> Result<Vec<_>> {
@@ -86,7 +86,7 @@ impl Evaluator {
         };
         let weights = inputs(learner.params(), Key::Weight)?;
         let buffers = inputs(learner.buffers(), Key::Buffer)?;
-        let [h, w, c] = IMAGE;
+        let [h, w, c] = problem.image;
         let x = tape.input("x", F32, [BATCH, h, w, c])?;
         let labels = tape.input("labels", I32, [BATCH])?;
         given.extend([(x, Key::Images), (labels, Key::Labels)]);
@@ -131,7 +131,7 @@ pub struct TrainingData {
     /// Images `x` and one-hot classes `y` \[T, B, …\], and hyper-parameters \[T\].
     values: Values,
     /// The classes, \[T, B\].
-    pub labels: Vec<u8>,
+    pub labels: Vec<u16>,
 }
 
 impl TrainingData {
@@ -163,12 +163,13 @@ impl TrainingData {
         number: u64,
     ) -> Result<Self> {
         let labels = teacher.labels(config, number);
-        let noise = teacher.noise(config, number)?;
-        let mut made = Self::empty(device, config, labels, &teacher.hyper(config)?)?;
-        made.values.set("z", &noise)?;
+        let sizes = Sizes::of(config, teacher.problem);
+        let [x, y] = sizes.taught();
+        let classes = Array::new(y.shape.clone(), one_hot(&labels, teacher.problem.classes))?;
+        let mut made = Self::new(device, labels, &classes, &teacher.hyper(config)?)?;
+        made.values.set("z", &teacher.noise(config, number)?)?;
 
         let tape = Tape::new();
-        let sizes = Sizes::of(config);
         let specs = sizes.generator(&teacher.generator);
         let (mut given, mut weights) = (Vec::new(), Vec::new());
         for spec in &specs {
@@ -176,7 +177,6 @@ impl TrainingData {
             given.push((weight, spec.name.as_str()));
             weights.push(weight);
         }
-        let [x, y] = sizes.batches(["x", "y"], config.inner_steps, config.inner_batch);
         let z = tape.input("z", F32, [config.inner_batch, config.noise])?;
         let y = tape.input("y", F32, &y.shape[1..])?;
         given.extend([(z, "z"), (y, "y")]);
@@ -207,21 +207,17 @@ impl TrainingData {
         let count = config.inner_steps * config.inner_batch;
         let chosen = draw_images(config.seed, number, count, data.train.len());
         let labels = chosen.iter().map(|&i| data.train.labels[i]).collect();
-        let mut real = Self::empty(device, config, labels, hyper)?;
-        let sizes = Sizes::of(config);
-        let [x, _] = sizes.batches(["x", "y"], config.inner_steps, config.inner_batch);
-        let images = data.normalised(&data.train, &chosen);
-        real.values.set("x", &Array::new(x.shape, images)?)?;
+        let specs = Sizes::of(config, data.problem()).taught();
+        let [images, classes] = real_batches(data, &chosen, &specs)?;
+        let mut real = Self::new(device, labels, &classes, hyper)?;
+        real.values.set("x", &images)?;
         Ok(real)
     }
 
     /// Classes and hyper-parameters, without images.
-    fn empty(device: &Device, config: &Config, labels: Vec<u8>, hyper: &Hyper) -> Result<Self> {
-        let sizes = Sizes::of(config);
-        let [_, y] = sizes.batches(["x", "y"], config.inner_steps, config.inner_batch);
-        let classes = Array::new(y.shape, one_hot(&labels))?;
+    fn new(device: &Device, labels: Vec<u16>, classes: &Array, hyper: &Hyper) -> Result<Self> {
         let hyper = hyper.iter().map(|(name, numbers)| (*name, numbers));
-        let values = Values::new(device, [("y", &classes)].into_iter().chain(hyper))?;
+        let values = Values::new(device, [("y", classes)].into_iter().chain(hyper))?;
         Ok(Self { values, labels })
     }
 
@@ -252,18 +248,19 @@ impl Trainee {
     pub fn new(
         device: &Device,
         config: &Config,
+        problem: Problem,
         learner: &Learner,
         optimizer: Optimizer,
         number: u64,
     ) -> Result<Self> {
         let sizes = Sizes {
             learners: 1,
-            ..Sizes::of(config)
+            ..Sizes::of(config, problem)
         };
         let steps = config.inner_steps;
         let hyper = optimizer.hyper().iter();
         let training = by_images(learner, sizes, optimizer)
-            .given(sizes.batches(["x", "y"], steps, config.inner_batch))
+            .given(sizes.taught())
             .given(hyper.map(|(name, _)| ArraySpec::new(*name, F32, [steps])));
         let rng = &mut rng(config.seed, Draw::Learner, number, 0);
         let drawn = init(learner.params(), F32, rng)?;
@@ -271,7 +268,7 @@ impl Trainee {
         Ok(Self {
             trainer: Trainer::new(device, &training, steps)?,
             start: names.zip(drawn).collect(),
-            evaluator: Evaluator::new(device, learner)?,
+            evaluator: Evaluator::new(device, problem, learner)?,
         })
     }
 

@@ -35,7 +35,15 @@ impl Examination<'_> {
     /// If there is not enough memory.
     pub fn trainee(&self, optimizer: Optimizer, number: u64) -> Result<Trainee> {
         let learner = (self.draw)(number)?;
-        Trainee::new(self.device, self.config, &learner, optimizer, number)
+        let problem = self.data.problem();
+        Trainee::new(
+            self.device,
+            self.config,
+            problem,
+            &learner,
+            optimizer,
+            number,
+        )
     }
 
     /// What the teacher gives it.

@@ -228,7 +228,7 @@ impl Report {
             learners: config.learners,
             learner: name_of(&config.learner),
             widths: config.widths.to_string(),
-            dataset: name_of(&data.choice),
+            dataset: data.card.name.clone(),
             test_images: data.test.len(),
             ways,
         }

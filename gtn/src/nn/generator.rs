@@ -32,7 +32,7 @@ pub struct GeneratorConfig {
     pub hidden: usize,
     /// Channels at a quarter and at half of the image's size.
     pub channels: [usize; 2],
-    /// Height, width and channels of the image; height and width are multiples of 4.
+    /// Height, width and channels of the image.
     pub image: [usize; 3],
 }
 
@@ -59,7 +59,8 @@ impl Default for GeneratorConfig {
 /// batch's own statistics. `×2 conv` is nearest-neighbour upsampling and a 3×3 convolution.
 ///
 /// Its forward pass comes in two halves: [`prepare`](Self::prepare) does what depends on the weights only,
-/// once for all inner steps; [`images`](Self::images) does the rest at each.
+/// once for all inner steps; [`images`](Self::images) does the rest at each. Height and width that are no
+/// multiples of 4 are cut out of the middle of the next larger ones that are.
 ///
 /// ```
 /// use autograd::Tape;
@@ -89,7 +90,7 @@ impl Generator {
     /// A generator of these sizes.
     ///
     /// # Errors
-    /// If a size is zero, or the image's height or width no multiple of 4.
+    /// If a size is zero.
     pub fn new(config: GeneratorConfig) -> Result<Self> {
         let GeneratorConfig {
             variant,
@@ -99,12 +100,12 @@ impl Generator {
             channels: [quarter, half],
             image: [h, w, c],
         } = config;
-        if [noise, classes, hidden, quarter, half, h, w, c].contains(&0) || h % 4 + w % 4 != 0 {
+        if [noise, classes, hidden, quarter, half, h, w, c].contains(&0) {
             return Err(Error::Setting(format!(
-                "generator: sizes must be at least 1, height and width multiples of 4: {config:?}"
+                "generator: sizes must be at least 1: {config:?}"
             )));
         }
-        let features = quarter * (h / 4) * (w / 4);
+        let features = quarter * h.div_ceil(4) * w.div_ceil(4);
         let (biases, normed) = match variant {
             Variant::Paper => (false, features),
             Variant::Benchmark => (true, quarter),
@@ -176,7 +177,7 @@ impl Generator {
         let x = self.conv(feed, x)?;
         let x = self.hidden_bias(feed, x)?;
         let x = norm(feed, x)?;
-        let x = self.conv(feed, x)?;
+        let x = self.cut(self.conv(feed, x)?)?;
         let [bias] = feed.take()?;
         let x = (x + bias)?.tanh()?;
         match self.config.variant {
@@ -192,7 +193,17 @@ impl Generator {
 
     fn small_image<'t>(&self, x: Var<'t>) -> Result<Var<'t>> {
         let ([h, w, _], [quarter, _]) = (self.config.image, self.config.channels);
-        x.reshape([x.shape()[0], h / 4, w / 4, quarter])
+        x.reshape([x.shape()[0], h.div_ceil(4), w.div_ceil(4), quarter])
+    }
+
+    /// Cuts the image out of the middle of one that may be larger.
+    fn cut<'t>(&self, x: Var<'t>) -> Result<Var<'t>> {
+        let (shape, [h, w, c]) = (x.shape(), self.config.image);
+        if shape[1..3] == [h, w] {
+            return Ok(x);
+        }
+        let [top, left] = [(shape[1] - h) / 2, (shape[2] - w) / 2];
+        x.slice(&[0, top, left, 0], &[shape[0], h, w, c])
     }
 
     fn conv<'t>(&self, feed: &mut Feed<'_, 't>, x: Var<'t>) -> Result<Var<'t>> {

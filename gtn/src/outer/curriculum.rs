@@ -1,6 +1,5 @@
 //! Curricula: in which order a learner sees what noise and which classes.
 
-use crate::data::CLASSES;
 use crate::seeds::{Draw, rng};
 use clap::ValueEnum;
 use rand::RngExt;
@@ -56,13 +55,13 @@ impl Curriculum {
     }
 
     /// The class of each of `count` examples: the classes in turn, or drawn for this outer step.
-    pub fn labels(self, count: usize, seed: u64, outer_step: u64) -> Vec<u8> {
+    pub fn labels(self, count: usize, classes: usize, seed: u64, outer_step: u64) -> Vec<u16> {
         if self.learns_noise() {
-            return (0..count).map(|i| (i % CLASSES) as u8).collect();
+            return (0..count).map(|i| (i % classes) as u16).collect();
         }
         let mut rng = rng(seed, Draw::Labels, outer_step, 0);
         (0..count)
-            .map(|_| rng.random_range(0..CLASSES as u8))
+            .map(|_| rng.random_range(0..classes as u16))
             .collect()
     }
 }
@@ -83,10 +82,10 @@ pub fn places(order: &[usize]) -> Vec<usize> {
     places
 }
 
-/// One row of [`CLASSES`] numbers for each label: 1 at the class, 0 elsewhere.
-pub fn one_hot(labels: &[u8]) -> Vec<f32> {
-    let mut rows = vec![0.0; labels.len() * CLASSES];
-    for (row, &label) in rows.chunks_exact_mut(CLASSES).zip(labels) {
+/// One row of `classes` numbers for each label: 1 at the class, 0 elsewhere.
+pub fn one_hot(labels: &[u16], classes: usize) -> Vec<f32> {
+    let mut rows = vec![0.0; labels.len() * classes];
+    for (row, &label) in rows.chunks_exact_mut(classes).zip(labels) {
         row[usize::from(label)] = 1.0;
     }
     rows
@@ -134,19 +133,19 @@ mod tests {
 
     #[test]
     fn fixed_labels_are_even_in_all_and_in_every_batch() {
-        let labels = Curriculum::Full.labels(60, 1, 2);
-        let counts = |labels: &[u8]| {
-            let mut counts = [0; CLASSES];
+        let labels = Curriculum::Full.labels(60, 10, 1, 2);
+        let counts = |labels: &[u16]| {
+            let mut counts = [0; 10];
             for &label in labels {
                 counts[usize::from(label)] += 1;
             }
             counts
         };
-        assert_eq!(counts(&labels), [6; CLASSES]);
+        assert_eq!(counts(&labels), [6; 10]);
         for batch in labels.chunks(15) {
             assert!(counts(batch).iter().all(|n| (1..=2).contains(n)));
         }
-        let fresh = |step| Curriculum::NoCurriculum.labels(60, 1, step);
+        let fresh = |step| Curriculum::NoCurriculum.labels(60, 10, 1, step);
         assert_ne!(fresh(1), fresh(2));
     }
 

@@ -2,12 +2,12 @@
 //! moves the generator, the noise and the inner hyper-parameters along the gradient of the learner's loss (or
 //! their mean) on real data.
 
-use crate::data::{Dataset, PIXELS};
+use crate::data::{Dataset, Problem};
 use crate::error;
 use crate::nn::{Learner, init, stack};
-use crate::outer::curriculum::{Curriculum, one_hot};
-use crate::outer::teacher::{Teacher, index, learned};
-use crate::outer::training::{tables, training};
+use crate::outer::curriculum::Curriculum;
+use crate::outer::teacher::{Teacher, learned};
+use crate::outer::training::{Sizes, real_batches, real_loss_batches, training};
 use crate::run::config::Config;
 use crate::seeds::{Draw, draw_images, rng};
 use autograd::prelude::*;
@@ -54,8 +54,6 @@ pub struct MetaTrainer {
     config: Config,
     teacher: Teacher,
     adam: Descent,
-    /// How many real images there are to draw from.
-    images: usize,
     /// The learner of the last outer step, for the next one if that takes the same widths.
     pupil: Option<Pupil>,
     /// The learner of the next outer step, drawn while a GPU worked on the last one.
@@ -64,17 +62,15 @@ pub struct MetaTrainer {
     watch: bool,
 }
 
-/// Images that are normalised at a time, before there is a data set.
-const CHUNK: usize = 1000;
-
 impl MetaTrainer {
     /// Before the first outer step.
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub fn new(device: &Device, config: &Config) -> Result<Self> {
-        let teacher = Teacher::new(device, config)?;
-        let gradients = Values::zeros(device, &learned(config, &teacher.generator))?;
+    pub fn new(device: &Device, config: &Config, problem: Problem) -> Result<Self> {
+        let teacher = Teacher::new(device, config, problem)?;
+        let learned = learned(config, problem, &teacher.generator);
+        let gradients = Values::zeros(device, &learned)?;
         let adam = Descent::new(
             &gradients,
             Optimizer::Adam,
@@ -86,7 +82,6 @@ impl MetaTrainer {
         )?;
         Ok(Self {
             adam,
-            images: 0,
             pupil: None,
             next: None,
             teacher,
@@ -95,29 +90,6 @@ impl MetaTrainer {
             outer_step: 0,
             watch: false,
         })
-    }
-
-    /// Puts the training images of a data set on the device, normalised, with their one-hot classes: outer steps draw
-    /// their batches there.
-    ///
-    /// # Errors
-    /// If there is not enough memory.
-    pub fn use_images(&mut self, data: &Dataset) -> Result<()> {
-        let (split, count) = (&data.train, data.train.len());
-        let classes = one_hot(&split.labels);
-        let [images, labels] = tables(count);
-        let values = &mut self.teacher.values;
-        values.set(&labels.name, &Array::new(labels.shape, classes)?)?;
-        values.reserve(images)?;
-        for first in (0..count).step_by(CHUNK) {
-            let some: Vec<usize> = (first..count.min(first + CHUNK)).collect();
-            let some = Array::new([some.len() * PIXELS], data.normalised(split, &some))?;
-            let size = PIXELS * F32.size();
-            let chunk = values.view("images").part(first * size, some.bytes().len());
-            chunk.write(some.bytes())?;
-        }
-        self.images = count;
-        Ok(())
     }
 
     /// How many outer steps are done.
@@ -192,7 +164,7 @@ impl MetaTrainer {
 
     /// The arrays of a checkpoint: where each is, its name there, and its name in the checkpoint.
     fn parts(&self) -> Vec<(&Values, String, String)> {
-        let learned = learned(&self.config, &self.teacher.generator);
+        let learned = learned(&self.config, self.teacher.problem, &self.teacher.generator);
         let learned = learned.into_iter().map(|spec| {
             let generator = spec.name.starts_with("generator.");
             let key = if generator {
@@ -209,13 +181,13 @@ impl MetaTrainer {
         learned.chain(adam).collect()
     }
 
-    /// One outer step on the images of [`MetaTrainer::use_images`]. The host waits for a GPU once: for losses and norm,
+    /// One outer step, whose real images are drawn from the training part of a data set. The host waits for a GPU once: for losses and norm,
     /// before anything is changed.
     ///
     /// # Errors
     /// If a number is not finite: then nothing was changed. Or if the engine fails.
-    pub fn step(&mut self) -> error::Result<Step> {
-        let pupil = self.queue_gradient()?;
+    pub fn step(&mut self, data: &Dataset) -> error::Result<Step> {
+        let pupil = self.queue_gradient(data)?;
         self.adam.measure(pupil.unroll.gradients())?;
         self.next = Some(self.fresh(self.outer_step + 1)?);
         let losses = self.losses(&pupil)?;
@@ -234,28 +206,39 @@ impl MetaTrainer {
     }
 
     /// Computes the meta-gradient, which is with the pupil then. Nobody waits.
-    fn queue_gradient(&mut self) -> Result<Pupil> {
+    fn queue_gradient(&mut self, data: &Dataset) -> Result<Pupil> {
         let mut pupil = self.pupil()?;
-        let config = &self.config;
-        let chosen = self.choose_real();
+        let (config, problem) = (&self.config, self.teacher.problem);
         if config.curriculum == Curriculum::RealData {
             let count = config.inner_steps * config.inner_batch;
-            let taught = draw_images(config.seed, self.outer_step, count, self.images);
-            self.teacher.values.set("taught", &index(&taught)?)?;
+            let taught = draw_images(config.seed, self.outer_step, count, data.train.len());
+            let batches = Sizes::of(config, problem).taught();
+            self.give(data, &taught, &batches)?;
         } else {
             self.teacher.fill(config, self.outer_step)?;
         }
-        self.teacher.values.set("chosen", &index(&chosen)?)?;
+        let chosen = self.choose_real(data.train.len());
+        let batches = real_loss_batches(&self.config, problem);
+        self.give(data, &chosen, &batches)?;
         pupil.unroll.watch_cotangents(self.watch);
         pupil.unroll.queue_gradient(&self.teacher.values)?;
         Ok(pupil)
+    }
+
+    /// Puts real images and their classes on the device.
+    fn give(&mut self, data: &Dataset, chosen: &[usize], batches: &[ArraySpec; 2]) -> Result<()> {
+        let arrays = real_batches(data, chosen, batches)?;
+        for (spec, array) in batches.iter().zip(&arrays) {
+            self.teacher.values.set(&spec.name, array)?;
+        }
+        Ok(())
     }
 
     /// Draws the learners of an outer step.
     fn fresh(&self, outer_step: u64) -> Result<Fresh> {
         let rng = |draw, number| rng(self.config.seed, draw, outer_step, number);
         let widths = self.config.widths.sample(&mut rng(Draw::Widths, 0));
-        let learner = self.config.learner(&widths)?;
+        let learner = self.config.learner(self.teacher.problem, &widths)?;
         let draw = |number| init(learner.params(), F32, &mut rng(Draw::Learner, number));
         let drawn: Result<Vec<_>> = (0..self.config.learners_per_step as u64)
             .map(draw)
@@ -285,24 +268,21 @@ impl MetaTrainer {
 
     /// Plans the training of a learner.
     fn plan(&self, fresh: &Fresh) -> Result<Pupil> {
-        if self.images == 0 {
-            let reason = "an outer step needs real images: give them by `use_images`";
-            return Err(Error::Setting(reason.to_owned()));
-        }
         let generator = &self.teacher.generator;
-        let training = training(&self.config, generator, &fresh.learner, self.images);
+        let problem = self.teacher.problem;
+        let training = training(&self.config, problem, generator, &fresh.learner);
         Ok(Pupil {
             widths: fresh.widths.clone(),
             unroll: Unroll::new(&self.device, &training, &self.config.horizon())?,
         })
     }
 
-    /// Draws the real images of the outer losses.
-    fn choose_real(&self) -> Vec<usize> {
+    /// Draws the real images of the outer losses, out of `count`.
+    fn choose_real(&self, count: usize) -> Vec<usize> {
         let of_loss = |number: usize| {
             let (seed, outer_step) = (self.config.seed, self.outer_step);
             let mut rng = rng(seed, Draw::OuterBatch, outer_step, number as u64);
-            let any = move |_| rng.random_range(0..self.images);
+            let any = move |_| rng.random_range(0..count);
             (0..self.config.outer_batch).map(any)
         };
         (0..self.config.outer_count()).flat_map(of_loss).collect()
@@ -348,7 +328,6 @@ fn not_finite(outer_step: u64, what: &str) -> error::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Dataset;
     use crate::nn::Norm;
     use crate::outer::curriculum::Curriculum;
     use crate::outer::inner::OptimizerChoice;
@@ -379,9 +358,7 @@ mod tests {
 
     fn trainer(config: &Config, threads: usize) -> MetaTrainer {
         let device = Device::cpu(Some(threads)).unwrap();
-        let mut trainer = MetaTrainer::new(&device, config).unwrap();
-        trainer.use_images(&data()).unwrap();
-        trainer
+        MetaTrainer::new(&device, config, Problem::MNIST).unwrap()
     }
 
     #[test]
@@ -398,13 +375,13 @@ mod tests {
                 ..config(curriculum)
             };
             let mut whole = trainer(&config, 1);
-            let steps: Vec<Step> = (0..3).map(|_| whole.step().unwrap()).collect();
+            let steps: Vec<Step> = (0..3).map(|_| whole.step(&data()).unwrap()).collect();
             let mut first = trainer(&config, 2);
-            first.step().unwrap();
+            first.step(&data()).unwrap();
             let mut second = trainer(&config, 2);
             second.restore(&first.arrays().unwrap(), 1).unwrap();
             for expected in &steps[1..] {
-                assert_eq!(second.step().unwrap().meta_loss, expected.meta_loss);
+                assert_eq!(second.step(&data()).unwrap().meta_loss, expected.meta_loss);
             }
             assert_eq!(
                 second.arrays().unwrap(),
@@ -429,7 +406,7 @@ mod tests {
             fresh.theta = theta.unwrap_or(fresh.theta);
             let theta = fresh.theta.clone();
             trainer.next = Some(fresh);
-            let step = trainer.step().unwrap();
+            let step = trainer.step(&data()).unwrap();
             let gradient = trainer.arrays().unwrap()["adam.m.log_lr"].to_f64_vec();
             let losses = [step.meta_loss, step.real_loss, step.inner_loss];
             (theta, [losses.to_vec(), gradient].concat())
@@ -460,7 +437,7 @@ mod tests {
     #[test]
     fn gradients_of_logarithms_are_slopes() {
         let mut trainer = trainer(&config(Curriculum::ShuffledBatch), 1);
-        let pupil = trainer.queue_gradient().unwrap();
+        let pupil = trainer.queue_gradient(&data()).unwrap();
         let gradients = pupil.unroll.gradients().to_arrays().unwrap();
         // Noise is left out: the meta-loss jumps where a pooling window changes its winner, and in f32 the
         // points cannot be near enough to miss that. tests/whole_gtn.rs checks it in f64.
@@ -475,7 +452,7 @@ mod tests {
                 let along: Vec<f32> = along.map(|(x, g)| x + h * g / length).collect();
                 let along = Array::new([along.len()], along).unwrap();
                 trainer.teacher.values.write(name, &along).unwrap();
-                let pupil = trainer.queue_gradient().unwrap();
+                let pupil = trainer.queue_gradient(&data()).unwrap();
                 trainer.losses(&pupil).unwrap().total()
             };
             let slope = (moved(h) - moved(-h)) / (2.0 * f64::from(h));
@@ -500,9 +477,9 @@ mod tests {
             };
             let mut whole = trainer(&config, 1);
             let start = whole.arrays().unwrap();
-            whole.step().unwrap();
+            whole.step(&data()).unwrap();
             let first = whole.arrays().unwrap();
-            whole.step().unwrap();
+            whole.step(&data()).unwrap();
             let learned = first
                 .iter()
                 .filter(|(name, _)| name.starts_with("learned."));
@@ -519,7 +496,7 @@ mod tests {
             assert_eq!(names.count(), wanted - fixed.count(), "{inner_optimizer:?}");
             let mut resumed = trainer(&config, 2);
             resumed.restore(&first, 1).unwrap();
-            resumed.step().unwrap();
+            resumed.step(&data()).unwrap();
             assert_eq!(resumed.arrays().unwrap(), whole.arrays().unwrap());
         }
     }
@@ -529,7 +506,7 @@ mod tests {
         let config = config(Curriculum::RealData);
         let mut trainer = trainer(&config, 1);
         let before = trainer.teacher().hyper(&config).unwrap();
-        trainer.step().unwrap();
+        trainer.step(&data()).unwrap();
         let learned = trainer.arrays().unwrap().into_keys();
         let learned: Vec<String> = learned.filter(|name| !name.starts_with("adam")).collect();
         assert_eq!(learned, ["learned.log_lr", "learned.log_momentum"]);
@@ -555,7 +532,7 @@ mod tests {
         };
         let mut trainer = trainer(&config, 1);
         let before = trainer.arrays().unwrap();
-        let error = trainer.step().unwrap_err().to_string();
+        let error = trainer.step(&data()).unwrap_err().to_string();
         assert!(
             error.starts_with("outer step 0: the ") && error.contains("is not finite"),
             "{error}"
@@ -576,7 +553,7 @@ mod tests {
                 },
                 1,
             );
-            let norm = trainer.step().unwrap().gradient_norm;
+            let norm = trainer.step(&data()).unwrap().gradient_norm;
             let arrays = trainer.arrays().unwrap();
             let means = arrays
                 .iter()

@@ -1,6 +1,6 @@
 //! The teacher: everything that the outer loop learns, and what it gives a learner at every inner step.
 
-use crate::data::CLASSES;
+use crate::data::Problem;
 use crate::nn::{Generator, init};
 use crate::outer::curriculum::{noise, one_hot};
 use crate::outer::inner::Inner;
@@ -12,6 +12,8 @@ use autograd::prelude::*;
 /// The meta-parameters: all that is learned in the outer loop.
 #[derive(Debug)]
 pub struct Teacher {
+    /// What the learners learn.
+    pub problem: Problem,
     /// The network that makes the images, of no use where real images teach.
     pub generator: Generator,
     /// The generator's parameters where it is of use, the hyper-parameters that are learned, and `z` \[T·B, noise\] where
@@ -20,8 +22,8 @@ pub struct Teacher {
 }
 
 /// The arrays that are learned, in the order of the outer optimiser.
-pub fn learned(config: &Config, generator: &Generator) -> Vec<ArraySpec> {
-    let sizes = Sizes::of(config);
+pub fn learned(config: &Config, problem: Problem, generator: &Generator) -> Vec<ArraySpec> {
+    let sizes = Sizes::of(config, problem);
     let mut specs = Vec::new();
     if config.curriculum.generates() {
         specs.extend(sizes.generator(generator));
@@ -38,23 +40,28 @@ impl Teacher {
     ///
     /// # Errors
     /// If there is no such generator, or not enough memory.
-    pub fn new(device: &Device, config: &Config) -> Result<Self> {
-        let generator = config.generator()?;
-        let mut values = Values::zeros(device, &learned(config, &generator))?;
+    pub fn new(device: &Device, config: &Config, problem: Problem) -> Result<Self> {
+        let generator = config.generator(problem)?;
+        let sizes = Sizes::of(config, problem);
+        let mut values = Values::zeros(device, &learned(config, problem, &generator))?;
         if config.curriculum.generates() {
             let rng = &mut rng(config.seed, Draw::Generator, 0, 0);
-            let specs = Sizes::of(config).generator(&generator);
+            let specs = sizes.generator(&generator);
             for (spec, array) in specs.iter().zip(init(generator.params(), F32, rng)?) {
                 values.set(&spec.name, &array)?;
             }
         }
         Inner::of(config).start(&mut values, config.inner_steps)?;
         if config.curriculum.learns_noise() {
-            let spec = Sizes::of(config).noise(config.noise);
+            let spec = sizes.noise(config.noise);
             let start = noise(spec.shape.count(), config.seed, 0);
             values.set("z", &Array::new(spec.shape, start)?)?;
         }
-        Ok(Self { generator, values })
+        Ok(Self {
+            problem,
+            generator,
+            values,
+        })
     }
 
     /// The hyper-parameters of every inner step: their names, and \[T\] numbers each.
@@ -66,9 +73,12 @@ impl Teacher {
     }
 
     /// The classes of the training number `number` in the order in which they come: T·B.
-    pub fn labels(&self, config: &Config, number: u64) -> Vec<u8> {
+    pub fn labels(&self, config: &Config, number: u64) -> Vec<u16> {
         let count = config.inner_steps * config.inner_batch;
-        let labels = config.curriculum.labels(count, config.seed, number);
+        let classes = self.problem.classes;
+        let labels = config
+            .curriculum
+            .labels(count, classes, config.seed, number);
         order(config, number).iter().map(|&i| labels[i]).collect()
     }
 
@@ -97,9 +107,10 @@ impl Teacher {
     /// Makes ready for the training number `number`: classes, and noise or the order of what is learned of it.
     pub(crate) fn fill(&mut self, config: &Config, number: u64) -> Result<()> {
         let [steps, batch] = [config.inner_steps, config.inner_batch];
-        let classes = one_hot(&self.labels(config, number));
-        let classes = Array::new([steps, batch, CLASSES], classes)?;
-        self.values.set("y", &classes)?;
+        let classes = self.problem.classes;
+        let labels = one_hot(&self.labels(config, number), classes);
+        let labels = Array::new([steps, batch, classes], labels)?;
+        self.values.set("y", &labels)?;
         if config.curriculum.learns_noise() {
             self.values.set("order", &index(&order(config, number))?)
         } else {
@@ -116,7 +127,7 @@ fn order(config: &Config, number: u64) -> Vec<usize> {
 }
 
 /// Numbers of rows, for the engine.
-pub(crate) fn index(rows: &[usize]) -> Result<Array> {
+fn index(rows: &[usize]) -> Result<Array> {
     let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
     Ok(Array::new([rows.len()], rows)?)
 }

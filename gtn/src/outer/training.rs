@@ -1,15 +1,17 @@
 //! Trainings of learners: on what a generator makes, or on real images.
 
-use crate::data::CLASSES;
+use crate::data::{Dataset, Problem};
 use crate::nn::{Generator, Learner, ParamSpec, Statistics};
-use crate::outer::curriculum::Curriculum;
+use crate::outer::curriculum::{Curriculum, one_hot};
 use crate::outer::inner::Inner;
-use crate::run::config::{Config, IMAGE};
+use crate::run::config::Config;
 use autograd::prelude::*;
 
 /// The sizes of a training.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
+    /// Images and classes.
+    pub problem: Problem,
     /// Inner steps T.
     pub steps: usize,
     /// Images of an inner step.
@@ -23,8 +25,9 @@ pub struct Sizes {
 
 impl Sizes {
     /// The sizes that settings ask for.
-    pub fn of(config: &Config) -> Self {
+    pub fn of(config: &Config, problem: Problem) -> Self {
         Self {
+            problem,
             steps: config.inner_steps,
             batch: config.inner_batch,
             learners: config.learners_per_step,
@@ -35,11 +38,16 @@ impl Sizes {
     /// Images \[n, batch, …\] and their one-hot classes, under these names.
     pub fn batches(self, names: [&str; 2], n: usize, batch: usize) -> [ArraySpec; 2] {
         let [x, y] = names;
-        let [h, w, c] = IMAGE;
+        let [h, w, c] = self.problem.image;
         [
             ArraySpec::new(x, self.dtype, [n, batch, h, w, c]),
-            ArraySpec::new(y, self.dtype, [n, batch, CLASSES]),
+            ArraySpec::new(y, self.dtype, [n, batch, self.problem.classes]),
         ]
+    }
+
+    /// The images `x` that teach, and their one-hot classes `y`.
+    pub fn taught(self) -> [ArraySpec; 2] {
+        self.batches(["x", "y"], self.steps, self.batch)
     }
 
     fn learner<'f>(self, learner: &Learner, optimizer: Optimizer) -> Training<'f> {
@@ -94,6 +102,7 @@ pub fn by_generator<'a>(
     learn_noise: bool,
 ) -> Training<'a> {
     let Sizes {
+        problem: Problem { classes, .. },
         steps,
         batch,
         dtype,
@@ -104,7 +113,7 @@ pub fn by_generator<'a>(
         .declare(sizes.learner(learner, inner.optimizer), steps, dtype)
         .learned_list("generator", sizes.generator(generator))
         .prepare_list("generator", |s| generator.prepare(s.list("generator")))
-        .given([ArraySpec::new("y", dtype, [steps, batch, CLASSES])])
+        .given([ArraySpec::new("y", dtype, [steps, batch, classes])])
         .per_step(["z", "y"])
         .loss_and_buffers(|s| {
             let images = generator.images(s.list("generator"), s["z"], s["y"])?;
@@ -144,63 +153,50 @@ pub fn with_real_loss<'a>(training: Training<'a>, learner: &'a Learner) -> Train
     })
 }
 
-/// Picks batches from tables of `count` images and their one-hot classes: `n` batches of the images that `index` names.
-fn picked<'a>(
-    training: Training<'a>,
-    index: &'static str,
-    names: [&'static str; 2],
-    [n, batch]: [usize; 2],
-) -> Training<'a> {
-    let [x, y] = names;
-    let [h, w, c] = IMAGE;
-    training
-        .given([ArraySpec::new(index, I32, [n * batch])])
-        .prepare(x, move |s| {
-            s["images"].rows(s[index])?.reshape([n, batch, h, w, c])
-        })
-        .prepare(y, move |s| {
-            s["classes"].rows(s[index])?.reshape([n, batch, CLASSES])
-        })
+/// Real images and their one-hot classes, as many as `batch` holds.
+///
+/// # Errors
+/// If other than as many images are chosen.
+pub fn real_batches(
+    data: &Dataset,
+    chosen: &[usize],
+    [images, classes]: &[ArraySpec; 2],
+) -> Result<[Array; 2]> {
+    let split = &data.train;
+    let labels: Vec<u16> = chosen.iter().map(|&i| split.labels[i]).collect();
+    let labels = one_hot(&labels, data.problem().classes);
+    Ok([
+        Array::new(images.shape.clone(), data.normalised(split, chosen))?,
+        Array::new(classes.shape.clone(), labels)?,
+    ])
 }
 
-/// Tables of real images and their one-hot classes.
-pub fn tables(count: usize) -> [ArraySpec; 2] {
-    let [h, w, c] = IMAGE;
-    [
-        ArraySpec::new("images", F32, [count, h, w, c]),
-        ArraySpec::new("classes", F32, [count, CLASSES]),
-    ]
+/// The real images of a meta-loss, and their classes.
+pub fn real_loss_batches(config: &Config, problem: Problem) -> [ArraySpec; 2] {
+    let sizes = Sizes::of(config, problem);
+    sizes.batches(
+        ["x_real", "y_real"],
+        config.outer_count(),
+        config.outer_batch,
+    )
 }
 
-/// Learners taught as the settings say, with an outer loss on some of `count` real images.
+/// Learners taught as the settings say, with an outer loss on real images.
 pub fn training<'a>(
     config: &Config,
+    problem: Problem,
     generator: &'a Generator,
     learner: &'a Learner,
-    count: usize,
 ) -> Training<'a> {
-    let (sizes, inner) = (Sizes::of(config), Inner::of(config));
+    let (sizes, inner) = (Sizes::of(config, problem), Inner::of(config));
     let training = match config.curriculum {
-        Curriculum::RealData => picked(
-            inner.declare(
-                by_images(learner, sizes, inner.optimizer),
-                sizes.steps,
-                sizes.dtype,
-            ),
-            "taught",
-            ["x", "y"],
-            [config.inner_steps, config.inner_batch],
-        ),
+        Curriculum::RealData => {
+            let by_images = by_images(learner, sizes, inner.optimizer).given(sizes.taught());
+            inner.declare(by_images, sizes.steps, sizes.dtype)
+        }
         other => by_generator(generator, learner, sizes, &inner, other.learns_noise()),
     };
-    let outer = [config.outer_count(), config.outer_batch];
-    let training = picked(
-        training.given(tables(count)),
-        "chosen",
-        ["x_real", "y_real"],
-        outer,
-    );
-    with_real_loss(training, learner)
+    with_real_loss(training.given(real_loss_batches(config, problem)), learner)
 }
 
 /// The sum of the learners' losses, on whatever one of them has: so each follows its own gradient.

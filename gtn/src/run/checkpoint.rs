@@ -2,6 +2,7 @@
 
 use super::config::Config;
 use super::run_folder::RunFolder;
+use crate::data::Problem;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outer::meta::MetaTrainer;
 use kernels::Device;
@@ -30,7 +31,12 @@ pub fn save(folder: &mut RunFolder, trainer: &MetaTrainer, arrays: &Arrays) -> R
 ///
 /// # Errors
 /// If the file is damaged, of settings that cannot be changed into these, or holds numbers that are not finite.
-pub fn load(path: &Path, device: &Device, config: &Config) -> Result<(MetaTrainer, Table)> {
+pub fn load(
+    path: &Path,
+    device: &Device,
+    config: &Config,
+    problem: Problem,
+) -> Result<(MetaTrainer, Table)> {
     let (arrays, about) =
         read_safetensors(path).map_err(|e| Error::run(format!("checkpoint {e}")))?;
     let place = format!("checkpoint {}", path.display());
@@ -46,7 +52,7 @@ pub fn load(path: &Path, device: &Device, config: &Config) -> Result<(MetaTraine
     }
     let step = entry(OUTER_STEP)?.parse();
     let step = step.map_err(|_| refuse("no outer step in it".into()))?;
-    let mut trainer = MetaTrainer::new(device, config)?;
+    let mut trainer = MetaTrainer::new(device, config, problem)?;
     let restored = trainer.restore(&arrays, step);
     restored.map_err(|error| error.at(&place))?;
     Ok((trainer, config.changes(&saved)))

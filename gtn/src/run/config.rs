@@ -5,7 +5,7 @@ use super::settings::{
     Overrides, above_zero, below_one, between, count, fraction, name_of, natural, not_negative,
     two_counts,
 };
-use crate::data::{CLASSES, DatasetChoice, SIDE};
+use crate::data::{DatasetChoice, Problem};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::widths::Widths;
 use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm};
@@ -58,9 +58,6 @@ impl From<ModeName> for Mode {
         }
     }
 }
-
-/// Rows, columns and channels of an image.
-pub const IMAGE: [usize; 3] = [SIDE, SIDE, 1];
 
 /// What a run may change when it is resumed: nothing that decides a shape, a start value or which images are drawn.
 const CHANGEABLE: [&str; 13] = [
@@ -269,13 +266,13 @@ impl Config {
     ///
     /// # Errors
     /// As [`Generator::new`].
-    pub fn generator(&self) -> autograd::Result<Generator> {
+    pub fn generator(&self, problem: Problem) -> autograd::Result<Generator> {
         Generator::new(GeneratorConfig {
             noise: self.noise,
-            classes: CLASSES,
+            classes: problem.classes,
             hidden: self.generator_hidden,
             channels: self.generator_channels,
-            image: IMAGE,
+            image: problem.image,
             ..GeneratorConfig::default()
         })
     }
@@ -284,8 +281,9 @@ impl Config {
     ///
     /// # Errors
     /// As [`LearnerKind::learner`].
-    pub fn learner(&self, widths: &[usize]) -> autograd::Result<Learner> {
-        self.learner.learner(IMAGE, CLASSES, widths, self.norm)
+    pub fn learner(&self, problem: Problem, widths: &[usize]) -> autograd::Result<Learner> {
+        let Problem { image, classes } = problem;
+        self.learner.learner(image, classes, widths, self.norm)
     }
 
     /// How an outer step unrolls the training of its learner.
@@ -343,8 +341,9 @@ mod tests {
                 Config::from_toml("again", &config.to_toml()).unwrap(),
                 config
             );
-            config.generator().unwrap();
-            config.learner(&config.widths.widest()).unwrap();
+            config.generator(Problem::MNIST).unwrap();
+            let widest = config.widths.widest();
+            config.learner(Problem::MNIST, &widest).unwrap();
         }
     }
 

@@ -1,6 +1,6 @@
 //! Will it fit? A forecast before anything large is taken.
 
-use crate::data::Dataset;
+use crate::data::Problem;
 use crate::error::{Error, Result};
 use crate::outer::teacher::learned;
 use crate::outer::training::training;
@@ -13,11 +13,11 @@ use kernels::Device;
 ///
 /// # Errors
 /// If they do, or if the networks cannot be planned.
-pub fn check(device: &Device, config: &Config, data: &Dataset) -> Result<()> {
+pub fn check(device: &Device, config: &Config, problem: Problem) -> Result<()> {
     let Some(free) = available(device) else {
         return Ok(());
     };
-    let (wanted, beside) = estimate(config, config.engine.schedule, data)?;
+    let (wanted, beside) = estimate(config, config.engine.schedule, problem)?;
     if wanted <= free {
         return Ok(());
     }
@@ -29,7 +29,7 @@ pub fn check(device: &Device, config: &Config, data: &Dataset) -> Result<()> {
     let error = Error::engine(format!(
         "this run takes about {wanted} of memory, and {free} are free"
     ));
-    Err(if estimate(config, budget, data).is_ok() {
+    Err(if estimate(config, budget, problem).is_ok() {
         error.hint(format!("--schedule {budget} would fit"))
     } else {
         error.and("no schedule would fit").hint(
@@ -43,16 +43,16 @@ fn gib(bytes: f64) -> String {
 }
 
 /// Bytes of an outer step with the widest learner, and those of them that are no matter of the schedule.
-fn estimate(config: &Config, policy: Policy, data: &Dataset) -> autograd::Result<(f64, f64)> {
-    let generator = config.generator()?;
-    let learner = config.learner(&config.widths.widest())?;
-    let training = training(config, &generator, &learner, data.train.len());
+fn estimate(config: &Config, policy: Policy, problem: Problem) -> autograd::Result<(f64, f64)> {
+    let generator = config.generator(problem)?;
+    let learner = config.learner(problem, &config.widths.widest())?;
+    let training = training(config, problem, &generator, &learner);
     let forecast = Forecast::new(&training, &config.horizon().schedule(policy))?;
     // Beside the driver's memory there are the values that it is given, and the outer optimiser.
     let bytes = |spec: &ArraySpec| spec.bytes() as f64;
     let given: f64 = training.given_specs().map(bytes).sum();
     let start: f64 = training.weight_specs().iter().map(bytes).sum();
-    let learned: f64 = learned(config, &generator).iter().map(bytes).sum();
+    let learned: f64 = learned(config, problem, &generator).iter().map(bytes).sum();
     let beside = given + start + 3.0 * learned;
     Ok((forecast.bytes as f64 + beside, beside))
 }

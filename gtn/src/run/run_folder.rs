@@ -14,6 +14,8 @@ use tempfile::Builder;
 
 /// The configuration that the run follows, as TOML.
 pub const CONFIG: &str = "config.toml";
+/// What the run keeps of its data set, as TOML.
+pub const DATA: &str = "data.toml";
 /// One JSON object per line, each with its `outer_step`.
 pub const METRICS: &str = "metrics.jsonl";
 /// Everything that is needed to go on.
@@ -358,7 +360,7 @@ fn is_bare(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let name = entry.file_name();
-        if !begun || !(is_unfinished(&entry) || name == CONFIG || name == METRICS) {
+        if !begun || !(is_unfinished(&entry) || name == CONFIG || name == DATA || name == METRICS) {
             return Ok(false);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::primitives::array;
 use super::{Check, compare, same_bits, tolerance};
-use crate::data::{CLASSES, Dataset};
+use crate::data::{Dataset, Problem};
 use crate::device::PrecisionChoice;
 use crate::error::{Error, Result};
 use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm, init, stack};
@@ -10,7 +10,7 @@ use crate::outer::curriculum::one_hot;
 use crate::outer::inner::Inner;
 use crate::outer::meta::MetaTrainer;
 use crate::outer::training::{Sizes, by_generator, with_real_loss};
-use crate::run::config::{Config, IMAGE, Preset};
+use crate::run::config::{Config, Preset};
 use autograd::prelude::*;
 use kernels::Cuda;
 use rand::SeedableRng;
@@ -45,13 +45,14 @@ struct Small {
 
 impl Small {
     fn new(dtype: DType, learners: usize) -> Result<Self> {
+        let Problem { image, classes } = Problem::MNIST;
         Ok(Self {
             generator: Generator::new(GeneratorConfig {
                 hidden: 8,
                 channels: [4, 3],
                 ..GeneratorConfig::default()
             })?,
-            learner: LearnerKind::BaseFc.learner(IMAGE, CLASSES, &[3, 4, 6], Norm::Batch)?,
+            learner: LearnerKind::BaseFc.learner(image, classes, &[3, 4, 6], Norm::Batch)?,
             dtype,
             learners,
         })
@@ -59,6 +60,7 @@ impl Small {
 
     fn sizes(&self) -> Sizes {
         Sizes {
+            problem: Problem::MNIST,
             steps: STEPS,
             batch: BATCH,
             learners: self.learners,
@@ -91,9 +93,10 @@ impl Small {
         {
             let numbers = match spec.name.as_str() {
                 "y" | "y_real" => {
-                    let count = spec.shape.count() / CLASSES;
-                    let classes: Vec<u8> = (0..count).map(|i| (i % CLASSES) as u8).collect();
-                    Array::new(spec.shape.clone(), one_hot(&classes))?.cast(self.dtype)
+                    let classes = Problem::MNIST.classes;
+                    let count = spec.shape.count() / classes;
+                    let labels: Vec<u16> = (0..count).map(|i| (i % classes) as u16).collect();
+                    Array::new(spec.shape.clone(), one_hot(&labels, classes))?.cast(self.dtype)
                 }
                 "order" => {
                     let order: Vec<i32> = (0..spec.shape.count() as i32).rev().collect();
@@ -238,9 +241,8 @@ fn outer_steps(
     };
     let data = Dataset::drawn(1, [200, 50, 50]);
     let losses = |device: &Device| -> Result<Vec<Array>> {
-        let mut trainer = MetaTrainer::new(device, &config)?;
-        trainer.use_images(&data)?;
-        let step = |_| Ok(Array::scalar(trainer.step()?.meta_loss, F64));
+        let mut trainer = MetaTrainer::new(device, &config, data.problem())?;
+        let step = |_| Ok(Array::scalar(trainer.step(&data)?.meta_loss, F64));
         (0..config.outer_steps).map(step).collect()
     };
     let (found, expected) = (losses(device)?, losses(&Device::cpu(None)?)?);

@@ -51,14 +51,18 @@ fn start(specs: &[ParamSpec]) -> Array {
 
 #[test]
 fn generators() {
-    for variant in [Variant::Paper, Variant::Benchmark] {
+    for (variant, image) in [
+        (Variant::Paper, [8, 8, 2]),
+        (Variant::Benchmark, [8, 8, 2]),
+        (Variant::Paper, [7, 5, 1]),
+    ] {
         let config = GeneratorConfig {
             variant,
             noise: 3,
             classes: 2,
             hidden: 4,
             channels: [3, 2],
-            image: [8, 8, 2],
+            image,
         };
         let generator = Generator::new(config).unwrap();
         let phi = start(generator.params());

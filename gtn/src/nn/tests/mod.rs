@@ -99,7 +99,7 @@ fn names_are_unique_and_layers_must_fit() {
             .learner([8, 8, 1], 10, &[3], Norm::None)
             .is_err()
     );
-    let image = [30, 28, 1];
+    let image = [30, 0, 1];
     assert!(
         Generator::new(GeneratorConfig {
             image,
@@ -107,6 +107,22 @@ fn names_are_unique_and_layers_must_fit() {
         })
         .is_err()
     );
+}
+
+#[test]
+fn generators_make_images_of_any_size() {
+    for image in [[28, 28, 1], [1, 1, 1], [30, 17, 3], [5, 8, 1]] {
+        let config = GeneratorConfig {
+            image,
+            ..GeneratorConfig::default()
+        };
+        let (generator, tape) = (Generator::new(config).unwrap(), Tape::new());
+        let phi = inputs(&tape, generator.params());
+        let [z, y] = [("z", 128), ("y", 10)]
+            .map(|(name, length)| tape.input(name, DType::F64, [2, length]).unwrap());
+        let images = generator.images(&generator.prepare(&phi).unwrap(), z, y);
+        assert_eq!(images.unwrap().shape()[1..], image);
+    }
 }
 
 #[test]
