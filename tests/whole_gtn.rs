@@ -7,7 +7,7 @@ use autograd::prelude::*;
 use gtn::data::Problem;
 use gtn::nn::{Generator, GeneratorConfig, LearnerKind, Norm, ParamSpec, Variant, init, stack};
 use gtn::outer::inner::Inner;
-use gtn::outer::training::{Sizes, by_generator, with_real_loss};
+use gtn::outer::training::{Lesson, Noise, Sizes, by_lesson, with_real_loss};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::ops::Range;
@@ -31,6 +31,17 @@ impl Gtn {
 
     /// With learners of these numbers, trained at once.
     fn with(learners: &[u64], norm: Norm, mode: Mode) -> Self {
+        Self::taught([true, false], Noise::Learned, learners, norm, mode)
+    }
+
+    /// Taught by a generator or by pixels, and with soft labels or not.
+    fn taught(
+        [generates, soft_labels]: [bool; 2],
+        noise: Noise,
+        learners: &[u64],
+        norm: Norm,
+        mode: Mode,
+    ) -> Self {
         let device = Device::cpu(Some(1)).unwrap();
         let config = GeneratorConfig {
             variant: Variant::Paper,
@@ -52,14 +63,12 @@ impl Gtn {
             dtype: F64,
         };
         let real = sizes.batches(["x_real", "y_real"], OUTER_AT.len(), OUTER_BATCH);
-        let taught = by_generator(
-            &generator,
-            &learner,
-            sizes,
-            &Inner::momentum(0.1, 0.6),
-            true,
-        )
-        .given(real);
+        let lesson = Lesson {
+            generator: generates.then_some(&generator),
+            noise,
+            soft_labels,
+        };
+        let taught = by_lesson(lesson, &learner, sizes, &Inner::momentum(0.1, 0.6)).given(real);
         let starts = taught.weight_specs().to_vec();
         let training = with_real_loss(taught, &learner).learned(&starts);
         let horizon = Horizon::new(STEPS)
@@ -72,12 +81,11 @@ impl Gtn {
         };
         let given = training.given_specs().chain(training.learned_specs());
         gtn.fill(given);
-        gtn.draw(
-            &sizes.generator(&generator),
-            generator.params(),
-            learner.params(),
-            learners,
-        );
+        let (specs, params) = match generates {
+            true => (sizes.generator(&generator), generator.params()),
+            false => (Vec::new(), &[][..]),
+        };
+        gtn.draw(&specs, params, learner.params(), learners);
         gtn
     }
 
@@ -195,8 +203,13 @@ fn length_of_all(learned: &[(Place, Vec<f64>)]) -> f64 {
 /// Along every array's own gradient the slope is the gradient's length.
 #[test]
 fn the_meta_gradient_of_a_gtn_is_the_slope_of_its_meta_loss() {
-    for kind in [Norm::MeanOnly, Norm::Batch] {
-        let mut gtn = Gtn::new(kind, Mode::Mixed);
+    for (kind, teacher, noise) in [
+        (Norm::MeanOnly, [true, false], Noise::Learned),
+        (Norm::Batch, [true, false], Noise::Learned),
+        (Norm::Batch, [true, true], Noise::Gaussian),
+        (Norm::Batch, [false, true], Noise::Learned),
+    ] {
+        let mut gtn = Gtn::taught(teacher, noise, &[0], kind, Mode::Mixed);
         gtn.differentiate();
         let learned = gtn.learned();
         let whole = length_of_all(&learned);
@@ -206,7 +219,7 @@ fn the_meta_gradient_of_a_gtn_is_the_slope_of_its_meta_loss() {
             let slope = gtn.slope(&place, &direction);
             assert!(
                 (slope - length).abs() <= 1e-7 * length + 1e-9 * whole,
-                "{kind:?} {place:?}: {slope} and {length}"
+                "{kind:?} {teacher:?} {noise:?} {place:?}: {slope} and {length}"
             );
         }
     }

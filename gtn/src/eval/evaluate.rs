@@ -3,10 +3,9 @@
 use crate::data::{Dataset, Problem, Split};
 use crate::nn::layers::count_correct;
 use crate::nn::{Learner, Statistics, init};
-use crate::outer::curriculum::one_hot;
 use crate::outer::teacher::Teacher;
 use crate::outer::training::{Sizes, by_images, real_batches};
-use crate::run::config::Config;
+use crate::run::config::{Config, ImagesChoice};
 use crate::seeds::{Draw, draw_images, rng};
 use autograd::prelude::*;
 use autograd::{State, Task};
@@ -152,7 +151,7 @@ impl TrainingData {
         Self::real(device, config, data, number, &teacher.hyper(config)?)
     }
 
-    /// What the teacher's generator makes for the training number `number`.
+    /// The synthetic images of the training number `number`.
     ///
     /// # Errors
     /// If there is not enough memory.
@@ -162,11 +161,15 @@ impl TrainingData {
         teacher: &Teacher,
         number: u64,
     ) -> Result<Self> {
-        let labels = teacher.labels(config, number);
         let sizes = Sizes::of(config, teacher.problem);
         let [x, y] = sizes.taught();
-        let classes = Array::new(y.shape.clone(), one_hot(&labels, teacher.problem.classes))?;
+        let labels = teacher.labels(config, number);
+        let classes = teacher.classes(config, number)?;
         let mut made = Self::new(device, labels, &classes, &teacher.hyper(config)?)?;
+        if config.images == ImagesChoice::Pixels {
+            made.values.set("x", &teacher.pixels(config, number)?)?;
+            return Ok(made);
+        }
         made.values.set("z", &teacher.noise(config, number)?)?;
 
         let tape = Tape::new();

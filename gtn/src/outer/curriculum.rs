@@ -1,5 +1,6 @@
 //! Curricula: in which order a learner sees what noise and which classes.
 
+use crate::outer::training::Noise;
 use crate::seeds::{Draw, rng};
 use clap::ValueEnum;
 use rand::RngExt;
@@ -8,7 +9,7 @@ use rand_distr::{Distribution, StandardNormal};
 use serde::Serialize;
 
 /// The curricula of Such et al. (2020), from the one that learns least to the one that learns most: the first is
-/// their baseline.
+/// their baseline. And the last, with noise around learned means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Curriculum {
@@ -23,6 +24,8 @@ pub enum Curriculum {
     /// Learned noise in fixed batches in a fixed order
     #[default]
     Full,
+    /// As full, but with noise that is drawn anew around learned means with learned spreads
+    Gaussian,
 }
 
 impl Curriculum {
@@ -31,9 +34,18 @@ impl Curriculum {
         self != Self::RealData
     }
 
-    /// Whether the noise vectors are learned.
-    pub fn learns_noise(self) -> bool {
+    /// Whether something is learned of every example, such as its noise.
+    pub fn learns_examples(self) -> bool {
         !matches!(self, Self::RealData | Self::NoCurriculum)
+    }
+
+    /// Where the noise comes from.
+    pub fn noise(self) -> Noise {
+        match self {
+            Self::RealData | Self::NoCurriculum => Noise::Fresh,
+            Self::AllShuffled | Self::ShuffledBatch | Self::Full => Noise::Learned,
+            Self::Gaussian => Noise::Gaussian,
+        }
     }
 
     /// For every place in the training of outer step `outer_step`, T·B in all, the number of the example
@@ -42,7 +54,7 @@ impl Curriculum {
         let mut rng = rng(seed, Draw::Order, outer_step, 0);
         let mut order: Vec<usize> = (0..steps * batch).collect();
         match self {
-            Self::RealData | Self::NoCurriculum | Self::Full => {}
+            Self::RealData | Self::NoCurriculum | Self::Full | Self::Gaussian => {}
             Self::AllShuffled => order.shuffle(&mut rng),
             Self::ShuffledBatch => {
                 let mut batches: Vec<usize> = (0..steps).collect();
@@ -56,7 +68,7 @@ impl Curriculum {
 
     /// The class of each of `count` examples: the classes in turn, or drawn for this outer step.
     pub fn labels(self, count: usize, classes: usize, seed: u64, outer_step: u64) -> Vec<u16> {
-        if self.learns_noise() {
+        if self.learns_examples() {
             return (0..count).map(|i| (i % classes) as u16).collect();
         }
         let mut rng = rng(seed, Draw::Labels, outer_step, 0);

@@ -331,7 +331,7 @@ mod tests {
     use crate::nn::Norm;
     use crate::outer::curriculum::Curriculum;
     use crate::outer::inner::OptimizerChoice;
-    use crate::run::config::{Config, Preset};
+    use crate::run::config::{Config, ImagesChoice, LabelsChoice, Preset};
     use clap::ValueEnum;
 
     fn config(curriculum: Curriculum) -> Config {
@@ -459,6 +459,63 @@ mod tests {
             trainer.teacher.values.write(name, &at).unwrap();
             let error = (slope / f64::from(length) - 1.0).abs();
             assert!(error < 0.02, "{name}: {slope} and {length}");
+        }
+    }
+
+    /// What a run with each kind of teacher learns moves, goes on bit for bit, and is what evaluation teaches with.
+    #[test]
+    fn every_teacher_learns_and_teaches() {
+        use crate::eval::evaluate::TrainingData;
+        let pixels = (ImagesChoice::Pixels, LabelsChoice::Soft);
+        for (curriculum, (images, labels)) in [
+            (Curriculum::Gaussian, Default::default()),
+            (
+                Curriculum::Gaussian,
+                (ImagesChoice::Generator, LabelsChoice::Soft),
+            ),
+            (Curriculum::Full, pixels),
+            (Curriculum::AllShuffled, pixels),
+            (
+                Curriculum::ShuffledBatch,
+                (ImagesChoice::Pixels, LabelsChoice::Fixed),
+            ),
+        ] {
+            let config = Config {
+                images,
+                labels,
+                ..config(curriculum)
+            };
+            let mut whole = trainer(&config, 1);
+            let start = whole.arrays().unwrap();
+            whole.step(&data()).unwrap();
+            let first = whole.arrays().unwrap();
+            for (name, array) in first.iter().filter(|(name, _)| !name.starts_with("adam.")) {
+                assert_ne!(
+                    *array, start[name],
+                    "{curriculum:?} {images:?} {labels:?}: {name}"
+                );
+            }
+            let pixels = images == ImagesChoice::Pixels;
+            assert_eq!(first.contains_key("learned.pixels"), pixels);
+            assert_eq!(
+                first.contains_key("learned.label_logits"),
+                labels == LabelsChoice::Soft
+            );
+            assert_eq!(
+                first.keys().any(|name| name.starts_with("generator.")),
+                !pixels
+            );
+            whole.step(&data()).unwrap();
+            let mut resumed = trainer(&config, 2);
+            resumed.restore(&first, 1).unwrap();
+            resumed.step(&data()).unwrap();
+            assert_eq!(resumed.arrays().unwrap(), whole.arrays().unwrap());
+
+            let device = Device::cpu(Some(1)).unwrap();
+            let lesson = TrainingData::synthetic(&device, &config, resumed.teacher(), 7).unwrap();
+            let images = lesson.images().unwrap();
+            assert_eq!(images.len(), 3 * 10 * 28 * 28);
+            assert!(images.iter().all(|x| x.abs() <= 2.0));
         }
     }
 

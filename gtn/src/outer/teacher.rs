@@ -4,8 +4,8 @@ use crate::data::Problem;
 use crate::nn::{Generator, init};
 use crate::outer::curriculum::{noise, one_hot};
 use crate::outer::inner::Inner;
-use crate::outer::training::Sizes;
-use crate::run::config::Config;
+use crate::outer::training::{Noise, PIXEL_RANGE, Sizes};
+use crate::run::config::{Config, LabelsChoice};
 use crate::seeds::{Draw, rng};
 use autograd::prelude::*;
 
@@ -16,22 +16,24 @@ pub struct Teacher {
     pub problem: Problem,
     /// The network that makes the images, of no use where real images teach.
     pub generator: Generator,
-    /// The generator's parameters where it is of use, the hyper-parameters that are learned, and `z` \[T·B, noise\] where
-    /// noise is learned; and what a training is given beside them.
+    /// The generator's parameters where it is of use, the hyper-parameters that are learned, and the tables of what is learned
+    /// of every example ([`Lesson::tables`]); and what a training is given beside them.
     pub values: Values,
 }
 
 /// The arrays that are learned, in the order of the outer optimiser.
 pub fn learned(config: &Config, problem: Problem, generator: &Generator) -> Vec<ArraySpec> {
     let sizes = Sizes::of(config, problem);
-    let mut specs = Vec::new();
-    if config.curriculum.generates() {
-        specs.extend(sizes.generator(generator));
+    let hyper = Inner::of(config).specs(sizes.steps, sizes.dtype).collect();
+    if !config.curriculum.generates() {
+        return hyper;
     }
-    specs.extend(Inner::of(config).specs(sizes.steps, sizes.dtype));
-    if config.curriculum.learns_noise() {
-        specs.push(sizes.noise(config.noise));
-    }
+    let lesson = config.lesson(generator);
+    let mut specs = lesson
+        .generator
+        .map_or_else(Vec::new, |generator| sizes.generator(generator));
+    specs.extend(hyper);
+    specs.extend(lesson.tables(sizes));
     specs
 }
 
@@ -44,18 +46,20 @@ impl Teacher {
         let generator = config.generator(problem)?;
         let sizes = Sizes::of(config, problem);
         let mut values = Values::zeros(device, &learned(config, problem, &generator))?;
-        if config.curriculum.generates() {
-            let rng = &mut rng(config.seed, Draw::Generator, 0, 0);
-            let specs = sizes.generator(&generator);
-            for (spec, array) in specs.iter().zip(init(generator.params(), F32, rng)?) {
-                values.set(&spec.name, &array)?;
-            }
-        }
         Inner::of(config).start(&mut values, config.inner_steps)?;
-        if config.curriculum.learns_noise() {
-            let spec = sizes.noise(config.noise);
-            let start = noise(spec.shape.count(), config.seed, 0);
-            values.set("z", &Array::new(spec.shape, start)?)?;
+        if config.curriculum.generates() {
+            let lesson = config.lesson(&generator);
+            if lesson.generator.is_some() {
+                let rng = &mut rng(config.seed, Draw::Generator, 0, 0);
+                let specs = sizes.generator(&generator);
+                for (spec, array) in specs.iter().zip(init(generator.params(), F32, rng)?) {
+                    values.set(&spec.name, &array)?;
+                }
+            }
+            for spec in lesson.tables(sizes) {
+                let numbers = start(&spec, config, problem);
+                values.set(&spec.name, &Array::new(spec.shape, numbers)?)?;
+            }
         }
         Ok(Self {
             problem,
@@ -72,14 +76,39 @@ impl Teacher {
         Inner::of(config).values(&self.values, config.inner_steps)
     }
 
-    /// The classes of the training number `number` in the order in which they come: T·B.
+    /// The classes of the training number `number` in the order in which they come: T·B. Where distributions over classes are
+    /// learned, those that they began with.
     pub fn labels(&self, config: &Config, number: u64) -> Vec<u16> {
-        let count = config.inner_steps * config.inner_batch;
-        let classes = self.problem.classes;
-        let labels = config
-            .curriculum
-            .labels(count, classes, config.seed, number);
+        let labels = labels(config, self.problem, number);
         order(config, number).iter().map(|&i| labels[i]).collect()
+    }
+
+    /// Those classes as distributions: \[T, B, classes\].
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn classes(&self, config: &Config, number: u64) -> Result<Array> {
+        let classes = self.problem.classes;
+        let rows = if config.labels == LabelsChoice::Soft {
+            let logits = self.rows("label_logits", config, number)?;
+            logits.chunks_exact(classes).flat_map(softmax).collect()
+        } else {
+            one_hot(&self.labels(config, number), classes)
+        };
+        let shape = [config.inner_steps, config.inner_batch, classes];
+        Ok(Array::new(shape, rows)?)
+    }
+
+    /// The images of the training number `number` where their pixels are learned: \[T, B, rows, columns, channels\].
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn pixels(&self, config: &Config, number: u64) -> Result<Array> {
+        let pixels = self.rows("pixels", config, number)?.into_iter();
+        let pixels: Vec<f32> = pixels.map(|x| x.tanh() * PIXEL_RANGE as f32).collect();
+        let [h, w, c] = self.problem.image;
+        let shape = [config.inner_steps, config.inner_batch, h, w, c];
+        Ok(Array::new(shape, pixels)?)
     }
 
     /// The noise of the training number `number` in that order: \[T, B, noise\].
@@ -88,36 +117,89 @@ impl Teacher {
     /// If the device fails.
     pub fn noise(&self, config: &Config, number: u64) -> Result<Array> {
         let [steps, batch, size] = [config.inner_steps, config.inner_batch, config.noise];
-        let numbers = if config.curriculum.learns_noise() {
-            let learned = self.values.get("z")?;
-            let learned = learned.as_f32().expect("it was made of f32");
-            let example = |&i: &usize| &learned[i * size..][..size];
-            order(config, number)
-                .iter()
-                .flat_map(example)
-                .copied()
-                .collect()
-        } else {
-            // Number 0 is the start of learned noise; evaluation may come with any number.
-            noise(steps * batch * size, config.seed, number)
+        // Number 0 is the start of learned noise; evaluation may come with any number.
+        let drawn = || noise(steps * batch * size, config.seed, number);
+        let numbers = match config.curriculum.noise() {
+            Noise::Fresh => drawn(),
+            Noise::Learned => self.rows("z", config, number)?,
+            Noise::Gaussian => {
+                let spread = self.rows("log_spread", config, number)?.into_iter();
+                let around = self.rows("z", config, number)?.into_iter().zip(spread);
+                let noise = around.zip(drawn());
+                noise
+                    .map(|((mean, spread), unit)| mean + spread.exp() * unit)
+                    .collect()
+            }
         };
         Ok(Array::new([steps, batch, size], numbers)?)
     }
 
-    /// Makes ready for the training number `number`: classes, and noise or the order of what is learned of it.
-    pub(crate) fn fill(&mut self, config: &Config, number: u64) -> Result<()> {
-        let [steps, batch] = [config.inner_steps, config.inner_batch];
-        let classes = self.problem.classes;
-        let labels = one_hot(&self.labels(config, number), classes);
-        let labels = Array::new([steps, batch, classes], labels)?;
-        self.values.set("y", &labels)?;
-        if config.curriculum.learns_noise() {
-            self.values.set("order", &index(&order(config, number))?)
-        } else {
-            let noise = self.noise(config, number)?;
-            self.values.set("z", &noise)
-        }
+    /// The rows of a table of examples, in the order of a training.
+    fn rows(&self, table: &str, config: &Config, number: u64) -> Result<Vec<f32>> {
+        let table = self.values.get(table)?;
+        let width = table.shape()[1];
+        let table = table.as_f32().expect("it was made of f32");
+        let row = |&i: &usize| &table[i * width..][..width];
+        Ok(order(config, number)
+            .iter()
+            .flat_map(row)
+            .copied()
+            .collect())
     }
+
+    /// Makes ready for the training number `number`: what is drawn for it.
+    pub(crate) fn fill(&mut self, config: &Config, number: u64) -> Result<()> {
+        if config.labels == LabelsChoice::Fixed {
+            self.values.set("y", &self.classes(config, number)?)?;
+        }
+        if config.curriculum.learns_examples() {
+            self.values.set("order", &index(&order(config, number))?)?;
+        }
+        let sizes = Sizes::of(config, self.problem);
+        if let Some(spec) = config.lesson(&self.generator).draws(sizes) {
+            let numbers = noise(spec.shape.count(), config.seed, number);
+            self.values
+                .set(&spec.name, &Array::new(spec.shape, numbers)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The share of its class in a learned distribution at the start, and its spread of noise and pixels.
+const FIRST_SHARE: f32 = 0.9;
+const FIRST_SPREAD: f32 = 0.3;
+
+/// A table before the first outer step.
+fn start(table: &ArraySpec, config: &Config, problem: Problem) -> Vec<f32> {
+    let count = table.shape.count();
+    match table.name.as_str() {
+        "log_spread" => vec![FIRST_SPREAD.ln(); count],
+        "label_logits" => {
+            let others = (1.0 - FIRST_SHARE) / (problem.classes - 1) as f32;
+            let own = (FIRST_SHARE / others).ln();
+            let hot = one_hot(&labels(config, problem, 0), problem.classes);
+            hot.into_iter().map(|share| own * share).collect()
+        }
+        "pixels" => {
+            let drawn = noise(count, config.seed, 0).into_iter();
+            drawn.map(|x| FIRST_SPREAD * x).collect()
+        }
+        _ => noise(count, config.seed, 0),
+    }
+}
+
+/// The class of every example of the training number `number`.
+fn labels(config: &Config, problem: Problem, number: u64) -> Vec<u16> {
+    let count = config.inner_steps * config.inner_batch;
+    let curriculum = config.curriculum;
+    curriculum.labels(count, problem.classes, config.seed, number)
+}
+
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f32> = logits.iter().map(|x| (x - max).exp()).collect();
+    let sum: f32 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
 }
 
 /// For every place in a training, T·B in all, the number of the example that stands there.

@@ -69,11 +69,6 @@ impl Sizes {
     pub fn generator(self, generator: &Generator) -> Vec<ArraySpec> {
         specs("generator.", generator.params(), self.dtype).collect()
     }
-
-    /// Noise that is learned: \[T·B, noise\].
-    pub fn noise(self, noise: usize) -> ArraySpec {
-        ArraySpec::new("z", self.dtype, [self.steps * self.batch, noise])
-    }
 }
 
 fn specs<'a>(
@@ -91,44 +86,125 @@ fn specs<'a>(
     params.iter().map(spec)
 }
 
-/// A learner taught by a generator on classes `y` \[T, B, classes\]. Learned are the generator, hyper-parameters, and where a
-/// curriculum learns it the noise `z` \[T·B, noise\], of which the steps take the examples that `order` \[T·B\] names;
-/// otherwise noise \[T, B, noise\] is given.
-pub fn by_generator<'a>(
-    generator: &'a Generator,
+/// What a learner is taught with, beside hyper-parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson<'a> {
+    /// What makes the images of noise and classes; without it the pixels are learned themselves.
+    pub generator: Option<&'a Generator>,
+    /// Where the noise comes from.
+    pub noise: Noise,
+    /// Whether the classes of every image are learned, as a distribution.
+    pub soft_labels: bool,
+}
+
+/// Where a generator's noise comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noise {
+    /// It is drawn anew for every training.
+    Fresh,
+    /// Every vector is learned.
+    Learned,
+    /// A mean and a spread are learned for every number, and it is drawn anew around them.
+    Gaussian,
+}
+
+/// The greatest size of a synthetic pixel: it is this times a tanh, as a generator's.
+pub const PIXEL_RANGE: f64 = 2.0;
+
+impl Lesson<'_> {
+    /// The arrays with a row for each of the T·B examples that are learned: some of noise `z` and the logarithm of its spread
+    /// `log_spread` \[T·B, noise\], `pixels` \[T·B, rows·columns·channels\] before their tanh, `label_logits` \[T·B, classes\].
+    pub fn tables(&self, sizes: Sizes) -> Vec<ArraySpec> {
+        let count = sizes.steps * sizes.batch;
+        let table = |name, width: usize| ArraySpec::new(name, sizes.dtype, [count, width]);
+        let mut tables = Vec::new();
+        match self.generator.map(|generator| generator.config().noise) {
+            Some(noise) if self.noise != Noise::Fresh => {
+                tables.push(table("z", noise));
+                if self.noise == Noise::Gaussian {
+                    tables.push(table("log_spread", noise));
+                }
+            }
+            Some(_) => {}
+            None => tables.push(table("pixels", sizes.problem.image_len())),
+        }
+        if self.soft_labels {
+            tables.push(table("label_logits", sizes.problem.classes));
+        }
+        tables
+    }
+
+    /// What is drawn for every training: `noise` \[T·B, noise\] for a generator with other than learned noise.
+    pub fn draws(&self, sizes: Sizes) -> Option<ArraySpec> {
+        let generator = self.generator.filter(|_| self.noise != Noise::Learned)?;
+        let shape = [sizes.steps * sizes.batch, generator.config().noise];
+        Some(ArraySpec::new("noise", sizes.dtype, shape))
+    }
+}
+
+/// A learner taught by what is learned. Steps take the examples that `order` \[T·B\] names out of the learned
+/// [tables](Lesson::tables); classes that are not learned are given, `y` \[T, B, classes\].
+pub fn by_lesson<'a>(
+    lesson: Lesson<'a>,
     learner: &'a Learner,
     sizes: Sizes,
     inner: &Inner,
-    learn_noise: bool,
 ) -> Training<'a> {
     let Sizes {
-        problem: Problem { classes, .. },
+        problem,
         steps,
         batch,
         dtype,
         ..
     } = sizes;
-    let noise = generator.config().noise;
-    let training = inner
-        .declare(sizes.learner(learner, inner.optimizer), steps, dtype)
-        .learned_list("generator", sizes.generator(generator))
-        .prepare_list("generator", |s| generator.prepare(s.list("generator")))
-        .given([ArraySpec::new("y", dtype, [steps, batch, classes])])
-        .per_step(["z", "y"])
-        .loss_and_buffers(|s| {
-            let images = generator.images(s.list("generator"), s["z"], s["y"])?;
-            let (logits, buffers) = learner.logits(s.weights(), images, Statistics::Batch)?;
-            Ok((sum_of_losses(logits, s["y"])?, buffers))
-        });
-    if !learn_noise {
-        return training.given([ArraySpec::new("z", dtype, [steps, batch, noise])]);
+    let [h, w, c] = problem.image;
+    let mut training = inner.declare(sizes.learner(learner, inner.optimizer), steps, dtype);
+    if let Some(generator) = lesson.generator {
+        training = training
+            .learned_list("generator", sizes.generator(generator))
+            .prepare_list("generator", |s| generator.prepare(s.list("generator")));
     }
-    training
-        .learned([sizes.noise(noise)])
-        .given([ArraySpec::new("order", I32, [steps * batch])])
-        .prepare("z", move |s| {
-            s["z"].rows(s["order"])?.reshape([steps, batch, noise])
+    let tables = lesson.tables(sizes);
+    if !tables.is_empty() {
+        training = training.given([ArraySpec::new("order", I32, [steps * batch])]);
+    }
+    training = training.learned(tables).given(lesson.draws(sizes));
+    if let Some(generator) = lesson.generator {
+        let noise = generator.config().noise;
+        training = training.per_step(["z"]).prepare("z", move |s| {
+            let z = match lesson.noise {
+                Noise::Fresh => s["noise"],
+                Noise::Learned => s["z"].rows(s["order"])?,
+                Noise::Gaussian => {
+                    let spread = s["log_spread"].rows(s["order"])?.exp()?;
+                    (s["z"].rows(s["order"])? + (spread * s["noise"])?)?
+                }
+            };
+            z.reshape([steps, batch, noise])
+        });
+    } else {
+        training = training.per_step(["x"]).prepare("x", move |s| {
+            let pixels = (s["pixels"].rows(s["order"])?.tanh()? * PIXEL_RANGE)?;
+            pixels.reshape([steps, batch, h, w, c])
+        });
+    }
+    let shape = [steps, batch, problem.classes];
+    training = if lesson.soft_labels {
+        training.prepare("y", move |s| {
+            let rows = s["label_logits"].rows(s["order"])?;
+            rows.softmax()?.reshape(shape)
         })
+    } else {
+        training.given([ArraySpec::new("y", dtype, shape)])
+    };
+    training.per_step(["y"]).loss_and_buffers(move |s| {
+        let images = match lesson.generator {
+            Some(generator) => generator.images(s.list("generator"), s["z"], s["y"])?,
+            None => s["x"],
+        };
+        let (logits, buffers) = learner.logits(s.weights(), images, Statistics::Batch)?;
+        Ok((sum_of_losses(logits, s["y"])?, buffers))
+    })
 }
 
 /// A learner taught by images `x` \[T, B, …\] with classes `y`; which they are, and with what hyper-parameters, is for the
@@ -194,7 +270,7 @@ pub fn training<'a>(
             let by_images = by_images(learner, sizes, inner.optimizer).given(sizes.taught());
             inner.declare(by_images, sizes.steps, sizes.dtype)
         }
-        other => by_generator(generator, learner, sizes, &inner, other.learns_noise()),
+        _ => by_lesson(config.lesson(generator), learner, sizes, &inner),
     };
     with_real_loss(training.given(real_loss_batches(config, problem)), learner)
 }

@@ -11,6 +11,7 @@ use crate::nn::widths::Widths;
 use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm};
 use crate::outer::curriculum::Curriculum;
 use crate::outer::inner::{Inner, LearnedNames, OptimizerChoice};
+use crate::outer::training::Lesson;
 use autograd::{Horizon, Mode, Policy};
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
@@ -57,6 +58,28 @@ impl From<ModeName> for Mode {
             ModeName::Reverse => Self::Reverse,
         }
     }
+}
+
+/// Where synthetic images come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImagesChoice {
+    /// A generator makes them of noise and classes
+    #[default]
+    Generator,
+    /// Every pixel is learned
+    Pixels,
+}
+
+/// What the classes of synthetic images are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelsChoice {
+    /// One class each, in turn
+    #[default]
+    Fixed,
+    /// A distribution over the classes, learned for every image
+    Soft,
 }
 
 /// What a run may change when it is resumed: nothing that decides a shape, a start value or which images are drawn.
@@ -111,6 +134,12 @@ pub struct Config {
     /// Curriculum: which noise and labels each inner step uses
     #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
     pub curriculum: Curriculum,
+    /// Where the synthetic images come from
+    #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
+    pub images: ImagesChoice,
+    /// What the classes of synthetic images are
+    #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
+    pub labels: LabelsChoice,
     /// Structure of the learners; another one comes with its published widths
     #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
     pub learner: LearnerKind,
@@ -286,6 +315,15 @@ impl Config {
         self.learner.learner(image, classes, widths, self.norm)
     }
 
+    /// What teaches, with the generator of these settings; see [`Curriculum::generates`].
+    pub fn lesson<'a>(&self, generator: &'a Generator) -> Lesson<'a> {
+        Lesson {
+            generator: (self.images == ImagesChoice::Generator).then_some(generator),
+            noise: self.curriculum.noise(),
+            soft_labels: self.labels == LabelsChoice::Soft,
+        }
+    }
+
     /// How an outer step unrolls the training of its learner.
     pub fn horizon(&self) -> Horizon {
         Horizon::new(self.inner_steps)
@@ -316,6 +354,22 @@ impl Config {
     /// What no setting by itself can be checked for.
     pub(super) fn check(&self) -> Result<()> {
         Inner::of(self).check()?;
+        let learned = [
+            (self.images == ImagesChoice::Pixels, "--images pixels"),
+            (self.labels == LabelsChoice::Soft, "--labels soft"),
+        ];
+        if let Some((_, flag)) = learned
+            .iter()
+            .find(|(learned, _)| *learned && !self.curriculum.learns_examples())
+        {
+            let curriculum = name_of(&self.curriculum);
+            let message = format!(
+                "{flag} learns something of every image, and --curriculum {curriculum} has new ones at every step"
+            );
+            return Err(
+                Error::usage(message).hint("--curriculum full, shuffled-batch or all-shuffled")
+            );
+        }
         let [layers, given] = [self.learner.default_widths().len(), self.widths.layers()];
         if layers == given {
             return Ok(());

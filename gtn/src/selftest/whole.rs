@@ -9,7 +9,7 @@ use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm, init, st
 use crate::outer::curriculum::one_hot;
 use crate::outer::inner::Inner;
 use crate::outer::meta::MetaTrainer;
-use crate::outer::training::{Sizes, by_generator, with_real_loss};
+use crate::outer::training::{Lesson, Noise, Sizes, by_lesson, with_real_loss};
 use crate::run::config::{Config, Preset};
 use autograd::prelude::*;
 use kernels::Cuda;
@@ -71,7 +71,12 @@ impl Small {
     fn training(&self) -> Training<'_> {
         let sizes = self.sizes();
         let inner = Inner::momentum(0.02, 0.5);
-        let alone = by_generator(&self.generator, &self.learner, sizes, &inner, true);
+        let lesson = Lesson {
+            generator: Some(&self.generator),
+            noise: Noise::Learned,
+            soft_labels: false,
+        };
+        let alone = by_lesson(lesson, &self.learner, sizes, &inner);
         let real = sizes.batches(["x_real", "y_real"], 1, OUTER_BATCH);
         with_real_loss(alone.given(real), &self.learner)
     }
