@@ -5,7 +5,7 @@
 
 use autograd::prelude::*;
 use gtn::data::Problem;
-use gtn::nn::{Generator, GeneratorConfig, LearnerKind, Norm, ParamSpec, Variant, init, stack};
+use gtn::nn::{Family, Generator, GeneratorConfig, Norm, ParamSpec, Variant, init, stack};
 use gtn::outer::inner::Inner;
 use gtn::outer::training::{Sizes, by_generator, with_real_loss};
 use rand::SeedableRng;
@@ -41,7 +41,7 @@ impl Gtn {
             image: [28, 28, 1],
         };
         let generator = Generator::new(config).unwrap();
-        let learner = LearnerKind::BaseFc
+        let learner = Family::default()
             .learner([28, 28, 1], 10, &[2, 3, 5], norm)
             .unwrap();
         let sizes = Sizes {

@@ -81,8 +81,12 @@ impl SubjectArgs {
             return Err(error.hint("of a training they are --inner-steps"));
         }
         let config = self.settings.resolve()?;
-        let generator = config.generator(data::Problem::MNIST)?;
-        let learner = config.learner(data::Problem::MNIST, &config.widths.widest())?;
+        let problem = data::Problem::MNIST;
+        let generator = config.generator(problem)?;
+        // Of the family whose learner takes the most work.
+        let widest = config.widest(problem)?.into_iter();
+        let learner = widest.max_by_key(Learner::multiply_adds);
+        let learner = learner.ok_or_else(|| Error::usage("a population without learners"))?;
         Ok(Subject {
             mode: config.engine.mode.into(),
             horizon: config.horizon(),

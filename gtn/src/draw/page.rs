@@ -147,6 +147,9 @@ mod tests {
         let html = page.html().unwrap();
         assert!(html.contains("&lt;b&gt;a &amp; b&lt;/b&gt;") && !html.contains("<b>a"));
         assert!(html.contains("data:image/png;base64,AQID") && html.contains("no evaluation yet"));
-        assert!(!html.contains("src=\"http") && !html.contains("href"), "no other file");
+        assert!(
+            !html.contains("src=\"http") && !html.contains("href"),
+            "no other file"
+        );
     }
 }

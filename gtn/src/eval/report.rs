@@ -226,7 +226,7 @@ impl Report {
             inner_steps: config.inner_steps,
             inner_batch: config.inner_batch,
             learners: config.learners,
-            learner: name_of(&config.learner),
+            learner: config.learner.name(),
             widths: config.widths.to_string(),
             dataset: data.card.name.clone(),
             test_images: data.test.len(),
