@@ -135,13 +135,10 @@ impl Builder<'_> {
             return Err(misfit(number, layer, input));
         };
         let adds = matches!(layer, Layer::Add(_));
-        let alike = |other: &Vec<usize>| match adds {
-            true => other == first,
-            false => {
-                other.len() == first.len()
-                    && other.iter().rev().skip(1).eq(first.iter().rev().skip(1))
-            }
-        };
+        // Of branches side by side the last axis may differ.
+        let axes = first.len() - usize::from(!adds);
+        let alike =
+            |other: &Vec<usize>| other.len() == first.len() && other[..axes] == first[..axes];
         if !others.iter().all(alike) {
             let what = if adds {
                 "of one shape"
@@ -197,14 +194,10 @@ impl Builder<'_> {
                 Ok((layer.clone(), vec![h, w, c], h * w * c * kh * kw))
             }
             (&Layer::Dense { units, bias }, input) => {
-                let (inputs, units) = (input.iter().product(), units.unwrap_or(self.classes));
-                self.weights('d', vec![units, inputs], bias);
-                let units = Some(units);
-                Ok((
-                    Layer::Dense { units, bias },
-                    units.into_iter().collect(),
-                    inputs * units.unwrap_or(0),
-                ))
+                let (inputs, width) = (input.iter().product(), units.unwrap_or(self.classes));
+                self.weights('d', vec![width, inputs], bias);
+                let units = Some(width);
+                Ok((Layer::Dense { units, bias }, vec![width], inputs * width))
             }
             (Layer::Pool { window, .. }, &[h, w, c]) => {
                 let [h, w] = fits(window, [h, w]).ok_or_else(fit)?;

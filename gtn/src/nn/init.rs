@@ -156,9 +156,12 @@ fn orthogonal<R: Rng + ?Sized>([rows, columns]: [usize; 2], length: f64, rng: &m
         vector.iter_mut().for_each(|x| *x /= norm);
         vectors.push(vector);
     }
-    let at = |row: usize, column: usize| match rows <= columns {
-        true => vectors[row][column],
-        false => vectors[column][row],
+    let at = |row: usize, column: usize| {
+        if rows <= columns {
+            vectors[row][column]
+        } else {
+            vectors[column][row]
+        }
     };
     (0..rows * columns)
         .map(|i| length * at(i / columns, i % columns))

@@ -55,10 +55,10 @@ impl Learners {
     pub fn name(&self) -> String {
         match self {
             Self::Family(family) => family.name.clone(),
-            Self::Population(population, text) => match text.contains(ENTRY) {
-                true => format!("population of {} families", population.members().len()),
-                false => text.clone(),
-            },
+            Self::Population(population, text) if text.contains(ENTRY) => {
+                format!("population of {} families", population.members().len())
+            }
+            Self::Population(_, name) => name.clone(),
         }
     }
 

@@ -157,12 +157,13 @@ pub(super) fn members(text: &str) -> Result<Vec<Member>> {
                 "learner {place}: {held_out} is held out"
             )));
         }
-        entry
-            .member()
-            .map_err(|what| match what.starts_with("learner") {
-                true => Error::usage(what),
-                false => Error::usage(format!("learner {place}: {what}")),
-            })
+        entry.member().map_err(|what| {
+            Error::usage(
+                what.strip_prefix(&format!("learner {place}: "))
+                    .unwrap_or(&what),
+            )
+            .at(format!("learner {place}"))
+        })
     };
     file.learner.into_iter().enumerate().map(member).collect()
 }
@@ -252,6 +253,6 @@ pub(super) fn no_family(name: &str) -> String {
     format!("there is no family `{name}`, but {}", names.join(", "))
 }
 
-fn plain(error: autograd::Error) -> String {
+fn plain(error: impl Display) -> String {
     error.to_string()
 }

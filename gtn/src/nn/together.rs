@@ -263,9 +263,10 @@ fn aligned<'t>(branches: &[Activations<'t>], channels: bool) -> Result<Vec<Activ
         .all(|pair| rank(&pair[0]) == rank(&pair[1]));
     let one = |branch: &Activations<'t>| {
         let shared = branches.iter().all(|b| b.axis == Axis::None);
-        let branch = match channels || shared {
-            true => *branch,
-            false => branch.own()?.apart()?,
+        let branch = if channels || shared {
+            *branch
+        } else {
+            branch.own()?.apart()?
         };
         if same_rank { Ok(branch) } else { branch.flat() }
     };

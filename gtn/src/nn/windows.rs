@@ -64,7 +64,7 @@ pub(super) fn depthwise_conv<'t>(x: Var<'t>, weight: Var<'t>, window: &Window) -
         let (mut start, mut extent) = (vec![0; lead + 4], shape.to_vec());
         (start[lead + 1], start[lead + 2]) = (row, column);
         (extent[lead + 1], extent[lead + 2]) = (1, 1);
-        let tap = weight.slice(&start, &extent)?.reshape(&shape[..lead + 1])?;
+        let tap = weight.slice(&start, &extent)?.reshape(&shape[..=lead])?;
         views.at([row, column])? * per_channel(tap, x)?
     };
     x.tape()

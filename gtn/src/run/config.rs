@@ -117,7 +117,7 @@ pub struct Config {
     /// its own widths and norm
     #[arg(long, value_name = "NAME|TEXT|FILE", default_value_t, help_heading = NETWORKS)]
     pub learner: Learners,
-    /// Normalisation, where a family or text has a place for it: none, mean_only, batch, instance, group N or layer
+    /// Normalisation, where a family or text has a place for it: none, `mean_only`, batch, instance, group N or layer
     #[arg(long, value_name = "NORM", default_value_t, help_heading = NETWORKS)]
     pub norm: Norm,
     /// Widths for the places that a family or text has: a number each, or a range to draw from

@@ -1,6 +1,7 @@
 //! Reads a network's line of text.
 
 use super::{Activation, Layer, Network, Norm, Pool, Start, Window};
+use std::fmt::Display;
 
 /// Larger numbers are mistakes, and their products overflow.
 const LARGEST: usize = 1 << 14;
@@ -411,6 +412,6 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn network(error: String) -> String {
+fn network(error: impl Display) -> String {
     format!("network: {error}")
 }

@@ -163,7 +163,7 @@ pub enum Scheme {
     XavierUniform,
     /// Orthonormal rows, or columns where there are more rows (Saxe et al. 2014).
     Orthogonal,
-    /// Weights and biases uniform within ±1/√fan-in, the default of PyTorch's layers.
+    /// Weights and biases uniform within ±1/√fan-in, the default of `PyTorch`'s layers.
     Pytorch,
 }
 
