@@ -120,7 +120,7 @@ impl Subject {
             }
             What::Run(run) => {
                 let config = &run.0;
-                let (learner, widths) = (name_of(&config.learner), config.widths.widest());
+                let (learner, widths) = (config.learner.name(), config.widths.widest());
                 let (steps, batch) = (config.inner_steps, config.inner_batch);
                 format!("training of {learner}, widths {widths:?}, T = {steps}, B = {batch}")
             }
