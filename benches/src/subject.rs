@@ -10,7 +10,7 @@ use gtn::error::{Error, Result};
 use gtn::nn::{Generator, Learner};
 use gtn::outer::training::training;
 use gtn::run::config::{Config, Engine, Preset};
-use gtn::run::settings::{Overrides, Settings, count, name_of};
+use gtn::run::settings::{Overrides, Settings, count};
 use kernels::Device;
 use tensor::{Array, Shape};
 

@@ -6,7 +6,6 @@ use crate::eval::examination::Examination;
 use crate::eval::tuning::{BASELINES, Recipe, TRIALS, tuned};
 use crate::outer::inner::Inner;
 use crate::run::config::Config;
-use crate::run::settings::name_of;
 use autograd::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
