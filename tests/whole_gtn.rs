@@ -5,7 +5,7 @@
 
 use autograd::prelude::*;
 use gtn::data::Problem;
-use gtn::nn::{Generator, GeneratorConfig, LearnerKind, Norm, ParamSpec, Variant, init, stack};
+use gtn::nn::{Family, Generator, GeneratorConfig, Norm, ParamSpec, Variant, init, stack};
 use gtn::outer::inner::Inner;
 use gtn::outer::training::{Lesson, Noise, Sizes, by_lesson, with_real_loss};
 use rand::SeedableRng;
@@ -52,7 +52,7 @@ impl Gtn {
             image: [28, 28, 1],
         };
         let generator = Generator::new(config).unwrap();
-        let learner = LearnerKind::BaseFc
+        let learner = Family::default()
             .learner([28, 28, 1], 10, &[2, 3, 5], norm)
             .unwrap();
         let sizes = Sizes {
@@ -81,9 +81,10 @@ impl Gtn {
         };
         let given = training.given_specs().chain(training.learned_specs());
         gtn.fill(given);
-        let (specs, params) = match generates {
-            true => (sizes.generator(&generator), generator.params()),
-            false => (Vec::new(), &[][..]),
+        let (specs, params) = if generates {
+            (sizes.generator(&generator), generator.params())
+        } else {
+            (Vec::new(), &[][..])
         };
         gtn.draw(&specs, params, learner.params(), learners);
         gtn

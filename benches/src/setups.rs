@@ -1,7 +1,7 @@
 //! The benchmark set-ups: fixed networks and sizes, with arrays that other engines start from as well.
 
 use autograd::{Error, Result};
-use gtn::nn::{Generator, GeneratorConfig, Layer, Learner, Norm, Variant};
+use gtn::nn::{Generator, GeneratorConfig, Learner, Network, Variant};
 use tensor::{Array, ArrayError};
 
 /// A fixed learner, generator and training length on 28×28 images of 10 classes.
@@ -79,7 +79,7 @@ impl Setup {
             steps,
             batch,
             outer_batch,
-            learner: Learner::new(image, &widths.layers(bn))?,
+            learner: widths.network(bn)?.learner(image, CLASSES)?,
             generator: Generator::new(GeneratorConfig {
                 variant: Variant::Benchmark,
                 hidden,
@@ -158,38 +158,27 @@ struct Place {
 }
 
 impl Widths {
-    fn layers(self, bn: bool) -> Vec<Layer> {
-        let dense = |units| vec![Layer::Dense { units }, Layer::Bias, Layer::Leaky];
-        let mut layers = match self {
+    fn network(self, bn: bool) -> Result<Network> {
+        let text = match self {
             Self::Conv([first, second, units]) => {
-                [conv(first, bn), conv(second, bn), dense(units)].concat()
+                let [first, second] = [conv(first, bn), conv(second, bn)];
+                format!("{first} | {second} | dense {units} | leaky | dense")
             }
-            Self::Mlp([first, second]) => [dense(first), dense(second)].concat(),
+            Self::Mlp([first, second]) => {
+                format!("dense {first} | leaky | dense {second} | leaky | dense")
+            }
         };
-        layers.extend([Layer::Dense { units: CLASSES }, Layer::Bias]);
-        layers
+        text.parse().map_err(Error::Setting)
     }
 }
 
 /// Rectifier and bias keep the order of numbers, so pooling may come before them: the same function with
 /// a quarter of their work. Batch norm may turn the order round, so it comes before the pooling.
-fn conv(filters: usize, bn: bool) -> Vec<Layer> {
-    let conv = Layer::Conv { filters, stride: 1 };
-    let pool = Layer::MaxPool {
-        window: 2,
-        stride: 2,
-        pad: 0,
-    };
+fn conv(filters: usize, bn: bool) -> String {
     if bn {
-        vec![
-            conv,
-            Layer::Bias,
-            Layer::Norm(Norm::Batch),
-            pool,
-            Layer::Leaky,
-        ]
+        format!("conv {filters} | batch | max 2 | leaky")
     } else {
-        vec![conv, pool, Layer::Bias, Layer::Leaky]
+        format!("conv {filters} no_bias | max 2 | bias | leaky")
     }
 }
 

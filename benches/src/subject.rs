@@ -10,7 +10,7 @@ use gtn::error::{Error, Result};
 use gtn::nn::{Generator, Learner};
 use gtn::outer::training::training;
 use gtn::run::config::{Config, Engine, Preset};
-use gtn::run::settings::{Overrides, Settings, count, name_of};
+use gtn::run::settings::{Overrides, Settings, count};
 use kernels::Device;
 use tensor::{Array, Shape};
 
@@ -81,8 +81,12 @@ impl SubjectArgs {
             return Err(error.hint("of a training they are --inner-steps"));
         }
         let config = self.settings.resolve()?;
-        let generator = config.generator(data::Problem::MNIST)?;
-        let learner = config.learner(data::Problem::MNIST, &config.widths.widest())?;
+        let problem = data::Problem::MNIST;
+        let generator = config.generator(problem)?;
+        // Of the family whose learner takes the most work.
+        let widest = config.widest(problem)?.into_iter();
+        let learner = widest.max_by_key(Learner::multiply_adds);
+        let learner = learner.ok_or_else(|| Error::usage("a population without learners"))?;
         Ok(Subject {
             mode: config.engine.mode.into(),
             horizon: config.horizon(),
@@ -116,7 +120,7 @@ impl Subject {
             }
             What::Run(run) => {
                 let config = &run.0;
-                let (learner, widths) = (name_of(&config.learner), config.widths.widest());
+                let (learner, widths) = (config.learner.name(), config.widths.widest());
                 let (steps, batch) = (config.inner_steps, config.inner_batch);
                 format!("training of {learner}, widths {widths:?}, T = {steps}, B = {batch}")
             }

@@ -7,14 +7,13 @@ use crate::error::{Error, Result};
 use crate::eval::evaluate::{TestSet, TrainingData};
 use crate::eval::examination::Examination;
 use crate::eval::report::{self, GLANCE, Report};
-use crate::nn::LearnerKind;
 use crate::nn::widths::Widths;
+use crate::nn::{Learners, Norm};
 use crate::outer::meta::MetaTrainer;
 use crate::run::config::Config;
 use crate::run::run_folder::{self, RunFolder};
-use crate::run::settings::{Overrides, count, name_of};
+use crate::run::settings::{Overrides, count};
 use crate::run::{card, checkpoint};
-use crate::seeds::{Draw, rng};
 use clap::Args;
 use kernels::Device;
 use serde::Serialize;
@@ -29,10 +28,13 @@ pub(super) struct EvalArgs {
     /// Learners to train in each way [default: the run's]
     #[arg(long, value_name = "N", value_parser = count())]
     learners: Option<usize>,
-    /// Structure of the learners [default: the run's]
-    #[arg(long, value_enum)]
-    learner: Option<LearnerKind>,
-    /// Widths of the learners' layers but the last: a number each, or a range to draw from [default: the run's]
+    /// Learners: a family, a text, a population or a file [default: the run's]
+    #[arg(long, value_name = "NAME|TEXT|FILE")]
+    learner: Option<Learners>,
+    /// Normalisation, where a family or text has a place for it [default: the run's]
+    #[arg(long, value_name = "NORM")]
+    norm: Option<Norm>,
+    /// Widths for the places that a family or text has: a number each, or a range to draw from [default: the run's]
     #[arg(long, value_name = "N-N,…")]
     widths: Option<Widths>,
     /// Leave out the baselines, which train on real images
@@ -59,7 +61,8 @@ pub(super) struct Evaluated<'a> {
 pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
     let config = read_config(&args.run)?;
     let changes = Overrides::default()
-        .with("learner", args.learner.map(|learner| name_of(&learner)))
+        .with("learner", args.learner.as_ref())
+        .with("norm", args.norm)
         .with("widths", args.widths.as_ref())
         .with("learners", args.learners);
     let changed = config.with(&changes)?;
@@ -109,10 +112,7 @@ pub(super) fn evaluate(
         progress.at(done, "");
         !stop::asked()
     };
-    let draw = |number| {
-        let rng = &mut rng(config.seed, Draw::Widths, number, 0);
-        config.learner(data.problem(), &config.widths.sample(rng))
-    };
+    let draw = |number| Ok(config.drawn(data.problem(), number)?.1);
     let examination = Examination {
         device,
         config,

@@ -50,7 +50,7 @@ enum Task {
     ///
     /// Every learner takes T steps: on batches of the generator's images with the learned rates, or on batches of real
     /// images with a learning rate and momentum tuned for them. The table gives their accuracy on the test images.
-    Eval(eval::EvalArgs),
+    Eval(Box<eval::EvalArgs>),
     /// Draw a run's synthetic images by class and step
     ///
     /// Writes curriculum.png, every synthetic image with a row for each inner step, and samples.png, with a row for each

@@ -14,7 +14,6 @@ use crate::run::memory;
 use crate::run::run_folder::RunFolder;
 use crate::run::settings::{Settings, name_of};
 use crate::run::{card, checkpoint};
-use crate::seeds::{Draw, rng};
 use clap::Args;
 use kernels::Device;
 use serde::Serialize;
@@ -269,11 +268,8 @@ fn validate(
 ) -> Result<f64> {
     let number = report::FRESH - trainer.outer_step();
     let mut taught = TrainingData::taught(device, config, trainer.teacher(), data, number)?;
-    let widths = config
-        .widths
-        .sample(&mut rng(config.seed, Draw::Widths, number, 0));
     let (problem, optimizer) = (data.problem(), Inner::of(config).optimizer);
-    let learner = config.learner(problem, &widths)?;
+    let (_, learner) = config.drawn(problem, number)?;
     let mut trainee = Trainee::new(device, config, problem, &learner, optimizer, number)?;
     Ok(trainee.train(&mut taught, glance, None)?.0)
 }

@@ -3,9 +3,10 @@
 use crate::data::{Dataset, Problem, Split};
 use crate::nn::layers::count_correct;
 use crate::nn::{Learner, Statistics, init};
+use crate::outer::curriculum::ImagesChoice;
 use crate::outer::teacher::Teacher;
 use crate::outer::training::{Sizes, by_images, real_batches};
-use crate::run::config::{Config, ImagesChoice};
+use crate::run::config::Config;
 use crate::seeds::{Draw, draw_images, rng};
 use autograd::prelude::*;
 use autograd::{State, Task};

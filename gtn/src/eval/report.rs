@@ -6,7 +6,6 @@ use crate::eval::examination::Examination;
 use crate::eval::tuning::{BASELINES, Recipe, TRIALS, tuned};
 use crate::outer::inner::Inner;
 use crate::run::config::Config;
-use crate::run::settings::name_of;
 use autograd::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -226,7 +225,7 @@ impl Report {
             inner_steps: config.inner_steps,
             inner_batch: config.inner_batch,
             learners: config.learners,
-            learner: name_of(&config.learner),
+            learner: config.learner.name(),
             widths: config.widths.to_string(),
             dataset: data.card.name.clone(),
             test_images: data.test.len(),

@@ -1,101 +1,213 @@
-//! Families of learners: a structure by name, of any widths.
+//! Families of learners: networks whose text leaves widths, depth, normalisation and activation open.
 
-use super::{Layer, Learner, Norm};
+use super::network::{Activation, Network, Norm, Places, Start, parse, widths_in};
+use super::widths::Widths;
+use super::{Learner, population};
 use autograd::{Error, Result};
-use serde::Serialize;
+use rand::{Rng, RngExt};
+use std::sync::LazyLock;
 
-/// The structures that Such et al. (2020) train generators with. The widths are those of the layers in
-/// order, but for the last one, which has the classes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum LearnerKind {
-    /// Two convolutions with max-pooling, two dense layers: the learner for MNIST.
-    #[default]
-    BaseFc,
-    /// The same with the mean over the image and one dense layer.
-    Base,
-    /// Five convolutions, the second and fourth with step 2, the mean, and a dense layer: the learner for
-    /// CIFAR-10.
-    BaseLarger2,
-    /// Three dense layers.
-    Linear,
+/// A family of learners. Where a choice has several values, a learner's is drawn from them.
+///
+/// ```
+/// use gtn::nn::{Family, Norm};
+/// let family = Family::named("base_fc").unwrap();
+/// let learner = family.learner([28, 28, 1], 10, &[64, 128, 256], Norm::MeanOnly)?;
+/// assert_eq!(learner.parameter_count(), 1_683_668);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Family {
+    /// How it is called.
+    pub name: String,
+    /// The text of a [`Network`] with open places: `w1`, `w2`, …, `depth`, `norm` or `norm_or_bias`, and `act`.
+    pub text: String,
+    /// The widths that it is known with.
+    pub usual: Vec<usize>,
+    /// For each width a range to draw from.
+    pub widths: Widths,
+    /// The least and the greatest depth.
+    pub depth: [usize; 2],
+    /// Normalisations.
+    pub norms: Vec<Norm>,
+    /// Activations.
+    pub activations: Vec<Activation>,
+    /// How weights start; as the text says, if there are none.
+    pub inits: Vec<Start>,
+    /// Whether weights have weight norm; as the text says, if there are none.
+    pub weight_norms: Vec<bool>,
 }
 
-impl LearnerKind {
-    /// The widths that the kind is known with.
-    pub fn default_widths(self) -> &'static [usize] {
-        match self {
-            Self::BaseFc => &[64, 128, 256],
-            Self::Base => &[64, 128],
-            Self::BaseLarger2 => &[64, 128, 128, 256, 256],
-            Self::Linear => &[256, 128],
-        }
+/// A learner's network, as it was drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drawn {
+    /// The name of its family.
+    pub family: String,
+    /// Its widths.
+    pub widths: Vec<usize>,
+    /// The network.
+    pub network: Network,
+}
+
+static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
+    let families = population::members(include_str!("families.toml"));
+    let families = families.expect("the built-in families are sound: a test says so");
+    families.into_iter().map(|member| member.family).collect()
+});
+
+impl Default for Family {
+    /// The learner of Such et al. (2020) for MNIST.
+    fn default() -> Self {
+        FAMILIES[0].clone()
+    }
+}
+
+impl Family {
+    /// The built-in family of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        FAMILIES.iter().find(|family| family.name == name).cloned()
     }
 
-    /// The learner of this kind for images \[h, w, c\].
+    /// All built-in families.
+    pub fn all() -> &'static [Self] {
+        &FAMILIES
+    }
+
+    /// A family of a user's own, by its text.
     ///
     /// # Errors
-    /// If there are more or fewer widths than layers, or the image is too small.
+    /// If the text is none of a network.
+    pub fn of_text(text: &str) -> Result<Self> {
+        // Any number will do to see whether the text makes sense.
+        let usual = vec![64; widths_in(text)];
+        let family = Self {
+            name: text.split_whitespace().collect::<Vec<_>>().join(" "),
+            text: text.to_owned(),
+            widths: Widths::fixed(&usual),
+            usual,
+            depth: [1; 2],
+            norms: vec![Norm::default()],
+            activations: vec![Activation::Relu],
+            inits: Vec::new(),
+            weight_norms: Vec::new(),
+        };
+        family.network(&family.usual, Norm::default())?;
+        Ok(family)
+    }
+
+    /// The learner of [`network`](Self::network).
+    ///
+    /// # Errors
+    /// If there are more or fewer widths than places for them, or the image is too small.
     pub fn learner(
-        self,
+        &self,
         image: [usize; 3],
         classes: usize,
         widths: &[usize],
         norm: Norm,
     ) -> Result<Learner> {
-        let wanted = self.default_widths().len();
-        if widths.len() != wanted {
-            return Err(Error::Setting(format!(
-                "learner {self:?}: {wanted} widths wanted, {} given",
-                widths.len()
-            )));
+        self.network(widths, norm)?.learner(image, classes)
+    }
+
+    /// The network of these widths, with this normalisation; everything else as the first choice has it.
+    ///
+    /// # Errors
+    /// If there are more or fewer widths than places for them.
+    pub fn network(&self, widths: &[usize], norm: Norm) -> Result<Network> {
+        let depth = self.depth[0].midpoint(self.depth[1]);
+        Ok(self.first(widths.to_vec(), depth, norm)?.network)
+    }
+
+    /// Draws a network.
+    ///
+    /// # Errors
+    /// If the text is none of a network.
+    pub fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> Result<Drawn> {
+        let widths = self.widths.sample(rng);
+        let [least, most] = self.depth;
+        let depth = if least < most {
+            rng.random_range(least..=most)
+        } else {
+            least
+        };
+        let places = Places {
+            widths,
+            depth,
+            norm: one_of(&self.norms, rng).unwrap_or_default(),
+            activation: one_of(&self.activations, rng).unwrap_or(Activation::Relu),
+        };
+        let (init, weight_norm) = (one_of(&self.inits, rng), one_of(&self.weight_norms, rng));
+        self.drawn(places, init, weight_norm)
+    }
+
+    /// The network in the middle of all ranges, with the first choices.
+    ///
+    /// # Errors
+    /// If the text is none of a network.
+    pub fn middle(&self) -> Result<Drawn> {
+        self.first(
+            self.widths.middle(),
+            self.depth[0].midpoint(self.depth[1]),
+            self.norms[0],
+        )
+    }
+
+    /// The network at the upper end of all ranges, which takes the most memory.
+    ///
+    /// # Errors
+    /// If the text is none of a network.
+    pub fn widest(&self) -> Result<Drawn> {
+        self.first(self.widths.widest(), self.depth[1], self.norms[0])
+    }
+
+    fn first(&self, widths: Vec<usize>, depth: usize, norm: Norm) -> Result<Drawn> {
+        let places = Places {
+            widths,
+            depth,
+            norm,
+            activation: self.activations[0],
+        };
+        let own = (self.inits.first(), self.weight_norms.first());
+        self.drawn(places, own.0.copied(), own.1.copied())
+    }
+
+    fn drawn(
+        &self,
+        places: Places,
+        init: Option<Start>,
+        weight_norm: Option<bool>,
+    ) -> Result<Drawn> {
+        Ok(Drawn {
+            family: self.name.clone(),
+            network: self.filled(&places, init, weight_norm)?,
+            widths: places.widths,
+        })
+    }
+
+    fn filled(
+        &self,
+        places: &Places,
+        init: Option<Start>,
+        weight_norm: Option<bool>,
+    ) -> Result<Network> {
+        let [wanted, given] = [widths_in(&self.text), places.widths.len()];
+        if wanted != given {
+            let name = &self.name;
+            let reason = format!("learner {name}: {wanted} widths wanted, {given} given");
+            return Err(Error::Setting(reason));
         }
-        let pool = Layer::MaxPool {
-            window: 3,
-            stride: 2,
-            pad: 1,
-        };
-        let conv = |i: usize, stride, then: &[Layer]| {
-            let filters = widths[i];
-            // Where the mean is taken out, the normalisation's bias is the bias.
-            let bias = if norm == Norm::None {
-                Layer::Bias
-            } else {
-                Layer::Norm(norm)
-            };
-            [
-                &[Layer::Conv { filters, stride }],
-                then,
-                &[bias, Layer::Leaky],
-            ]
-            .concat()
-        };
-        let dense = |i: usize| {
-            let units = widths[i];
-            vec![
-                Layer::Dense { units },
-                Layer::Bias,
-                Layer::Norm(norm),
-                Layer::Leaky,
-            ]
-        };
-        let mut layers = match self {
-            Self::BaseFc => [conv(0, 1, &[pool]), conv(1, 1, &[pool]), dense(2)].concat(),
-            Self::Base => [
-                conv(0, 1, &[pool]),
-                conv(1, 1, &[pool]),
-                vec![Layer::GlobalMean],
-            ]
-            .concat(),
-            Self::BaseLarger2 => {
-                let convs = [1, 2, 1, 2, 1].iter().enumerate();
-                let convs = convs.flat_map(|(i, &stride)| conv(i, stride, &[]));
-                convs.chain([Layer::GlobalMean]).collect()
-            }
-            Self::Linear => [dense(0), dense(1)].concat(),
-        };
-        layers.extend([Layer::Dense { units: classes }, Layer::Bias]);
-        Learner::new(image, &layers)
+        let mut network = parse(&self.text, Some(places)).map_err(Error::Setting)?;
+        network.init = init.unwrap_or(network.init);
+        network.weight_norm = weight_norm.unwrap_or(network.weight_norm);
+        Ok(network)
+    }
+}
+
+/// One of some choices. Where there is a single one, no random number is drawn.
+fn one_of<T: Copy, R: Rng + ?Sized>(choices: &[T], rng: &mut R) -> Option<T> {
+    match choices {
+        [] => None,
+        [only] => Some(*only),
+        several => Some(several[rng.random_range(0..several.len())]),
     }
 }

@@ -4,6 +4,7 @@ use super::layers::{
     Border, LEAK, batch_norm, dense, kernel, moments, upsample_conv, upsampling_kernel,
     weight_scale,
 };
+use super::network::Start;
 use super::{Feed, ParamSpec};
 use autograd::{Error, Result, Var};
 
@@ -112,7 +113,7 @@ impl Generator {
         };
         let mut params = Vec::new();
         let mut layer = |name: &str, weight: &[usize], normed: Option<usize>| {
-            params.extend(ParamSpec::weight(name, weight));
+            params.extend(ParamSpec::weight(name, weight, Start::default()));
             if biases || normed.is_none() {
                 params.push(ParamSpec::bias(name, weight[0]));
             }

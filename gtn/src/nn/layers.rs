@@ -82,6 +82,28 @@ pub fn mean_only_batch_norm<'t>(x: Var<'t>, mean: Var<'t>, bias: Var<'t>) -> Res
     x + per_channel((bias - mean)?, x)?
 }
 
+/// Normalisation of every example by itself: channels in groups of one size, each by mean and variance over the image,
+/// then the affine map of every channel. The axis `first` is that of examples (Wu and He 2018).
+pub fn group_norm<'t>(
+    x: Var<'t>,
+    groups: usize,
+    affine: [Var<'t>; 2],
+    first: usize,
+) -> Result<Var<'t>> {
+    let shape = x.shape();
+    let last = shape.len() - 1;
+    let (outer, channels) = (&shape[..last], shape[last]);
+    if groups == channels {
+        return batch_norm(&moments(x, first + 1)?, affine);
+    }
+    let split = x.reshape([outer, &[groups, channels / groups]].concat())?;
+    let own: Vec<usize> = (first + 1..last).chain([last + 1]).collect();
+    let moments = split.moments(&own)?;
+    let unit = (moments.centered * moments.inverse_deviation(BATCH_NORM_EPS)?)?;
+    let [gamma, beta] = affine;
+    (unit.reshape(shape)? * per_channel(gamma, x)?)? + per_channel(beta, x)?
+}
+
 /// What lies outside an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Border {

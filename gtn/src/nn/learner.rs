@@ -1,58 +1,11 @@
-//! Learners: plain networks that are trained on what the generator makes.
+//! Learners: networks that are trained on what the generator makes.
 
-use super::layers::{LEAK, batch_norm, kernel, mean_only_batch_norm, per_channel};
+use super::build::Described;
+use super::layers::{batch_norm, kernel, mean_only_batch_norm, per_channel};
+use super::network::{Activation, Layer, Network, Norm};
 use super::together::Activations;
-use super::{Feed, Init, ParamSpec};
-use autograd::{ConvOptions, Error, Moments, Result, Var};
-use serde::Serialize;
-
-/// How a layer's results are normalised over the batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum Norm {
-    /// Not at all; a learned bias only.
-    None,
-    /// By their mean; a learned bias.
-    #[default]
-    MeanOnly,
-    /// By mean and variance; a learned scale and bias.
-    Batch,
-}
-
-/// One layer. Those with weights have weight norm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layer {
-    /// 3×3 convolution with a zero border of 1, without bias.
-    Conv {
-        /// Channels of the result.
-        filters: usize,
-        /// Step, the same along both axes.
-        stride: usize,
-    },
-    /// Dense layer over everything but the batch axis, without bias.
-    Dense {
-        /// Width of the result.
-        units: usize,
-    },
-    /// A learned bias per channel.
-    Bias,
-    /// Normalisation per channel with its learned bias.
-    Norm(Norm),
-    /// Leaky rectifier.
-    Leaky,
-    /// The greatest of square windows.
-    MaxPool {
-        /// Side of a window.
-        window: usize,
-        /// Step, the same along both axes.
-        stride: usize,
-        /// Border on every side, which never wins.
-        pad: usize,
-    },
-    /// The mean of every channel over the image.
-    GlobalMean,
-}
+use super::{Feed, ParamSpec};
+use autograd::{Error, Moments, Result, Var};
 
 /// Where normalisations take means and variances from.
 #[derive(Clone, Copy, Debug)]
@@ -63,13 +16,14 @@ pub enum Statistics<'a, 't> {
     Stored(&'a [Var<'t>]),
 }
 
-/// A learner: layers one after another.
+/// A learner: a [`Network`] for images of one shape, with its parameters and buffers.
 ///
 /// ```
 /// use autograd::Tape;
-/// use gtn::nn::{LearnerKind, Norm, Statistics};
+/// use gtn::nn::{Network, Statistics};
 /// use tensor::DType::F32;
-/// let learner = LearnerKind::BaseFc.learner([28, 28, 1], 10, &[64, 128, 256], Norm::MeanOnly)?;
+/// let network: Network = "conv 64 | batch | relu | max 2 | dense".parse().unwrap();
+/// let learner = network.learner([28, 28, 1], 10)?;
 /// let tape = Tape::new();
 /// let theta: Vec<_> = learner
 ///     .params()
@@ -77,119 +31,57 @@ pub enum Statistics<'a, 't> {
 ///     .map(|p| tape.input(&p.name, F32, p.shape.clone()))
 ///     .collect::<Result<_, _>>()?;
 /// let x = tape.input("x", F32, [128, 28, 28, 1])?;
-/// let (logits, means) = learner.logits(&theta, x, Statistics::Batch)?;
+/// let (logits, statistics) = learner.logits(&theta, x, Statistics::Batch)?;
 /// assert_eq!(logits.shape()[..], [128, 10]);
-/// assert_eq!(means.len(), learner.buffers().len());
+/// assert_eq!(statistics.len(), learner.buffers().len());
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Learner {
-    layers: Vec<Layer>,
+    network: Network,
     params: Vec<ParamSpec>,
     buffers: Vec<ParamSpec>,
-    /// Of one example after the last layer.
-    shape: Vec<usize>,
+    layers: Vec<Described>,
 }
 
 impl Learner {
-    /// The learner with these layers for images \[h, w, c\]. Convolutions are named c1, c2, … and dense
-    /// layers d1, d2, …; biases and normalisations go by the name of the weights before them.
-    ///
-    /// # Errors
-    /// If a layer does not fit what comes before it.
-    pub fn new(image: [usize; 3], layers: &[Layer]) -> Result<Self> {
-        let mut learner = Self {
-            layers: Vec::new(),
-            params: Vec::new(),
-            buffers: Vec::new(),
-            shape: image.to_vec(),
-        };
-        for &layer in layers {
-            let before = learner.shape.clone();
-            let fits = learner.push(layer).is_some() && !learner.shape.contains(&0);
-            if !fits {
-                return Err(Error::Setting(format!(
-                    "learner: {layer:?} does not fit an input of shape {before:?}"
-                )));
-            }
+    pub(super) fn new(
+        network: Network,
+        params: Vec<ParamSpec>,
+        buffers: Vec<ParamSpec>,
+        layers: Vec<Described>,
+    ) -> Self {
+        Self {
+            network,
+            params,
+            buffers,
+            layers,
         }
-        Ok(learner)
     }
 
-    /// Adds a layer; `None` if it takes no input like that.
-    fn push(&mut self, layer: Layer) -> Option<()> {
-        let channels = *self.shape.last()?;
-        match (layer, &self.shape[..]) {
-            (Layer::Conv { filters, stride }, &[h, w, c]) => {
-                let name = self.next_name('c');
-                self.params
-                    .extend(ParamSpec::weight(&name, [filters, 3, 3, c]));
-                let strided = |extent: usize| Some(extent.checked_sub(1)?.checked_div(stride)? + 1);
-                self.shape = vec![strided(h)?, strided(w)?, filters];
-            }
-            (Layer::Dense { units }, shape) => {
-                let (name, inputs) = (self.next_name('d'), shape.iter().product());
-                self.params
-                    .extend(ParamSpec::weight(&name, [units, inputs]));
-                self.shape = vec![units];
-            }
-            (
-                Layer::MaxPool {
-                    window,
-                    stride,
-                    pad,
-                },
-                &[h, w, c],
-            ) => {
-                let pooled = |extent: usize| {
-                    let last = (extent + 2 * pad).checked_sub(window)?;
-                    Some(last.checked_div(stride)? + 1)
-                };
-                self.shape = vec![pooled(h)?, pooled(w)?, c];
-            }
-            (Layer::GlobalMean, &[_, _, c]) => self.shape = vec![c],
-            (Layer::Bias, _) => self.params.push(ParamSpec::bias(self.name()?, channels)),
-            (Layer::Norm(norm), _) => {
-                let name = self.name()?.to_owned();
-                let [gamma, beta] = ParamSpec::affine(&name, channels);
-                let buffer =
-                    |role| ParamSpec::new(format!("{name}.{role}"), [channels], Init::Zeros);
-                match norm {
-                    Norm::None => {}
-                    Norm::MeanOnly => {
-                        self.params.push(beta);
-                        self.buffers.push(buffer("mean"));
-                    }
-                    Norm::Batch => {
-                        self.params.extend([gamma, beta]);
-                        self.buffers.extend([buffer("mean"), buffer("variance")]);
-                    }
-                }
-            }
-            (Layer::Leaky, _) => {}
-            _ => return None,
-        }
-        self.layers.push(layer);
-        Some(())
+    /// Its layers, with all numbers.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
-    /// The name of the last layer with weights.
-    fn name(&self) -> Option<&str> {
-        self.params.last()?.name.split('.').next()
+    /// Its layers in the order in which they are computed, with shapes and counts.
+    pub fn layers(&self) -> &[Described] {
+        &self.layers
     }
 
-    fn next_name(&self, letter: char) -> String {
-        let gains = self.params.iter().filter(|p| p.name.ends_with(".s"));
-        format!(
-            "{letter}{}",
-            gains.filter(|p| p.name.starts_with(letter)).count() + 1
-        )
+    /// How many numbers its parameters are.
+    pub fn parameter_count(&self) -> usize {
+        self.params.iter().map(|param| param.shape.count()).sum()
+    }
+
+    /// Multiply-adds of its convolutions and products for one example, forward.
+    pub fn multiply_adds(&self) -> usize {
+        self.layers.iter().map(|layer| layer.multiply_adds).sum()
     }
 
     /// Whether a result depends on the other images of its batch.
     pub fn norms_over_batches(&self) -> bool {
-        let norms = |layer: &Layer| matches!(layer, Layer::Norm(norm) if *norm != Norm::None);
-        self.layers.iter().any(norms)
+        !self.buffers.is_empty()
     }
 
     /// Its parameters θ, in the order that [`logits`](Self::logits) takes them.
@@ -197,7 +89,7 @@ impl Learner {
         &self.params
     }
 
-    /// The means and variances of its normalisations, which evaluation takes from the last training
+    /// The means and variances of its normalisations over batches, which evaluation takes from the last training
     /// batch. They are part of the state that an inner step changes, though not of its optimiser's.
     pub fn buffers(&self) -> &[ParamSpec] {
         &self.buffers
@@ -214,68 +106,21 @@ impl Learner {
         images: Var<'t>,
         statistics: Statistics<'_, 't>,
     ) -> Result<(Var<'t>, Vec<Var<'t>>)> {
-        let mut feed = Feed::new("learner", params, self.params.len())?;
-        let mut stored = match statistics {
+        let stored = match statistics {
             Statistics::Batch => None,
             Statistics::Stored(buffers) => {
                 Some(Feed::new("learner's buffers", buffers, self.buffers.len())?)
             }
         };
-        let mut now = Activations::new(images, self.several(params, statistics)?);
-        let mut buffers = Vec::with_capacity(self.buffers.len());
-        for &layer in &self.layers {
-            let x = now.x;
-            now = match layer {
-                Layer::Conv { stride, .. } => {
-                    let [v, s] = feed.take()?;
-                    let (stride, pad) = ([stride; 2], [1; 4]);
-                    now.conv(kernel(v, s)?, ConvOptions { stride, pad })?
-                }
-                Layer::Dense { .. } => {
-                    let [v, s] = feed.take()?;
-                    now.dense(v, s)?
-                }
-                Layer::Bias => {
-                    let [bias] = feed.take()?;
-                    now.with((x + per_channel(now.fit(bias)?, x)?)?)
-                }
-                Layer::Norm(Norm::None) => now,
-                Layer::Norm(Norm::MeanOnly) => {
-                    let [mean] = match &mut stored {
-                        Some(stored) => stored.take()?,
-                        None => [now.mean()?],
-                    };
-                    buffers.push(mean);
-                    let [bias] = feed.take()?;
-                    now.with(mean_only_batch_norm(x, now.fit(mean)?, now.fit(bias)?)?)
-                }
-                Layer::Norm(Norm::Batch) => {
-                    let (moments, of_channels) = match &mut stored {
-                        Some(stored) => {
-                            let of_channels @ [mean, variance] = stored.take()?;
-                            let [mean, variance] = [now.fit(mean)?, now.fit(variance)?];
-                            let along = |p| per_channel(p, x);
-                            (
-                                Moments::given(x, along(mean)?, along(variance)?)?,
-                                of_channels,
-                            )
-                        }
-                        None => now.moments()?,
-                    };
-                    buffers.extend(of_channels);
-                    let [gamma, beta] = feed.take()?;
-                    now.with(batch_norm(&moments, [now.fit(gamma)?, now.fit(beta)?])?)
-                }
-                Layer::Leaky => now.with(x.leaky_relu(LEAK)?),
-                Layer::MaxPool {
-                    window,
-                    stride,
-                    pad,
-                } => now.max_pool(window, stride, pad)?,
-                Layer::GlobalMean => now.global_mean()?,
-            };
-        }
-        Ok((now.flat()?.x, buffers))
+        let mut pass = Pass {
+            weight_norm: self.network.weight_norm,
+            params: Feed::new("learner", params, self.params.len())?,
+            stored,
+            buffers: Vec::with_capacity(self.buffers.len()),
+        };
+        let images = Activations::new(images, self.several(params, statistics)?);
+        let last = pass.sequence(&self.network.layers, images)?;
+        Ok((last.flat()?.x, pass.buffers))
     }
 
     /// K, if the parameters have a first axis for several learners: then all must have it, and stored
@@ -300,5 +145,140 @@ impl Learner {
             }
         }
         Ok(Some(learners))
+    }
+}
+
+/// One way through the layers: parameters are taken in their order, and buffers made.
+struct Pass<'a, 't> {
+    weight_norm: bool,
+    params: Feed<'a, 't>,
+    /// Statistics to normalise by; without them those of the batch.
+    stored: Option<Feed<'a, 't>>,
+    buffers: Vec<Var<'t>>,
+}
+
+impl<'t> Pass<'_, 't> {
+    fn sequence(&mut self, layers: &[Layer], mut now: Activations<'t>) -> Result<Activations<'t>> {
+        for layer in layers {
+            now = self.layer(layer, now)?;
+        }
+        Ok(now)
+    }
+
+    fn layer(&mut self, layer: &Layer, now: Activations<'t>) -> Result<Activations<'t>> {
+        match layer {
+            Layer::Conv {
+                window,
+                groups,
+                bias,
+                ..
+            } => {
+                let kernel = self.kernel()?;
+                let now = now.conv(kernel, window, *groups)?;
+                self.bias(*bias, now)
+            }
+            Layer::Depthwise { window, bias } => {
+                let kernel = self.kernel()?;
+                let now = now.depthwise(kernel, window)?;
+                self.bias(*bias, now)
+            }
+            Layer::Dense { bias, .. } => {
+                let now = if self.weight_norm {
+                    let [v, s] = self.params.take()?;
+                    now.normed_dense(v, s)?
+                } else {
+                    let [weight] = self.params.take()?;
+                    now.dense(weight)?
+                };
+                self.bias(*bias, now)
+            }
+            Layer::Bias => self.bias(true, now),
+            Layer::Norm(norm) => self.norm(*norm, now),
+            Layer::Activation(activation) => Ok(now.with(match activation {
+                Activation::Relu => now.x.relu(),
+                Activation::Leaky(slope) => now.x.leaky_relu(*slope),
+                Activation::Gelu => now.x.gelu(),
+                Activation::Silu => now.x.silu(),
+                Activation::Tanh => now.x.tanh(),
+            }?)),
+            Layer::Pool { kind, window } => now.pool(*kind, window),
+            Layer::Mean => now.global_mean(),
+            Layer::Flatten => now.flat(),
+            Layer::Add(branches) => Activations::sum(&self.branches(branches, now)?),
+            Layer::Concat(branches) => Activations::concat(&self.branches(branches, now)?),
+        }
+    }
+
+    fn branches(
+        &mut self,
+        branches: &[Vec<Layer>],
+        now: Activations<'t>,
+    ) -> Result<Vec<Activations<'t>>> {
+        let end = |branch: &Vec<Layer>| self.sequence(branch, now);
+        branches.iter().map(end).collect()
+    }
+
+    /// The kernel of a convolution.
+    fn kernel(&mut self) -> Result<Var<'t>> {
+        if self.weight_norm {
+            let [v, s] = self.params.take()?;
+            return kernel(v, s);
+        }
+        let [weight] = self.params.take()?;
+        Ok(weight)
+    }
+
+    fn bias(&mut self, wanted: bool, now: Activations<'t>) -> Result<Activations<'t>> {
+        if !wanted {
+            return Ok(now);
+        }
+        let now = now.own()?;
+        let [bias] = self.params.take()?;
+        Ok(now.with((now.x + per_channel(now.fit(bias)?, now.x)?)?))
+    }
+
+    fn norm(&mut self, norm: Norm, now: Activations<'t>) -> Result<Activations<'t>> {
+        if norm == Norm::None {
+            return Ok(now);
+        }
+        let now = now.own()?;
+        let x = now.x;
+        match norm {
+            Norm::MeanOnly => {
+                let [mean] = match &mut self.stored {
+                    Some(stored) => stored.take()?,
+                    None => [now.mean()?],
+                };
+                self.buffers.push(mean);
+                let [bias] = self.params.take()?;
+                Ok(now.with(mean_only_batch_norm(x, now.fit(mean)?, now.fit(bias)?)?))
+            }
+            Norm::Batch => {
+                let (moments, of_channels) = match &mut self.stored {
+                    Some(stored) => {
+                        let of_channels @ [mean, variance] = stored.take()?;
+                        let along = |p| per_channel(now.fit(p)?, x);
+                        (
+                            Moments::given(x, along(mean)?, along(variance)?)?,
+                            of_channels,
+                        )
+                    }
+                    None => now.moments()?,
+                };
+                self.buffers.extend(of_channels);
+                let affine = self.affine(now)?;
+                Ok(now.with(batch_norm(&moments, affine)?))
+            }
+            _ => {
+                let affine = self.affine(now)?;
+                now.group_norm(norm, affine)
+            }
+        }
+    }
+
+    /// Scale and bias of a normalisation.
+    fn affine(&mut self, now: Activations<'t>) -> Result<[Var<'t>; 2]> {
+        let [gamma, beta] = self.params.take()?;
+        Ok([now.fit(gamma)?, now.fit(beta)?])
     }
 }

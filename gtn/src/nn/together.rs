@@ -5,7 +5,9 @@
 //! What works channel by channel leaves them there. The next layer with weights moves the axis of learners to
 //! the front, and from there on products are batched.
 
-use super::layers::{dense, mean, moments, weight_scale};
+use super::layers::{dense, group_norm, mean, moments, weight_scale};
+use super::network::{Norm, Pool, Window};
+use super::windows::{average_pool, depthwise_conv, dilated, grouped_conv};
 use autograd::{ConvOptions, Error, Moments, Result, Var};
 use tensor::Array;
 
@@ -97,19 +99,40 @@ impl<'t> Activations<'t> {
         }
     }
 
-    /// Convolution with a kernel \[out, kh, kw, in\], or with one for each learner.
-    pub(super) fn conv(self, kernel: Var<'t>, options: ConvOptions) -> Result<Self> {
+    /// Convolution with a kernel \[out, kh, kw, in / groups\], or with one for each learner.
+    pub(super) fn conv(self, kernel: Var<'t>, window: &Window, groups: usize) -> Result<Self> {
+        let kernel = dilated(kernel, window.dilation)?;
+        let (stride, pad) = (window.stride, window.pad);
+        let options = ConvOptions { stride, pad };
+        if groups > 1 {
+            let before = self.own()?.apart()?;
+            return Ok(before.with(grouped_conv(before.x, kernel, groups, options)?));
+        }
         let before = self.apart()?;
         let kernel = before.fit(kernel)?;
         Ok(before.weighted(before.x.conv2d(kernel, options)?))
     }
 
+    /// Convolution of every channel with a window of its own, \[c, kh, kw, 1\], or with one for each learner.
+    pub(super) fn depthwise(self, kernel: Var<'t>, window: &Window) -> Result<Self> {
+        let before = self.own()?;
+        let kernel = before.fit(kernel)?;
+        Ok(before.with(depthwise_conv(before.x, kernel, window)?))
+    }
+
     /// Dense layer on all of an example, with weight norm's direction \[out, in\] and gain \[out\], or with
     /// those of each learner.
-    pub(super) fn dense(self, v: Var<'t>, s: Var<'t>) -> Result<Self> {
+    pub(super) fn normed_dense(self, v: Var<'t>, s: Var<'t>) -> Result<Self> {
         let before = self.flat()?;
         let [v, scale] = [v, weight_scale(v, s)?].map(|p| before.fit(p));
         Ok(before.weighted(dense(before.x, v?, scale?)?))
+    }
+
+    /// The same with weights \[out, in\] as they are.
+    pub(super) fn dense(self, weight: Var<'t>) -> Result<Self> {
+        let before = self.flat()?;
+        let weight = before.fit(weight)?;
+        Ok(before.weighted(before.x.matmul_with(weight, false, true)?))
     }
 
     fn weighted(self, x: Var<'t>) -> Self {
@@ -118,6 +141,20 @@ impl<'t> Activations<'t> {
             (axis, _) => axis,
         };
         Self { x, axis, ..self }
+    }
+
+    /// With an axis of learners, where there are several: before parameters of each meet images that all see.
+    pub(super) fn own(self) -> Result<Self> {
+        let (Axis::None, Some(learners)) = (self.axis, self.learners) else {
+            return Ok(self);
+        };
+        let shape = self.x.shape();
+        let x = self.x.reshape([&[1], &shape[..]].concat())?;
+        Ok(Self {
+            x: x.expand([&[learners], &shape[..]].concat())?,
+            axis: Axis::First,
+            ..self
+        })
     }
 
     /// With the axis of learners in front, if there is one.
@@ -163,9 +200,12 @@ impl<'t> Activations<'t> {
         Ok((moments, buffers))
     }
 
-    /// The greatest of square windows.
-    pub(super) fn max_pool(self, window: usize, stride: usize, pad: usize) -> Result<Self> {
-        let pool = |x: Var<'t>| x.max_pool([window; 2], [stride; 2], [pad; 4]);
+    /// The greatest or the mean of every window.
+    pub(super) fn pool(self, kind: Pool, window: &Window) -> Result<Self> {
+        let pool = |x: Var<'t>| match kind {
+            Pool::Max => x.max_pool(window.size, window.stride, window.pad),
+            Pool::Average => average_pool(x, window),
+        };
         let shape = self.x.shape();
         if self.axis != Axis::First {
             return Ok(self.with(pool(self.x)?));
@@ -179,9 +219,56 @@ impl<'t> Activations<'t> {
         Ok(self.with(pooled))
     }
 
+    /// Normalisation of every example by itself, then the affine map of every channel.
+    pub(super) fn group_norm(self, norm: Norm, affine: [Var<'t>; 2]) -> Result<Self> {
+        let channels = self.x.shape().last().copied().unwrap_or(1);
+        // Learners side by side are groups side by side.
+        let beside = match (self.axis, self.learners) {
+            (Axis::Channels, Some(learners)) => learners,
+            _ => 1,
+        };
+        let groups = norm.groups(channels / beside).unwrap_or(1) * beside;
+        Ok(self.with(group_norm(self.x, groups, affine, self.first())?))
+    }
+
     /// The mean of every channel over the image.
     pub(super) fn global_mean(self) -> Result<Self> {
         let rows = self.first() + 1;
         Ok(self.with(self.x.mean_keep(&[rows, rows + 1])?))
     }
+
+    /// The sum of branches.
+    pub(super) fn sum(branches: &[Self]) -> Result<Self> {
+        let channels = branches.iter().all(|b| b.axis == Axis::Channels);
+        let branches = aligned(branches, channels)?;
+        let xs: Vec<_> = branches.iter().map(|branch| branch.x).collect();
+        Ok(branches[0].with(xs[0].tape().sum_of(&xs)?))
+    }
+
+    /// Branches side by side, channel after channel.
+    pub(super) fn concat(branches: &[Self]) -> Result<Self> {
+        let branches = aligned(branches, false)?;
+        let xs: Vec<_> = branches.iter().map(|branch| branch.x).collect();
+        let last = xs[0].shape().len() - 1;
+        Ok(branches[0].with(xs[0].tape().concat(&xs, last)?))
+    }
+}
+
+/// Branches with the axis of learners at one place, and as vectors if one is a vector. With `channels` all have it at the
+/// channels, where it may stay.
+fn aligned<'t>(branches: &[Activations<'t>], channels: bool) -> Result<Vec<Activations<'t>>> {
+    let rank = |b: &Activations<'_>| b.x.shape().len() - b.first();
+    let same_rank = branches
+        .windows(2)
+        .all(|pair| rank(&pair[0]) == rank(&pair[1]));
+    let one = |branch: &Activations<'t>| {
+        let shared = branches.iter().all(|b| b.axis == Axis::None);
+        let branch = if channels || shared {
+            *branch
+        } else {
+            branch.own()?.apart()?
+        };
+        if same_rank { Ok(branch) } else { branch.flat() }
+    };
+    branches.iter().map(one).collect()
 }

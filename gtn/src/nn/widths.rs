@@ -1,12 +1,11 @@
 //! Widths of learners: fixed, or drawn anew for every learner.
 
-use crate::nn::LearnerKind;
 use rand::{Rng, RngExt};
 use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
 
-/// A range of widths for each layer of a learner but the last, both ends included.
+/// A range of widths for each of the places that a learner's family has for them, both ends included; or none.
 ///
 /// ```
 /// use gtn::nn::widths::Widths;
@@ -20,14 +19,9 @@ use std::str::FromStr;
 pub struct Widths(Vec<[usize; 2]>);
 
 impl Widths {
-    /// The ranges that Such et al. (2020) draw learners from.
-    pub fn published(kind: LearnerKind) -> Self {
-        let layers = kind.default_widths().len();
-        let mut ranges = vec![[64, 256]; layers];
-        if kind != LearnerKind::Linear {
-            ranges[0] = [32, 128];
-        }
-        Self(ranges)
+    /// These widths and no others.
+    pub fn fixed(widths: &[usize]) -> Self {
+        Self(widths.iter().map(|&width| [width; 2]).collect())
     }
 
     /// How many layers they are for.
@@ -57,6 +51,9 @@ impl Widths {
 
 impl fmt::Display for Widths {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
         for (i, [low, high]) in self.0.iter().enumerate() {
             let comma = if i > 0 { "," } else { "" };
             if low == high {
@@ -73,6 +70,9 @@ impl FromStr for Widths {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(Vec::new()));
+        }
         let range = |part: &str| {
             let (low, high) = part.split_once('-').unwrap_or((part, part));
             let range = [low.trim().parse().ok()?, high.trim().parse().ok()?];

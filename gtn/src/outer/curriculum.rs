@@ -28,6 +28,28 @@ pub enum Curriculum {
     Gaussian,
 }
 
+/// Where synthetic images come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImagesChoice {
+    /// A generator makes them of noise and classes
+    #[default]
+    Generator,
+    /// Every pixel is learned
+    Pixels,
+}
+
+/// What the classes of synthetic images are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelsChoice {
+    /// One class each, in turn
+    #[default]
+    Fixed,
+    /// A distribution over the classes, learned for every image
+    Soft,
+}
+
 impl Curriculum {
     /// Whether a generator makes the images.
     pub fn generates(self) -> bool {

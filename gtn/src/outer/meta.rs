@@ -4,7 +4,7 @@
 
 use crate::data::{Dataset, Problem};
 use crate::error;
-use crate::nn::{Learner, init, stack};
+use crate::nn::{Drawn, Learner, init, stack};
 use crate::outer::curriculum::Curriculum;
 use crate::outer::teacher::{Teacher, learned};
 use crate::outer::training::{Sizes, real_batches, real_loss_batches, training};
@@ -35,15 +35,15 @@ pub struct Step {
 #[derive(Debug)]
 struct Fresh {
     outer_step: u64,
-    widths: Vec<usize>,
+    drawn: Drawn,
     learner: Learner,
     theta: Vec<Array>,
 }
 
-/// The training of learners of some widths, planned.
+/// The training of learners of one structure, planned.
 #[derive(Debug)]
 struct Pupil {
-    widths: Vec<usize>,
+    drawn: Drawn,
     unroll: Unroll,
 }
 
@@ -199,7 +199,7 @@ impl MetaTrainer {
             real_loss: last(&losses.outer),
             inner_loss: last(&losses.inner) / self.config.learners_per_step as f64,
             gradient_norm,
-            widths: pupil.widths.clone(),
+            widths: pupil.drawn.widths.clone(),
         };
         self.pupil = Some(pupil);
         Ok(step)
@@ -236,17 +236,16 @@ impl MetaTrainer {
 
     /// Draws the learners of an outer step.
     fn fresh(&self, outer_step: u64) -> Result<Fresh> {
-        let rng = |draw, number| rng(self.config.seed, draw, outer_step, number);
-        let widths = self.config.widths.sample(&mut rng(Draw::Widths, 0));
-        let learner = self.config.learner(self.teacher.problem, &widths)?;
-        let draw = |number| init(learner.params(), F32, &mut rng(Draw::Learner, number));
-        let drawn: Result<Vec<_>> = (0..self.config.learners_per_step as u64)
+        let (drawn, learner) = self.config.drawn(self.teacher.problem, outer_step)?;
+        let rng = |number| rng(self.config.seed, Draw::Learner, outer_step, number);
+        let draw = |number| init(learner.params(), F32, &mut rng(number));
+        let theta: Result<Vec<_>> = (0..self.config.learners_per_step as u64)
             .map(draw)
             .collect();
         Ok(Fresh {
             outer_step,
-            widths,
-            theta: stack(&drawn?)?,
+            drawn,
+            theta: stack(&theta?)?,
             learner,
         })
     }
@@ -258,7 +257,7 @@ impl MetaTrainer {
         let fresh = drawn.map_or_else(|| self.fresh(self.outer_step), Ok)?;
         // One of other widths goes before memory is taken for the new one.
         let last = self.pupil.take();
-        let last = last.filter(|last| last.widths == fresh.widths);
+        let last = last.filter(|last| last.drawn == fresh.drawn);
         let pupil = last.map_or_else(|| self.plan(&fresh), Ok)?;
         for (spec, array) in fresh.learner.params().iter().zip(&fresh.theta) {
             self.teacher.values.set(&spec.name, array)?;
@@ -272,7 +271,7 @@ impl MetaTrainer {
         let problem = self.teacher.problem;
         let training = training(&self.config, problem, generator, &fresh.learner);
         Ok(Pupil {
-            widths: fresh.widths.clone(),
+            drawn: fresh.drawn.clone(),
             unroll: Unroll::new(&self.device, &training, &self.config.horizon())?,
         })
     }
@@ -329,9 +328,9 @@ fn not_finite(outer_step: u64, what: &str) -> error::Error {
 mod tests {
     use super::*;
     use crate::nn::Norm;
-    use crate::outer::curriculum::Curriculum;
+    use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
     use crate::outer::inner::OptimizerChoice;
-    use crate::run::config::{Config, ImagesChoice, LabelsChoice, Preset};
+    use crate::run::config::{Config, Preset};
     use clap::ValueEnum;
 
     fn config(curriculum: Curriculum) -> Config {

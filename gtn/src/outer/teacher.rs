@@ -2,10 +2,10 @@
 
 use crate::data::Problem;
 use crate::nn::{Generator, init};
-use crate::outer::curriculum::{noise, one_hot};
+use crate::outer::curriculum::{LabelsChoice, noise, one_hot};
 use crate::outer::inner::Inner;
 use crate::outer::training::{Noise, PIXEL_RANGE, Sizes};
-use crate::run::config::{Config, LabelsChoice};
+use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
 use autograd::prelude::*;
 

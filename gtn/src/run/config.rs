@@ -8,10 +8,13 @@ use super::settings::{
 use crate::data::{DatasetChoice, Problem};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::widths::Widths;
-use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm};
-use crate::outer::curriculum::Curriculum;
+use crate::nn::{
+    Drawn, Family, Generator, GeneratorConfig, Learner, Learners, Member, Norm, Population,
+};
+use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
 use crate::outer::inner::{Inner, LearnedNames, OptimizerChoice};
 use crate::outer::training::Lesson;
+use crate::seeds::{Draw, rng};
 use autograd::{Horizon, Mode, Policy};
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
@@ -58,28 +61,6 @@ impl From<ModeName> for Mode {
             ModeName::Reverse => Self::Reverse,
         }
     }
-}
-
-/// Where synthetic images come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum ImagesChoice {
-    /// A generator makes them of noise and classes
-    #[default]
-    Generator,
-    /// Every pixel is learned
-    Pixels,
-}
-
-/// What the classes of synthetic images are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum LabelsChoice {
-    /// One class each, in turn
-    #[default]
-    Fixed,
-    /// A distribution over the classes, learned for every image
-    Soft,
 }
 
 /// What a run may change when it is resumed: nothing that decides a shape, a start value or which images are drawn.
@@ -140,13 +121,14 @@ pub struct Config {
     /// What the classes of synthetic images are
     #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
     pub labels: LabelsChoice,
-    /// Structure of the learners; another one comes with its published widths
-    #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
-    pub learner: LearnerKind,
-    /// Normalisation in the learners
-    #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
+    /// Learners: a family, a text like 'conv 16 | relu | dense', a population (mixed), or a TOML file. Another one comes with
+    /// its own widths and norm
+    #[arg(long, value_name = "NAME|TEXT|FILE", default_value_t, help_heading = NETWORKS)]
+    pub learner: Learners,
+    /// Normalisation, where a family or text has a place for it: none, `mean_only`, batch, instance, group N or layer
+    #[arg(long, value_name = "NORM", default_value_t, help_heading = NETWORKS)]
     pub norm: Norm,
-    /// Widths of the learners' layers but the last: a number each, or a range to draw from
+    /// Widths for the places that a family or text has: a number each, or a range to draw from
     #[arg(long, value_name = "N-N,…", default_value = "16,32,48-80", help_heading = NETWORKS)]
     pub widths: Widths,
     /// Length of a noise vector
@@ -306,13 +288,38 @@ impl Config {
         })
     }
 
-    /// A learner of these settings with the given widths.
+    /// The population from which learners are drawn.
+    pub fn population(&self) -> Population {
+        match &self.learner {
+            Learners::Family(family) => Population::of(Family {
+                widths: self.widths.clone(),
+                norms: vec![self.norm],
+                ..family.clone()
+            }),
+            Learners::Population(population, _) => population.clone(),
+        }
+    }
+
+    /// The learner of that number: drawn anew for every outer step and every evaluation.
     ///
     /// # Errors
-    /// As [`LearnerKind::learner`].
-    pub fn learner(&self, problem: Problem, widths: &[usize]) -> autograd::Result<Learner> {
+    /// If it does not fit the images.
+    pub fn drawn(&self, problem: Problem, number: u64) -> autograd::Result<(Drawn, Learner)> {
+        let rng = &mut rng(self.seed, Draw::Widths, number, 0);
+        let drawn = self.population().draw(rng)?;
+        let learner = drawn.network.learner(problem.image, problem.classes)?;
+        Ok((drawn, learner))
+    }
+
+    /// The widest learner of each family, which take the most memory.
+    ///
+    /// # Errors
+    /// If one does not fit the images.
+    pub fn widest(&self, problem: Problem) -> autograd::Result<Vec<Learner>> {
         let Problem { image, classes } = problem;
-        self.learner.learner(image, classes, widths, self.norm)
+        let population = self.population();
+        let widest = |member: &Member| member.family.widest()?.network.learner(image, classes);
+        population.members().iter().map(widest).collect()
     }
 
     /// What teaches, with the generator of these settings; see [`Curriculum::generates`].
@@ -351,35 +358,38 @@ impl Config {
         self.outer_lr * (self.outer_lr_end + (1.0 - self.outer_lr_end) * cosine)
     }
 
-    /// What no setting by itself can be checked for.
-    pub(super) fn check(&self) -> Result<()> {
-        Inner::of(self).check()?;
+    /// Refuses to learn something of every image where images are new at every step.
+    fn check_examples(&self) -> Result<()> {
         let learned = [
             (self.images == ImagesChoice::Pixels, "--images pixels"),
             (self.labels == LabelsChoice::Soft, "--labels soft"),
         ];
-        if let Some((_, flag)) = learned
-            .iter()
-            .find(|(learned, _)| *learned && !self.curriculum.learns_examples())
-        {
-            let curriculum = name_of(&self.curriculum);
-            let message = format!(
-                "{flag} learns something of every image, and --curriculum {curriculum} has new ones at every step"
-            );
-            return Err(
-                Error::usage(message).hint("--curriculum full, shuffled-batch or all-shuffled")
-            );
-        }
-        let [layers, given] = [self.learner.default_widths().len(), self.widths.layers()];
-        if layers == given {
+        let flag = learned.iter().find(|(learned, _)| *learned);
+        let Some((_, flag)) = flag.filter(|_| !self.curriculum.learns_examples()) else {
+            return Ok(());
+        };
+        let message = format!(
+            "{flag} learns something of every image, and --curriculum {} has new ones at every step",
+            name_of(&self.curriculum)
+        );
+        Err(Error::usage(message).hint("--curriculum full, shuffled-batch or all-shuffled"))
+    }
+
+    /// What no setting by itself can be checked for.
+    pub(super) fn check(&self) -> Result<()> {
+        Inner::of(self).check()?;
+        self.check_examples()?;
+        let own = self.learner.widths();
+        let [places, given] = [own.layers(), self.widths.layers()];
+        if places == given {
             return Ok(());
         }
-        let learner = name_of(&self.learner);
+        let learner = self.learner.name();
         let message = format!(
-            "{learner} has {layers} layers with widths, and {given} are given: {}",
+            "{learner} has {places} layers with widths, and {given} are given: {}",
             self.widths
         );
-        Err(Error::usage(message).hint(format!("--widths {}", Widths::published(self.learner))))
+        Err(Error::usage(message).hint(format!("--widths {own}")))
     }
 }
 
@@ -396,8 +406,7 @@ mod tests {
                 config
             );
             config.generator(Problem::MNIST).unwrap();
-            let widest = config.widths.widest();
-            config.learner(Problem::MNIST, &widest).unwrap();
+            config.widest(Problem::MNIST).unwrap();
         }
     }
 

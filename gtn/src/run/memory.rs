@@ -42,19 +42,26 @@ fn gib(bytes: f64) -> String {
     format!("{:.1} GiB", bytes / f64::from(1 << 30))
 }
 
-/// Bytes of an outer step with the widest learner, and those of them that are no matter of the schedule.
+/// Bytes of an outer step with the widest learner of the family that takes the most, and those of them that are no matter
+/// of the schedule.
 fn estimate(config: &Config, policy: Policy, problem: Problem) -> autograd::Result<(f64, f64)> {
     let generator = config.generator(problem)?;
-    let learner = config.learner(problem, &config.widths.widest())?;
-    let training = training(config, problem, &generator, &learner);
-    let forecast = Forecast::new(&training, &config.horizon().schedule(policy))?;
-    // Beside the driver's memory there are the values that it is given, and the outer optimiser.
-    let bytes = |spec: &ArraySpec| spec.bytes() as f64;
-    let given: f64 = training.given_specs().map(bytes).sum();
-    let start: f64 = training.weight_specs().iter().map(bytes).sum();
-    let learned: f64 = learned(config, problem, &generator).iter().map(bytes).sum();
-    let beside = given + start + 3.0 * learned;
-    Ok((forecast.bytes as f64 + beside, beside))
+    let mut most = (0.0, 0.0);
+    for learner in config.widest(problem)? {
+        let training = training(config, problem, &generator, &learner);
+        let forecast = Forecast::new(&training, &config.horizon().schedule(policy))?;
+        // Beside the driver's memory there are the values that it is given, and the outer optimiser.
+        let bytes = |spec: &ArraySpec| spec.bytes() as f64;
+        let given: f64 = training.given_specs().map(bytes).sum();
+        let start: f64 = training.weight_specs().iter().map(bytes).sum();
+        let learned: f64 = learned(config, problem, &generator).iter().map(bytes).sum();
+        let beside = given + start + 3.0 * learned;
+        let all = forecast.bytes as f64 + beside;
+        if all > most.0 {
+            most = (all, beside);
+        }
+    }
+    Ok(most)
 }
 
 /// Bytes that are free on a GPU; or that a program can take without swapping, by Linux; elsewhere unknown.

@@ -2,8 +2,7 @@
 
 use super::config::{Config, Preset};
 use crate::error::{Error, Result};
-use crate::nn::LearnerKind;
-use crate::nn::widths::Widths;
+use crate::nn::Learners;
 use crate::outer::inner::OptimizerChoice;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::parser::ValueSource;
@@ -97,25 +96,38 @@ impl Overrides {
         self
     }
 
-    /// Puts other values over these. Another learner has other layers, so it comes with its own widths; another inner
-    /// optimiser has steps of another length, so it comes with its own rate.
+    /// Puts other values over these. Another learner has other layers, so it comes with its own widths, and with its own
+    /// norm, if it is known with another one; another inner optimiser has steps of another length, so it comes with its own
+    /// rate.
     pub fn change(&mut self, upper: Self) {
-        if let Some(other) = self.other::<LearnerKind>(&upper, "learner") {
-            let widths = Widths::published(other).to_string();
+        if let Some((now, other)) =
+            self.replaced(&upper, "learner", |text| text.parse::<Learners>().ok())
+        {
+            let widths = other.widths().to_string();
             self.0.insert("widths".to_owned(), widths);
+            if let Some(norm) = other.norm().filter(|norm| now.norm() != Some(*norm)) {
+                self.0.insert("norm".to_owned(), norm.to_string());
+            }
         }
-        if let Some(other) = self.other::<OptimizerChoice>(&upper, "inner_optimizer") {
+        let optimizer = |name: &str| OptimizerChoice::from_str(name, false).ok();
+        if let Some((_, other)) = self.replaced(&upper, "inner_optimizer", optimizer) {
             let lr = other.usual_lr().to_string();
             self.0.insert("inner_lr".to_owned(), lr);
         }
         self.0.extend(upper.0);
     }
 
-    /// The choice that replaces another one, if it does.
-    fn other<T: ValueEnum + Default + PartialEq>(&self, upper: &Self, name: &str) -> Option<T> {
-        let choice = |settings: &Self| T::from_str(settings.0.get(name)?, false).ok();
+    /// A choice and another one that replaces it, if it does.
+    fn replaced<T: Default + PartialEq>(
+        &self,
+        upper: &Self,
+        name: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<(T, T)> {
+        let choice = |settings: &Self| parse(settings.0.get(name)?);
         let now = choice(self).unwrap_or_default();
-        choice(upper).filter(|other| *other != now)
+        let other = choice(upper).filter(|other| *other != now)?;
+        Some((now, other))
     }
 
     /// The names of the settings.
@@ -262,6 +274,7 @@ pub(super) fn two_counts(text: &str) -> Result<[usize; 2], String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::Norm;
 
     fn flags(given: &[(&str, &str)]) -> Overrides {
         let one = |flags: Overrides, (name, value): &(&str, &str)| flags.with(name, Some(value));
@@ -311,7 +324,7 @@ mod tests {
 
     #[test]
     fn another_learner_comes_with_its_own_widths() {
-        let published = Widths::published(LearnerKind::Linear);
+        let published = Learners::widths(&"linear".parse().unwrap());
         let linear = [("learner", "linear")];
         assert_eq!(resolve("", &linear).unwrap().widths, published);
         let same = resolve("", &[("learner", "base_fc")]).unwrap();
@@ -321,6 +334,45 @@ mod tests {
         assert_eq!(replaced.widths, published);
         let config = resolve("learner = 'linear'\nwidths = '9,7'", &[]).unwrap();
         assert_eq!(config.widths.middle(), [9, 7]);
+        // A norm that was chosen stays, unless the learner is known with another.
+        let config = resolve("norm = 'batch'", &linear).unwrap();
+        assert_eq!(config.norm, Norm::Batch);
+        let config = resolve("norm = 'batch'", &[("learner", "lenet")]).unwrap();
+        assert_eq!(config.norm, Norm::None);
+        let text = "conv w1 5x5 | norm | relu | conv w2 | relu | dense";
+        let config = resolve("widths = '3,4-5'", &[]).unwrap_err();
+        assert!(
+            config.to_string().contains("base_fc has 3 layers"),
+            "{config}"
+        );
+        let own = [("learner", text), ("widths", "3,4-5"), ("norm", "group 4")];
+        let config = resolve("", &own).unwrap();
+        assert_eq!(config.widths.widest(), [3, 5]);
+        assert_eq!(
+            config,
+            Config::from_toml("again", &config.to_toml()).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_file_of_learners_goes_into_the_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("learners.toml");
+        let text = "[[learner]]\nfamily = \"mlp\"\n[[learner]]\nlayers = 'conv 3 | relu | dense'\n";
+        std::fs::write(&path, text).unwrap();
+        let config = resolve("", &[("learner", &path.display().to_string())]).unwrap();
+        drop(dir);
+        assert_eq!(config.widths.layers(), 0);
+        assert_eq!(config.learner.to_string(), text);
+        assert_eq!(config.learner.name(), "population of 2 families");
+        assert_eq!(
+            config,
+            Config::from_toml("again", &config.to_toml()).unwrap()
+        );
+        let error = resolve("", &[("learner", "none.toml")])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("cannot read none.toml"), "{error}");
     }
 
     #[test]
@@ -350,7 +402,12 @@ mod tests {
             ("json = 'x'", "'--json' found"),
             ("help = 'x'", "'--help' found"),
             ("schedule = 'all'", "unknown schedule `all`"),
-            ("learner = 'resnet'", "'resnet' for '--learner <LEARNER>'"),
+            (
+                "learner = 'resnt'",
+                "'resnt' for '--learner <NAME|TEXT|FILE>'",
+            ),
+            ("learner = 'conv | relu'", "at `conv`: a number is needed"),
+            ("norm = 'bath'", "there is no norm `bath`, but none,"),
             ("generator_channels = [3]", "two numbers from 1 to 1048576"),
             ("\n\nseed = ", "line 3: "),
         ] {

@@ -5,7 +5,7 @@ use super::{Check, compare, same_bits, tolerance};
 use crate::data::{Dataset, Problem};
 use crate::device::PrecisionChoice;
 use crate::error::{Error, Result};
-use crate::nn::{Generator, GeneratorConfig, Learner, LearnerKind, Norm, init, stack};
+use crate::nn::{Family, Generator, GeneratorConfig, Learner, Norm, init, stack};
 use crate::outer::curriculum::one_hot;
 use crate::outer::inner::Inner;
 use crate::outer::meta::MetaTrainer;
@@ -52,7 +52,7 @@ impl Small {
                 channels: [4, 3],
                 ..GeneratorConfig::default()
             })?,
-            learner: LearnerKind::BaseFc.learner(image, classes, &[3, 4, 6], Norm::Batch)?,
+            learner: Family::default().learner(image, classes, &[3, 4, 6], Norm::Batch)?,
             dtype,
             learners,
         })

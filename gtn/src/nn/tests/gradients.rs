@@ -1,9 +1,8 @@
 //! First and second derivatives of whole networks: against differences, and forward against reverse.
 
+use super::family;
 use super::values::noise;
-use crate::nn::{
-    Generator, GeneratorConfig, LearnerKind, Norm, ParamSpec, Statistics, Variant, init,
-};
+use crate::nn::{Generator, GeneratorConfig, Norm, ParamSpec, Statistics, Variant, init};
 use autograd::check::{self, Options};
 use autograd::{Result, Tape, Var};
 use rand::{SeedableRng, rngs::StdRng};
@@ -78,12 +77,12 @@ fn generators() {
 
 #[test]
 fn learners() {
-    for (kind, widths, norm) in [
-        (LearnerKind::BaseFc, &[2, 3, 4][..], Norm::MeanOnly),
-        (LearnerKind::BaseLarger2, &[2, 3, 2, 3, 2], Norm::Batch),
-        (LearnerKind::Base, &[2, 3], Norm::None),
+    for (name, widths, norm) in [
+        ("base_fc", &[2, 3, 4][..], Norm::MeanOnly),
+        ("base_larger2", &[2, 3, 2, 3, 2], Norm::Batch),
+        ("base", &[2, 3], Norm::None),
     ] {
-        let learner = kind.learner([8, 8, 2], 3, widths, norm).unwrap();
+        let learner = family(name).learner([8, 8, 2], 3, widths, norm).unwrap();
         let theta = start(learner.params());
         // The loss, and the statistics that a step leaves.
         check(

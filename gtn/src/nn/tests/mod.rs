@@ -1,13 +1,21 @@
 mod gradients;
+mod network;
 mod together;
 mod values;
+mod windows;
 
+use super::network::Start;
 use super::*;
 use autograd::Tape;
 use rand::{SeedableRng, rngs::StdRng};
+use tensor::{Array, DType};
 
 fn count(specs: &[ParamSpec]) -> usize {
     specs.iter().map(|p| p.shape.count()).sum()
+}
+
+fn family(name: &str) -> Family {
+    Family::named(name).unwrap()
 }
 
 fn inputs<'t>(tape: &'t Tape, specs: &[ParamSpec]) -> Vec<Var<'t>> {
@@ -25,25 +33,28 @@ fn networks_have_as_many_parameters_as_published() {
         ..GeneratorConfig::default()
     };
     assert_eq!(count(Generator::new(config).unwrap().params()), 8_633_222);
-    let published = |kind: LearnerKind, image| {
-        let learner = kind.learner(image, 10, kind.default_widths(), Norm::MeanOnly);
-        count(learner.unwrap().params())
+    let published = |name, image, weight_norm| {
+        let family = family(name);
+        let network = family.network(&family.usual, family.norms[0]).unwrap();
+        let network = Network {
+            weight_norm,
+            ..network
+        };
+        network.learner(image, 10).unwrap().parameter_count()
     };
-    assert_eq!(published(LearnerKind::BaseFc, [28, 28, 1]), 1_683_668);
-    assert_eq!(published(LearnerKind::BaseLarger2, image), 1_111_892);
+    assert_eq!(published("base_fc", [28, 28, 1], true), 1_683_668);
+    assert_eq!(published("base_larger2", image, true), 1_111_892);
+    // As they are published, without weight norm.
+    assert_eq!(published("lenet", [28, 28, 1], false), 61_706);
+    assert_eq!(published("convnet3", image, false), 320_010);
 }
 
 #[test]
 fn every_learner_gives_logits_and_buffers() {
-    for kind in [
-        LearnerKind::BaseFc,
-        LearnerKind::Base,
-        LearnerKind::BaseLarger2,
-        LearnerKind::Linear,
-    ] {
+    for family in ["base_fc", "base", "base_larger2", "linear"].map(family) {
         for (norm, buffers) in [(Norm::None, 0), (Norm::MeanOnly, 1), (Norm::Batch, 2)] {
-            let widths = kind.default_widths();
-            let learner = kind.learner([32, 32, 3], 7, widths, norm).unwrap();
+            let widths = &family.usual;
+            let learner = family.learner([32, 32, 3], 7, widths, norm).unwrap();
             let tape = Tape::new();
             let theta = inputs(&tape, learner.params());
             let stored = inputs(&tape, learner.buffers());
@@ -68,37 +79,68 @@ fn every_learner_gives_logits_and_buffers() {
 
 #[test]
 fn names_are_unique_and_layers_must_fit() {
-    for kind in [LearnerKind::BaseFc, LearnerKind::BaseLarger2] {
-        let learner = kind
-            .learner([32, 32, 3], 10, kind.default_widths(), Norm::Batch)
+    for family in Family::all() {
+        let learner = family
+            .learner([32, 32, 3], 10, &family.usual, Norm::Batch)
             .unwrap();
         let mut names: Vec<_> = learner.params().iter().map(|p| &p.name).collect();
         names.sort();
         names.dedup();
         assert_eq!(names.len(), learner.params().len());
     }
-    for layers in [
-        &[Layer::Bias][..],
-        &[Layer::Dense { units: 0 }],
-        &[Layer::Conv {
-            filters: 2,
-            stride: 0,
-        }],
-        &[Layer::MaxPool {
-            window: 5,
-            stride: 1,
-            pad: 0,
-        }],
-        &[Layer::GlobalMean, Layer::GlobalMean],
+    for (layers, wanted) in [
+        (
+            "dense 4 | conv 3 | dense",
+            "layer 2: `conv 3 3x3` does not fit an input of shape [4]",
+        ),
+        (
+            "max 5 | dense",
+            "layer 1: `max 5` does not fit an input of shape [4, 4, 1]",
+        ),
+        (
+            "conv 2 5x5 pad 0 | dense",
+            "layer 1: `conv 2 5x5 pad 0` does not fit an input of shape",
+        ),
+        (
+            "avg 2 pad 2 | dense",
+            "layer 1: `avg 2 pad 2` does not fit an input of shape",
+        ),
+        (
+            "mean | mean | dense",
+            "layer 2: `mean` does not fit an input of shape [1]",
+        ),
+        (
+            "add(relu | max 2 | depthwise 5x5 pad 1) | dense",
+            "layer 1.2.3: `depthwise 5x5 pad 1` does not fit",
+        ),
+        (
+            "add(conv 3) | dense",
+            "layer 1: `add`: its branches give [[4, 4, 1], [4, 4, 3]], which are not of one shape",
+        ),
+        (
+            "concat(max 2) | dense",
+            "which are not of images of one size",
+        ),
+        (
+            "conv 6 groups 2 | dense",
+            "layer 1: `conv 6 3x3 groups 2`: 1 channels to 6 cannot be in 2 groups",
+        ),
+        (
+            "dense 3 | instance | dense",
+            "layer 2: `instance`: of an input of shape [3] every number",
+        ),
+        (
+            "conv 3 | relu",
+            "layer 2: the last layer gives [4, 4, 3], not a number for each of 10 classes",
+        ),
     ] {
-        let error = Learner::new([4, 4, 1], layers).unwrap_err().to_string();
-        assert!(error.contains("does not fit an input of shape"), "{error}");
+        let network: Network = layers.parse().unwrap();
+        let error = network.learner([4, 4, 1], 10).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{layers}: {error}");
     }
-    assert!(
-        LearnerKind::Base
-            .learner([8, 8, 1], 10, &[3], Norm::None)
-            .is_err()
-    );
+    let few = family("base").learner([8, 8, 1], 10, &[3], Norm::None);
+    let error = few.unwrap_err().to_string();
+    assert!(error.contains("base: 2 widths wanted, 1 given"), "{error}");
     let image = [30, 0, 1];
     assert!(
         Generator::new(GeneratorConfig {
@@ -128,7 +170,7 @@ fn generators_make_images_of_any_size() {
 #[test]
 fn a_seed_means_the_same_numbers_in_every_precision() {
     let specs = [
-        ParamSpec::weight("a", [50, 4, 10]).to_vec(),
+        ParamSpec::weight("a", [50, 4, 10], Start::default()).to_vec(),
         ParamSpec::affine("a", 3).to_vec(),
     ]
     .concat();
@@ -162,15 +204,4 @@ fn a_seed_means_the_same_numbers_in_every_precision() {
             .to_string()
             .contains("no earlier parameter `v`")
     );
-}
-
-#[test]
-fn names_of_kinds_are_the_same_in_files_and_on_the_command_line() {
-    for kind in <LearnerKind as clap::ValueEnum>::value_variants() {
-        let value = clap::ValueEnum::to_possible_value(kind).unwrap();
-        assert_eq!(
-            serde_json::to_value(kind).unwrap(),
-            serde_json::Value::from(value.get_name())
-        );
-    }
 }

@@ -1,8 +1,9 @@
 //! Several learners at once against as many learners by themselves.
 
+use super::family;
 use super::gradients::{check, joined, split};
 use super::values::noise;
-use crate::nn::{Learner, LearnerKind, Norm, ParamSpec, Statistics, init, stack};
+use crate::nn::{Learner, Network, Norm, ParamSpec, Statistics, init, stack};
 use autograd::{Plan, Result, Tape, Var};
 use kernels::Device;
 use rand::{SeedableRng, rngs::StdRng};
@@ -11,21 +12,37 @@ use tensor::{Array, DType};
 const EXAMPLES: usize = 6;
 const CLASSES: usize = 3;
 
+/// What the families above do not have: every other kind of layer, before the first weights and after.
+const OTHERS: [&str; 6] = [
+    "batch | relu | conv 4 | instance | tanh | avg 3 stride 2 pad 1 | dense",
+    "depthwise | conv 4 groups 2 | group 2 | gelu | conv 4 groups 2 dilation 2 | depthwise stride 2 | layer | dense",
+    "bias | add(conv 2 | mean_only; input) | silu | add(conv 3 1x1; conv 3) | max 2 | dense 4 | layer | dense",
+    "concat(conv 3 | batch | relu) | concat(conv 2 1x3; max 3 stride 1 pad 1) | mean | dense",
+    "weight_norm off | init pytorch | conv 3 | relu | add(mean; flatten | dense 3) | dense 4 | leaky 0.3 | dense",
+    "weight_norm off | instance | mean | concat(dense 3; dense 2 no_bias) | tanh | dense",
+];
+
 /// All structures, with all norms: convolution first and last, dense layers first, the mean, pooling.
 fn learners() -> Vec<Learner> {
     let kinds = [
-        (LearnerKind::BaseFc, &[2, 3, 4][..]),
-        (LearnerKind::Base, &[3, 2]),
-        (LearnerKind::BaseLarger2, &[2, 3, 2, 3, 2]),
-        (LearnerKind::Linear, &[5, 4]),
+        ("base_fc", &[2, 3, 4][..]),
+        ("base", &[3, 2]),
+        ("base_larger2", &[2, 3, 2, 3, 2]),
+        ("linear", &[5, 4]),
     ];
     let with = |norm| {
-        let learner = move |&(kind, widths): &(LearnerKind, &[usize])| {
-            kind.learner([8, 8, 2], CLASSES, widths, norm).unwrap()
+        let learner = move |&(name, widths): &(&str, &[usize])| {
+            let family = family(name);
+            family.learner([8, 8, 2], CLASSES, widths, norm).unwrap()
         };
         kinds.each_ref().map(learner)
     };
-    [Norm::None, Norm::MeanOnly, Norm::Batch].map(with).concat()
+    let families = [Norm::None, Norm::MeanOnly, Norm::Batch].map(with).concat();
+    let others = OTHERS.map(|text| {
+        let network: Network = text.parse().unwrap();
+        network.learner([8, 8, 2], CLASSES).unwrap()
+    });
+    families.into_iter().chain(others).collect()
 }
 
 fn starts(learner: &Learner, count: u64, dtype: DType) -> Vec<Vec<Array>> {
@@ -131,12 +148,13 @@ fn a_single_learner_with_an_axis_is_that_learner() {
 
 #[test]
 fn gradients_of_learners_at_once() {
-    for (kind, widths, norm) in [
-        (LearnerKind::BaseFc, &[2, 3, 4][..], Norm::MeanOnly),
-        (LearnerKind::Base, &[2, 3], Norm::Batch),
-        (LearnerKind::Linear, &[4, 3], Norm::Batch),
+    for (name, widths, norm) in [
+        ("base_fc", &[2, 3, 4][..], Norm::MeanOnly),
+        ("base", &[2, 3], Norm::Batch),
+        ("linear", &[4, 3], Norm::Batch),
     ] {
-        let learner = kind.learner([8, 8, 2], CLASSES, widths, norm).unwrap();
+        let family = family(name);
+        let learner = family.learner([8, 8, 2], CLASSES, widths, norm).unwrap();
         let theta = joined(&stack(&starts(&learner, 2, DType::F64)).unwrap());
         let [x, y] = data(DType::F64);
         check(
@@ -154,14 +172,14 @@ fn gradients_of_learners_at_once() {
 #[test]
 fn learners_at_once_must_be_alike() {
     let start = |units| {
-        let learner = LearnerKind::Linear.learner([2, 2, 1], CLASSES, &[units, 2], Norm::None);
+        let learner = family("linear").learner([2, 2, 1], CLASSES, &[units, 2], Norm::None);
         starts(&learner.unwrap(), 1, DType::F32).remove(0)
     };
     let error = stack(&[start(3), start(4)]).unwrap_err().to_string();
     assert!(error.contains("differ in number, shape or type"), "{error}");
 
     // Parameters and statistics of as many learners, too.
-    let learner = LearnerKind::Linear.learner([2, 2, 1], CLASSES, &[3, 2], Norm::MeanOnly);
+    let learner = family("linear").learner([2, 2, 1], CLASSES, &[3, 2], Norm::MeanOnly);
     let learner = learner.unwrap();
     let tape = Tape::new();
     let input = |spec: &ParamSpec, learners: &[usize]| {

@@ -1,7 +1,8 @@
 //! Layers against what they say, computed in other ways, in f64.
 
+use super::family;
 use crate::nn::layers::*;
-use crate::nn::{Generator, GeneratorConfig, Layer, Learner, LearnerKind, Norm, Statistics, init};
+use crate::nn::{Generator, GeneratorConfig, Network, Norm, Statistics, init};
 use autograd::{ConvOptions, Plan, Result, Tape, Var};
 use kernels::Device;
 use rand::{SeedableRng, rngs::StdRng};
@@ -16,7 +17,7 @@ pub(super) fn noise(shape: &[usize], seed: u64) -> Array {
 }
 
 /// Records a function of named arrays, and computes it.
-fn compute(
+pub(super) fn compute(
     arrays: &[(&str, &Array)],
     record: impl for<'t> FnOnce(&[Var<'t>]) -> Result<Vec<Var<'t>>>,
 ) -> Vec<Vec<f64>> {
@@ -33,7 +34,7 @@ fn compute(
     results.iter().map(Array::to_f64_vec).collect()
 }
 
-fn assert_close(a: &[f64], b: &[f64]) {
+pub(super) fn assert_close(a: &[f64], b: &[f64]) {
     assert_eq!(a.len(), b.len());
     let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs());
     let worst = worst.fold(0.0, f64::max);
@@ -71,14 +72,8 @@ fn upsampling_into_a_convolution_is_upsampling_then_convolution() {
 
 #[test]
 fn weight_norm_starts_as_no_norm_and_scales_by_the_gain() {
-    let learner = Learner::new(
-        [5, 5, 2],
-        &[Layer::Conv {
-            filters: 3,
-            stride: 1,
-        }],
-    )
-    .unwrap();
+    let network: Network = "conv 3 no_bias".parse().unwrap();
+    let learner = network.unchecked([5, 5, 2], 3).unwrap();
     let start = init(learner.params(), DType::F64, &mut StdRng::seed_from_u64(0)).unwrap();
     let kernels = compute(&[("v", &start[0]), ("s", &start[1])], |v| {
         Ok(vec![
@@ -238,7 +233,7 @@ fn the_published_generator_is_its_description() {
 #[test]
 fn evaluation_by_the_last_batch_repeats_its_logits() {
     for norm in [Norm::MeanOnly, Norm::Batch] {
-        let learner = LearnerKind::BaseFc
+        let learner = family("base_fc")
             .learner([8, 8, 1], 4, &[2, 3, 5], norm)
             .unwrap();
         let mut arrays = init(learner.params(), DType::F64, &mut StdRng::seed_from_u64(3)).unwrap();

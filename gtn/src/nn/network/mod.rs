@@ -1,0 +1,159 @@
+//! Networks as data: layers one after another, with branches, and a line of text for each.
+//!
+//! | text | layer |
+//! | --- | --- |
+//! | `conv 16 3x3` | convolution; then any of `stride 2`, `pad 1`, `groups 4`, `dilation 2`, `no_bias` |
+//! | `depthwise 3x3` | a convolution of every channel by itself, with the same words |
+//! | `dense 64`, `dense` | dense layer over all of an example, with the classes where there is no width; `no_bias` |
+//! | `max 2`, `avg 3 stride 2 pad 1` | the greatest or the mean of every window |
+//! | `mean`, `flatten` | the mean of every channel over the image; an image as a vector |
+//! | `batch`, `mean_only`, `instance`, `group 4`, `layer` | normalisation |
+//! | `relu`, `leaky`, `leaky 0.2`, `gelu`, `silu`, `tanh` | activation |
+//! | `bias` | a bias per channel, where the layer with weights has none |
+//! | `add(a; b)`, `add(a)` | the sum of branches; of a single branch and its input |
+//! | `concat(a; b)`, `concat(a)` | branches side by side, channel after channel |
+//! | `3 x (a)` | the same layers three times |
+//!
+//! `|` stands between layers, and `input` for a branch without layers. Before the first layer may stand `init pytorch`
+//! (or another [`Start`], and a scale after it) and `weight_norm off`.
+
+mod display;
+mod parse;
+mod words;
+
+pub use parse::Places;
+pub(super) use parse::{parse, widths_in};
+pub use words::{Activation, Norm, Scheme, Start};
+
+use std::str::FromStr;
+
+/// A network: layers, and how their weights are written and start.
+///
+/// ```
+/// use gtn::nn::Network;
+/// let network: Network = "conv 16 | batch | relu | max 2 | dense".parse()?;
+/// assert_eq!(network.to_string(), "conv 16 3x3 | batch | relu | max 2 | dense");
+/// let learner = network.learner([28, 28, 1], 10).unwrap();
+/// assert_eq!(learner.layers()[0].shape, [28, 28, 16]);
+/// let lost = "max 2 | conv".parse::<Network>().unwrap_err();
+/// assert_eq!(lost, "network, at `conv`: a number is needed");
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    /// Whether weights are s·v/‖v‖, a gain per output unit and a direction (Salimans and Kingma 2016).
+    pub weight_norm: bool,
+    /// How weights start.
+    pub init: Start,
+    /// What is done, one after another.
+    pub layers: Vec<Layer>,
+}
+
+/// One layer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Layer {
+    /// Convolution with weights \[filters, kh, kw, channels / groups\].
+    Conv {
+        /// Channels of the result.
+        filters: usize,
+        /// Where it looks.
+        window: Window,
+        /// Parts of the channels that do not see each other.
+        groups: usize,
+        /// Whether a bias per channel is added.
+        bias: bool,
+    },
+    /// Convolution of every channel with a window of its own.
+    Depthwise {
+        /// Where it looks.
+        window: Window,
+        /// Whether a bias per channel is added.
+        bias: bool,
+    },
+    /// Dense layer over everything but the batch axis.
+    Dense {
+        /// Width of the result; of classes, if there is none.
+        units: Option<usize>,
+        /// Whether a bias per unit is added.
+        bias: bool,
+    },
+    /// A learned bias per channel.
+    Bias,
+    /// Normalisation, then a learned map per channel.
+    Norm(Norm),
+    /// A function of every number.
+    Activation(Activation),
+    /// The greatest or the mean of every window.
+    Pool {
+        /// Which of the two.
+        kind: Pool,
+        /// Where it looks.
+        window: Window,
+    },
+    /// The mean of every channel over the image.
+    Mean,
+    /// An image as a vector.
+    Flatten,
+    /// The sum of branches, each a few layers on the same input, or none.
+    Add(Vec<Vec<Layer>>),
+    /// Branches side by side, the channels of the first first.
+    Concat(Vec<Vec<Layer>>),
+}
+
+/// What a pooling layer takes from a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// The greatest number; a border never wins.
+    Max,
+    /// The mean; a border does not count.
+    Average,
+}
+
+/// Where a convolution or pooling looks. Numbers are for rows, then columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Pixels that it sees.
+    pub size: [usize; 2],
+    /// Step to the next window.
+    pub stride: [usize; 2],
+    /// Border above and below, left and right.
+    pub pad: [usize; 4],
+    /// From one pixel to the next that it sees.
+    pub dilation: [usize; 2],
+}
+
+impl Window {
+    /// Rows and columns from the first pixel that it sees to the last.
+    pub fn reach(&self) -> [usize; 2] {
+        [0, 1].map(|i| (self.size[i] - 1) * self.dilation[i] + 1)
+    }
+
+    /// A border that leaves the size of an image as it is, where the stride is 1.
+    pub fn same(size: [usize; 2], dilation: [usize; 2]) -> [usize; 4] {
+        let [rows, columns] = [0, 1].map(|i| (size[i] - 1) * dilation[i]);
+        [
+            rows / 2,
+            rows - rows / 2,
+            columns / 2,
+            columns - columns / 2,
+        ]
+    }
+
+    /// Windows along the rows and columns of an image; `None` if there is no room for one.
+    pub fn count(&self, image: [usize; 2]) -> Option<[usize; 2]> {
+        let reach = self.reach();
+        let along = |i: usize| {
+            let extent = image[i] + self.pad[2 * i] + self.pad[2 * i + 1];
+            Some(extent.checked_sub(reach[i])?.checked_div(self.stride[i])? + 1)
+        };
+        Some([along(0)?, along(1)?])
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse(text, None)
+    }
+}
