@@ -2,13 +2,14 @@
 
 use super::progress::Progress;
 use super::{Files, Machine, Outcome, pictures, show, stop};
-use crate::data::Dataset;
+use crate::data::{Dataset, Problem};
 use crate::error::{Error, Result};
 use crate::eval::evaluate::{TestSet, TrainingData};
 use crate::eval::examination::Examination;
 use crate::eval::report::{self, GLANCE, Report};
+use crate::eval::suite::{Entry, SuiteReport};
 use crate::nn::widths::Widths;
-use crate::nn::{Learners, Norm};
+use crate::nn::{Learner, Learners, Norm, Suite};
 use crate::outer::meta::MetaTrainer;
 use crate::run::config::Config;
 use crate::run::run_folder::{self, RunFolder};
@@ -37,6 +38,9 @@ pub(super) struct EvalArgs {
     /// Widths for the places that a family or text has: a number each, or a range to draw from [default: the run's]
     #[arg(long, value_name = "N-N,…")]
     widths: Option<Widths>,
+    /// A suite of networks, each evaluated in the same way: held-out (what the population `mixed` never draws), or a TOML file
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["learner", "norm", "widths"])]
+    suite: Option<String>,
     /// Leave out the baselines, which train on real images
     #[arg(long)]
     no_baseline: bool,
@@ -48,14 +52,39 @@ pub(super) struct EvalArgs {
 
 /// The object that `train` and `eval` end with.
 #[derive(Serialize)]
-pub(super) struct Evaluated<'a> {
-    pub(super) command: &'static str,
-    pub(super) run: &'a Path,
-    pub(super) outer_step: u64,
+pub(super) struct Evaluated<'a, R> {
+    command: &'static str,
+    run: &'a Path,
+    outer_step: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) seconds: Option<f64>,
+    seconds: Option<f64>,
     #[serde(flatten)]
-    pub(super) report: &'a Report,
+    report: &'a R,
+}
+
+impl<'a, R: Serialize> Evaluated<'a, R> {
+    pub(super) fn new(
+        command: &'static str,
+        run: &'a Path,
+        outer_step: u64,
+        report: &'a R,
+    ) -> Self {
+        Self {
+            command,
+            run,
+            outer_step,
+            seconds: None,
+            report,
+        }
+    }
+
+    /// After so many seconds in all.
+    pub(super) fn after(self, seconds: f64) -> Self {
+        Self {
+            seconds: Some(seconds),
+            ..self
+        }
+    }
 }
 
 pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
@@ -73,17 +102,29 @@ pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
     let mut data = args.files.data(config.dataset, config.seed)?;
     card::adopt(&args.run, &mut data)?;
     stop::listen()?;
-    let Some(report) = evaluate(&device, &changed, &trainer, &data, !args.no_baseline)? else {
+    let run = Run {
+        device: &device,
+        config: &changed,
+        trainer: &trainer,
+        data: &data,
+        baselines: !args.no_baseline,
+    };
+    let outer_step = trainer.outer_step();
+    if let Some(name) = &args.suite {
+        let Some(report) = run.evaluate_suite(&Suite::parse(name)?)? else {
+            return Ok(Outcome::Interrupted);
+        };
+        show(report.table().trim_end());
+        args.machine
+            .print(&Evaluated::new("eval", &args.run, outer_step, &report))?;
+        return Ok(Outcome::Done);
+    }
+    let Some(report) = run.evaluate()? else {
         return Ok(Outcome::Interrupted);
     };
     show(report.table().trim_end());
-    args.machine.print(&Evaluated {
-        command: "eval",
-        run: &args.run,
-        outer_step: trainer.outer_step(),
-        seconds: None,
-        report: &report,
-    })?;
+    args.machine
+        .print(&Evaluated::new("eval", &args.run, outer_step, &report))?;
     Ok(Outcome::Done)
 }
 
@@ -97,32 +138,77 @@ pub(super) fn read_config(run: &Path) -> Result<Config> {
     Config::from_toml(&path.display().to_string(), &text)
 }
 
-/// Evaluates with a progress bar; `None` if the user wants to stop.
-pub(super) fn evaluate(
-    device: &Device,
-    config: &Config,
-    trainer: &MetaTrainer,
-    data: &Dataset,
-    baselines: bool,
-) -> Result<Option<Report>> {
-    let mut progress = Progress::new("Evaluation", report::trainings(config, baselines), 0);
-    let mut done = 0;
-    let watch = || {
-        done += 1;
-        progress.at(done, "");
-        !stop::asked()
-    };
-    let draw = |number| Ok(config.drawn(data.problem(), number)?.1);
-    let examination = Examination {
-        device,
-        config,
-        teacher: trainer.teacher(),
-        data,
-        glance: &TestSet::new(device, data, &data.validation, GLANCE)?,
-        test: &TestSet::new(device, data, &data.test, usize::MAX)?,
-        draw: &draw,
-    };
-    Ok(report::evaluate(&examination, baselines, watch)?)
+/// What is evaluated.
+pub(super) struct Run<'a> {
+    pub(super) device: &'a Device,
+    pub(super) config: &'a Config,
+    pub(super) trainer: &'a MetaTrainer,
+    pub(super) data: &'a Dataset,
+    /// Whether real images teach as well.
+    pub(super) baselines: bool,
+}
+
+/// Learners that are evaluated: their name and widths, and their structures by number.
+type Structures<'a> = ([&'a str; 2], &'a dyn Fn(u64) -> autograd::Result<Learner>);
+
+impl Run<'_> {
+    /// Evaluates the learners of the settings; `None` if the user wants to stop.
+    pub(super) fn evaluate(&self) -> Result<Option<Report>> {
+        let config = self.config;
+        let [name, widths] = [config.learner.name(), config.widths.to_string()];
+        let draw = |number| Ok(config.drawn(self.data.problem(), number)?.1);
+        let mut progress = self.progress(1);
+        self.one(([&name, &widths], &draw), &mut progress)
+    }
+
+    /// Evaluates every network of a suite.
+    fn evaluate_suite(&self, suite: &Suite) -> Result<Option<SuiteReport>> {
+        let Problem { image, classes } = self.data.problem();
+        let mut progress = self.progress(suite.networks.len() as u64);
+        let mut entries = Vec::new();
+        for (name, network) in &suite.networks {
+            let learner = network
+                .learner(image, classes)
+                .map_err(|error| Error::from(error).at(format!("suite {}, {name}", suite.name)))?;
+            let draw = |_| Ok(learner.clone());
+            let text = network.to_string();
+            let Some(report) = self.one(([&text, ""], &draw), &mut progress)? else {
+                return Ok(None);
+            };
+            let name = name.clone();
+            entries.push(Entry { name, report });
+        }
+        Ok(Some(SuiteReport::new(entries)))
+    }
+
+    fn progress(&self, structures: u64) -> (Progress, u64) {
+        let trainings = structures * report::trainings(self.config, self.baselines);
+        (Progress::new("Evaluation", trainings, 0), 0)
+    }
+
+    fn one(
+        &self,
+        (learner, draw): Structures<'_>,
+        progress: &mut (Progress, u64),
+    ) -> Result<Option<Report>> {
+        let Self { device, data, .. } = *self;
+        let examination = Examination {
+            device,
+            config: self.config,
+            teacher: self.trainer.teacher(),
+            data,
+            glance: &TestSet::new(device, data, &data.validation, GLANCE)?,
+            test: &TestSet::new(device, data, &data.test, usize::MAX)?,
+            learner,
+            draw,
+        };
+        let watch = || {
+            progress.1 += 1;
+            progress.0.at(progress.1, "");
+            !stop::asked()
+        };
+        Ok(report::evaluate(&examination, self.baselines, watch)?)
+    }
 }
 
 /// Draws what a run teaches, in its folder or another.

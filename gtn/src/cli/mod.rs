@@ -3,6 +3,7 @@
 
 mod doctor;
 mod eval;
+mod export;
 mod pictures;
 mod progress;
 mod report;
@@ -56,6 +57,11 @@ enum Task {
     /// Writes curriculum.png, every synthetic image with a row for each inner step, and samples.png, with a row for each
     /// class and a column for each inner step.
     Sample(sample::SampleArgs),
+    /// Write a run's synthetic batches for other programs, with ones in PyTorch and JAX that train on them
+    ///
+    /// `python train_torch.py` trains fresh networks on the batches with the learned hyper-parameters and tests them on real
+    /// images. Its last line is a JSON object with `accuracy_mean`, `accuracy_std` and `learners`.
+    Export(Box<export::ExportArgs>),
     /// Write a run as one page of HTML: tables, curves, pictures, settings
     Report(report::ReportArgs),
     /// Show the evaluations of several runs side by side
@@ -170,6 +176,7 @@ pub fn main() -> ExitCode {
         Some(Task::Train(args)) => train::run(&args),
         Some(Task::Eval(args)) => eval::run(&args),
         Some(Task::Sample(args)) => sample::run(&args),
+        Some(Task::Export(args)) => export::run(&args),
         Some(Task::Report(args)) => report::report(&args),
         Some(Task::Compare(args)) => report::compare(&args),
         Some(Task::Doctor) => doctor::run(),

@@ -98,7 +98,14 @@ pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
     if config.curriculum.generates() {
         eval::draw(&path, &device, trainer)?;
     }
-    let Some(report) = eval::evaluate(&device, &config, trainer, &data, !args.no_baseline)? else {
+    let evaluated = eval::Run {
+        device: &device,
+        config: &config,
+        trainer,
+        data: &data,
+        baselines: !args.no_baseline,
+    };
+    let Some(report) = evaluated.evaluate()? else {
         return Ok(Outcome::Interrupted);
     };
     pictures::draw_curves(&path, &report)?;
@@ -107,13 +114,9 @@ pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
     })?;
     show(report.table().trim_end());
     say(&format!("The run is in {folder}"));
-    args.machine.print(&Evaluated {
-        command: "train",
-        run: &path,
-        outer_step: trainer.outer_step(),
-        seconds: Some(begin.elapsed().as_secs_f64()),
-        report: &report,
-    })?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let evaluated = Evaluated::new("train", &path, trainer.outer_step(), &report);
+    args.machine.print(&evaluated.after(seconds))?;
     Ok(Outcome::Done)
 }
 

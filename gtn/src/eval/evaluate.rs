@@ -10,6 +10,7 @@ use crate::run::config::Config;
 use crate::seeds::{Draw, draw_images, rng};
 use autograd::prelude::*;
 use autograd::{State, Task};
+use tensor::Arrays;
 
 /// Images in one run of the plan that counts.
 const BATCH: usize = 500;
@@ -223,6 +224,16 @@ impl TrainingData {
         let hyper = hyper.iter().map(|(name, numbers)| (*name, numbers));
         let values = Values::new(device, [("y", classes)].into_iter().chain(hyper))?;
         Ok(Self { values, labels })
+    }
+
+    /// All of it by name: `x`, `y`, and the hyper-parameters.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn arrays(&self, optimizer: Optimizer) -> Result<Arrays> {
+        let hyper = optimizer.hyper().iter().map(|(name, _)| *name);
+        let array = |name: &str| Ok((name.to_owned(), self.values.get(name)?));
+        ["x", "y"].into_iter().chain(hyper).map(array).collect()
     }
 
     /// The images, \[T, B, rows, columns, channels\].

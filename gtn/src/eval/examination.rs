@@ -24,6 +24,8 @@ pub struct Examination<'a> {
     pub glance: &'a TestSet,
     /// Test images, which are for the report only.
     pub test: &'a TestSet,
+    /// What the learners are called, and their widths.
+    pub learner: [&'a str; 2],
     /// The structure of the learner of that number.
     pub draw: &'a dyn Fn(u64) -> Result<Learner>,
 }

@@ -1,6 +1,5 @@
 //! Does it teach? Fresh learners taught by the generator beside learners taught by real images.
 
-use crate::data::Dataset;
 use crate::eval::evaluate::{Trainee, TrainingData};
 use crate::eval::examination::Examination;
 use crate::eval::tuning::{BASELINES, Recipe, TRIALS, tuned};
@@ -158,7 +157,7 @@ pub fn evaluate(
         ways.push(way);
         recipes.push(recipe);
     }
-    Ok(Some(Report::new(config, examination.data, ways, &recipes)))
+    Ok(Some(Report::new(examination, ways, &recipes)))
 }
 
 /// How often [`evaluate`] calls its `watch`.
@@ -204,7 +203,13 @@ impl Spread {
 }
 
 impl Report {
-    fn new(config: &Config, data: &Dataset, ways: Vec<Way>, recipes: &[Recipe]) -> Self {
+    fn new(examination: &Examination<'_>, ways: Vec<Way>, recipes: &[Recipe]) -> Self {
+        let Examination {
+            config,
+            data,
+            learner: [learner, widths],
+            ..
+        } = examination;
         let gtn = Spread::of(&ways[0].accuracies);
         let baselines = ways[1..].iter().zip(recipes);
         let spreads = baselines.map(|(way, recipe)| (Spread::of(&way.accuracies), recipe));
@@ -225,8 +230,8 @@ impl Report {
             inner_steps: config.inner_steps,
             inner_batch: config.inner_batch,
             learners: config.learners,
-            learner: config.learner.name(),
-            widths: config.widths.to_string(),
+            learner: (*learner).to_owned(),
+            widths: (*widths).to_owned(),
             dataset: data.card.name.clone(),
             test_images: data.test.len(),
             ways,

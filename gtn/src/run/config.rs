@@ -414,7 +414,7 @@ mod tests {
     fn settings_of_older_runs_are_understood() {
         let mut old = Config::preset(Preset::Quick).to_toml();
         // So the present version writes them; earlier ones lacked some.
-        assert_eq!(old.lines().count(), 35);
+        assert_eq!(old.lines().count(), 37);
         for line in [
             "generator_channels = [16, 8]",
             "learner = \"base_fc\"",
@@ -427,7 +427,7 @@ mod tests {
         let new = |line: &str| {
             let kept = ["inner_lr", "inner_momentum", "inner_steps", "inner_batch"];
             let name = line.split(' ').next().unwrap_or_default();
-            ["segments", "learners_per_step", "learn"].contains(&name)
+            ["segments", "learners_per_step", "learn", "images", "labels"].contains(&name)
                 || name.starts_with("inner_") && !kept.contains(&name)
         };
         let lines = old.lines().filter(|line| !new(line));

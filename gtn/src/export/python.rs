@@ -1,0 +1,195 @@
+//! A network as a Python literal, and the programs that train it.
+
+use crate::nn::network::{Activation, Layer, Network, Norm, Pool, Start, Window};
+use autograd::optim::Optimizer;
+use std::fmt::Write;
+
+/// A program that trains networks on exported batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framework {
+    /// JAX, without further libraries.
+    Jax,
+    /// PyTorch.
+    Torch,
+}
+
+/// What a program is written for.
+#[derive(Debug)]
+pub struct Program<'a> {
+    /// The network, with all numbers: see [`Learner::network`](crate::nn::Learner::network).
+    pub network: &'a Network,
+    /// What moves its weights.
+    pub optimizer: Optimizer,
+    /// For every channel, the mean of the training pixels divided by 255; and their standard deviation.
+    pub statistics: [&'a [f32]; 2],
+    /// Where it comes from, for a comment.
+    pub origin: String,
+}
+
+impl Program<'_> {
+    /// The text of the program.
+    pub fn text(&self, framework: Framework) -> String {
+        let template = match framework {
+            Framework::Jax => include_str!("train_jax.py"),
+            Framework::Torch => include_str!("train_torch.py"),
+        };
+        template
+            .replace("@SETTINGS@\n", &self.settings())
+            .replace("@OPTIMIZER@\n", &update(self.optimizer))
+    }
+
+    fn settings(&self) -> String {
+        let [mean, std] = self.statistics;
+        let names: Vec<_> = self
+            .optimizer
+            .hyper()
+            .iter()
+            .map(|(name, _)| *name)
+            .collect();
+        let Start { scheme, scale } = self.network.init;
+        let scheme = Start { scheme, scale: 1.0 };
+        format!(
+            "# {}\nNETWORK = [\n{}]\nWEIGHT_NORM = {}\nINIT, INIT_SCALE = \"{}\", {}\n\
+             # The optimizer is {}.\nHYPER = {names:?}\nMEAN, STD = {mean:?}, {std:?}\n",
+            self.origin,
+            layers(&self.network.layers, 1),
+            if self.network.weight_norm {
+                "True"
+            } else {
+                "False"
+            },
+            scheme,
+            scale,
+            self.optimizer.name(),
+        )
+    }
+}
+
+/// Two functions: the state of a weight before the first step, and a step.
+fn update(optimizer: Optimizer) -> String {
+    let name = match optimizer {
+        // Fixed point is for going back; the steps are those of momentum.
+        Optimizer::ReversibleMomentum => Optimizer::Momentum.name(),
+        other => other.name(),
+    };
+    let all = include_str!("optimizers.py");
+    let of_name = all
+        .split("# ")
+        .find_map(|part| part.strip_prefix(&format!("{name}\n")));
+    of_name
+        .expect("a test says that every optimiser is there")
+        .to_owned()
+}
+
+/// A line for every layer.
+fn layers(of: &[Layer], depth: usize) -> String {
+    let indent = "    ".repeat(depth);
+    of.iter().fold(String::new(), |mut lines, layer| {
+        let _ = writeln!(lines, "{indent}{},", one(layer, depth));
+        lines
+    })
+}
+
+fn one(layer: &Layer, depth: usize) -> String {
+    match layer {
+        Layer::Conv {
+            filters,
+            window,
+            groups,
+            bias,
+        } => format!(
+            "(\"conv\", {filters}, {}, {groups}, {})",
+            seen(window),
+            truth(*bias)
+        ),
+        Layer::Depthwise { window, bias } => {
+            format!("(\"depthwise\", {}, {})", seen(window), truth(*bias))
+        }
+        Layer::Dense { units, bias } => {
+            let units = units.expect("a learner's network has all numbers");
+            format!("(\"dense\", {units}, {})", truth(*bias))
+        }
+        Layer::Bias => "(\"bias\",)".to_owned(),
+        Layer::Norm(Norm::Group(groups)) => format!("(\"norm\", \"group\", {groups})"),
+        Layer::Norm(norm) => format!("(\"norm\", \"{norm}\", 1)"),
+        Layer::Activation(Activation::Leaky(slope)) => {
+            format!("(\"activation\", \"leaky\", {slope})")
+        }
+        Layer::Activation(activation) => format!("(\"activation\", \"{activation}\", 0)"),
+        Layer::Pool { kind, window } => {
+            let kind = match kind {
+                Pool::Max => "max",
+                Pool::Average => "avg",
+            };
+            let Window {
+                size, stride, pad, ..
+            } = window;
+            format!(
+                "(\"pool\", \"{kind}\", {}, {}, {})",
+                tuple(size),
+                tuple(stride),
+                tuple(pad)
+            )
+        }
+        Layer::Mean => "(\"mean\",)".to_owned(),
+        Layer::Flatten => "(\"flatten\",)".to_owned(),
+        Layer::Add(branches) => joined("add", branches, depth),
+        Layer::Concat(branches) => joined("concat", branches, depth),
+    }
+}
+
+fn joined(name: &str, branches: &[Vec<Layer>], depth: usize) -> String {
+    let indent = "    ".repeat(depth + 1);
+    let lines = branches.iter().fold(String::new(), |mut lines, branch| {
+        let _ = writeln!(lines, "{indent}[\n{}{indent}],", layers(branch, depth + 2));
+        lines
+    });
+    format!("(\"{name}\", [\n{lines}{}])", "    ".repeat(depth))
+}
+
+fn seen(window: &Window) -> String {
+    let Window {
+        size,
+        stride,
+        pad,
+        dilation,
+    } = window;
+    let all = [tuple(size), tuple(stride), tuple(pad), tuple(dilation)];
+    all.join(", ")
+}
+
+fn tuple(numbers: &[usize]) -> String {
+    let words: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+    format!("({})", words.join(", "))
+}
+
+fn truth(yes: bool) -> &'static str {
+    if yes { "True" } else { "False" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_optimizer_has_its_functions_and_nothing_is_left_open() {
+        let network: Network = "add(conv 4 | batch; conv 4 1x1) | leaky | avg 2 | dense"
+            .parse()
+            .unwrap();
+        let learner = network.learner([8, 8, 3], 10).unwrap();
+        for optimizer in Optimizer::ALL {
+            for framework in [Framework::Jax, Framework::Torch] {
+                let program = Program {
+                    network: learner.network(),
+                    optimizer,
+                    statistics: [&[0.5, 0.5, 0.25], &[0.1, 0.2, 0.3]],
+                    origin: "a test".to_owned(),
+                };
+                let text = program.text(framework);
+                assert!(!text.contains("@SETTINGS@") && !text.contains("@OPTIMIZER@"));
+                assert_eq!(text.matches("def update(").count(), 1, "{optimizer:?}");
+                assert!(text.contains("    (\"dense\", 10, True),\n"), "{text}");
+            }
+        }
+    }
+}
