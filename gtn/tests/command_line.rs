@@ -80,6 +80,43 @@ fn a_run_from_training_to_samples() {
         fs::read(place.path("run/curriculum.png")).unwrap()
     );
 
+    let args = "eval run --data-dir data --suite suite.toml --learners 2 --json";
+    let suite = "[[learner]]\nname = 'small'\nlayers = 'mean | dense'\n\
+                 [[learner]]\nname = 'plain'\nfamily = 'plain_mlp'\nwidths = '5,4'\n";
+    fs::write(place.path("suite.toml"), suite).unwrap();
+    let found = json(&place.run(args));
+    let entries = found["suite"].as_array().unwrap();
+    let names: Vec<_> = entries
+        .iter()
+        .map(|entry| entry["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["small", "plain"]);
+    let number = |entry: &Value, key: &str| entry[key].as_f64().unwrap();
+    let means = entries
+        .iter()
+        .map(|entry| number(entry, "gtn_accuracy_mean"));
+    let real = entries
+        .iter()
+        .map(|entry| number(entry, "real_accuracy_mean"));
+    let margins = means.clone().zip(real).map(|(mean, real)| mean - real);
+    assert_eq!(number(&found, "worst_gtn"), means.fold(2.0, f64::min));
+    assert_eq!(number(&found, "worst_margin"), margins.fold(2.0, f64::min));
+    for entry in entries {
+        assert!(["momentum", "adam"].contains(&entry["baseline"].as_str().unwrap()));
+        assert_eq!(entry["runaways"], 0);
+        assert!(number(entry, "gtn_accuracy_min") <= number(entry, "gtn_accuracy_mean"));
+    }
+    let without = json(&place.run(&format!("{args} --no-baseline")));
+    assert_eq!(
+        (&without["worst_margin"], &without["worst_gtn"]),
+        (&Value::Null, &found["worst_gtn"])
+    );
+    place.fails(
+        2,
+        "eval run --suite nothing.toml",
+        "cannot read suite nothing.toml",
+    );
+
     place.run("report run");
     let page = fs::read_to_string(place.path("run/report.html")).unwrap();
     for part in [
@@ -102,6 +139,63 @@ fn a_run_from_training_to_samples() {
         "compare pictures",
         "pictures is no run: it has no config.toml",
     );
+}
+
+/// A Python that has JAX: `GTN_PYTHON`, or the usual one.
+fn python_with_jax() -> Option<String> {
+    let python = std::env::var("GTN_PYTHON").unwrap_or("python3".into());
+    let found = Command::new(&python)
+        .args(["-c", "import jax, numpy"])
+        .output();
+    found
+        .is_ok_and(|out| out.status.success())
+        .then_some(python)
+}
+
+/// The accuracy of learners in JAX is that of `gtn eval`, for a network with branches and every kind of layer.
+#[test]
+fn what_is_exported_teaches_in_jax() {
+    let place = Place::new();
+    let begin = "train --dataset embedded --no-baseline --outer-steps 15 --inner-steps 6 --inner-batch 20 \
+                 --outer-batch 40 --inner-optimizer adam --inner-lr 0.02 --generator-hidden 32 --threads 2 --out run";
+    let network = "conv 8 stride 2 | batch | relu | add(conv 8 | instance | gelu) | concat(max 2; avg 2) | mean_only | tanh | \
+                   depthwise 3x3 | group 4 | silu | dense 24 | layer | leaky | dense";
+    let words = |args: &str| {
+        args.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let run = |args: &str| {
+        let mut command = place.command(PROGRAM, "");
+        command
+            .args(words(args))
+            .args(["--learner", network, "--json"]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        json(&text(&output.stdout))
+    };
+    run(begin);
+    let eval = run("eval run --no-baseline --learners 8 --threads 2");
+    run("export run --to out");
+    run("export run --to images --format images");
+    run("export run --to tensors --format safetensors");
+    assert!(place.path("images/7/step-000-007.png").exists());
+    assert!(place.path("tensors/data.safetensors").exists());
+    assert!(place.path("out/train_torch.py").exists());
+    let Some(python) = python_with_jax() else {
+        eprintln!("skipped: no Python with JAX; GTN_PYTHON may name one");
+        return;
+    };
+    let mut program = place.command(&python, "out/train_jax.py --data out/data.npz --learners 8");
+    let output = program.env("JAX_PLATFORMS", "cpu").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let jax = json(&text(&output.stdout));
+    let number = |found: &Value, key: &str| found[key].as_f64().unwrap();
+    let apart = number(&jax, "accuracy_mean") - number(&eval, "gtn_accuracy_mean");
+    // Four standard errors of the difference of two means of eight.
+    let spread = number(&jax, "accuracy_std").hypot(number(&eval, "gtn_accuracy_std"));
+    assert!(apart.abs() < 4.0 * spread / 8f64.sqrt(), "{jax} and {eval}");
+    assert!(number(&jax, "accuracy_mean") > 0.15, "it teaches: {jax}");
 }
 
 #[cfg(unix)]

@@ -12,14 +12,15 @@ use crate::outer::meta::{MetaTrainer, Step};
 use crate::run::config::Config;
 use crate::run::memory;
 use crate::run::run_folder::RunFolder;
-use crate::run::settings::{Settings, name_of};
+use crate::run::settings::{Settings, above_zero, name_of};
 use crate::run::{card, checkpoint};
 use clap::Args;
 use kernels::Device;
 use serde::Serialize;
 use std::mem::discriminant;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tensor::read_safetensors;
 use toml::Table;
 
 /// Where runs go if nobody says otherwise.
@@ -36,6 +37,12 @@ pub(super) struct TrainArgs {
     /// Resume a run from its last checkpoint
     #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out"])]
     resume: Option<PathBuf>,
+    /// Begin with what another run has learned, whose arrays have the same shapes
+    #[arg(long, value_name = "RUN", conflicts_with = "resume")]
+    from: Option<PathBuf>,
+    /// End the training after so many minutes, if it has not ended by then
+    #[arg(long, value_name = "X", value_parser = above_zero)]
+    minutes: Option<f64>,
     /// Leave out the baselines of the evaluation, which train on real images
     #[arg(long)]
     no_baseline: bool,
@@ -84,7 +91,10 @@ pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
     let mut run = open(args, &device, &config, &data.card)?;
     let path = run.folder.path().to_owned();
     let folder = path.display();
-    if !train(&mut run, &device, &data)? {
+    let ends = args
+        .minutes
+        .map(|minutes| begin + Duration::from_secs_f64(60.0 * minutes));
+    if !train(&mut run, &device, &data, ends)? {
         let data_dir = args.files.data_dir.as_ref();
         let data_dir = data_dir.map(|dir| format!(" --data-dir {}", dir.display()));
         say(&format!(
@@ -142,7 +152,13 @@ fn open(args: &TrainArgs, device: &Device, config: &Config, card: &Card) -> Resu
     folder.write_config(&config.to_toml())?;
     card::write(&folder, card)?;
     say(&format!("Run: {}", folder.path().display()));
-    let trainer = MetaTrainer::new(device, config, card.problem)?;
+    let mut trainer = MetaTrainer::new(device, config, card.problem)?;
+    if let Some(other) = &args.from {
+        let place = RunFolder::checkpoint_in(other)?;
+        let (arrays, _) = read_safetensors(&place).map_err(Error::run)?;
+        let begun = trainer.begin_with(&arrays);
+        begun.map_err(|e| e.at(format!("--from {}", other.display())))?;
+    }
     // What ends the run before its first step leaves something to resume.
     checkpoint::save(&mut folder, &trainer, &trainer.finite_arrays()?)?;
     Ok(Run {
@@ -175,8 +191,8 @@ fn resume(path: &Path, device: &Device, config: &Config, card: &Card) -> Result<
     })
 }
 
-/// The outer loop, with checkpoints; `false` if the user stopped it.
-fn train(run: &mut Run, device: &Device, data: &Dataset) -> Result<bool> {
+/// The outer loop, with checkpoints, until all its steps are done or its time is over; `false` if the user stopped it.
+fn train(run: &mut Run, device: &Device, data: &Dataset, ends: Option<Instant>) -> Result<bool> {
     let Run {
         folder,
         trainer,
@@ -187,7 +203,8 @@ fn train(run: &mut Run, device: &Device, data: &Dataset) -> Result<bool> {
     let mut progress = Progress::new("Outer step", config.outer_steps, trainer.outer_step());
     let mut accuracy = String::new();
     let mut warned = None;
-    while trainer.outer_step() < config.outer_steps && !stop::asked() {
+    let late = || ends.is_some_and(|ends| Instant::now() >= ends);
+    while trainer.outer_step() < config.outer_steps && !late() && !stop::asked() {
         let begin = Instant::now();
         let outer_lr = config.outer_lr_at(trainer.outer_step());
         let done = trainer.outer_step() + 1;
@@ -236,7 +253,7 @@ fn train(run: &mut Run, device: &Device, data: &Dataset) -> Result<bool> {
         let arrays = arrays.map_err(|error| broken(folder, done, error))?;
         checkpoint::save(folder, trainer, &arrays)?;
     }
-    Ok(done >= config.outer_steps)
+    Ok(done >= config.outer_steps || !stop::asked())
 }
 
 /// Adds to the error of a run that broke after `outer_step` outer steps from where and how it can go on. If that is

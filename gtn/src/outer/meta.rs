@@ -143,6 +143,22 @@ impl MetaTrainer {
         Err(not_finite(step, &what))
     }
 
+    /// Begins with what another run has learned; the outer optimiser begins anew.
+    ///
+    /// # Errors
+    /// With the name of an array that is missing, or of another shape.
+    pub fn begin_with(&mut self, arrays: &Arrays) -> error::Result<()> {
+        let mut begun = self.arrays()?;
+        for (key, array) in begun
+            .iter_mut()
+            .filter(|(key, _)| !key.starts_with("adam."))
+        {
+            let missing = || error::Error::run(format!("array {key} is missing"));
+            *array = arrays.get(key).ok_or_else(missing)?.clone();
+        }
+        self.restore(&begun, 0)
+    }
+
     /// Takes up where [`MetaTrainer::arrays`] were taken, after `outer_step` outer steps.
     ///
     /// # Errors

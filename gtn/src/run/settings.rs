@@ -233,7 +233,8 @@ fn number(text: &str, fits: fn(f32) -> bool, wanted: &str) -> Result<f64, String
     number.ok_or_else(|| format!("{wanted} is needed, in 32 bits"))
 }
 
-pub(super) fn above_zero(text: &str) -> Result<f64, String> {
+/// A number that is above 0 as an f32.
+pub(crate) fn above_zero(text: &str) -> Result<f64, String> {
     number(text, |x| x > 0.0, "a number above 0")
 }
 
