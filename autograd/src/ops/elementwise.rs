@@ -32,7 +32,7 @@ impl<'t> Var<'t> {
             _ => {}
         }
         let (shape, dtype) = (self.shape(), self.dtype());
-        Ok(self.tape().push(Op::Unary(op), &[self], shape, dtype))
+        self.tape().push(Op::Unary(op), &[self], shape, dtype)
     }
 
     pub(crate) fn binary(self, op: Binary, other: Var<'t>) -> Result<Var<'t>> {
@@ -60,7 +60,7 @@ impl<'t> Var<'t> {
         } else {
             (x, y)
         };
-        Ok(self.tape().push(Op::Binary(op), &[x, y], shape, x.dtype()))
+        self.tape().push(Op::Binary(op), &[x, y], shape, x.dtype())
     }
 
     /// Whether all elements are known to be finite and not zero: then no product with it is NaN that need not be.
@@ -127,7 +127,7 @@ impl<'t> Var<'t> {
             None if args[1] == args[2] => return Ok(args[1]),
             None => {}
         }
-        Ok(self.tape().push(Op::Select, &args, shape, self.dtype()))
+        self.tape().push(Op::Select, &args, shape, self.dtype())
     }
 
     /// The same numbers as another element type.
@@ -139,13 +139,13 @@ impl<'t> Var<'t> {
         if let (Some(value), true) = (self.as_constant(), matches!(to, DType::F32 | DType::F64)) {
             return self.tape().constant(value, to, shape);
         }
-        self.tape().push(Op::Cast(to), &[self], shape, to)
+        self.tape().enter(Op::Cast(to), &[self], shape, to)
     }
 
     /// The same numbers, which derivatives take as given.
     pub fn stop_gradient(self) -> Var<'t> {
         self.tape()
-            .push(Op::StopGradient, &[self], self.shape(), self.dtype())
+            .enter(Op::StopGradient, &[self], self.shape(), self.dtype())
     }
 
     /// The same numbers, whose derivative is that of `smooth`: for what is rounded, or a jump, with a smooth
@@ -159,9 +159,8 @@ impl<'t> Var<'t> {
             );
         }
         let (shape, dtype) = (self.shape(), self.dtype());
-        Ok(self
-            .tape()
-            .push(Op::StraightThrough, &[self, smooth], shape, dtype))
+        self.tape()
+            .push(Op::StraightThrough, &[self, smooth], shape, dtype)
     }
 
     /// xⁿ for a whole number n.
