@@ -117,6 +117,8 @@ impl Kernel {
 
     /// Bytes that must at least be read and written: every distinct element once.
     pub fn bytes(&self) -> u64 {
-        self.spec().bytes_read() + bytes(&self.outputs())
+        self.spec()
+            .bytes_read()
+            .saturating_add(bytes(&self.outputs()))
     }
 }

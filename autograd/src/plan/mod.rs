@@ -32,6 +32,7 @@ pub use peak::{Held, Peak};
 use places::Slots;
 pub(crate) use simplify::{Simplified, simplify};
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use tensor::{Array, Shape};
 
@@ -232,9 +233,10 @@ impl Plan {
     pub fn run(&self, device: &Device, arrays: &[(Var<'_>, &Array)]) -> Result<Vec<Array>> {
         let arena = device.alloc(self.arena_bytes)?;
         let mut inputs: Vec<Buffer> = Vec::new();
+        let given: HashMap<Id, &Array> =
+            arrays.iter().map(|(var, array)| (var.id, *array)).collect();
         for (spec, source) in self.inputs.iter().zip(&self.sources) {
-            let found = arrays.iter().find(|(var, _)| var.id == *source);
-            let Some((_, array)) = found else {
+            let Some(array) = given.get(source) else {
                 let reason = format!("no array was given for input `{}`", spec.name);
                 return Err(Error::Plan(reason));
             };
