@@ -137,12 +137,12 @@ fn of_kernel(kernel: &Kernel) -> Rule<'_> {
         Kernel::Take(take) => Rule::linear(&[], |at, cotangent, _| {
             let mut take = take.clone();
             take.adjoint ^= true;
-            Ok(at.transposed(Kernel::Take(take), &[cotangent], 0))
+            at.transposed(Kernel::Take(take), &[cotangent], 0)
         }),
         Kernel::Rows(rows) => Rule::linear(&[1], |at, cotangent, _| {
             let mut rows = *rows;
             rows.adjoint ^= true;
-            Ok(at.transposed(Kernel::Rows(rows), &[cotangent, at.args[1]], 0))
+            at.transposed(Kernel::Rows(rows), &[cotangent, at.args[1]], 0)
         }),
         Kernel::Window(Window {
             kind: WindowKind::ArgMax,
@@ -154,7 +154,7 @@ fn of_kernel(kernel: &Kernel) -> Rule<'_> {
                 _ => WindowKind::Gather,
             };
             let window = Window { kind, ..*window };
-            Ok(at.transposed(Kernel::Window(window), &[cotangent, at.args[1]], 0))
+            at.transposed(Kernel::Window(window), &[cotangent, at.args[1]], 0)
         }),
         Kernel::MatMul(spec) => Rule::bilinear(|at, cotangent, i| matmul(spec, at, cotangent, i)),
         Kernel::Conv(spec) => Rule::bilinear(|at, cotangent, i| conv(spec, at, cotangent, i)),
@@ -265,7 +265,7 @@ fn conv<'t>(spec: &Conv, at: &Applied<'t>, cotangent: Var<'t>, i: usize) -> Resu
         (ConvKind::Weight, 0) => (ConvKind::Input, [other, cotangent]),
         (ConvKind::Weight, _) => (ConvKind::Forward, [other, cotangent]),
     };
-    Ok(at.transposed(Kernel::Conv(Conv { kind, ..*spec }), &args, i))
+    at.transposed(Kernel::Conv(Conv { kind, ..*spec }), &args, i)
 }
 
 impl<'t> Applied<'t> {
@@ -274,7 +274,7 @@ impl<'t> Applied<'t> {
     }
 
     /// Records a kernel whose result is like an argument.
-    fn transposed(&self, kernel: Kernel, args: &[Var<'t>], like: usize) -> Var<'t> {
+    fn transposed(&self, kernel: Kernel, args: &[Var<'t>], like: usize) -> Result<Var<'t>> {
         let like = self.args[like];
         like.tape().kernel(kernel, args, like.shape(), like.dtype())
     }

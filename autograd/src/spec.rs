@@ -38,9 +38,9 @@ impl ArraySpec {
         }
     }
 
-    /// Bytes of the array.
+    /// Bytes of the array; `usize::MAX` where there are more.
     pub fn bytes(&self) -> usize {
-        self.shape.count() * self.dtype.size()
+        self.shape.count().saturating_mul(self.dtype.size())
     }
 
     /// Bytes of one row: of what lies at one index of the first axis.

@@ -9,7 +9,7 @@ use crate::spec::ArraySpec;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use tensor::{DType, Shape};
+use tensor::{ArrayError, DType, Shape};
 
 /// The number of an entry of a tape; greater than those of its operands.
 pub(crate) type Id = usize;
@@ -66,8 +66,7 @@ impl Tape {
     /// An array that is given when the plan runs. The name is for people, in messages: two inputs of one name
     /// are two inputs.
     pub fn input(&self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Result<Var<'_>> {
-        let op = Op::Input(name.into(), self.len());
-        Ok(self.push(op, &[], shape.into(), dtype))
+        self.push(Op::Input(name.into(), self.len()), &[], shape.into(), dtype)
     }
 
     /// Inputs as described, in that order.
@@ -76,15 +75,15 @@ impl Tape {
         specs.iter().map(input).collect()
     }
 
-    /// An array whose elements all are `value`.
+    /// An array whose elements all are `value`. A shape beyond all memory is refused where the array is used.
     pub fn constant(&self, value: f64, dtype: DType, shape: impl Into<Shape>) -> Var<'_> {
-        self.push(Op::constant(value, dtype), &[], shape.into(), dtype)
+        self.enter(Op::constant(value, dtype), &[], shape.into(), dtype)
     }
 
     /// An array of zeros that derivatives see as a variable: `y + perturbation` computes as `y`, and the
     /// tangent of the perturbation is added to that of `y`. No arithmetic remains of it in a plan.
     pub fn perturbation(&self, dtype: DType, shape: impl Into<Shape>) -> Var<'_> {
-        self.push(Op::Perturbation(self.len()), &[], shape.into(), dtype)
+        self.enter(Op::Perturbation(self.len()), &[], shape.into(), dtype)
     }
 
     /// The index along `axis` at every element.
@@ -93,10 +92,23 @@ impl Tape {
         if axis >= shape.len() || !dtype.is_float() {
             return refuse("iota", format!("axis {axis} of {shape} {dtype}"));
         }
-        Ok(self.push(Op::Iota(axis), &[], shape, dtype))
+        self.push(Op::Iota(axis), &[], shape, dtype)
     }
 
-    pub(crate) fn push(&self, op: Op, args: &[Var<'_>], shape: Shape, dtype: DType) -> Var<'_> {
+    /// Records an operation, after a look at the size of its result.
+    pub(crate) fn push(
+        &self,
+        op: Op,
+        args: &[Var<'_>],
+        shape: Shape,
+        dtype: DType,
+    ) -> Result<Var<'_>> {
+        check_size(op.name(), &shape)?;
+        Ok(self.enter(op, args, shape, dtype))
+    }
+
+    /// Records an operation whose result has the shape of what it is made of.
+    pub(crate) fn enter(&self, op: Op, args: &[Var<'_>], shape: Shape, dtype: DType) -> Var<'_> {
         let node = Node {
             op,
             args: args.iter().map(|v| v.id).collect(),
@@ -139,6 +151,15 @@ impl Tape {
             reason: "a variable of another tape".into(),
         })
     }
+}
+
+/// Refuses a shape beyond all memory.
+pub(crate) fn check_size(op: &'static str, shape: &Shape) -> Result<()> {
+    let refused = |error: ArrayError| Error::Record {
+        op,
+        reason: error.to_string(),
+    };
+    shape.check().map_err(refused)
 }
 
 impl fmt::Debug for Tape {

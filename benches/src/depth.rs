@@ -11,6 +11,7 @@ use autograd::optim::Optimizer;
 use autograd::{ArraySpec, Forecast, Horizon, Mode, Schedule, Training, Unroll, Values, Var};
 use gtn::cli::{Outcome, say};
 use gtn::error::{Error, Result};
+use gtn::run::memory::check_values;
 use gtn::run::settings::count;
 use kernels::Device;
 use serde::Serialize;
@@ -83,6 +84,7 @@ impl Deep {
 
     /// Numbers that any program can make, scaled so that activations keep their size.
     fn load(self, device: &Device) -> Result<Values> {
+        check_values(device, &self.training())?;
         let mut values = Values::zeros(device, &[])?;
         for spec in self.specs("rate") {
             values.set(&spec.name, &Array::full(DTYPE, spec.shape, RATE))?;

@@ -9,6 +9,7 @@ use autograd::{CotangentNorms, Forecast, Horizon, Phase, Trouble, Unroll, Values
 use gtn::cli::{Outcome, say};
 use gtn::error::{Error, Result};
 use gtn::run::config::{Engine, ModeName};
+use gtn::run::memory::check_values;
 use gtn::run::settings::{count_or_none, name_of};
 use kernels::Device;
 use serde::Serialize;
@@ -171,6 +172,7 @@ impl MetaGradArgs {
     }
 
     fn loaded(&self, device: &Device, problem: &Problem) -> Result<Values> {
+        check_values(device, &problem.training())?;
         let arrays = match &self.init {
             Some(path) => read_safetensors(path).map_err(Error::data)?.0,
             None => problem.fresh(0)?,

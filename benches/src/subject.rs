@@ -10,6 +10,7 @@ use gtn::error::{Error, Result};
 use gtn::nn::{Generator, Learner};
 use gtn::outer::training::training;
 use gtn::run::config::{Config, Engine, Preset};
+use gtn::run::memory::check_values;
 use gtn::run::settings::{Overrides, Settings, count};
 use kernels::Device;
 use tensor::{Array, Shape};
@@ -129,7 +130,8 @@ impl Subject {
 }
 
 /// Numbers to train on: the time does not depend on which, as long as nothing runs away.
-pub(super) fn any_values(device: &Device, training: &Training<'_>) -> autograd::Result<Values> {
+pub(super) fn any_values(device: &Device, training: &Training<'_>) -> Result<Values> {
+    check_values(device, training)?;
     let declared = training.learned_specs().chain(training.given_specs());
     let mut values = Values::zeros(device, &[])?;
     for (seed, spec) in declared.chain(training.weight_specs()).enumerate() {

@@ -176,16 +176,16 @@ __device__ __forceinline__ void conv_weight(const u64* slots, const GemmArgs& ar
     } \
     EXPORT(name)
 
-#define TILES(name, precision) \
+#define TILES(name, precision, small) \
     GEMM(name##_large_##precision, name, 128, 128, LARGE) \
     GEMM(name##_tall_##precision, name, 128, 64, TALL) \
-    GEMM(name##_small_##precision, name, 64, 64, SMALL)
+    GEMM(name##_small_##precision, name, 64, 64, small)
 
 #define GEMMS(precision) \
-    TILES(matmul_nn, precision) \
-    TILES(matmul_nt, precision) \
-    TILES(matmul_tn, precision) \
-    TILES(matmul_tt, precision) \
-    TILES(conv_forward, precision) \
-    TILES(conv_input, precision) \
-    TILES(conv_weight, precision)
+    TILES(matmul_nn, precision, SMALL) \
+    TILES(matmul_nt, precision, SMALL) \
+    TILES(matmul_tn, precision, SMALL) \
+    TILES(matmul_tt, precision, SMALL) \
+    TILES(conv_forward, precision, SMALL) \
+    TILES(conv_input, precision, SMALL) \
+    TILES(conv_weight, precision, SMALL_WEIGHT)

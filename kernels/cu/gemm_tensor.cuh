@@ -10,7 +10,7 @@
 
 constexpr int THREADS = 128;
 // Blocks on a multiprocessor at once, for the three sizes of tiles.
-constexpr int LARGE = 2, TALL = 3, SMALL = 4;
+constexpr int LARGE = 2, TALL = 3, SMALL = 4, SMALL_WEIGHT = 4;
 
 #ifdef GEMM_BF16
 constexpr int PER_WORD = 2;
@@ -67,7 +67,7 @@ __device__ __forceinline__ void tile(const u64* slots, const GemmArgs& args, con
     constexpr int WM = BM / 2, WN = BN / 2;
     const u32 warp = threadIdx.x / 32, row = warp / 2 * WM, column = warp % 2 * WN;
     float sums[WM / 16][WN / 16][2][4] = {};
-    auto multiply = [&](const float* as, const float* bs) {
+    auto multiply = [&](const float* as, const float* bs, u32) {
         Fragment right[WN / 16];
 #pragma unroll
         for (int j = 0; j < WN / 16; ++j) right[j].template load<BN, B::K_FAST>(bs, column + j * 16);

@@ -86,7 +86,7 @@ struct Copier {
     }
 };
 
-// Calls multiply(stage of A, stage of B) for the inner indices from `begin` to `end`, in their order.
+// Calls multiply(stage of A, stage of B, its first inner index) for the inner indices from `begin` to `end`, in their order.
 template <int THREADS, int BM, int BN, bool A_ALONG_K, bool B_ALONG_K, class A, class B, class Multiply>
 __device__ __forceinline__ void in_stages(const A& a, const B& b, u32 row, u32 column, u32 begin, u32 end,
                                           Multiply multiply) {
@@ -111,6 +111,6 @@ __device__ __forceinline__ void in_stages(const A& a, const B& b, u32 row, u32 c
         // Without copies, too: the number of groups to wait for stays the same.
         commit_copies();
         stage = stage + 1 == STAGES ? 0 : stage + 1;
-        if (filled) multiply(as[stage], bs[stage]);
+        if (filled) multiply(as[stage], bs[stage], k - (STAGES - 1) * BK);
     }
 }

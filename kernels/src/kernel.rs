@@ -3,7 +3,7 @@
 use crate::spec::{Spec, bytes};
 use crate::{ArgMax, Concat, Conv, Map, MatMul, Pad, Pair, Random, Reversible, Rows, Take, Window};
 use strum::{IntoStaticStr, VariantNames};
-use tensor::DType;
+use tensor::{DType, Shape};
 
 /// One kernel with its shapes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
@@ -80,9 +80,24 @@ impl Kernel {
         self.spec().name()
     }
 
-    /// Refuses what no memory could satisfy. All but the name may be asked afterwards only.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        self.spec().check()
+    /// Refuses what makes no sense, and what no memory could satisfy; says why. [`Program::new`](crate::Program::new)
+    /// asks; all but the name may be asked afterwards only.
+    ///
+    /// # Errors
+    /// In one line.
+    pub fn check(&self) -> Result<(), String> {
+        self.spec().check()?;
+        let mut sizes = self.spec().extents().into_iter();
+        sizes.try_for_each(|extents| {
+            let checked = Shape::from(extents).check();
+            checked.map_err(|error| error.to_string())
+        })
+    }
+
+    /// Whether it has nothing to write, nor an index to look at.
+    pub(crate) fn is_idle(&self) -> bool {
+        let empty = self.outputs().iter().all(|&(_, count)| count == 0);
+        empty && !matches!(self, Self::Rows(_))
     }
 
     /// Type and least number of elements of every input.
@@ -102,6 +117,8 @@ impl Kernel {
 
     /// Bytes that must at least be read and written: every distinct element once.
     pub fn bytes(&self) -> u64 {
-        self.spec().bytes_read() + bytes(&self.outputs())
+        self.spec()
+            .bytes_read()
+            .saturating_add(bytes(&self.outputs()))
     }
 }

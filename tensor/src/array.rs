@@ -47,6 +47,15 @@ pub struct Array {
 /// Why an array could not be made.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ArrayError {
+    /// More elements than any memory holds.
+    #[error(
+        "shape {shape} has more elements than any memory holds: at most {}",
+        Shape::MOST
+    )]
+    Size {
+        /// The shape asked for.
+        shape: Shape,
+    },
     /// More or fewer numbers than the shape has places.
     #[error("shape {shape} holds {} elements, but {count} were given", shape.count())]
     Count {
@@ -144,7 +153,12 @@ impl Data {
     /// The numbers as another type (see [`Array::cast`]).
     fn collect(dtype: DType, numbers: impl Iterator<Item = f64>) -> Self {
         fn vec<T: Element>(numbers: impl Iterator<Item = f64>) -> Vec<T> {
-            numbers.map(T::narrow).collect()
+            let (count, mut vec) = (numbers.size_hint().0, Vec::new());
+            if let Err(error) = vec.try_reserve_exact(count) {
+                panic!("no memory for an array of {count} elements: {error}");
+            }
+            vec.extend(numbers.map(T::narrow));
+            vec
         }
         match dtype {
             DType::F32 => Data::F32(vec(numbers)),
@@ -180,9 +194,11 @@ impl Array {
     /// An array of `shape` with these numbers in row-major order, their type its element type.
     ///
     /// # Errors
-    /// [`ArrayError::Count`] if there are not as many numbers as the shape has places.
+    /// [`ArrayError::Count`] if there are not as many numbers as the shape has places, [`ArrayError::Size`] if its
+    /// extents are beyond all memory.
     pub fn new(shape: impl Into<Shape>, data: impl Into<Data>) -> Result<Self, ArrayError> {
         let (shape, data) = (shape.into(), data.into());
+        shape.check()?;
         let count = data.count();
         if count == shape.count() {
             Ok(Self { shape, data })
@@ -192,6 +208,10 @@ impl Array {
     }
 
     /// `value` at every place, converted as [`Array::cast`] does.
+    ///
+    /// # Panics
+    /// If there is not so much memory: ask [`Shape::check`] and size before, where the shape comes from outside. The same
+    /// is true of [`Array::zeros`], [`Array::normal`] and [`Array::uniform`].
     pub fn full(dtype: DType, shape: impl Into<Shape>, value: f64) -> Self {
         let shape = shape.into();
         let data = Data::collect(dtype, std::iter::repeat_n(value, shape.count()));
@@ -248,7 +268,8 @@ impl Array {
     /// An array from the bytes of its elements, in this machine's byte order and at any alignment.
     ///
     /// # Errors
-    /// [`ArrayError::Bytes`] if there are not as many bytes as the elements take.
+    /// [`ArrayError::Bytes`] if there are not as many bytes as the elements take, [`ArrayError::Size`] if the extents are
+    /// beyond all memory.
     pub fn from_bytes(
         dtype: DType,
         shape: impl Into<Shape>,
@@ -261,6 +282,7 @@ impl Array {
                 .collect()
         }
         let shape = shape.into();
+        shape.check()?;
         if bytes.len() != shape.count() * dtype.size() {
             return Err(ArrayError::Bytes {
                 dtype,
@@ -353,7 +375,9 @@ impl Array {
         let strides: Vec<usize> = axes.iter().map(|&axis| own[axis]).collect();
         let data = each!(&self.data, v => {
             let mut out = Vec::with_capacity(v.len());
-            gather(v, 0, &extents, &strides, &mut out);
+            if !v.is_empty() {
+                gather(v, 0, &extents, &strides, &mut out);
+            }
             out.into()
         });
         Ok(Self {

@@ -1,5 +1,6 @@
 //! Shapes: the extents of an array, outermost first.
 
+use crate::ArrayError;
 use std::fmt;
 use std::ops::Deref;
 
@@ -21,16 +22,39 @@ impl Shape {
         Self::default()
     }
 
-    /// The number of elements.
+    /// The most elements that an array may have, 2⁶⁰ − 1 on 64 bits: their bytes fit an `isize`.
+    pub const MOST: usize = isize::MAX as usize / 8;
+
+    /// Refuses a shape whose extents, but for zeros, multiply to more than [`Shape::MOST`]. In one that passes no
+    /// product of some extents overflows, nor do strides.
+    ///
+    /// # Errors
+    /// [`ArrayError::Size`]
+    pub fn check(&self) -> Result<(), ArrayError> {
+        let extents = self.0.iter().filter(|&&extent| extent > 0);
+        let count = extents.fold(1, |count: usize, &extent| count.saturating_mul(extent));
+        if count <= Self::MOST {
+            return Ok(());
+        }
+        Err(ArrayError::Size {
+            shape: self.clone(),
+        })
+    }
+
+    /// The number of elements; `usize::MAX` where there are more.
     pub fn count(&self) -> usize {
-        self.0.iter().product()
+        if self.0.contains(&0) {
+            return 0;
+        }
+        let extents = self.0.iter();
+        extents.fold(1, |count, &extent| count.saturating_mul(extent))
     }
 
     /// Row-major strides, in elements.
     pub fn strides(&self) -> Vec<usize> {
-        let mut strides = vec![1; self.0.len()];
+        let mut strides = vec![1_usize; self.0.len()];
         for axis in (1..self.0.len()).rev() {
-            strides[axis - 1] = strides[axis] * self.0[axis];
+            strides[axis - 1] = strides[axis].saturating_mul(self.0[axis]);
         }
         strides
     }

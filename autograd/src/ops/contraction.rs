@@ -83,9 +83,8 @@ impl<'t> Var<'t> {
             accumulate: false,
         };
         let kernel = Kernel::MatMul(spec);
-        Ok(self
-            .tape()
-            .kernel(kernel, &[self, other], shape, self.dtype()))
+        self.tape()
+            .kernel(kernel, &[self, other], shape, self.dtype())
     }
 
     /// Convolution of images \[n, h, w, c\] with weights \[out, kh, kw, c\]; or of each pair of a batch
@@ -93,8 +92,12 @@ impl<'t> Var<'t> {
     pub fn conv2d(self, weight: Var<'t>, options: ConvOptions) -> Result<Var<'t>> {
         let ConvOptions { stride, pad } = options;
         let fits = |([n, h, width, c], [_, kh, kw, channels]): Pair| {
-            let inside = h + pad[0] + pad[1] >= kh && width + pad[2] + pad[3] >= kw;
-            let fits = inside && c == channels && kh * kw > 0 && !stride.contains(&0);
+            let padded = |n: usize, axis: usize| {
+                n.saturating_add(pad[2 * axis])
+                    .saturating_add(pad[2 * axis + 1])
+            };
+            let inside = padded(h, 0) >= kh && padded(width, 1) >= kw;
+            let fits = inside && c == channels && kh.min(kw) > 0 && !stride.contains(&0);
             fits.then_some([n, h, width])
         };
         let Some(size) = self.images_and_weights(weight).and_then(fits) else {
@@ -128,11 +131,13 @@ impl<'t> Var<'t> {
         let ConvOptions { stride, pad } = options;
         let fits = |(y, w): Pair| {
             let spread = |axis: usize| {
-                let covered = (y[axis].checked_sub(1)? * stride[axis - 1]).checked_add(w[axis])?;
-                let kept = covered.checked_sub(pad[2 * axis - 2] + pad[2 * axis - 1])?;
+                let steps = y[axis].checked_sub(1)?.checked_mul(stride[axis - 1])?;
+                let covered = steps.checked_add(w[axis])?;
+                let kept = covered.checked_sub(pad[2 * axis - 2])?;
+                let kept = kept.checked_sub(pad[2 * axis - 1])?;
                 (kept > 0).then_some(kept)
             };
-            let fits = y[3] == w[0] && w[1] * w[2] > 0 && !stride.contains(&0);
+            let fits = y[3] == w[0] && w[1].min(w[2]) > 0 && !stride.contains(&0);
             fits.then(|| Some([y[0], spread(1)?, spread(2)?]))?
         };
         let Some(size) = self.images_and_weights(weight).and_then(fits) else {
@@ -183,9 +188,8 @@ impl<'t> Var<'t> {
             _ => [n, h, width, w[3]],
         };
         let (kernel, shape) = (Kernel::Conv(spec), [batch, &images].concat());
-        Ok(self
-            .tape()
-            .kernel(kernel, &[self, weight], shape, self.dtype()))
+        self.tape()
+            .kernel(kernel, &[self, weight], shape, self.dtype())
     }
 }
 

@@ -9,6 +9,9 @@ use kernels::{Binary, Float, Unary};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use tensor::DType;
 
+/// How many operations back a simplification looks: each looks at up to two operands, so at most 2⁶ of them.
+const BACK: usize = 6;
+
 impl<'t> Var<'t> {
     pub(crate) fn unary(self, op: Unary) -> Result<Var<'t>> {
         let float = float_of(op.into(), &[self])?;
@@ -19,7 +22,7 @@ impl<'t> Var<'t> {
             Unary::PowI(0) => return Ok(self.constant_like(1.0)),
             Unary::PowI(1) => return Ok(self),
             Unary::PowI(n) if n % 2 == 0 => {
-                if let Some(square) = self.square_of_root()? {
+                if let Some(square) = self.square_of_root(BACK)? {
                     return square.powi(n / 2);
                 }
             }
@@ -32,7 +35,7 @@ impl<'t> Var<'t> {
             _ => {}
         }
         let (shape, dtype) = (self.shape(), self.dtype());
-        Ok(self.tape().push(Op::Unary(op), &[self], shape, dtype))
+        self.tape().push(Op::Unary(op), &[self], shape, dtype)
     }
 
     pub(crate) fn binary(self, op: Binary, other: Var<'t>) -> Result<Var<'t>> {
@@ -60,26 +63,29 @@ impl<'t> Var<'t> {
         } else {
             (x, y)
         };
-        Ok(self.tape().push(Op::Binary(op), &[x, y], shape, x.dtype()))
+        self.tape().push(Op::Binary(op), &[x, y], shape, x.dtype())
     }
 
-    /// Whether all elements are known to be finite and not zero: then no product with it is NaN that need not be.
-    fn is_tame(self) -> bool {
+    /// Whether all elements are known to be finite and not zero: then no product with it is NaN that need not be. Looks
+    /// so many operations back.
+    fn is_tame(self, back: usize) -> bool {
+        let arg = |id| self.tape().var(id).is_tame(back - 1);
         self.tape().with_node(self.id, |node| match node.op {
             Op::Const(bits) => f64::from_bits(bits).is_finite() && f64::from_bits(bits) != 0.0,
-            Op::Select => [1, 2]
-                .iter()
-                .all(|&i| self.tape().var(node.args[i]).is_tame()),
-            Op::Reshape | Op::Broadcast | Op::Permute(_) | Op::Slice(_) => {
-                self.tape().var(node.args[0]).is_tame()
-            }
+            _ if back == 0 => false,
+            Op::Select => node.args[1..].iter().all(|&id| arg(id)),
+            Op::Reshape | Op::Broadcast | Op::Permute(_) | Op::Slice(_) => arg(node.args[0]),
             _ => false,
         })
     }
 
     /// The square of a root or of a magnitude, without it: there its second derivative at 0 is right, which it would
-    /// not be through √ or |·|. Also of what is a multiple of one, or a view. `None` of all else.
-    fn square_of_root(self) -> Result<Option<Var<'t>>> {
+    /// not be through √ or |·|. Also of what is a multiple of one, or a view. `None` of all else. Looks so many
+    /// operations back.
+    fn square_of_root(self, back: usize) -> Result<Option<Var<'t>>> {
+        let Some(back) = back.checked_sub(1) else {
+            return Ok(None);
+        };
         let node = self.tape().node(self.id);
         let arg = |i: usize| self.tape().var(node.args[i]);
         Ok(match node.op {
@@ -88,17 +94,21 @@ impl<'t> Var<'t> {
                 let (zero, nan) = (self.constant_like(0.0), self.constant_like(f64::NAN));
                 Some(zero.less_eq(arg(0))?.select(arg(0), nan)?)
             }
-            Op::Binary(Binary::Mul) => match (arg(0).square_of_root()?, arg(1).square_of_root()?) {
-                (Some(square), _) => Some(((arg(1) * arg(1))? * square)?),
-                (None, Some(square)) => Some(((arg(0) * arg(0))? * square)?),
-                (None, None) => None,
-            },
+            Op::Binary(Binary::Mul) => {
+                if let Some(square) = arg(0).square_of_root(back)? {
+                    Some(((arg(1) * arg(1))? * square)?)
+                } else if let Some(square) = arg(1).square_of_root(back)? {
+                    Some(((arg(0) * arg(0))? * square)?)
+                } else {
+                    None
+                }
+            }
             Op::Reshape => arg(0)
-                .square_of_root()?
+                .square_of_root(back)?
                 .map(|square| square.reshape(self.shape()))
                 .transpose()?,
             Op::Broadcast => arg(0)
-                .square_of_root()?
+                .square_of_root(back)?
                 .map(|square| square.expand(self.shape()))
                 .transpose()?,
             _ => None,
@@ -127,7 +137,7 @@ impl<'t> Var<'t> {
             None if args[1] == args[2] => return Ok(args[1]),
             None => {}
         }
-        Ok(self.tape().push(Op::Select, &args, shape, self.dtype()))
+        self.tape().push(Op::Select, &args, shape, self.dtype())
     }
 
     /// The same numbers as another element type.
@@ -139,13 +149,13 @@ impl<'t> Var<'t> {
         if let (Some(value), true) = (self.as_constant(), matches!(to, DType::F32 | DType::F64)) {
             return self.tape().constant(value, to, shape);
         }
-        self.tape().push(Op::Cast(to), &[self], shape, to)
+        self.tape().enter(Op::Cast(to), &[self], shape, to)
     }
 
     /// The same numbers, which derivatives take as given.
     pub fn stop_gradient(self) -> Var<'t> {
         self.tape()
-            .push(Op::StopGradient, &[self], self.shape(), self.dtype())
+            .enter(Op::StopGradient, &[self], self.shape(), self.dtype())
     }
 
     /// The same numbers, whose derivative is that of `smooth`: for what is rounded, or a jump, with a smooth
@@ -159,9 +169,8 @@ impl<'t> Var<'t> {
             );
         }
         let (shape, dtype) = (self.shape(), self.dtype());
-        Ok(self
-            .tape()
-            .push(Op::StraightThrough, &[self, smooth], shape, dtype))
+        self.tape()
+            .push(Op::StraightThrough, &[self, smooth], shape, dtype)
     }
 
     /// xⁿ for a whole number n.
@@ -317,9 +326,9 @@ fn simplify<'t>(op: Binary, float: Float, x: Var<'t>, y: Var<'t>) -> Option<Resu
         Binary::Mul | Binary::Div if is(b, 1.0) => Some(Ok(x)),
         Binary::Mul if is(a, -1.0) => Some(-y),
         Binary::Mul if is(b, -1.0) => Some(-x),
-        Binary::Mul if x == y => x.square_of_root().transpose(),
+        Binary::Mul if x == y => x.square_of_root(BACK).transpose(),
         Binary::StrongMul if a == Some(0.0) || b == Some(0.0) => Some(Ok(x.constant_like(0.0))),
-        Binary::StrongMul if x.is_tame() || y.is_tame() => Some(x * y),
+        Binary::StrongMul if x.is_tame(BACK) || y.is_tame(BACK) => Some(x * y),
         _ => None,
     }
 }

@@ -18,6 +18,9 @@ impl<'t> Var<'t> {
                 format!("{self:?} by {index:?}: the index must be i32 with one axis"),
             );
         }
+        if x[0] == 0 && picked[0] > 0 {
+            return refuse("rows", format!("{index:?} into {self:?}, which has no row"));
+        }
         let spec = Rows {
             float,
             rows: x[0],
@@ -26,9 +29,8 @@ impl<'t> Var<'t> {
             adjoint: false,
         };
         let (kernel, shape) = (Kernel::Rows(spec), [&picked[..], &x[1..]].concat());
-        Ok(self
-            .tape()
-            .kernel(kernel, &[self, index], shape, self.dtype()))
+        self.tape()
+            .kernel(kernel, &[self, index], shape, self.dtype())
     }
 
     /// The index (i32) of the greatest along an axis, which goes; the first of equals.
@@ -48,7 +50,7 @@ impl<'t> Var<'t> {
             Kernel::ArgMax(spec),
             [&shape[..axis], &shape[axis + 1..]].concat(),
         );
-        Ok(self.tape().kernel(kernel, &[self], kept, DType::I32))
+        self.tape().kernel(kernel, &[self], kept, DType::I32)
     }
 
     /// 1 at each index and 0 elsewhere: indices of any shape, with a last axis of `classes` added.
@@ -76,10 +78,13 @@ impl<'t> Var<'t> {
             return refuse("max_pool", format!("images are [n, h, w, c], not {shape}"));
         };
         let inside = |extent: usize, size: usize, before: usize, after: usize| {
-            size > 0 && before < size && after < size && extent + before + after >= size
+            size > 0
+                && before < size
+                && after < size
+                && extent.saturating_add(before + after) >= size
         };
         let fits = inside(h, window[0], pad[0], pad[1]) && inside(w, window[1], pad[2], pad[3]);
-        if !fits || stride.contains(&0) || window[0] * window[1] > 255 {
+        if !fits || stride.contains(&0) || window[0].saturating_mul(window[1]) > 255 {
             return refuse(
                 "max_pool",
                 format!("windows {window:?} step {stride:?} border {pad:?} over {shape}"),
@@ -101,8 +106,8 @@ impl<'t> Var<'t> {
             let kernel = Kernel::Window(Window { kind, ..spec });
             self.tape().kernel(kernel, args, pooled.clone(), dtype)
         };
-        let offsets = record(WindowKind::ArgMax, &[self], DType::U8);
-        Ok(record(WindowKind::Gather, &[self, offsets], self.dtype()))
+        let offsets = record(WindowKind::ArgMax, &[self], DType::U8)?;
+        record(WindowKind::Gather, &[self, offsets], self.dtype())
     }
 }
 
@@ -132,6 +137,6 @@ impl Tape {
             count: shape.count(),
             op,
         };
-        Ok(self.kernel(Kernel::Random(spec), &[key], shape, dtype))
+        self.kernel(Kernel::Random(spec), &[key], shape, dtype)
     }
 }

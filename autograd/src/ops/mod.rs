@@ -12,7 +12,7 @@ pub(crate) mod statistics;
 use crate::error::{Result, refuse};
 use crate::op::Op;
 use crate::rules::{Applied, Rule};
-use crate::tape::{Tape, Var};
+use crate::tape::{Tape, Var, check_size};
 use kernels::{Float, Kernel};
 use tensor::{DType, Shape};
 
@@ -35,7 +35,7 @@ impl<'t> Applied<'t> {
             Op::Sum(axes) => args[0].sum_flagged(axes),
             Op::Kernel(kernel) => {
                 let (tape, out) = (args[0].tape(), self.out);
-                Ok(tape.kernel(kernel.clone(), args, out.shape(), out.dtype()))
+                tape.kernel(kernel.clone(), args, out.shape(), out.dtype())
             }
         }
     }
@@ -50,8 +50,9 @@ impl Tape {
         args: &[Var<'t>],
         shape: impl Into<Shape>,
         dtype: DType,
-    ) -> Var<'t> {
-        let op = Op::Kernel(kernel);
+    ) -> Result<Var<'t>> {
+        let (name, sound) = ((&kernel).into(), kernel.check());
+        let (op, shape) = (Op::Kernel(kernel), shape.into());
         let empty = |i: usize| args[i].shape().count() == 0;
         let zero = |i: usize| args[i].as_constant() == Some(0.0) || empty(i);
         let vanishes = match op.rule() {
@@ -60,9 +61,11 @@ impl Tape {
             _ => false,
         };
         if vanishes {
-            return self.constant(0.0, dtype, shape);
+            check_size(op.name(), &shape)?;
+            return Ok(self.constant(0.0, dtype, shape));
         }
-        self.push(op, args, shape.into(), dtype)
+        sound.or_else(|reason| refuse(name, reason))?;
+        self.push(op, args, shape, dtype)
     }
 }
 

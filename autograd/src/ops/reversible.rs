@@ -96,5 +96,5 @@ fn record<'t>(
             format!("{args:?}: rates are one number for all of {theta}"),
         );
     }
-    Ok(state.tape().kernel(kernel, args, shape, dtype))
+    state.tape().kernel(kernel, args, shape, dtype)
 }

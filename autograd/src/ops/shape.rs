@@ -2,10 +2,13 @@
 
 use crate::error::{Result, refuse};
 use crate::op::Op;
-use crate::tape::{Tape, Var};
+use crate::tape::{Tape, Var, check_size};
 use kernels::{Concat, Float, Kernel, Pad, Take};
 use std::sync::Arc;
 use tensor::{DType, Shape};
+
+/// The longest axis with a border, 2²⁶: an index for each element is recorded, 256 MiB of them.
+const LONGEST: usize = 1 << 26;
 
 /// The common shape under numpy's rules: aligned at the last axis, extents of 1 stretch.
 pub(crate) fn broadcast_shapes(name: &'static str, shapes: &[Shape]) -> Result<Shape> {
@@ -40,8 +43,8 @@ impl<'t> Var<'t> {
         let node = self.tape().node(self.id);
         match node.op {
             Op::Reshape => self.tape().var(node.args[0]).reshape(shape),
-            Op::Const(_) => Ok(self.tape().push(node.op, &[], shape, node.dtype)),
-            _ => Ok(self.tape().push(Op::Reshape, &[self], shape, node.dtype)),
+            Op::Const(_) => self.tape().push(node.op, &[], shape, node.dtype),
+            _ => self.tape().push(Op::Reshape, &[self], shape, node.dtype),
         }
     }
 
@@ -66,10 +69,11 @@ impl<'t> Var<'t> {
                 let both: Vec<_> = axes.iter().map(|&a| first[a]).collect();
                 self.tape().var(node.args[0]).permute(&both)
             }
-            Op::Const(_) => Ok(self.tape().push(node.op, &[], permuted, node.dtype)),
-            _ => Ok(self
-                .tape()
-                .push(Op::Permute(axes.to_vec()), &[self], permuted, node.dtype)),
+            Op::Const(_) => self.tape().push(node.op, &[], permuted, node.dtype),
+            _ => {
+                let op = Op::Permute(axes.to_vec());
+                self.tape().push(op, &[self], permuted, node.dtype)
+            }
         }
     }
 
@@ -90,9 +94,9 @@ impl<'t> Var<'t> {
         }
         let node = aligned.tape().node(aligned.id);
         match node.op {
-            Op::Const(_) => Ok(self.tape().push(node.op, &[], to, node.dtype)),
+            Op::Const(_) => self.tape().push(node.op, &[], to, node.dtype),
             Op::Broadcast => self.tape().var(node.args[0]).expand(to),
-            _ => Ok(self.tape().push(Op::Broadcast, &[aligned], to, node.dtype)),
+            _ => self.tape().push(Op::Broadcast, &[aligned], to, node.dtype),
         }
     }
 
@@ -101,7 +105,7 @@ impl<'t> Var<'t> {
         let shape = self.shape();
         let inside = start.len() == shape.len()
             && extents.len() == shape.len()
-            && (0..shape.len()).all(|i| start[i] + extents[i] <= shape[i]);
+            && (0..shape.len()).all(|i| start[i].saturating_add(extents[i]) <= shape[i]);
         if !inside {
             return refuse(
                 "slice",
@@ -114,12 +118,8 @@ impl<'t> Var<'t> {
         if let Some(value) = self.as_constant() {
             return Ok(self.tape().constant(value, self.dtype(), extents));
         }
-        Ok(self.tape().push(
-            Op::Slice(start.to_vec()),
-            &[self],
-            extents.into(),
-            self.dtype(),
-        ))
+        let op = Op::Slice(start.to_vec());
+        self.tape().push(op, &[self], extents.into(), self.dtype())
     }
 
     /// A border of zeros: so many elements before and after along every axis.
@@ -129,7 +129,7 @@ impl<'t> Var<'t> {
             return refuse("pad", format!("{before:?} and {after:?} for {shape}"));
         }
         let padded: Vec<_> = (0..shape.len())
-            .map(|i| before[i] + shape[i] + after[i])
+            .map(|i| shape[i].saturating_add(before[i]).saturating_add(after[i]))
             .collect();
         if before.iter().chain(after).all(|&n| n == 0) {
             return Ok(self);
@@ -140,7 +140,7 @@ impl<'t> Var<'t> {
             before: before.to_vec(),
             after: after.to_vec(),
         });
-        Ok(self.tape().kernel(kernel, &[self], padded, self.dtype()))
+        self.tape().kernel(kernel, &[self], padded, self.dtype())
     }
 
     /// Picks by constant indices along an axis; an index may come several times.
@@ -169,12 +169,12 @@ impl<'t> Var<'t> {
         let mut taken = shape.to_vec();
         taken[axis] = index.len();
         let kernel = Kernel::Take(take);
-        Ok(self.tape().kernel(kernel, &[self], taken, self.dtype()))
+        self.tape().kernel(kernel, &[self], taken, self.dtype())
     }
 
     /// A border of `n` on both sides of an axis that mirrors the array without its edge.
     pub fn reflect_pad(self, axis: usize, n: usize) -> Result<Var<'t>> {
-        let extent = self.shape().get(axis).copied().unwrap_or(0);
+        let extent = self.bordered("reflect_pad", axis, n)?;
         if n >= extent {
             return refuse(
                 "reflect_pad",
@@ -188,14 +188,22 @@ impl<'t> Var<'t> {
 
     /// A border of `n` on both sides of an axis that repeats the edge.
     pub fn edge_pad(self, axis: usize, n: usize) -> Result<Var<'t>> {
-        let extent = self.shape().get(axis).copied().unwrap_or(0);
-        if extent == 0 {
-            return refuse("edge_pad", format!("axis {axis} of {}", self.shape()));
-        }
+        let extent = self.bordered("edge_pad", axis, n)?;
         let index: Vec<u32> = (0..extent + 2 * n)
             .map(|i| i.saturating_sub(n).min(extent - 1) as u32)
             .collect();
         self.take(axis, &index)
+    }
+
+    /// The extent of an axis that is to get borders of `n`, whose elements are picked by number.
+    fn bordered(self, name: &'static str, axis: usize, n: usize) -> Result<usize> {
+        let extent = self.shape().get(axis).copied().unwrap_or(0);
+        let bordered = n.saturating_mul(2).saturating_add(extent);
+        if extent == 0 || bordered > LONGEST {
+            let shape = self.shape();
+            return refuse(name, format!("a border of {n} on axis {axis} of {shape}"));
+        }
+        Ok(extent)
     }
 
     /// Sums over the flagged axes, which stay with extent 1.
@@ -219,6 +227,7 @@ impl<'t> Var<'t> {
             return Ok(self.tape().constant(0.0, self.dtype(), summed));
         }
         if let Some(value) = self.as_constant() {
+            check_size("sum", &shape)?;
             let terms = shape.count() / summed.count();
             return Ok(self
                 .tape()
@@ -233,9 +242,8 @@ impl<'t> Var<'t> {
             let rows: Vec<usize> = (first + 1..shape.len()).collect();
             return self.sum_keep(&rows)?.sum_keep(&[first]);
         }
-        Ok(self
-            .tape()
-            .push(Op::Sum(flags), &[self], summed, self.dtype()))
+        let op = Op::Sum(flags);
+        self.tape().push(op, &[self], summed, self.dtype())
     }
 
     /// Sums over some axes, which stay with extent 1.
@@ -274,10 +282,8 @@ impl<'t> Var<'t> {
     /// The mean over some axes, which stay with extent 1.
     pub fn mean_keep(self, axes: &[usize]) -> Result<Var<'t>> {
         let shape = self.shape();
-        let count: usize = axes
-            .iter()
-            .map(|&a| shape.get(a).copied().unwrap_or(1))
-            .product();
+        let extents = axes.iter().map(|&a| shape.get(a).copied().unwrap_or(1));
+        let count = Shape::from(extents.collect::<Vec<_>>()).count();
         self.sum_keep(axes)? / count as f64
     }
 
@@ -289,7 +295,7 @@ impl<'t> Var<'t> {
         };
         self.reshape([n, h, 1, w, 1, c])?
             .expand([n, h, factor, w, factor, c])?
-            .reshape([n, h * factor, w * factor, c])
+            .reshape([n, h.saturating_mul(factor), w.saturating_mul(factor), c])
     }
 }
 
@@ -315,7 +321,7 @@ impl Tape {
                     format!("{part:?} does not fit {first:?} along axis {axis}"),
                 );
             }
-            shape[axis] += other[axis];
+            shape[axis] = shape[axis].saturating_add(other[axis]);
         }
         let full = |part: &&Var<'t>| part.shape()[axis] > 0;
         let parts: Vec<Var<'t>> = parts.iter().filter(full).copied().collect();
@@ -329,7 +335,7 @@ impl Tape {
                     outer: shape[..axis].iter().product(),
                     inner: parts.iter().map(inner).collect(),
                 });
-                Ok(self.kernel(kernel, &parts, shape, first.dtype()))
+                self.kernel(kernel, &parts, shape, first.dtype())
             }
         }
     }

@@ -23,7 +23,10 @@ use tensor::{DType, Shape};
 /// | `AdamW` | that + `weight_decay`·θ (Loshchilov and Hutter 2019) | as Adam |
 ///
 /// Every hyper-parameter is a variable, so it can be learned, and be another one at every step. Derivatives
-/// are finite at a zero gradient, also where the second moment is zero: √′(0) = 0 on a tape.
+/// are finite at a zero gradient, also where the second moment is zero: √′(0) = 0 on a tape. There d is 0 without eps, too.
+///
+/// Squares are of the parameter's type, as the formulas have them: in f32, v does not see gradients below 1e-22, and is
+/// infinite (d is 0) for those above 1.8e19.
 ///
 /// ```
 /// use autograd::{Tape, optim::Optimizer};
@@ -158,7 +161,7 @@ impl Optimizer {
             }
             Self::RmsProp => {
                 let v = moving_mean(hyper[1], state[0], (g * g)?)?;
-                ((g / (v.sqrt()? + hyper[2])?)?, vec![v])
+                (quotient(g, (v.sqrt()? + hyper[2])?)?, vec![v])
             }
             Self::Adam => adam(g, state, hyper)?,
             Self::AdamW => {
@@ -295,8 +298,15 @@ fn adam<'t>(g: Var<'t>, state: &[Var<'t>], hyper: &[Var<'t>]) -> Result<(Var<'t>
     let m_weight = moving_mean(beta1, state[2], state[2].constant_like(1.0))?;
     let v_weight = moving_mean(beta2, state[3], state[3].constant_like(1.0))?;
     let spread = (v / v_weight)?.sqrt()?;
-    let direction = ((m / m_weight)? / (spread + eps)?)?;
+    let direction = quotient((m / m_weight)?, (spread + eps)?)?;
     Ok((direction, vec![m, v, m_weight, v_weight]))
+}
+
+/// x/y, and 0 where both are: without eps, what has no gradient stays where it is.
+fn quotient<'t>(x: Var<'t>, y: Var<'t>) -> Result<Var<'t>> {
+    let zero = y.constant_like(0.0);
+    let both = x.abs()?.max(y)?.equal(zero)?;
+    both.select(zero, (x / y)?)
 }
 
 /// decay·old + (1 − decay)·new

@@ -32,6 +32,7 @@ pub use peak::{Held, Peak};
 use places::Slots;
 pub(crate) use simplify::{Simplified, simplify};
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use tensor::{Array, Shape};
 
@@ -108,7 +109,9 @@ impl Plan {
         let donors = donors(&inputs, &sources)?;
         let input_ids: Vec<Id> = live.inputs.iter().map(|&(id, _)| id).collect();
         let slots = slots(&input_ids, &donors);
-        let mut graph = Graph::new(nodes(&live.tape), live.outs);
+        let nodes = nodes(&live.tape);
+        check_total(&nodes)?;
+        let mut graph = Graph::new(nodes, live.outs);
         let groupings = group::items(&mut graph).into_iter();
         let whole: Vec<Vec<Item>> = groupings
             .flat_map(|items| order::orders(&graph, &items, &slots))
@@ -130,8 +133,11 @@ impl Plan {
             notes,
             stays,
         } = Layout::leanest(candidates, &slots);
-        let flops = steps.iter().map(|step| step.kernel.flops()).sum();
-        let moved = steps.iter().map(|step| step.kernel.bytes()).sum();
+        let total = |of: fn(&Kernel) -> u64| {
+            let all = steps.iter().map(|step| of(&step.kernel));
+            all.fold(0, u64::saturating_add)
+        };
+        let (flops, moved) = (total(Kernel::flops), total(Kernel::bytes));
         let program = Program::new(slots, steps)?;
         Ok(Self {
             program,
@@ -227,9 +233,10 @@ impl Plan {
     pub fn run(&self, device: &Device, arrays: &[(Var<'_>, &Array)]) -> Result<Vec<Array>> {
         let arena = device.alloc(self.arena_bytes)?;
         let mut inputs: Vec<Buffer> = Vec::new();
+        let given: HashMap<Id, &Array> =
+            arrays.iter().map(|(var, array)| (var.id, *array)).collect();
         for (spec, source) in self.inputs.iter().zip(&self.sources) {
-            let found = arrays.iter().find(|(var, _)| var.id == *source);
-            let Some((_, array)) = found else {
+            let Some(array) = given.get(source) else {
                 let reason = format!("no array was given for input `{}`", spec.name);
                 return Err(Error::Plan(reason));
             };
@@ -292,6 +299,17 @@ fn whole(buffers: &[Buffer]) -> Vec<View<'_>> {
 
 fn nodes(tape: &Tape) -> Vec<crate::tape::Node> {
     (0..tape.len()).map(|id| tape.node(id)).collect()
+}
+
+/// Refuses arrays that are together beyond all memory, so that no sum of their sizes overflows.
+fn check_total(nodes: &[crate::tape::Node]) -> Result<()> {
+    let bytes = |node: &crate::tape::Node| node.shape.count().saturating_mul(node.dtype.size());
+    let total = nodes.iter().map(bytes).fold(0, usize::saturating_add);
+    if total <= isize::MAX as usize / 2 {
+        return Ok(());
+    }
+    let reason = "its arrays take more bytes than any memory holds";
+    Err(Error::Plan(reason.into()))
 }
 
 /// The arena, then inputs, then outputs with memory of their own.

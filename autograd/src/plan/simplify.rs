@@ -63,7 +63,7 @@ pub(crate) fn simplify(outs: &[Var<'_>], given: &[Var<'_>]) -> Result<Simplified
         ids[id] = match &op {
             // −0, for x + (−0) is x, also of −0.
             Op::Perturbation(_) => fresh.constant(-0.0, dtype, shape),
-            op if args.is_empty() => fresh.push(op.clone(), &[], shape, dtype),
+            op if args.is_empty() => fresh.push(op.clone(), &[], shape, dtype)?,
             Op::StopGradient | Op::StraightThrough => args[0],
             _ => tape.applied(id).again(&args)?,
         }

@@ -123,7 +123,7 @@ impl Worker {
         file.and_then(|file| Self::with(file, places, on_disk, snapshot))
             .map_err(|error| Error::SnapshotFile {
                 folder: places.folder.clone(),
-                bytes: on_disk * snapshot,
+                bytes: on_disk.saturating_mul(snapshot),
                 reason: error.to_string(),
             })
     }
@@ -149,7 +149,7 @@ impl Worker {
             done,
             spares: vec![vec![0; snapshot]; UNDER_WAY],
             folder: places.folder.clone(),
-            file_bytes: on_disk * snapshot,
+            file_bytes: on_disk.saturating_mul(snapshot),
         })
     }
 

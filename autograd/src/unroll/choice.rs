@@ -112,17 +112,23 @@ impl Planner<'_, '_> {
         let kept = step.prelude.as_ref().filter(|_| prelude);
         let advance = step.advance.plan().flops();
         Cost {
-            bytes: self.fixed + plans.arena_bytes(self.prepared, prelude),
+            bytes: self
+                .fixed
+                .saturating_add(plans.arena_bytes(self.prepared, prelude)),
             state: self.state,
             kept: record_bytes(&step.kept_specs),
             prelude: kept.map_or(0, |kept| record_bytes(&kept.specs)),
             advance,
             keeping: kept.map_or(advance, |kept| kept.keeping.plan().flops()),
             given: kept.map_or(advance, |kept| kept.given.plan().flops()),
-            reverse: step.reverse.plan().flops()
-                + flops(step.kept.as_ref())
-                + flops(plans.clip.as_ref()),
-            outer: self.horizon.outer_steps.len() as u64 * plans.outer.plan().flops(),
+            reverse: step
+                .reverse
+                .plan()
+                .flops()
+                .saturating_add(flops(step.kept.as_ref()))
+                .saturating_add(flops(plans.clip.as_ref())),
+            outer: (self.horizon.outer_steps.len() as u64)
+                .saturating_mul(plans.outer.plan().flops()),
         }
     }
 
@@ -203,13 +209,18 @@ impl StepPlans {
         };
         // All steps but the first are undone, which is reversed from the start as it is given.
         let kept = flops(self.step.kept.as_ref());
-        let undone = undo.plan().flops() + kept + flops(self.clip.as_ref());
+        let undone = [undo.plan().flops(), kept, flops(self.clip.as_ref())];
+        let undone = undone.into_iter().fold(0, u64::saturating_add);
         let advance = if self.step.kept.is_some() {
             0
         } else {
             cost.advance
         };
-        count.advances * advance + (count.reversals - 1) * undone + cost.reverse + cost.outer
+        let [advances, undone] = [(count.advances, advance), (count.reversals - 1, undone)]
+            .map(|(runs, work)| runs.saturating_mul(work));
+        [advances, undone, cost.reverse, cost.outer]
+            .into_iter()
+            .fold(0, u64::saturating_add)
     }
 }
 

@@ -151,7 +151,8 @@ impl Planned {
         let stash_specs = stash_specs(&training.weights);
         let state = record_bytes(&state_specs);
         let losses = record_bytes(&[loss_spec(&state_specs)]).saturating_mul(steps + outer);
-        let learned: usize = prepared.learned.iter().map(ArraySpec::bytes).sum();
+        let learned = prepared.learned.iter().map(ArraySpec::bytes);
+        let learned = learned.fold(0, usize::saturating_add);
         let fixed = record_bytes(&cotangent_specs)
             .saturating_add(record_bytes(&prepared.own))
             .saturating_add(record_bytes(&prepared.own_gradients))
@@ -184,7 +185,8 @@ impl Planned {
         let once = [&prepared.prepare, &prepared.unprepare]
             .into_iter()
             .flatten();
-        let once: u64 = once.map(|bound| bound.plan().flops()).sum();
+        let once = once.map(|bound| bound.plan().flops());
+        let once = once.fold(0, u64::saturating_add);
         let forecast = Forecast {
             bytes: cost.bytes.saturating_add(snapshot_bytes),
             arena_bytes: plans.arena_bytes(&prepared, script.prelude),
@@ -192,7 +194,7 @@ impl Planned {
             host_bytes,
             disk_bytes,
             evaluations: count.evaluations,
-            flops: once + plans.work(&count, &cost),
+            flops: once.saturating_add(plans.work(&count, &cost)),
         };
         let StepPlans {
             segments,

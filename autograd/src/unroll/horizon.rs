@@ -6,6 +6,9 @@ use super::step::Mode;
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 
+/// The most inner steps, 2³²: years of them. No count of work or memory overflows for fewer.
+const LONGEST: usize = 1 << 32;
+
 /// How a training is unrolled: the number of steps, where the outer loss is evaluated, the schedule, the mode, and whether
 /// cotangents are clipped.
 ///
@@ -45,7 +48,8 @@ impl Horizon {
     /// An outer loss after each step for which `at` says so; steps are counted from 1.
     #[must_use]
     pub fn outer_at(self, at: impl Fn(usize) -> bool) -> Self {
-        let outer_steps = (1..=self.steps).filter(|&step| at(step)).collect();
+        let looked_at = 1..=self.steps.min(LONGEST);
+        let outer_steps = looked_at.filter(|&step| at(step)).collect();
         Self {
             outer_steps,
             ..self
@@ -127,6 +131,11 @@ impl Horizon {
         if steps == 0 || outer == 0 {
             return Err(Error::Setting(format!(
                 "{steps} inner steps with {outer} outer losses: at least one of each is needed"
+            )));
+        }
+        if steps > LONGEST {
+            return Err(Error::Setting(format!(
+                "{steps} inner steps: at most {LONGEST}"
             )));
         }
         if let Some(norm) = self.clip.filter(|norm| !norm.is_finite() || *norm <= 0.0) {

@@ -152,11 +152,7 @@ pub(super) fn plan_outer(
 pub(super) fn plan_clip(training: &Training<'_>, norm: f64) -> Result<Bound<Source>> {
     let tape = Tape::new();
     let cotangents = tape.inputs(&training.state_specs().cotangents())?;
-    let mut squares = Vec::new();
-    for &cotangent in &cotangents {
-        squares.push((cotangent * cotangent)?.sum_all()?);
-    }
-    let length = tape.sum_of(&squares)?.sqrt()?;
+    let length = tape.norm_of(&cotangents)?;
     // Never longer; and as it was where it is not too long, bit for bit.
     let limit = length.constant_like(norm);
     let factor = (limit / length.max(limit)?)?;

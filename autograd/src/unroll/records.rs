@@ -19,26 +19,28 @@ pub(super) struct Records {
     buffer: Buffer,
 }
 
-/// Bytes of one record of these arrays.
+/// Bytes of one record of these arrays; `usize::MAX` where there are more.
 pub(super) fn record_bytes(specs: &[ArraySpec]) -> usize {
-    specs
-        .iter()
-        .map(|spec| spec.bytes().next_multiple_of(ALIGN))
-        .sum()
+    specs.iter().map(room).fold(0, usize::saturating_add)
+}
+
+/// Bytes of an array and of the gap to the next.
+fn room(spec: &ArraySpec) -> usize {
+    let room = spec.bytes().checked_next_multiple_of(ALIGN);
+    room.unwrap_or(usize::MAX)
 }
 
 impl Records {
     /// `count` records of zeros.
     pub(super) fn new(device: &Device, specs: Vec<ArraySpec>, count: usize) -> Result<Self> {
         let stride = record_bytes(&specs);
-        let mut next = 0;
-        let offsets = specs
-            .iter()
-            .map(|spec| {
-                next += spec.bytes().next_multiple_of(ALIGN);
-                next - spec.bytes().next_multiple_of(ALIGN)
-            })
-            .collect();
+        let mut next = 0_usize;
+        let place = |spec: &ArraySpec| {
+            let here = next;
+            next = next.saturating_add(room(spec));
+            here
+        };
+        let offsets = specs.iter().map(place).collect();
         let bytes = stride.checked_mul(count).ok_or_else(|| {
             Error::Setting(format!(
                 "{count} records of {stride} bytes are more than any memory"
@@ -70,10 +72,8 @@ impl Records {
 
     /// Array number `field` of record number `record`, for a plan to work on.
     pub(super) fn view(&self, record: usize, field: usize) -> View<'_> {
-        self.buffer.view(
-            record * self.stride + self.offsets[field],
-            self.specs[field].bytes(),
-        )
+        let at = self.part((record, field, 0));
+        self.buffer.view(at, self.specs[field].bytes())
     }
 
     /// Copies an array out, when all work queued before is done.
@@ -97,12 +97,12 @@ impl Records {
 
     /// Copies the bytes of a record out, when all work queued before is done.
     pub(super) fn read(&self, record: usize, bytes: &mut [u8]) -> Result<()> {
-        Ok(self.buffer.read(record * self.stride, bytes)?)
+        Ok(self.buffer.read(self.start(record), bytes)?)
     }
 
     /// Copies the bytes of a record in.
     pub(super) fn write(&self, record: usize, bytes: &[u8]) -> Result<()> {
-        Ok(self.buffer.write(record * self.stride, bytes)?)
+        Ok(self.buffer.write(self.start(record), bytes)?)
     }
 
     /// Copies bytes of an array out, when all work queued before is done.
@@ -130,12 +130,18 @@ impl Records {
     }
 
     fn part(&self, (record, field, byte): (usize, usize, usize)) -> usize {
-        record * self.stride + self.offsets[field] + byte
+        self.start(record) + self.offsets[field] + byte
+    }
+
+    /// Where a record begins.
+    fn start(&self, record: usize) -> usize {
+        assert!(record < self.count, "record {record} of {}", self.count);
+        record * self.stride
     }
 
     /// Sets one record to zero.
     pub(super) fn zero(&self, record: usize) -> Result<()> {
-        Ok(self.buffer.zero(record * self.stride, self.stride)?)
+        Ok(self.buffer.zero(self.start(record), self.stride)?)
     }
 
     /// Sets one array of a record to zero.

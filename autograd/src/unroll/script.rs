@@ -189,9 +189,12 @@ impl Script {
         Ok(())
     }
 
-    /// What the walk takes, without walking; unless snapshots lie away.
+    /// What the walk takes, without walking; unless snapshots lie away, or stretches do not fit between them.
     pub(super) fn count(&self) -> Count {
         let reversed = self.steps - self.begin;
+        if self.kept > 0 && matches!(self.snapshots, Snapshots::Every(_)) {
+            return self.walked();
+        }
         if matches!(self.snapshots, Snapshots::Never { .. }) {
             return Count {
                 advances: reversed as u64,
@@ -244,6 +247,17 @@ impl Script {
         .with_away(self)
     }
 
+    /// What the walk takes, by walking.
+    fn walked(&self) -> Count {
+        let mut count = Count {
+            states: 1,
+            ..Count::default()
+        };
+        let done: Result<(), Infallible> = self.walk(|_| false, |action| count.see(action));
+        debug_assert!(done.is_ok());
+        count
+    }
+
     /// The steps that are reversed at once.
     fn stretch(&self) -> usize {
         self.kept.max(1)
@@ -271,26 +285,43 @@ impl Script {
 }
 
 impl Count {
+    /// Counts an action of a walk.
+    fn see<E>(&mut self, action: Action) -> Result<(), E> {
+        match action {
+            Action::Advance { to, how, .. } => {
+                self.advances += 1;
+                self.evaluations += 1;
+                self.states = self.states.max(to + 1);
+                match how {
+                    Advance::Plain => {}
+                    Advance::Keep(record) => self.kept = self.kept.max(record + 1),
+                    Advance::KeepPrelude(record) => self.preludes = self.preludes.max(record + 1),
+                    Advance::GivenPrelude(_) => self.given += 1,
+                }
+            }
+            Action::Reverse { kept, .. } => {
+                self.reversals += 1;
+                self.evaluations += u64::from(kept.is_none());
+            }
+            Action::Fetch { state, .. } => self.states = self.states.max(state + 1),
+            Action::PutAway { place, .. } => self.away = self.away.max(place + 1),
+            Action::Undo { .. } => self.reversals += 1,
+            Action::Outer { .. } | Action::Announce { .. } | Action::Restart { .. } => {}
+        }
+        Ok(())
+    }
+
     /// With the snapshots that lie away, and the states that are left on the device, found by walking.
-    fn with_away(mut self, script: &Script) -> Self {
+    fn with_away(self, script: &Script) -> Self {
         if script.away == 0 {
             return self;
         }
-        self.states = 1;
-        let done: Result<(), Infallible> = script.walk(
-            |_| false,
-            |action| {
-                if let Action::Advance { to: state, .. } | Action::Fetch { state, .. } = action {
-                    self.states = self.states.max(state + 1);
-                }
-                if let Action::PutAway { place, .. } = action {
-                    self.away = self.away.max(place + 1);
-                }
-                Ok(())
-            },
-        );
-        debug_assert!(done.is_ok());
-        self
+        let Count { states, away, .. } = script.walked();
+        Self {
+            states,
+            away,
+            ..self
+        }
     }
 }
 

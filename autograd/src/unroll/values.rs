@@ -84,7 +84,9 @@ impl Values {
 
     /// Bytes of all arrays.
     pub fn bytes(&self) -> usize {
-        self.specs().map(ArraySpec::bytes).sum()
+        self.specs()
+            .map(ArraySpec::bytes)
+            .fold(0, usize::saturating_add)
     }
 
     /// Copies an array in. One of that name is overwritten, or replaced if it has another type or shape.
@@ -169,7 +171,8 @@ impl Values {
     /// If there is no array of that name, or no such row.
     pub fn row(&self, name: &str, row: usize) -> View<'_> {
         let at = self.places[name];
-        let bytes = self.arrays[at].0.row_bytes();
+        let (rows, bytes) = (self.arrays[at].0.rows(), self.arrays[at].0.row_bytes());
+        assert!(row < rows, "row {row} of `{name}`, which has {rows}");
         self.at(at).part(row * bytes, bytes)
     }
 

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::outer::teacher::learned;
 use crate::outer::training::training;
 use crate::run::config::Config;
-use autograd::{ArraySpec, Forecast, Policy};
+use autograd::{ArraySpec, Forecast, Policy, Training};
 use kernels::Device;
 
 /// Refuses settings that take more memory than the device has free, where that is known, and says which
@@ -36,6 +36,25 @@ pub fn check(device: &Device, config: &Config, problem: Problem) -> Result<()> {
             "a smaller --inner-batch or --outer-batch, fewer --inner-steps or smaller networks take less",
         )
     })
+}
+
+/// Refuses a training whose values take more memory than the device has free, where that is known.
+///
+/// # Errors
+/// If they do.
+pub fn check_values(device: &Device, training: &Training<'_>) -> Result<()> {
+    let declared = training.learned_specs().chain(training.given_specs());
+    let bytes = |spec: &ArraySpec| spec.bytes() as f64;
+    let own: f64 = training.weight_specs().iter().map(bytes).sum();
+    let wanted = own + declared.map(bytes).sum::<f64>();
+    match available(device) {
+        Some(free) if wanted > free => Err(Error::engine(format!(
+            "the values of this training take {} of memory, and {} are free",
+            gib(wanted),
+            gib(free)
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn gib(bytes: f64) -> String {

@@ -204,32 +204,36 @@ impl RunFolder {
         })
     }
 
-    /// Lines are in the order of their outer steps, so what to drop is the file's end. A broken line before it stays,
-    /// since only the end of a file can go in one move; which they are is returned.
+    /// Lines are in the order of their outer steps, so what to drop is the file's end, after the last line that is not of
+    /// a later step. A broken line before it stays, since only the end of a file can go in one move; which they are is
+    /// returned.
     fn drop_metrics_after(&self, outer_step: u64) -> io::Result<Vec<String>> {
         let mut lines = BufReader::new(&self.metrics);
-        let (mut line, mut keep, mut number) = (Vec::new(), 0, 0);
-        let mut odd = Vec::new();
-        while lines.read_until(b'\n', &mut line)? > 0 {
+        let (mut line, mut keep, mut end, mut number) = (Vec::new(), 0, 0, 0);
+        // Lines that are odd, if they stay; and those of later steps, with what is after them.
+        let (mut odd, mut later) = (Vec::new(), Vec::new());
+        while lines.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
             number += 1;
-            let step = serde_json::from_slice::<Step>(&line).ok();
-            let later = step
-                .as_ref()
-                .is_some_and(|step| step.outer_step > outer_step);
-            if later || !line.ends_with(b"\n") {
-                break;
+            end += line.len() as u64;
+            match serde_json::from_slice::<Step>(&line) {
+                Ok(step) if step.outer_step <= outer_step => {
+                    odd.append(&mut later);
+                    keep = end;
+                }
+                Err(_) if later.is_empty() => {
+                    odd.push(number);
+                    keep = end;
+                }
+                _ => later.push(number),
             }
-            if step.is_none() {
-                let path = self.path.join(METRICS);
-                odd.push(format!("{}: line {number} is damaged", path.display()));
-            }
-            keep += line.len() as u64;
             line.clear();
         }
         if keep < self.metrics.metadata()?.len() {
             self.metrics.set_len(keep)?;
         }
-        Ok(odd)
+        let path = self.path.join(METRICS);
+        let damaged = |number| format!("{}: line {number} is damaged", path.display());
+        Ok(odd.into_iter().map(damaged).collect())
     }
 
     /// Removes what a killed process left behind.

@@ -235,7 +235,7 @@ fn number(text: &str, fits: fn(f32) -> bool, wanted: &str) -> Result<f64, String
 
 /// A number that is above 0 as an f32.
 pub(crate) fn above_zero(text: &str) -> Result<f64, String> {
-    number(text, |x| x > 0.0, "a number above 0")
+    number(text, is_positive, "a number above 0")
 }
 
 pub(super) fn not_negative(text: &str) -> Result<f64, String> {
@@ -252,7 +252,16 @@ pub(super) fn below_one(text: &str) -> Result<f64, String> {
 
 /// Between 0 and 1, as what is learned by its logarithm and must not grow without end.
 pub(super) fn between(text: &str) -> Result<f64, String> {
-    number(text, |x| x > 0.0 && x < 1.0, "a number above 0 and below 1")
+    number(
+        text,
+        |x| is_positive(x) && x < 1.0,
+        "a number above 0 and below 1",
+    )
+}
+
+/// With all 24 bits: what is smaller moves nothing.
+fn is_positive(x: f32) -> bool {
+    x >= f32::MIN_POSITIVE
 }
 
 pub(super) fn fraction(text: &str) -> Result<f64, String> {
@@ -392,6 +401,8 @@ mod tests {
                 "outer_eps = 1e-46",
                 "'--outer-eps <X>': a number above 0 is needed, in 32 bits",
             ),
+            ("inner_lr = 1e-45", "a number above 0 is needed"),
+            ("inner_momentum = 1e-40", "above 0 and below 1 is needed"),
             (
                 "clip = 1e39",
                 "0 or a number above it is needed, in 32 bits",

@@ -33,6 +33,10 @@ impl Spec for ArgMax {
         Ok(())
     }
 
+    fn extents(&self) -> Vec<Vec<usize>> {
+        vec![vec![self.outer, self.n, self.inner]]
+    }
+
     fn inputs(&self) -> Vec<(DType, usize)> {
         let count = product(&[self.outer, self.n, self.inner]);
         vec![(self.float.into(), count)]

@@ -19,6 +19,11 @@ impl Spec for Concat {
         "concat"
     }
 
+    fn extents(&self) -> Vec<Vec<usize>> {
+        let inner = self.inner.iter().copied().fold(0, usize::saturating_add);
+        vec![vec![self.outer, inner]]
+    }
+
     fn inputs(&self) -> Vec<(DType, usize)> {
         let input = |&inner| (self.dtype, product(&[self.outer, inner]));
         self.inner.iter().map(input).collect()

@@ -85,6 +85,30 @@ impl Spec for Conv {
         check_image(image, &[self.batch, self.n, self.c, self.out])
     }
 
+    fn extents(&self) -> Vec<Vec<usize>> {
+        let Self {
+            batch, n, c, out, ..
+        } = *self;
+        let ([kh, kw], pad) = (self.window, self.pad);
+        let padded = [self.h + pad[0] + pad[1], self.w + pad[2] + pad[3]];
+        vec![
+            // Of all multiplications, places of vector registers that stay empty counted.
+            vec![
+                batch,
+                n,
+                padded[0],
+                padded[1],
+                kh,
+                kw,
+                c.saturating_add(16),
+                out.saturating_add(16),
+            ],
+            vec![batch, n, padded[0], padded[1], c],
+            vec![batch, out, kh, kw, c],
+            vec![batch, n, self.out_h(), self.out_w(), out],
+        ]
+    }
+
     fn inputs(&self) -> Vec<(DType, usize)> {
         let [x, w, y] = self.counts();
         let counts = match self.kind {

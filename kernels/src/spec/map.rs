@@ -149,6 +149,14 @@ impl Spec for Map {
         Ok(())
     }
 
+    fn extents(&self) -> Vec<Vec<usize>> {
+        let spans = self
+            .loads
+            .iter()
+            .map(|load| vec![load.reach(&self.extents)]);
+        spans.chain([self.extents.clone()]).collect()
+    }
+
     fn inputs(&self) -> Vec<(DType, usize)> {
         let input = |load: &Load| (load.dtype, load.span(&self.extents));
         self.loads.iter().map(input).collect()
@@ -162,7 +170,7 @@ impl Spec for Map {
     fn flops(&self) -> u64 {
         let instructions = self.code.iter().map(Instr::flops).sum::<u64>();
         let sums = self.stores.iter().filter(|store| store.is_sum()).count() as u64;
-        self.points() as u64 * (instructions + sums)
+        (self.points() as u64).saturating_mul(instructions + sums)
     }
 
     fn bytes_read(&self) -> u64 {
@@ -185,6 +193,13 @@ impl Load {
             .zip(&self.strides)
             .map(|(&n, &stride)| (n - 1).saturating_mul(stride));
         steps.fold(1, usize::saturating_add)
+    }
+
+    /// The span if no extent were 0, and the greatest stride: no index that is counted with them is beyond.
+    fn reach(&self, extents: &[usize]) -> usize {
+        let extents: Vec<usize> = extents.iter().map(|&n| n.max(1)).collect();
+        let strides = self.strides.iter().copied();
+        strides.fold(self.span(&extents), usize::max)
     }
 
     /// Elements that are read, if no two points that differ along an axis with a stride meet.

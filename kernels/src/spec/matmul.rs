@@ -34,6 +34,11 @@ impl Spec for MatMul {
         "matmul"
     }
 
+    fn extents(&self) -> Vec<Vec<usize>> {
+        let &Self { batch, m, n, k, .. } = self;
+        vec![vec![batch, m, k], vec![batch, k, n], vec![batch, m, n]]
+    }
+
     fn inputs(&self) -> Vec<(DType, usize)> {
         let &Self { batch, m, n, k, .. } = self;
         let counts = [product(&[batch, m, k]), product(&[batch, k, n])];
@@ -83,6 +88,10 @@ impl<S: Contraction> Spec for Pair<S> {
         self.0.check()
     }
 
+    fn extents(&self) -> Vec<Vec<usize>> {
+        self.0.extents()
+    }
+
     fn inputs(&self) -> Vec<(DType, usize)> {
         self.0.inputs().repeat(2)
     }
@@ -92,6 +101,6 @@ impl<S: Contraction> Spec for Pair<S> {
     }
 
     fn flops(&self) -> u64 {
-        2 * self.0.flops()
+        self.0.flops().saturating_mul(2)
     }
 }

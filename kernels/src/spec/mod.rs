@@ -36,6 +36,10 @@ pub(crate) trait Spec {
         Ok(())
     }
 
+    /// Extents of its arrays and of the points that it visits: each is checked as a [`tensor::Shape`], so that
+    /// no product of some of them overflows.
+    fn extents(&self) -> Vec<Vec<usize>>;
+
     /// Type and least number of elements of every input.
     fn inputs(&self) -> Vec<(DType, usize)>;
 
@@ -56,7 +60,7 @@ pub(crate) trait Spec {
 /// Bytes of some arrays.
 pub(crate) fn bytes(arrays: &[(DType, usize)]) -> u64 {
     let size = |&(dtype, count): &(DType, usize)| dtype.size() as u64 * count as u64;
-    arrays.iter().map(size).sum()
+    arrays.iter().map(size).fold(0, u64::saturating_add)
 }
 
 /// The product, or `usize::MAX` where it is greater: no memory is that large, so bounds are still refused.

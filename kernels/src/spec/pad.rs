@@ -41,6 +41,10 @@ impl Spec for Pad {
         Err(format!("{before} and {after} borders for {axes} axes"))
     }
 
+    fn extents(&self) -> Vec<Vec<usize>> {
+        vec![self.out_extents()]
+    }
+
     fn inputs(&self) -> Vec<(DType, usize)> {
         vec![(self.dtype, product(&self.extents))]
     }

@@ -40,6 +40,10 @@ impl Spec for Random {
         Ok(())
     }
 
+    fn extents(&self) -> Vec<Vec<usize>> {
+        vec![vec![self.count]]
+    }
+
     fn inputs(&self) -> Vec<(DType, usize)> {
         vec![(DType::U32, 4)]
     }

@@ -63,6 +63,11 @@ impl Spec for Reversible {
         "reversible"
     }
 
+    fn extents(&self) -> Vec<Vec<usize>> {
+        // Six words of state for each, of four bytes: three times as many as an f64 has.
+        vec![vec![self.count, 8]]
+    }
+
     fn inputs(&self) -> Vec<(DType, usize)> {
         let state = (DType::U32, Self::words(self.count));
         let [one, each] = [1, self.count].map(|count| (self.float.into(), count));

@@ -32,6 +32,20 @@ impl Spec for Rows {
         if self.adjoint { "rows-adjoint" } else { "rows" }
     }
 
+    fn check(&self) -> Result<(), String> {
+        if self.rows == 0 && self.count > 0 {
+            return Err(format!("{} indices into a table without rows", self.count));
+        }
+        Ok(())
+    }
+
+    fn extents(&self) -> Vec<Vec<usize>> {
+        let Self {
+            rows, width, count, ..
+        } = *self;
+        vec![vec![rows, width], vec![count, width]]
+    }
+
     fn inputs(&self) -> Vec<(DType, usize)> {
         let from = self.counts()[usize::from(self.adjoint)];
         vec![(self.float.into(), from), (DType::I32, self.count)]

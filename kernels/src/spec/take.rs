@@ -42,6 +42,14 @@ impl Spec for Take {
         }
     }
 
+    fn extents(&self) -> Vec<Vec<usize>> {
+        let (outer, inner) = (self.outer, self.inner);
+        vec![
+            vec![outer, self.n, inner],
+            vec![outer, self.index.len(), inner],
+        ]
+    }
+
     fn inputs(&self) -> Vec<(DType, usize)> {
         vec![(self.float.into(), self.counts()[usize::from(self.adjoint)])]
     }

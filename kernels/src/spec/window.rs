@@ -82,6 +82,11 @@ impl Spec for Window {
         check_image(image, &[self.n, self.c])
     }
 
+    fn extents(&self) -> Vec<Vec<usize>> {
+        let Self { n, h, w, c, .. } = *self;
+        vec![vec![n, h, w, c], vec![n, self.out_h(), self.out_w(), c]]
+    }
+
     fn inputs(&self) -> Vec<(DType, usize)> {
         let ([x, y], float) = (self.counts(), self.float.into());
         match self.kind {
@@ -110,7 +115,8 @@ impl Spec for Window {
 
 /// How many windows fit along an axis with these borders.
 pub(super) fn windows(extent: usize, borders: &[usize], window: usize, step: usize) -> usize {
-    (extent + borders[0] + borders[1] - window) / step + 1
+    let padded = borders.iter().fold(extent, |n, &m| n.saturating_add(m));
+    padded.saturating_sub(window) / step.max(1) + 1
 }
 
 /// Windows of some images must see pixels.

@@ -275,6 +275,30 @@ fn parity_conv() {
     }
 }
 
+/// So many products that the device splits none of their sums: chains of 256 terms keep digits that one of 1,024 loses,
+/// which is off by 9.7e-6.
+#[test]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
+fn parity_long_sums() {
+    let (batch, k) = (132, 1024);
+    let kernel = Kernel::MatMul(MatMul {
+        float: Float::F32,
+        batch,
+        m: 1,
+        n: 1,
+        k,
+        transpose_a: false,
+        transpose_b: true,
+        accumulate: false,
+    });
+    let operand = |x: f32| bytes(&vec![x; batch * k]);
+    let found = run_on(&CUDA[0], &kernel, &[operand(0.1), operand(1.0)]);
+    for sum in numbers::<f32>(&found[0]) {
+        let error = (f64::from(sum) / (k as f64 * f64::from(0.1_f32)) - 1.0).abs();
+        assert!(error < 4e-6, "{sum} is off by {error:.1e}");
+    }
+}
+
 /// The two larger tiles, which only products with many of them get: 128 columns, and 64.
 #[test]
 #[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]

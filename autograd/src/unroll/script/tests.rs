@@ -171,6 +171,20 @@ fn memory_is_bounded_by_snapshots_and_the_stretch() {
     }
 }
 
+/// Stretches longer than the way from one snapshot to the next, and shorter ones.
+#[test]
+fn stretches_need_not_fit_between_snapshots() {
+    for steps in 1..=24 {
+        for k in 1..=steps + 1 {
+            for kept in 1..=steps {
+                let count = checked(script(steps, 0, Snapshots::Every(k), kept));
+                assert!(count.kept <= kept && count.evaluations == count.advances);
+                checked(script(steps, steps / 3, Snapshots::Every(k), kept));
+            }
+        }
+    }
+}
+
 #[test]
 fn snapshots_that_lie_away_come_back_in_time() {
     for steps in 1..=30 {

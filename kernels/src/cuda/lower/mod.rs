@@ -126,6 +126,9 @@ impl Lowering<'_> {
                 "{name}: an array of {count} elements; at most {MOST} on CUDA"
             ));
         }
+        if kernel.is_idle() {
+            return Ok(Vec::new());
+        }
         match kernel {
             Kernel::Map(map) => self.map(map),
             Kernel::MatMul(spec) | Kernel::MatMulPair(Pair(spec)) => self.matmul(spec),
