@@ -23,6 +23,10 @@ pub enum Draw {
     OuterBatch = 7,
     /// Real images that teach.
     RealBatch = 8,
+    /// Which images of a data set without a test part become one.
+    TestSplit = 9,
+    /// Which training images of a data set validate.
+    ValidationSplit = 10,
 }
 
 /// A stream of random numbers of its own for each (seed, `what`, `step`, `index`).

@@ -12,9 +12,11 @@ mod selftest;
 mod stop;
 mod train;
 
-use crate::data::{self, Dataset, DatasetChoice};
+use crate::data::{self, Dataset, DatasetChoice, Place};
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use crate::error::{Error, Result};
+use crate::run::card;
+use crate::run::config::Config;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 use kernels::Device;
@@ -143,8 +145,17 @@ impl Machine {
 }
 
 impl Files {
-    fn data(&self, choice: DatasetChoice, seed: u64) -> Result<Dataset> {
-        let data = data::load(choice, self.data_dir.as_deref(), seed)?;
+    /// Loads a run's data set. A run remembers where that was.
+    fn data(&self, config: &Config, run: Option<&Path>) -> Result<Dataset> {
+        let card = run.map(card::read).transpose()?.flatten();
+        let remembered = card.and_then(|card| card.place);
+        let place = Place::new(self.data_dir.as_deref(), remembered.as_deref());
+        // With a path for a data set, --data-dir says where that is now.
+        let choice = match (&config.dataset, &self.data_dir) {
+            (DatasetChoice::At(_), Some(moved)) => &DatasetChoice::At(moved.clone()),
+            (choice, _) => choice,
+        };
+        let data = data::load(choice, config.want, &place, config.seed)?;
         say(&format!("Data: {}", data.origin));
         Ok(data)
     }

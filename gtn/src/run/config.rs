@@ -5,7 +5,7 @@ use super::settings::{
     Overrides, above_zero, below_one, between, count, fraction, name_of, natural, not_negative,
     two_counts,
 };
-use crate::data::{DatasetChoice, Problem};
+use crate::data::{DatasetChoice, Problem, Want};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::widths::Widths;
 use crate::nn::{
@@ -19,6 +19,7 @@ use autograd::{Horizon, Mode, Policy};
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 use std::fmt::Display;
+use std::str::FromStr;
 use toml::Table;
 
 /// A complete set of settings.
@@ -81,6 +82,7 @@ const CHANGEABLE: [&str; 13] = [
 ];
 
 const RUN: &str = "Run";
+const DATA: &str = "Data";
 const SIZES: &str = "Sizes";
 const NETWORKS: &str = "Networks";
 const OPTIMISERS: &str = "Optimisers";
@@ -91,9 +93,13 @@ pub struct Config {
     /// Seed of all random numbers
     #[arg(long, value_name = "N", default_value = "1", value_parser = natural(0), help_heading = RUN)]
     pub seed: u64,
-    /// Data set; files are looked for in --data-dir, `GTN_DATA_DIR` and ./data
-    #[arg(long, value_enum, default_value_t, help_heading = RUN)]
+    /// Data set: auto, mnist, fashion-mnist, cifar-10, cifar-100, embedded, or a file or folder of any usual format
+    #[arg(long, value_name = "NAME|PATH", default_value = "auto", value_parser = DatasetChoice::from_str, help_heading = DATA)]
     pub dataset: DatasetChoice,
+    /// What images are made into
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub want: Want,
     /// Outer steps: updates of the generator
     #[arg(long, value_name = "N", default_value = "1200", value_parser = natural(1), help_heading = SIZES)]
     pub outer_steps: u64,
