@@ -1,6 +1,7 @@
 //! The command line. Progress goes to standard error, tables and reports to standard output; with `--json` the last line
 //! there is one object for machines.
 
+mod data;
 mod doctor;
 mod eval;
 mod export;
@@ -12,7 +13,7 @@ mod selftest;
 mod stop;
 mod train;
 
-use crate::data::{self, Dataset, DatasetChoice, Place};
+use crate::data::{Dataset, DatasetChoice, Place, load};
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use crate::error::{Error, Result};
 use crate::run::card;
@@ -68,6 +69,8 @@ enum Task {
     Report(report::ReportArgs),
     /// Show the evaluations of several runs side by side
     Compare(report::CompareArgs),
+    /// Show what is in a data set: sizes, classes, splits, statistics, and what is odd
+    Data(data::DataArgs),
     /// Show the devices of this machine, and which one a run would use
     Doctor,
     /// Check a device's results against the processor's, from single operations to outer steps
@@ -134,14 +137,16 @@ impl Machine {
     /// # Errors
     /// If the result is no JSON, or standard output does not take it.
     pub fn print(&self, result: &impl Serialize) -> Result<()> {
-        if self.json {
-            let text = serde_json::to_string(result).map_err(Error::run)?;
-            let mut output = stdout().lock();
-            let written = writeln!(output, "{text}").and_then(|()| output.flush());
-            written.map_err(|e| Error::file("write to", Path::new("standard output"), &e))?;
-        }
-        Ok(())
+        if self.json { print(result) } else { Ok(()) }
     }
+}
+
+/// Prints one object of JSON, the last line of standard output.
+fn print(result: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string(result).map_err(Error::run)?;
+    let mut output = stdout().lock();
+    let written = writeln!(output, "{text}").and_then(|()| output.flush());
+    written.map_err(|e| Error::file("write to", Path::new("standard output"), &e))
 }
 
 impl Files {
@@ -155,7 +160,7 @@ impl Files {
             (DatasetChoice::At(_), Some(moved)) => &DatasetChoice::At(moved.clone()),
             (choice, _) => choice,
         };
-        let data = data::load(choice, config.want, &place, config.seed)?;
+        let data = load(choice, config.want, &place, config.seed)?;
         say(&format!("Data: {}", data.origin));
         Ok(data)
     }
@@ -190,6 +195,7 @@ pub fn main() -> ExitCode {
         Some(Task::Export(args)) => export::run(&args),
         Some(Task::Report(args)) => report::report(&args),
         Some(Task::Compare(args)) => report::compare(&args),
+        Some(Task::Data(args)) => data::run(&args),
         Some(Task::Doctor) => doctor::run(),
         Some(Task::Selftest(args)) => selftest::run(&args),
         Some(Task::Man { folder }) => man(&folder),

@@ -1,7 +1,7 @@
 //! Arrays in an npz or safetensors file: `x_train`, `y_train`, `x_test`, `y_test`.
 
-use super::found::{Found, HeldOut, check_memory, name_of, numbered};
-use super::{Split, Want, idx};
+use super::found::{Found, Labelled, check_memory};
+use super::{Want, idx};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 use tensor::{Array, Arrays, read_npz, read_safetensors};
@@ -36,47 +36,35 @@ pub(super) fn only(path: &Path, end: &str) -> Option<PathBuf> {
 }
 
 fn found(arrays: &Arrays, file: &Path) -> Result<Found> {
-    let get = |name: &str| {
-        let missing = || Error::data(format!("no array {name} in it"));
-        arrays.get(name).ok_or_else(missing)
-    };
-    let (image, images) = images(get("x_train")?).map_err(|e| e.at("x_train"))?;
-    let train_labels = labels(
-        get("y_train")?,
-        images.len() / image.iter().product::<usize>(),
-    );
-    let train_labels = train_labels.map_err(|e| e.at("y_train"))?;
+    let (image, train) = labelled(arrays, ["x_train", "y_train"])?;
     let mut test = None;
     if arrays.contains_key("x_test") {
-        let (size, images) = self::images(get("x_test")?).map_err(|e| e.at("x_test"))?;
+        let (size, labelled) = labelled(arrays, ["x_test", "y_test"])?;
         if size != image {
             let problem = format!("images of {size:?}, and those of x_train are {image:?}");
             return Err(Error::data(problem).at("x_test"));
         }
-        let labels = labels(
-            get("y_test")?,
-            images.len() / image.iter().product::<usize>(),
-        );
-        test = Some((images, labels.map_err(|e| e.at("y_test"))?));
+        test = Some(labelled);
     }
-    let test_labels = test.as_ref().map(|(_, labels)| &labels[..]);
-    let (class_names, labels, test_labels) = numbered(&train_labels, test_labels)?;
-    Ok(Found {
-        name: name_of(file),
-        place: file.to_owned(),
-        image,
-        class_names,
-        train: Split { images, labels },
-        validation: None,
-        test: test
-            .zip(test_labels)
-            .map(|((images, _), labels)| Split { images, labels }),
-        statistics: None,
-        held_out: HeldOut::Drawn(6),
-    })
+    Found::of_labels(file, image, train, test)
 }
 
-/// Images \[n, rows, columns\], \[n, rows, columns, channels\] or, as PyTorch has them, \[n, channels, rows, columns\]: their
+fn labelled(arrays: &Arrays, [x, y]: [&str; 2]) -> Result<([usize; 3], Labelled<i32>)> {
+    let get = |name: &str| {
+        let missing = || Error::data(format!("no array {name} in it"));
+        arrays.get(name).ok_or_else(missing)
+    };
+    let (image, images) = images(get(x)?).map_err(|e| e.at(x))?;
+    let labels = labels(get(y)?).map_err(|e| e.at(y))?;
+    let count = images.len() / image.iter().product::<usize>();
+    if labels.len() != count {
+        let problem = format!("{} labels for {count} images", labels.len());
+        return Err(Error::data(problem).at(y));
+    }
+    Ok((image, Labelled { images, labels }))
+}
+
+/// Images \[n, rows, columns\], \[n, rows, columns, channels\] or, as Torch has them, \[n, channels, rows, columns\]: their
 /// size, and their bytes with channels last.
 fn images(array: &Array) -> Result<([usize; 3], Vec<u8>)> {
     let shape = &array.shape()[..];
@@ -122,24 +110,15 @@ fn bytes(array: &Array) -> Result<Vec<u8>> {
     }
 }
 
-/// Whole numbers, one for each of `count` images.
-fn labels(array: &Array, count: usize) -> Result<Vec<i32>> {
-    let labels = match (array.as_i32(), array.as_u8()) {
-        (Some(labels), _) => labels.to_vec(),
-        (_, Some(labels)) => labels.iter().map(|&label| label.into()).collect(),
+/// Whole numbers.
+fn labels(array: &Array) -> Result<Vec<i32>> {
+    match (array.as_i32(), array.as_u8()) {
+        (Some(labels), _) => Ok(labels.to_vec()),
+        (_, Some(labels)) => Ok(labels.iter().map(|&label| label.into()).collect()),
         _ => {
-            let problem = format!(
-                "elements of type {}, and labels are whole numbers",
-                array.dtype()
-            );
-            return Err(Error::data(problem));
+            let dtype = array.dtype();
+            let problem = format!("elements of type {dtype}, and labels are whole numbers");
+            Err(Error::data(problem))
         }
-    };
-    if labels.len() != count {
-        return Err(Error::data(format!(
-            "{} labels for {count} images",
-            labels.len()
-        )));
     }
-    Ok(labels)
 }

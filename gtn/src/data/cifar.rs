@@ -86,6 +86,20 @@ const LAYOUTS: [Layout; 4] = [
     },
 ];
 
+/// Class names, where the file of names is not there.
+const CIFAR_10: [&str; 10] = [
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+];
+
 /// Rows, columns and channels.
 const IMAGE: [usize; 3] = [32, 32, 3];
 /// Bytes of an image: its red ones, its green ones, its blue ones.
@@ -202,6 +216,7 @@ impl Layout {
             Some(names) => self
                 .class_names(&names)
                 .map_err(|e| e.at(place.join(self.names).display()))?,
+            None if self.set == Named::Cifar10 => CIFAR_10.map(str::to_owned).to_vec(),
             None => (0..self.classes).map(|class| class.to_string()).collect(),
         };
         Ok(Found {
@@ -220,36 +235,41 @@ impl Layout {
 
     /// Adds the images of a file.
     fn batch(&self, part: &[u8], to: &mut Split) -> Result<()> {
-        if self.pickled {
-            let (labels, images) = pickle::batch(part, self.keys[0], BYTES)?;
-            return labels
-                .iter()
-                .zip(images.chunks_exact(BYTES))
-                .try_for_each(|(&label, planes)| self.push(to, label, planes));
+        let (labels, planes) = if self.pickled {
+            pickle::batch(part, self.keys[0], BYTES)?
+        } else {
+            self.records(part)?
+        };
+        let fits = |label: &i64| (0..self.classes as i64).contains(label);
+        if let Some(index) = labels.iter().position(|label| !fits(label)) {
+            let (label, last) = (labels[index], self.classes - 1);
+            let problem = format!("label {index} is {label}; the classes are 0 to {last}");
+            return Err(Error::data(problem));
         }
+        to.labels.extend(labels.iter().map(|&label| label as u16));
+        for image in planes.chunks_exact(BYTES) {
+            let pixel = |i| [image[i], image[1024 + i], image[2048 + i]];
+            to.images.extend((0..1024).flat_map(pixel));
+        }
+        Ok(())
+    }
+
+    /// Labels and images of the binary version.
+    fn records(&self, part: &[u8]) -> Result<(Vec<i64>, Vec<u8>)> {
         // CIFAR-100 has a coarse label before the fine one.
         let record = BYTES + if self.classes == 10 { 1 } else { 2 };
         if part.is_empty() || !part.len().is_multiple_of(record) {
             let problem = format!("{} bytes are no records of {record} bytes", part.len());
             return Err(Error::data(problem));
         }
-        part.chunks_exact(record).try_for_each(|record| {
-            let (label, planes) = record.split_at(record.len() - BYTES);
-            self.push(to, label[label.len() - 1].into(), planes)
-        })
-    }
-
-    fn push(&self, to: &mut Split, label: i64, planes: &[u8]) -> Result<()> {
-        let fits = (0..self.classes as i64).contains(&label);
-        if !fits {
-            let (index, last) = (to.len(), self.classes - 1);
-            let problem = format!("label {index} is {label}; the classes are 0 to {last}");
-            return Err(Error::data(problem));
-        }
-        let pixels = (0..1024).flat_map(|i| [planes[i], planes[1024 + i], planes[2048 + i]]);
-        to.images.extend(pixels);
-        to.labels.push(label as u16);
-        Ok(())
+        let records = part
+            .chunks_exact(record)
+            .map(|record| record.split_at(record.len() - BYTES));
+        let labels = records
+            .clone()
+            .map(|(labels, _)| labels[labels.len() - 1].into());
+        let images = records.flat_map(|(_, image)| image).copied();
+        Ok((labels.collect(), images.collect()))
     }
 
     fn class_names(&self, part: &[u8]) -> Result<Vec<String>> {

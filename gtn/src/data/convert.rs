@@ -22,7 +22,12 @@ impl Want {
     pub(super) fn image(self, bytes: &[u8], from: [usize; 3]) -> Vec<u8> {
         let to @ [.., channels] = self.shape(from);
         let bytes = match (from[2], channels) {
-            (3, 1) => bytes.as_chunks().0.iter().map(luminance).collect(),
+            (3, 1) => bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&pixel| luminance(pixel))
+                .collect(),
             (1, 3) => bytes.iter().flat_map(|&p| [p; 3]).collect(),
             _ => bytes.to_vec(),
         };
@@ -47,7 +52,7 @@ impl Want {
 }
 
 /// As bright as the eye sees it (ITU-R BT.601).
-fn luminance(&[r, g, b]: &[u8; 3]) -> u8 {
+fn luminance([r, g, b]: [u8; 3]) -> u8 {
     let [r, g, b] = [r, g, b].map(u32::from);
     ((299 * r + 587 * g + 114 * b + 500) / 1000) as u8
 }

@@ -75,13 +75,12 @@ impl Found {
         if held(&self.validation) {
             return Err(Error::data("no validation images"));
         }
-        let (train, test, drawn) = match self.test {
-            Some(test) => (train, convert(test), ""),
-            None => {
-                let (train, test) = hold_out(train, HeldOut::Drawn(6), seed, Draw::TestSplit)?;
-                let drawn = "; it has no test images: a sixth of each class, drawn by the seed, is kept for the test";
-                (train, test, drawn)
-            }
+        let mut drawn = "";
+        let (train, test) = if let Some(test) = self.test {
+            (train, convert(test))
+        } else {
+            drawn = "; it has no test images: a sixth of each class, drawn by the seed, is kept for the test";
+            hold_out(train, HeldOut::Drawn(6), seed, Draw::TestSplit)?
         };
         let (train, validation) = match self.validation {
             Some(validation) => (train, convert(validation)),
@@ -169,26 +168,56 @@ fn hold_out(split: Split, held: HeldOut, seed: u64, draw: Draw) -> Result<(Split
     }
 }
 
-/// Numbers the classes that labels name, in order: their names, and a number for each label of both parts.
-///
-/// # Errors
-/// If a test image has a label that no training image has.
-pub(super) fn numbered<L: Ord + Display>(
-    train: &[L],
-    test: Option<&[L]>,
-) -> Result<(Vec<String>, Vec<u16>, Option<Vec<u16>>)> {
-    let classes: BTreeSet<&L> = train.iter().collect();
-    check_count(classes.len())?;
-    let names = classes.iter().map(ToString::to_string).collect();
-    let numbers: BTreeMap<&L, u16> = classes.into_iter().zip(0..).collect();
-    let number = |(i, label): (usize, &L)| {
-        numbers.get(label).copied().ok_or_else(|| {
-            let problem = format!("test image {i} has the label {label}, as no training image has");
-            Error::data(problem)
+/// Images, and their labels as a file has them.
+#[derive(Debug)]
+pub(super) struct Labelled<L> {
+    pub(super) images: Vec<u8>,
+    pub(super) labels: Vec<L>,
+}
+
+impl<L: Ord + Display> Labelled<L> {
+    /// With the numbers of classes, which are labels in order.
+    fn numbered(self, classes: &BTreeMap<&L, u16>) -> Result<Split> {
+        let number = |(i, label)| {
+            classes.get(label).copied().ok_or_else(|| {
+                let problem = "as no training image has";
+                Error::data(format!("test image {i} has the label {label}, {problem}"))
+            })
+        };
+        let labels = self.labels.iter().enumerate().map(number);
+        Ok(Split {
+            labels: labels.collect::<Result<_>>()?,
+            images: self.images,
         })
-    };
-    let of = |labels: &[L]| labels.iter().enumerate().map(number).collect::<Result<_>>();
-    Ok((names, of(train)?, test.map(of).transpose()?))
+    }
+}
+
+impl Found {
+    /// Images of that size whose classes are the labels of the training images, in order.
+    ///
+    /// # Errors
+    /// If a test image has a label that no training image has.
+    pub(super) fn of_labels<L: Ord + Display + Clone>(
+        path: &Path,
+        image: [usize; 3],
+        train: Labelled<L>,
+        test: Option<Labelled<L>>,
+    ) -> Result<Self> {
+        let labels: BTreeSet<L> = train.labels.iter().cloned().collect();
+        check_count(labels.len())?;
+        let classes = labels.iter().zip(0..).collect();
+        Ok(Self {
+            name: name_of(path),
+            place: path.to_owned(),
+            image,
+            class_names: labels.iter().map(ToString::to_string).collect(),
+            train: train.numbered(&classes)?,
+            validation: None,
+            test: test.map(|test| test.numbered(&classes)).transpose()?,
+            statistics: None,
+            held_out: HeldOut::Drawn(6),
+        })
+    }
 }
 
 /// Refuses what does not fit into the memory that is free, where that is known.

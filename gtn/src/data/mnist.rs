@@ -1,6 +1,6 @@
 //! MNIST, Fashion-MNIST, and whatever else comes as four IDX files.
 
-use super::found::{Found, HeldOut, name_of, numbered};
+use super::found::{Found, HeldOut, Labelled};
 use super::{Named, Split, Want, idx};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -110,18 +110,9 @@ pub(super) fn read(path: &Path, _: Want) -> Option<Result<Found>> {
             if let Some(set) = known.into_iter().find(|set| set.begins(&train.labels)) {
                 return Ok(set.found(folder, train, test));
             }
-            let (class_names, labels, test_labels) = numbered(&train.labels, Some(&test.labels))?;
-            Ok(Found {
-                name: name_of(path),
-                place: folder,
-                image: [rows, columns, 1],
-                class_names,
-                train: Split { labels, ..train },
-                validation: None,
-                test: test_labels.map(|labels| Split { labels, ..test }),
-                statistics: None,
-                held_out: HeldOut::Drawn(6),
-            })
+            let labelled = |Split { images, labels }| Labelled { images, labels };
+            let image = [rows, columns, 1];
+            Found::of_labels(path, image, labelled(train), Some(labelled(test)))
         }),
     )
 }

@@ -16,6 +16,7 @@ mod mnist;
 mod pickle;
 mod place;
 pub mod strokes;
+mod survey;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod tests;
 pub use choice::{Channels, DatasetChoice, Named, Want};
 pub use dataset::{Card, Dataset, Problem, Split};
 pub use place::Place;
+pub use survey::Survey;
 
 use crate::error::{Error, Result};
 use dataset::mean_and_std;

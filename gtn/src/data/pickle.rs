@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use serde_pickle::{DeOptions, HashableValue, Value};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 type Dictionary = BTreeMap<HashableValue, Value>;
 
@@ -15,7 +16,7 @@ pub(super) fn batch(pickle: &[u8], labels: &str, row: usize) -> Result<(Vec<i64>
     });
     let labels = labels.collect::<Result<Vec<_>>>()?;
     let bytes = array(get(&dictionary, "data")?)
-        .ok_or_else(|| wrong("`data` is no array of bytes in rows".to_owned()))?;
+        .ok_or_else(|| wrong("`data` is no array of bytes in rows"))?;
     if labels.len().checked_mul(row) != Some(bytes.len()) {
         let (count, bytes) = (labels.len(), bytes.len());
         return Err(wrong(format!(
@@ -44,7 +45,7 @@ fn dictionary(pickle: &[u8]) -> Result<Dictionary> {
     match serde_pickle::value_from_slice(pickle, options) {
         Ok(Value::Dict(dictionary)) => Ok(dictionary),
         Ok(other) => Err(wrong(format!("{} and no dictionary", kind(&other)))),
-        Err(error) => Err(wrong(error.to_string())),
+        Err(error) => Err(wrong(error)),
     }
 }
 
@@ -79,7 +80,7 @@ fn array(state: &Value) -> Option<&Vec<u8>> {
     }
 }
 
-fn wrong(problem: String) -> Error {
+fn wrong(problem: impl Display) -> Error {
     Error::data(format!("no pickle of CIFAR: {problem}"))
 }
 

@@ -1,8 +1,8 @@
 //! CSV files of pixels: a row for each image, its label first.
 
 use super::arrays::only;
-use super::found::{Found, HeldOut, check_memory, name_of, numbered};
-use super::{Split, Want, idx};
+use super::found::{Found, Labelled, check_memory};
+use super::{Want, idx};
 use crate::error::{Error, Result};
 use csv::{ReaderBuilder, StringRecord};
 use std::path::{Path, PathBuf};
@@ -32,55 +32,43 @@ fn pair(folder: &Path) -> Option<(PathBuf, Option<PathBuf>)> {
 
 fn found(path: &Path, (train, test): (PathBuf, Option<PathBuf>)) -> Result<Found> {
     let read = |file: &Path| rows(file).map_err(|error| error.at(file.display()));
-    let (images, labels, pixels) = read(&train)?;
+    let (train_rows, pixels) = read(&train)?;
     let image = size(pixels).map_err(|error| error.at(train.display()))?;
-    let read_test = |file: PathBuf| Ok::<_, Error>((read(&file)?, file));
-    let mut test = test.map(read_test).transpose()?;
-    if let Some(((_, _, found), file)) = &test
-        && *found != pixels
+    let mut test_rows = None;
+    if let Some(test) = test {
+        let (rows, found) = read(&test)?;
+        if found != pixels {
+            let train = train.display();
+            let problem = format!("{found} pixels in a row, and {pixels} in {train}");
+            return Err(Error::data(problem).at(test.display()));
+        }
+        test_rows = Some(rows);
+    }
+    // Labels that are all numbers are in the order of numbers, others in that of words.
+    let all = train_rows
+        .labels
+        .iter()
+        .chain(test_rows.iter().flat_map(|rows| &rows.labels));
+    if all
+        .map(|label| label.parse::<i64>())
+        .any(|number| number.is_err())
     {
-        let problem = format!(
-            "{found} pixels in a row, and {pixels} in {}",
-            train.display()
-        );
-        return Err(Error::data(problem).at(file.display()));
+        return Found::of_labels(path, image, train_rows, test_rows);
     }
-    let test_labels = test
-        .as_mut()
-        .map(|((_, labels, _), _)| std::mem::take(labels));
-    let (class_names, labels, test_labels) = classes(&labels, test_labels.as_deref())?;
-    Ok(Found {
-        name: name_of(path),
-        place: path.to_owned(),
-        image,
-        class_names,
-        train: Split { images, labels },
-        validation: None,
-        test: test
-            .zip(test_labels)
-            .map(|(((images, ..), _), labels)| Split { images, labels }),
-        statistics: None,
-        held_out: HeldOut::Drawn(6),
-    })
+    Found::of_labels(path, image, numbers(train_rows), test_rows.map(numbers))
 }
 
-/// Labels that are all numbers are in the order of numbers, others in that of words.
-fn classes(
-    train: &[String],
-    test: Option<&[String]>,
-) -> Result<(Vec<String>, Vec<u16>, Option<Vec<u16>>)> {
-    let numbers = |labels: &[String]| -> Option<Vec<i64>> {
-        labels.iter().map(|label| label.parse().ok()).collect()
-    };
-    match (numbers(train), test.map(numbers)) {
-        (Some(train), None) => numbered(&train, None),
-        (Some(train), Some(Some(test))) => numbered(&train, Some(&test)),
-        _ => numbered(train, test),
+/// With labels that are numbers.
+fn numbers(rows: Labelled<String>) -> Labelled<i64> {
+    let number = |label: &String| label.parse().unwrap_or_default();
+    Labelled {
+        labels: rows.labels.iter().map(number).collect(),
+        images: rows.images,
     }
 }
 
-/// Pixels, labels, and how many pixels an image has. A first row whose second field is no number is a headline.
-fn rows(file: &Path) -> Result<(Vec<u8>, Vec<String>, usize)> {
+/// Images, and how many pixels each has. A first row whose second field is no number is a headline.
+fn rows(file: &Path) -> Result<(Labelled<String>, usize)> {
     // A pixel takes two bytes of text or more.
     check_memory(file.metadata().map_or(0.0, |file| file.len() as f64 / 2.0))?;
     let reader = ReaderBuilder::new()
@@ -105,7 +93,7 @@ fn rows(file: &Path) -> Result<(Vec<u8>, Vec<String>, usize)> {
     if labels.is_empty() {
         return Err(Error::data("no images"));
     }
-    Ok((images, labels, pixels))
+    Ok((Labelled { images, labels }, pixels))
 }
 
 fn image(record: &StringRecord) -> Result<Vec<u8>> {

@@ -7,11 +7,11 @@ use tempfile::TempDir;
 use super::mnist::FILES;
 use super::*;
 
-const DIGITS_: DatasetChoice = DatasetChoice::Named(Named::Mnist);
+const HANDWRITTEN: DatasetChoice = DatasetChoice::Named(Named::Mnist);
 const CLOTHES: DatasetChoice = DatasetChoice::Named(Named::FashionMnist);
 
-fn load_in(choice: DatasetChoice, flag: Option<&Path>, seed: u64) -> Result<Dataset> {
-    load(&choice, Want::default(), &Place::new(flag, None), seed)
+fn load_in(&choice: &DatasetChoice, flag: Option<&Path>, seed: u64) -> Result<Dataset> {
+    load(choice, Want::default(), &Place::new(flag, None), seed)
 }
 
 /// Writes a split with these labels, as the published files are.
@@ -31,8 +31,8 @@ fn write_set(dir: &Path, train: &[u8]) {
 fn the_last_sixth_of_train_is_validation() {
     let dir = TempDir::new().unwrap();
     write_set(dir.path(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 7]);
-    let data = load_in(DatasetChoice::Auto, Some(dir.path()), 0).unwrap();
-    assert_eq!(data.choice, DIGITS_);
+    let data = load_in(&DatasetChoice::Auto, Some(dir.path()), 0).unwrap();
+    assert_eq!(data.choice, HANDWRITTEN);
     assert_eq!(
         (&data.card.mean[..], &data.card.std[..]),
         (&[0.1307][..], &[0.3081][..])
@@ -57,12 +57,12 @@ fn a_subfolder_is_found_and_other_clothes_are_not_digits() {
     let dir = TempDir::new().unwrap();
     let sub = dir.path().join("fashion-mnist");
     write_set(&sub, &FASHION_MNIST.first_labels);
-    let data = load_in(CLOTHES, Some(dir.path()), 0).unwrap();
+    let data = load_in(&CLOTHES, Some(dir.path()), 0).unwrap();
     assert_eq!(data.choice, CLOTHES);
     assert_eq!(data.train.len(), 9);
-    let error = load_in(DatasetChoice::Auto, Some(dir.path()), 0).unwrap_err();
+    let error = load_in(&DatasetChoice::Auto, Some(dir.path()), 0).unwrap_err();
     assert!(error.to_string().contains("no MNIST there"), "{error}");
-    let error = load_in(DIGITS_, Some(&sub), 0).unwrap_err();
+    let error = load_in(&HANDWRITTEN, Some(&sub), 0).unwrap_err();
     assert!(
         error.lines().ends_with(
             "these are the files of Fashion-MNIST, not of MNIST\nhint: --dataset fashion-mnist"
@@ -76,7 +76,7 @@ fn a_part_of_the_files_is_an_error_and_no_reason_to_look_elsewhere() {
     let dir = TempDir::new().unwrap();
     write_set(dir.path(), &[0; 12]);
     fs::remove_file(dir.path().join(FILES[1])).unwrap();
-    let line = load_in(DatasetChoice::Auto, Some(dir.path()), 0)
+    let line = load_in(&DatasetChoice::Auto, Some(dir.path()), 0)
         .unwrap_err()
         .to_string();
     assert!(line.ends_with("train-labels-idx1-ubyte: no such file, with or without .gz"));
@@ -91,7 +91,7 @@ fn a_part_of_the_files_is_an_error_and_no_reason_to_look_elsewhere() {
 #[test]
 fn says_where_it_looked() {
     let dir = TempDir::new().unwrap();
-    let line = load_in(DatasetChoice::Auto, Some(dir.path()), 0)
+    let line = load_in(&DatasetChoice::Auto, Some(dir.path()), 0)
         .unwrap_err()
         .to_string();
     let expected = format!(
@@ -103,7 +103,7 @@ fn says_where_it_looked() {
     for i in 0..14 {
         fs::write(dir.path().join(format!("{i:02}")), "").unwrap();
     }
-    let line = load_in(DatasetChoice::Auto, Some(dir.path()), 0).unwrap_err();
+    let line = load_in(&DatasetChoice::Auto, Some(dir.path()), 0).unwrap_err();
     assert!(
         line.to_string()
             .ends_with("; seen: 00, 01, 02, 03, 04, 05, 06, 07, 08, 09, 10, 11, and 2 more")
@@ -173,7 +173,7 @@ fn files_are_found_as_people_have_them() {
                     gzip(&to);
                 }
             }
-            let data = load_in(DatasetChoice::Auto, Some(&dir.path().join("here")), 0);
+            let data = load_in(&DatasetChoice::Auto, Some(&dir.path().join("here")), 0);
             assert_eq!(data.unwrap().train.labels, [0, 1, 2, 3, 4], "{number}");
         }
     }
@@ -182,7 +182,7 @@ fn files_are_found_as_people_have_them() {
         &dir.path().join("FashionMNIST/raw"),
         &FASHION_MNIST.first_labels,
     );
-    assert!(load_in(CLOTHES, Some(dir.path()), 0).is_ok());
+    assert!(load_in(&CLOTHES, Some(dir.path()), 0).is_ok());
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn no_test_images_are_refused() {
     let dir = TempDir::new().unwrap();
     write_split(dir.path(), FILES[0], FILES[1], &[0; 12]);
     write_split(dir.path(), FILES[2], FILES[3], &[]);
-    let error = load_in(DIGITS_, Some(dir.path()), 0).unwrap_err();
+    let error = load_in(&HANDWRITTEN, Some(dir.path()), 0).unwrap_err();
     assert!(
         error
             .to_string()
@@ -202,13 +202,13 @@ fn no_test_images_are_refused() {
 fn a_handful_of_images_cannot_be_split() {
     let dir = TempDir::new().unwrap();
     write_set(dir.path(), &[0; 5]);
-    let error = load_in(DIGITS_, Some(dir.path()), 0).unwrap_err();
+    let error = load_in(&HANDWRITTEN, Some(dir.path()), 0).unwrap_err();
     assert!(error.to_string().contains(": 5 training images"), "{error}");
 }
 
 #[test]
 fn the_embedded_set_is_normalised_by_its_own_numbers() {
-    let data = load_in(DatasetChoice::Embedded, None, 11).unwrap();
+    let data = load_in(&DatasetChoice::Embedded, None, 11).unwrap();
     let sizes = [&data.train, &data.validation, &data.test].map(Split::len);
     assert_eq!(sizes, [20_000, 2_000, 5_000]);
     assert_eq!(
@@ -255,7 +255,7 @@ fn the_published_files_hold_the_known_facts() {
         return;
     };
     let dir = std::path::PathBuf::from(dir);
-    for (choice, set) in [(DIGITS_, &MNIST), (CLOTHES, &FASHION_MNIST)] {
+    for (choice, set) in [(HANDWRITTEN, &MNIST), (CLOTHES, &FASHION_MNIST)] {
         let place = Place::new(Some(&dir), None);
         let Some(data) = named(set.set, Want::default(), &place, 0) else {
             println!("skipped: no {} in {}", set.set.title(), dir.display());
