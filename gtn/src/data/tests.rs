@@ -10,7 +10,7 @@ use super::*;
 const HANDWRITTEN: DatasetChoice = DatasetChoice::Named(Named::Mnist);
 const CLOTHES: DatasetChoice = DatasetChoice::Named(Named::FashionMnist);
 
-fn load_in(&choice: &DatasetChoice, flag: Option<&Path>, seed: u64) -> Result<Dataset> {
+fn load_in(choice: &DatasetChoice, flag: Option<&Path>, seed: u64) -> Result<Dataset> {
     load(choice, Want::default(), &Place::new(flag, None), seed)
 }
 
