@@ -27,6 +27,10 @@ pub enum Draw {
     TestSplit = 9,
     /// Which training images of a data set validate.
     ValidationSplit = 10,
+    /// How real images are changed that teach.
+    Augment = 11,
+    /// How real images of outer losses are changed.
+    OuterAugment = 12,
 }
 
 /// A stream of random numbers of its own for each (seed, `what`, `step`, `index`).

@@ -127,6 +127,15 @@ impl Dataset {
         self.card.problem
     }
 
+    /// A black pixel as a learner takes it.
+    pub fn black(&self) -> Vec<f32> {
+        let Card { mean, std, .. } = &self.card;
+        mean.iter()
+            .zip(std)
+            .map(|(mean, std)| -mean / std)
+            .collect()
+    }
+
     /// The chosen images of one of the splits as a learner takes them, `(p / 255 - mean) / std` by channel:
     /// \[n, rows, columns, channels\] for n indices.
     ///

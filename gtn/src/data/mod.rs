@@ -5,6 +5,7 @@
 //! becomes them; the test images are left for the final report.
 
 mod arrays;
+mod augment;
 mod choice;
 mod cifar;
 mod convert;
@@ -21,6 +22,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use augment::Augment;
 pub use choice::{Channels, DatasetChoice, Named, Want};
 pub use dataset::{Card, Dataset, Problem, Split};
 pub use place::Place;

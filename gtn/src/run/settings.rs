@@ -254,7 +254,7 @@ pub(super) fn between(text: &str) -> Result<f64, String> {
     number(text, |x| x > 0.0 && x < 1.0, "a number above 0 and below 1")
 }
 
-pub(super) fn fraction(text: &str) -> Result<f64, String> {
+pub(crate) fn fraction(text: &str) -> Result<f64, String> {
     number(text, |x| (0.0..=1.0).contains(&x), "a number from 0 to 1")
 }
 
