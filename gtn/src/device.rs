@@ -73,3 +73,13 @@ pub fn choose(
     let s = if threads == 1 { "" } else { "s" };
     Ok((device, format!("CPU, {threads} thread{s}{why}")))
 }
+
+/// Bytes of memory that a program can take without swapping, by Linux; elsewhere unknown.
+pub fn free_memory() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0)
+}

@@ -23,6 +23,14 @@ pub enum Draw {
     OuterBatch = 7,
     /// Real images that teach.
     RealBatch = 8,
+    /// Which images of a data set without a test part become one.
+    TestSplit = 9,
+    /// Which training images of a data set validate.
+    ValidationSplit = 10,
+    /// How real images are changed that teach.
+    Augment = 11,
+    /// How real images of outer losses are changed.
+    OuterAugment = 12,
 }
 
 /// A stream of random numbers of its own for each (seed, `what`, `step`, `index`).

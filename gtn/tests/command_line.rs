@@ -387,7 +387,7 @@ fn runs_that_cannot_go_well_end_with_one_line() {
 #[test]
 fn help_is_for_newcomers() {
     let place = Place::new();
-    for command in ["", "train", "eval", "sample", "selftest"] {
+    for command in ["", "train", "eval", "data", "sample", "selftest"] {
         let help = place.run(&format!("{command} --help"));
         assert!(
             help.contains("Usage: gtn") && help.lines().count() > 8,

@@ -5,7 +5,7 @@ mod place;
 #[path = "../../kernels/tests/stand_in/mod.rs"]
 mod stand_in;
 
-use gtn::data::{DatasetChoice, load};
+use gtn::data::Dataset;
 use gtn::outer::meta::MetaTrainer;
 use gtn::run::config::{Config, Preset};
 use kernels::{Device, Precision};
@@ -118,7 +118,7 @@ fn outer_steps() {
         ..Config::preset(Preset::Quick)
     };
     let device = Device::cuda(0, Precision::Fp32).unwrap();
-    let data = load(DatasetChoice::Embedded, None, 1).unwrap();
+    let data = Dataset::drawn(1, [200, 50, 50]);
     let mut trainer = MetaTrainer::new(&device, &config, data.problem()).unwrap();
     let steps = std::env::var(OUTER_STEPS).map_or(1, |steps| steps.parse().unwrap());
     for _ in 0..steps {

@@ -99,7 +99,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
     let checkpoint = RunFolder::checkpoint_in(&args.run)?;
     let problem = card::problem(&args.run)?;
     let (trainer, _) = checkpoint::load(&checkpoint, &device, &config, problem)?;
-    let mut data = args.files.data(config.dataset, config.seed)?;
+    let mut data = args.files.data(&config, Some(&args.run))?;
     card::adopt(&args.run, &mut data)?;
     stop::listen()?;
     let run = Run {

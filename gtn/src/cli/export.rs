@@ -65,7 +65,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
     let problem = card::problem(run)?;
     let (trainer, _) =
         checkpoint::load(&RunFolder::checkpoint_in(run)?, &device, &config, problem)?;
-    let mut data = args.files.data(config.dataset, config.seed)?;
+    let mut data = args.files.data(&config, Some(&args.run))?;
     card::adopt(run, &mut data)?;
     let family = &population.members()[0].family;
     let learner = family

@@ -1,6 +1,7 @@
 //! The command line. Progress goes to standard error, tables and reports to standard output; with `--json` the last line
 //! there is one object for machines.
 
+mod data;
 mod doctor;
 mod eval;
 mod export;
@@ -12,9 +13,11 @@ mod selftest;
 mod stop;
 mod train;
 
-use crate::data::{self, Dataset, DatasetChoice};
+use crate::data::{Dataset, DatasetChoice, Place, load};
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use crate::error::{Error, Result};
+use crate::run::card;
+use crate::run::config::Config;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 use kernels::Device;
@@ -66,6 +69,8 @@ enum Task {
     Report(report::ReportArgs),
     /// Show the evaluations of several runs side by side
     Compare(report::CompareArgs),
+    /// Show what is in a data set: sizes, classes, splits, statistics, and what is odd
+    Data(data::DataArgs),
     /// Show the devices of this machine, and which one a run would use
     Doctor,
     /// Check a device's results against the processor's, from single operations to outer steps
@@ -132,19 +137,30 @@ impl Machine {
     /// # Errors
     /// If the result is no JSON, or standard output does not take it.
     pub fn print(&self, result: &impl Serialize) -> Result<()> {
-        if self.json {
-            let text = serde_json::to_string(result).map_err(Error::run)?;
-            let mut output = stdout().lock();
-            let written = writeln!(output, "{text}").and_then(|()| output.flush());
-            written.map_err(|e| Error::file("write to", Path::new("standard output"), &e))?;
-        }
-        Ok(())
+        if self.json { print(result) } else { Ok(()) }
     }
 }
 
+/// Prints one object of JSON, the last line of standard output.
+fn print(result: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string(result).map_err(Error::run)?;
+    let mut output = stdout().lock();
+    let written = writeln!(output, "{text}").and_then(|()| output.flush());
+    written.map_err(|e| Error::file("write to", Path::new("standard output"), &e))
+}
+
 impl Files {
-    fn data(&self, choice: DatasetChoice, seed: u64) -> Result<Dataset> {
-        let data = data::load(choice, self.data_dir.as_deref(), seed)?;
+    /// Loads a run's data set. A run remembers where that was.
+    fn data(&self, config: &Config, run: Option<&Path>) -> Result<Dataset> {
+        let card = run.map(card::read).transpose()?.flatten();
+        let remembered = card.and_then(|card| card.place);
+        let place = Place::new(self.data_dir.as_deref(), remembered.as_deref());
+        // With a path for a data set, --data-dir says where that is now.
+        let choice = match (&config.dataset, &self.data_dir) {
+            (DatasetChoice::At(_), Some(moved)) => &DatasetChoice::At(moved.clone()),
+            (choice, _) => choice,
+        };
+        let data = load(choice, config.want, &place, config.seed)?;
         say(&format!("Data: {}", data.origin));
         Ok(data)
     }
@@ -179,6 +195,7 @@ pub fn main() -> ExitCode {
         Some(Task::Export(args)) => export::run(&args),
         Some(Task::Report(args)) => report::report(&args),
         Some(Task::Compare(args)) => report::compare(&args),
+        Some(Task::Data(args)) => data::run(&args),
         Some(Task::Doctor) => doctor::run(),
         Some(Task::Selftest(args)) => selftest::run(&args),
         Some(Task::Man { folder }) => man(&folder),

@@ -1,8 +1,9 @@
 //! The pictures of a run.
 
 use super::say;
+use crate::data::{Dataset, Problem};
 use crate::draw::curves::{self, Series};
-use crate::draw::picture::ImageGrid;
+use crate::draw::picture::{ImageGrid, Picture};
 use crate::error::Result;
 use crate::eval::evaluate::TrainingData;
 use crate::eval::report::{Report, Way};
@@ -32,6 +33,32 @@ pub(super) fn draw_lesson(
         say(&format!("Wrote {}", folder.join(name).display()));
     }
     Ok(())
+}
+
+/// Draws some training images of a data set: a row for each class.
+pub(super) fn samples_of(data: &Dataset) -> Result<Picture> {
+    let Problem { image, classes } = data.problem();
+    let mut of_class = vec![Vec::new(); classes];
+    for (i, &label) in data.train.labels.iter().enumerate() {
+        of_class[usize::from(label)].push(i);
+    }
+    let (mut values, mut labels) = (Vec::new(), Vec::new());
+    for column in 0..COLUMNS {
+        for (label, images) in of_class.iter().enumerate() {
+            labels.push(label as u16);
+            match images.get(column) {
+                // From -2, which is black, to 2.
+                Some(&i) => values.extend(
+                    data.train
+                        .image(i)
+                        .iter()
+                        .map(|&p| f32::from(p) / 63.75 - 2.0),
+                ),
+                None => values.extend(vec![-2.0; data.problem().image_len()]),
+            }
+        }
+    }
+    Ok(ImageGrid::new(&values, &labels, classes, image)?.by_class_and_step(COLUMNS))
 }
 
 /// Draws how the learners of an evaluation learned.

@@ -81,13 +81,13 @@ pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
     stop::listen()?;
     let mut config = settings(args)?;
     let device = args.machine.device()?;
-    let mut data = args.files.data(config.dataset, config.seed)?;
+    let mut data = args.files.data(&config, args.resume.as_deref())?;
     if let Some(run) = &args.resume {
         card::adopt(run, &mut data)?;
     }
     memory::check(&device, &config, data.problem())?;
     // What `auto` turned out to be: a resumed run goes on with that.
-    config.dataset = data.choice;
+    config.dataset = data.choice.clone();
     let mut run = open(args, &device, &config, &data.card)?;
     let path = run.folder.path().to_owned();
     let folder = path.display();

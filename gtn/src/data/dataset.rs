@@ -66,6 +66,16 @@ impl Split {
         &self.images[i * size..][..size]
     }
 
+    /// The images whose number is wanted.
+    pub(super) fn part(&self, wanted: impl Fn(usize) -> bool) -> Self {
+        let mut part = Self::default();
+        for i in (0..self.len()).filter(|&i| wanted(i)) {
+            part.images.extend(self.image(i));
+            part.labels.push(self.labels[i]);
+        }
+        part
+    }
+
     /// The first `count` images, and the others.
     pub(super) fn split_at(mut self, count: usize) -> (Self, Self) {
         let size = self.images.len() / self.len().max(1);
@@ -117,16 +127,24 @@ impl Dataset {
         self.card.problem
     }
 
+    /// A black pixel as a learner takes it.
+    pub fn black(&self) -> Vec<f32> {
+        let Card { mean, std, .. } = &self.card;
+        mean.iter()
+            .zip(std)
+            .map(|(mean, std)| -mean / std)
+            .collect()
+    }
+
     /// The chosen images of one of the splits as a learner takes them, `(p / 255 - mean) / std` by channel:
     /// \[n, rows, columns, channels\] for n indices.
     ///
     /// ```
-    /// use gtn::data::{DatasetChoice, load};
+    /// use gtn::data::Dataset;
     ///
-    /// let data = load(DatasetChoice::Embedded, None, 1)?;
+    /// let data = Dataset::drawn(1, [10, 5, 5]);
     /// let batch = data.normalised(&data.validation, &[3, 1, 4]);
     /// assert_eq!(batch.len(), 3 * data.problem().image_len());
-    /// # Ok::<(), gtn::error::Error>(())
     /// ```
     pub fn normalised(&self, split: &Split, indices: &[usize]) -> Vec<f32> {
         let Card { mean, std, .. } = &self.card;

@@ -10,6 +10,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::Split;
+use super::found::check_memory;
 use crate::error::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
 
@@ -38,26 +39,31 @@ fn what(magic: u32) -> &'static str {
     }
 }
 
-/// Images and their labels from two files, each named without `.gz`.
+/// Images and their labels from two files, each named without `.gz`: with their rows and columns.
 ///
-/// All labels are below `classes`.
-pub fn read_labelled(images: &Path, labels: &Path, size: [u32; 2], classes: u8) -> Result<Split> {
+/// If `known`, they must have these, and labels below that number of classes.
+pub fn read_labelled(
+    images: &Path,
+    labels: &Path,
+    known: Option<([u32; 2], u8)>,
+) -> Result<(Split, [usize; 2])> {
     let images = find(images)?;
     let labels = find(labels)?;
     // Labels first: the small file's faults are found before the large one is read.
-    let classes_of = read_labels(&labels, classes)?;
-    let pixels = read_images(&images, size)?;
-    let expected = pixels.len() / (size[0] as usize * size[1] as usize);
+    let classes_of = read_labels(&labels, known.map(|(_, classes)| classes))?;
+    let (pixels, size) = read_images(&images, known.map(|(size, _)| size))?;
+    let expected = pixels.len() / (size[0] * size[1]);
     let found = classes_of.len();
     if expected != found {
         let images = images.display();
         let problem = format!("{found} labels for the {expected} images of {images}");
         return Err(Error::data(problem).at(labels.display()));
     }
-    Ok(Split {
+    let split = Split {
         images: pixels,
         labels: classes_of.into_iter().map(u16::from).collect(),
-    })
+    };
+    Ok((split, size))
 }
 
 /// The file of that name, in any case, with dots or underscores for dashes, with or without `.gz`, and perhaps in a
@@ -104,26 +110,30 @@ pub fn plain(name: &OsStr) -> String {
         .replace(['.', '_'], "-")
 }
 
-/// The pixels of a file of images of `size` (rows, columns).
-pub fn read_images(path: &Path, size: [u32; 2]) -> Result<Vec<u8>> {
+/// The pixels of a file of images, and their rows and columns, which must be those of `size`, if given.
+pub fn read_images(path: &Path, size: Option<[u32; 2]>) -> Result<(Vec<u8>, [usize; 2])> {
     in_file(path, |file| {
         let [count, rows, cols] = header(file, IMAGES)?;
-        if [rows, cols] != size {
-            let [h, w] = size;
+        if let Some([h, w]) = size.filter(|&size| size != [rows, cols]) {
             let problem = format!("images of {h} x {w} pixels expected, these are {rows} x {cols}");
             return Err(Error::data(problem));
         }
+        if [rows, cols].contains(&0) {
+            return Err(Error::data("images without pixels"));
+        }
         // 2^32 images of 2^32 x 2^32 pixels do not fit in 64 bits: then no file holds them.
         let pixels = u64::from(rows) * u64::from(cols);
-        body(file, 16, u64::from(count), pixels)
+        let bytes = body(file, 16, u64::from(count), pixels)?;
+        Ok((bytes, [rows as usize, cols as usize]))
     })
 }
 
-/// The labels of a file, all below `classes`.
-pub fn read_labels(path: &Path, classes: u8) -> Result<Vec<u8>> {
+/// The labels of a file, which must be below `classes`, if given.
+pub fn read_labels(path: &Path, classes: Option<u8>) -> Result<Vec<u8>> {
     in_file(path, |file| {
         let [count] = header(file, LABELS)?;
         let labels = body(file, 8, u64::from(count), 1)?;
+        let classes = classes.unwrap_or(u8::MAX);
         match labels.iter().position(|&label| label >= classes) {
             Some(index) => {
                 let (value, last) = (labels[index], classes - 1);
@@ -231,6 +241,7 @@ fn body(file: &mut Source, header: u64, count: u64, size: u64) -> Result<Vec<u8>
             format!("its header announces {count} elements, and {MOST_ELEMENTS} are the most");
         return Err(Error::data(problem));
     }
+    check_memory(total as f64)?;
     let bytes = file.read(total)?;
     if (bytes.len() as u64) < total {
         return Err(truncated(expected, header + bytes.len() as u64));
@@ -293,11 +304,13 @@ pub(super) mod tests {
     }
 
     fn read_of_images(bytes: &[u8]) -> Result<Vec<u8>, String> {
-        read_from(bytes, |path| read_images(path, [4, 5]))
+        read_from(bytes, |path| {
+            read_images(path, Some([4, 5])).map(|images| images.0)
+        })
     }
 
     fn read_of_labels(bytes: &[u8]) -> Result<Vec<u8>, String> {
-        read_from(bytes, |path| read_labels(path, 10))
+        read_from(bytes, |path| read_labels(path, Some(10)))
     }
 
     #[test]
@@ -352,7 +365,7 @@ pub(super) mod tests {
             assert_eq!(result.unwrap_err(), line);
         }
         let dir = TempDir::new().unwrap();
-        let folder = read_labels(dir.path(), 10).unwrap_err().to_string();
+        let folder = read_labels(dir.path(), Some(10)).unwrap_err().to_string();
         assert!(folder.contains(": cannot be read: "), "{folder}");
         let missing = find(Path::new("none/such")).unwrap_err().to_string();
         assert_eq!(missing, "none/such: no such file, with or without .gz");
@@ -364,7 +377,7 @@ pub(super) mod tests {
             let bytes = words(&[IMAGES, header[0], header[1], header[2]]);
             let size = [header[1], header[2]];
             for bytes in [gzip(&bytes), bytes] {
-                let line = read_from(&bytes, |path| read_images(path, size)).unwrap_err();
+                let line = read_from(&bytes, |path| read_images(path, Some(size))).unwrap_err();
                 assert!(
                     line.starts_with("truncated: ") && line.ends_with("16 found"),
                     "{line}"
@@ -401,7 +414,7 @@ pub(super) mod tests {
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("i"), images(3, 4, 5)).unwrap();
         std::fs::write(path("l.gz"), gzip(&labels(&[1, 2]))).unwrap();
-        let error = read_labelled(&path("i"), &path("l"), [4, 5], 10).unwrap_err();
+        let error = read_labelled(&path("i"), &path("l"), Some(([4, 5], 10))).unwrap_err();
         let [images, labels] = ["i", "l.gz"].map(|name| path(name).display().to_string());
         let line = format!("{labels}: 2 labels for the 3 images of {images}");
         assert_eq!(error.to_string(), line);

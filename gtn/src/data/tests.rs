@@ -4,7 +4,15 @@ use std::fs;
 
 use tempfile::TempDir;
 
+use super::mnist::FILES;
 use super::*;
+
+const HANDWRITTEN: DatasetChoice = DatasetChoice::Named(Named::Mnist);
+const CLOTHES: DatasetChoice = DatasetChoice::Named(Named::FashionMnist);
+
+fn load_in(choice: &DatasetChoice, flag: Option<&Path>, seed: u64) -> Result<Dataset> {
+    load(choice, Want::default(), &Place::new(flag, None), seed)
+}
 
 /// Writes a split with these labels, as the published files are.
 fn write_split(dir: &Path, images: &str, labels: &str, classes: &[u8]) {
@@ -23,8 +31,8 @@ fn write_set(dir: &Path, train: &[u8]) {
 fn the_last_sixth_of_train_is_validation() {
     let dir = TempDir::new().unwrap();
     write_set(dir.path(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 7]);
-    let data = load(DatasetChoice::Auto, Some(dir.path()), 0).unwrap();
-    assert_eq!(data.choice, DatasetChoice::Mnist);
+    let data = load_in(&DatasetChoice::Auto, Some(dir.path()), 0).unwrap();
+    assert_eq!(data.choice, HANDWRITTEN);
     assert_eq!(
         (&data.card.mean[..], &data.card.std[..]),
         (&[0.1307][..], &[0.3081][..])
@@ -49,12 +57,12 @@ fn a_subfolder_is_found_and_other_clothes_are_not_digits() {
     let dir = TempDir::new().unwrap();
     let sub = dir.path().join("fashion-mnist");
     write_set(&sub, &FASHION_MNIST.first_labels);
-    let data = load(DatasetChoice::FashionMnist, Some(dir.path()), 0).unwrap();
-    assert_eq!(data.choice, DatasetChoice::FashionMnist);
+    let data = load_in(&CLOTHES, Some(dir.path()), 0).unwrap();
+    assert_eq!(data.choice, CLOTHES);
     assert_eq!(data.train.len(), 9);
-    let error = load(DatasetChoice::Auto, Some(dir.path()), 0).unwrap_err();
+    let error = load_in(&DatasetChoice::Auto, Some(dir.path()), 0).unwrap_err();
     assert!(error.to_string().contains("no MNIST there"), "{error}");
-    let error = load(DatasetChoice::Mnist, Some(&sub), 0).unwrap_err();
+    let error = load_in(&HANDWRITTEN, Some(&sub), 0).unwrap_err();
     assert!(
         error.lines().ends_with(
             "these are the files of Fashion-MNIST, not of MNIST\nhint: --dataset fashion-mnist"
@@ -68,24 +76,22 @@ fn a_part_of_the_files_is_an_error_and_no_reason_to_look_elsewhere() {
     let dir = TempDir::new().unwrap();
     write_set(dir.path(), &[0; 12]);
     fs::remove_file(dir.path().join(FILES[1])).unwrap();
-    let line = load(DatasetChoice::Auto, Some(dir.path()), 0)
+    let line = load_in(&DatasetChoice::Auto, Some(dir.path()), 0)
         .unwrap_err()
         .to_string();
     assert!(line.ends_with("train-labels-idx1-ubyte: no such file, with or without .gz"));
-    let in_env = Place::new(None, Some(dir.path().into()));
-    assert_eq!(in_env.find(&MNIST).unwrap().unwrap_err().to_string(), line);
-    let in_current = Place {
-        folder: dir.path().into(),
-        by: None,
-    };
-    let found = in_current.find(&MNIST).unwrap();
-    assert_eq!(found.unwrap_err().to_string(), line);
+    for by in [Some("GTN_DATA_DIR"), None] {
+        let folder = dir.path().into();
+        let place = Place { folder, by };
+        let found = named(Named::Mnist, Want::default(), &place, 0).unwrap();
+        assert_eq!(found.unwrap_err().to_string(), line);
+    }
 }
 
 #[test]
 fn says_where_it_looked() {
     let dir = TempDir::new().unwrap();
-    let line = load(DatasetChoice::Auto, Some(dir.path()), 0)
+    let line = load_in(&DatasetChoice::Auto, Some(dir.path()), 0)
         .unwrap_err()
         .to_string();
     let expected = format!(
@@ -97,19 +103,24 @@ fn says_where_it_looked() {
     for i in 0..14 {
         fs::write(dir.path().join(format!("{i:02}")), "").unwrap();
     }
-    let line = load(DatasetChoice::Auto, Some(dir.path()), 0).unwrap_err();
+    let line = load_in(&DatasetChoice::Auto, Some(dir.path()), 0).unwrap_err();
     assert!(
         line.to_string()
             .ends_with("; seen: 00, 01, 02, 03, 04, 05, 06, 07, 08, 09, 10, 11, and 2 more")
     );
-    let place = Place::new(None, Some("/no/where".into()));
-    assert!(place.find(&FASHION_MNIST).is_none());
+    let place = |by| Place {
+        folder: "/no/where".into(),
+        by,
+    };
+    let in_env = place(Some("GTN_DATA_DIR"));
+    let set = Named::FashionMnist;
+    assert!(named(set, Want::default(), &in_env, 0).is_none());
     assert_eq!(
-        place.nothing(&FASHION_MNIST).lines(),
+        nothing(set, &in_env).lines(),
         "error: GTN_DATA_DIR /no/where: no Fashion-MNIST there or in its folder fashion-mnist: \
          no train-images-idx3-ubyte, with or without .gz; there is no such folder"
     );
-    let unnamed = Place::new(None, None).nothing(&FASHION_MNIST);
+    let unnamed = nothing(set, &place(None));
     assert_eq!(
         unnamed.lines(),
         "error: no Fashion-MNIST found (GTN_DATA_DIR is not set, none in ./data)\n\
@@ -162,7 +173,7 @@ fn files_are_found_as_people_have_them() {
                     gzip(&to);
                 }
             }
-            let data = load(DatasetChoice::Auto, Some(&dir.path().join("here")), 0);
+            let data = load_in(&DatasetChoice::Auto, Some(&dir.path().join("here")), 0);
             assert_eq!(data.unwrap().train.labels, [0, 1, 2, 3, 4], "{number}");
         }
     }
@@ -171,7 +182,7 @@ fn files_are_found_as_people_have_them() {
         &dir.path().join("FashionMNIST/raw"),
         &FASHION_MNIST.first_labels,
     );
-    assert!(load(DatasetChoice::FashionMnist, Some(dir.path()), 0).is_ok());
+    assert!(load_in(&CLOTHES, Some(dir.path()), 0).is_ok());
 }
 
 #[test]
@@ -179,7 +190,7 @@ fn no_test_images_are_refused() {
     let dir = TempDir::new().unwrap();
     write_split(dir.path(), FILES[0], FILES[1], &[0; 12]);
     write_split(dir.path(), FILES[2], FILES[3], &[]);
-    let error = load(DatasetChoice::Mnist, Some(dir.path()), 0).unwrap_err();
+    let error = load_in(&HANDWRITTEN, Some(dir.path()), 0).unwrap_err();
     assert!(
         error
             .to_string()
@@ -191,13 +202,13 @@ fn no_test_images_are_refused() {
 fn a_handful_of_images_cannot_be_split() {
     let dir = TempDir::new().unwrap();
     write_set(dir.path(), &[0; 5]);
-    let error = load(DatasetChoice::Mnist, Some(dir.path()), 0).unwrap_err();
+    let error = load_in(&HANDWRITTEN, Some(dir.path()), 0).unwrap_err();
     assert!(error.to_string().contains(": 5 training images"), "{error}");
 }
 
 #[test]
 fn the_embedded_set_is_normalised_by_its_own_numbers() {
-    let data = load(DatasetChoice::Embedded, None, 11).unwrap();
+    let data = load_in(&DatasetChoice::Embedded, None, 11).unwrap();
     let sizes = [&data.train, &data.validation, &data.test].map(Split::len);
     assert_eq!(sizes, [20_000, 2_000, 5_000]);
     assert_eq!(
@@ -243,25 +254,24 @@ fn the_published_files_hold_the_known_facts() {
         println!("skipped: GTN_DATA_DIR is not set");
         return;
     };
-    let dir = PathBuf::from(dir);
-    for (choice, set) in [
-        (DatasetChoice::Mnist, &MNIST),
-        (DatasetChoice::FashionMnist, &FASHION_MNIST),
-    ] {
-        if read_in(set, &dir, "").is_none() {
-            println!("skipped: no {} in {}", set.title, dir.display());
+    let dir = std::path::PathBuf::from(dir);
+    for (choice, set) in [(HANDWRITTEN, &MNIST), (CLOTHES, &FASHION_MNIST)] {
+        let place = Place::new(Some(&dir), None);
+        let Some(data) = named(set.set, Want::default(), &place, 0) else {
+            println!("skipped: no {} in {}", set.set.title(), dir.display());
             continue;
-        }
-        let data = load(choice, Some(&dir), 0).unwrap();
+        };
+        let data = data.unwrap();
+        assert_eq!(data.choice, choice);
         let sizes = [&data.train, &data.validation, &data.test].map(Split::len);
         assert_eq!(sizes, [50_000, 10_000, 10_000]);
-        assert!(starts_as(&data.train.labels, set));
+        assert!(set.begins(&data.train.labels));
         let labels = [&data.train.labels[..], &data.validation.labels].concat();
         let mut counts = [0; 10];
         for label in labels {
             counts[usize::from(label)] += 1;
         }
-        if set.name == "mnist" {
+        if set.set == Named::Mnist {
             let known = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949];
             assert_eq!(counts, known);
         } else {

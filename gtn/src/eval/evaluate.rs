@@ -213,7 +213,8 @@ impl TrainingData {
         let chosen = draw_images(config.seed, number, count, data.train.len());
         let labels = chosen.iter().map(|&i| data.train.labels[i]).collect();
         let specs = Sizes::of(config, data.problem()).taught();
-        let [images, classes] = real_batches(data, &chosen, &specs)?;
+        let [images, classes] =
+            real_batches(config, data, &chosen, &specs, (Draw::Augment, number))?;
         let mut real = Self::new(device, labels, &classes, hyper)?;
         real.values.set("x", &images)?;
         Ok(real)

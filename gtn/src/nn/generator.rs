@@ -31,7 +31,7 @@ pub struct GeneratorConfig {
     pub classes: usize,
     /// Width of the first layer.
     pub hidden: usize,
-    /// Channels at a quarter and at half of the image's size.
+    /// Channels of the small images but the last, and of the last: that of half the image's size.
     pub channels: [usize; 2],
     /// Height, width and channels of the image.
     pub image: [usize; 3],
@@ -60,8 +60,11 @@ impl Default for GeneratorConfig {
 /// batch's own statistics. `×2 conv` is nearest-neighbour upsampling and a 3×3 convolution.
 ///
 /// Its forward pass comes in two halves: [`prepare`](Self::prepare) does what depends on the weights only,
-/// once for all inner steps; [`images`](Self::images) does the rest at each. Height and width that are no
-/// multiples of 4 are cut out of the middle of the next larger ones that are.
+/// once for all inner steps; [`images`](Self::images) does the rest at each.
+///
+/// Images of up to 44 pixels have these two stages; larger ones have more, so that the smallest image has no more than 11
+/// pixels: 64 three, from 8; 224 five, from 7. Height and width that are no multiples of 2 to the number of stages are cut out of the
+/// middle of the next larger ones that are.
 ///
 /// ```
 /// use autograd::Tape;
@@ -84,6 +87,8 @@ impl Default for GeneratorConfig {
 #[derive(Clone, Debug)]
 pub struct Generator {
     config: GeneratorConfig,
+    /// How often the image doubles.
+    stages: usize,
     params: Vec<ParamSpec>,
 }
 
@@ -106,7 +111,8 @@ impl Generator {
                 "generator: sizes must be at least 1: {config:?}"
             )));
         }
-        let features = quarter * h.div_ceil(4) * w.div_ceil(4);
+        let stages = stages(h.max(w));
+        let features = quarter * (h.div_ceil(1 << stages)) * (w.div_ceil(1 << stages));
         let (biases, normed) = match variant {
             Variant::Paper => (false, features),
             Variant::Benchmark => (true, quarter),
@@ -123,9 +129,16 @@ impl Generator {
         };
         layer("g1", &[hidden, noise + classes], Some(hidden));
         layer("g2", &[features, hidden], Some(normed));
-        layer("g3", &[half, 3, 3, quarter], Some(half));
-        layer("g4", &[c, 3, 3, half], None);
-        Ok(Self { config, params })
+        for stage in 1..stages {
+            let to = if stage + 1 < stages { quarter } else { half };
+            layer(&format!("g{}", 2 + stage), &[to, 3, 3, quarter], Some(to));
+        }
+        layer(&format!("g{}", 2 + stages), &[c, 3, 3, half], None);
+        Ok(Self {
+            config,
+            stages,
+            params,
+        })
     }
 
     /// Its sizes.
@@ -143,16 +156,17 @@ impl Generator {
     pub fn prepare<'t>(&self, params: &[Var<'t>]) -> Result<Vec<Var<'t>>> {
         let feed = &mut Feed::new("generator", params, self.params.len())?;
         let mut prepared = Vec::with_capacity(self.prepared_count());
-        for layer in 1..=4 {
+        let last = 2 + self.stages;
+        for layer in 1..=last {
             let [v, s] = feed.take()?;
             match layer {
                 1 | 2 => prepared.extend([v, weight_scale(v, s)?]),
                 _ => prepared.push(upsampling_kernel(kernel(v, s)?)?),
             }
-            if self.hidden_biases() || layer == 4 {
+            if self.hidden_biases() || layer == last {
                 prepared.extend(feed.take::<1>()?);
             }
-            if layer < 4 {
+            if layer < last {
                 prepared.extend(feed.take::<2>()?);
             }
         }
@@ -171,13 +185,15 @@ impl Generator {
         let x = self.dense(feed, x)?;
         let x = norm(feed, x)?;
         let x = self.dense(feed, x)?;
-        let x = match self.config.variant {
+        let mut x = match self.config.variant {
             Variant::Paper => self.small_image(norm(feed, x)?)?,
             Variant::Benchmark => norm(feed, self.small_image(x)?)?,
         };
-        let x = self.conv(feed, x)?;
-        let x = self.hidden_bias(feed, x)?;
-        let x = norm(feed, x)?;
+        for _ in 1..self.stages {
+            x = self.conv(feed, x)?;
+            x = self.hidden_bias(feed, x)?;
+            x = norm(feed, x)?;
+        }
         let x = self.cut(self.conv(feed, x)?)?;
         let [bias] = feed.take()?;
         let x = (x + bias)?.tanh()?;
@@ -194,7 +210,8 @@ impl Generator {
 
     fn small_image<'t>(&self, x: Var<'t>) -> Result<Var<'t>> {
         let ([h, w, _], [quarter, _]) = (self.config.image, self.config.channels);
-        x.reshape([x.shape()[0], h.div_ceil(4), w.div_ceil(4), quarter])
+        let [h, w] = [h, w].map(|extent| extent.div_ceil(1 << self.stages));
+        x.reshape([x.shape()[0], h, w, quarter])
     }
 
     /// Cuts the image out of the middle of one that may be larger.
@@ -228,10 +245,16 @@ impl Generator {
         x + bias
     }
 
-    /// Each of the two convolutions has one kernel in the place of direction and gain.
+    /// Each convolution has one kernel in the place of direction and gain.
     fn prepared_count(&self) -> usize {
-        self.params.len() - 2
+        self.params.len() - self.stages
     }
+}
+
+/// How often an image doubles until it has `side` pixels.
+fn stages(side: usize) -> usize {
+    let fits = |stages: &usize| side.div_ceil(1 << stages) <= 11;
+    (2..usize::BITS as usize).find(fits).unwrap_or(2)
 }
 
 /// Batch norm by the batch's own statistics, and the rectifier.

@@ -229,21 +229,28 @@ impl MetaTrainer {
             let count = config.inner_steps * config.inner_batch;
             let taught = draw_images(config.seed, self.outer_step, count, data.train.len());
             let batches = Sizes::of(config, problem).taught();
-            self.give(data, &taught, &batches)?;
+            self.give(data, &taught, &batches, Draw::Augment)?;
         } else {
             self.teacher.fill(config, self.outer_step)?;
         }
         let chosen = self.choose_real(data.train.len());
         let batches = real_loss_batches(&self.config, problem);
-        self.give(data, &chosen, &batches)?;
+        self.give(data, &chosen, &batches, Draw::OuterAugment)?;
         pupil.unroll.watch_cotangents(self.watch);
         pupil.unroll.queue_gradient(&self.teacher.values)?;
         Ok(pupil)
     }
 
     /// Puts real images and their classes on the device.
-    fn give(&mut self, data: &Dataset, chosen: &[usize], batches: &[ArraySpec; 2]) -> Result<()> {
-        let arrays = real_batches(data, chosen, batches)?;
+    fn give(
+        &mut self,
+        data: &Dataset,
+        chosen: &[usize],
+        batches: &[ArraySpec; 2],
+        augment: Draw,
+    ) -> Result<()> {
+        let draw = (augment, self.outer_step);
+        let arrays = real_batches(&self.config, data, chosen, batches, draw)?;
         for (spec, array) in batches.iter().zip(&arrays) {
             self.teacher.values.set(&spec.name, array)?;
         }
@@ -343,6 +350,7 @@ fn not_finite(outer_step: u64, what: &str) -> error::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Augment;
     use crate::nn::Norm;
     use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
     use crate::outer::inner::OptimizerChoice;
@@ -403,6 +411,32 @@ mod tests {
                 whole.arrays().unwrap(),
                 "{curriculum:?}"
             );
+        }
+    }
+
+    #[test]
+    fn augmented_runs_are_resumed_bit_for_bit() {
+        for curriculum in [Curriculum::Full, Curriculum::RealData] {
+            let plain = config(curriculum);
+            let augment = Augment {
+                crop: 2,
+                flip: 0.5,
+                cutout: 5,
+            };
+            let augmented = Config {
+                augment,
+                ..plain.clone()
+            };
+            let mut whole = trainer(&augmented, 1);
+            whole.step(&data()).unwrap();
+            let mut resumed = trainer(&augmented, 2);
+            resumed.restore(&whole.arrays().unwrap(), 1).unwrap();
+            let [first, second] = [&mut whole, &mut resumed].map(|t| t.step(&data()).unwrap());
+            assert_eq!(first.meta_loss, second.meta_loss);
+            assert_eq!(whole.arrays().unwrap(), resumed.arrays().unwrap());
+            let mut without = trainer(&plain, 1);
+            without.step(&data()).unwrap();
+            assert_ne!(without.step(&data()).unwrap().meta_loss, first.meta_loss);
         }
     }
 

@@ -5,6 +5,7 @@ use crate::nn::{Generator, Learner, ParamSpec, Statistics};
 use crate::outer::curriculum::{Curriculum, one_hot};
 use crate::outer::inner::Inner;
 use crate::run::config::Config;
+use crate::seeds::{Draw, rng};
 use autograd::prelude::*;
 
 /// The sizes of a training.
@@ -229,20 +230,28 @@ pub fn with_real_loss<'a>(training: Training<'a>, learner: &'a Learner) -> Train
     })
 }
 
-/// Real images and their one-hot classes, as many as `batch` holds.
+/// Training images and their one-hot classes, as many as the batches hold, augmented by the random numbers of `draw` and
+/// `number`.
 ///
 /// # Errors
 /// If other than as many images are chosen.
 pub fn real_batches(
+    config: &Config,
     data: &Dataset,
     chosen: &[usize],
     [images, classes]: &[ArraySpec; 2],
+    (draw, number): (Draw, u64),
 ) -> Result<[Array; 2]> {
-    let split = &data.train;
+    let (split, shape) = (&data.train, data.problem().image);
+    let mut pixels = data.normalised(split, chosen);
+    let random = &mut rng(config.seed, draw, number, 0);
+    config
+        .augment
+        .apply(&mut pixels, shape, &data.black(), random);
     let labels: Vec<u16> = chosen.iter().map(|&i| split.labels[i]).collect();
     let labels = one_hot(&labels, data.problem().classes);
     Ok([
-        Array::new(images.shape.clone(), data.normalised(split, chosen))?,
+        Array::new(images.shape.clone(), pixels)?,
         Array::new(classes.shape.clone(), labels)?,
     ])
 }

@@ -5,7 +5,7 @@ use super::settings::{
     Overrides, above_zero, below_one, between, count, fraction, name_of, natural, not_negative,
     two_counts,
 };
-use crate::data::{DatasetChoice, Problem};
+use crate::data::{Augment, DatasetChoice, Problem, Want};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::widths::Widths;
 use crate::nn::{
@@ -19,6 +19,7 @@ use autograd::{Horizon, Mode, Policy};
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 use std::fmt::Display;
+use std::str::FromStr;
 use toml::Table;
 
 /// A complete set of settings.
@@ -81,6 +82,7 @@ const CHANGEABLE: [&str; 13] = [
 ];
 
 const RUN: &str = "Run";
+const DATA: &str = "Data";
 const SIZES: &str = "Sizes";
 const NETWORKS: &str = "Networks";
 const OPTIMISERS: &str = "Optimisers";
@@ -91,9 +93,17 @@ pub struct Config {
     /// Seed of all random numbers
     #[arg(long, value_name = "N", default_value = "1", value_parser = natural(0), help_heading = RUN)]
     pub seed: u64,
-    /// Data set; files are looked for in --data-dir, `GTN_DATA_DIR` and ./data
-    #[arg(long, value_enum, default_value_t, help_heading = RUN)]
+    /// Data set: auto, mnist, fashion-mnist, cifar-10, cifar-100, embedded, or a file or folder of any usual format
+    #[arg(long, value_name = "NAME|PATH", default_value = "auto", value_parser = DatasetChoice::from_str, help_heading = DATA)]
     pub dataset: DatasetChoice,
+    /// What images are made into
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub want: Want,
+    /// How real images are changed at random
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub augment: Augment,
     /// Outer steps: updates of the generator
     #[arg(long, value_name = "N", default_value = "1200", value_parser = natural(1), help_heading = SIZES)]
     pub outer_steps: u64,
@@ -137,7 +147,7 @@ pub struct Config {
     /// Width of the generator's first layer
     #[arg(long, value_name = "N", default_value = "128", value_parser = count(), help_heading = NETWORKS)]
     pub generator_hidden: usize,
-    /// Channels of the generator's small images (7×7, then 14×14)
+    /// Channels of the generator's small images (7×7, then 14×14; of larger images the first are more)
     #[arg(long, value_name = "N,N", default_value = "16,8", value_parser = two_counts, help_heading = NETWORKS)]
     pub generator_channels: [usize; 2],
     /// Optimiser of the inner steps; another one comes with another --inner-lr
@@ -414,7 +424,7 @@ mod tests {
     fn settings_of_older_runs_are_understood() {
         let mut old = Config::preset(Preset::Quick).to_toml();
         // So the present version writes them; earlier ones lacked some.
-        assert_eq!(old.lines().count(), 37);
+        assert_eq!(old.lines().count(), 42);
         for line in [
             "generator_channels = [16, 8]",
             "learner = \"base_fc\"",
@@ -427,8 +437,9 @@ mod tests {
         let new = |line: &str| {
             let kept = ["inner_lr", "inner_momentum", "inner_steps", "inner_batch"];
             let name = line.split(' ').next().unwrap_or_default();
-            ["segments", "learners_per_step", "learn", "images", "labels"].contains(&name)
-                || name.starts_with("inner_") && !kept.contains(&name)
+            let mut new = vec!["segments", "learners_per_step", "learn", "images", "labels"];
+            new.extend(["resize", "channels", "crop", "flip", "cutout"]);
+            new.contains(&name) || name.starts_with("inner_") && !kept.contains(&name)
         };
         let lines = old.lines().filter(|line| !new(line));
         old = lines.collect::<Vec<_>>().join("\n");

@@ -1,6 +1,7 @@
 //! Will it fit? A forecast before anything large is taken.
 
 use crate::data::Problem;
+use crate::device::free_memory;
 use crate::error::{Error, Result};
 use crate::outer::teacher::learned;
 use crate::outer::training::training;
@@ -88,10 +89,5 @@ pub fn available(device: &Device) -> Option<f64> {
     if let Some(cuda) = device.as_cuda() {
         return Some(cuda.facts().ok()?.free_bytes as f64);
     }
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024.0)
+    free_memory()
 }

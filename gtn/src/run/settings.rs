@@ -264,7 +264,7 @@ fn is_positive(x: f32) -> bool {
     x >= f32::MIN_POSITIVE
 }
 
-pub(super) fn fraction(text: &str) -> Result<f64, String> {
+pub(crate) fn fraction(text: &str) -> Result<f64, String> {
     number(text, |x| (0.0..=1.0).contains(&x), "a number from 0 to 1")
 }
 

@@ -54,6 +54,7 @@ fn generators() {
         (Variant::Paper, [8, 8, 2]),
         (Variant::Benchmark, [8, 8, 2]),
         (Variant::Paper, [7, 5, 1]),
+        (Variant::Paper, [1, 45, 1]),
     ] {
         let config = GeneratorConfig {
             variant,

@@ -153,7 +153,7 @@ fn names_are_unique_and_layers_must_fit() {
 
 #[test]
 fn generators_make_images_of_any_size() {
-    for image in [[28, 28, 1], [1, 1, 1], [30, 17, 3], [5, 8, 1]] {
+    for image in [[28, 28, 1], [1, 1, 1], [30, 17, 3], [5, 8, 1], [64, 50, 3]] {
         let config = GeneratorConfig {
             image,
             ..GeneratorConfig::default()
@@ -164,6 +164,8 @@ fn generators_make_images_of_any_size() {
             .map(|(name, length)| tape.input(name, DType::F64, [2, length]).unwrap());
         let images = generator.images(&generator.prepare(&phi).unwrap(), z, y);
         assert_eq!(images.unwrap().shape()[1..], image);
+        // The smallest image stays small: 11 × 11 at most.
+        assert!(generator.params()[4].shape[0] <= 128 * 11 * 11);
     }
 }
 

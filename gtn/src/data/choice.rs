@@ -1,0 +1,128 @@
+//! Which data set is asked for, and what its images are made into.
+
+use clap::ValueEnum;
+use clap::builder::{RangedU64ValueParser, TypedValueParser};
+use serde::{Serialize, Serializer};
+use std::convert::Infallible;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Which data set to use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DatasetChoice {
+    /// MNIST where its files are found, otherwise the embedded one.
+    #[default]
+    Auto,
+    /// One that is known by its name, from its files.
+    Named(Named),
+    /// Digits that the program draws itself; needs no files.
+    Embedded,
+    /// Whatever this file or folder holds.
+    At(PathBuf),
+}
+
+/// The data sets that are known by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// Handwritten digits.
+    Mnist,
+    /// Pictures of clothes.
+    FashionMnist,
+    /// Small photographs, ten classes.
+    Cifar10,
+    /// Small photographs, a hundred classes.
+    Cifar100,
+}
+
+impl Named {
+    pub(super) const ALL: [Self; 4] = [
+        Self::Mnist,
+        Self::FashionMnist,
+        Self::Cifar10,
+        Self::Cifar100,
+    ];
+
+    /// As it is asked for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mnist => "mnist",
+            Self::FashionMnist => "fashion-mnist",
+            Self::Cifar10 => "cifar-10",
+            Self::Cifar100 => "cifar-100",
+        }
+    }
+
+    /// As it is called.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Mnist => "MNIST",
+            Self::FashionMnist => "Fashion-MNIST",
+            Self::Cifar10 => "CIFAR-10",
+            Self::Cifar100 => "CIFAR-100",
+        }
+    }
+}
+
+impl FromStr for DatasetChoice {
+    type Err = Infallible;
+
+    /// A name, or else a path.
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let named = Named::ALL.into_iter().find(|named| named.name() == text);
+        Ok(match (text, named) {
+            ("auto", _) => Self::Auto,
+            ("embedded", _) => Self::Embedded,
+            (_, Some(named)) => Self::Named(named),
+            (path, None) => Self::At(path.into()),
+        })
+    }
+}
+
+impl fmt::Display for DatasetChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Embedded => f.write_str("embedded"),
+            Self::Named(named) => f.write_str(named.name()),
+            Self::At(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Serialize for DatasetChoice {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// What images are made into as they are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args, Serialize)]
+#[command(next_help_heading = "Data")]
+pub struct Want {
+    /// Make all images N×N pixels; 0 leaves them as they are
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = side())]
+    pub resize: usize,
+    /// Make all images grey, or all coloured
+    #[arg(long, value_enum, default_value_t)]
+    pub channels: Channels,
+}
+
+/// A megapixel is more than enough.
+fn side() -> impl TypedValueParser<Value = usize> {
+    let range = RangedU64ValueParser::<u64>::new().range(0..=1024);
+    range.map(|side| side as usize)
+}
+
+/// Grey or coloured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Channels {
+    /// As the images are
+    #[default]
+    AsIs,
+    /// One channel: 0.299 red + 0.587 green + 0.114 blue
+    Grey,
+    /// Three channels: red, green, blue
+    Colour,
+}

@@ -1,0 +1,234 @@
+//! From what a reader found to a data set: images as they are wanted, checks, splits, statistics.
+
+use super::dataset::mean_and_std;
+use super::{Card, Dataset, DatasetChoice, Problem, Split, Want};
+use crate::device::free_memory;
+use crate::error::{Error, Result};
+use crate::seeds::{Draw, rng};
+use rand::seq::SliceRandom;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+/// The most classes of a data set.
+const MOST_CLASSES: usize = 1000;
+
+/// What a reader found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// A word for tables and folders.
+    pub(super) name: String,
+    /// The file or folder that it was read from.
+    pub(super) place: PathBuf,
+    /// Rows, columns and channels of the images.
+    pub(super) image: [usize; 3],
+    /// The class of each label.
+    pub(super) class_names: Vec<String>,
+    /// Images to train on.
+    pub(super) train: Split,
+    /// Images to validate with; where there are none, some of those to train on.
+    pub(super) validation: Option<Split>,
+    /// Images to test with; where there are none, some of those to train on.
+    pub(super) test: Option<Split>,
+    /// Published mean and standard deviation of the images as they are.
+    pub(super) statistics: Option<(Vec<f32>, Vec<f32>)>,
+    /// How the images to validate with are taken from those to train on.
+    pub(super) held_out: HeldOut,
+}
+
+/// Which images are held out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeldOut {
+    /// The last of so many equal parts.
+    Last(usize),
+    /// One of so many of every class, drawn by the seed.
+    Drawn(usize),
+}
+
+impl Found {
+    /// The data set, with what has to be said of it.
+    pub(super) fn dataset(
+        self,
+        choice: DatasetChoice,
+        want: Want,
+        seed: u64,
+        why: &str,
+    ) -> Result<Dataset> {
+        let place = self.place.clone();
+        let built = self.build(choice, want, seed, why);
+        built.map_err(|error| error.at(place.display()))
+    }
+
+    fn build(self, choice: DatasetChoice, want: Want, seed: u64, why: &str) -> Result<Dataset> {
+        let shape = want.shape(self.image);
+        let problem = Problem {
+            image: shape,
+            classes: self.class_names.len(),
+        };
+        let convert = |split| want.split(split, self.image);
+        let train = convert(self.train);
+        check_count(problem.classes)?;
+        let held = |split: &Option<Split>| split.as_ref().is_some_and(Split::is_empty);
+        if held(&self.test) {
+            return Err(Error::data("no test images"));
+        }
+        if held(&self.validation) {
+            return Err(Error::data("no validation images"));
+        }
+        let mut drawn = "";
+        let (train, test) = if let Some(test) = self.test {
+            (train, convert(test))
+        } else {
+            drawn = "; it has no test images: a sixth of each class, drawn by the seed, is kept for the test";
+            hold_out(train, HeldOut::Drawn(6), seed, Draw::TestSplit)?
+        };
+        let (train, validation) = match self.validation {
+            Some(validation) => (train, convert(validation)),
+            None => hold_out(train, self.held_out, seed, Draw::ValidationSplit)?,
+        };
+        let published = self.statistics.filter(|_| shape == self.image);
+        let (mean, std) = published.unwrap_or_else(|| mean_and_std(&train.images, shape[2]));
+        if std.contains(&0.0) {
+            return Err(Error::data("all training images have one colour"));
+        }
+        let title = match &choice {
+            DatasetChoice::Named(set) => set.title(),
+            _ => &self.name,
+        };
+        let place = self.place.display();
+        let origin = format!("{title} from {place}, because {why}{drawn}");
+        let absolute = std::path::absolute(&self.place);
+        Ok(Dataset {
+            choice,
+            card: Card {
+                name: self.name,
+                place: Some(absolute.unwrap_or(self.place)),
+                problem,
+                class_names: self.class_names,
+                mean,
+                std,
+            },
+            train,
+            validation,
+            test,
+            origin,
+        })
+    }
+}
+
+/// The name of a data set that is read from there: that of the file or folder, without what stands for its kind.
+pub(super) fn name_of(path: &Path) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let stem = if absolute.is_dir() {
+        absolute.file_name()
+    } else {
+        absolute.file_stem()
+    };
+    let name = stem.map(|stem| stem.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| "images".to_owned())
+}
+
+fn check_count(classes: usize) -> Result<()> {
+    let problem = match classes {
+        2..=MOST_CLASSES => return Ok(()),
+        0 | 1 => "all images are of one class, and learners need two or more to tell apart".into(),
+        _ => format!("{classes} classes, and {MOST_CLASSES} are the most"),
+    };
+    Err(Error::data(problem))
+}
+
+/// Splits in two: what is left, and what is held out.
+fn hold_out(split: Split, held: HeldOut, seed: u64, draw: Draw) -> Result<(Split, Split)> {
+    let count = split.len();
+    match held {
+        HeldOut::Last(parts) if count < parts => {
+            let least = format!("no fewer than {parts} can be split");
+            Err(Error::data(format!("{count} training images, and {least}")))
+        }
+        HeldOut::Last(parts) => Ok(split.split_at(count - count / parts)),
+        HeldOut::Drawn(parts) => {
+            let mut order: Vec<usize> = (0..count).collect();
+            order.shuffle(&mut rng(seed, draw, 0, 0));
+            order.sort_by_key(|&i| split.labels[i]);
+            let mut held = vec![false; count];
+            for class in order.chunk_by(|&i, &j| split.labels[i] == split.labels[j]) {
+                for &i in &class[..class.len() / parts] {
+                    held[i] = true;
+                }
+            }
+            if !held.contains(&true) {
+                let problem =
+                    format!("no class has {parts} training images, of which one could be held out");
+                return Err(Error::data(problem));
+            }
+            Ok([false, true]
+                .map(|wanted| split.part(|i| held[i] == wanted))
+                .into())
+        }
+    }
+}
+
+/// Images, and their labels as a file has them.
+#[derive(Debug)]
+pub(super) struct Labelled<L> {
+    pub(super) images: Vec<u8>,
+    pub(super) labels: Vec<L>,
+}
+
+impl<L: Ord + Display> Labelled<L> {
+    /// With the numbers of classes, which are labels in order.
+    fn numbered(self, classes: &BTreeMap<&L, u16>) -> Result<Split> {
+        let number = |(i, label)| {
+            classes.get(label).copied().ok_or_else(|| {
+                let problem = "as no training image has";
+                Error::data(format!("test image {i} has the label {label}, {problem}"))
+            })
+        };
+        let labels = self.labels.iter().enumerate().map(number);
+        Ok(Split {
+            labels: labels.collect::<Result<_>>()?,
+            images: self.images,
+        })
+    }
+}
+
+impl Found {
+    /// Images of that size whose classes are the labels of the training images, in order.
+    ///
+    /// # Errors
+    /// If a test image has a label that no training image has.
+    pub(super) fn of_labels<L: Ord + Display + Clone>(
+        path: &Path,
+        image: [usize; 3],
+        train: Labelled<L>,
+        test: Option<Labelled<L>>,
+    ) -> Result<Self> {
+        let labels: BTreeSet<L> = train.labels.iter().cloned().collect();
+        check_count(labels.len())?;
+        let classes = labels.iter().zip(0..).collect();
+        Ok(Self {
+            name: name_of(path),
+            place: path.to_owned(),
+            image,
+            class_names: labels.iter().map(ToString::to_string).collect(),
+            train: train.numbered(&classes)?,
+            validation: None,
+            test: test.map(|test| test.numbered(&classes)).transpose()?,
+            statistics: None,
+            held_out: HeldOut::Drawn(6),
+        })
+    }
+}
+
+/// Refuses what does not fit into the memory that is free, where that is known.
+pub(super) fn check_memory(bytes: f64) -> Result<()> {
+    let gib = |bytes: f64| format!("{:.1} GiB", bytes / f64::from(1 << 30));
+    match free_memory() {
+        Some(free) if bytes > free => {
+            let (wanted, free) = (gib(bytes), gib(free));
+            let problem = format!("images of {wanted}, and {free} of memory are free");
+            Err(Error::data(problem).hint("smaller images (--resize N) or fewer take less"))
+        }
+        _ => Ok(()),
+    }
+}
