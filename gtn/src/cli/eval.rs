@@ -112,7 +112,7 @@ pub(super) fn evaluate(
         progress.at(done, "");
         !stop::asked()
     };
-    let draw = |number| Ok(config.drawn(data.problem(), number)?.1);
+    let draw = |number| Ok(config.drawn(data.problem(), number, 0)?.1);
     let examination = Examination {
         device,
         config,
