@@ -128,8 +128,8 @@ impl Readers {
             found.map(|_| Arrays::new()).map_err(|e| e.to_string())
         }
         match kind {
-            Kind::Images => none(idx::read_images(path, [28, 28])),
-            Kind::Labels => none(idx::read_labels(path, 10)),
+            Kind::Images => none(idx::read_images(path, Some([28, 28]))),
+            Kind::Labels => none(idx::read_labels(path, Some(10))),
             Kind::Npz => read_npz(path).map_err(|e| e.to_string()),
             Kind::Safetensors => {
                 let of_bytes = safetensors_from_bytes(bytes);

@@ -5,6 +5,7 @@ mod data;
 mod doctor;
 mod eval;
 mod export;
+mod learner;
 mod pictures;
 mod progress;
 mod report;
@@ -71,6 +72,8 @@ enum Task {
     Compare(report::CompareArgs),
     /// Show what is in a data set: sizes, classes, splits, statistics, and what is odd
     Data(data::DataArgs),
+    /// Show learners: layers, shapes, parameters, multiply-adds
+    Learner(learner::LearnerArgs),
     /// Show the devices of this machine, and which one a run would use
     Doctor,
     /// Check a device's results against the processor's, from single operations to outer steps
@@ -196,6 +199,7 @@ pub fn main() -> ExitCode {
         Some(Task::Report(args)) => report::report(&args),
         Some(Task::Compare(args)) => report::compare(&args),
         Some(Task::Data(args)) => data::run(&args),
+        Some(Task::Learner(args)) => learner::run(&args),
         Some(Task::Doctor) => doctor::run(),
         Some(Task::Selftest(args)) => selftest::run(&args),
         Some(Task::Man { folder }) => man(&folder),
