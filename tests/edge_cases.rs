@@ -212,6 +212,105 @@ fn check(device: &Device, cases: &[Case]) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// Value, slope and bend at a number; the slopes of what saturates are small, so errors are relative.
+const MORE: [(&str, f64, [f64; 3]); 22] = [
+    ("root behind a mask", 0.0, [0.0, 0.0, 0.0]),
+    ("logarithm behind a mask", 1.0, [0.0, 0.0, 0.0]),
+    ("power behind a mask", 0.0, [0.0, 0.0, 0.0]),
+    ("cap of an overflow", 60.0, [1.0, 0.0, 0.0]),
+    ("cap of an overflow", 1000.0, [1.0, 0.0, 0.0]),
+    ("clamp of a logarithm", 0.0, [-5.0, 0.0, 0.0]),
+    ("tanh", 10.0, [1.0, 8.244_614_456e-9, -1.648_922_884e-8]),
+    ("tanh", -10.0, [-1.0, 8.244_614_456e-9, 1.648_922_884e-8]),
+    ("sigmoid", 20.0, [1.0, 2.061_153_614e-9, -2.061_153_605e-9]),
+    (
+        "sigmoid",
+        -20.0,
+        [2.061_153_618e-9, 2.061_153_614e-9, 2.061_153_605e-9],
+    ),
+    (
+        "softplus",
+        -50.0,
+        [1.928_749_848e-22, 1.928_749_848e-22, 1.928_749_848e-22],
+    ),
+    ("softplus", 50.0, [50.0, 1.0, 1.928_749_848e-22]),
+    ("log1p", 1e-20, [1e-20, 1.0, -1.0]),
+    ("expm1", 1e-20, [1e-20, 1.0, 1.0]),
+    (
+        "gelu",
+        -10.0,
+        [-7.619_853_024e-23, -7.618_400_096e-22, -7.540_706_654e-21],
+    ),
+    ("gelu", 0.0, [0.0, 0.5, 0.797_884_560_8]),
+    ("square of a root", 0.0, [0.0, 1.0, 0.0]),
+    ("square by a power", 0.0, [0.0, 0.0, 2.0]),
+    ("square by a power", -3.0, [9.0, -6.0, 2.0]),
+    ("sign times itself", 0.0, [0.0, 0.0, 0.0]),
+    ("log1p", 0.0, [0.0, 1.0, -1.0]),
+    ("expm1", 0.0, [0.0, 1.0, 1.0]),
+];
+
+/// The same for two numbers: value, slopes and bends.
+const PAIRS: [(&str, [f64; 2], f64, [f64; 2], Option<[f64; 4]>); 4] = [
+    (
+        "logsumexp",
+        [f64::NEG_INFINITY, 0.0],
+        0.0,
+        [0.0, 1.0],
+        Some([0.0; 4]),
+    ),
+    (
+        "logsumexp",
+        [0.0, 20.0],
+        20.0,
+        [2.061_153_618e-9, 1.0],
+        Some([
+            2.061_153_614e-9,
+            -2.061_153_614e-9,
+            -2.061_153_614e-9,
+            2.061_153_614e-9,
+        ]),
+    ),
+    ("norm", [3e-25, 4e-25], 5e-25, [0.6, 0.8], None),
+    ("norm", [3e25, 4e25], 5e25, [0.6, 0.8], None),
+];
+
+/// Those in one type.
+fn more(dtype: DType) -> Vec<Case> {
+    let case = |id: &str, inputs: &[f64], value: f64, first: &[f64], second: Option<&[f64]>| Case {
+        id: id.into(),
+        inputs: vec![
+            Array::new([inputs.len()], inputs.to_vec())
+                .unwrap()
+                .cast(dtype),
+        ],
+        wrt: vec![0],
+        value: Some(vec![value]),
+        first: Some(first.to_vec()),
+        second: second.map(<[f64]>::to_vec),
+        relative: if dtype == F64 { 1e-8 } else { 2e-6 },
+        absolute: 1e-37,
+    };
+    let one = MORE
+        .map(|(id, x, [value, first, second])| case(id, &[x], value, &[first], Some(&[second])));
+    let two = PAIRS.map(|(id, x, value, first, second)| {
+        case(id, &x, value, &first, second.as_ref().map(|s| &s[..]))
+    });
+    one.into_iter().chain(two).collect()
+}
+
+#[test]
+fn more_of_the_same_kinds_are_right() {
+    let device = Device::cpu(Some(1)).unwrap();
+    check(
+        &device,
+        &[more(F32), more(F64)]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>(),
+    );
+}
+
 #[test]
 fn all_are_right() {
     let cases = cases();
@@ -256,5 +355,6 @@ fn all_in_single_precision_are_right_on_cuda() {
 fn on_cuda() {
     let mut cases = cases();
     cases.retain(|case| case.inputs.iter().all(|input| input.dtype() != F64));
+    cases.extend(more(F32));
     check(&Device::cuda(0, Precision::Fp32).unwrap(), &cases);
 }

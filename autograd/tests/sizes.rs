@@ -86,6 +86,18 @@ fn an_index_into_a_table_without_rows_is_refused() {
     assert_eq!(*empty.rows(none).unwrap().shape(), [0, 3]);
 }
 
+/// Windows that touch no pixel have no greatest one, in a plan and by plain loops alike.
+#[test]
+fn pooling_of_images_without_pixels_is_refused() {
+    let tape = Tape::new();
+    let image = tape.input("image", F32, [1, 0, 4, 1]).unwrap();
+    let message = refused(image.max_pool([2, 2], [1, 1], [1, 1, 0, 0]));
+    assert!(message.contains("an image of 0×4 pixels"), "{message}");
+    let none = tape.input("none", F32, [0, 4, 4, 1]).unwrap();
+    let pooled = none.max_pool([2, 2], [2, 2], [0; 4]).unwrap();
+    assert_eq!(*pooled.shape(), [0, 2, 2, 1]);
+}
+
 #[test]
 fn a_plan_of_arrays_beyond_memory_is_refused() {
     let tape = Tape::new();

@@ -383,6 +383,14 @@ fn measurements_that_make_no_sense_are_refused() {
         ),
         ("plan --setup C --schedule budget-1KiB", "the least is"),
         (
+            "meta-grad --setup tiny --steps 1048576 --batch 1048576",
+            "the values of this training take",
+        ),
+        (
+            "depth --blocks 8 --width 1048576",
+            "the values of this training take",
+        ),
+        (
             "sweep --setup tiny --steps 2 --peers odd.jsonl",
             "odd.jsonl, line 1: not of a peer",
         ),

@@ -69,6 +69,32 @@ pub(crate) fn record<'t>(id: &str, tape: &'t Tape, x: &[Var<'t>]) -> Result<Opti
             batch_norm(&moments(x[0], 0)?, [of_channel(1.0), of_channel(beta)])?
                 .reshape([x[0].shape().count()])?
         }
+        _ => return more(id, x),
+    }))
+}
+
+/// More of the same kinds, of one input each.
+fn more<'t>(id: &str, x: &[Var<'t>]) -> Result<Option<Var<'t>>> {
+    let x = x[0];
+    let like = |value: f64| x.tape().constant(value, x.dtype(), x.shape());
+    let zero = like(0.0);
+    Ok(Some(match id {
+        "root behind a mask" => zero.less(x)?.select(x.sqrt()?, zero)?,
+        "logarithm behind a mask" => x.less(like(1.0))?.select((1.0 - x)?.log()?, zero)?,
+        "power behind a mask" => x.equal(zero)?.select(zero, x.powi(-3)?)?,
+        "cap of an overflow" => x.exp()?.powi(2)?.min(like(1.0))?,
+        "clamp of a logarithm" => x.log()?.clamp(-5.0, 5.0)?,
+        "tanh" => x.tanh()?,
+        "sigmoid" => x.sigmoid()?,
+        "softplus" => x.softplus()?,
+        "log1p" => x.log1p()?,
+        "expm1" => x.expm1()?,
+        "gelu" => x.gelu()?,
+        "square of a root" => x.sqrt()?.powi(2)?,
+        "square by a power" => x.powf(2.0)?,
+        "sign times itself" => (x.sign()? * x)?,
+        "logsumexp" => x.logsumexp()?,
+        "norm" => x.norm()?,
         _ => return Ok(None),
     }))
 }
