@@ -276,6 +276,25 @@ fn arrays_and_tables() {
     );
 }
 
+#[test]
+fn a_run_goes_on_with_data_that_has_moved() {
+    let place = Place::new();
+    let row = |i: usize| format!("{},{},{},9,0\n", i % 2, i % 5, i % 7);
+    place.write("old.csv", (0..60).map(row).collect::<String>().as_bytes());
+    let tiny = TINY.replace("--dataset mnist", "--dataset old.csv");
+    place.run(&format!(
+        "train {tiny} --outer-steps 1 --no-baseline --out run"
+    ));
+    fs::rename(place.path("old.csv"), place.path("new.csv")).unwrap();
+    let resume = "train --resume run --outer-steps 2 --no-baseline";
+    place.fails(2, resume, "old.csv`: there is no such file or folder");
+    place.run(&format!("{resume} --data-dir new.csv"));
+    // From now on it is known to be there.
+    place.run("eval run --no-baseline");
+    let other = "eval run --no-baseline --data-dir data";
+    place.fails(1, other, "the data set has 10 classes of 28×28 grey images, and this run was made for 2 classes of 2×2");
+}
+
 /// Every fault has one line, which names the place.
 #[test]
 fn data_sets_of_no_use_are_refused() {
@@ -336,6 +355,19 @@ fn data_sets_of_no_use_are_refused() {
     fs::create_dir(place.path("part")).unwrap();
     place.write("part/cifar-10-binary.tar.gz", &tar(&parts));
     fs::create_dir(place.path("nothing")).unwrap();
+    fs::create_dir(place.path("huge")).unwrap();
+    for file in ["train", "t10k"] {
+        let header = idx(2051, &[1_000_000, 60_000, 60_000], [].into_iter());
+        place.write(&format!("huge/{file}-images-idx3-ubyte"), &header);
+        place.write(
+            &format!("huge/{file}-labels-idx1-ubyte"),
+            &idx(2049, &[1], [1].into_iter()),
+        );
+    }
+    // Elsewhere nobody says how much memory is free.
+    if cfg!(target_os = "linux") {
+        place.fails(1, "data huge", "images of 3352761.3 GiB, and ");
+    }
 
     for (data, words) in [
         (

@@ -156,11 +156,14 @@ impl Files {
     /// Loads a run's data set. A run remembers where that was.
     fn data(&self, config: &Config, run: Option<&Path>) -> Result<Dataset> {
         let card = run.map(card::read).transpose()?.flatten();
-        let remembered = card.and_then(|card| card.place);
+        let remembered = card
+            .and_then(|card| card.place)
+            .filter(|place| place.exists());
         let place = Place::new(self.data_dir.as_deref(), remembered.as_deref());
-        // With a path for a data set, --data-dir says where that is now.
-        let choice = match (&config.dataset, &self.data_dir) {
-            (DatasetChoice::At(_), Some(moved)) => &DatasetChoice::At(moved.clone()),
+        // Of a run's path --data-dir says where that is now.
+        let moved = run.and(self.data_dir.clone().or(remembered));
+        let choice = match (&config.dataset, moved) {
+            (DatasetChoice::At(_), Some(place)) => &DatasetChoice::At(place),
             (choice, _) => choice,
         };
         let data = load(choice, config.want, &place, config.seed)?;

@@ -84,10 +84,11 @@ pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
     let mut data = args.files.data(&config, args.resume.as_deref())?;
     if let Some(run) = &args.resume {
         card::adopt(run, &mut data)?;
+    } else {
+        // What `auto` turned out to be: a resumed run goes on with that.
+        config.dataset = data.choice.clone();
     }
     memory::check(&device, &config, data.problem())?;
-    // What `auto` turned out to be: a resumed run goes on with that.
-    config.dataset = data.choice.clone();
     let mut run = open(args, &device, &config, &data.card)?;
     let path = run.folder.path().to_owned();
     let folder = path.display();
@@ -184,6 +185,7 @@ fn resume(path: &Path, device: &Device, config: &Config, card: &Card) -> Result<
         say(&format!("Changed: {name} {values}"));
     }
     folder.write_config(&config.to_toml())?;
+    card::write(&folder, card)?;
     Ok(Run {
         folder,
         trainer,

@@ -103,7 +103,8 @@ fn at(path: &Path, want: Want, seed: u64) -> Result<Dataset> {
             path.display()
         );
         let error = Error::usage(problem);
-        return Err(error.hint(format!("names are auto, {names} and embedded")));
+        let hint = "--data-dir says where the data of a run has moved to";
+        return Err(error.hint(format!("names are auto, {names} and embedded; {hint}")));
     }
     let found = READERS.iter().find_map(|read| read(path, want));
     let unknown = || {

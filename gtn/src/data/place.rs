@@ -17,12 +17,11 @@ pub struct Place {
 const LISTED: usize = 12;
 
 impl Place {
-    /// The folder of the flag `--data-dir`, else the one that a run remembers, if that is still there, else the one that the
+    /// The folder of the flag `--data-dir`, else the one that a run remembers, else the one that the
     /// environment's `GTN_DATA_DIR` names, else `./data`.
     pub fn new(flag: Option<&Path>, remembered: Option<&Path>) -> Self {
         let env = std::env::var_os("GTN_DATA_DIR").filter(|dir| !dir.is_empty());
         let env = env.map(|folder| (PathBuf::from(folder), "GTN_DATA_DIR"));
-        let remembered = remembered.filter(|folder| folder.exists());
         let remembered = remembered.map(|folder| (folder.to_owned(), "the run's data.toml"));
         let flag = flag.map(|folder| (folder.to_owned(), "--data-dir"));
         match flag.or(remembered).or(env) {
