@@ -156,7 +156,7 @@ impl Run<'_> {
     pub(super) fn evaluate(&self) -> Result<Option<Report>> {
         let config = self.config;
         let [name, widths] = [config.learner.name(), config.widths.to_string()];
-        let draw = |number| Ok(config.drawn(self.data.problem(), number)?.1);
+        let draw = |number| Ok(config.drawn(self.data.problem(), number, 0)?.1);
         let mut progress = self.progress(1);
         self.one(([&name, &widths], &draw), &mut progress)
     }

@@ -272,7 +272,7 @@ fn validate(
     let number = report::FRESH - trainer.outer_step();
     let mut taught = TrainingData::taught(device, config, trainer.teacher(), data, number)?;
     let (problem, optimizer) = (data.problem(), Inner::of(config).optimizer);
-    let (_, learner) = config.drawn(problem, number)?;
+    let (_, learner) = config.drawn(problem, number, 0)?;
     let mut trainee = Trainee::new(device, config, problem, &learner, optimizer, number)?;
     Ok(trainee.train(&mut taught, glance, None)?.0)
 }

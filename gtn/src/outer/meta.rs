@@ -4,10 +4,10 @@
 
 use crate::data::{Dataset, Problem};
 use crate::error;
-use crate::nn::{Drawn, Learner, init, stack};
 use crate::outer::curriculum::Curriculum;
+use crate::outer::pupils::{self, Class, Mean, Pupil, Pupils};
 use crate::outer::teacher::{Teacher, learned};
-use crate::outer::training::{Sizes, real_batches, real_loss_batches, training};
+use crate::outer::training::{Sizes, real_batches, real_loss_batches};
 use crate::run::config::Config;
 use crate::seeds::{Draw, draw_images, rng};
 use autograd::prelude::*;
@@ -17,7 +17,7 @@ use serde::Serialize;
 use tensor::Arrays;
 
 /// What happened in an outer step. Losses are means over its learners.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Step {
     /// The sum of the losses on real data.
     pub meta_loss: f64,
@@ -27,24 +27,23 @@ pub struct Step {
     pub inner_loss: f64,
     /// The norm of the meta-gradient.
     pub gradient_norm: f64,
-    /// The widths of this step's learners.
+    /// The widths of this step's learners, in places of their family; of several structures those of all.
     pub widths: Vec<usize>,
+    /// Of a population the families of this step's learners, one for each structure.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<String>,
 }
 
-/// Fresh learners for an outer step, of one structure.
-#[derive(Debug)]
-struct Fresh {
-    outer_step: u64,
-    drawn: Drawn,
-    learner: Learner,
-    theta: Vec<Array>,
-}
-
-/// The training of learners of one structure, planned.
-#[derive(Debug)]
-struct Pupil {
-    drawn: Drawn,
-    unroll: Unroll,
+impl Step {
+    /// Adds learners of one structure, with their share of the step's.
+    fn add(&mut self, losses: &Losses, class: &Class, share: f64) {
+        let last = |losses: &[f64]| *losses.last().expect("there is at least one step");
+        self.meta_loss += share * losses.total();
+        self.real_loss += share * last(&losses.outer);
+        self.inner_loss += share * last(&losses.inner) / class.learners as f64;
+        self.widths.extend(&class.drawn.widths);
+        self.families.push(class.drawn.family.clone());
+    }
 }
 
 /// The outer loop.
@@ -54,10 +53,11 @@ pub struct MetaTrainer {
     config: Config,
     teacher: Teacher,
     adam: Descent,
-    /// The learner of the last outer step, for the next one if that takes the same widths.
-    pupil: Option<Pupil>,
-    /// The learner of the next outer step, drawn while a GPU worked on the last one.
-    next: Option<Fresh>,
+    pupils: Pupils,
+    /// The mean of meta-gradients, where there are several in an outer step.
+    mean: Option<Mean>,
+    /// The learners of the next outer step and its number, drawn while a GPU worked on the last one.
+    next: Option<(u64, Vec<Class>)>,
     outer_step: u64,
     watch: bool,
 }
@@ -82,7 +82,8 @@ impl MetaTrainer {
         )?;
         Ok(Self {
             adam,
-            pupil: None,
+            pupils: Pupils::new(device, config),
+            mean: None,
             next: None,
             teacher,
             device: device.clone(),
@@ -115,7 +116,7 @@ impl MetaTrainer {
 
     /// What goes wrong with the last outer step's cotangents, if they were watched.
     pub fn trouble(&self) -> Option<Trouble> {
-        let norms = self.pupil.as_ref()?.unroll.cotangent_norms()?;
+        let norms = self.pupils.last()?.unroll.cotangent_norms()?;
         norms.trouble(Trouble::FACTOR)
     }
 
@@ -187,27 +188,55 @@ impl MetaTrainer {
     /// # Errors
     /// If a number is not finite: then nothing was changed. Or if the engine fails.
     pub fn step(&mut self, data: &Dataset) -> error::Result<Step> {
-        let pupil = self.queue_gradient(data)?;
-        self.adam.measure(pupil.unroll.gradients())?;
-        self.next = Some(self.fresh(self.outer_step + 1)?);
-        let losses = self.losses(&pupil)?;
-        let gradient_norm = self.update(pupil.unroll.gradients())?;
-        self.outer_step += 1;
-        let last = |losses: &[f64]| *losses.last().expect("there is at least one step");
-        let step = Step {
-            meta_loss: losses.total(),
-            real_loss: last(&losses.outer),
-            inner_loss: last(&losses.inner) / self.config.learners_per_step as f64,
-            gradient_norm,
-            widths: pupil.drawn.widths.clone(),
+        let classes = self.fresh()?;
+        self.give_data(data)?;
+        let mut step = Step::default();
+        let single = classes.len() == 1;
+        let count = self.config.learners_per_step as f64;
+        for (i, class) in classes.iter().enumerate() {
+            let pupil = self.queue_gradient(class)?;
+            if single {
+                self.adam.measure(pupil.unroll.gradients())?;
+                self.next = Some(self.draw(self.outer_step + 1)?);
+            }
+            let losses = self.losses(&pupil)?;
+            let share = class.learners as f64 / count;
+            step.add(&losses, class, share);
+            if !single {
+                let mean = self.mean.as_mut().expect("it was made for several");
+                mean.add(pupil.unroll.gradients(), share, i == 0)?;
+            }
+            self.pupils.keep(pupil);
+        }
+        let gradients = match &self.mean {
+            Some(mean) if !single => {
+                self.adam.measure(mean.gradients())?;
+                mean.gradients()
+            }
+            _ => self.pupils.last().expect("it was kept").unroll.gradients(),
         };
-        self.pupil = Some(pupil);
+        step.gradient_norm = self.update(gradients)?;
+        if self.config.population().members().len() == 1 {
+            step.families.clear();
+        }
+        self.outer_step += 1;
         Ok(step)
     }
 
-    /// Computes the meta-gradient, which is with the pupil then. Nobody waits.
-    fn queue_gradient(&mut self, data: &Dataset) -> Result<Pupil> {
-        let mut pupil = self.pupil()?;
+    /// Computes the meta-gradient of learners, which is with the pupil then. Nobody waits.
+    fn queue_gradient(&mut self, class: &Class) -> Result<Pupil> {
+        let Teacher {
+            generator, problem, ..
+        } = &self.teacher;
+        let mut pupil = self.pupils.take(class, &self.config, *problem, generator)?;
+        class.start(&mut self.teacher.values)?;
+        pupil.unroll.watch_cotangents(self.watch);
+        pupil.unroll.queue_gradient(&self.teacher.values)?;
+        Ok(pupil)
+    }
+
+    /// Gives noise, labels and real images for an outer step.
+    fn give_data(&mut self, data: &Dataset) -> Result<()> {
         let (config, problem) = (&self.config, self.teacher.problem);
         if config.curriculum == Curriculum::RealData {
             let count = config.inner_steps * config.inner_batch;
@@ -219,10 +248,7 @@ impl MetaTrainer {
         }
         let chosen = self.choose_real(data.train.len());
         let batches = real_loss_batches(&self.config, problem);
-        self.give(data, &chosen, &batches)?;
-        pupil.unroll.watch_cotangents(self.watch);
-        pupil.unroll.queue_gradient(&self.teacher.values)?;
-        Ok(pupil)
+        self.give(data, &chosen, &batches)
     }
 
     /// Puts real images and their classes on the device.
@@ -234,46 +260,21 @@ impl MetaTrainer {
         Ok(())
     }
 
-    /// Draws the learners of an outer step.
-    fn fresh(&self, outer_step: u64) -> Result<Fresh> {
-        let (drawn, learner) = self.config.drawn(self.teacher.problem, outer_step)?;
-        let rng = |number| rng(self.config.seed, Draw::Learner, outer_step, number);
-        let draw = |number| init(learner.params(), F32, &mut rng(number));
-        let theta: Result<Vec<_>> = (0..self.config.learners_per_step as u64)
-            .map(draw)
-            .collect();
-        Ok(Fresh {
-            outer_step,
-            drawn,
-            theta: stack(&theta?)?,
-            learner,
-        })
-    }
-
-    /// The learner of the coming outer step, its training planned.
-    fn pupil(&mut self) -> Result<Pupil> {
+    /// The learners of the coming outer step.
+    fn fresh(&mut self) -> Result<Vec<Class>> {
         let drawn = self.next.take();
-        let drawn = drawn.filter(|next| next.outer_step == self.outer_step);
-        let fresh = drawn.map_or_else(|| self.fresh(self.outer_step), Ok)?;
-        // One of other widths goes before memory is taken for the new one.
-        let last = self.pupil.take();
-        let last = last.filter(|last| last.drawn == fresh.drawn);
-        let pupil = last.map_or_else(|| self.plan(&fresh), Ok)?;
-        for (spec, array) in fresh.learner.params().iter().zip(&fresh.theta) {
-            self.teacher.values.set(&spec.name, array)?;
+        let drawn = drawn.filter(|(outer_step, _)| *outer_step == self.outer_step);
+        let (_, classes) = drawn.map_or_else(|| self.draw(self.outer_step), Ok)?;
+        if classes.len() > 1 && self.mean.is_none() {
+            let learned = learned(&self.config, self.teacher.problem, &self.teacher.generator);
+            self.mean = Some(Mean::new(&self.device, &learned)?);
         }
-        Ok(pupil)
+        Ok(classes)
     }
 
-    /// Plans the training of a learner.
-    fn plan(&self, fresh: &Fresh) -> Result<Pupil> {
-        let generator = &self.teacher.generator;
-        let problem = self.teacher.problem;
-        let training = training(&self.config, problem, generator, &fresh.learner);
-        Ok(Pupil {
-            drawn: fresh.drawn.clone(),
-            unroll: Unroll::new(&self.device, &training, &self.config.horizon())?,
-        })
+    fn draw(&self, outer_step: u64) -> Result<(u64, Vec<Class>)> {
+        let classes = pupils::draw(&self.config, self.teacher.problem, outer_step)?;
+        Ok((outer_step, classes))
     }
 
     /// Draws the real images of the outer losses, out of `count`.
@@ -327,7 +328,7 @@ fn not_finite(outer_step: u64, what: &str) -> error::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::Norm;
+    use crate::nn::{Learners, Norm};
     use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
     use crate::outer::inner::OptimizerChoice;
     use crate::run::config::{Config, Preset};
@@ -401,10 +402,11 @@ mod tests {
         };
         let run = |config: &Config, theta: Option<Vec<Array>>| {
             let mut trainer = trainer(config, 1);
-            let mut fresh = trainer.fresh(0).unwrap();
-            fresh.theta = theta.unwrap_or(fresh.theta);
-            let theta = fresh.theta.clone();
-            trainer.next = Some(fresh);
+            let (_, mut classes) = trainer.draw(0).unwrap();
+            let class = &mut classes[0];
+            class.theta = theta.unwrap_or(std::mem::take(&mut class.theta));
+            let theta = class.theta.clone();
+            trainer.next = Some((0, classes));
             let step = trainer.step(&data()).unwrap();
             let gradient = trainer.arrays().unwrap()["adam.m.log_lr"].to_f64_vec();
             let losses = [step.meta_loss, step.real_loss, step.inner_loss];
@@ -433,10 +435,80 @@ mod tests {
         }
     }
 
+    /// A population of three structures, which come back.
+    fn population() -> Learners {
+        let text = "
+            [[learner]]
+            family = 'base_fc'
+            widths = '2,3,4'
+            norm = 'batch'
+            [[learner]]
+            layers = 'conv 3 | batch | relu | add(depthwise | instance | gelu) | max 2 | mean | dense'
+            [[learner]]
+            layers = 'weight_norm off | init pytorch | dense 5 | relu | dense'";
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_population_is_drawn_resumed_and_averaged() {
+        let config = |learners_per_step| Config {
+            learner: population(),
+            learners_per_step,
+            widths: "none".parse().unwrap(),
+            outer_lr: 1e-3,
+            ..config(Curriculum::Full)
+        };
+        let mut whole = trainer(&config(4), 1);
+        let mut first = trainer(&config(4), 2);
+        first.step(&data()).unwrap();
+        let mut second = trainer(&config(4), 2);
+        second.restore(&first.arrays().unwrap(), 1).unwrap();
+        // Plans that come back from elsewhere than the last step are the plans.
+        second.pupils = Pupils::new(&second.device, &Config::preset(Preset::Quick));
+        let mut families = std::collections::BTreeSet::new();
+        for step in 0..5 {
+            let found = whole.step(&data()).unwrap();
+            families.extend(found.families);
+            if step > 0 {
+                assert_eq!(second.step(&data()).unwrap().meta_loss, found.meta_loss);
+            }
+        }
+        assert_eq!(families.len(), 3);
+        assert_eq!(second.arrays().unwrap(), whole.arrays().unwrap());
+
+        let run = |config: &Config, classes: Option<Vec<Class>>| {
+            let mut trainer = trainer(config, 1);
+            trainer.next = classes.map(|classes| (0, classes));
+            let step = trainer.step(&data()).unwrap();
+            let gradient = trainer.arrays().unwrap()["adam.m.log_lr"].to_f64_vec();
+            let losses = [step.meta_loss, step.real_loss, step.inner_loss];
+            [losses.to_vec(), gradient].concat()
+        };
+        let found = run(&config(4), None);
+        let mut mean = vec![0.0; found.len()];
+        let classes = pupils::draw(&config(4), Problem::MNIST, 0).unwrap();
+        assert!(classes.len() > 1);
+        for class in classes {
+            let share = class.learners as f64 / 4.0;
+            let alone = run(&config(class.learners), Some(vec![class]));
+            mean.iter_mut()
+                .zip(alone)
+                .for_each(|(m, x)| *m += share * x);
+        }
+        for (found, mean) in found.iter().zip(&mean) {
+            assert!(
+                (found - mean).abs() <= 1e-5 * mean.abs().max(1e-3),
+                "{found} and {mean}"
+            );
+        }
+    }
+
     #[test]
     fn gradients_of_logarithms_are_slopes() {
         let mut trainer = trainer(&config(Curriculum::ShuffledBatch), 1);
-        let pupil = trainer.queue_gradient(&data()).unwrap();
+        let (_, classes) = trainer.draw(0).unwrap();
+        trainer.give_data(&data()).unwrap();
+        let pupil = trainer.queue_gradient(&classes[0]).unwrap();
         let gradients = pupil.unroll.gradients().to_arrays().unwrap();
         // Noise is left out: the meta-loss jumps where a pooling window changes its winner, and in f32 the
         // points cannot be near enough to miss that. tests/whole_gtn.rs checks it in f64.
@@ -451,7 +523,7 @@ mod tests {
                 let along: Vec<f32> = along.map(|(x, g)| x + h * g / length).collect();
                 let along = Array::new([along.len()], along).unwrap();
                 trainer.teacher.values.write(name, &along).unwrap();
-                let pupil = trainer.queue_gradient(&data()).unwrap();
+                let pupil = trainer.queue_gradient(&classes[0]).unwrap();
                 trainer.losses(&pupil).unwrap().total()
             };
             let slope = (moved(h) - moved(-h)) / (2.0 * f64::from(h));

@@ -3,5 +3,6 @@
 pub mod curriculum;
 pub mod inner;
 pub mod meta;
+pub(crate) mod pupils;
 pub mod teacher;
 pub mod training;

@@ -300,12 +300,17 @@ impl Config {
         }
     }
 
-    /// The learner of that number: drawn anew for every outer step and every evaluation.
+    /// The learner of an outer step or evaluation, by the step's number and, where a step draws several, its own.
     ///
     /// # Errors
     /// If it does not fit the images.
-    pub fn drawn(&self, problem: Problem, number: u64) -> autograd::Result<(Drawn, Learner)> {
-        let rng = &mut rng(self.seed, Draw::Widths, number, 0);
+    pub fn drawn(
+        &self,
+        problem: Problem,
+        step: u64,
+        number: u64,
+    ) -> autograd::Result<(Drawn, Learner)> {
+        let rng = &mut rng(self.seed, Draw::Widths, step, number);
         let drawn = self.population().draw(rng)?;
         let learner = drawn.network.learner(problem.image, problem.classes)?;
         Ok((drawn, learner))

@@ -1,0 +1,218 @@
+//! The learners of an outer step: drawn, their trainings planned, and those plans kept that may come back.
+
+use crate::data::Problem;
+use crate::nn::{Drawn, Generator, Learner, Network, init, stack};
+use crate::outer::training::training;
+use crate::run::config::Config;
+use crate::seeds::{Draw, rng};
+use autograd::Task;
+use autograd::prelude::*;
+
+/// Plans are kept where no more structures than this can be drawn; where there are more, few come back.
+const KEPT: u64 = 16;
+/// Bytes that kept plans may hold beside the one in use.
+const KEPT_BYTES: usize = 256 << 20;
+
+/// Bytes that kept plans hold beside the one in use, at most, where a plan holds so many.
+pub(crate) fn kept_bytes(config: &Config, plan: usize) -> usize {
+    match config.population().variety() {
+        variety @ 1..=KEPT => KEPT_BYTES.min(plan.saturating_mul(variety as usize - 1)),
+        _ => 0,
+    }
+}
+
+/// Fresh learners of one structure.
+#[derive(Debug)]
+pub(super) struct Class {
+    pub(super) drawn: Drawn,
+    learner: Learner,
+    /// Their weights, those of several with a first axis.
+    pub(super) theta: Vec<Array>,
+    /// How many there are.
+    pub(super) learners: usize,
+}
+
+/// Draws the learners of an outer step: of several families each learner its own structure, of one family all the same.
+pub(super) fn draw(config: &Config, problem: Problem, outer_step: u64) -> Result<Vec<Class>> {
+    let several = config.population().members().len() > 1;
+    let mut classes: Vec<(Drawn, Learner, Vec<Vec<Array>>)> = Vec::new();
+    for number in 0..config.learners_per_step as u64 {
+        let structure = if several { number } else { 0 };
+        let (drawn, learner) = config.drawn(problem, outer_step, structure)?;
+        let rng = &mut rng(config.seed, Draw::Learner, outer_step, number);
+        let theta = init(learner.params(), F32, rng)?;
+        match classes.iter_mut().find(|(other, ..)| *other == drawn) {
+            Some((_, _, thetas)) => thetas.push(theta),
+            None => classes.push((drawn, learner, vec![theta])),
+        }
+    }
+    let class = |(drawn, learner, thetas): (Drawn, Learner, Vec<Vec<Array>>)| {
+        Ok(Class {
+            drawn,
+            learner,
+            theta: stack(&thetas)?,
+            learners: thetas.len(),
+        })
+    };
+    classes.into_iter().map(class).collect()
+}
+
+impl Class {
+    /// Gives the learners' weights to a training.
+    pub(super) fn start(&self, values: &mut Values) -> Result<()> {
+        let names = self
+            .learner
+            .params()
+            .iter()
+            .map(|param| param.name.as_str());
+        values.set_all(names.zip(&self.theta))
+    }
+}
+
+/// The training of learners of one structure, planned.
+#[derive(Debug)]
+pub(super) struct Pupil {
+    network: Network,
+    learners: usize,
+    pub(super) unroll: Unroll,
+}
+
+/// Planned trainings, the last used last.
+#[derive(Debug)]
+pub(super) struct Pupils {
+    device: Device,
+    /// How many may be kept.
+    most: usize,
+    kept: Vec<Pupil>,
+}
+
+impl Pupils {
+    pub(super) fn new(device: &Device, config: &Config) -> Self {
+        let several = config.population().variety() <= KEPT;
+        Self {
+            device: device.clone(),
+            most: if several { KEPT as usize } else { 1 },
+            kept: Vec::new(),
+        }
+    }
+
+    /// The training of learners: kept, or planned now.
+    pub(super) fn take(
+        &mut self,
+        class: &Class,
+        config: &Config,
+        problem: Problem,
+        generator: &Generator,
+    ) -> Result<Pupil> {
+        let network = class.learner.network();
+        let same = |pupil: &Pupil| pupil.network == *network && pupil.learners == class.learners;
+        if let Some(at) = self.kept.iter().position(same) {
+            return Ok(self.kept.remove(at));
+        }
+        // Others go before memory is taken for a new one.
+        self.make_room();
+        let config = &Config {
+            learners_per_step: class.learners,
+            ..config.clone()
+        };
+        let training = training(config, problem, generator, &class.learner);
+        Ok(Pupil {
+            network: network.clone(),
+            learners: class.learners,
+            unroll: Unroll::new(&self.device, &training, &config.horizon())?,
+        })
+    }
+
+    /// Keeps a training that was used.
+    pub(super) fn keep(&mut self, pupil: Pupil) {
+        self.kept.push(pupil);
+    }
+
+    /// The training that was used last.
+    pub(super) fn last(&self) -> Option<&Pupil> {
+        self.kept.last()
+    }
+
+    fn make_room(&mut self) {
+        let bytes = |pupil: &Pupil| pupil.unroll.forecast().bytes;
+        while self.kept.len() >= self.most
+            || self.kept.iter().map(bytes).sum::<usize>() > KEPT_BYTES
+        {
+            self.kept.remove(0);
+        }
+    }
+}
+
+/// The mean of the meta-gradients of learners of several structures, which come one after another.
+#[derive(Debug)]
+pub(super) struct Mean {
+    names: Vec<String>,
+    /// The first gradient times its share; and a sum plus another.
+    tasks: [Task<Key>; 2],
+    share: Values,
+    /// The sum so far, and room for the next.
+    sums: [Values; 2],
+}
+
+/// Where an array of the mean lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Share,
+    Gradient(usize),
+    Before(usize),
+    After(usize),
+}
+
+impl Mean {
+    /// Of gradients with respect to these arrays.
+    pub(super) fn new(device: &Device, learned: &[ArraySpec]) -> Result<Self> {
+        let task = |more: bool| {
+            let tape = Tape::new();
+            let share = tape.input("share", F32, [])?;
+            let (mut given, mut wanted) = (vec![(share, Key::Share)], Vec::new());
+            for (i, spec) in learned.iter().enumerate() {
+                let input =
+                    |role| tape.input(&format!("{role} {i}"), spec.dtype, spec.shape.clone());
+                let gradient = input("gradient")?;
+                given.push((gradient, Key::Gradient(i)));
+                let mut sum = (gradient * share)?;
+                if more {
+                    let before = input("before")?;
+                    given.push((before, Key::Before(i)));
+                    sum = (before + sum)?;
+                }
+                wanted.push((sum, Key::After(i)));
+            }
+            Task::new(device, &given, &wanted)
+        };
+        let share = [ArraySpec::new("share", F32, [])];
+        Ok(Self {
+            names: learned.iter().map(|spec| spec.name.clone()).collect(),
+            tasks: [task(false)?, task(true)?],
+            share: Values::zeros(device, &share)?,
+            sums: [
+                Values::zeros(device, learned)?,
+                Values::zeros(device, learned)?,
+            ],
+        })
+    }
+
+    /// Adds a gradient times its share of the learners; the `first` begins anew.
+    pub(super) fn add(&mut self, gradients: &Values, share: f64, first: bool) -> Result<()> {
+        self.share.write("share", &Array::scalar(share, F32))?;
+        let (names, [before, after]) = (&self.names, &self.sums);
+        self.tasks[usize::from(!first)].run(|key| match key {
+            Key::Share => self.share.view("share"),
+            Key::Gradient(i) => gradients.view(&names[i]),
+            Key::Before(i) => before.view(&names[i]),
+            Key::After(i) => after.view(&names[i]),
+        })?;
+        self.sums.swap(0, 1);
+        Ok(())
+    }
+
+    /// The mean, when all were added.
+    pub(super) fn gradients(&self) -> &Values {
+        &self.sums[0]
+    }
+}
