@@ -5,6 +5,7 @@ mod conditions;
 mod depth;
 mod depth_sweep;
 pub mod kernels;
+mod learners;
 mod meta_grad;
 mod peers;
 mod plan;
@@ -36,6 +37,8 @@ pub enum Cli {
     Sweep(Box<sweep::SweepArgs>),
     /// Measure time and memory of a deep learner's meta-gradient for several depths or widths; write a table and plots
     DepthSweep(depth_sweep::DepthSweepArgs),
+    /// Time the planning and the meta-gradient of many learners: those of the settings' families, and the suite held-out
+    Learners(Box<learners::LearnersArgs>),
     /// Time single kernels, and compare them with the peak rates measured on the device
     Kernels(kernels::KernelsArgs),
     /// Predict launches, work, memory and seconds of a meta-gradient under every schedule
@@ -63,6 +66,7 @@ pub fn run(command: &Cli) -> Result<Outcome> {
         Cli::Depth(args) => depth::run(args),
         Cli::Sweep(args) => sweep::run(args),
         Cli::DepthSweep(args) => depth_sweep::run(args),
+        Cli::Learners(args) => learners::run(args),
         Cli::Kernels(args) => kernels::run(args),
         Cli::Plan(args) => plan::run(args),
         Cli::Profile(args) => profile::run(args),

@@ -4,6 +4,7 @@
 mod doctor;
 mod eval;
 mod export;
+mod learner;
 mod pictures;
 mod progress;
 mod report;
@@ -66,6 +67,8 @@ enum Task {
     Report(report::ReportArgs),
     /// Show the evaluations of several runs side by side
     Compare(report::CompareArgs),
+    /// Show learners: layers, shapes, parameters, multiply-adds
+    Learner(learner::LearnerArgs),
     /// Show the devices of this machine, and which one a run would use
     Doctor,
     /// Check a device's results against the processor's, from single operations to outer steps
@@ -179,6 +182,7 @@ pub fn main() -> ExitCode {
         Some(Task::Export(args)) => export::run(&args),
         Some(Task::Report(args)) => report::report(&args),
         Some(Task::Compare(args)) => report::compare(&args),
+        Some(Task::Learner(args)) => learner::run(&args),
         Some(Task::Doctor) => doctor::run(),
         Some(Task::Selftest(args)) => selftest::run(&args),
         Some(Task::Man { folder }) => man(&folder),

@@ -1,0 +1,102 @@
+//! `benches learners`
+
+use crate::subject::any_values;
+use autograd::Unroll;
+use clap::Args;
+use gtn::cli::{Machine, Outcome, say};
+use gtn::data;
+use gtn::error::Result;
+use gtn::nn::{Network, Suite};
+use gtn::outer::training::training;
+use gtn::run::config::Config;
+use gtn::run::settings::Settings;
+use serde::Serialize;
+use std::time::Instant;
+
+/// Settings of `benches learners`.
+#[derive(Debug, Args)]
+pub struct LearnersArgs {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// Of these runs the fastest counts.
+const RUNS: usize = 3;
+
+#[derive(Serialize)]
+struct Report {
+    command: &'static str,
+    learners: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    learner: String,
+    parameters: usize,
+    multiply_adds: usize,
+    /// To record, differentiate and plan, and to take the memory.
+    plan_seconds: f64,
+    /// Of a meta-gradient.
+    gradient_seconds: f64,
+    bytes: usize,
+}
+
+pub fn run(args: &LearnersArgs) -> Result<Outcome> {
+    let (config, device) = (args.settings.resolve()?, args.machine.device()?);
+    let problem = data::Problem::MNIST;
+    let generator = config.generator(problem)?;
+    let mut learners = Vec::new();
+    say(&format!(
+        "  {:<22}{:>12}{:>10}{:>12}{:>10}{:>8}",
+        "learner", "parameters", "plan ms", "gradient ms", "plan %", "MiB"
+    ));
+    for (name, network) in networks(&config)? {
+        let learner = network.learner(problem.image, problem.classes)?;
+        let training = training(&config, problem, &generator, &learner);
+        let values = any_values(&device, &training)?;
+        let (mut plan, mut gradient, mut bytes) = (f64::INFINITY, f64::INFINITY, 0);
+        for _ in 0..RUNS {
+            let begin = Instant::now();
+            let mut unroll = Unroll::new(&device, &training, &config.horizon())?;
+            plan = plan.min(begin.elapsed().as_secs_f64());
+            unroll.gradient(&values)?;
+            let begin = Instant::now();
+            unroll.gradient(&values)?;
+            gradient = gradient.min(begin.elapsed().as_secs_f64());
+            bytes = unroll.forecast().bytes;
+        }
+        let parameters = learner.parameter_count();
+        let (ms, share) = (1e3 * plan, 100.0 * plan / gradient);
+        say(&format!(
+            "  {name:<22}{parameters:>12}{ms:>10.1}{:>12.1}{share:>10.1}{:>8}",
+            1e3 * gradient,
+            bytes >> 20
+        ));
+        learners.push(Row {
+            learner: name,
+            parameters,
+            multiply_adds: learner.multiply_adds(),
+            plan_seconds: plan,
+            gradient_seconds: gradient,
+            bytes,
+        });
+    }
+    args.machine.print(&Report {
+        command: "learners",
+        learners,
+    })?;
+    Ok(Outcome::Done)
+}
+
+/// The middle learner of each family of the settings, and those of the suite for evaluation.
+fn networks(config: &Config) -> Result<Vec<(String, Network)>> {
+    let population = config.population();
+    let members = population.members().iter().map(|member| {
+        let drawn = member.family.middle()?;
+        Ok((drawn.family, drawn.network))
+    });
+    let members = members.collect::<Result<Vec<_>>>()?;
+    Ok([members, Suite::parse("held-out")?.networks].concat())
+}
