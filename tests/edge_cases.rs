@@ -250,8 +250,11 @@ const MORE: [(&str, f64, [f64; 3]); 22] = [
     ("expm1", 0.0, [0.0, 1.0, 1.0]),
 ];
 
-/// The same for two numbers: value, slopes and bends.
-const PAIRS: [(&str, [f64; 2], f64, [f64; 2], Option<[f64; 4]>); 4] = [
+/// A function of two numbers at a point: value, slopes, and bends where they are finite.
+type Pair = (&'static str, [f64; 2], f64, [f64; 2], Option<[f64; 4]>);
+
+/// The same for two numbers.
+const PAIRS: [Pair; 4] = [
     (
         "logsumexp",
         [f64::NEG_INFINITY, 0.0],

@@ -43,7 +43,7 @@ struct Row {
     bytes: usize,
 }
 
-pub(crate) fn run(args: &LearnersArgs) -> Result<Outcome> {
+pub(super) fn run(args: &LearnersArgs) -> Result<Outcome> {
     let (config, device) = (args.settings.resolve()?, args.machine.device()?);
     let problem = data::Problem::MNIST;
     let generator = config.generator(problem)?;

@@ -86,7 +86,7 @@ fn a_population_does_not_grow() {
         learners_per_step: 2,
         ..config()
     };
-    let [(held, early), (same, late)] = held(&config, [100, 250]);
+    let [(held, early), (same, late)] = held(&config, [100, 200]);
     // The widest of all may come late.
     assert!(same < held + held / 4, "{held} bytes, then {same}");
     assert_same(early, late, 8 * MIB);

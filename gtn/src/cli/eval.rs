@@ -155,7 +155,11 @@ impl Run<'_> {
     /// Evaluates the learners of the settings; `None` if the user wants to stop.
     pub(super) fn evaluate(&self) -> Result<Option<Report>> {
         let config = self.config;
-        let [name, widths] = [config.learner.name(), config.widths.to_string()];
+        let name = config.learner.name();
+        let widths = match config.widths.layers() {
+            0 => String::new(),
+            _ => config.widths.to_string(),
+        };
         let draw = |number| Ok(config.drawn(self.data.problem(), number, 0)?.1);
         let mut progress = self.progress(1);
         self.one(([&name, &widths], &draw), &mut progress)
