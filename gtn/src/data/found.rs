@@ -46,7 +46,10 @@ pub(super) enum HeldOut {
 }
 
 impl Found {
-    /// The data set, with what has to be said of it.
+    /// Makes a data set of it, and says what has to be said.
+    ///
+    /// # Errors
+    /// If its images are of no use, with where they are.
     pub(super) fn dataset(
         self,
         choice: DatasetChoice,
@@ -60,34 +63,29 @@ impl Found {
     }
 
     fn build(self, choice: DatasetChoice, want: Want, seed: u64, why: &str) -> Result<Dataset> {
-        let shape = want.shape(self.image);
-        let problem = Problem {
-            image: shape,
-            classes: self.class_names.len(),
-        };
+        check_count(self.class_names.len())?;
+        let image = want.shape(self.image);
         let convert = |split| want.split(split, self.image);
-        let train = convert(self.train);
-        check_count(problem.classes)?;
-        let held = |split: &Option<Split>| split.as_ref().is_some_and(Split::is_empty);
-        if held(&self.test) {
-            return Err(Error::data("no test images"));
-        }
-        if held(&self.validation) {
-            return Err(Error::data("no validation images"));
-        }
-        let mut drawn = "";
-        let (train, test) = if let Some(test) = self.test {
-            (train, convert(test))
-        } else {
-            drawn = "; it has no test images: a sixth of each class, drawn by the seed, is kept for the test";
-            hold_out(train, HeldOut::Drawn(6), seed, Draw::TestSplit)?
+        let drawn = match self.test {
+            Some(_) => "",
+            None => {
+                "; it has no test images: a sixth of each class, drawn by the seed, is kept for the test"
+            }
         };
-        let (train, validation) = match self.validation {
-            Some(validation) => (train, convert(validation)),
-            None => hold_out(train, self.held_out, seed, Draw::ValidationSplit)?,
-        };
-        let published = self.statistics.filter(|_| shape == self.image);
-        let (mean, std) = published.unwrap_or_else(|| mean_and_std(&train.images, shape[2]));
+        let (train, test) = given_or_drawn(
+            convert(self.train),
+            self.test.map(convert),
+            HeldOut::Drawn(6),
+            (seed, Draw::TestSplit),
+        )?;
+        let (train, validation) = given_or_drawn(
+            train,
+            self.validation.map(convert),
+            self.held_out,
+            (seed, Draw::ValidationSplit),
+        )?;
+        let published = self.statistics.filter(|_| image == self.image);
+        let (mean, std) = published.unwrap_or_else(|| mean_and_std(&train.images, image[2]));
         if std.contains(&0.0) {
             return Err(Error::data("all training images have one colour"));
         }
@@ -103,7 +101,10 @@ impl Found {
             card: Card {
                 name: self.name,
                 place: Some(absolute.unwrap_or(self.place)),
-                problem,
+                problem: Problem {
+                    image,
+                    classes: self.class_names.len(),
+                },
                 class_names: self.class_names,
                 mean,
                 std,
@@ -113,6 +114,20 @@ impl Found {
             test,
             origin,
         })
+    }
+}
+
+/// What is left to train on, and the images that are given for another part or else held out of these.
+fn given_or_drawn(
+    train: Split,
+    given: Option<Split>,
+    held: HeldOut,
+    draw: (u64, Draw),
+) -> Result<(Split, Split)> {
+    match given {
+        Some(part) if part.is_empty() => Err(Error::data("a part for validation or test is empty")),
+        Some(part) => Ok((train, part)),
+        None => hold_out(train, held, draw),
     }
 }
 
@@ -138,7 +153,7 @@ fn check_count(classes: usize) -> Result<()> {
 }
 
 /// Splits in two: what is left, and what is held out.
-fn hold_out(split: Split, held: HeldOut, seed: u64, draw: Draw) -> Result<(Split, Split)> {
+fn hold_out(split: Split, held: HeldOut, (seed, draw): (u64, Draw)) -> Result<(Split, Split)> {
     let count = split.len();
     match held {
         HeldOut::Last(parts) if count < parts => {

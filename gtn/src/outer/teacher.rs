@@ -17,7 +17,7 @@ pub struct Teacher {
     /// The network that makes the images, of no use where real images teach.
     pub generator: Generator,
     /// The generator's parameters where it is of use, the hyper-parameters that are learned, and the tables of what is learned
-    /// of every example ([`Lesson::tables`]); and what a training is given beside them.
+    /// of every example ([`tables`](crate::outer::training::Lesson::tables)); and what a training is given beside them.
     pub values: Values,
 }
 
