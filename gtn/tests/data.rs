@@ -102,6 +102,60 @@ fn cifar_10_as_an_archive_and_as_its_folder() {
     assert_eq!(archive, folder);
 }
 
+/// The whole of CIFAR-10, made of the strips of 500 images that a folder of test data keeps it in.
+#[test]
+fn the_published_cifar_10_holds_the_known_facts() {
+    let folder = std::env::var_os("GTN_DATA_DIR").map(|dir| Path::new(&dir).join("cifar10"));
+    let Some(folder) = folder.filter(|folder| folder.join("labels.bin").exists()) else {
+        println!("skipped: GTN_DATA_DIR has no cifar10/labels.bin");
+        return;
+    };
+    let place = Place::new();
+    let labels = fs::read(folder.join("labels.bin")).unwrap();
+    let files = [
+        "data_batch_1",
+        "data_batch_2",
+        "data_batch_3",
+        "data_batch_4",
+        "data_batch_5",
+    ];
+    for (file, name) in files.into_iter().chain(["test_batch"]).enumerate() {
+        let mut records = Vec::new();
+        for strip in 20 * file..20 * (file + 1) {
+            let name = match strip {
+                0..100 => format!("train-{:03}.webp", strip + 1),
+                _ => format!("test-{:03}.webp", strip - 99),
+            };
+            let pixels = image::open(folder.join(name))
+                .unwrap()
+                .into_rgb8()
+                .into_raw();
+            for (i, image) in pixels.chunks_exact(3072).enumerate() {
+                records.push(labels[500 * strip + i]);
+                for channel in 0..3 {
+                    records.extend(image.iter().skip(channel).step_by(3));
+                }
+            }
+        }
+        place.write(&format!("data/{name}.bin"), &records);
+    }
+    let found = json(&place.run("data cifar-10 --data-dir data --json"));
+    assert_eq!(found["train"], serde_json::json!(vec![4500; 10]));
+    assert_eq!(found["validation"], serde_json::json!(vec![500; 10]));
+    assert_eq!(found["test"], serde_json::json!(vec![1000; 10]));
+    let known = [
+        ("mean", [0.4914, 0.4822, 0.4465]),
+        ("std", [0.2470, 0.2435, 0.2616]),
+    ];
+    for (name, known) in known {
+        for (channel, known) in known.into_iter().enumerate() {
+            // Those of nine tenths of the training images.
+            let found = found[name][channel].as_f64().unwrap();
+            assert!((found - known).abs() < 1e-3, "{name} {channel}: {found}");
+        }
+    }
+}
+
 #[test]
 fn cifar_100_has_coarse_labels_too() {
     let place = Place::new();
