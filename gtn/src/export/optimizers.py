@@ -1,11 +1,11 @@
-# sgd
+#: sgd
 def first_state(theta):
     return ()
 
 
 def update(theta, g, state, h):
     return theta - h["lr"] * g, ()
-# momentum
+#: momentum
 def first_state(theta):
     return 0 * theta
 
@@ -13,7 +13,7 @@ def first_state(theta):
 def update(theta, g, u, h):
     u = h["momentum"] * u + g
     return theta - h["lr"] * u, u
-# nesterov
+#: nesterov
 def first_state(theta):
     return 0 * theta
 
@@ -21,7 +21,7 @@ def first_state(theta):
 def update(theta, g, u, h):
     u = h["momentum"] * u + g
     return theta - h["lr"] * (g + h["momentum"] * u), u
-# rmsprop
+#: rmsprop
 def first_state(theta):
     return 0 * theta
 
@@ -29,7 +29,7 @@ def first_state(theta):
 def update(theta, g, v, h):
     v = h["decay"] * v + (1 - h["decay"]) * g * g
     return theta - h["lr"] * g / (v**0.5 + h["eps"]), v
-# adam
+#: adam
 def first_state(theta):
     return 0 * theta, 0 * theta, 0.0, 0.0
 
@@ -42,7 +42,7 @@ def update(theta, g, state, h):
     v, v_weight = beta2 * v + (1 - beta2) * g * g, beta2 * v_weight + (1 - beta2)
     direction = m / m_weight / ((v / v_weight) ** 0.5 + h["eps"])
     return theta - h["lr"] * direction, (m, v, m_weight, v_weight)
-# adamw
+#: adamw
 def first_state(theta):
     return 0 * theta, 0 * theta, 0.0, 0.0
 

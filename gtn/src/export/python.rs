@@ -74,7 +74,7 @@ fn update(optimizer: Optimizer) -> String {
     };
     let all = include_str!("optimizers.py");
     let of_name = all
-        .split("# ")
+        .split("#: ")
         .find_map(|part| part.strip_prefix(&format!("{name}\n")));
     of_name
         .expect("a test says that every optimiser is there")
@@ -188,6 +188,10 @@ mod tests {
                 let text = program.text(framework);
                 assert!(!text.contains("@SETTINGS@") && !text.contains("@OPTIMIZER@"));
                 assert_eq!(text.matches("def update(").count(), 1, "{optimizer:?}");
+                assert!(
+                    text.contains("    return theta - h[\"lr\"]"),
+                    "{optimizer:?}"
+                );
                 assert!(text.contains("    (\"dense\", 10, True),\n"), "{text}");
             }
         }
