@@ -7,6 +7,7 @@
 //! where they end follows from the walk alone. So its bits depend neither on the tile that it is part of nor on
 //! the width of the registers.
 
+use std::mem::MaybeUninit;
 use std::ops::AddAssign;
 
 use super::panels::Matrix;
@@ -144,6 +145,12 @@ pub(super) trait Element: Copy + Default + AddAssign + Send + Sync + 'static {
     fn transpose(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4];
 }
 
+/// Memory for another of the same type.
+#[inline(always)]
+fn room_for<V>(_: &V) -> MaybeUninit<V> {
+    MaybeUninit::uninit()
+}
+
 /// Writes a kernel in terms of one instruction set's load, store, broadcast, sum and multiply-add.
 macro_rules! kernel {
     ($(#[$feature:meta])* $name:ident, $copy:ident, $T:ty, $lanes:expr,
@@ -154,8 +161,10 @@ macro_rules! kernel {
             // SAFETY: the caller vouches for the tile's memory and for the instruction set.
             unsafe {
                 let mut acc = [[$splat(0.0); VECTORS]; ROWS];
-                // The sum of the chains that are complete, if there are any: out of the way, in memory.
-                let mut sum = acc;
+                // The sum of the chains that are complete, if there are any. It has to lie in memory: in registers, which the
+                // compiler would choose, it takes the room of `acc`, and products take up to three times as long.
+                let mut memory = room_for(&acc);
+                let sum = std::hint::black_box(memory.as_mut_ptr());
                 let mut is_sum = tile.mode == Mode::Continue;
                 let c = |i: usize, v: usize| tile.c.add(i * tile.c_row + v * $lanes);
                 let last = tile.columns - (VECTORS - 1) * $lanes;
@@ -163,7 +172,7 @@ macro_rules! kernel {
                 if is_sum {
                     for i in 0..ROWS {
                         for v in 0..VECTORS {
-                            sum[i][v] = if is_part(v) { $load_part(c(i, v), last) } else { $load(c(i, v)) };
+                            (*sum)[i][v] = if is_part(v) { $load_part(c(i, v), last) } else { $load(c(i, v)) };
                         }
                     }
                 }
@@ -194,7 +203,7 @@ macro_rules! kernel {
                     if chain >= CHAIN && left > 0 {
                         for i in 0..ROWS {
                             for v in 0..VECTORS {
-                                sum[i][v] = if is_sum { $sum(sum[i][v], acc[i][v]) } else { acc[i][v] };
+                                (*sum)[i][v] = if is_sum { $sum((*sum)[i][v], acc[i][v]) } else { acc[i][v] };
                                 acc[i][v] = $splat(0.0);
                             }
                         }
@@ -205,7 +214,7 @@ macro_rules! kernel {
                 for i in 0..ROWS {
                     for v in 0..VECTORS {
                         if is_sum {
-                            acc[i][v] = $sum(sum[i][v], acc[i][v]);
+                            acc[i][v] = $sum((*sum)[i][v], acc[i][v]);
                         }
                         if tile.mode == Mode::Add {
                             let old = if is_part(v) { $load_part(c(i, v), last) } else { $load(c(i, v)) };
@@ -240,7 +249,7 @@ macro_rules! kernels {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{CHAIN, Engine, Mode, Tile, transpose};
+    use super::{CHAIN, Engine, Mode, Tile, room_for, transpose};
     use std::arch::x86_64::{
         __m256, __m256d, __m256i, __m512, __m512d, _mm256_add_pd, _mm256_add_ps,
         _mm256_cmpgt_epi32, _mm256_cmpgt_epi64, _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_loadu_pd,
@@ -410,7 +419,7 @@ mod x86 {
 
 /// Plain loops that the compiler turns into whatever 128-bit vectors the target always has.
 mod portable {
-    use super::{CHAIN, Engine, Mode, Tile, transpose};
+    use super::{CHAIN, Engine, Mode, Tile, room_for, transpose};
 
     macro_rules! vector {
         ($module:ident, $T:ty, $lanes:literal) => {
