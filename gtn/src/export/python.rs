@@ -67,18 +67,18 @@ impl Program<'_> {
 
 /// Two functions: the state of a weight before the first step, and a step.
 fn update(optimizer: Optimizer) -> String {
-    let name = match optimizer {
+    let (like, decay) = match optimizer {
         // Fixed point is for going back; the steps are those of momentum.
-        Optimizer::ReversibleMomentum => Optimizer::Momentum.name(),
-        other => other.name(),
+        Optimizer::ReversibleMomentum => (Optimizer::Momentum, ""),
+        Optimizer::AdamW => (Optimizer::Adam, " + h[\"weight_decay\"] * theta"),
+        other => (other, ""),
     };
-    let all = include_str!("optimizers.py");
-    let of_name = all
-        .split("#: ")
-        .find_map(|part| part.strip_prefix(&format!("{name}\n")));
-    of_name
+    let mark = format!("{}\n", like.name());
+    let mut all = include_str!("optimizers.py").split("#: ");
+    let found = all.find_map(|part| part.strip_prefix(&mark));
+    found
         .expect("a test says that every optimiser is there")
-        .to_owned()
+        .replace("@DECAY@", decay)
 }
 
 /// A line for every layer.
@@ -186,7 +186,11 @@ mod tests {
                     origin: "a test".to_owned(),
                 };
                 let text = program.text(framework);
-                assert!(!text.contains("@SETTINGS@") && !text.contains("@OPTIMIZER@"));
+                for open in ["@SETTINGS@", "@OPTIMIZER@", "@DECAY@"] {
+                    assert!(!text.contains(open), "{optimizer:?}: {open}");
+                }
+                let decays = text.contains("h[\"weight_decay\"] * theta");
+                assert_eq!(decays, optimizer == Optimizer::AdamW);
                 assert_eq!(text.matches("def update(").count(), 1, "{optimizer:?}");
                 assert!(
                     text.contains("    return theta - h[\"lr\"]"),
