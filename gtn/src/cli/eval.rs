@@ -20,15 +20,9 @@ use kernels::Device;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Settings of `gtn eval`.
+/// Other learners than those that a run was trained with.
 #[derive(Debug, Args)]
-pub(super) struct EvalArgs {
-    /// The folder of a run
-    #[arg(value_name = "RUN")]
-    run: PathBuf,
-    /// Learners to train in each way [default: the run's]
-    #[arg(long, value_name = "N", value_parser = count())]
-    learners: Option<usize>,
+pub(super) struct Others {
     /// Learners: a family, a text, a population or a file [default: the run's]
     #[arg(long, value_name = "NAME|TEXT|FILE")]
     learner: Option<Learners>,
@@ -38,6 +32,29 @@ pub(super) struct EvalArgs {
     /// Widths for the places that a family or text has: a number each, or a range to draw from [default: the run's]
     #[arg(long, value_name = "N-N,…")]
     widths: Option<Widths>,
+}
+
+impl Others {
+    /// The settings that they change.
+    pub(super) fn changes(&self) -> Overrides {
+        Overrides::default()
+            .with("learner", self.learner.as_ref())
+            .with("norm", self.norm)
+            .with("widths", self.widths.as_ref())
+    }
+}
+
+/// Settings of `gtn eval`.
+#[derive(Debug, Args)]
+pub(super) struct EvalArgs {
+    /// The folder of a run
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Learners to train in each way [default: the run's]
+    #[arg(long, value_name = "N", value_parser = count())]
+    learners: Option<usize>,
+    #[command(flatten)]
+    others: Others,
     /// A suite of networks, each evaluated in the same way: held-out (what the population `mixed` never draws), or a TOML file
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["learner", "norm", "widths"])]
     suite: Option<String>,
@@ -89,11 +106,7 @@ impl<'a, R: Serialize> Evaluated<'a, R> {
 
 pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
     let config = read_config(&args.run)?;
-    let changes = Overrides::default()
-        .with("learner", args.learner.as_ref())
-        .with("norm", args.norm)
-        .with("widths", args.widths.as_ref())
-        .with("learners", args.learners);
+    let changes = args.others.changes().with("learners", args.learners);
     let changed = config.with(&changes)?;
     let device = args.machine.device()?;
     let checkpoint = RunFolder::checkpoint_in(&args.run)?;

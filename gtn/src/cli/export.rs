@@ -6,11 +6,8 @@ use crate::eval::evaluate::TrainingData;
 use crate::eval::report::FRESH;
 use crate::export::python::Program;
 use crate::export::{Export, Format};
-use crate::nn::widths::Widths;
-use crate::nn::{Learners, Norm};
 use crate::outer::inner::Inner;
 use crate::run::run_folder::{RunFolder, make_folder};
-use crate::run::settings::Overrides;
 use crate::run::{card, checkpoint};
 use clap::Args;
 use serde::Serialize;
@@ -28,15 +25,9 @@ pub(super) struct ExportArgs {
     /// Form of the synthetic batches
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// The network that the programs train: a family, a text or a file [default: the run's]
-    #[arg(long, value_name = "NAME|TEXT|FILE")]
-    learner: Option<Learners>,
-    /// Its normalisation, where a family or text has a place for it [default: the run's]
-    #[arg(long, value_name = "NORM")]
-    norm: Option<Norm>,
-    /// Its widths; of a range the middle counts [default: the run's]
-    #[arg(long, value_name = "N-N,…")]
-    widths: Option<Widths>,
+    // The network that the programs train: of ranges the middle counts, of a population the first family
+    #[command(flatten)]
+    others: eval::Others,
     #[command(flatten)]
     machine: Machine,
     #[command(flatten)]
@@ -56,11 +47,7 @@ struct Exported<'a> {
 pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
     let run = &args.run;
     let config = eval::read_config(run)?;
-    let changes = Overrides::default()
-        .with("learner", args.learner.as_ref())
-        .with("norm", args.norm)
-        .with("widths", args.widths.as_ref());
-    let population = config.with(&changes)?.population();
+    let population = config.with(&args.others.changes())?.population();
     let device = args.machine.device()?;
     let problem = card::problem(run)?;
     let (trainer, _) =
