@@ -81,8 +81,8 @@ impl fmt::Display for Recipe {
 /// The optimisers of the baselines, each with the highest learning rate to try; the others are halves, thirds, … of it.
 pub const BASELINES: [(Optimizer, f64); 2] = [(Optimizer::Momentum, 1.0), (Optimizer::Adam, 0.05)];
 
-/// The share that the rates to try have of the highest.
-const RATES: [f64; 8] = [1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005];
+/// The rates to try are the highest divided by these: 1, 0.5, 0.2, …; a quotient prints as people write it.
+const RATES: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0];
 const MOMENTA: [f64; 3] = [0.0, 0.5, 0.9];
 const CYCLES: [Cycle; 2] = [Cycle::Constant, Cycle::OneCycle];
 
@@ -95,14 +95,14 @@ const LEARNERS: u64 = 8;
 pub const TRIALS: u64 = (RATES.len() * MOMENTA.len() * CYCLES.len() + 12 + 4) as u64;
 
 fn recipes(optimizer: Optimizer, highest: f64) -> impl Iterator<Item = Recipe> {
-    let recipe = move |share, momentum, cycle| Recipe {
+    let recipe = move |divisor, momentum, cycle| Recipe {
         optimizer,
-        lr: highest * share,
+        lr: highest / divisor,
         momentum,
         cycle,
     };
-    let with_momenta = move |share| {
-        MOMENTA.map(move |momentum| CYCLES.map(|cycle| recipe(share, momentum, cycle)))
+    let with_momenta = move |divisor| {
+        MOMENTA.map(move |momentum| CYCLES.map(|cycle| recipe(divisor, momentum, cycle)))
     };
     RATES.into_iter().flat_map(with_momenta).flatten()
 }
@@ -176,6 +176,10 @@ mod tests {
         let all: Vec<Recipe> = recipes(Optimizer::Adam, 0.05).collect();
         assert_eq!(all.len(), 48);
         assert!((1..48).all(|i| !all[..i].contains(&all[i])));
+        assert!(
+            all.iter().all(|recipe| recipe.lr.to_string().len() <= 7),
+            "{all:?}"
+        );
         let names: Vec<_> = all[0].hyper(4).iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["lr", "beta1", "beta2", "eps"]);
     }
