@@ -218,8 +218,17 @@ impl Tape {
 }
 
 /// Whether a (co)tangent is known to be zero: then no product with it is recorded, whatever the other factor is.
-fn is_zero(var: Var<'_>) -> bool {
+pub(crate) fn is_zero(var: Var<'_>) -> bool {
     var.as_constant() == Some(0.0)
+}
+
+/// Adds two (co)tangents. One that is known to be zero is not added: 0 + x is no kernel's work.
+pub(crate) fn add<'t>(a: Var<'t>, b: Var<'t>) -> Result<Var<'t>> {
+    match (is_zero(a), is_zero(b)) {
+        (true, _) => Ok(b),
+        (_, true) => Ok(a),
+        _ => a + b,
+    }
 }
 
 /// The (co)tangent where a mask is not zero, and zero elsewhere.

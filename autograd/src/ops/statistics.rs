@@ -12,12 +12,11 @@ pub struct Moments<'t> {
     pub mean: Var<'t>,
     /// The mean of the squared distances from the mean: divided by the count, not the count − 1.
     pub variance: Var<'t>,
-    /// The array less its mean, in the unit of [`inverse_deviation`](Moments::inverse_deviation): 1, unless squares
-    /// would overflow.
+    /// The array less its mean.
     pub centered: Var<'t>,
-    /// 1/unit, and the variance in units.
-    inverse: Var<'t>,
+    /// The variance in squares of a unit, and 1/unit: 1, unless squares would overflow.
     scaled: Var<'t>,
+    inverse: Var<'t>,
 }
 
 impl<'t> Moments<'t> {
@@ -27,15 +26,15 @@ impl<'t> Moments<'t> {
             mean,
             variance,
             centered: (x - mean)?,
-            inverse: variance.constant_like(1.0),
             scaled: variance,
+            inverse: variance.constant_like(1.0),
         })
     }
 
-    /// 1/√(variance + `eps`), in 1/unit: its product with [`centered`](Moments::centered) has mean 0 and variance 1.
+    /// 1/√(variance + `eps`): its product with [`centered`](Moments::centered) has mean 0 and variance 1.
     pub fn inverse_deviation(&self, eps: f64) -> Result<Var<'t>> {
         let inverse = self.inverse;
-        (self.scaled + ((inverse * eps)? * inverse)?)?.rsqrt()
+        (self.scaled + ((inverse * eps)? * inverse)?)?.rsqrt()? * inverse
     }
 }
 
@@ -68,17 +67,21 @@ impl<'t> Var<'t> {
     pub fn moments(self, axes: &[usize]) -> Result<Moments<'t>> {
         let [inverse, unit] = units(self.abs()?.sum_keep(axes)?, false)?;
         let mean = self.mean_keep(axes)?;
-        let apart = ((self - mean)? * inverse)?;
+        let apart = (self - mean)?;
         // The rounding error of the mean; its derivative is none.
         let rest = apart.mean_keep(axes)?.stop_gradient();
-        let squares = (apart * apart)?.mean_keep(axes)?;
-        let scaled = (squares - (rest * rest)?)?.max(mean.constant_like(0.0))?;
+        let square = |x: Var<'t>| (x * inverse)? * (x * inverse)?;
+        let squares = square(apart)?.mean_keep(axes)?;
+        // The factor 1/unit² is in range, and per channel: derivatives are spared one per element.
+        let plain = ((apart * apart)?.mean_keep(axes)? * (inverse * inverse)?)?;
+        let squares = squares.with_derivative_of(plain)?;
+        let scaled = (squares - square(rest)?)?.max(mean.constant_like(0.0))?;
         Ok(Moments {
-            mean: (mean + (rest * unit)?)?,
+            mean: (mean + rest)?,
             variance: ((scaled * unit)? * unit)?,
             centered: (apart - rest)?,
-            inverse,
             scaled,
+            inverse,
         })
     }
 

@@ -6,6 +6,7 @@ use super::training::{Scope, Training};
 use crate::error::Result;
 use crate::plan::Bound;
 use crate::tape::{Tape, Var};
+use crate::transform::is_zero;
 
 /// The array that is learned, given or prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +69,7 @@ impl Prepared {
     ) -> Result<Vec<(Var<'t>, Source)>> {
         let mut wanted = Vec::new();
         for (i, gradient) in gradients.iter().enumerate() {
-            let Some(mut gradient) = gradient.filter(|var| var.as_constant() != Some(0.0)) else {
+            let Some(mut gradient) = gradient.filter(|var| !is_zero(*var)) else {
                 continue;
             };
             let seen = &self.seen[i];

@@ -7,6 +7,7 @@ use crate::error::{Error, Result, refuse};
 use crate::plan::{Bound, spec_of};
 use crate::spec::ArraySpec;
 use crate::tape::{Tape, Var};
+use crate::transform::is_zero;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -329,7 +330,7 @@ impl<'a, 't> Places<'a, 't> {
             let key = Source::Gradient(Place::Learned(*i), Slice::Whole);
             // The gradient that the steps have left there may be all.
             let unchanged = given.iter().any(|&(var, at)| (var, at) == (gradient, key));
-            if !unchanged && gradient.as_constant() != Some(0.0) {
+            if !unchanged && !is_zero(gradient) {
                 wanted.push((gradient, key));
             }
         }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result, refuse};
 use crate::ops::shape::broadcast_shapes;
 use crate::spec::ArraySpec;
 use crate::tape::{Tape, Var};
+use crate::transform::add;
 
 /// How the derivative of a step is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -344,7 +345,7 @@ impl Training<'_> {
         };
         wrt.iter()
             .zip(direct)
-            .map(|(var, &d)| through(var).map_or(Ok(d), |m| d + m))
+            .map(|(var, &d)| through(var).map_or(Ok(d), |m| add(d, m)))
             .collect()
     }
 }
