@@ -6,7 +6,7 @@ mod common;
 #[path = "schedules/reversible.rs"]
 mod reversible;
 use autograd::prelude::*;
-use autograd::{CotangentNorms, Distribution, Forecast, Losses};
+use autograd::{CotangentNorms, Distribution, Forecast, Losses, Planned};
 use common::{gradients, hyper_specs, starts};
 use proptest::prelude::*;
 use std::ops::Range;
@@ -454,4 +454,34 @@ fn cotangent_norms_are_those_of_a_closed_form() {
     let mut truncated = full.norms().to_vec();
     truncated[..4].fill(0.0);
     assert_eq!(norms(Policy::Window(2)), CotangentNorms::new(truncated));
+}
+
+/// Fresh memory is full of zeros; memory of another training is not.
+#[test]
+fn memory_that_was_used_changes_no_bit() {
+    let device = Device::cpu(Some(1)).unwrap();
+    let of = |steps| training(Optimizer::Momentum, F32, steps, steps);
+    let schedules = [
+        (9, "store-all"),
+        (4, "store-all"),
+        (9, "per-step"),
+        (7, "binomial-2-prelude"),
+    ];
+    let mut used: Option<Unroll> = None;
+    for (steps, schedule) in schedules {
+        let training = of(steps);
+        let policy: Policy = schedule.parse().unwrap();
+        let horizon = Horizon::new(steps).schedule(policy);
+        let values = values(&device, &training);
+        let mut fresh = Unroll::new(&device, &training, &horizon).unwrap();
+        let expected = (fresh.gradient(&values).unwrap(), gradients(&fresh));
+        let planned = Planned::new(&training, &horizon).unwrap();
+        let mut again = match used.take() {
+            Some(unroll) => unroll.turn_to(planned).unwrap().0,
+            None => Unroll::of(&device, planned).unwrap(),
+        };
+        let found = (again.gradient(&values).unwrap(), gradients(&again));
+        assert_eq!(found, expected, "{steps} steps, {schedule}");
+        used = Some(again);
+    }
 }

@@ -1,6 +1,7 @@
 //! Host memory, zeroed, of which pages that nobody touches take no room; and views of memory of any device.
 
 use crate::DeviceError;
+use memmap2::MmapMut;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
 use std::ops::Range;
@@ -9,11 +10,20 @@ use std::ptr::NonNull;
 /// Alignment of all memory: a cache line, and the widest vector.
 const ALIGNMENT: usize = 64;
 
+/// Bytes from which memory is taken from the system page by page: two of Linux's huge pages.
+const LARGE: usize = 4 << 20;
+
 /// Memory that is initialised and aligned to a cache line.
 pub(crate) struct HostMemory {
-    base: NonNull<u8>,
-    layout: Layout,
     start: NonNull<u8>,
+    #[expect(dead_code, reason = "it owns the memory")]
+    held: Held,
+}
+
+/// Where memory comes from.
+enum Held {
+    Pages(#[expect(dead_code, reason = "it is there to be dropped")] MmapMut),
+    Block { base: NonNull<u8>, layout: Layout },
 }
 
 // SAFETY: it owns what it points to.
@@ -22,6 +32,14 @@ unsafe impl Send for HostMemory {}
 impl HostMemory {
     /// `None` if there is not enough.
     pub(crate) fn new(bytes: usize) -> Option<Self> {
+        if bytes < LARGE {
+            Self::block(bytes)
+        } else {
+            Self::pages(bytes)
+        }
+    }
+
+    fn block(bytes: usize) -> Option<Self> {
         // The system's allocator gives untouched pages for small alignments only, and clears the memory by
         // writing to it for larger ones: so the alignment is made by hand.
         let layout = Layout::from_size_align(bytes.checked_add(ALIGNMENT)?, 1).ok()?;
@@ -31,11 +49,19 @@ impl HostMemory {
         debug_assert!(skip < ALIGNMENT, "bytes can be aligned to anything");
         // SAFETY: there are `ALIGNMENT` bytes more than wanted.
         let start = unsafe { base.add(skip) };
-        Some(Self {
-            base,
-            layout,
-            start,
-        })
+        let held = Held::Block { base, layout };
+        Some(Self { start, held })
+    }
+
+    /// In huge pages where the system has them: a training's memory is touched first in 2 MiB at a time, not 4 KiB.
+    fn pages(bytes: usize) -> Option<Self> {
+        let mut pages = MmapMut::map_anon(bytes).ok()?;
+        #[cfg(target_os = "linux")]
+        // Without huge pages it is slower, and nothing else.
+        pages.advise(memmap2::Advice::HugePage).ok();
+        let start = NonNull::new(pages.as_mut_ptr())?;
+        let held = Held::Pages(pages);
+        Some(Self { start, held })
     }
 
     pub(crate) fn pointer(&self) -> *mut u8 {
@@ -43,10 +69,12 @@ impl HostMemory {
     }
 }
 
-impl Drop for HostMemory {
+impl Drop for Held {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) }
+        if let Self::Block { base, layout } = self {
+            // SAFETY: allocated in `HostMemory::block` with this layout.
+            unsafe { dealloc(base.as_ptr(), *layout) }
+        }
     }
 }
 

@@ -232,7 +232,7 @@ mod tests {
 
     fn states(device: &Device) -> Records {
         let spec = ArraySpec::new("w", DType::F64, [3]);
-        Records::new(device, vec![spec], 2).expect("memory")
+        Records::new(vec![spec], 2, |bytes| Ok(device.alloc(bytes)?)).expect("memory")
     }
 
     fn number(states: &Records, record: usize) -> f64 {

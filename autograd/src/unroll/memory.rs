@@ -63,29 +63,71 @@ pub(super) struct Given<'a> {
     starts: Vec<Option<View<'a>>>,
 }
 
+/// Memory of a device, and memory there that was used and is free again.
+pub(super) struct Pool<'a> {
+    pub(super) device: &'a Device,
+    free: Vec<Buffer>,
+}
+
+impl<'a> Pool<'a> {
+    pub(super) fn new(device: &'a Device, free: Vec<Buffer>) -> Self {
+        Self { device, free }
+    }
+
+    /// Takes so many bytes: the smallest free memory that has them, else new memory.
+    fn take(&mut self, bytes: usize) -> Result<Buffer> {
+        let enough = self.free.iter().enumerate();
+        let enough = enough.filter(|(_, buffer)| buffer.bytes() >= bytes);
+        match enough.min_by_key(|(_, buffer)| buffer.bytes()) {
+            Some((at, _)) => Ok(self.free.swap_remove(at)),
+            None => Ok(self.device.alloc(bytes)?),
+        }
+    }
+}
+
 impl Memory {
     pub(super) fn new(
-        device: &Device,
+        pool: &mut Pool<'_>,
         prepared: &Arc<Prepared>,
         sizes: &Sizes<'_>,
     ) -> Result<Self> {
-        let records = |specs: &[ArraySpec], count| Records::new(device, specs.to_vec(), count);
+        let device = pool.device;
+        // The largest first, while there is choice.
+        let arena = pool.take(sizes.arena)?;
+        let mut records = |specs: &[ArraySpec], count| {
+            Records::new(specs.to_vec(), count, |bytes| pool.take(bytes))
+        };
         let losses = [loss_spec(sizes.state)];
         Ok(Self {
-            states: records(sizes.state, sizes.states)?,
-            cotangents: records(sizes.cotangents, 1)?,
             kept: records(sizes.kept.0, sizes.kept.1)?,
             preludes: records(sizes.preludes.0, sizes.preludes.1)?,
+            states: records(sizes.state, sizes.states)?,
+            cotangents: records(sizes.cotangents, 1)?,
             own: records(&prepared.own, 1)?,
             own_gradients: records(sizes.own_gradients, 1)?,
-            gradients: Values::zeros(device, sizes.learned)?,
             losses: records(&losses, sizes.steps + sizes.outer)?,
-            arena: device.alloc(sizes.arena)?,
+            gradients: Values::zeros(device, sizes.learned)?,
+            arena,
             state_specs: sizes.state.to_vec(),
             steps: sizes.steps,
             prepared: prepared.clone(),
             device: device.clone(),
         })
+    }
+
+    /// The memory, for another training.
+    pub(super) fn into_buffers(self) -> Vec<Buffer> {
+        let records = [
+            self.kept,
+            self.preludes,
+            self.states,
+            self.cotangents,
+            self.own,
+            self.own_gradients,
+            self.losses,
+        ];
+        let buffers = records.into_iter().map(Records::into_buffer);
+        buffers.chain([self.arena]).collect()
     }
 
     /// Finds the caller's arrays. They must have the names, types and shapes that the training declares.

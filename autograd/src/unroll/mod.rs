@@ -42,7 +42,7 @@ use crate::error::{Error, Result};
 use away::Away;
 use drive::At;
 use kernels::Device;
-use memory::{Memory, Sizes};
+use memory::{Memory, Pool, Sizes};
 use records::record_bytes;
 use script::Action;
 use stash::{Stash, stash_words};
@@ -119,7 +119,41 @@ impl Unroll {
     /// # Errors
     /// If the training cannot be recorded, or there is too little memory.
     pub fn new(device: &Device, training: &Training<'_>, horizon: &Horizon) -> Result<Self> {
-        let planned = Planned::new(training, horizon)?;
+        Self::of(device, Planned::new(training, horizon)?)
+    }
+
+    /// Makes the plans of a training ready, and takes all memory that it will need.
+    ///
+    /// # Errors
+    /// If there is too little memory.
+    pub fn of(device: &Device, planned: Planned) -> Result<Self> {
+        Self::placed(planned, &mut Pool::new(device, Vec::new()))
+    }
+
+    /// Goes over to another planned training in the memory of this one, as far as it is enough, and gives back the plans of this
+    /// one. Learners of many structures need the memory of the largest then, and no time to take it anew.
+    ///
+    /// ```
+    /// # use autograd::prelude::*; use autograd::Planned;
+    /// # fn go_on(unroll: Unroll, wider: &Training<'_>) -> Result<()> {
+    /// let planned = Planned::new(wider, &Horizon::new(unroll.steps()))?;
+    /// let (unroll, before) = unroll.turn_to(planned)?;
+    /// let (unroll, _) = unroll.turn_to(before)?; // the first again, without planning it
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If there is too little memory.
+    pub fn turn_to(self, planned: Planned) -> Result<(Self, Planned)> {
+        let device = self.memory.device.clone();
+        let mut pool = Pool::new(&device, self.memory.into_buffers());
+        Ok((Self::placed(planned, &mut pool)?, self.planned))
+    }
+
+    /// Makes plans ready and takes memory for them.
+    fn placed(planned: Planned, pool: &mut Pool<'_>) -> Result<Self> {
+        let device = pool.device;
         for phase in planned.phases() {
             phase.plan.prepare(device)?;
         }
@@ -132,7 +166,7 @@ impl Unroll {
         let prelude = prelude.map_or(&[][..], |plans| &plans.specs);
         let state = record_bytes(&planned.state_specs);
         let memory = Memory::new(
-            device,
+            pool,
             &planned.prepared,
             &Sizes {
                 steps: horizon.steps,

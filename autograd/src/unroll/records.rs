@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::plan;
 use crate::spec::ArraySpec;
-use kernels::{Buffer, Device, View};
+use kernels::{Buffer, View};
 use tensor::Array;
 
 /// Alignment of every array, in bytes: a cache line.
@@ -31,8 +31,12 @@ fn room(spec: &ArraySpec) -> usize {
 }
 
 impl Records {
-    /// `count` records of zeros.
-    pub(super) fn new(device: &Device, specs: Vec<ArraySpec>, count: usize) -> Result<Self> {
+    /// `count` records in memory that `alloc` takes, given its bytes.
+    pub(super) fn new(
+        specs: Vec<ArraySpec>,
+        count: usize,
+        alloc: impl FnOnce(usize) -> Result<Buffer>,
+    ) -> Result<Self> {
         let stride = record_bytes(&specs);
         let mut next = 0_usize;
         let place = |spec: &ArraySpec| {
@@ -51,8 +55,13 @@ impl Records {
             offsets,
             stride,
             count,
-            buffer: device.alloc(bytes)?,
+            buffer: alloc(bytes)?,
         })
+    }
+
+    /// Their memory.
+    pub(super) fn into_buffer(self) -> Buffer {
+        self.buffer
     }
 
     /// The arrays of a record.

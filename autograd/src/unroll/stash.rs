@@ -36,7 +36,7 @@ pub(super) fn stash_words(schedule: Schedule, steps: usize) -> usize {
 impl Stash {
     pub(super) fn new(device: &Device, specs: Vec<ArraySpec>, words: usize) -> Result<Self> {
         Ok(Self {
-            words: Records::new(device, specs, words)?,
+            words: Records::new(specs, words, |bytes| Ok(device.alloc(bytes)?))?,
             taken: Vec::new(),
         })
     }

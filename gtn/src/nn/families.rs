@@ -118,19 +118,6 @@ impl Family {
         Ok(self.first(widths.to_vec(), depth, norm)?.network)
     }
 
-    /// How many networks there are to draw, at most.
-    pub fn variety(&self) -> u64 {
-        let choices = [
-            self.depth[1] - self.depth[0] + 1,
-            self.norms.len(),
-            self.activations.len(),
-            self.inits.len().max(1),
-            self.weight_norms.len().max(1),
-        ];
-        let choices = choices.iter().map(|&count| count as u64);
-        choices.fold(self.widths.variety(), u64::saturating_mul)
-    }
-
     /// Draws a network.
     ///
     /// # Errors

@@ -115,12 +115,6 @@ impl Population {
         &self.0
     }
 
-    /// How many networks there are to draw, at most.
-    pub fn variety(&self) -> u64 {
-        let varieties = self.0.iter().map(|member| member.family.variety());
-        varieties.fold(0, u64::saturating_add)
-    }
-
     /// Draws a learner. Where there is a single family, random numbers are drawn for its own choices only.
     ///
     /// # Errors

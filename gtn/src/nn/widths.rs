@@ -35,12 +35,6 @@ impl Widths {
         self.0.iter().map(draw).collect()
     }
 
-    /// How many there are to draw.
-    pub fn variety(&self) -> u64 {
-        let count = |[low, high]: &[usize; 2]| (high - low) as u64 + 1;
-        self.0.iter().map(count).fold(1, u64::saturating_mul)
-    }
-
     /// The middle of every range.
     pub fn middle(&self) -> Vec<usize> {
         self.0

@@ -82,7 +82,7 @@ impl MetaTrainer {
         )?;
         Ok(Self {
             adam,
-            pupils: Pupils::new(device, config),
+            pupils: Pupils::new(device),
             mean: None,
             next: None,
             teacher,
@@ -514,7 +514,7 @@ mod tests {
         let mut second = trainer(&config(4), 2);
         second.restore(&first.arrays().unwrap(), 1).unwrap();
         // Plans that come back from elsewhere than the last step are the plans.
-        second.pupils = Pupils::new(&second.device, &Config::preset(Preset::Quick));
+        second.pupils = Pupils::new(&second.device);
         let mut families = std::collections::BTreeSet::new();
         for step in 0..5 {
             let found = whole.step(&data()).unwrap();

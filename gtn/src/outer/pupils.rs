@@ -1,25 +1,15 @@
-//! The learners of an outer step: drawn, their trainings planned, and those plans kept that may come back.
+//! The learners of an outer step: drawn, their trainings planned, and plans kept for structures that come back.
 
 use crate::data::Problem;
 use crate::nn::{Drawn, Generator, Learner, Network, init, stack};
 use crate::outer::training::training;
 use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
-use autograd::Task;
 use autograd::prelude::*;
+use autograd::{Planned, Task};
 
-/// Plans are kept where no more structures than this can be drawn; where there are more, few come back.
-const KEPT: u64 = 16;
-/// Bytes that kept plans may hold beside the one in use.
-const KEPT_BYTES: usize = 256 << 20;
-
-/// Bytes that kept plans hold beside the one in use, at most, where a plan holds so many.
-pub(crate) fn kept_bytes(config: &Config, plan: usize) -> usize {
-    match config.population().variety() {
-        variety @ 1..=KEPT => KEPT_BYTES.min(plan.saturating_mul(variety as usize - 1)),
-        _ => 0,
-    }
-}
+/// Structures whose plans are kept, at most: a plan is some megabytes of programs, without the memory that they work in.
+const KEPT: usize = 64;
 
 /// Fresh learners of one structure.
 #[derive(Debug)]
@@ -69,34 +59,39 @@ impl Class {
     }
 }
 
-/// The training of learners of one structure, planned.
-#[derive(Debug)]
-pub(super) struct Pupil {
+/// What plans are made for: learners of one structure, so many at once.
+#[derive(Clone, Debug, PartialEq)]
+struct Subject {
     network: Network,
     learners: usize,
+}
+
+/// The training of learners of one structure, planned, with its memory.
+#[derive(Debug)]
+pub(super) struct Pupil {
+    subject: Subject,
     pub(super) unroll: Unroll,
 }
 
-/// Planned trainings, the last used last.
+/// The training that was used last, and the plans of others, for structures that come back.
 #[derive(Debug)]
 pub(super) struct Pupils {
     device: Device,
-    /// How many may be kept.
-    most: usize,
-    kept: Vec<Pupil>,
+    last: Option<Pupil>,
+    /// The last used last.
+    kept: Vec<(Subject, Planned)>,
 }
 
 impl Pupils {
-    pub(super) fn new(device: &Device, config: &Config) -> Self {
-        let several = config.population().variety() <= KEPT;
+    pub(super) fn new(device: &Device) -> Self {
         Self {
             device: device.clone(),
-            most: if several { KEPT as usize } else { 1 },
+            last: None,
             kept: Vec::new(),
         }
     }
 
-    /// The training of learners: kept, or planned now.
+    /// The training of learners, planned before or now, in the memory of the one that was used last.
     pub(super) fn take(
         &mut self,
         class: &Class,
@@ -104,43 +99,56 @@ impl Pupils {
         problem: Problem,
         generator: &Generator,
     ) -> Result<Pupil> {
-        let network = class.learner.network();
-        let same = |pupil: &Pupil| pupil.network == *network && pupil.learners == class.learners;
-        if let Some(at) = self.kept.iter().position(same) {
-            return Ok(self.kept.remove(at));
-        }
-        // Others go before memory is taken for a new one.
-        self.make_room();
-        let config = &Config {
-            learners_per_step: class.learners,
-            ..config.clone()
-        };
-        let training = training(config, problem, generator, &class.learner);
-        Ok(Pupil {
-            network: network.clone(),
+        let subject = Subject {
+            network: class.learner.network().clone(),
             learners: class.learners,
-            unroll: Unroll::new(&self.device, &training, &config.horizon())?,
-        })
+        };
+        let last = match self.last.take() {
+            Some(pupil) if pupil.subject == subject => return Ok(pupil),
+            last => last,
+        };
+        let planned = match self.kept.iter().position(|kept| kept.0 == subject) {
+            Some(at) => self.kept.remove(at).1,
+            None => plan(class, config, problem, generator)?,
+        };
+        let unroll = match last {
+            Some(pupil) => {
+                let (unroll, before) = pupil.unroll.turn_to(planned)?;
+                self.kept.push((pupil.subject, before));
+                unroll
+            }
+            None => Unroll::of(&self.device, planned)?,
+        };
+        if self.kept.len() > KEPT {
+            self.kept.remove(0);
+        }
+        Ok(Pupil { subject, unroll })
     }
 
     /// Keeps a training that was used.
     pub(super) fn keep(&mut self, pupil: Pupil) {
-        self.kept.push(pupil);
+        self.last = Some(pupil);
     }
 
     /// The training that was used last.
     pub(super) fn last(&self) -> Option<&Pupil> {
-        self.kept.last()
+        self.last.as_ref()
     }
+}
 
-    fn make_room(&mut self) {
-        let bytes = |pupil: &Pupil| pupil.unroll.forecast().bytes;
-        while self.kept.len() >= self.most
-            || self.kept.iter().map(bytes).sum::<usize>() > KEPT_BYTES
-        {
-            self.kept.remove(0);
-        }
-    }
+/// Plans the training of learners of one structure.
+fn plan(
+    class: &Class,
+    config: &Config,
+    problem: Problem,
+    generator: &Generator,
+) -> Result<Planned> {
+    let config = &Config {
+        learners_per_step: class.learners,
+        ..config.clone()
+    };
+    let training = training(config, problem, generator, &class.learner);
+    Planned::new(&training, &config.horizon())
 }
 
 /// The mean of the meta-gradients of learners of several structures, which come one after another.

@@ -3,7 +3,6 @@
 use crate::data::Problem;
 use crate::device::free_memory;
 use crate::error::{Error, Result};
-use crate::outer::pupils::kept_bytes;
 use crate::outer::teacher::learned;
 use crate::outer::training::training;
 use crate::run::config::Config;
@@ -71,13 +70,12 @@ fn estimate(config: &Config, policy: Policy, problem: Problem) -> autograd::Resu
     for learner in config.widest(problem)? {
         let training = training(config, problem, &generator, &learner);
         let forecast = Forecast::new(&training, &config.horizon().schedule(policy))?;
-        // Beside the driver's memory there are the values that it is given, the outer optimiser, and plans that are kept.
+        // Beside the driver's memory there are the values that it is given, and the outer optimiser.
         let bytes = |spec: &ArraySpec| spec.bytes() as f64;
         let given: f64 = training.given_specs().map(bytes).sum();
         let start: f64 = training.weight_specs().iter().map(bytes).sum();
         let learned: f64 = learned(config, problem, &generator).iter().map(bytes).sum();
-        let kept = kept_bytes(config, forecast.bytes) as f64;
-        let beside = given + start + 3.0 * learned + kept;
+        let beside = given + start + 3.0 * learned;
         let all = forecast.bytes as f64 + beside;
         if all > most.0 {
             most = (all, beside);
