@@ -1,6 +1,6 @@
 //! A network as a Python literal, and the programs that train it.
 
-use crate::nn::network::{Activation, Layer, Network, Norm, Pool, Start, Window};
+use crate::nn::network::{Activation, Layer, Network, Node, Norm, Pool, Start, Window};
 use autograd::optim::Optimizer;
 use std::fmt::Write;
 
@@ -135,7 +135,21 @@ fn one(layer: &Layer, depth: usize) -> String {
         Layer::Flatten => "(\"flatten\",)".to_owned(),
         Layer::Add(branches) => joined("add", branches, depth),
         Layer::Concat(branches) => joined("concat", branches, depth),
+        Layer::Graph { nodes, result } => graph(nodes, result, depth),
+        Layer::Node(name) => format!("(\"node\", \"{name}\")"),
+        Layer::Zero => "(\"zero\",)".to_owned(),
     }
+}
+
+fn graph(nodes: &[Node], result: &[Layer], depth: usize) -> String {
+    let indent = "    ".repeat(depth + 1);
+    let lines = nodes.iter().fold(String::new(), |mut lines, node| {
+        let own = layers(&node.layers, depth + 2);
+        let _ = writeln!(lines, "{indent}(\"{}\", [\n{own}{indent}]),", node.name);
+        lines
+    });
+    let (end, result) = ("    ".repeat(depth), layers(result, depth + 1));
+    format!("(\"graph\", [\n{lines}{end}], [\n{result}{end}])")
 }
 
 fn joined(name: &str, branches: &[Vec<Layer>], depth: usize) -> String {

@@ -117,6 +117,7 @@ impl Learner {
             params: Feed::new("learner", params, self.params.len())?,
             stored,
             buffers: Vec::with_capacity(self.buffers.len()),
+            nodes: Vec::new(),
         };
         let images = Activations::new(images, self.several(params, statistics)?);
         let last = pass.sequence(&self.network.layers, images)?;
@@ -155,17 +156,23 @@ struct Pass<'a, 't> {
     /// Statistics to normalise by; without them those of the batch.
     stored: Option<Feed<'a, 't>>,
     buffers: Vec<Var<'t>>,
+    /// Results of nodes, by name.
+    nodes: Vec<(&'a str, Activations<'t>)>,
 }
 
-impl<'t> Pass<'_, 't> {
-    fn sequence(&mut self, layers: &[Layer], mut now: Activations<'t>) -> Result<Activations<'t>> {
+impl<'a, 't> Pass<'a, 't> {
+    fn sequence(
+        &mut self,
+        layers: &'a [Layer],
+        mut now: Activations<'t>,
+    ) -> Result<Activations<'t>> {
         for layer in layers {
             now = self.layer(layer, now)?;
         }
         Ok(now)
     }
 
-    fn layer(&mut self, layer: &Layer, now: Activations<'t>) -> Result<Activations<'t>> {
+    fn layer(&mut self, layer: &'a Layer, now: Activations<'t>) -> Result<Activations<'t>> {
         match layer {
             Layer::Conv {
                 window,
@@ -206,15 +213,36 @@ impl<'t> Pass<'_, 't> {
             Layer::Flatten => now.flat(),
             Layer::Add(branches) => Activations::sum(&self.branches(branches, now)?),
             Layer::Concat(branches) => Activations::concat(&self.branches(branches, now)?),
+            Layer::Graph { nodes, result } => {
+                let known = self.nodes.len();
+                for node in nodes {
+                    let made = self.sequence(&node.layers, now)?;
+                    self.nodes.push((&node.name, made));
+                }
+                let made = self.sequence(result, now);
+                self.nodes.truncate(known);
+                made
+            }
+            Layer::Node(name) => self.node(name),
+            Layer::Zero => {
+                let x = now.x;
+                Ok(now.with(x.tape().constant(0.0, x.dtype(), x.shape())))
+            }
         }
+    }
+
+    fn node(&self, name: &str) -> Result<Activations<'t>> {
+        let found = self.nodes.iter().rev().find(|(known, _)| *known == name);
+        let missing = || Error::Setting(format!("learner: there is no node `{name}`"));
+        found.map(|(_, made)| *made).ok_or_else(missing)
     }
 
     fn branches(
         &mut self,
-        branches: &[Vec<Layer>],
+        branches: &'a [Vec<Layer>],
         now: Activations<'t>,
     ) -> Result<Vec<Activations<'t>>> {
-        let end = |branch: &Vec<Layer>| self.sequence(branch, now);
+        let end = |branch: &'a Vec<Layer>| self.sequence(branch, now);
         branches.iter().map(end).collect()
     }
 
