@@ -10,6 +10,7 @@ mod pictures;
 mod progress;
 mod report;
 mod sample;
+mod search;
 mod selftest;
 mod stop;
 mod train;
@@ -70,6 +71,8 @@ enum Task {
     Report(report::ReportArgs),
     /// Show the evaluations of several runs side by side
     Compare(report::CompareArgs),
+    /// Rank the networks of a search space by what a run teaches them in seconds
+    Search(Box<search::SearchArgs>),
     /// Show what is in a data set: sizes, classes, splits, statistics, and what is odd
     Data(data::DataArgs),
     /// Show learners: layers, shapes, parameters, multiply-adds
@@ -203,6 +206,7 @@ pub fn main() -> ExitCode {
         Some(Task::Compare(args)) => report::compare(&args),
         Some(Task::Data(args)) => data::run(&args),
         Some(Task::Learner(args)) => learner::run(&args),
+        Some(Task::Search(args)) => search::run(&args),
         Some(Task::Doctor) => doctor::run(),
         Some(Task::Selftest(args)) => selftest::run(&args),
         Some(Task::Man { folder }) => man(&folder),

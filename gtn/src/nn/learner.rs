@@ -106,6 +106,26 @@ impl Learner {
         images: Var<'t>,
         statistics: Statistics<'_, 't>,
     ) -> Result<(Var<'t>, Vec<Var<'t>>)> {
+        let (last, pass) = self.pass(params, images, statistics)?;
+        Ok((last.flat()?.x, pass.buffers))
+    }
+
+    /// What goes into every activation layer for a batch of images, with the statistics of the batch.
+    pub fn before_activations<'t>(
+        &self,
+        params: &[Var<'t>],
+        images: Var<'t>,
+    ) -> Result<Vec<Var<'t>>> {
+        let (_, pass) = self.pass(params, images, Statistics::Batch)?;
+        Ok(pass.activated)
+    }
+
+    fn pass<'a, 't>(
+        &'a self,
+        params: &'a [Var<'t>],
+        images: Var<'t>,
+        statistics: Statistics<'a, 't>,
+    ) -> Result<(Activations<'t>, Pass<'a, 't>)> {
         let stored = match statistics {
             Statistics::Batch => None,
             Statistics::Stored(buffers) => {
@@ -118,10 +138,11 @@ impl Learner {
             stored,
             buffers: Vec::with_capacity(self.buffers.len()),
             nodes: Vec::new(),
+            activated: Vec::new(),
         };
         let images = Activations::new(images, self.several(params, statistics)?);
         let last = pass.sequence(&self.network.layers, images)?;
-        Ok((last.flat()?.x, pass.buffers))
+        Ok((last, pass))
     }
 
     /// K, if the parameters have a first axis for several learners: then all must have it, and stored
@@ -158,6 +179,8 @@ struct Pass<'a, 't> {
     buffers: Vec<Var<'t>>,
     /// Results of nodes, by name.
     nodes: Vec<(&'a str, Activations<'t>)>,
+    /// What went into activation layers.
+    activated: Vec<Var<'t>>,
 }
 
 impl<'a, 't> Pass<'a, 't> {
@@ -201,13 +224,10 @@ impl<'a, 't> Pass<'a, 't> {
             }
             Layer::Bias => self.bias(true, now),
             Layer::Norm(norm) => self.norm(*norm, now),
-            Layer::Activation(activation) => Ok(now.with(match activation {
-                Activation::Relu => now.x.relu(),
-                Activation::Leaky(slope) => now.x.leaky_relu(*slope),
-                Activation::Gelu => now.x.gelu(),
-                Activation::Silu => now.x.silu(),
-                Activation::Tanh => now.x.tanh(),
-            }?)),
+            Layer::Activation(activation) => {
+                self.activated.push(now.x);
+                Ok(now.with(activated(*activation, now.x)?))
+            }
             Layer::Pool { kind, window } => now.pool(*kind, window),
             Layer::Mean => now.global_mean(),
             Layer::Flatten => now.flat(),
@@ -308,5 +328,15 @@ impl<'a, 't> Pass<'a, 't> {
     fn affine(&mut self, now: Activations<'t>) -> Result<[Var<'t>; 2]> {
         let [gamma, beta] = self.params.take()?;
         Ok([now.fit(gamma)?, now.fit(beta)?])
+    }
+}
+
+fn activated(activation: Activation, x: Var<'_>) -> Result<Var<'_>> {
+    match activation {
+        Activation::Relu => x.relu(),
+        Activation::Leaky(slope) => x.leaky_relu(slope),
+        Activation::Gelu => x.gelu(),
+        Activation::Silu => x.silu(),
+        Activation::Tanh => x.tanh(),
     }
 }

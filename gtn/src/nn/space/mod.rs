@@ -223,8 +223,8 @@ impl Space {
         }
     }
 
-    /// A code, uniformly among those that are usual.
-    fn any<R: Rng + ?Sized>(&self, rng: &mut R) -> Code {
+    /// A network, uniformly among all.
+    pub(crate) fn any<R: Rng + ?Sized>(&self, rng: &mut R) -> Code {
         loop {
             let draw = |&choices: &usize| rng.random_range(0..choices) as u8;
             let code = Code(self.places.iter().map(draw).collect());
@@ -332,7 +332,7 @@ impl Space {
     }
 
     /// A network as populations draw it.
-    pub(super) fn drawn(&self, code: &Code) -> autograd::Result<Drawn> {
+    pub(crate) fn drawn(&self, code: &Code) -> autograd::Result<Drawn> {
         let network = self
             .network(code)
             .map_err(|error| autograd::Error::Setting(error.to_string()))?;

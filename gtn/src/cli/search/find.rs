@@ -1,0 +1,549 @@
+//! The search itself.
+
+use super::super::eval::read_config;
+use super::super::progress::Progress;
+use super::super::{Cli, Files, Machine, Outcome, Task as Command, say, show, stop, train};
+use super::work::{Loaded, prepare, workers};
+use crate::draw::scatter::{self, Scatter};
+use crate::error::{Error, Result};
+use crate::eval::report::GLANCE;
+use crate::nn::{Code, Space};
+use crate::run::run_folder::{CHECKPOINT, make_folder};
+use crate::run::settings::{above_zero, count, natural};
+use crate::search::{
+    Entry, Estimator, Lab, Ledger, Proposals, Round, Source, Strategy, Structure, Table, Task,
+};
+use clap::{Args, Parser};
+use serde::Serialize;
+use serde_json::json;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The space of a search without a run.
+const SPACE: &str = "nasbench201,channels=8,cells=1";
+/// Outer steps of its teacher.
+const TEACHER_STEPS: &str = "150";
+/// Between two tables of the best networks.
+const PAUSE: Duration = Duration::from_secs(20);
+
+/// Settings of the search.
+#[derive(Debug, Args)]
+pub(super) struct FindArgs {
+    /// The folder of a run, which teaches [default: one is trained first, on networks of the space]
+    #[arg(value_name = "RUN")]
+    run: Option<PathBuf>,
+    /// Without a run: the data set, as for `gtn train`
+    #[arg(long, value_name = "NAME|PATH", conflicts_with = "run")]
+    dataset: Option<String>,
+    /// Without a run: make all images N×N pixels
+    #[arg(long, value_name = "N", conflicts_with = "run")]
+    resize: Option<usize>,
+    /// Without a run: a TOML file with other settings of the training that makes the teacher
+    #[arg(long, value_name = "FILE", conflicts_with = "run")]
+    config: Option<PathBuf>,
+    /// Without a run: outer steps of that training
+    #[arg(long, value_name = "N", default_value = TEACHER_STEPS, value_parser = natural(1), conflicts_with = "run")]
+    teacher_steps: u64,
+    /// The space [default: the run's, or nasbench201,channels=8,cells=1]
+    #[arg(long, value_name = "SPACE")]
+    space: Option<Space>,
+    /// How networks are proposed
+    #[arg(long, value_enum, default_value_t)]
+    strategy: Strategy,
+    /// Networks to try
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count())]
+    networks: usize,
+    /// End after so many minutes, if that is earlier
+    #[arg(long, value_name = "X", value_parser = above_zero)]
+    minutes: Option<f64>,
+    /// End after so many inner steps of learners in all, if that is earlier
+    #[arg(long, value_name = "N", value_parser = natural(1))]
+    inner_steps: Option<u64>,
+    /// What to rank by, as for `gtn search correlate`
+    #[arg(long, value_name = "NAME", default_value = "gtn")]
+    estimator: Estimator,
+    /// Learners of every network, whose estimates are averaged
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count())]
+    seeds: usize,
+    /// Validation images that judge a learner
+    #[arg(long, value_name = "N", default_value_t = GLANCE, value_parser = count())]
+    images: usize,
+    /// Seed of what is proposed
+    #[arg(long, value_name = "N", default_value = "1", value_parser = natural(0))]
+    seed: u64,
+    /// Networks to show
+    #[arg(long, value_name = "N", default_value = "10", value_parser = count())]
+    top: usize,
+    /// Networks that are computed at once [default: on a processor one for each thread]
+    #[arg(long, value_name = "N", value_parser = count())]
+    workers: Option<usize>,
+    /// Folder for the results, and to go on with those that are there [default: search in the run's folder, or ./search]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    machine: Machine,
+    #[command(flatten)]
+    files: Files,
+}
+
+/// A network for machines.
+#[derive(Debug, Serialize)]
+struct Best {
+    network: String,
+    estimate: Option<f64>,
+    parameters: Option<usize>,
+    multiply_adds: Option<usize>,
+    latency_ms: Option<f64>,
+    reason: Option<String>,
+}
+
+pub(super) fn run(args: &FindArgs) -> Result<Outcome> {
+    let begin = Instant::now();
+    stop::listen()?;
+    let out = args.out.clone().unwrap_or_else(|| match &args.run {
+        Some(run) => run.join("search"),
+        None => PathBuf::from("search"),
+    });
+    let run = match &args.run {
+        Some(run) => run.clone(),
+        None => match teacher(args, &out)? {
+            Some(run) => run,
+            None => return Ok(Outcome::Interrupted),
+        },
+    };
+    let config = read_config(&run)?;
+    let own = config.population().space().cloned();
+    let space = args.space.clone().or(own);
+    let space = space.ok_or_else(|| {
+        Error::usage("a space is needed, as the run is of none").hint("--space nasbench201")
+    })?;
+    let Loaded {
+        device,
+        trainer,
+        data,
+    } = Loaded::new(&run, &config, &args.machine, &args.files)?;
+    let area = args.estimator.needs_area();
+    let settings = json!({
+        "run": config.to_toml(), "outer_step": trainer.outer_step(), "space": space.name(), "seeds": args.seeds,
+        "images": args.images, "area": area,
+    });
+    let ledger = Ledger::open(&out, &settings)?;
+    let mut lab = Lab::new(&config, &space, &data, [args.seeds, args.images], area);
+    let proposals = Proposals {
+        strategy: args.strategy,
+        space: &space,
+        networks: args.networks,
+        seed: args.seed,
+        estimator: &args.estimator,
+        steps: config.inner_steps,
+    };
+    let mut sources: Vec<Source> = proposals
+        .parts()
+        .iter()
+        .flat_map(|&part| proposals.estimator_of(part).sources())
+        .collect();
+    sources.sort_unstable();
+    sources.dedup();
+    if !prepare(&mut lab, &device, &trainer, &ledger, &sources)? {
+        return Ok(Outcome::Interrupted);
+    }
+    let mut search = Search {
+        args,
+        lab: &lab,
+        proposals: &proposals,
+        ledger: RefCell::new(ledger),
+        rounds: Vec::new(),
+        ends: args
+            .minutes
+            .map(|minutes| begin + Duration::from_secs_f64(60.0 * minutes)),
+    };
+    let finished = search.all(|lab, tasks, done| {
+        lab.run(
+            &device,
+            workers(args.workers, &args.machine, &device),
+            tasks,
+            done,
+        )
+    })?;
+    if !finished {
+        say(&format!(
+            "Stopped. The same command goes on with what is in {}",
+            out.display()
+        ));
+        return Ok(Outcome::Interrupted);
+    }
+    // One after another: what else runs would be measured, too.
+    if !search.latencies(|lab, tasks, done| lab.run(&device, 1, tasks, done))? {
+        return Ok(Outcome::Interrupted);
+    }
+    search.report(&out)?;
+    Ok(Outcome::Done)
+}
+
+/// Trains a teacher on networks of the space, or goes on with that; none if the user wants to stop.
+fn teacher(args: &FindArgs, out: &Path) -> Result<Option<PathBuf>> {
+    let run = out.join("teacher");
+    if run.join(train::REPORT).exists() {
+        return Ok(Some(run));
+    }
+    make_folder(out)?;
+    let mut words = vec!["gtn".to_owned(), "train".to_owned()];
+    let mut word = |name: &str, value: String| words.push(format!("--{name}={value}"));
+    if run.join(CHECKPOINT).exists() {
+        word("resume", run.display().to_string());
+    } else {
+        word("out", run.display().to_string());
+        let space = args
+            .space
+            .as_ref()
+            .map_or_else(|| SPACE.to_owned(), Space::text);
+        word("learner", space);
+        word("outer-steps", args.teacher_steps.to_string());
+        word("seed", args.seed.to_string());
+        word("learners", "1".to_owned());
+        args.dataset
+            .iter()
+            .for_each(|dataset| word("dataset", dataset.clone()));
+        args.resize
+            .iter()
+            .for_each(|side| word("resize", side.to_string()));
+        args.config
+            .iter()
+            .for_each(|file| word("config", file.display().to_string()));
+    }
+    args.files
+        .data_dir
+        .iter()
+        .for_each(|dir| word("data-dir", dir.display().to_string()));
+    args.machine
+        .threads
+        .iter()
+        .for_each(|threads| word("threads", threads.to_string()));
+    word(
+        "device",
+        crate::run::settings::name_of(&args.machine.device),
+    );
+    words.push("--no-baseline".to_owned());
+    say("Teacher: a run on networks of the space");
+    let Some(Command::Train(args)) = Cli::try_parse_from(words)?.task else {
+        return Err(Error::usage("no training"));
+    };
+    Ok((train::run(&args)? == Outcome::Done).then_some(run))
+}
+
+/// A search on its way.
+struct Search<'a> {
+    args: &'a FindArgs,
+    lab: &'a Lab<'a>,
+    proposals: &'a Proposals<'a>,
+    ledger: RefCell<Ledger>,
+    rounds: Vec<Round>,
+    ends: Option<Instant>,
+}
+
+/// Computes tasks, and gives the results to a function.
+type Done<'d> = &'d mut dyn FnMut(Entry) -> Result<bool>;
+
+impl Search<'_> {
+    /// All rounds; false if the user wants to stop.
+    fn all(&mut self, compute: impl Fn(&Lab<'_>, &[Task], Done<'_>) -> Result<()>) -> Result<bool> {
+        let mut left = self.args.inner_steps;
+        let mut progress = Progress::new("Network", self.proposals.trainings() as u64, 0);
+        let (mut count, mut shown) = (0, Instant::now());
+        loop {
+            let Some(mut round) = self
+                .proposals
+                .next(&self.rounds, |codes| Ok(self.table(codes)))?
+            else {
+                return Ok(true);
+            };
+            let whole = self.within(&mut left, &mut round);
+            let sources = self.proposals.estimator_of(round.part).sources();
+            self.rounds.push(round.clone());
+            let all = round.codes.iter().flat_map(|code| {
+                sources.iter().map(|&source| Task {
+                    code: code.clone(),
+                    source,
+                })
+            });
+            let known = |task: &Task| {
+                self.ledger
+                    .borrow()
+                    .has(&task.code.to_string(), task.source)
+            };
+            let tasks: Vec<Task> = all.filter(|task| !known(task)).collect();
+            count += round.codes.len() - tasks.len().div_ceil(sources.len().max(1));
+            let late = || self.ends.is_some_and(|ends| Instant::now() >= ends);
+            let mut parts = 0;
+            let mut done = |entry| {
+                self.ledger.borrow_mut().append(entry)?;
+                parts += 1;
+                if parts % sources.len().max(1) == 0 {
+                    count += 1;
+                }
+                progress.at(count as u64, &self.best_line());
+                if shown.elapsed() >= PAUSE {
+                    progress.say(&self.top());
+                    shown = Instant::now();
+                }
+                Ok(!stop::asked() && !late())
+            };
+            compute(self.lab, &tasks, &mut done)?;
+            if stop::asked() {
+                return Ok(false);
+            }
+            if late() || !whole {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Cuts a round to the inner steps that are left; false if that was needed.
+    fn within(&self, left: &mut Option<u64>, round: &mut Round) -> bool {
+        let Some(left) = left else { return true };
+        let teachings = self
+            .proposals
+            .estimator_of(round.part)
+            .sources()
+            .into_iter();
+        let steps = teachings.map(|source| match source {
+            Source::Training(teaching) => self.lab.steps(teaching) * self.lab.seeds,
+            _ => 0,
+        });
+        let each = steps.sum::<usize>() as u64;
+        let fit = left
+            .checked_div(each)
+            .map_or(usize::MAX, |fit| fit as usize);
+        let whole = fit >= round.codes.len();
+        round.codes.truncate(fit);
+        *left -= each * round.codes.len() as u64;
+        whole
+    }
+
+    /// Times of all networks that have an estimate; false if the user wants to stop.
+    fn latencies(
+        &self,
+        compute: impl Fn(&Lab<'_>, &[Task], Done<'_>) -> Result<()>,
+    ) -> Result<bool> {
+        let source = Source::Latency;
+        let tasks: Vec<Task> = self
+            .tried()
+            .into_iter()
+            .map(|(code, _)| Task { code, source })
+            .collect();
+        let known = |task: &Task| self.ledger.borrow().has(&task.code.to_string(), source);
+        let tasks: Vec<Task> = tasks.into_iter().filter(|task| !known(task)).collect();
+        let mut progress = (Progress::new("Latency", tasks.len() as u64, 0), 0);
+        let mut done = |entry| {
+            self.ledger.borrow_mut().append(entry)?;
+            progress.1 += 1;
+            progress.0.at(progress.1, "");
+            Ok(!stop::asked())
+        };
+        compute(self.lab, &tasks, &mut done)?;
+        Ok(!stop::asked())
+    }
+
+    fn table(&self, codes: &[Code]) -> Table {
+        let network = |code: &Code| {
+            (
+                code.to_string(),
+                self.lab.learner(code).ok().map(|(_, structure)| structure),
+            )
+        };
+        Table::new(
+            codes.iter().map(network).collect(),
+            self.ledger.borrow().entries(),
+        )
+    }
+
+    /// All networks that were tried and have a result, with the number of the last round that they were in.
+    fn tried(&self) -> Vec<(Code, usize)> {
+        let mut tried: Vec<(Code, usize)> = Vec::new();
+        for (number, round) in self.rounds.iter().enumerate() {
+            let sources = self.proposals.estimator_of(round.part).sources();
+            for code in &round.codes {
+                let ledger = self.ledger.borrow();
+                if !sources
+                    .iter()
+                    .all(|&source| ledger.has(&code.to_string(), source))
+                {
+                    continue;
+                }
+                match tried.iter_mut().find(|(other, _)| other == code) {
+                    Some((_, last)) => *last = number,
+                    None => tried.push((code.clone(), number)),
+                }
+            }
+        }
+        tried
+    }
+
+    /// All networks, best first: those of the last round of halving before others.
+    fn ranking(&self) -> (Table, Vec<f64>, Vec<usize>) {
+        let tried = self.tried();
+        let codes: Vec<Code> = tried.iter().map(|(code, _)| code.clone()).collect();
+        let table = self.table(&codes);
+        let halves = self.args.strategy == Strategy::Halving;
+        let of_part = |part| table.estimates(&self.proposals.estimator_of(part));
+        let by_round: Vec<Vec<f64>> = self
+            .rounds
+            .iter()
+            .map(|round| {
+                if halves {
+                    of_part(round.part)
+                } else {
+                    Vec::new()
+                }
+            })
+            .collect();
+        let whole = if halves { Vec::new() } else { of_part(1) };
+        let place = |at: usize| {
+            if halves {
+                (tried[at].1, by_round[tried[at].1][at])
+            } else {
+                (0, whole[at])
+            }
+        };
+        let mut order: Vec<usize> = (0..codes.len()).collect();
+        order.sort_by(|&a, &b| {
+            let ((round_a, a_is), (round_b, b_is)) = (place(a), place(b));
+            round_b
+                .cmp(&round_a)
+                .then(b_is.total_cmp(&a_is))
+                .then_with(|| codes[a].cmp(&codes[b]))
+        });
+        let estimates = (0..codes.len()).map(|at| place(at).1).collect();
+        (table, estimates, order)
+    }
+
+    fn best_line(&self) -> String {
+        let (table, estimates, order) = self.ranking();
+        match order.first().filter(|&&at| estimates[at].is_finite()) {
+            Some(&at) => format!("best {} with {:.4}", table.networks[at], estimates[at]),
+            None => String::new(),
+        }
+    }
+
+    /// The best so far, a line each.
+    fn top(&self) -> String {
+        let (table, estimates, order) = self.ranking();
+        let line = |(place, &at): (usize, &usize)| {
+            let (params, macs) = table.structures[at].map_or((0, 0), |own| (own.params, own.macs));
+            let latency =
+                table.latencies()[at].map_or_else(String::new, |ms| format!("{ms:>11.3}"));
+            let name = self.name(&table.networks[at]);
+            match &table.reasons[at] {
+                Some(reason) => format!("  {:>3}  {name:<44}  {reason}", place + 1),
+                None => format!(
+                    "  {:>3}  {name:<44}{:>10.4}{params:>12}{macs:>14}{latency}",
+                    place + 1,
+                    estimates[at]
+                ),
+            }
+        };
+        let lines: Vec<String> = order
+            .iter()
+            .take(self.args.top)
+            .enumerate()
+            .map(line)
+            .collect();
+        let head = format!(
+            "       {:<44}{:>10}{:>12}{:>14}{:>11}",
+            "network", "estimate", "parameters", "multiply-adds", "ms/image"
+        );
+        format!("{head}\n{}", lines.join("\n"))
+    }
+
+    fn name(&self, code: &str) -> String {
+        format!("{}:{code}", self.lab.space.name())
+    }
+
+    /// The tables and pictures of a search that ended.
+    fn report(&self, out: &Path) -> Result<()> {
+        let (table, estimates, order) = self.ranking();
+        if order.is_empty() {
+            return Err(
+                Error::usage("no network was tried").hint("more --minutes or --inner-steps")
+            );
+        }
+        let latencies = table.latencies();
+        let ledger = self.ledger.borrow();
+        ledger.write(
+            "results.csv",
+            &table.to_csv(&order, &estimates, |code| self.name(code))?,
+        )?;
+        let measured = order.iter().filter_map(|&at| {
+            Some(format!(
+                "{},{}\n",
+                self.name(&table.networks[at]),
+                latencies[at]?
+            ))
+        });
+        ledger.write(
+            "latency.csv",
+            ("network,latency_ms\n".to_owned() + &measured.collect::<String>()).as_bytes(),
+        )?;
+        scatter::write(
+            &out.join("pareto.svg"),
+            &self.panels(&table, &estimates, &latencies),
+        )?;
+        show(&self.top());
+        let best = |&at: &usize| Best {
+            network: self.name(&table.networks[at]),
+            estimate: Some(estimates[at]).filter(|estimate| estimate.is_finite()),
+            parameters: table.structures[at].map(|own| own.params),
+            multiply_adds: table.structures[at].map(|own| own.macs),
+            latency_ms: latencies[at],
+            reason: table.reasons[at].clone(),
+        };
+        let top: Vec<Best> = order.iter().take(self.args.top).map(best).collect();
+        let failed = table.reasons.iter().flatten().count();
+        say(&format!(
+            "{} networks, {failed} of them failed. All results are in {}",
+            order.len(),
+            out.display()
+        ));
+        let report = json!({
+            "command": "search", "out": out, "space": self.lab.space.name(), "strategy": self.args.strategy,
+            "estimator": self.args.estimator.to_string(), "networks": order.len(), "failed": failed, "top": top,
+        });
+        ledger.write(
+            "report.json",
+            &serde_json::to_vec_pretty(&report).map_err(Error::run)?,
+        )?;
+        self.args.machine.print(&report)
+    }
+
+    /// Estimates over what networks cost, with a line through those that no other is better and cheaper than.
+    fn panels(&self, table: &Table, estimates: &[f64], latencies: &[Option<f64>]) -> Vec<Scatter> {
+        let of = |count: fn(&Structure) -> usize| -> Vec<Option<f64>> {
+            table
+                .structures
+                .iter()
+                .map(|own| own.as_ref().map(|own| count(own) as f64))
+                .collect()
+        };
+        let costs = [
+            ("parameters", of(|own| own.params)),
+            ("multiply-adds", of(|own| own.macs)),
+            ("latency, ms", latencies.to_vec()),
+        ];
+        let panel = |(name, costs): (&str, Vec<Option<f64>>)| {
+            let points = costs
+                .iter()
+                .zip(estimates)
+                .filter_map(|(cost, &estimate)| Some(((*cost)?, estimate)));
+            let points: Vec<(f64, f64)> = points.filter(|point| point.1.is_finite()).collect();
+            Scatter {
+                title: format!("{} over {name}", self.args.estimator),
+                x: name.to_owned(),
+                y: self.args.estimator.to_string(),
+                line: scatter::front(&points),
+                points,
+            }
+        };
+        costs.into_iter().map(panel).collect()
+    }
+}
