@@ -59,7 +59,8 @@ impl Table {
             cost.planning += (entry.planning - cost.planning) * share;
             match &entry.outcome {
                 Outcome::Values(own) => {
-                    values[at].extend(own.iter().map(|(name, value)| (name.clone(), *value)))
+                    let own = own.iter().map(|(name, value)| (name.clone(), *value));
+                    values[at].extend(own);
                 }
                 Outcome::Failed(reason) => {
                     cost.failed += 1;

@@ -17,6 +17,7 @@ use clap::{Args, Parser};
 use serde::Serialize;
 use serde_json::json;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant};
 const SPACE: &str = "nasbench201,channels=8,cells=1";
 /// Outer steps of its teacher.
 const TEACHER_STEPS: &str = "150";
+/// Between two looks for the best network.
+const GLIMPSE: Duration = Duration::from_secs(1);
 /// Between two tables of the best networks.
 const PAUSE: Duration = Duration::from_secs(20);
 
@@ -153,6 +156,7 @@ pub(super) fn run(args: &FindArgs) -> Result<Outcome> {
         lab: &lab,
         proposals: &proposals,
         ledger: RefCell::new(ledger),
+        structures: RefCell::default(),
         rounds: Vec::new(),
         ends: args
             .minutes
@@ -238,6 +242,8 @@ struct Search<'a> {
     lab: &'a Lab<'a>,
     proposals: &'a Proposals<'a>,
     ledger: RefCell<Ledger>,
+    /// Counts of networks, for which they have to be built.
+    structures: RefCell<HashMap<Code, Option<Structure>>>,
     rounds: Vec<Round>,
     ends: Option<Instant>,
 }
@@ -250,7 +256,8 @@ impl Search<'_> {
     fn all(&mut self, compute: impl Fn(&Lab<'_>, &[Task], Done<'_>) -> Result<()>) -> Result<bool> {
         let mut left = self.args.inner_steps;
         let mut progress = Progress::new("Network", self.proposals.trainings() as u64, 0);
-        let (mut count, mut shown) = (0, Instant::now());
+        let (mut count, mut shown, mut looked) = (0, Instant::now(), Instant::now());
+        let mut best = String::new();
         loop {
             let Some(mut round) = self
                 .proposals
@@ -282,7 +289,11 @@ impl Search<'_> {
                 if parts % sources.len().max(1) == 0 {
                     count += 1;
                 }
-                progress.at(count as u64, &self.best_line());
+                if looked.elapsed() >= GLIMPSE {
+                    best = self.best_line();
+                    looked = Instant::now();
+                }
+                progress.at(count as u64, &best);
                 if shown.elapsed() >= PAUSE {
                     progress.say(&self.top());
                     shown = Instant::now();
@@ -327,13 +338,18 @@ impl Search<'_> {
         compute: impl Fn(&Lab<'_>, &[Task], Done<'_>) -> Result<()>,
     ) -> Result<bool> {
         let source = Source::Latency;
-        let tasks: Vec<Task> = self
-            .tried()
-            .into_iter()
-            .map(|(code, _)| Task { code, source })
+        let tried = self.tried();
+        let (table, estimates, _) = self.ranking();
+        let wanted = |at: &usize| {
+            estimates[*at].is_finite() && !self.ledger.borrow().has(&table.networks[*at], source)
+        };
+        let tasks: Vec<Task> = (0..tried.len())
+            .filter(wanted)
+            .map(|at| Task {
+                code: tried[at].0.clone(),
+                source,
+            })
             .collect();
-        let known = |task: &Task| self.ledger.borrow().has(&task.code.to_string(), source);
-        let tasks: Vec<Task> = tasks.into_iter().filter(|task| !known(task)).collect();
         let mut progress = (Progress::new("Latency", tasks.len() as u64, 0), 0);
         let mut done = |entry| {
             self.ledger.borrow_mut().append(entry)?;
@@ -347,9 +363,11 @@ impl Search<'_> {
 
     fn table(&self, codes: &[Code]) -> Table {
         let network = |code: &Code| {
+            let mut known = self.structures.borrow_mut();
+            let count = || self.lab.learner(code).ok().map(|(_, structure)| structure);
             (
                 code.to_string(),
-                self.lab.learner(code).ok().map(|(_, structure)| structure),
+                *known.entry(code.clone()).or_insert_with(count),
             )
         };
         Table::new(
@@ -360,21 +378,20 @@ impl Search<'_> {
 
     /// All networks that were tried and have a result, with the number of the last round that they were in.
     fn tried(&self) -> Vec<(Code, usize)> {
-        let mut tried: Vec<(Code, usize)> = Vec::new();
+        let (mut tried, mut places) = (Vec::new(), HashMap::new());
+        let ledger = self.ledger.borrow();
         for (number, round) in self.rounds.iter().enumerate() {
             let sources = self.proposals.estimator_of(round.part).sources();
             for code in &round.codes {
-                let ledger = self.ledger.borrow();
-                if !sources
-                    .iter()
-                    .all(|&source| ledger.has(&code.to_string(), source))
-                {
+                let name = code.to_string();
+                if !sources.iter().all(|&source| ledger.has(&name, source)) {
                     continue;
                 }
-                match tried.iter_mut().find(|(other, _)| other == code) {
-                    Some((_, last)) => *last = number,
-                    None => tried.push((code.clone(), number)),
+                let at = *places.entry(name).or_insert(tried.len());
+                if at == tried.len() {
+                    tried.push((code.clone(), number));
                 }
+                tried[at].1 = number;
             }
         }
         tried

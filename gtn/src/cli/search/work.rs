@@ -80,26 +80,23 @@ pub(super) fn prepare(
             .get(steps.to_string())
             .map(tune::from_json)
             .transpose()?;
-        let recipe = match known {
-            Some(recipe) => recipe,
-            None => {
-                let mut progress = (Progress::new("Tuning", 2 * TRIALS, 0), 0);
-                let mut watch = || {
-                    progress.1 += 1;
-                    progress.0.at(progress.1, "real images");
-                    !stop::asked()
-                };
-                let Some(recipe) = tune::recipe(lab, device, trainer.teacher(), steps, &mut watch)?
-                else {
-                    return Ok(false);
-                };
-                recipes[steps.to_string()] = tune::to_json(&recipe);
-                ledger.write(
-                    RECIPES,
-                    &serde_json::to_vec_pretty(&recipes).map_err(Error::run)?,
-                )?;
-                recipe
-            }
+        let recipe = if let Some(recipe) = known {
+            recipe
+        } else {
+            let mut progress = (Progress::new("Tuning", 2 * TRIALS, 0), 0);
+            let mut watch = || {
+                progress.1 += 1;
+                progress.0.at(progress.1, "real images");
+                !stop::asked()
+            };
+            let found = tune::recipe(lab, device, trainer.teacher(), steps, &mut watch)?;
+            let Some(recipe) = found else {
+                return Ok(false);
+            };
+            recipes[steps.to_string()] = tune::to_json(&recipe);
+            let text = serde_json::to_vec_pretty(&recipes).map_err(Error::run)?;
+            ledger.write(RECIPES, &text)?;
+            recipe
         };
         say(&format!(
             "Real images, {steps} steps: {}, {recipe}",
