@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gtn");
 
@@ -41,6 +41,14 @@ fn entries(place: &Place, folder: &str) -> Vec<(String, String)> {
     whole.lines().map(entry).collect()
 }
 
+fn wait_for(what: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !what() {
+        assert!(begin.elapsed() < Duration::from_mins(2), "it never came");
+        sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn a_search_can_be_killed_at_any_time() {
     let place = with_run("nasbench201,channels=2,cells=1");
@@ -56,7 +64,11 @@ fn a_search_can_be_killed_at_any_time() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        sleep(Duration::from_millis(kill * 37 % 150));
+        // Some die while they read what is there, others in the middle of their work, also on a busy machine.
+        if kill % 2 == 1 {
+            wait_for(|| entries(&place, "killed").len() > before.len());
+        }
+        sleep(Duration::from_millis(kill * 37 % 100));
         let ended = child.try_wait().unwrap();
         assert!(
             ended.is_none(),
@@ -74,6 +86,7 @@ fn a_search_can_be_killed_at_any_time() {
         );
         before = now;
     }
+    assert!(before.len() >= 25);
     let goal = before.len() + 6;
     place.run(&format!("{args} --networks {goal} --workers 2"));
     let all = entries(&place, "killed");

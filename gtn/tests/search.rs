@@ -7,6 +7,9 @@ mod place;
 use place::{Place, TINY, json, text};
 use std::fmt::Write as _;
 use std::fs;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gtn");
 
@@ -186,4 +189,63 @@ fn counts_need_no_run_and_mistakes_are_named() {
     let shown = place.run("learner nasbench201:334131 --image 32x32x3");
     // 802,426 parameters, as published.
     assert!(shown.contains("802426 parameters"), "{shown}");
+}
+
+#[test]
+fn a_network_is_fitted_stopped_and_goes_on() {
+    let place = Place::new();
+    let args = "fit nasbench201,channels=2,cells=1:334131 --dataset mnist --data-dir data --batch 20 --flip 0.5 --crop 2 --threads 1 --json";
+    let whole = json(&place.run(&format!("{args} --epochs 3 --out whole")));
+    let learner = json(&place.run("learner nasbench201,channels=2,cells=1:334131 --json"));
+    assert_eq!(whole["parameters"], learner["learners"][0]["parameters"]);
+    assert_eq!(whole["epochs"].as_array().unwrap().len(), 3);
+    assert!(whole["test_accuracy"].as_f64().unwrap() >= 0.0);
+    // Nothing is left to do where all is done.
+    let again = json(&place.run(&format!("{args} --epochs 3 --out whole")));
+    assert_eq!(again, whole);
+    // Killed after an epoch, it goes on to the same network.
+    let long = |out: &str| format!("{args} --epochs 40 --out {out}");
+    let mut child = place
+        .command(PROGRAM, &long("killed"))
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !place.path("killed/fit.safetensors").exists() {
+        sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        !place.path("killed/network.safetensors").exists(),
+        "it ended before it was killed"
+    );
+    let said = text(&place.output(&long("killed")).stderr);
+    assert!(said.contains("Going on after epoch"), "{said}");
+    place.run(&long("other"));
+    let network = |out: &str| fs::read(place.path(&format!("{out}/network.safetensors"))).unwrap();
+    assert_eq!(network("killed"), network("other"));
+    place.fails(
+        2,
+        &format!("{args} --epochs 4 --out whole"),
+        "a training with other settings",
+    );
+    place.fails(2, &args.replace(":334131", ""), "is more than one network");
+    let (arrays, about) =
+        tensor::read_safetensors(place.path("whole/network.safetensors")).unwrap();
+    assert!(about["settings"].contains("graph("));
+    let numbers: usize = arrays
+        .iter()
+        .filter(|(name, _)| !name.ends_with("mean") && !name.ends_with("variance"))
+        .map(|(_, array)| array.shape().count())
+        .sum();
+    assert_eq!(whole["parameters"], numbers);
+    assert!(place.path("whole/network.npz").exists());
+    // The module is Python, where there is one.
+    let compiled = place
+        .command("python3", "-m py_compile whole/network.py")
+        .output();
+    if let Ok(compiled) = compiled {
+        assert!(compiled.status.success(), "{}", text(&compiled.stderr));
+    }
 }

@@ -10,6 +10,7 @@ use crate::run::config::Config;
 use crate::seeds::{Draw, draw_images, rng};
 use autograd::prelude::*;
 use autograd::{State, Task};
+use kernels::View;
 use tensor::Arrays;
 
 /// Images in one run of the plan that counts.
@@ -71,10 +72,10 @@ enum Key {
 
 /// Counts how many images learners of one structure name rightly, and sums their losses.
 #[derive(Debug)]
-struct Evaluator(Task<Key>);
+pub(crate) struct Evaluator(Task<Key>);
 
 impl Evaluator {
-    fn new(device: &Device, problem: Problem, learner: &Learner) -> Result<Self> {
+    pub(crate) fn new(device: &Device, problem: Problem, learner: &Learner) -> Result<Self> {
         let tape = Tape::new();
         let mut given = Vec::new();
         let mut inputs = |params: &[_], key: fn(usize) -> Key| -> Result<Vec<_>> {
@@ -108,17 +109,30 @@ impl Evaluator {
     /// The fraction of the test set's images that a learner names rightly after a step.
     ///
     /// # Errors
-    /// As [`Evaluator::judge`].
+    /// As [`Evaluator::of_state`].
     fn accuracy(&self, learner: State<'_>, test: &TestSet, step: usize) -> Result<f64> {
-        Ok(self.judge(learner, test, step)?.accuracy)
+        Ok(self.of_state(learner, test, step)?.accuracy)
     }
 
     /// How a learner does on a test set after a step.
     ///
     /// # Errors
     /// If it gives NaN for any image: its training ran away.
-    fn judge(&self, learner: State<'_>, test: &TestSet, step: usize) -> Result<Mark> {
-        let (weights, buffers) = (learner.weights(), learner.buffers());
+    fn of_state(&self, learner: State<'_>, test: &TestSet, step: usize) -> Result<Mark> {
+        self.judge(&learner.weights(), &learner.buffers(), test, step)
+    }
+
+    /// The same of weights and buffers, in the learner's order.
+    ///
+    /// # Errors
+    /// As [`Evaluator::of_state`].
+    pub(crate) fn judge(
+        &self,
+        weights: &[View<'_>],
+        buffers: &[View<'_>],
+        test: &TestSet,
+        step: usize,
+    ) -> Result<Mark> {
         let batches = &test.batches;
         for batch in 0..test.count.div_ceil(BATCH) {
             self.0.run(|key| match key {
@@ -362,7 +376,7 @@ impl Trainee {
         let mut marks = Vec::new();
         let losses = self.trainer.train(&data.values, |step, learner| {
             if at.contains(&step) {
-                marks.push(self.evaluator.judge(learner, test, step)?);
+                marks.push(self.evaluator.of_state(learner, test, step)?);
             }
             Ok(())
         })?;

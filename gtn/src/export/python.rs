@@ -38,6 +38,16 @@ impl Program<'_> {
             .replace("@OPTIMIZER@\n", &update(self.optimizer))
     }
 
+    /// The text of a module that builds a trained network in PyTorch and loads its weights.
+    pub fn module(&self) -> String {
+        let passes = include_str!("train_torch.py");
+        let from = passes.find("EPS = ").expect("a test says so");
+        let to = passes.find("def draw_weight").expect("a test says so");
+        include_str!("network.py")
+            .replace("@SETTINGS@\n", &self.settings())
+            .replace("@PASS@\n", &passes[from..to])
+    }
+
     fn settings(&self) -> String {
         let [mean, std] = self.statistics;
         let names: Vec<_> = self
@@ -211,6 +221,15 @@ mod tests {
                     "{optimizer:?}"
                 );
                 assert!(text.contains("    (\"dense\", 10, True),\n"), "{text}");
+                let module = program.module();
+                assert!(!module.contains('@'), "{module}");
+                for part in [
+                    "class Pass:",
+                    "class Trained(Pass):",
+                    "(\"dense\", 10, True),",
+                ] {
+                    assert_eq!(module.matches(part).count(), 1, "{part} in {module}");
+                }
             }
         }
     }

@@ -186,7 +186,7 @@ mod tests {
     use crate::search::Teaching;
 
     fn entry(network: &str) -> Entry {
-        let values = BTreeMap::from([("gtn".to_owned(), 0.1 + 0.2)]);
+        let values = BTreeMap::from([("gtn".to_owned(), -2.856_997_773_051_262)]);
         Entry {
             network: network.to_owned(),
             source: "gtn".to_owned(),

@@ -90,7 +90,7 @@ pub fn from_json(value: &Value) -> Result<Recipe> {
     let optimizer = Optimizer::ALL
         .into_iter()
         .find(|optimizer| value["optimizer"] == optimizer.name());
-    let cycle = [Cycle::Constant, Cycle::OneCycle]
+    let cycle = [Cycle::Constant, Cycle::OneCycle, Cycle::Cosine]
         .into_iter()
         .find(|cycle| json!(cycle) == value["cycle"]);
     Ok(Recipe {

@@ -2,6 +2,7 @@
 
 mod correlate;
 mod find;
+mod hunt;
 mod work;
 
 use super::Outcome;
