@@ -68,7 +68,7 @@ pub(super) struct FitArgs {
 
 /// How an epoch went.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Epoch {
+struct Passage {
     epoch: u64,
     loss: f64,
     validation_accuracy: f64,
@@ -118,7 +118,7 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
     let mut progress = Progress::new("Step", steps * args.epochs, steps * fit.epoch());
     let mut done = steps * fit.epoch();
     while fit.epoch() < args.epochs {
-        let line = epochs.last().map_or_else(String::new, |last: &Epoch| {
+        let line = epochs.last().map_or_else(String::new, |last: &Passage| {
             format!(
                 "loss {:.3}, accuracy {:.2} %",
                 last.loss,
@@ -142,7 +142,7 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
             fit.average_statistics()?;
         }
         let validation_accuracy = fit.judge(&device, &data.validation)?.accuracy;
-        epochs.push(Epoch {
+        epochs.push(Passage {
             epoch: fit.epoch(),
             loss,
             validation_accuracy,
@@ -216,7 +216,7 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
 }
 
 /// Goes on with what is in the folder, if there is something of these settings; gives the epochs that are done.
-fn resume(args: &FitArgs, fit: &mut Fit<'_>, settings: &str) -> Result<Vec<Epoch>> {
+fn resume(args: &FitArgs, fit: &mut Fit<'_>, settings: &str) -> Result<Vec<Passage>> {
     let path = args.out.join(CHECKPOINT);
     if !path.exists() {
         return Ok(Vec::new());
@@ -230,7 +230,7 @@ fn resume(args: &FitArgs, fit: &mut Fit<'_>, settings: &str) -> Result<Vec<Epoch
         return Err(error.hint("--out names another folder"));
     }
     let epochs = about.get("epochs").map(String::as_str).unwrap_or_default();
-    let epochs: Vec<Epoch> =
+    let epochs: Vec<Passage> =
         serde_json::from_str(epochs).map_err(|error| Error::run(error).at(place()))?;
     fit.restore(&arrays, epochs.len() as u64)
         .map_err(|error| error.at(place()))?;
