@@ -94,7 +94,7 @@ pub(super) fn run(args: &LearnersArgs) -> Result<Outcome> {
 fn networks(config: &Config) -> Result<Vec<(String, Network)>> {
     let population = config.population();
     let members = population.members().iter().map(|member| {
-        let drawn = member.family.middle()?;
+        let drawn = member.source.middle()?;
         Ok((drawn.family, drawn.network))
     });
     let members = members.collect::<Result<Vec<_>>>()?;

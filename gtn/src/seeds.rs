@@ -31,6 +31,10 @@ pub enum Draw {
     Augment = 11,
     /// How real images of outer losses are changed.
     OuterAugment = 12,
+    /// Which networks of a search space are held out or ranked.
+    Split = 13,
+    /// What a search proposes.
+    Search = 14,
 }
 
 /// A stream of random numbers of its own for each (seed, `what`, `step`, `index`).

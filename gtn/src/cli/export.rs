@@ -54,8 +54,8 @@ pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
         checkpoint::load(&RunFolder::checkpoint_in(run)?, &device, &config, problem)?;
     let mut data = args.files.data(&config, Some(&args.run))?;
     card::adopt(run, &mut data)?;
-    let family = &population.members()[0].family;
-    let learner = family
+    let source = &population.members()[0].source;
+    let learner = source
         .middle()?
         .network
         .learner(problem.image, problem.classes)?;

@@ -100,7 +100,7 @@ fn networks(args: &LearnerArgs) -> Result<Vec<(String, Network)>> {
         Learners::Family(family) => Ok(vec![own(&family)?]),
         Learners::Population(population, _) => {
             let middle = |member: &crate::nn::Member| {
-                let drawn = member.family.middle()?;
+                let drawn = member.source.middle()?;
                 Ok((drawn.family, drawn.network))
             };
             population.members().iter().map(middle).collect()

@@ -5,11 +5,13 @@ mod data;
 mod doctor;
 mod eval;
 mod export;
+mod fit;
 mod learner;
 mod pictures;
 mod progress;
 mod report;
 mod sample;
+mod search;
 mod selftest;
 mod stop;
 mod train;
@@ -70,6 +72,13 @@ enum Task {
     Report(report::ReportArgs),
     /// Show the evaluations of several runs side by side
     Compare(report::CompareArgs),
+    /// Rank the networks of a search space by what a run teaches them in seconds
+    Search(Box<search::SearchArgs>),
+    /// Train a network on all real images, and write it for use
+    ///
+    /// Cosine or one-cycle rates, shifts, flips and cutout; checkpoints after every epoch, from which the same command goes on. At
+    /// the end its test accuracy, network.safetensors, and network.py with network.npz, which is the network in PyTorch.
+    Fit(Box<fit::FitArgs>),
     /// Show what is in a data set: sizes, classes, splits, statistics, and what is odd
     Data(data::DataArgs),
     /// Show learners: layers, shapes, parameters, multiply-adds
@@ -203,6 +212,8 @@ pub fn main() -> ExitCode {
         Some(Task::Compare(args)) => report::compare(&args),
         Some(Task::Data(args)) => data::run(&args),
         Some(Task::Learner(args)) => learner::run(&args),
+        Some(Task::Search(args)) => search::run(&args),
+        Some(Task::Fit(args)) => fit::run(&args),
         Some(Task::Doctor) => doctor::run(),
         Some(Task::Selftest(args)) => selftest::run(&args),
         Some(Task::Man { folder }) => man(&folder),

@@ -3,8 +3,10 @@
 
 use crate::error::{Error, Result};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+static LISTENS: AtomicBool = AtomicBool::new(false);
 static ASKED: OnceLock<Instant> = OnceLock::new();
 
 /// A lost terminal and a service manager send several signals at once, which are one request.
@@ -12,6 +14,10 @@ const ONE_REQUEST: Duration = Duration::from_secs(1);
 
 /// Listens for the signals from now on.
 pub(super) fn listen() -> Result<()> {
+    // A command may be a part of another.
+    if LISTENS.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
     let handler = || {
         if ASKED.get_or_init(Instant::now).elapsed() > ONE_REQUEST {
             std::process::exit(130);

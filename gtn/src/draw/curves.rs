@@ -10,7 +10,7 @@ use std::path::Path;
 const SIZE: (u32, u32) = (760, 440);
 
 /// Colours that also the colour-blind tell apart (Okabe and Ito, "Color Universal Design", 2008).
-const COLOURS: [RGBColor; 6] = [
+pub(super) const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -176,8 +176,9 @@ pub fn svg(charts: &[Chart]) -> Result<String> {
 }
 
 /// An area of an SVG text, and what drawing there may return.
-type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+pub(super) type Drawn<'a> =
+    Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
 
 impl Chart {
     fn draw<'a>(&self, area: &Area<'a>) -> Drawn<'a> {
@@ -258,7 +259,7 @@ impl Chart {
 }
 
 /// From the least to the greatest value and a share of that beyond, never empty.
-fn span(values: impl Iterator<Item = f64>, beyond: f64) -> Range<f64> {
+pub(super) fn span(values: impl Iterator<Item = f64>, beyond: f64) -> Range<f64> {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))
     });

@@ -3,3 +3,4 @@
 pub mod curves;
 pub mod page;
 pub mod picture;
+pub mod scatter;

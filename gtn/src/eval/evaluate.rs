@@ -10,6 +10,7 @@ use crate::run::config::Config;
 use crate::seeds::{Draw, draw_images, rng};
 use autograd::prelude::*;
 use autograd::{State, Task};
+use kernels::View;
 use tensor::Arrays;
 
 /// Images in one run of the plan that counts.
@@ -18,8 +19,8 @@ const BATCH: usize = 500;
 /// Labelled images on the device, for counting.
 #[derive(Debug)]
 pub struct TestSet {
-    /// In batches: images `x`, `labels`, how many the last learner named rightly, `correct`, and for how many it gave NaN,
-    /// `broken`.
+    /// In batches: images `x`, `labels`, how many the last learner named rightly, `correct`, for how many it gave NaN,
+    /// `broken`, and the sum of its cross-entropies over [`BATCH`], `loss`.
     batches: Values,
     count: usize,
 }
@@ -40,6 +41,7 @@ impl TestSet {
                 ArraySpec::new("labels", I32, [n, BATCH]),
                 ArraySpec::new("correct", F32, [n]),
                 ArraySpec::new("broken", F32, [n]),
+                ArraySpec::new("loss", F32, [n]),
             ],
         )?;
         for (batch, first) in (0..count).step_by(BATCH).enumerate() {
@@ -65,14 +67,15 @@ enum Key {
     Labels,
     Correct,
     Broken,
+    Loss,
 }
 
-/// Counts how many images learners of one structure name rightly.
+/// Counts how many images learners of one structure name rightly, and sums their losses.
 #[derive(Debug)]
-struct Evaluator(Task<Key>);
+pub(crate) struct Evaluator(Task<Key>);
 
 impl Evaluator {
-    fn new(device: &Device, problem: Problem, learner: &Learner) -> Result<Self> {
+    pub(crate) fn new(device: &Device, problem: Problem, learner: &Learner) -> Result<Self> {
         let tape = Tape::new();
         let mut given = Vec::new();
         let mut inputs = |params: &[_], key: fn(usize) -> Key| -> Result<Vec<_>> {
@@ -93,16 +96,43 @@ impl Evaluator {
         given.extend([(x, Key::Images), (labels, Key::Labels)]);
         let (logits, _) = learner.logits(&weights, x, Statistics::Stored(&buffers))?;
         let [correct, broken] = count_correct(logits, labels)?;
-        let found = [(correct, Key::Correct), (broken, Key::Broken)];
+        // The label of no class is a row of zeros, whose loss is 0.
+        let loss = logits.cross_entropy(labels.one_hot(problem.classes, F32)?)?;
+        let found = [
+            (correct, Key::Correct),
+            (broken, Key::Broken),
+            (loss, Key::Loss),
+        ];
         Ok(Self(Task::new(device, &given, &found)?))
     }
 
     /// The fraction of the test set's images that a learner names rightly after a step.
     ///
     /// # Errors
-    /// If it gives NaN for any of them: its training ran away.
+    /// As [`Evaluator::of_state`].
     fn accuracy(&self, learner: State<'_>, test: &TestSet, step: usize) -> Result<f64> {
-        let (weights, buffers) = (learner.weights(), learner.buffers());
+        Ok(self.of_state(learner, test, step)?.accuracy)
+    }
+
+    /// How a learner does on a test set after a step.
+    ///
+    /// # Errors
+    /// If it gives NaN for any image: its training ran away.
+    fn of_state(&self, learner: State<'_>, test: &TestSet, step: usize) -> Result<Mark> {
+        self.judge(&learner.weights(), &learner.buffers(), test, step)
+    }
+
+    /// The same of weights and buffers, in the learner's order.
+    ///
+    /// # Errors
+    /// As [`Evaluator::of_state`].
+    pub(crate) fn judge(
+        &self,
+        weights: &[View<'_>],
+        buffers: &[View<'_>],
+        test: &TestSet,
+        step: usize,
+    ) -> Result<Mark> {
         let batches = &test.batches;
         for batch in 0..test.count.div_ceil(BATCH) {
             self.0.run(|key| match key {
@@ -112,6 +142,7 @@ impl Evaluator {
                 Key::Labels => batches.row("labels", batch),
                 Key::Correct => batches.row("correct", batch),
                 Key::Broken => batches.row("broken", batch),
+                Key::Loss => batches.row("loss", batch),
             })?;
         }
         let sum = |name| -> Result<f64> { Ok(batches.get(name)?.to_f64_vec().iter().sum()) };
@@ -119,8 +150,33 @@ impl Evaluator {
             let (what, step) = ("trained learner's output", step.saturating_sub(1));
             return Err(Error::NotFinite { what, step });
         }
-        Ok(sum("correct")? / test.count as f64)
+        let count = test.count as f64;
+        Ok(Mark {
+            step,
+            accuracy: sum("correct")? / count,
+            loss: sum("loss")? * BATCH as f64 / count,
+        })
     }
+}
+
+/// How a learner does on a test set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mark {
+    /// Inner steps done.
+    pub step: usize,
+    /// The fraction of images that it names rightly.
+    pub accuracy: f64,
+    /// The mean cross-entropy.
+    pub loss: f64,
+}
+
+/// What was seen of a training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Course {
+    /// The inner loss at every step.
+    pub losses: Vec<f64>,
+    /// How the learner did on the test set, after each step that was asked for.
+    pub marks: Vec<Mark>,
 }
 
 /// A name and \[T\] numbers for every hyper-parameter of an optimiser.
@@ -237,6 +293,16 @@ impl TrainingData {
         ["x", "y"].into_iter().chain(hyper).map(array).collect()
     }
 
+    /// The same from what [`TrainingData::arrays`] gave, on a device.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn from_arrays(device: &Device, arrays: &Arrays, labels: Vec<u16>) -> Result<Self> {
+        let named = arrays.iter().map(|(name, array)| (name.as_str(), array));
+        let values = Values::new(device, named)?;
+        Ok(Self { values, labels })
+    }
+
     /// The images, \[T, B, rows, columns, channels\].
     ///
     /// # Errors
@@ -278,14 +344,43 @@ impl Trainee {
         let training = by_images(learner, sizes, optimizer)
             .given(sizes.taught())
             .given(hyper.map(|(name, _)| ArraySpec::new(*name, F32, [steps])));
-        let rng = &mut rng(config.seed, Draw::Learner, number, 0);
-        let drawn = init(learner.params(), F32, rng)?;
-        let names = learner.params().iter().map(|param| param.name.clone());
         Ok(Self {
             trainer: Trainer::new(device, &training, steps)?,
-            start: names.zip(drawn).collect(),
+            start: start(learner, config.seed, number)?,
             evaluator: Evaluator::new(device, problem, learner)?,
         })
+    }
+
+    /// Begins from now on with the start of the training number `number`.
+    ///
+    /// # Errors
+    /// None for the learner that it was made of.
+    pub fn begin(&mut self, learner: &Learner, seed: u64, number: u64) -> Result<()> {
+        self.start = start(learner, seed, number)?;
+        Ok(())
+    }
+
+    /// Trains from the start, and looks at the learner after some steps.
+    ///
+    /// # Errors
+    /// If the training runs away, or the device fails.
+    pub fn follow(
+        &mut self,
+        data: &mut TrainingData,
+        test: &TestSet,
+        at: &[usize],
+    ) -> Result<Course> {
+        for (name, array) in &self.start {
+            data.values.set(name, array)?;
+        }
+        let mut marks = Vec::new();
+        let losses = self.trainer.train(&data.values, |step, learner| {
+            if at.contains(&step) {
+                marks.push(self.evaluator.of_state(learner, test, step)?);
+            }
+            Ok(())
+        })?;
+        Ok(Course { losses, marks })
     }
 
     /// Trains from the same start every time. Gives the accuracy on the test set after the last step; and on `along`, if
@@ -314,4 +409,12 @@ impl Trainee {
         })?;
         Ok((accuracy, curve))
     }
+}
+
+/// A learner's weights before its training, by name.
+fn start(learner: &Learner, seed: u64, number: u64) -> Result<Vec<(String, Array)>> {
+    let rng = &mut rng(seed, Draw::Learner, number, 0);
+    let drawn = init(learner.params(), F32, rng)?;
+    let names = learner.params().iter().map(|param| param.name.clone());
+    Ok(names.zip(drawn).collect())
 }

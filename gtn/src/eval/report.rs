@@ -169,11 +169,12 @@ pub fn trainings(config: &Config, baselines: bool) -> u64 {
     learners + of_each * (TRIALS + learners)
 }
 
-struct Spread {
-    mean: f64,
+pub(crate) struct Spread {
+    pub(crate) mean: f64,
     std: f64,
     min: f64,
-    interval: f64,
+    /// Half of the 95 % confidence interval of the mean.
+    pub(crate) interval: f64,
 }
 
 /// The 97.5 % quantiles of Student's t with 1, 2, … degrees of freedom.
@@ -185,7 +186,7 @@ const STUDENT: [f64; 30] = [
 
 impl Spread {
     /// Of at least one number; the standard deviation is that of a sample (0 of one number).
-    fn of(numbers: &[f64]) -> Self {
+    pub(crate) fn of(numbers: &[f64]) -> Self {
         let n = numbers.len() as f64;
         let mean = numbers.iter().sum::<f64>() / n;
         let squares: f64 = numbers.iter().map(|x| (x - mean).powi(2)).sum();

@@ -3,6 +3,7 @@
 use crate::eval::evaluate::Trainee;
 use crate::eval::examination::Examination;
 use autograd::prelude::*;
+use clap::ValueEnum;
 use serde::Serialize;
 use std::f64::consts::PI;
 use std::fmt;
@@ -21,7 +22,7 @@ pub struct Recipe {
 }
 
 /// How a learning rate goes over the steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cycle {
     /// Always the same.
@@ -29,14 +30,17 @@ pub enum Cycle {
     /// Up along a line in the first 30 % of the steps, then down along half a cosine (Smith and Topin 2018,
     /// arXiv 1708.07120).
     OneCycle,
+    /// Down along half a cosine from the first step on (Loshchilov and Hutter 2017).
+    Cosine,
 }
 
 impl Cycle {
     /// The share of the highest rate at a step, counted from 0.
-    fn share(self, step: usize, steps: usize) -> f64 {
+    pub(crate) fn share(self, step: usize, steps: usize) -> f64 {
         let (done, peak) = ((step as f64 + 1.0) / steps as f64, 0.3);
         match self {
             Self::Constant => 1.0,
+            Self::Cosine => 0.5 * (1.0 + (PI * step as f64 / steps as f64).cos()),
             Self::OneCycle if done <= peak => done / peak,
             // 1 at the peak, and above 0 at the last step.
             Self::OneCycle => {
@@ -71,7 +75,9 @@ impl fmt::Display for Recipe {
         let (decay, cycle) = match (self.optimizer, self.cycle) {
             (Optimizer::Adam, Cycle::OneCycle) => ("beta1", "one-cycle "),
             (Optimizer::Adam, Cycle::Constant) => ("beta1", ""),
+            (Optimizer::Adam, Cycle::Cosine) => ("beta1", "cosine "),
             (_, Cycle::OneCycle) => ("momentum", "one-cycle "),
+            (_, Cycle::Cosine) => ("momentum", "cosine "),
             (_, Cycle::Constant) => ("momentum", ""),
         };
         write!(f, "{cycle}rate {}, {decay} {}", self.lr, self.momentum)

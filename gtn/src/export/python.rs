@@ -1,6 +1,6 @@
 //! A network as a Python literal, and the programs that train it.
 
-use crate::nn::network::{Activation, Layer, Network, Norm, Pool, Start, Window};
+use crate::nn::network::{Activation, Layer, Network, Node, Norm, Pool, Start, Window};
 use autograd::optim::Optimizer;
 use std::fmt::Write;
 
@@ -36,6 +36,16 @@ impl Program<'_> {
         template
             .replace("@SETTINGS@\n", &self.settings())
             .replace("@OPTIMIZER@\n", &update(self.optimizer))
+    }
+
+    /// The text of a module that builds a trained network in PyTorch and loads its weights.
+    pub fn module(&self) -> String {
+        let passes = include_str!("train_torch.py");
+        let from = passes.find("EPS = ").expect("a test says so");
+        let to = passes.find("def draw_weight").expect("a test says so");
+        include_str!("network.py")
+            .replace("@SETTINGS@\n", &self.settings())
+            .replace("@PASS@\n", &passes[from..to])
     }
 
     fn settings(&self) -> String {
@@ -135,7 +145,21 @@ fn one(layer: &Layer, depth: usize) -> String {
         Layer::Flatten => "(\"flatten\",)".to_owned(),
         Layer::Add(branches) => joined("add", branches, depth),
         Layer::Concat(branches) => joined("concat", branches, depth),
+        Layer::Graph { nodes, result } => graph(nodes, result, depth),
+        Layer::Node(name) => format!("(\"node\", \"{name}\")"),
+        Layer::Zero => "(\"zero\",)".to_owned(),
     }
+}
+
+fn graph(nodes: &[Node], result: &[Layer], depth: usize) -> String {
+    let indent = "    ".repeat(depth + 1);
+    let lines = nodes.iter().fold(String::new(), |mut lines, node| {
+        let own = layers(&node.layers, depth + 2);
+        let _ = writeln!(lines, "{indent}(\"{}\", [\n{own}{indent}]),", node.name);
+        lines
+    });
+    let (end, result) = ("    ".repeat(depth), layers(result, depth + 1));
+    format!("(\"graph\", [\n{lines}{end}], [\n{result}{end}])")
 }
 
 fn joined(name: &str, branches: &[Vec<Layer>], depth: usize) -> String {
@@ -197,6 +221,15 @@ mod tests {
                     "{optimizer:?}"
                 );
                 assert!(text.contains("    (\"dense\", 10, True),\n"), "{text}");
+                let module = program.module();
+                assert!(!module.contains('@'), "{module}");
+                for part in [
+                    "class Pass:",
+                    "class Trained(Pass):",
+                    "(\"dense\", 10, True),",
+                ] {
+                    assert_eq!(module.matches(part).count(), 1, "{part} in {module}");
+                }
             }
         }
     }

@@ -43,7 +43,7 @@ class Pass:
     Statistics over a batch are computed in training, and in a test those of the last training batch are used."""
 
     def __init__(self, take, stored=None):
-        self.take, self.stored, self.statistics = take, stored, []
+        self.take, self.stored, self.statistics, self.nodes = take, stored, [], {}
 
     def statistic(self, compute):
         value = compute() if self.stored is None else self.stored[len(self.statistics)]
@@ -127,6 +127,17 @@ class Pass:
 
     def concat(self, x, branches):
         return jnp.concatenate([self.sequence(branch, x) for branch in branches], -1)
+
+    def graph(self, x, nodes, result):
+        for name, layers in nodes:
+            self.nodes[name] = self.sequence(layers, x)
+        return self.sequence(result, x)
+
+    def node(self, _, name):
+        return self.nodes[name]
+
+    def zero(self, x):
+        return jnp.zeros_like(x)
 
 
 def draw_weight(rng, shape):

@@ -1,7 +1,7 @@
 //! Makes a learner of a network: shapes, parameters and buffers of every layer.
 
 use super::learner::Learner;
-use super::network::{Layer, Network, Norm, Scheme, Window};
+use super::network::{Layer, Network, Node, Norm, Scheme, Window};
 use super::{Init, ParamSpec};
 use autograd::{Error, Result};
 use std::fmt::Display;
@@ -9,7 +9,8 @@ use std::fmt::Display;
 /// A layer of a learner, as a table shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Described {
-    /// Numbers from 1: of the layer, and within `add` and `concat` of the branch and of the layer there, as 3.1.2.
+    /// Numbers from 1: of the layer, and within `add` and `concat` of the branch and of the layer there, as 3.1.2. In a graph
+    /// the name of the node stands for the branch, as in 3.n1.2, and `result` for the last.
     pub number: String,
     /// The layer as text; of branches the word alone.
     pub layer: String,
@@ -54,6 +55,7 @@ impl Network {
             described: Vec::new(),
             counts: [0; 3],
             owner: None,
+            nodes: Vec::new(),
         };
         let (layers, _) = builder.sequence(&self.layers, &image, "")?;
         let network = Self {
@@ -80,6 +82,8 @@ struct Builder<'a> {
     counts: [usize; 3],
     /// The name of the last weights.
     owner: Option<String>,
+    /// Nodes that layers may begin with, and the shapes of their results.
+    nodes: Vec<(String, Vec<usize>)>,
 }
 
 impl Builder<'_> {
@@ -97,10 +101,11 @@ impl Builder<'_> {
             let place = self.params.len();
             let (layer, after, multiply_adds) = match layer {
                 Layer::Add(_) | Layer::Concat(_) => self.joined(layer, &shape, &number)?,
+                Layer::Graph { nodes, result } => self.graph(nodes, result, &shape, &number)?,
                 layer => self.plain(layer, &shape, &number)?,
             };
             let own = match layer {
-                Layer::Add(_) | Layer::Concat(_) => &[],
+                Layer::Add(_) | Layer::Concat(_) | Layer::Graph { .. } => &[],
                 _ => &self.params[place..],
             };
             shape = after;
@@ -162,6 +167,34 @@ impl Builder<'_> {
         Ok((Layer::Concat(made), shape, 0))
     }
 
+    /// Nodes one after another, and the result.
+    fn graph(
+        &mut self,
+        nodes: &[Node],
+        result: &[Layer],
+        input: &[usize],
+        number: &str,
+    ) -> Result<Built> {
+        let known = self.nodes.len();
+        let mut made = Vec::with_capacity(nodes.len());
+        for Node { name, layers } in nodes {
+            let (layers, shape) = self.sequence(layers, input, &format!("{number}.{name}."))?;
+            let name = name.clone();
+            self.nodes.push((name.clone(), shape));
+            made.push(Node { name, layers });
+        }
+        let (result, shape) = self.sequence(result, input, &format!("{number}.result."))?;
+        self.nodes.truncate(known);
+        Ok((
+            Layer::Graph {
+                nodes: made,
+                result,
+            },
+            shape,
+            0,
+        ))
+    }
+
     /// A layer without branches.
     fn plain(&mut self, layer: &Layer, input: &[usize], number: &str) -> Result<Built> {
         let fit = || misfit(number, layer, input);
@@ -221,7 +254,14 @@ impl Builder<'_> {
                 self.norm(norm, channels);
                 keep(&Layer::Norm(norm))
             }
-            (Layer::Activation(_), _) => keep(layer),
+            (Layer::Activation(_) | Layer::Zero, _) => keep(layer),
+            (Layer::Node(name), _) => {
+                let found = self.nodes.iter().rev().find(|(known, _)| known == name);
+                let Some((_, shape)) = found else {
+                    return Err(refused(number, layer, "there is no such node before it"));
+                };
+                Ok((layer.clone(), shape.clone(), 0))
+            }
             _ => Err(fit()),
         }
     }
@@ -306,6 +346,7 @@ fn short(layer: &Layer) -> String {
     match layer {
         Layer::Add(_) => "add".to_owned(),
         Layer::Concat(_) => "concat".to_owned(),
+        Layer::Graph { .. } => "graph".to_owned(),
         layer => layer.to_string(),
     }
 }

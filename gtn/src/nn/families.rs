@@ -1,8 +1,9 @@
 //! Families of learners: networks whose text leaves widths, depth, normalisation and activation open.
 
+use super::Learner;
 use super::network::{Activation, Network, Norm, Places, Start, parse, widths_in};
+use super::population::{self, Source};
 use super::widths::Widths;
-use super::{Learner, population};
 use autograd::{Error, Result};
 use rand::{Rng, RngExt};
 use std::sync::LazyLock;
@@ -52,7 +53,11 @@ pub struct Drawn {
 static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
     let families = population::members(include_str!("families.toml"));
     let families = families.expect("the built-in families are sound: a test says so");
-    families.into_iter().map(|member| member.family).collect()
+    let family = |member: population::Member| match member.source {
+        Source::Family(family) => Some(family),
+        Source::Space(_) => None,
+    };
+    families.into_iter().filter_map(family).collect()
 });
 
 impl Default for Family {

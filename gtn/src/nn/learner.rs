@@ -106,6 +106,26 @@ impl Learner {
         images: Var<'t>,
         statistics: Statistics<'_, 't>,
     ) -> Result<(Var<'t>, Vec<Var<'t>>)> {
+        let (last, pass) = self.pass(params, images, statistics)?;
+        Ok((last.flat()?.x, pass.buffers))
+    }
+
+    /// What goes into every activation layer for a batch of images, with the statistics of the batch.
+    pub fn before_activations<'t>(
+        &self,
+        params: &[Var<'t>],
+        images: Var<'t>,
+    ) -> Result<Vec<Var<'t>>> {
+        let (_, pass) = self.pass(params, images, Statistics::Batch)?;
+        Ok(pass.activated)
+    }
+
+    fn pass<'a, 't>(
+        &'a self,
+        params: &'a [Var<'t>],
+        images: Var<'t>,
+        statistics: Statistics<'a, 't>,
+    ) -> Result<(Activations<'t>, Pass<'a, 't>)> {
         let stored = match statistics {
             Statistics::Batch => None,
             Statistics::Stored(buffers) => {
@@ -117,10 +137,12 @@ impl Learner {
             params: Feed::new("learner", params, self.params.len())?,
             stored,
             buffers: Vec::with_capacity(self.buffers.len()),
+            nodes: Vec::new(),
+            activated: Vec::new(),
         };
         let images = Activations::new(images, self.several(params, statistics)?);
         let last = pass.sequence(&self.network.layers, images)?;
-        Ok((last.flat()?.x, pass.buffers))
+        Ok((last, pass))
     }
 
     /// K, if the parameters have a first axis for several learners: then all must have it, and stored
@@ -155,17 +177,25 @@ struct Pass<'a, 't> {
     /// Statistics to normalise by; without them those of the batch.
     stored: Option<Feed<'a, 't>>,
     buffers: Vec<Var<'t>>,
+    /// Results of nodes, by name.
+    nodes: Vec<(&'a str, Activations<'t>)>,
+    /// What went into activation layers.
+    activated: Vec<Var<'t>>,
 }
 
-impl<'t> Pass<'_, 't> {
-    fn sequence(&mut self, layers: &[Layer], mut now: Activations<'t>) -> Result<Activations<'t>> {
+impl<'a, 't> Pass<'a, 't> {
+    fn sequence(
+        &mut self,
+        layers: &'a [Layer],
+        mut now: Activations<'t>,
+    ) -> Result<Activations<'t>> {
         for layer in layers {
             now = self.layer(layer, now)?;
         }
         Ok(now)
     }
 
-    fn layer(&mut self, layer: &Layer, now: Activations<'t>) -> Result<Activations<'t>> {
+    fn layer(&mut self, layer: &'a Layer, now: Activations<'t>) -> Result<Activations<'t>> {
         match layer {
             Layer::Conv {
                 window,
@@ -194,27 +224,45 @@ impl<'t> Pass<'_, 't> {
             }
             Layer::Bias => self.bias(true, now),
             Layer::Norm(norm) => self.norm(*norm, now),
-            Layer::Activation(activation) => Ok(now.with(match activation {
-                Activation::Relu => now.x.relu(),
-                Activation::Leaky(slope) => now.x.leaky_relu(*slope),
-                Activation::Gelu => now.x.gelu(),
-                Activation::Silu => now.x.silu(),
-                Activation::Tanh => now.x.tanh(),
-            }?)),
+            Layer::Activation(activation) => {
+                self.activated.push(now.x);
+                Ok(now.with(activated(*activation, now.x)?))
+            }
             Layer::Pool { kind, window } => now.pool(*kind, window),
             Layer::Mean => now.global_mean(),
             Layer::Flatten => now.flat(),
             Layer::Add(branches) => Activations::sum(&self.branches(branches, now)?),
             Layer::Concat(branches) => Activations::concat(&self.branches(branches, now)?),
+            Layer::Graph { nodes, result } => {
+                let known = self.nodes.len();
+                for node in nodes {
+                    let made = self.sequence(&node.layers, now)?;
+                    self.nodes.push((&node.name, made));
+                }
+                let made = self.sequence(result, now);
+                self.nodes.truncate(known);
+                made
+            }
+            Layer::Node(name) => self.node(name),
+            Layer::Zero => {
+                let x = now.x;
+                Ok(now.with(x.tape().constant(0.0, x.dtype(), x.shape())))
+            }
         }
+    }
+
+    fn node(&self, name: &str) -> Result<Activations<'t>> {
+        let found = self.nodes.iter().rev().find(|(known, _)| *known == name);
+        let missing = || Error::Setting(format!("learner: there is no node `{name}`"));
+        found.map(|(_, made)| *made).ok_or_else(missing)
     }
 
     fn branches(
         &mut self,
-        branches: &[Vec<Layer>],
+        branches: &'a [Vec<Layer>],
         now: Activations<'t>,
     ) -> Result<Vec<Activations<'t>>> {
-        let end = |branch: &Vec<Layer>| self.sequence(branch, now);
+        let end = |branch: &'a Vec<Layer>| self.sequence(branch, now);
         branches.iter().map(end).collect()
     }
 
@@ -280,5 +328,15 @@ impl<'t> Pass<'_, 't> {
     fn affine(&mut self, now: Activations<'t>) -> Result<[Var<'t>; 2]> {
         let [gamma, beta] = self.params.take()?;
         Ok([now.fit(gamma)?, now.fit(beta)?])
+    }
+}
+
+fn activated(activation: Activation, x: Var<'_>) -> Result<Var<'_>> {
+    match activation {
+        Activation::Relu => x.relu(),
+        Activation::Leaky(slope) => x.leaky_relu(slope),
+        Activation::Gelu => x.gelu(),
+        Activation::Silu => x.silu(),
+        Activation::Tanh => x.tanh(),
     }
 }

@@ -1,8 +1,10 @@
-//! The setting `learner`: a family by its name or text, or a population by its name or file.
+//! The setting `learner`: a family by its name or text, a population or search space by its name or file, or a network of a
+//! space.
 
 use super::families::Family;
 use super::network::Norm;
-use super::population::{Population, no_family};
+use super::population::{Population, Source, no_family};
+use super::space::Space;
 use super::widths::Widths;
 use crate::error::Error;
 use serde::{Serialize, Serializer};
@@ -58,13 +60,35 @@ impl Learners {
             Self::Population(population, text) if text.contains(ENTRY) => {
                 format!("population of {} families", population.members().len())
             }
-            Self::Population(_, name) => name.clone(),
+            Self::Population(population, text) => match population.space() {
+                Some(space) => space.name(),
+                None => text.clone(),
+            },
         }
+    }
+
+    /// A search space, or a network of one.
+    fn of_space(text: &str) -> Result<Self, Error> {
+        let (space, code) = Space::with_code(text)?;
+        let Some(code) = code else {
+            let text = space.text();
+            return Ok(Self::Population(Population::of(Source::Space(space)), text));
+        };
+        let mut family =
+            Family::of_text(&space.network(&code)?.to_string()).map_err(Error::usage)?;
+        if Space::is_named(text) {
+            family.name = space.name_of(&code);
+        }
+        Ok(Self::Family(family))
     }
 
     fn from_file(path: &str) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Error::usage(format!("cannot read {path}: {error}")))?;
+        if Space::is_toml(&text) {
+            let space = Space::from_toml(path, &text)?;
+            return Ok(Self::Population(Population::of(Source::Space(space)), text));
+        }
         let population = Population::from_toml(path, &text)?;
         Ok(Self::Population(population, text))
     }
@@ -89,6 +113,9 @@ impl FromStr for Learners {
             let population = Population::from_toml(name, toml)?;
             return Ok(Self::Population(population, text.to_owned()));
         }
+        if Space::is_named(text) || Space::is_toml(text) || text.contains(".toml:") {
+            return Self::of_space(text);
+        }
         if text.ends_with(".toml") {
             return Self::from_file(text);
         }
@@ -97,7 +124,7 @@ impl FromStr for Learners {
                 .map(Self::Family)
                 .map_err(Error::usage);
         }
-        let more = "or `mixed`, a text like `conv 16 | relu | dense`, or a file like learners.toml";
+        let more = "or `mixed`, a space as `nasbench201`, a text like `conv 16 | relu | dense`, or a file like learners.toml";
         Err(Error::usage(format!("{}; {more}", no_family(text))))
     }
 }

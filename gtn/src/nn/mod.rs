@@ -12,6 +12,7 @@ mod learner;
 mod learners;
 pub mod network;
 mod population;
+mod space;
 mod suite;
 mod together;
 pub mod widths;
@@ -24,7 +25,8 @@ pub use init::{Init, ParamSpec, init};
 pub use learner::{Learner, Statistics};
 pub use learners::Learners;
 pub use network::{Network, Norm};
-pub use population::{Member, Population};
+pub use population::{Member, Population, Source};
+pub use space::{Code, Space};
 pub use suite::Suite;
 pub use together::stack;
 

@@ -1,7 +1,8 @@
-//! Populations: families of learners with weights, from which outer steps draw.
+//! Populations: families of learners and search spaces with weights, from which outer steps draw.
 
 use super::families::{Drawn, Family};
 use super::network::{Activation, Norm, Start};
+use super::space::Space;
 use super::widths::Widths;
 use crate::error::{Error, Result};
 use rand::{Rng, RngExt};
@@ -10,16 +11,60 @@ use std::fmt::Display;
 use std::str::FromStr;
 use toml::Value;
 
-/// A family of a population.
+/// A family or space of a population.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
-    /// What is drawn.
-    pub family: Family,
+    /// Where it draws from.
+    pub source: Source,
     /// How often, in proportion to the weights of the others.
     pub weight: f64,
 }
 
-/// Families with weights.
+/// From where learners are drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// Networks of one text, with other widths, norms, …
+    Family(Family),
+    /// Networks of a search space.
+    Space(Space),
+}
+
+impl Source {
+    /// Draws a network.
+    ///
+    /// # Errors
+    /// If a text is none of a network.
+    pub fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> autograd::Result<Drawn> {
+        match self {
+            Self::Family(family) => family.draw(rng),
+            Self::Space(space) => space.drawn(&space.draw(rng)),
+        }
+    }
+
+    /// The network in the middle of all ranges, with the first choices; of a space the largest.
+    ///
+    /// # Errors
+    /// If a text is none of a network.
+    pub fn middle(&self) -> autograd::Result<Drawn> {
+        match self {
+            Self::Family(family) => family.middle(),
+            Self::Space(space) => space.drawn(&space.largest()),
+        }
+    }
+
+    /// The network that takes the most memory.
+    ///
+    /// # Errors
+    /// If a text is none of a network.
+    pub fn widest(&self) -> autograd::Result<Drawn> {
+        match self {
+            Self::Family(family) => family.widest(),
+            Self::Space(space) => space.drawn(&space.largest()),
+        }
+    }
+}
+
+/// Families and spaces with weights.
 ///
 /// ```
 /// use gtn::nn::Population;
@@ -60,6 +105,7 @@ struct Entry {
     name: Option<String>,
     family: Option<String>,
     layers: Option<Words>,
+    space: Option<String>,
     weight: Option<f64>,
     usual: Option<Words>,
     widths: Option<Words>,
@@ -102,15 +148,37 @@ impl Population {
         members(text).map(Self).map_err(|error| error.at(origin))
     }
 
-    /// A population of a single family.
-    pub fn of(family: Family) -> Self {
-        Self(vec![Member {
-            family,
-            weight: 1.0,
-        }])
+    /// A population of a single family or space.
+    pub fn of(source: Source) -> Self {
+        let weight = 1.0;
+        Self(vec![Member { source, weight }])
     }
 
-    /// Its families.
+    /// Whether learners that it draws differ in more than the choices of a single family.
+    pub fn is_mixed(&self) -> bool {
+        !matches!(
+            &self.0[..],
+            [Member {
+                source: Source::Family(_),
+                ..
+            }]
+        )
+    }
+
+    /// Its space, if it is nothing else.
+    pub fn space(&self) -> Option<&Space> {
+        match &self.0[..] {
+            [
+                Member {
+                    source: Source::Space(space),
+                    ..
+                },
+            ] => Some(space),
+            _ => None,
+        }
+    }
+
+    /// Its families and spaces.
     pub fn members(&self) -> &[Member] {
         &self.0
     }
@@ -126,7 +194,7 @@ impl Population {
             ));
         };
         if others.is_empty() {
-            return last.family.draw(rng);
+            return last.source.draw(rng);
         }
         let total: f64 = self.0.iter().map(|member| member.weight).sum();
         let mut left = rng.random::<f64>() * total;
@@ -134,7 +202,7 @@ impl Population {
             left -= member.weight;
             left < 0.0
         });
-        chosen.unwrap_or(last).family.draw(rng)
+        chosen.unwrap_or(last).source.draw(rng)
     }
 }
 
@@ -150,7 +218,12 @@ pub(super) fn members(text: &str) -> Result<Vec<Member>> {
         return Err(error.hint("family = \"base_fc\", or layers = \"conv 16 | relu | dense\""));
     }
     let member = |(i, entry): (usize, Entry)| {
-        let name = entry.name.clone().or_else(|| entry.family.clone());
+        let name = entry
+            .name
+            .as_ref()
+            .or(entry.family.as_ref())
+            .or(entry.space.as_ref());
+        let name = name.cloned();
         let place = name.unwrap_or_else(|| format!("number {}", i + 1));
         if let Some(held_out) = file.held_out.iter().find(|held_out| entry.is(held_out)) {
             return Err(Error::usage(format!(
@@ -177,13 +250,34 @@ impl Entry {
     }
 
     fn member(self) -> Result<Member, String> {
+        let weight = self.weight.unwrap_or(1.0);
+        if !(weight > 0.0 && weight.is_finite()) {
+            return Err(format!("weight {weight} is not above 0"));
+        }
+        if let Some(space) = &self.space {
+            let others = [&self.name, &self.family].into_iter().any(Option::is_some);
+            let choices = [
+                &self.layers,
+                &self.widths,
+                &self.usual,
+                &self.depth,
+                &self.norm,
+                &self.activation,
+                &self.init,
+            ];
+            if others || self.weight_norm.is_some() || choices.into_iter().any(Option::is_some) {
+                return Err("a `space` has nothing beside it but `weight`".to_owned());
+            }
+            let source = Source::Space(space.parse().map_err(plain)?);
+            return Ok(Member { source, weight });
+        }
         let mut family = match (self.family, self.layers) {
             (Some(name), None) => Family::named(&name).ok_or_else(|| no_family(&name))?,
             (None, Some(layers)) => {
                 let text = layers.texts().join(" | ");
                 Family::of_text(&text).map_err(plain)?
             }
-            _ => return Err("either `family` or `layers` is needed".to_owned()),
+            _ => return Err("either `family` or `layers` is needed, or a `space`".to_owned()),
         };
         family.name = self.name.unwrap_or(family.name);
         if let Some(widths) = self.widths {
@@ -200,14 +294,11 @@ impl Entry {
         change::<Activation>("activation", &mut family.activations, self.activation)?;
         change::<Start>("init", &mut family.inits, self.init)?;
         change::<bool>("weight_norm", &mut family.weight_norms, self.weight_norm)?;
-        let weight = self.weight.unwrap_or(1.0);
-        if !(weight > 0.0 && weight.is_finite()) {
-            return Err(format!("weight {weight} is not above 0"));
-        }
         for drawn in [family.middle(), family.widest()] {
             drawn.map_err(plain)?;
         }
-        Ok(Member { family, weight })
+        let source = Source::Family(family);
+        Ok(Member { source, weight })
     }
 }
 

@@ -39,7 +39,8 @@ impl Suite {
         built_in.map(|(name, text)| Self::from_toml(name, text))
     }
 
-    /// The suite of a name, or in a TOML file of a user's own. Of ranges the middle counts, of several choices the first.
+    /// The suite of a name, or in a TOML file of a user's own. Of ranges the middle counts, of several choices the first, of a
+    /// space its largest network.
     ///
     /// # Errors
     /// If there is no such suite or file, or a network in it makes no sense.
@@ -63,7 +64,7 @@ impl Suite {
         let members = members(text).map_err(|error| error.at(origin))?;
         let mut networks: Vec<(String, Network)> = Vec::with_capacity(members.len());
         for member in members {
-            let drawn = member.family.middle()?;
+            let drawn = member.source.middle()?;
             if networks.iter().any(|(name, _)| *name == drawn.family) {
                 let error = Error::usage(format!("two learners are called {}", drawn.family));
                 return Err(error.at(origin).hint("give each a `name`"));

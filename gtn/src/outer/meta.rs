@@ -232,7 +232,7 @@ impl MetaTrainer {
             _ => self.pupils.last().expect("it was kept").unroll.gradients(),
         };
         step.gradient_norm = self.update(gradients)?;
-        if self.config.population().members().len() == 1 {
+        if !self.config.population().is_mixed() {
             step.families.clear();
         }
         self.outer_step += 1;

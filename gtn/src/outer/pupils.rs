@@ -24,7 +24,7 @@ pub(super) struct Class {
 
 /// Draws the learners of an outer step: of several families each learner its own structure, of one family all the same.
 pub(super) fn draw(config: &Config, problem: Problem, outer_step: u64) -> Result<Vec<Class>> {
-    let several = config.population().members().len() > 1;
+    let several = config.population().is_mixed();
     let mut classes: Vec<(Drawn, Learner, Vec<Vec<Array>>)> = Vec::new();
     for number in 0..config.learners_per_step as u64 {
         let structure = if several { number } else { 0 };

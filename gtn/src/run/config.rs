@@ -9,7 +9,7 @@ use crate::data::{Augment, DatasetChoice, Problem, Want};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::widths::Widths;
 use crate::nn::{
-    Drawn, Family, Generator, GeneratorConfig, Learner, Learners, Member, Norm, Population,
+    Drawn, Family, Generator, GeneratorConfig, Learner, Learners, Member, Norm, Population, Source,
 };
 use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
 use crate::outer::inner::{Inner, LearnedNames, OptimizerChoice};
@@ -131,8 +131,8 @@ pub struct Config {
     /// What the classes of synthetic images are
     #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
     pub labels: LabelsChoice,
-    /// Learners: a family, a text like 'conv 16 | relu | dense', a population (mixed), or a TOML file. Another one comes with
-    /// its own widths and norm
+    /// Learners: a family, a text like 'conv 16 | relu | dense', a population (mixed), a search space (nasbench201)
+    /// or a network of one (nasbench201:334131), or a TOML file. Another one comes with its own widths and norm
     #[arg(long, value_name = "NAME|TEXT|FILE", default_value_t, help_heading = NETWORKS)]
     pub learner: Learners,
     /// Normalisation, where a family or text has a place for it: none, `mean_only`, batch, instance, group N or layer
@@ -301,11 +301,11 @@ impl Config {
     /// The population from which learners are drawn.
     pub fn population(&self) -> Population {
         match &self.learner {
-            Learners::Family(family) => Population::of(Family {
+            Learners::Family(family) => Population::of(Source::Family(Family {
                 widths: self.widths.clone(),
                 norms: vec![self.norm],
                 ..family.clone()
-            }),
+            })),
             Learners::Population(population, _) => population.clone(),
         }
     }
@@ -333,7 +333,7 @@ impl Config {
     pub fn widest(&self, problem: Problem) -> autograd::Result<Vec<Learner>> {
         let Problem { image, classes } = problem;
         let population = self.population();
-        let widest = |member: &Member| member.family.widest()?.network.learner(image, classes);
+        let widest = |member: &Member| member.source.widest()?.network.learner(image, classes);
         population.members().iter().map(widest).collect()
     }
 

@@ -222,7 +222,7 @@ pub fn count_or_none() -> impl TypedValueParser<Value = usize> {
 }
 
 /// A whole number that TOML can hold.
-pub(super) fn natural(least: u64) -> RangedU64ValueParser<u64> {
+pub(crate) fn natural(least: u64) -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(least..=i64::MAX as u64)
 }
 

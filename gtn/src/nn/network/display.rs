@@ -57,6 +57,18 @@ impl Display for Layer {
             Self::Flatten => f.write_str("flatten"),
             Self::Add(branches) => joined(f, "add", branches),
             Self::Concat(branches) => joined(f, "concat", branches),
+            Self::Graph { nodes, result } => {
+                f.write_str("graph(")?;
+                for node in nodes {
+                    write!(f, "{} = ", node.name)?;
+                    branch(f, &node.layers)?;
+                    f.write_str("; ")?;
+                }
+                branch(f, result)?;
+                f.write_str(")")
+            }
+            Self::Node(name) => f.write_str(name),
+            Self::Zero => f.write_str("zero"),
         }
     }
 }
@@ -107,14 +119,18 @@ fn joined(f: &mut Formatter<'_>, name: &str, branches: &[Vec<Layer>]) -> fmt::Re
         [input, branch] if input.is_empty() && !branch.is_empty() => std::slice::from_ref(branch),
         branches => branches,
     };
-    for (i, branch) in branches.iter().enumerate() {
+    for (i, layers) in branches.iter().enumerate() {
         f.write_str(if i > 0 { "; " } else { "" })?;
-        if branch.is_empty() {
-            f.write_str("input")?;
-        }
-        separated(f, branch, " | ")?;
+        branch(f, layers)?;
     }
     f.write_str(")")
+}
+
+fn branch(f: &mut Formatter<'_>, layers: &[Layer]) -> fmt::Result {
+    if layers.is_empty() {
+        f.write_str("input")?;
+    }
+    separated(f, layers, " | ")
 }
 
 fn separated<T: Display>(f: &mut Formatter<'_>, items: &[T], between: &str) -> fmt::Result {

@@ -12,12 +12,15 @@
 //! | `bias` | a bias per channel, where the layer with weights has none |
 //! | `add(a; b)`, `add(a)` | the sum of branches; of a single branch and its input |
 //! | `concat(a; b)`, `concat(a)` | branches side by side, channel after channel |
+//! | `graph(n = a; m = n \| b; add(n; m))` | nodes: layers whose result others begin with, by its name; then the graph's result |
+//! | `zero` | zeros in place of what comes in, as a cell without a path has them |
 //! | `3 x (a)` | the same layers three times |
 //!
 //! `|` stands between layers, and `input` for a branch without layers. Before the first layer may stand `init pytorch`
 //! (or another [`Start`], and a scale after it) and `weight_norm off`.
 
 mod display;
+mod names;
 mod parse;
 mod words;
 
@@ -98,6 +101,26 @@ pub enum Layer {
     Add(Vec<Vec<Layer>>),
     /// Branches side by side, the channels of the first first.
     Concat(Vec<Vec<Layer>>),
+    /// Nodes, whose results may be used several times, and the layers that give the result of all.
+    Graph {
+        /// In the order in which they are computed; each sees the earlier ones.
+        nodes: Vec<Node>,
+        /// What is made of the graph's input and of nodes.
+        result: Vec<Layer>,
+    },
+    /// The result of the node of that name in a graph around it, whatever comes in.
+    Node(String),
+    /// Zeros in the shape of what comes in.
+    Zero,
+}
+
+/// A part of a graph: layers on the graph's input or, if they begin with [`Layer::Node`], on an earlier node's result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// How others call its result.
+    pub name: String,
+    /// What it does, one after another.
+    pub layers: Vec<Layer>,
 }
 
 /// What a pooling layer takes from a window.

@@ -1,6 +1,7 @@
 //! Reads a network's line of text.
 
-use super::{Activation, Layer, Network, Norm, Pool, Start, Window};
+use super::names::is_free;
+use super::{Activation, Layer, Network, Node, Norm, Pool, Start, Window};
 use std::fmt::Display;
 
 /// Larger numbers are mistakes, and their products overflow.
@@ -9,6 +10,8 @@ const LARGEST: usize = 1 << 14;
 const MOST_LAYERS: usize = 1000;
 /// Branches within branches.
 const DEEPEST: usize = 16;
+/// What stands between words.
+const SIGNS: [&str; 5] = ["|", ";", "(", ")", "="];
 
 /// What stands in the places that a family's text leaves open.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +35,7 @@ pub(in crate::nn) fn parse(text: &str, places: Option<&Places>) -> Result<Networ
         places,
         layers: 0,
         branches: 0,
+        nodes: Vec::new(),
     };
     let (init, weight_norm) = parser.settings()?;
     let layers = parser.sequence()?;
@@ -55,7 +59,7 @@ fn tokens(text: &str) -> Vec<&str> {
     let mut tokens = Vec::new();
     for word in text.split_whitespace() {
         let mut rest = word;
-        while let Some(at) = rest.find(['|', ';', '(', ')']) {
+        while let Some(at) = rest.find(['|', ';', '(', ')', '=']) {
             tokens.extend([&rest[..at], &rest[at..=at]]);
             rest = &rest[at + 1..];
         }
@@ -73,6 +77,8 @@ struct Parser<'a> {
     layers: usize,
     /// How many are open.
     branches: usize,
+    /// The names that may stand for a result here.
+    nodes: Vec<&'a str>,
 }
 
 impl<'a> Parser<'a> {
@@ -83,7 +89,7 @@ impl<'a> Parser<'a> {
     /// The next word of this layer, if it has another.
     fn word(&mut self) -> Option<&'a str> {
         let word = self.peek();
-        let word = word.filter(|word| !["|", ";", "(", ")"].contains(word))?;
+        let word = word.filter(|word| !SIGNS.contains(word))?;
         self.at += 1;
         Some(word)
     }
@@ -132,6 +138,15 @@ impl<'a> Parser<'a> {
             if self.layers > MOST_LAYERS {
                 return Err(format!("network: more than {MOST_LAYERS} layers"));
             }
+            if let Some(Layer::Node(name)) = layers
+                .iter()
+                .skip(1)
+                .find(|layer| matches!(layer, Layer::Node(_)))
+            {
+                return Err(format!(
+                    "network, at `{name}`: a node's result stands before all other layers of a branch"
+                ));
+            }
             if !self.accept("|") {
                 return Ok(layers);
             }
@@ -155,6 +170,8 @@ impl<'a> Parser<'a> {
                     _ => Layer::Concat(branches),
                 }
             }
+            "graph" => self.graph(begin)?,
+            node if self.nodes.contains(&node) => Layer::Node(node.to_owned()),
             "norm" | "norm_or_bias" => {
                 let norm = self.places(begin)?.norm;
                 layers.extend(match (norm, name) {
@@ -228,6 +245,47 @@ impl<'a> Parser<'a> {
         })
     }
 
+    /// `( name = … ; … )`, where the last has no name.
+    fn graph(&mut self, begin: usize) -> Result<Layer, String> {
+        if !self.accept("(") {
+            return self.wrong(begin, "nodes in `(…)` are needed");
+        }
+        let known = self.nodes.len();
+        let graph = self.inner(begin, |parser| {
+            let mut nodes = Vec::new();
+            while parser.tokens.get(parser.at + 1) == Some(&"=") {
+                nodes.push(parser.node()?);
+            }
+            let result = parser.branch()?;
+            Ok(Layer::Graph { nodes, result })
+        });
+        self.nodes.truncate(known);
+        graph
+    }
+
+    /// `name = … ;`
+    fn node(&mut self) -> Result<Node, String> {
+        let begin = self.at;
+        let name = self.tokens[begin];
+        self.at += 2;
+        if !is_free(name) {
+            return self.wrong(
+                begin,
+                "a node's name is small letters, digits and `_`, and no word of the text",
+            );
+        }
+        if self.nodes.contains(&name) {
+            return self.wrong(begin, "there is a node of that name");
+        }
+        let layers = self.branch()?;
+        if !self.accept(";") {
+            return self.wrong(begin, "`;` and the graph's result are needed after it");
+        }
+        self.nodes.push(name);
+        let name = name.to_owned();
+        Ok(Node { name, layers })
+    }
+
     fn branch(&mut self) -> Result<Vec<Layer>, String> {
         if self.accept("input") {
             return Ok(Vec::new());
@@ -294,6 +352,7 @@ impl<'a> Parser<'a> {
             "mean" => Layer::Mean,
             "flatten" => Layer::Flatten,
             "bias" => Layer::Bias,
+            "zero" => Layer::Zero,
             _ => self.words(begin, name)?,
         })
     }
@@ -315,7 +374,7 @@ impl<'a> Parser<'a> {
             }
             _ => self.wrong(
                 begin,
-                "there is no such layer, but conv, depthwise, dense, bias, max, avg, mean, flatten, add, concat, none, \
+                "there is no such layer, but conv, depthwise, dense, bias, max, avg, mean, flatten, add, concat, graph, zero, none, \
                  mean_only, batch, instance, group, layer, relu, leaky, gelu, silu and tanh",
             ),
         }

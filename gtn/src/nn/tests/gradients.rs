@@ -97,3 +97,27 @@ fn learners() {
         );
     }
 }
+
+#[test]
+fn graphs() {
+    for text in [
+        "graph(a = conv 2 | tanh; b = add(a | conv 2 1x1 | batch; a); unused = b | conv 2; concat(a; b; b | silu)) | mean | dense",
+        "weight_norm off | conv 2 | graph(a = zero; b = add(a; batch); add(a | batch; b)) | tanh | dense",
+    ] {
+        let network: crate::nn::Network = text.parse().unwrap();
+        let learner = network.learner([4, 4, 2], 3).unwrap();
+        check(
+            |_, a| {
+                let theta = split(a[0], learner.params(), &[])?;
+                let (logits, mut outs) = learner.logits(&theta, a[1], Statistics::Batch)?;
+                outs.push(logits.cross_entropy(a[2])?);
+                Ok(outs)
+            },
+            &[
+                start(learner.params()),
+                noise(&[5, 4, 4, 2], 1),
+                noise(&[5, 3], 2),
+            ],
+        );
+    }
+}

@@ -22,6 +22,8 @@ fn text_comes_back() {
         "conv 8 2x2 | conv 8 2x2 pad 0x1x1x0 | avg 3x2 stride 1 pad 1 | flatten | none | mean_only | group 4 | layer | dense",
         "add(conv 4 3x3 | instance) | add(input; conv 4 1x1; input) | add(input; input) | concat(relu; leaky 0.3) | dense 10",
         "add(add(relu | concat(gelu)); silu) | dense",
+        "graph(n1 = conv 4 3x3; n2 = add(n1 | relu; input); concat(n1; n2 | zero)) | dense",
+        "graph(a = input; b = graph(c = a | relu; add(c; a)); b | max 2) | dense",
     ] {
         let network: Network = text.parse().unwrap();
         assert_eq!(network.to_string(), text);
@@ -92,6 +94,36 @@ fn mistakes_in_a_text_name_the_layer() {
         ),
         ("weight_norm maybe | relu", "`on` or `off` is needed"),
         (&deep, "more than 16 branches in branches"),
+        ("graph relu", "at `graph`: nodes in `(…)` are needed"),
+        (
+            "graph(a = relu)",
+            "at `a = relu`: `;` and the graph's result are needed after it",
+        ),
+        (
+            "graph(a = relu; a = relu; a)",
+            "at `a =`: there is a node of that name",
+        ),
+        (
+            "graph(a = b; b = relu; a)",
+            "at `b`: there is no such layer",
+        ),
+        ("graph(a = relu; a) | a", "at `a`: there is no such layer"),
+        (
+            "graph(relu = conv 3; relu)",
+            "at `relu =`: a node's name is small letters",
+        ),
+        (
+            "graph(w1 = conv 3; w1)",
+            "at `w1 =`: a node's name is small letters",
+        ),
+        (
+            "graph(a = relu; conv 3 | a)",
+            "at `a`: a node's result stands before all other layers",
+        ),
+        (
+            "graph(a = relu; 2 x (a | tanh))",
+            "at `a`: a node's result stands before all other layers",
+        ),
     ] {
         let error = text.parse::<Network>().unwrap_err();
         assert!(error.contains(wanted), "{text}: {error}");

@@ -13,13 +13,15 @@ const EXAMPLES: usize = 6;
 const CLASSES: usize = 3;
 
 /// What the families above do not have: every other kind of layer, before the first weights and after.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 8] = [
     "batch | relu | conv 4 | instance | tanh | avg 3 stride 2 pad 1 | dense",
     "depthwise | conv 4 groups 2 | group 2 | gelu | conv 4 groups 2 dilation 2 | depthwise stride 2 | layer | dense",
     "bias | add(conv 2 | mean_only; input) | silu | add(conv 3 1x1; conv 3) | max 2 | dense 4 | layer | dense",
     "concat(conv 3 | batch | relu) | concat(conv 2 1x3; max 3 stride 1 pad 1) | mean | dense",
     "weight_norm off | init pytorch | conv 3 | relu | add(mean; flatten | dense 3) | dense 4 | leaky 0.3 | dense",
     "weight_norm off | instance | mean | concat(dense 3; dense 2 no_bias) | tanh | dense",
+    "graph(a = relu; b = add(a | conv 2 | batch; input); c = b | zero; add(a; b | avg 3 stride 1 pad 1; c)) | mean | dense",
+    "conv 3 | graph(a = conv 2 | batch; b = a | conv 2 1x1; unused = b | conv 4; concat(add(b; a); graph(c = b; c))) | dense",
 ];
 
 /// All structures, with all norms: convolution first and last, dense layers first, the mean, pooling.

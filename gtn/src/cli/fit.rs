@@ -1,0 +1,243 @@
+//! `gtn fit`
+
+use super::progress::Progress;
+use super::{Files, Machine, Outcome, say, show, stop};
+use crate::data::{Augment, DatasetChoice, Want};
+use crate::error::{Error, ErrorKind, Result};
+use crate::eval::tuning::{Cycle, Recipe};
+use crate::export::python;
+use crate::fit::Fit;
+use crate::nn::Learners;
+use crate::outer::inner::OptimizerChoice;
+use crate::run::config::{Config, Preset};
+use crate::run::run_folder::{make_folder, write_atomically};
+use crate::run::settings::{above_zero, count, natural};
+use crate::search::tune;
+use autograd::prelude::Optimizer;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::PathBuf;
+use std::str::FromStr;
+use tensor::{Metadata, read_safetensors, safetensors_bytes, write_npz};
+
+const CHECKPOINT: &str = "fit.safetensors";
+
+/// Settings of `gtn fit`.
+#[derive(Debug, Args)]
+pub(super) struct FitArgs {
+    /// The network: one of a space (nasbench201:334131), a family, or a text like 'conv 16 | relu | dense'
+    #[arg(value_name = "NETWORK")]
+    network: Learners,
+    /// Data set, as for `gtn train`
+    #[arg(long, value_name = "NAME|PATH", default_value = "auto", value_parser = DatasetChoice::from_str)]
+    dataset: DatasetChoice,
+    #[command(flatten)]
+    want: Want,
+    #[command(flatten)]
+    augment: Augment,
+    /// Times that every training image is seen
+    #[arg(long, value_name = "N", default_value = "20", value_parser = natural(1))]
+    epochs: u64,
+    /// Images in a batch
+    #[arg(long, value_name = "N", default_value = "128", value_parser = count())]
+    batch: usize,
+    /// What moves the weights
+    #[arg(long, value_enum, default_value_t = OptimizerChoice(Optimizer::AdamW))]
+    optimizer: OptimizerChoice,
+    /// The highest learning rate [default: 0.2, of Adam and its like 0.005]
+    #[arg(long, value_name = "X", value_parser = above_zero)]
+    lr: Option<f64>,
+    /// How the rate goes over the steps
+    #[arg(long, value_enum, default_value_t = Cycle::OneCycle)]
+    cycle: Cycle,
+    /// Train on the validation images, too, where nothing is left to choose
+    #[arg(long)]
+    with_validation: bool,
+    /// Seed of all random numbers
+    #[arg(long, value_name = "N", default_value = "1", value_parser = natural(0))]
+    seed: u64,
+    /// Folder for the network; where a training was stopped there, it goes on
+    #[arg(long, value_name = "DIR", default_value = "fit")]
+    out: PathBuf,
+    #[command(flatten)]
+    machine: Machine,
+    #[command(flatten)]
+    files: Files,
+}
+
+/// How an epoch went.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Passage {
+    epoch: u64,
+    loss: f64,
+    validation_accuracy: f64,
+}
+
+pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
+    stop::listen()?;
+    let Learners::Family(family) = &args.network else {
+        let error = Error::usage(format!("{} is more than one network", args.network.name()));
+        return Err(error.hint("a network of a space is written nasbench201:334131"));
+    };
+    let config = Config {
+        seed: args.seed,
+        dataset: args.dataset.clone(),
+        want: args.want,
+        augment: args.augment,
+        inner_batch: args.batch,
+        inner_steps: 1,
+        learners_per_step: 1,
+        ..Config::preset(Preset::Quick)
+    };
+    let device = args.machine.device()?;
+    let mut data = args.files.data(&config, None)?;
+    if args.with_validation {
+        data.train.images.extend(&data.validation.images);
+        data.train.labels.extend(&data.validation.labels);
+    }
+    let problem = data.problem();
+    let learner = family
+        .network(&family.usual, family.norms[0])?
+        .learner(problem.image, problem.classes);
+    let learner = learner.map_err(|error| Error::usage(error).at(&family.name))?;
+    let recipe = Recipe {
+        optimizer: args.optimizer.0,
+        lr: args.lr.unwrap_or_else(|| args.optimizer.usual_lr()),
+        momentum: 0.9,
+        cycle: args.cycle,
+    };
+    let mut fit = Fit::new(&device, &config, &data, &learner, recipe, args.epochs)?;
+    make_folder(&args.out)?;
+    let settings = json!({
+        "network": learner.network().to_string(), "data": data.card, "seed": args.seed, "batch": args.batch, "epochs": args.epochs,
+        "augment": args.augment, "recipe": tune::to_json(&recipe), "with_validation": args.with_validation,
+    });
+    let mut epochs = resume(args, &mut fit, &settings.to_string())?;
+    let steps = fit.steps_of_epoch();
+    let mut progress = Progress::new("Step", steps * args.epochs, steps * fit.epoch());
+    let mut done = steps * fit.epoch();
+    while fit.epoch() < args.epochs {
+        let line = epochs.last().map_or_else(String::new, |last: &Passage| {
+            format!(
+                "loss {:.3}, accuracy {:.2} %",
+                last.loss,
+                100.0 * last.validation_accuracy
+            )
+        });
+        let mut watch = || {
+            done += 1;
+            progress.at(done, &line);
+            !stop::asked()
+        };
+        let Some(loss) = fit.train(&mut watch)? else {
+            say(&format!(
+                "Stopped. The same command goes on after epoch {} of {}",
+                epochs.len(),
+                args.epochs
+            ));
+            return Ok(Outcome::Interrupted);
+        };
+        if fit.epoch() == args.epochs {
+            fit.average_statistics()?;
+        }
+        let validation_accuracy = fit.judge(&device, &data.validation)?.accuracy;
+        epochs.push(Passage {
+            epoch: fit.epoch(),
+            loss,
+            validation_accuracy,
+        });
+        let about = Metadata::from([
+            ("settings".to_owned(), settings.to_string()),
+            (
+                "epochs".to_owned(),
+                serde_json::to_string(&epochs).map_err(Error::run)?,
+            ),
+        ]);
+        let bytes = safetensors_bytes(&fit.arrays()?, &about).map_err(Error::run)?;
+        write_atomically(&args.out.join(CHECKPOINT), |file| file.write_all(&bytes))?;
+    }
+    drop(progress);
+    let test = fit.judge(&device, &data.test)?;
+    let about = Metadata::from([("settings".to_owned(), settings.to_string())]);
+    let bytes = safetensors_bytes(&fit.network()?, &about).map_err(Error::run)?;
+    write_atomically(&args.out.join("network.safetensors"), |file| {
+        file.write_all(&bytes)
+    })?;
+    let numbered = |kind: &str, arrays: Vec<tensor::Array>| -> Vec<_> {
+        arrays
+            .into_iter()
+            .enumerate()
+            .map(|(i, array)| (format!("{kind}{i}"), array))
+            .collect()
+    };
+    let [weights, statistics] = fit.in_order()?;
+    let arrays = [
+        numbered("weight", weights),
+        numbered("statistic", statistics),
+    ]
+    .concat()
+    .into_iter()
+    .collect();
+    write_npz(args.out.join("network.npz"), &arrays).map_err(Error::run)?;
+    let program = python::Program {
+        network: learner.network(),
+        optimizer: recipe.optimizer,
+        statistics: [&data.card.mean, &data.card.std],
+        origin: format!(
+            "{}, {}, {} epochs",
+            family.name, data.card.name, args.epochs
+        ),
+    };
+    write_atomically(&args.out.join("network.py"), |file| {
+        file.write_all(program.module().as_bytes())
+    })?;
+    let last = epochs
+        .last()
+        .map_or(f64::NAN, |last| last.validation_accuracy);
+    show(&format!(
+        "{}: {:.2} % of {} test images, {:.2} % of {} validation images, {} parameters",
+        family.name,
+        100.0 * test.accuracy,
+        data.test.len(),
+        100.0 * last,
+        data.validation.len(),
+        learner.parameter_count()
+    ));
+    say(&format!(
+        "The network is in {}: network.safetensors, and network.py with network.npz for PyTorch",
+        args.out.display()
+    ));
+    args.machine.print(&json!({
+        "command": "fit", "network": family.name, "out": args.out, "test_accuracy": test.accuracy, "test_loss": test.loss,
+        "validation_accuracy": last, "parameters": learner.parameter_count(), "epochs": epochs,
+    }))?;
+    Ok(Outcome::Done)
+}
+
+/// Goes on with what is in the folder, if there is something of these settings; gives the epochs that are done.
+fn resume(args: &FitArgs, fit: &mut Fit<'_>, settings: &str) -> Result<Vec<Passage>> {
+    let path = args.out.join(CHECKPOINT);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let place = || path.display().to_string();
+    let (arrays, about) = read_safetensors(&path).map_err(Error::run)?;
+    if about.get("settings").map(String::as_str) != Some(settings) {
+        let error = Error::run("a training with other settings")
+            .at(place())
+            .of(ErrorKind::Usage);
+        return Err(error.hint("--out names another folder"));
+    }
+    let epochs = about.get("epochs").map(String::as_str).unwrap_or_default();
+    let epochs: Vec<Passage> =
+        serde_json::from_str(epochs).map_err(|error| Error::run(error).at(place()))?;
+    fit.restore(&arrays, epochs.len() as u64)
+        .map_err(|error| error.at(place()))?;
+    say(&format!(
+        "Going on after epoch {} of {}",
+        epochs.len(),
+        args.epochs
+    ));
+    Ok(epochs)
+}

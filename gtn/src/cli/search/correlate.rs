@@ -1,0 +1,300 @@
+//! `gtn search correlate`
+
+use super::super::eval::read_config;
+use super::super::progress::Progress;
+use super::super::{Files, Machine, Outcome, say, show, stop};
+use super::work::{Loaded, prepare, workers};
+use crate::draw::scatter;
+use crate::error::{Error, Result};
+use crate::eval::report::GLANCE;
+use crate::nn::{Code, Population, Source as Drawn, Space};
+use crate::run::config::Config;
+use crate::run::settings::count;
+use crate::search::correlate::{Correlation, panels};
+use crate::search::ranks::best_first;
+use crate::search::{Entry, Estimator, Lab, Ledger, Source, Structure, Table, Task, Truth};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Images of CIFAR-10, where no run says what images are.
+const IMAGE: [usize; 3] = [32, 32, 3];
+
+/// Settings of `gtn search correlate`.
+#[derive(Debug, Args)]
+pub(super) struct CorrelateArgs {
+    /// The folder of a run, which teaches; without one only counts are compared
+    #[arg(value_name = "RUN")]
+    run: Option<PathBuf>,
+    /// Accuracies: a CSV file with columns `cell` or `network` and an accuracy, or a JSON object as NAS-Bench-Macro's
+    #[arg(long, value_name = "FILE")]
+    truth: PathBuf,
+    /// The column of the accuracies [default: `c10_test200`, `c10_val200`, `mean_acc` or accuracy]
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+    /// Networks to rank: the first N of the space's split, or `all` of the truth
+    #[arg(long, value_name = "N|all", default_value = "200", value_parser = sample)]
+    sample: Sample,
+    /// The space [default: the run's]
+    #[arg(long, value_name = "SPACE")]
+    space: Option<Space>,
+    /// What to rank by: gtn and real, each also with -area, -loss or -speed and then @STEPS; synflow, naswot, params, macs,
+    /// depth, convs, path, structure; and sums of ranks as gtn+structure or 2*gtn+params
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        default_value = "gtn,gtn-loss,gtn-speed,real,params,macs,depth,structure,synflow,naswot,gtn+structure,real+structure"
+    )]
+    estimators: Vec<Estimator>,
+    /// Learners of every network, whose estimates are averaged
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count())]
+    seeds: usize,
+    /// Validation images that judge a learner
+    #[arg(long, value_name = "N", default_value_t = GLANCE, value_parser = count())]
+    images: usize,
+    /// Also show what searches would have found
+    #[arg(long, value_enum, value_name = "WITH")]
+    compare: Option<Compare>,
+    /// Networks that are computed at once [default: on a processor one for each thread]
+    #[arg(long, value_name = "N", value_parser = count())]
+    workers: Option<usize>,
+    /// Folder for the results [default: correlate in the run's folder]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    machine: Machine,
+    #[command(flatten)]
+    files: Files,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Compare {
+    /// Searches that choose at random
+    Random,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sample {
+    First(usize),
+    All,
+}
+
+fn sample(text: &str) -> Result<Sample, String> {
+    match (text, text.parse()) {
+        ("all", _) => Ok(Sample::All),
+        (_, Ok(count @ 10..=1_000_000)) => Ok(Sample::First(count)),
+        _ => Err("a number from 10 to 1000000 is needed, or all".to_owned()),
+    }
+}
+
+/// The object that the command ends with.
+#[derive(Serialize)]
+struct Report<'a> {
+    command: &'static str,
+    run: Option<&'a Path>,
+    space: String,
+    truth: &'a Path,
+    column: &'a str,
+    /// Networks of the sample that the run may have drawn in its meta-training.
+    not_held_out: usize,
+    #[serde(flatten)]
+    correlation: &'a Correlation,
+}
+
+pub(super) fn run(args: &CorrelateArgs) -> Result<Outcome> {
+    let config = args.run.as_deref().map(read_config).transpose()?;
+    let population = config.as_ref().map(Config::population);
+    let space = space(args, population.as_ref())?;
+    let truth = Truth::read(&args.truth, args.column.as_deref(), &space)?;
+    let codes = sampled(args, &space, &truth)?;
+    let not_held_out = population.map_or(0, |population| may_be_drawn(&population, &space, &codes));
+    if not_held_out > 0 {
+        say(&format!(
+            "warning: {not_held_out} of {} networks may have been drawn in the run's meta-training",
+            codes.len()
+        ));
+    }
+    let (table, folder) = match (&args.run, config) {
+        (Some(run), Some(config)) => match computed(args, run, &config, &space, &codes)? {
+            Some(found) => found,
+            None => return Ok(Outcome::Interrupted),
+        },
+        _ => (counted(args, &space, &codes)?, args.out.clone()),
+    };
+    let accuracies: Vec<f64> = codes.iter().filter_map(|code| truth.of(code)).collect();
+    let compare = args.compare == Some(Compare::Random);
+    let correlation = Correlation::new(&table, &accuracies, &args.estimators, 0, compare);
+    show(correlation.table().trim_end());
+    let report = Report {
+        command: "search correlate",
+        run: args.run.as_deref(),
+        space: space.name(),
+        truth: &args.truth,
+        column: &truth.column,
+        not_held_out,
+        correlation: &correlation,
+    };
+    if let Some(folder) = folder {
+        crate::run::run_folder::make_folder(&folder)?;
+        let write = |name: &str, bytes: &[u8]| {
+            crate::run::run_folder::write_atomically(&folder.join(name), |file| {
+                file.write_all(bytes)
+            })
+        };
+        let estimates = table.estimates(&args.estimators[0]);
+        let csv = table.to_csv(&best_first(&estimates), &estimates, str::to_owned)?;
+        write("results.csv", &csv)?;
+        write(
+            "report.json",
+            &serde_json::to_vec_pretty(&report).map_err(Error::run)?,
+        )?;
+        scatter::write(
+            &folder.join("scatter.svg"),
+            &panels(&table, &accuracies, &args.estimators),
+        )?;
+        say(&format!("The results are in {}", folder.display()));
+    }
+    args.machine.print(&report)?;
+    Ok(Outcome::Done)
+}
+
+fn space(args: &CorrelateArgs, population: Option<&Population>) -> Result<Space> {
+    if let Some(space) = &args.space {
+        return Ok(space.clone());
+    }
+    let own = population.and_then(Population::space).cloned();
+    own.ok_or_else(|| {
+        Error::usage("a space is needed, as the run is of none")
+            .hint("--space nasbench201,channels=8,cells=1")
+    })
+}
+
+fn sampled(args: &CorrelateArgs, space: &Space, truth: &Truth) -> Result<Vec<Code>> {
+    let codes = match args.sample {
+        Sample::All => truth.codes().to_vec(),
+        Sample::First(count) => space.sample(count)?,
+    };
+    if let Some(code) = codes.iter().find(|code| truth.of(code).is_none()) {
+        let error = Error::usage(format!(
+            "no accuracy of {} in {}",
+            space.name_of(code),
+            args.truth.display()
+        ));
+        return Err(error.hint("--sample all ranks those that are there"));
+    }
+    Ok(codes)
+}
+
+/// How many networks a population may draw of those of a space.
+fn may_be_drawn(population: &Population, space: &Space, codes: &[Code]) -> usize {
+    let draws = |code: &&Code| {
+        population
+            .members()
+            .iter()
+            .any(|member| match &member.source {
+                Drawn::Space(other) => other.family() == space.family() && !other.holds_out(code),
+                Drawn::Family(_) => false,
+            })
+    };
+    codes.iter().filter(draws).count()
+}
+
+fn sources(args: &CorrelateArgs) -> Vec<Source> {
+    let mut sources: Vec<Source> = args
+        .estimators
+        .iter()
+        .flat_map(Estimator::sources)
+        .collect();
+    sources.sort_unstable();
+    sources.dedup();
+    sources
+}
+
+/// A table of counts.
+fn counted(args: &CorrelateArgs, space: &Space, codes: &[Code]) -> Result<Table> {
+    if let Some(source) = sources(args).first() {
+        let error = Error::usage(format!("the estimator {} needs a run", source.name()));
+        return Err(
+            error.hint("gtn search correlate RUN …, or --estimators params,macs,depth,structure")
+        );
+    }
+    let structure = |code: &Code| -> Result<_> {
+        let learner = space.network(code)?.learner(IMAGE, 10)?;
+        Ok((code.to_string(), Some(Structure::of(&learner))))
+    };
+    Ok(Table::new(
+        codes.iter().map(structure).collect::<Result<_>>()?,
+        &[],
+    ))
+}
+
+/// Computes what is not there yet; none if the user wants to stop.
+fn computed(
+    args: &CorrelateArgs,
+    run: &Path,
+    config: &Config,
+    space: &Space,
+    codes: &[Code],
+) -> Result<Option<(Table, Option<PathBuf>)>> {
+    stop::listen()?;
+    let Loaded {
+        device,
+        trainer,
+        data,
+    } = Loaded::new(run, config, &args.machine, &args.files)?;
+    let area = args.estimators.iter().any(Estimator::needs_area);
+    let folder = args.out.clone().unwrap_or_else(|| run.join("correlate"));
+    let settings = json!({
+        "run": config.to_toml(), "outer_step": trainer.outer_step(), "space": space.name(), "seeds": args.seeds,
+        "images": args.images, "area": area,
+    });
+    let mut ledger = Ledger::open(&folder, &settings)?;
+    let mut lab = Lab::new(config, space, &data, [args.seeds, args.images], area);
+    let sources = sources(args);
+    if !prepare(&mut lab, &device, &trainer, &ledger, &sources)? {
+        return Ok(None);
+    }
+    let all = codes.iter().flat_map(|code| {
+        sources.iter().map(|&source| Task {
+            code: code.clone(),
+            source,
+        })
+    });
+    let all: Vec<Task> = all.collect();
+    let tasks: Vec<Task> = all
+        .iter()
+        .filter(|task| !ledger.has(&task.code.to_string(), task.source))
+        .cloned()
+        .collect();
+    let mut done = (all.len() - tasks.len()) as u64;
+    let mut progress = Progress::new("Result", all.len() as u64, done);
+    let keep = |entry: Entry| {
+        done += 1;
+        progress.at(done, &format!("{} of {}", entry.source, entry.network));
+        ledger.append(entry)?;
+        Ok(!stop::asked())
+    };
+    lab.run(
+        &device,
+        workers(args.workers, &args.machine, &device),
+        &tasks,
+        keep,
+    )?;
+    if stop::asked() {
+        say(&format!(
+            "Stopped. The same command goes on with what is in {}",
+            folder.display()
+        ));
+        return Ok(None);
+    }
+    let network = |code: &Code| {
+        (
+            code.to_string(),
+            lab.learner(code).ok().map(|(_, structure)| structure),
+        )
+    };
+    let table = Table::new(codes.iter().map(network).collect(), ledger.entries());
+    Ok(Some((table, Some(folder))))
+}

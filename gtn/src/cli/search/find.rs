@@ -1,0 +1,209 @@
+//! The search itself.
+
+use super::super::eval::read_config;
+use super::super::{Cli, Files, Machine, Outcome, Task as Command, say, stop, train};
+use super::hunt::Search;
+use super::work::{Loaded, prepare, workers};
+use crate::error::{Error, Result};
+use crate::eval::report::GLANCE;
+use crate::nn::Space;
+use crate::run::run_folder::{CHECKPOINT, make_folder};
+use crate::run::settings::{above_zero, count, natural};
+use crate::search::{Estimator, Lab, Ledger, Proposals, Source, Strategy};
+use clap::{Args, Parser};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The space of a search without a run.
+const SPACE: &str = "nasbench201,channels=8,cells=1";
+/// Outer steps of its teacher.
+const TEACHER_STEPS: &str = "150";
+
+/// Settings of the search.
+#[derive(Debug, Args)]
+pub(super) struct FindArgs {
+    /// The folder of a run, which teaches [default: one is trained first, on networks of the space]
+    #[arg(value_name = "RUN")]
+    run: Option<PathBuf>,
+    /// Without a run: the data set, as for `gtn train`
+    #[arg(long, value_name = "NAME|PATH", conflicts_with = "run")]
+    dataset: Option<String>,
+    /// Without a run: make all images N×N pixels
+    #[arg(long, value_name = "N", conflicts_with = "run")]
+    resize: Option<usize>,
+    /// Without a run: a TOML file with other settings of the training that makes the teacher
+    #[arg(long, value_name = "FILE", conflicts_with = "run")]
+    config: Option<PathBuf>,
+    /// Without a run: outer steps of that training
+    #[arg(long, value_name = "N", default_value = TEACHER_STEPS, value_parser = natural(1), conflicts_with = "run")]
+    teacher_steps: u64,
+    /// The space [default: the run's, or nasbench201,channels=8,cells=1]
+    #[arg(long, value_name = "SPACE")]
+    space: Option<Space>,
+    /// How networks are proposed
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) strategy: Strategy,
+    /// Networks to try
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count())]
+    pub(super) networks: usize,
+    /// End after so many minutes, if that is earlier
+    #[arg(long, value_name = "X", value_parser = above_zero)]
+    minutes: Option<f64>,
+    /// End after so many inner steps of learners in all, if that is earlier
+    #[arg(long, value_name = "N", value_parser = natural(1))]
+    pub(super) inner_steps: Option<u64>,
+    /// What to rank by, as for `gtn search correlate`
+    #[arg(long, value_name = "NAME", default_value = "gtn")]
+    pub(super) estimator: Estimator,
+    /// Learners of every network, whose estimates are averaged
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count())]
+    seeds: usize,
+    /// Validation images that judge a learner
+    #[arg(long, value_name = "N", default_value_t = GLANCE, value_parser = count())]
+    images: usize,
+    /// Seed of what is proposed
+    #[arg(long, value_name = "N", default_value = "1", value_parser = natural(0))]
+    seed: u64,
+    /// Networks to show
+    #[arg(long, value_name = "N", default_value = "10", value_parser = count())]
+    pub(super) top: usize,
+    /// Networks that are computed at once [default: on a processor one for each thread]
+    #[arg(long, value_name = "N", value_parser = count())]
+    workers: Option<usize>,
+    /// Folder for the results, and to go on with those that are there [default: search in the run's folder, or ./search]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) machine: Machine,
+    #[command(flatten)]
+    files: Files,
+}
+
+pub(super) fn run(args: &FindArgs) -> Result<Outcome> {
+    let begin = Instant::now();
+    stop::listen()?;
+    let out = args.out.clone().unwrap_or_else(|| match &args.run {
+        Some(run) => run.join("search"),
+        None => PathBuf::from("search"),
+    });
+    let run = match &args.run {
+        Some(run) => run.clone(),
+        None => match teacher(args, &out)? {
+            Some(run) => run,
+            None => return Ok(Outcome::Interrupted),
+        },
+    };
+    let config = read_config(&run)?;
+    let own = config.population().space().cloned();
+    let space = args.space.clone().or(own);
+    let space = space.ok_or_else(|| {
+        Error::usage("a space is needed, as the run is of none").hint("--space nasbench201")
+    })?;
+    let Loaded {
+        device,
+        trainer,
+        data,
+    } = Loaded::new(&run, &config, &args.machine, &args.files)?;
+    let area = args.estimator.needs_area();
+    let settings = json!({
+        "run": config.to_toml(), "outer_step": trainer.outer_step(), "space": space.name(), "seeds": args.seeds,
+        "images": args.images, "area": area,
+    });
+    let ledger = Ledger::open(&out, &settings)?;
+    let mut lab = Lab::new(&config, &space, &data, [args.seeds, args.images], area);
+    let proposals = Proposals {
+        strategy: args.strategy,
+        space: &space,
+        networks: args.networks,
+        seed: args.seed,
+        estimator: &args.estimator,
+        steps: config.inner_steps,
+    };
+    let mut sources: Vec<Source> = proposals
+        .parts()
+        .iter()
+        .flat_map(|&part| proposals.estimator_of(part).sources())
+        .collect();
+    sources.sort_unstable();
+    sources.dedup();
+    if !prepare(&mut lab, &device, &trainer, &ledger, &sources)? {
+        return Ok(Outcome::Interrupted);
+    }
+    let ends = args
+        .minutes
+        .map(|minutes| begin + Duration::from_secs_f64(60.0 * minutes));
+    let mut search = Search::new(args, &lab, &proposals, ledger, ends);
+    let finished = search.all(|lab, tasks, done| {
+        lab.run(
+            &device,
+            workers(args.workers, &args.machine, &device),
+            tasks,
+            done,
+        )
+    })?;
+    if !finished {
+        say(&format!(
+            "Stopped. The same command goes on with what is in {}",
+            out.display()
+        ));
+        return Ok(Outcome::Interrupted);
+    }
+    // One after another: what else runs would be measured, too.
+    if !search.latencies(|lab, tasks, done| lab.run(&device, 1, tasks, done))? {
+        return Ok(Outcome::Interrupted);
+    }
+    search.report(&out)?;
+    Ok(Outcome::Done)
+}
+
+/// Trains a teacher on networks of the space, or goes on with that; none if the user wants to stop.
+fn teacher(args: &FindArgs, out: &Path) -> Result<Option<PathBuf>> {
+    let run = out.join("teacher");
+    if run.join(train::REPORT).exists() {
+        return Ok(Some(run));
+    }
+    make_folder(out)?;
+    let mut words = vec!["gtn".to_owned(), "train".to_owned()];
+    let mut word = |name: &str, value: String| words.push(format!("--{name}={value}"));
+    if run.join(CHECKPOINT).exists() {
+        word("resume", run.display().to_string());
+    } else {
+        word("out", run.display().to_string());
+        let space = args
+            .space
+            .as_ref()
+            .map_or_else(|| SPACE.to_owned(), Space::text);
+        word("learner", space);
+        word("outer-steps", args.teacher_steps.to_string());
+        word("seed", args.seed.to_string());
+        word("learners", "1".to_owned());
+        args.dataset
+            .iter()
+            .for_each(|dataset| word("dataset", dataset.clone()));
+        args.resize
+            .iter()
+            .for_each(|side| word("resize", side.to_string()));
+        args.config
+            .iter()
+            .for_each(|file| word("config", file.display().to_string()));
+    }
+    args.files
+        .data_dir
+        .iter()
+        .for_each(|dir| word("data-dir", dir.display().to_string()));
+    args.machine
+        .threads
+        .iter()
+        .for_each(|threads| word("threads", threads.to_string()));
+    word(
+        "device",
+        crate::run::settings::name_of(&args.machine.device),
+    );
+    words.push("--no-baseline".to_owned());
+    say("Teacher: a run on networks of the space");
+    let Some(Command::Train(args)) = Cli::try_parse_from(words)?.task else {
+        return Err(Error::usage("no training"));
+    };
+    Ok((train::run(&args)? == Outcome::Done).then_some(run))
+}

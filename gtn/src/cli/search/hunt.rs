@@ -1,0 +1,385 @@
+//! A search on its way: rounds of networks, what is said meanwhile, and what is written at the end.
+
+use super::super::progress::Progress;
+use super::super::{say, show, stop};
+use super::find::FindArgs;
+use crate::draw::scatter::{self, Scatter};
+use crate::error::{Error, Result};
+use crate::nn::Code;
+use crate::search::{
+    Entry, Lab, Ledger, Proposals, Round, Source, Strategy, Structure, Table, Task,
+};
+use serde::Serialize;
+use serde_json::json;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Between two looks for the best network.
+const GLIMPSE: Duration = Duration::from_secs(1);
+/// Between two tables of the best networks.
+const PAUSE: Duration = Duration::from_secs(20);
+
+/// A network for machines.
+#[derive(Debug, Serialize)]
+struct Best {
+    network: String,
+    estimate: Option<f64>,
+    parameters: Option<usize>,
+    multiply_adds: Option<usize>,
+    latency_ms: Option<f64>,
+    reason: Option<String>,
+}
+
+/// A search on its way.
+pub(super) struct Search<'a> {
+    args: &'a FindArgs,
+    lab: &'a Lab<'a>,
+    proposals: &'a Proposals<'a>,
+    ledger: RefCell<Ledger>,
+    /// Counts of networks, for which they have to be built.
+    structures: RefCell<HashMap<Code, Option<Structure>>>,
+    rounds: Vec<Round>,
+    ends: Option<Instant>,
+}
+
+/// Computes tasks, and gives the results to a function.
+type Done<'d> = &'d mut dyn FnMut(Entry) -> Result<bool>;
+
+impl<'a> Search<'a> {
+    pub(super) fn new(
+        args: &'a FindArgs,
+        lab: &'a Lab<'a>,
+        proposals: &'a Proposals<'a>,
+        ledger: Ledger,
+        ends: Option<Instant>,
+    ) -> Self {
+        let (structures, rounds) = (RefCell::default(), Vec::new());
+        let ledger = RefCell::new(ledger);
+        Self {
+            args,
+            lab,
+            proposals,
+            ledger,
+            structures,
+            rounds,
+            ends,
+        }
+    }
+
+    /// All rounds; false if the user wants to stop.
+    pub(super) fn all(
+        &mut self,
+        compute: impl Fn(&Lab<'_>, &[Task], Done<'_>) -> Result<()>,
+    ) -> Result<bool> {
+        let mut left = self.args.inner_steps;
+        let mut progress = Progress::new("Network", self.proposals.trainings() as u64, 0);
+        let (mut count, mut shown, mut looked) = (0, Instant::now(), Instant::now());
+        let mut best = String::new();
+        loop {
+            let Some(mut round) = self
+                .proposals
+                .next(&self.rounds, |codes| Ok(self.table(codes)))?
+            else {
+                return Ok(true);
+            };
+            let whole = self.within(&mut left, &mut round);
+            let sources = self.proposals.estimator_of(round.part).sources();
+            self.rounds.push(round.clone());
+            let all = round.codes.iter().flat_map(|code| {
+                sources.iter().map(|&source| Task {
+                    code: code.clone(),
+                    source,
+                })
+            });
+            let known = |task: &Task| {
+                self.ledger
+                    .borrow()
+                    .has(&task.code.to_string(), task.source)
+            };
+            let tasks: Vec<Task> = all.filter(|task| !known(task)).collect();
+            count += round.codes.len() - tasks.len().div_ceil(sources.len().max(1));
+            let late = || self.ends.is_some_and(|ends| Instant::now() >= ends);
+            let mut parts = 0;
+            let mut done = |entry| {
+                self.ledger.borrow_mut().append(entry)?;
+                parts += 1;
+                if parts % sources.len().max(1) == 0 {
+                    count += 1;
+                }
+                if looked.elapsed() >= GLIMPSE {
+                    best = self.best_line();
+                    looked = Instant::now();
+                }
+                progress.at(count as u64, &best);
+                if shown.elapsed() >= PAUSE {
+                    progress.say(&self.top());
+                    shown = Instant::now();
+                }
+                Ok(!stop::asked() && !late())
+            };
+            compute(self.lab, &tasks, &mut done)?;
+            if stop::asked() {
+                return Ok(false);
+            }
+            if late() || !whole {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Cuts a round to the inner steps that are left; false if that was needed.
+    fn within(&self, left: &mut Option<u64>, round: &mut Round) -> bool {
+        let Some(left) = left else { return true };
+        let teachings = self
+            .proposals
+            .estimator_of(round.part)
+            .sources()
+            .into_iter();
+        let steps = teachings.map(|source| match source {
+            Source::Training(teaching) => self.lab.steps(teaching) * self.lab.seeds,
+            _ => 0,
+        });
+        let each = steps.sum::<usize>() as u64;
+        let fit = left
+            .checked_div(each)
+            .map_or(usize::MAX, |fit| fit as usize);
+        let whole = fit >= round.codes.len();
+        round.codes.truncate(fit);
+        *left -= each * round.codes.len() as u64;
+        whole
+    }
+
+    /// Times of all networks that have an estimate; false if the user wants to stop.
+    pub(super) fn latencies(
+        &self,
+        compute: impl Fn(&Lab<'_>, &[Task], Done<'_>) -> Result<()>,
+    ) -> Result<bool> {
+        let source = Source::Latency;
+        let tried = self.tried();
+        let (table, estimates, _) = self.ranking();
+        let wanted = |at: &usize| {
+            estimates[*at].is_finite() && !self.ledger.borrow().has(&table.networks[*at], source)
+        };
+        let tasks: Vec<Task> = (0..tried.len())
+            .filter(wanted)
+            .map(|at| Task {
+                code: tried[at].0.clone(),
+                source,
+            })
+            .collect();
+        let mut progress = (Progress::new("Latency", tasks.len() as u64, 0), 0);
+        let mut done = |entry| {
+            self.ledger.borrow_mut().append(entry)?;
+            progress.1 += 1;
+            progress.0.at(progress.1, "");
+            Ok(!stop::asked())
+        };
+        compute(self.lab, &tasks, &mut done)?;
+        Ok(!stop::asked())
+    }
+
+    fn table(&self, codes: &[Code]) -> Table {
+        let network = |code: &Code| {
+            let mut known = self.structures.borrow_mut();
+            let count = || self.lab.learner(code).ok().map(|(_, structure)| structure);
+            (
+                code.to_string(),
+                *known.entry(code.clone()).or_insert_with(count),
+            )
+        };
+        Table::new(
+            codes.iter().map(network).collect(),
+            self.ledger.borrow().entries(),
+        )
+    }
+
+    /// All networks that were tried and have a result, with the number of the last round that they were in.
+    fn tried(&self) -> Vec<(Code, usize)> {
+        let (mut tried, mut places) = (Vec::new(), HashMap::new());
+        let ledger = self.ledger.borrow();
+        for (number, round) in self.rounds.iter().enumerate() {
+            let sources = self.proposals.estimator_of(round.part).sources();
+            for code in &round.codes {
+                let name = code.to_string();
+                if !sources.iter().all(|&source| ledger.has(&name, source)) {
+                    continue;
+                }
+                let at = *places.entry(name).or_insert(tried.len());
+                if at == tried.len() {
+                    tried.push((code.clone(), number));
+                }
+                tried[at].1 = number;
+            }
+        }
+        tried
+    }
+
+    /// All networks, best first: those of the last round of halving before others.
+    fn ranking(&self) -> (Table, Vec<f64>, Vec<usize>) {
+        let tried = self.tried();
+        let codes: Vec<Code> = tried.iter().map(|(code, _)| code.clone()).collect();
+        let table = self.table(&codes);
+        let halves = self.args.strategy == Strategy::Halving;
+        let of_part = |part| table.estimates(&self.proposals.estimator_of(part));
+        let by_round: Vec<Vec<f64>> = self
+            .rounds
+            .iter()
+            .map(|round| {
+                if halves {
+                    of_part(round.part)
+                } else {
+                    Vec::new()
+                }
+            })
+            .collect();
+        let whole = if halves { Vec::new() } else { of_part(1) };
+        let place = |at: usize| {
+            if halves {
+                (tried[at].1, by_round[tried[at].1][at])
+            } else {
+                (0, whole[at])
+            }
+        };
+        let mut order: Vec<usize> = (0..codes.len()).collect();
+        order.sort_by(|&a, &b| {
+            let ((round_a, a_is), (round_b, b_is)) = (place(a), place(b));
+            round_b
+                .cmp(&round_a)
+                .then(b_is.total_cmp(&a_is))
+                .then_with(|| codes[a].cmp(&codes[b]))
+        });
+        let estimates = (0..codes.len()).map(|at| place(at).1).collect();
+        (table, estimates, order)
+    }
+
+    fn best_line(&self) -> String {
+        let (table, estimates, order) = self.ranking();
+        match order.first().filter(|&&at| estimates[at].is_finite()) {
+            Some(&at) => format!("best {} with {:.4}", table.networks[at], estimates[at]),
+            None => String::new(),
+        }
+    }
+
+    /// The best so far, a line each.
+    fn top(&self) -> String {
+        let (table, estimates, order) = self.ranking();
+        let line = |(place, &at): (usize, &usize)| {
+            let (params, macs) = table.structures[at].map_or((0, 0), |own| (own.params, own.macs));
+            let latency =
+                table.latencies()[at].map_or_else(String::new, |ms| format!("{ms:>11.3}"));
+            let name = self.name(&table.networks[at]);
+            match &table.reasons[at] {
+                Some(reason) => format!("  {:>3}  {name:<44}  {reason}", place + 1),
+                None => format!(
+                    "  {:>3}  {name:<44}{:>10.4}{params:>12}{macs:>14}{latency}",
+                    place + 1,
+                    estimates[at]
+                ),
+            }
+        };
+        let lines: Vec<String> = order
+            .iter()
+            .take(self.args.top)
+            .enumerate()
+            .map(line)
+            .collect();
+        let head = format!(
+            "       {:<44}{:>10}{:>12}{:>14}{:>11}",
+            "network", "estimate", "parameters", "multiply-adds", "ms/image"
+        );
+        format!("{head}\n{}", lines.join("\n"))
+    }
+
+    fn name(&self, code: &str) -> String {
+        format!("{}:{code}", self.lab.space.name())
+    }
+
+    /// The tables and pictures of a search that ended.
+    pub(super) fn report(&self, out: &Path) -> Result<()> {
+        let (table, estimates, order) = self.ranking();
+        if order.is_empty() {
+            return Err(
+                Error::usage("no network was tried").hint("more --minutes or --inner-steps")
+            );
+        }
+        let latencies = table.latencies();
+        let ledger = self.ledger.borrow();
+        ledger.write(
+            "results.csv",
+            &table.to_csv(&order, &estimates, |code| self.name(code))?,
+        )?;
+        let measured = order.iter().filter_map(|&at| {
+            Some(format!(
+                "{},{}\n",
+                self.name(&table.networks[at]),
+                latencies[at]?
+            ))
+        });
+        ledger.write(
+            "latency.csv",
+            ("network,latency_ms\n".to_owned() + &measured.collect::<String>()).as_bytes(),
+        )?;
+        scatter::write(
+            &out.join("pareto.svg"),
+            &self.panels(&table, &estimates, &latencies),
+        )?;
+        show(&self.top());
+        let best = |&at: &usize| Best {
+            network: self.name(&table.networks[at]),
+            estimate: Some(estimates[at]).filter(|estimate| estimate.is_finite()),
+            parameters: table.structures[at].map(|own| own.params),
+            multiply_adds: table.structures[at].map(|own| own.macs),
+            latency_ms: latencies[at],
+            reason: table.reasons[at].clone(),
+        };
+        let top: Vec<Best> = order.iter().take(self.args.top).map(best).collect();
+        let failed = table.reasons.iter().flatten().count();
+        say(&format!(
+            "{} networks, {failed} of them failed. All results are in {}",
+            order.len(),
+            out.display()
+        ));
+        let report = json!({
+            "command": "search", "out": out, "space": self.lab.space.name(), "strategy": self.args.strategy,
+            "estimator": self.args.estimator.to_string(), "networks": order.len(), "failed": failed, "top": top,
+        });
+        ledger.write(
+            "report.json",
+            &serde_json::to_vec_pretty(&report).map_err(Error::run)?,
+        )?;
+        self.args.machine.print(&report)
+    }
+
+    /// Estimates over what networks cost, with a line through those that no other is better and cheaper than.
+    fn panels(&self, table: &Table, estimates: &[f64], latencies: &[Option<f64>]) -> Vec<Scatter> {
+        let of = |count: fn(&Structure) -> usize| -> Vec<Option<f64>> {
+            table
+                .structures
+                .iter()
+                .map(|own| own.as_ref().map(|own| count(own) as f64))
+                .collect()
+        };
+        let costs = [
+            ("parameters", of(|own| own.params)),
+            ("multiply-adds", of(|own| own.macs)),
+            ("latency, ms", latencies.to_vec()),
+        ];
+        let panel = |(name, costs): (&str, Vec<Option<f64>>)| {
+            let points = costs
+                .iter()
+                .zip(estimates)
+                .filter_map(|(cost, &estimate)| Some(((*cost)?, estimate)));
+            let points: Vec<(f64, f64)> = points.filter(|point| point.1.is_finite()).collect();
+            Scatter {
+                title: format!("{} over {name}", self.args.estimator),
+                x: name.to_owned(),
+                y: self.args.estimator.to_string(),
+                line: scatter::front(&points),
+                points,
+            }
+        };
+        costs.into_iter().map(panel).collect()
+    }
+}

@@ -1,0 +1,108 @@
+//! What both commands need: a run with its data, and what is made once for all networks.
+
+use super::super::progress::Progress;
+use super::super::{Files, Machine, say, stop};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::eval::tuning::TRIALS;
+use crate::outer::meta::MetaTrainer;
+use crate::run::config::Config;
+use crate::run::run_folder::RunFolder;
+use crate::run::{card, checkpoint};
+use crate::search::{Lab, Ledger, Source, Teaching, tune};
+use kernels::Device;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// How real images teach, in the folder of the results.
+const RECIPES: &str = "recipes.json";
+
+/// A run, loaded.
+pub(super) struct Loaded {
+    pub(super) device: Device,
+    pub(super) trainer: MetaTrainer,
+    pub(super) data: Dataset,
+}
+
+impl Loaded {
+    pub(super) fn new(
+        run: &Path,
+        config: &Config,
+        machine: &Machine,
+        files: &Files,
+    ) -> Result<Self> {
+        let device = machine.device()?;
+        let checkpoint = RunFolder::checkpoint_in(run)?;
+        let (trainer, _) = checkpoint::load(&checkpoint, &device, config, card::problem(run)?)?;
+        let mut data = files.data(config, Some(run))?;
+        card::adopt(run, &mut data)?;
+        Ok(Self {
+            device,
+            trainer,
+            data,
+        })
+    }
+}
+
+/// How many networks are computed at once.
+pub(super) fn workers(asked: Option<usize>, machine: &Machine, device: &Device) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    match asked {
+        Some(workers) => workers,
+        None if device.as_cuda().is_some() => 1,
+        None => machine.threads.unwrap_or_else(cores),
+    }
+}
+
+/// Lessons and recipes; false if the user wants to stop.
+pub(super) fn prepare(
+    lab: &mut Lab<'_>,
+    device: &Device,
+    trainer: &MetaTrainer,
+    ledger: &Ledger,
+    sources: &[Source],
+) -> Result<bool> {
+    let path = ledger.folder().join(RECIPES);
+    let mut recipes: Value = std::fs::read(&path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_else(|| json!({}));
+    for &source in sources {
+        let Source::Training(teaching @ Teaching { real, .. }) = source else {
+            continue;
+        };
+        if !real {
+            lab.prepare(device, trainer.teacher(), teaching)?;
+            continue;
+        }
+        let steps = lab.steps(teaching);
+        let known = recipes
+            .get(steps.to_string())
+            .map(tune::from_json)
+            .transpose()?;
+        let recipe = if let Some(recipe) = known {
+            recipe
+        } else {
+            let mut progress = (Progress::new("Tuning", 2 * TRIALS, 0), 0);
+            let mut watch = || {
+                progress.1 += 1;
+                progress.0.at(progress.1, "real images");
+                !stop::asked()
+            };
+            let found = tune::recipe(lab, device, trainer.teacher(), steps, &mut watch)?;
+            let Some(recipe) = found else {
+                return Ok(false);
+            };
+            recipes[steps.to_string()] = tune::to_json(&recipe);
+            let text = serde_json::to_vec_pretty(&recipes).map_err(Error::run)?;
+            ledger.write(RECIPES, &text)?;
+            recipe
+        };
+        say(&format!(
+            "Real images, {steps} steps: {}, {recipe}",
+            recipe.optimizer.name()
+        ));
+        lab.recipes.insert(steps, recipe);
+    }
+    Ok(true)
+}

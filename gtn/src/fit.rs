@@ -1,0 +1,343 @@
+//! Trains one network on all real images, for use.
+//!
+//! Each step is a gradient on a batch and a move of an optimiser; images come in another order in every epoch, changed at random.
+//! At the end the statistics of norms over batches are means over many batches, with the trained weights.
+
+use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::eval::evaluate::{Evaluator, Mark, TestSet};
+use crate::eval::tuning::Recipe;
+use crate::nn::{Learner, Statistics, init};
+use crate::outer::training::{Sizes, real_batches};
+use crate::run::config::Config;
+use crate::seeds::{Draw, rng};
+use autograd::Task;
+use autograd::prelude::*;
+use kernels::View;
+use rand::seq::SliceRandom;
+use tensor::Arrays;
+
+/// Batches whose statistics are averaged at the end.
+const AVERAGED: u64 = 50;
+/// The longest gradient, as in the paper; longer ones are made so long.
+const CLIP: f64 = 5.0;
+
+/// Where an array of a step lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Weight(usize),
+    Buffer(usize),
+    Gradient(usize),
+    Images,
+    Classes,
+    Loss,
+}
+
+/// A network in training.
+#[derive(Debug)]
+pub struct Fit<'a> {
+    config: &'a Config,
+    data: &'a Dataset,
+    recipe: Recipe,
+    epochs: u64,
+    /// Names of weights and buffers.
+    names: [Vec<String>; 2],
+    weights: Values,
+    gradients: Values,
+    /// Images `x` and classes `y`, the loss, and by their names the buffers.
+    batch: Values,
+    gradient: Task<Key>,
+    descent: Descent,
+    evaluator: Evaluator,
+    /// Steps done.
+    step: u64,
+}
+
+impl<'a> Fit<'a> {
+    /// Before the first step. The settings say the seed, how images are changed, and by `inner_batch` how many are in a batch.
+    ///
+    /// # Errors
+    /// If there is not enough memory, or fewer images than in a batch.
+    pub fn new(
+        device: &Device,
+        config: &'a Config,
+        data: &'a Dataset,
+        learner: &Learner,
+        recipe: Recipe,
+        epochs: u64,
+    ) -> Result<Self> {
+        if data.train.len() < config.inner_batch {
+            let message = format!(
+                "{} training images, and a batch has {}",
+                data.train.len(),
+                config.inner_batch
+            );
+            return Err(Error::usage(message).hint("a smaller --batch"));
+        }
+        let problem = data.problem();
+        let [x, y] = Sizes::of(config, problem).batches(["x", "y"], 1, config.inner_batch);
+        let specs = |params: &[crate::nn::ParamSpec]| -> Vec<ArraySpec> {
+            params
+                .iter()
+                .map(|param| ArraySpec::new(&*param.name, F32, param.shape.clone()))
+                .collect()
+        };
+        let (own, buffers) = (specs(learner.params()), specs(learner.buffers()));
+        let tape = Tape::new();
+        let input = |spec: &ArraySpec| tape.input(&spec.name, F32, spec.shape.clone());
+        let theta: Vec<_> = own.iter().map(input).collect::<autograd::Result<_>>()?;
+        let images = tape.input("x", F32, &x.shape[1..])?;
+        let classes = tape.input("y", F32, &y.shape[1..])?;
+        let (logits, statistics) = learner.logits(&theta, images, Statistics::Batch)?;
+        let loss = logits.cross_entropy(classes)?;
+        let gradients = tape.grad(loss, &theta)?;
+        let weights = theta
+            .iter()
+            .enumerate()
+            .map(|(i, &var)| (var, Key::Weight(i)));
+        let given: Vec<_> = weights
+            .chain([(images, Key::Images), (classes, Key::Classes)])
+            .collect();
+        let found = gradients
+            .into_iter()
+            .enumerate()
+            .map(|(i, var)| (var, Key::Gradient(i)));
+        let statistics = statistics
+            .into_iter()
+            .enumerate()
+            .map(|(i, var)| (var, Key::Buffer(i)));
+        let found: Vec<_> = found.chain(statistics).chain([(loss, Key::Loss)]).collect();
+        let gradient = Task::new(device, &given, &found)?;
+
+        let drawn = init(
+            learner.params(),
+            F32,
+            &mut rng(config.seed, Draw::Learner, 0, 0),
+        )?;
+        let named = own.iter().map(|spec| spec.name.as_str()).zip(&drawn);
+        let gradients = Values::zeros(device, &own)?;
+        let hyper: Vec<(&str, f64)> = match recipe
+            .optimizer
+            .hyper()
+            .iter()
+            .find(|(name, _)| ["momentum", "beta1"].contains(name))
+        {
+            Some((name, _)) => vec![(name, recipe.momentum)],
+            None => Vec::new(),
+        };
+        let loss = ArraySpec::new("loss", F32, []);
+        let names =
+            [&own, &buffers].map(|specs| specs.iter().map(|spec| spec.name.clone()).collect());
+        Ok(Self {
+            weights: Values::new(device, named)?,
+            descent: Descent::new(&gradients, recipe.optimizer, &hyper)?,
+            gradients,
+            batch: Values::zeros(device, &[&[x, y, loss][..], &buffers].concat())?,
+            gradient,
+            evaluator: Evaluator::new(device, problem, learner)?,
+            config,
+            data,
+            recipe,
+            epochs,
+            names,
+            step: 0,
+        })
+    }
+
+    /// Steps of an epoch; images that fill no batch come in other epochs.
+    pub fn steps_of_epoch(&self) -> u64 {
+        (self.data.train.len() / self.config.inner_batch) as u64
+    }
+
+    /// Epochs done.
+    pub fn epoch(&self) -> u64 {
+        self.step / self.steps_of_epoch()
+    }
+
+    /// Trains for an epoch; gives the mean loss. `watch` may stop it by `false`: then there is none, and the epoch is lost.
+    ///
+    /// # Errors
+    /// If the loss is not finite.
+    pub fn train(&mut self, watch: &mut impl FnMut() -> bool) -> Result<Option<f64>> {
+        let (steps, epoch) = (self.steps_of_epoch(), self.epoch());
+        let order = self.order(epoch);
+        let mut sum = 0.0;
+        for chosen in order.chunks_exact(self.config.inner_batch) {
+            self.forward_and_back(chosen, self.step)?;
+            let loss = self.batch.get("loss")?.to_f64_vec()[0];
+            if !loss.is_finite() {
+                let error = Error::new(
+                    crate::error::ErrorKind::NotFinite,
+                    format!("step {}: the loss is not finite", self.step + 1),
+                );
+                return Err(error.hint("a smaller --lr"));
+            }
+            sum += loss;
+            let norm = self.descent.norm(&self.gradients)?;
+            self.descent.set("scale", (CLIP / norm).min(1.0))?;
+            let share = self
+                .recipe
+                .cycle
+                .share(self.step as usize, (steps * self.epochs) as usize);
+            self.descent.set("lr", self.recipe.lr * share)?;
+            self.descent.step(&self.weights, &self.gradients)?;
+            self.step += 1;
+            if !watch() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(sum / steps as f64))
+    }
+
+    /// The training images in the order of an epoch.
+    fn order(&self, epoch: u64) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.data.train.len()).collect();
+        order.shuffle(&mut rng(self.config.seed, Draw::Order, epoch, 0));
+        order
+    }
+
+    /// Gradients, statistics and loss of a batch.
+    fn forward_and_back(&self, chosen: &[usize], number: u64) -> Result<()> {
+        let specs =
+            Sizes::of(self.config, self.data.problem()).batches(["x", "y"], 1, chosen.len());
+        let [x, y] = real_batches(
+            self.config,
+            self.data,
+            chosen,
+            &specs,
+            (Draw::Augment, number),
+        )?;
+        self.batch.write("x", &x)?;
+        self.batch.write("y", &y)?;
+        self.gradient.run(|key| match key {
+            Key::Weight(i) => self.weights.view(&self.names[0][i]),
+            Key::Buffer(i) => self.batch.view(&self.names[1][i]),
+            Key::Gradient(i) => self.gradients.view(&self.names[0][i]),
+            Key::Images => self.batch.row("x", 0),
+            Key::Classes => self.batch.row("y", 0),
+            Key::Loss => self.batch.view("loss"),
+        })?;
+        Ok(())
+    }
+
+    /// Replaces the statistics of the last batch by their means over many, with the weights as they are.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn average_statistics(&self) -> Result<()> {
+        if self.names[1].is_empty() {
+            return Ok(());
+        }
+        let batches = AVERAGED.min(self.steps_of_epoch());
+        let mut sums: Vec<Vec<f64>> = vec![Vec::new(); self.names[1].len()];
+        let order = self.order(self.epochs);
+        for (number, chosen) in (0..batches).zip(order.chunks_exact(self.config.inner_batch)) {
+            self.forward_and_back(chosen, self.steps_of_epoch() * self.epochs + number)?;
+            for (sum, name) in sums.iter_mut().zip(&self.names[1]) {
+                let own = self.batch.get(name)?.to_f64_vec();
+                sum.resize(own.len(), 0.0);
+                sum.iter_mut()
+                    .zip(own)
+                    .for_each(|(sum, own)| *sum += own / batches as f64);
+            }
+        }
+        for (sum, name) in sums.into_iter().zip(&self.names[1]) {
+            let count = sum.len();
+            self.batch
+                .write(name, &Array::new([count], sum)?.cast(F32))?;
+        }
+        Ok(())
+    }
+
+    /// How it does on images, with the statistics of the last batch or their means.
+    ///
+    /// # Errors
+    /// If it gives NaN for any.
+    pub fn judge(&self, device: &Device, split: &Split) -> Result<Mark> {
+        let images = TestSet::new(device, self.data, split, usize::MAX)?;
+        let (weights, buffers) = (
+            views(&self.weights, &self.names[0]),
+            views(&self.batch, &self.names[1]),
+        );
+        Ok(self
+            .evaluator
+            .judge(&weights, &buffers, &images, self.step as usize)?)
+    }
+
+    /// Weights and statistics by name.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn network(&self) -> Result<Arrays> {
+        let weights = self.names[0]
+            .iter()
+            .map(|name| Ok((name.clone(), self.weights.get(name)?)));
+        let buffers = self.names[1]
+            .iter()
+            .map(|name| Ok((name.clone(), self.batch.get(name)?)));
+        weights.chain(buffers).collect()
+    }
+
+    /// The arrays of [`Fit::network`] in the order in which the network takes them: weights, and statistics.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn in_order(&self) -> Result<[Vec<Array>; 2]> {
+        let weights = self.names[0]
+            .iter()
+            .map(|name| self.weights.get(name))
+            .collect::<autograd::Result<_>>()?;
+        let buffers = self.names[1]
+            .iter()
+            .map(|name| self.batch.get(name))
+            .collect::<autograd::Result<_>>()?;
+        Ok([weights, buffers])
+    }
+
+    /// All that it takes to go on, by name.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn arrays(&self) -> Result<Arrays> {
+        let mut arrays = self.network()?;
+        for spec in self.descent.state().specs() {
+            arrays.insert(
+                format!("optimizer.{}", spec.name),
+                self.descent.state().get(&spec.name)?,
+            );
+        }
+        Ok(arrays)
+    }
+
+    /// Goes on where [`Fit::arrays`] were taken.
+    ///
+    /// # Errors
+    /// With the name of an array that is missing or has another shape.
+    pub fn restore(&mut self, arrays: &Arrays, epoch: u64) -> Result<()> {
+        let write = |values: &Values, name: &str, key: &str| {
+            let array = arrays
+                .get(key)
+                .ok_or_else(|| Error::run(format!("array {key} is missing")))?;
+            values
+                .write(name, array)
+                .map_err(|error| Error::run(error).at(format!("array {key}")))
+        };
+        self.names[0]
+            .iter()
+            .try_for_each(|name| write(&self.weights, name, name))?;
+        self.names[1]
+            .iter()
+            .try_for_each(|name| write(&self.batch, name, name))?;
+        let state = self.descent.state();
+        state
+            .specs()
+            .try_for_each(|spec| write(state, &spec.name, &format!("optimizer.{}", spec.name)))?;
+        self.step = epoch * self.steps_of_epoch();
+        Ok(())
+    }
+}
+
+/// Where arrays lie.
+fn views<'v>(values: &'v Values, names: &[String]) -> Vec<View<'v>> {
+    names.iter().map(|name| values.view(name)).collect()
+}

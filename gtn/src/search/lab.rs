@@ -1,0 +1,392 @@
+//! Where sources are computed for networks: several at once, each on a thread with a device of its own.
+
+use super::estimator::{LATENCY, Measure, Source, Teaching};
+use super::ledger::{Entry, Outcome};
+use super::probe::{latency, naswot, synflow};
+use super::structure::Structure;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::eval::evaluate::{Course, TestSet, Trainee, TrainingData};
+use crate::eval::report::FRESH;
+use crate::eval::tuning::Recipe;
+use crate::nn::{Code, Learner, Space};
+use crate::outer::inner::Inner;
+use crate::outer::teacher::Teacher;
+use crate::run::config::Config;
+use crate::run::memory::available;
+use autograd::prelude::Optimizer;
+use kernels::Device;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Instant;
+use tensor::Arrays;
+
+/// Images that an evaluation takes at once.
+const EVALUATED: usize = 500;
+
+/// Everything that a network is judged with.
+#[derive(Debug)]
+pub struct Lab<'a> {
+    /// The settings of the run that teaches.
+    pub config: &'a Config,
+    /// The networks.
+    pub space: &'a Space,
+    /// Real images.
+    pub data: &'a Dataset,
+    /// Learners that are trained of every network, whose numbers are averaged.
+    pub seeds: usize,
+    /// Validation images that judge.
+    pub images: usize,
+    /// Whether to judge after every quarter of the steps.
+    pub area: bool,
+    /// How real images teach, for every number of steps.
+    pub recipes: HashMap<usize, Recipe>,
+    /// The batches that the run teaches, for every number of steps and learner.
+    lessons: HashMap<usize, Vec<Arrays>>,
+}
+
+/// A source to compute for a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// The network.
+    pub code: Code,
+    /// What is computed.
+    pub source: Source,
+}
+
+impl<'a> Lab<'a> {
+    /// Without lessons and recipes.
+    pub fn new(
+        config: &'a Config,
+        space: &'a Space,
+        data: &'a Dataset,
+        [seeds, images]: [usize; 2],
+        area: bool,
+    ) -> Self {
+        let (recipes, lessons) = (HashMap::new(), HashMap::new());
+        Self {
+            config,
+            space,
+            data,
+            seeds,
+            images,
+            area,
+            recipes,
+            lessons,
+        }
+    }
+
+    /// The numbers of the learners.
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        (FRESH..).take(self.seeds)
+    }
+
+    /// Inner steps of a training.
+    pub fn steps(&self, teaching: Teaching) -> usize {
+        teaching.steps.unwrap_or(self.config.inner_steps)
+    }
+
+    /// The settings of a training of so many steps.
+    pub fn config_of(&self, steps: usize) -> Config {
+        Config {
+            inner_steps: steps,
+            ..self.config.clone()
+        }
+    }
+
+    /// Makes the batches of a run's lessons, once for all networks.
+    ///
+    /// # Errors
+    /// If the run has fewer steps, or there is not enough memory.
+    pub fn prepare(
+        &mut self,
+        device: &Device,
+        teacher: &Teacher,
+        teaching: Teaching,
+    ) -> Result<()> {
+        let steps = self.steps(teaching);
+        if steps > self.config.inner_steps {
+            let error = Error::usage(format!(
+                "{} inner steps wanted, and the run teaches {}",
+                steps, self.config.inner_steps
+            ));
+            return Err(error.hint("fewer after @, or a run with more --inner-steps"));
+        }
+        if !self.config.curriculum.generates() {
+            return Err(Error::usage(
+                "a run with --curriculum real-data makes no images to rank with",
+            )
+            .hint("the estimator real"));
+        }
+        let config = self.config_of(steps);
+        let optimizer = Inner::of(self.config).optimizer;
+        let lesson = |number| -> Result<Arrays> {
+            let lesson = TrainingData::synthetic(device, &config, teacher, number)?;
+            Ok(lesson.arrays(optimizer)?)
+        };
+        let lessons = self.numbers().map(lesson).collect::<Result<_>>()?;
+        self.lessons.insert(steps, lessons);
+        Ok(())
+    }
+
+    /// The learner of a code, and its counts.
+    ///
+    /// # Errors
+    /// If it does not fit the images.
+    pub fn learner(&self, code: &Code) -> Result<(Learner, Structure)> {
+        let problem = self.data.problem();
+        let learner = self
+            .space
+            .network(code)?
+            .learner(problem.image, problem.classes)?;
+        let structure = Structure::of(&learner);
+        Ok((learner, structure))
+    }
+
+    /// Computes tasks on some threads, and gives every result as it comes to `done`, which may end all by `false`. Results do
+    /// not depend on the number of threads; their order does.
+    ///
+    /// # Errors
+    /// Those of `done`, or if a device cannot be had.
+    pub fn run(
+        &self,
+        device: &Device,
+        workers: usize,
+        tasks: &[Task],
+        mut done: impl FnMut(Entry) -> Result<bool>,
+    ) -> Result<()> {
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let (send, receive) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for _ in 0..workers.clamp(1, tasks.len().max(1)) {
+                let (send, next, stop) = (send.clone(), &next, &stop);
+                scope.spawn(move || {
+                    // A GPU is shared; of a processor each has a thread.
+                    let own = if device.as_cuda().is_some() || workers == 1 {
+                        Ok(device.clone())
+                    } else {
+                        Device::cpu(Some(1))
+                    };
+                    let bench = own
+                        .map_err(Error::from)
+                        .and_then(|device| Bench::new(self, device));
+                    let mut bench = match bench {
+                        Ok(bench) => bench,
+                        Err(error) => {
+                            let _ = send.send(Err(error));
+                            return;
+                        }
+                    };
+                    while !stop.load(Ordering::Relaxed) {
+                        let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                            return;
+                        };
+                        if send.send(Ok(bench.entry(task))).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(send);
+            let mut result = Ok(());
+            for found in receive {
+                match found.and_then(&mut done) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        result = Err(error);
+                        break;
+                    }
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+            result
+        })
+    }
+}
+
+/// What a thread works with.
+struct Bench<'a> {
+    lab: &'a Lab<'a>,
+    device: Device,
+    glance: TestSet,
+    /// Batches on this device.
+    lessons: HashMap<(Teaching, u64), TrainingData>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(lab: &'a Lab<'a>, device: Device) -> Result<Self> {
+        let glance = TestSet::new(&device, lab.data, &lab.data.validation, lab.images)?;
+        Ok(Self {
+            lab,
+            device,
+            glance,
+            lessons: HashMap::new(),
+        })
+    }
+
+    /// Computes a source. What goes wrong with a network is a result, too.
+    fn entry(&mut self, task: &Task) -> Entry {
+        let begin = Instant::now();
+        let mut planning = 0.0;
+        let outcome = match self.values(task, &mut planning) {
+            Ok(values) => match values.iter().find(|(_, value)| !value.is_finite()) {
+                Some((name, _)) => Outcome::Failed(format!("{name} is not finite")),
+                None => Outcome::Values(values),
+            },
+            Err(error) => Outcome::Failed(error.to_string()),
+        };
+        let seconds = begin.elapsed().as_secs_f64();
+        Entry {
+            network: task.code.to_string(),
+            source: task.source.name(),
+            outcome,
+            seconds,
+            planning,
+        }
+    }
+
+    fn values(&mut self, task: &Task, planning: &mut f64) -> Result<BTreeMap<String, f64>> {
+        let begin = Instant::now();
+        let (learner, _) = self.lab.learner(&task.code)?;
+        let Lab { config, data, .. } = self.lab;
+        let problem = data.problem();
+        let single = |value| Ok(BTreeMap::from([(task.source.name(), value)]));
+        match task.source {
+            Source::Synflow => single(synflow(
+                &self.device,
+                &learner,
+                problem.image,
+                problem.classes,
+                config.seed,
+            )?),
+            Source::Naswot => single(naswot(&self.device, &learner, data, config.seed)?),
+            Source::Latency => Ok(BTreeMap::from([(
+                LATENCY.to_owned(),
+                latency(&self.device, &learner, problem)?,
+            )])),
+            Source::Training(teaching) => {
+                let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+                let numbers: Vec<u64> = self.lab.numbers().collect();
+                self.check_memory(&learner)?;
+                let mut trainee = self.trainee(&learner, teaching, numbers[0])?;
+                *planning = begin.elapsed().as_secs_f64();
+                for &number in &numbers {
+                    trainee.begin(&learner, config.seed, number)?;
+                    let course = self.follow(&mut trainee, teaching, number)?;
+                    for (measure, value) in measures(&course) {
+                        *sums.entry(teaching.column(measure)).or_default() +=
+                            value / numbers.len() as f64;
+                    }
+                }
+                Ok(sums)
+            }
+        }
+    }
+
+    /// Refuses a learner whose training would take more memory than is free, by a count that leaves small things out.
+    fn check_memory(&self, learner: &Learner) -> Result<()> {
+        let layers = learner
+            .layers()
+            .iter()
+            .map(|layer| layer.shape.iter().product::<usize>());
+        let (all, largest) = (layers.clone().sum::<usize>(), layers.max().unwrap_or(0));
+        // Activations of a batch for the backward pass, two layers of an evaluation's batch, weights with their start, state
+        // and gradients.
+        let numbers = self.lab.config.inner_batch * all
+            + 2 * EVALUATED * largest
+            + 6 * learner.parameter_count();
+        let wanted = 4.0 * numbers as f64;
+        match available(&self.device) {
+            Some(free) if wanted > free => {
+                let [wanted, free] = [wanted, free].map(|bytes| bytes / f64::from(1 << 30));
+                Err(Error::engine(format!(
+                    "its training takes about {wanted:.1} GiB of memory, and {free:.1} GiB are free"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The optimiser of a training.
+    fn optimizer(&self, teaching: Teaching) -> Optimizer {
+        match self.lab.recipes.get(&self.lab.steps(teaching)) {
+            Some(recipe) if teaching.real => recipe.optimizer,
+            _ => Inner::of(self.lab.config).optimizer,
+        }
+    }
+
+    fn trainee(&self, learner: &Learner, teaching: Teaching, number: u64) -> Result<Trainee> {
+        let config = self.lab.config_of(self.lab.steps(teaching));
+        let optimizer = self.optimizer(teaching);
+        Ok(Trainee::new(
+            &self.device,
+            &config,
+            self.lab.data.problem(),
+            learner,
+            optimizer,
+            number,
+        )?)
+    }
+
+    fn follow(&mut self, trainee: &mut Trainee, teaching: Teaching, number: u64) -> Result<Course> {
+        let steps = self.lab.steps(teaching);
+        let lesson = match self.lessons.remove(&(teaching, number)) {
+            Some(lesson) => lesson,
+            None => self.lesson(teaching, number)?,
+        };
+        let lesson = self.lessons.entry((teaching, number)).or_insert(lesson);
+        let quarters: Vec<usize> = (1..=4)
+            .map(|quarter| (steps * quarter).div_ceil(4))
+            .collect();
+        let at = if self.lab.area {
+            &quarters[..]
+        } else {
+            &quarters[3..]
+        };
+        Ok(trainee.follow(lesson, &self.glance, at)?)
+    }
+
+    fn lesson(&self, teaching: Teaching, number: u64) -> Result<TrainingData> {
+        let (lab, steps) = (self.lab, self.lab.steps(teaching));
+        if teaching.real {
+            let recipe = lab
+                .recipes
+                .get(&steps)
+                .ok_or_else(|| Error::usage("real images without a recipe"))?;
+            let hyper = recipe.hyper(steps);
+            return Ok(TrainingData::real(
+                &self.device,
+                &lab.config_of(steps),
+                lab.data,
+                number,
+                &hyper,
+            )?);
+        }
+        let lessons = lab
+            .lessons
+            .get(&steps)
+            .ok_or_else(|| Error::usage("a run's lesson that was not prepared"))?;
+        Ok(TrainingData::from_arrays(
+            &self.device,
+            &lessons[(number - FRESH) as usize],
+            Vec::new(),
+        )?)
+    }
+}
+
+/// The measures of a training.
+fn measures(course: &Course) -> Vec<(Measure, f64)> {
+    let last = course.marks.last().expect("the last step is looked at");
+    let mut found = vec![
+        (Measure::Accuracy, last.accuracy),
+        (Measure::Loss, -last.loss),
+        (Measure::Speed, -course.losses.iter().sum::<f64>()),
+    ];
+    if course.marks.len() > 1 {
+        let sum: f64 = course.marks.iter().map(|mark| mark.accuracy).sum();
+        found.push((Measure::Area, sum / course.marks.len() as f64));
+    }
+    found
+}

@@ -1,0 +1,125 @@
+//! Ground truth: the accuracies of fully trained networks of a space, from a file.
+
+use crate::error::{Error, Result};
+use crate::nn::{Code, Space};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// What an accuracy may be called, the first that is there.
+const ACCURACIES: [&str; 4] = ["c10_test200", "c10_val200", "mean_acc", "accuracy"];
+/// What the code of a network may be called.
+const CODES: [&str; 3] = ["cell", "code", "network"];
+
+/// Accuracies in percent.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    /// The name of the column that was read.
+    pub column: String,
+    accuracies: HashMap<Code, f64>,
+    /// In the order of the file.
+    codes: Vec<Code>,
+}
+
+impl Truth {
+    /// Reads a CSV file with a row for each network, or a JSON object with an object for each: the tables of NAS-Bench-201
+    /// and NAS-Bench-Macro, and others of their form. Without a column the first of those that are known is taken.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or names what is no network of the space.
+    pub fn read(path: &Path, column: Option<&str>, space: &Space) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Error::file("read", path, &error).of(crate::error::ErrorKind::Usage)
+        })?;
+        let rows = if text.trim_start().starts_with('{') {
+            of_json(&text, column)
+        } else {
+            of_csv(&text, column)
+        };
+        let (column, rows) = rows.map_err(|error| error.at(path.display()))?;
+        let (mut accuracies, mut codes) = (HashMap::new(), Vec::new());
+        for (name, accuracy) in rows {
+            let code = space
+                .code(&name)
+                .map_err(|error| error.at(path.display()))?;
+            if accuracies.insert(code.clone(), accuracy).is_none() {
+                codes.push(code);
+            }
+        }
+        Ok(Self {
+            column,
+            accuracies,
+            codes,
+        })
+    }
+
+    /// The accuracy of a network, if it is known.
+    pub fn of(&self, code: &Code) -> Option<f64> {
+        self.accuracies.get(code).copied()
+    }
+
+    /// All networks, in the order of the file.
+    pub fn codes(&self) -> &[Code] {
+        &self.codes
+    }
+}
+
+type Rows = (String, Vec<(String, f64)>);
+
+fn of_csv(text: &str, column: Option<&str>) -> Result<Rows> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header: Vec<String> = reader
+        .headers()
+        .map_err(Error::usage)?
+        .iter()
+        .map(str::to_owned)
+        .collect();
+    let find = |names: &[&str]| {
+        names
+            .iter()
+            .find_map(|name| header.iter().position(|known| known == name))
+    };
+    let missing = |what: &str, names: &[&str]| {
+        Error::usage(format!("no column with the {what}: {}", names.join(", ")))
+            .hint(format!("it has {}", header.join(", ")))
+    };
+    let code = find(&CODES).ok_or_else(|| missing("code", &CODES))?;
+    let wanted = column.map_or(ACCURACIES.to_vec(), |column| vec![column]);
+    let accuracy =
+        find(&wanted).ok_or_else(|| missing("accuracy", &wanted).hint("--column NAME"))?;
+    let row = |(number, row): (usize, csv::Result<csv::StringRecord>)| {
+        let row = row.map_err(Error::usage)?;
+        let found = row[accuracy]
+            .parse()
+            .ok()
+            .filter(|number: &f64| number.is_finite());
+        let found = found.ok_or_else(|| {
+            Error::usage(format!(
+                "line {}: `{}` is no accuracy",
+                number + 2,
+                &row[accuracy]
+            ))
+        })?;
+        Ok((row[code].to_owned(), found))
+    };
+    let rows = reader
+        .records()
+        .enumerate()
+        .map(row)
+        .collect::<Result<_>>()?;
+    Ok((header[accuracy].clone(), rows))
+}
+
+fn of_json(text: &str, column: Option<&str>) -> Result<Rows> {
+    let networks: serde_json::Map<String, Value> =
+        serde_json::from_str(text).map_err(Error::usage)?;
+    let column = column.unwrap_or("mean_acc");
+    let row = |(code, network): (&String, &Value)| {
+        let accuracy = network[column].as_f64();
+        let accuracy = accuracy
+            .ok_or_else(|| Error::usage(format!("network {code} has no number `{column}`")))?;
+        Ok((code.clone(), accuracy))
+    };
+    let rows = networks.iter().map(row).collect::<Result<_>>()?;
+    Ok((column.to_owned(), rows))
+}

@@ -1,0 +1,121 @@
+//! How real images teach the networks of a space best: found once, on networks of the space that are not ranked.
+
+use super::lab::Lab;
+use crate::error::{Error, Result};
+use crate::eval::evaluate::TestSet;
+use crate::eval::examination::Examination;
+use crate::eval::report::FRESH;
+use crate::eval::tuning::{BASELINES, Cycle, Recipe, tuned};
+use crate::nn::Learner;
+use crate::outer::teacher::Teacher;
+use crate::seeds::{Draw, rng};
+use autograd::prelude::Optimizer;
+use kernels::Device;
+use serde_json::{Value, json};
+
+/// Where the numbers of the learners start that recipes are compared on.
+const FIRST: u64 = FRESH / 4;
+/// Learners that decide between the best recipes of two optimisers.
+const FINALISTS: u64 = 8;
+
+/// The recipe with which networks of the space are best on validation images after so many steps on real ones. `watch` may
+/// stop it by `false`: then there is none.
+///
+/// # Errors
+/// If there is not enough memory.
+pub fn recipe(
+    lab: &Lab<'_>,
+    device: &Device,
+    teacher: &Teacher,
+    steps: usize,
+    watch: &mut impl FnMut() -> bool,
+) -> Result<Option<Recipe>> {
+    let config = lab.config_of(steps);
+    let problem = lab.data.problem();
+    let draw = |number: u64| -> autograd::Result<Learner> {
+        let rng = &mut rng(config.seed, Draw::Search, number, 0);
+        let drawn = lab.space.drawn(&lab.space.draw(rng))?;
+        drawn.network.learner(problem.image, problem.classes)
+    };
+    let glance = TestSet::new(device, lab.data, &lab.data.validation, lab.images)?;
+    let examination = Examination {
+        device,
+        config: &config,
+        teacher,
+        data: lab.data,
+        glance: &glance,
+        test: &glance,
+        learner: ["", ""],
+        draw: &draw,
+    };
+    let mut best: Option<(Recipe, f64)> = None;
+    for baseline in BASELINES {
+        let Some(recipe) = tuned(&examination, baseline, FIRST, watch)? else {
+            return Ok(None);
+        };
+        let mut sum = 0.0;
+        for number in (FIRST + FINALISTS..).take(FINALISTS as usize) {
+            let mut trainee = examination.trainee(recipe.optimizer, number)?;
+            let mut real = examination.real(&recipe, number)?;
+            match trainee.train(&mut real, &glance, None) {
+                Ok((accuracy, _)) => sum += accuracy,
+                Err(autograd::Error::NotFinite { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if best.is_none_or(|(_, other)| sum > other) {
+            best = Some((recipe, sum));
+        }
+    }
+    Ok(best.map(|(recipe, _)| recipe))
+}
+
+/// A recipe for a file.
+pub fn to_json(recipe: &Recipe) -> Value {
+    let Recipe {
+        optimizer,
+        lr,
+        momentum,
+        cycle,
+    } = recipe;
+    json!({ "optimizer": optimizer.name(), "lr": lr, "momentum": momentum, "cycle": cycle })
+}
+
+/// Reads it back.
+///
+/// # Errors
+/// If it is none.
+pub fn from_json(value: &Value) -> Result<Recipe> {
+    let wrong = || Error::run(format!("`{value}` is no recipe"));
+    let optimizer = Optimizer::ALL
+        .into_iter()
+        .find(|optimizer| value["optimizer"] == optimizer.name());
+    let cycle = [Cycle::Constant, Cycle::OneCycle, Cycle::Cosine]
+        .into_iter()
+        .find(|cycle| json!(cycle) == value["cycle"]);
+    Ok(Recipe {
+        optimizer: optimizer.ok_or_else(wrong)?,
+        lr: value["lr"].as_f64().ok_or_else(wrong)?,
+        momentum: value["momentum"].as_f64().ok_or_else(wrong)?,
+        cycle: cycle.ok_or_else(wrong)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_come_back() {
+        for cycle in [Cycle::Constant, Cycle::OneCycle] {
+            let recipe = Recipe {
+                optimizer: Optimizer::Adam,
+                lr: 0.1 + 0.2,
+                momentum: 0.9,
+                cycle,
+            };
+            assert_eq!(from_json(&to_json(&recipe)).unwrap(), recipe);
+        }
+        assert!(from_json(&json!({ "optimizer": "adam" })).is_err());
+    }
+}

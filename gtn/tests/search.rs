@@ -1,0 +1,251 @@
+//! Architecture search from the command line.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod place;
+
+use place::{Place, TINY, json, text};
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_gtn");
+
+/// A run of a space with four networks held out, and a table of accuracies of all its networks.
+fn with_run() -> Place {
+    let place = Place::new();
+    let space = "nasbench201,channels=2,cells=1,held_out=12";
+    let tiny = TINY.replace("--widths 2,3,4", &format!("--learner {space}"));
+    place.run(&format!(
+        "{tiny} --data-dir data --out run --no-baseline --learners 1"
+    ));
+    let mut table = "cell,c10_test200,other\n".to_owned();
+    for i in 0..5u32.pow(6) {
+        let code: String = (0..6)
+            .map(|at| char::from(b'0' + (i / 5u32.pow(at) % 5) as u8))
+            .collect();
+        let convs = code.matches(['2', '3']).count();
+        writeln!(table, "{code},{}.{},1", 80 + convs, i % 97).unwrap();
+    }
+    place.write("truth.csv", table.as_bytes());
+    place
+}
+
+#[test]
+fn estimates_are_compared_with_the_truth_and_the_command_goes_on() {
+    let place = with_run();
+    let config = fs::read_to_string(place.path("run/config.toml")).unwrap();
+    assert!(
+        config.contains("learner = \"nasbench201,channels=2,cells=1,held_out=12\""),
+        "{config}"
+    );
+    let metrics = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
+    assert!(
+        metrics.contains("\"families\":[\"nasbench201,channels=2,cells=1:"),
+        "{metrics}"
+    );
+
+    let estimators = "gtn,gtn-loss,gtn@1,gtn-area,gtn-speed,params,macs,depth,convs,path,structure,synflow,naswot,2*gtn+structure";
+    let args = format!(
+        "search correlate run --truth truth.csv --sample 12 --images 20 --data-dir data --compare random --json \
+         --estimators {estimators}"
+    );
+    let output = place.output(&args);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        !text(&output.stderr).contains("warning"),
+        "{}",
+        text(&output.stderr)
+    );
+    let report = json(&text(&output.stdout));
+    assert_eq!(
+        (&report["sample"], &report["not_held_out"]),
+        (&12.into(), &0.into())
+    );
+    for name in estimators.split(',') {
+        let own = &report["estimators"][name];
+        for key in [
+            "spearman",
+            "kendall",
+            "top_half",
+            "top_tenth",
+            "ndcg",
+            "seconds_per_network",
+        ] {
+            assert!(own[key].is_number(), "{name}: {key} of {own}");
+        }
+        assert_eq!(own["failed"], 0, "{name}");
+        assert!(report["found"][name]["first"].is_number());
+    }
+    assert!(report["estimators"]["convs"]["spearman"].as_f64().unwrap() > 0.9);
+    assert!(report["found"]["random"]["best_of_five"].is_number());
+    for file in ["results.jsonl", "results.csv", "report.json", "scatter.svg"] {
+        assert!(
+            place.path(&format!("run/correlate/{file}")).exists(),
+            "{file}"
+        );
+    }
+
+    // What is there is not computed again, on any number of threads, and results are the same when it is.
+    let before = fs::read(place.path("run/correlate/results.jsonl")).unwrap();
+    let csv = fs::read(place.path("run/correlate/results.csv")).unwrap();
+    place.run(&format!("{args} --workers 2"));
+    assert_eq!(
+        fs::read(place.path("run/correlate/results.jsonl")).unwrap(),
+        before
+    );
+    place.run(&format!("{args} --workers 2 --out again"));
+    assert_eq!(fs::read(place.path("again/results.csv")).unwrap(), csv);
+    // More networks go on where it was; other settings do not.
+    let more = place.output(&args.replace("--sample 12", "--sample 14"));
+    assert!(
+        text(&more.stderr).contains("warning: 2 of 14 networks may have been drawn"),
+        "{}",
+        text(&more.stderr)
+    );
+    place.fails(
+        2,
+        &args.replace("--images 20", "--images 10"),
+        "has results of other settings: images is 10 here and 20 there",
+    );
+}
+
+#[test]
+fn real_images_are_tuned_once_and_their_recipe_is_kept() {
+    let place = with_run();
+    let args = "search correlate run --truth truth.csv --sample 10 --images 10 --data-dir data --estimators real,real-loss@1 --json";
+    let first = place.output(args);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let recipes = fs::read_to_string(place.path("run/correlate/recipes.json")).unwrap();
+    assert!(
+        recipes.contains("\"1\"") && recipes.contains("\"2\""),
+        "{recipes}"
+    );
+    let again = place.output(args);
+    assert!(
+        !text(&again.stderr).contains("Tuning"),
+        "{}",
+        text(&again.stderr)
+    );
+    assert_eq!(json(&text(&first.stdout)), json(&text(&again.stdout)));
+}
+
+#[test]
+fn counts_need_no_run_and_mistakes_are_named() {
+    let place = with_run();
+    let counts = "search correlate --space nasbench201 --truth truth.csv --estimators params,structure --sample 100 --json";
+    let report = json(&place.run(counts));
+    assert!(
+        report["estimators"]["structure"]["spearman"]
+            .as_f64()
+            .unwrap()
+            > 0.5
+    );
+    place.fails(
+        2,
+        &counts.replace("params", "gtn"),
+        "the estimator gtn needs a run",
+    );
+    place.fails(
+        2,
+        &counts.replace("params", "parms"),
+        "there is no estimator `parms`",
+    );
+    place.fails(
+        2,
+        &counts.replace("--space nasbench201", ""),
+        "a space is needed",
+    );
+    place.fails(
+        2,
+        &counts.replace("nasbench201", "nasbench-macro"),
+        "is no network of nasbench-macro",
+    );
+    place.fails(
+        2,
+        &format!("{counts} --column none"),
+        "no column with the accuracy: none",
+    );
+    place.fails(
+        2,
+        &counts.replace("truth.csv", "none.csv"),
+        "cannot read none.csv",
+    );
+    place.fails(
+        2,
+        &counts.replace("--sample 100", "--sample 5"),
+        "a number from 10",
+    );
+    let run =
+        "search correlate run --truth truth.csv --sample 10 --data-dir data --estimators gtn@3";
+    place.fails(2, run, "3 inner steps wanted, and the run teaches 2");
+    place.fails(
+        2,
+        "learner nasbench201:33413",
+        "`33413` is no network of nasbench201",
+    );
+    let shown = place.run("learner nasbench201:334131 --image 32x32x3");
+    // 802,426 parameters, as published.
+    assert!(shown.contains("802426 parameters"), "{shown}");
+}
+
+#[test]
+fn a_network_is_fitted_stopped_and_goes_on() {
+    let place = Place::new();
+    let args = "fit nasbench201,channels=2,cells=1:334131 --dataset mnist --data-dir data --batch 20 --flip 0.5 --crop 2 --threads 1 --json";
+    let whole = json(&place.run(&format!("{args} --epochs 3 --out whole")));
+    let learner = json(&place.run("learner nasbench201,channels=2,cells=1:334131 --json"));
+    assert_eq!(whole["parameters"], learner["learners"][0]["parameters"]);
+    assert_eq!(whole["epochs"].as_array().unwrap().len(), 3);
+    assert!(whole["test_accuracy"].as_f64().unwrap() >= 0.0);
+    // Nothing is left to do where all is done.
+    let again = json(&place.run(&format!("{args} --epochs 3 --out whole")));
+    assert_eq!(again, whole);
+    // Killed after an epoch, it goes on to the same network.
+    let long = |out: &str| format!("{args} --epochs 40 --out {out}");
+    let mut child = place
+        .command(PROGRAM, &long("killed"))
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !place.path("killed/fit.safetensors").exists() {
+        sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        !place.path("killed/network.safetensors").exists(),
+        "it ended before it was killed"
+    );
+    let said = text(&place.output(&long("killed")).stderr);
+    assert!(said.contains("Going on after epoch"), "{said}");
+    place.run(&long("other"));
+    let network = |out: &str| fs::read(place.path(&format!("{out}/network.safetensors"))).unwrap();
+    assert_eq!(network("killed"), network("other"));
+    place.fails(
+        2,
+        &format!("{args} --epochs 4 --out whole"),
+        "a training with other settings",
+    );
+    place.fails(2, &args.replace(":334131", ""), "is more than one network");
+    let (arrays, about) =
+        tensor::read_safetensors(place.path("whole/network.safetensors")).unwrap();
+    assert!(about["settings"].contains("graph("));
+    let numbers: usize = arrays
+        .iter()
+        .filter(|(name, _)| !name.ends_with("mean") && !name.ends_with("variance"))
+        .map(|(_, array)| array.shape().count())
+        .sum();
+    assert_eq!(whole["parameters"], numbers);
+    assert!(place.path("whole/network.npz").exists());
+    // The module is Python, where there is one.
+    let compiled = place
+        .command("python3", "-m py_compile whole/network.py")
+        .output();
+    if let Ok(compiled) = compiled {
+        assert!(compiled.status.success(), "{}", text(&compiled.stderr));
+    }
+}
