@@ -147,6 +147,14 @@ fn every_strategy_ranks_and_spends_what_it_may() {
     for file in ["results.csv", "latency.csv", "pareto.svg", "report.json"] {
         assert!(place.path(&format!("found/{file}")).exists(), "{file}");
     }
+    // Mutants of the best climb where chance does not.
+    let most = |strategy: &str| {
+        search(&format!(
+            "--networks 60 --estimator params --strategy {strategy}"
+        ))["top"][0]["parameters"]
+            .clone()
+    };
+    assert!(most("evolution").as_u64() > most("random").as_u64());
     let minutes = place.output("search run --images 20 --data-dir data --out short --networks 10000 --strategy evolution --minutes 0.02");
     assert!(minutes.status.success(), "{}", text(&minutes.stderr));
 }

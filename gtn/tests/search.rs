@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Stdio;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gtn");
 
@@ -115,14 +115,11 @@ fn estimates_are_compared_with_the_truth_and_the_command_goes_on() {
 #[test]
 fn real_images_are_tuned_once_and_their_recipe_is_kept() {
     let place = with_run();
-    let args = "search correlate run --truth truth.csv --sample 10 --images 10 --data-dir data --estimators real,real-loss@1 --json";
+    let args = "search correlate run --truth truth.csv --sample 10 --images 10 --data-dir data --estimators real,real-loss --json";
     let first = place.output(args);
     assert!(first.status.success(), "{}", text(&first.stderr));
     let recipes = fs::read_to_string(place.path("run/correlate/recipes.json")).unwrap();
-    assert!(
-        recipes.contains("\"1\"") && recipes.contains("\"2\""),
-        "{recipes}"
-    );
+    assert!(recipes.contains("\"2\""), "{recipes}");
     let again = place.output(args);
     assert!(
         !text(&again.stderr).contains("Tuning"),
@@ -204,14 +201,16 @@ fn a_network_is_fitted_stopped_and_goes_on() {
     let again = json(&place.run(&format!("{args} --epochs 3 --out whole")));
     assert_eq!(again, whole);
     // Killed after an epoch, it goes on to the same network.
-    let long = |out: &str| format!("{args} --epochs 40 --out {out}");
+    let long = |out: &str| format!("{args} --epochs 12 --out {out}");
     let mut child = place
         .command(PROGRAM, &long("killed"))
         .stderr(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
+    let begin = Instant::now();
     while !place.path("killed/fit.safetensors").exists() {
+        assert!(begin.elapsed() < Duration::from_mins(2), "it never came");
         sleep(Duration::from_millis(2));
     }
     child.kill().unwrap();
