@@ -9,9 +9,12 @@ use std::time::Duration;
 /// Between two looks. Launchers end the others a second after a loss, so a line about it must come sooner.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long the others are given to see the same loss, so that they do not take the end of this program for another.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Starts a thread that looks after processes by their numbers in Linux's /proc; those not to be seen there are not watched.
 ///
-/// When one is lost, the lowest rank that is left says so and ends the program, which ends the run.
+/// When one is lost, the lowest rank that is left says so, and all end: by themselves, if their launcher does not end them.
 pub(super) fn start(
     own: usize,
     others: Vec<(usize, u32)>,
@@ -23,25 +26,25 @@ pub(super) fn start(
         return;
     }
     thread::spawn(move || {
-        loop {
+        let (number, process) = loop {
             thread::sleep(PAUSE);
-            let lost = seen.iter().find(|(_, id)| !lives(*id));
-            let Some((lost, process)) = lost else {
-                continue;
-            };
-            if !watching.load(Ordering::Relaxed) {
-                return;
+            if let Some(lost) = seen.iter().find(|(_, id)| !lives(*id)) {
+                break lost;
             }
-            let lower = seen.iter().filter(|(number, _)| *number < own);
-            if lower.clone().all(|(_, id)| !lives(*id)) {
-                let step = step.load(Ordering::Relaxed);
-                eprintln!(
-                    "error: rank {lost} (process {process}) was lost at outer step {step}: the run ends\n\
-                     hint: --resume goes on from its last checkpoint"
-                );
-                std::process::exit(1);
-            }
+        };
+        if !watching.load(Ordering::Relaxed) {
+            return;
         }
+        let left = |(number, id): &&(usize, u32)| *number < own && lives(*id);
+        if seen.iter().find(left).is_none() {
+            let step = step.load(Ordering::Relaxed);
+            eprintln!(
+                "error: rank {number} (process {process}) was lost at outer step {step}: the run ends\n\
+                 hint: --resume goes on from its last checkpoint"
+            );
+        }
+        thread::sleep(FAREWELL);
+        std::process::exit(1);
     });
 }
 
