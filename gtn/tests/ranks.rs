@@ -60,13 +60,12 @@ fn program() -> Option<&'static Path> {
 
 /// A command on so many ranks; `:` separates ranks that are started in another way.
 fn ranks(place: &Place, parts: &[(usize, &Path, &str)]) -> Command {
-    let mut args = String::new();
-    for (count, program, rest) in parts {
-        let colon = if args.is_empty() { "" } else { " : " };
-        let program = program.display();
-        args += &format!("{colon}-n {count} {program} {rest}");
-    }
-    let mut command = place.command("mpirun", &format!("--oversubscribe --bind-to none {args}"));
+    let part = |(count, program, args): &(usize, &Path, &str)| {
+        format!("-n {count} {} {args}", program.display())
+    };
+    let parts: Vec<String> = parts.iter().map(part).collect();
+    let args = format!("--oversubscribe --bind-to none {}", parts.join(" : "));
+    let mut command = place.command("mpirun", &args);
     for (name, value) in [
         ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
         ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),

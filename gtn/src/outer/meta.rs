@@ -577,6 +577,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn lots_sum_to_the_same_step_and_are_resumed() {
+        let config = |learners_at_once| Config {
+            learners_per_step: 5,
+            learners_at_once,
+            outer_lr: 1e-3,
+            ..config(Curriculum::Full)
+        };
+        let [at_once, lots] = [0, 2].map(|most| {
+            let mut trainer = trainer(&config(most), 1);
+            let step = trainer.step(&data()).unwrap();
+            let gradient = trainer.arrays().unwrap()["adam.m.log_lr"].to_f64_vec();
+            let losses = [step.meta_loss, step.real_loss, step.inner_loss];
+            (
+                [&losses[..], &gradient].concat(),
+                step.widths.len(),
+                trainer,
+            )
+        });
+        assert_eq!([at_once.1, lots.1], [3, 9]);
+        for (whole, sum) in at_once.0.iter().zip(&lots.0) {
+            assert!(
+                (whole - sum).abs() <= 1e-4 * whole.abs().max(1e-3),
+                "{whole} and {sum}"
+            );
+        }
+        let (mut resumed, mut lots) = (trainer(&config(2), 2), lots.2);
+        resumed.restore(&lots.arrays().unwrap(), 1).unwrap();
+        for trainer in [&mut resumed, &mut lots] {
+            trainer.step(&data()).unwrap();
+        }
+        assert_eq!(resumed.arrays().unwrap(), lots.arrays().unwrap());
+    }
+
     /// A population of three structures, which come back.
     fn population() -> Learners {
         let text = "

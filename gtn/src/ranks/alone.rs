@@ -23,10 +23,6 @@ impl World {
         match *self {}
     }
 
-    pub(super) fn host(&self) -> String {
-        match *self {}
-    }
-
     pub(super) fn gather(&self, _: &[u8]) -> Vec<Vec<u8>> {
         match *self {}
     }

@@ -53,13 +53,14 @@ struct Hello {
 }
 
 impl Hello {
-    fn new(world: &World) -> Self {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let cores = status
-            .lines()
-            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    /// What Linux says of this process; elsewhere all ranks seem to be on one machine, unwatched.
+    fn new() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let status = read("/proc/self/status");
+        let mut lines = status.lines();
+        let cores = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
         Self {
-            host: world.host(),
+            host: read("/proc/sys/kernel/hostname"),
             process: std::process::id(),
             cores: cores.unwrap_or_default().trim().to_owned(),
         }
@@ -96,15 +97,14 @@ impl Ranks {
         let Some(world) = World::join(launched)? else {
             return Ok(Self::alone());
         };
-        let (number, hello) = (world.number(), Hello::new(&world));
         let mut rank = Rank {
+            number: world.number(),
             world: Some(world),
             all: Vec::new(),
-            number,
             failed: Cell::new(false),
             step: Arc::default(),
         };
-        rank.all = rank.gather(Ok(hello))?;
+        rank.all = rank.gather(Ok(Hello::new()))?;
         let ranks = Self(Rc::new(rank));
         ranks.watch();
         Ok(ranks)

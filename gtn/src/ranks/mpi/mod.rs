@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use ::mpi::Threading;
 use ::mpi::collective::CommunicatorCollectives;
 use ::mpi::datatype::PartitionMut;
-use ::mpi::environment::{Universe, initialize_with_threading, processor_name};
+use ::mpi::environment::{Universe, initialize_with_threading};
 use ::mpi::topology::{Communicator, SimpleCommunicator};
 use std::fmt;
 use std::sync::Arc;
@@ -45,11 +45,6 @@ impl World {
 
     pub(super) fn number(&self) -> usize {
         self.communicator.rank() as usize
-    }
-
-    /// The name of this machine.
-    pub(super) fn host(&self) -> String {
-        processor_name().unwrap_or_default()
     }
 
     /// What every rank says, in their order.
