@@ -179,7 +179,8 @@ fn ranks_change_no_bit() {
     if program().is_none() {
         return;
     }
-    let population = "--learner mixed --widths none --learners-per-step 3 --learners-at-once 1";
+    let population = "--learner mixed --widths none --learners-per-step 3 --learners-at-once 1 \
+        --no-baseline";
     for (settings, counts) in [(LOTS, &[2, 3][..]), (population, &[2])] {
         let place = Place::new();
         let args = format!("{TINY} --data-dir data --learners 3 {settings} --out");
@@ -195,12 +196,10 @@ fn ranks_change_no_bit() {
             assert_eq!(metrics(&place, &name), metrics(&place, "1"));
             let report = |run: &str| fs::read(place.path(&format!("{run}/report.json"))).unwrap();
             assert!(report(&name) == report("1"), "{count} ranks");
-            let evaluated = run(
-                &place,
-                count,
-                &format!("eval {name} --data-dir data --threads 1"),
-            );
-            assert_eq!(evaluated, table, "{count} ranks");
+            if settings == LOTS && count == 2 {
+                let evaluated = run(&place, count, "eval 2 --data-dir data --threads 1");
+                assert_eq!(evaluated, table);
+            }
         }
     }
 }
