@@ -48,7 +48,8 @@ impl From<PrecisionChoice> for Precision {
     }
 }
 
-/// The device, and a line that says which it is and why.
+/// The device, and a line that says which it is and why. Of several GPUs it is that of the `ordinal`, which goes round: a
+/// launcher may show every process no GPU but its own.
 ///
 /// # Errors
 /// If it was asked for by name and cannot be had.
@@ -56,10 +57,12 @@ pub fn choose(
     choice: DeviceChoice,
     precision: PrecisionChoice,
     threads: Option<usize>,
+    ordinal: usize,
 ) -> Result<(Device, String), DeviceError> {
     let mut why = String::new();
     if choice != DeviceChoice::Cpu {
-        match Cuda::open(0, precision.into()) {
+        let ordinal = ordinal % Cuda::count().max(1);
+        match Cuda::open(ordinal, precision.into()) {
             Ok(cuda) => {
                 let line = format!("CUDA, {}, {}", cuda.facts()?.name, precision.name());
                 return Ok((cuda.into(), line));

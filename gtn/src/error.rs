@@ -1,5 +1,6 @@
 //! What can go wrong: one line that says what and where, and another that says what to do, where there is something.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::path::Path;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Where an error comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorKind {
     /// The command line or the settings make no sense.
     Usage,
@@ -30,7 +31,7 @@ pub enum ErrorKind {
 /// assert_eq!(error.to_string(), "--threads is 0");
 /// assert_eq!(error.exit_code(), 2);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     kind: ErrorKind,
     message: String,

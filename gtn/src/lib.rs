@@ -13,6 +13,7 @@ pub mod export;
 pub mod fit;
 pub mod nn;
 pub mod outer;
+pub mod ranks;
 pub mod run;
 pub mod search;
 pub mod seeds;

@@ -13,7 +13,7 @@ pub(super) fn run() -> Result<Outcome> {
     }
     let device = Device::cpu(None)?;
     show(&format!("CPU: {} threads", device.threads()));
-    let (_, line) = choose(DeviceChoice::Auto, PrecisionChoice::default(), None)?;
+    let (_, line) = choose(DeviceChoice::Auto, PrecisionChoice::default(), None, 0)?;
     show(&format!("A run would use: {line}"));
     Ok(Outcome::Done)
 }

@@ -3,7 +3,8 @@
 use super::progress::Progress;
 use super::{Files, Machine, Outcome, pictures, show, stop};
 use crate::data::{Dataset, Problem};
-use crate::error::{Error, Result};
+use crate::device::PrecisionChoice;
+use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{TestSet, TrainingData};
 use crate::eval::examination::Examination;
 use crate::eval::report::{self, GLANCE, Report};
@@ -11,6 +12,7 @@ use crate::eval::suite::{Entry, SuiteReport};
 use crate::nn::widths::Widths;
 use crate::nn::{Learner, Learners, Norm, Suite};
 use crate::outer::meta::MetaTrainer;
+use crate::ranks::{Ranks, fingerprint};
 use crate::run::config::Config;
 use crate::run::run_folder::{self, RunFolder};
 use crate::run::settings::{Overrides, count};
@@ -104,19 +106,23 @@ impl<'a, R: Serialize> Evaluated<'a, R> {
     }
 }
 
-pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
+pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
     let config = read_config(&args.run)?;
     let changes = args.others.changes().with("learners", args.learners);
     let changed = config.with(&changes)?;
-    let device = args.machine.device()?;
+    same_settings(ranks, &changed, !args.no_baseline, args.machine.precision)?;
+    let device = args.machine.device_of(ranks)?;
     let checkpoint = RunFolder::checkpoint_in(&args.run)?;
     let problem = card::problem(&args.run)?;
     let (trainer, _) = checkpoint::load(&checkpoint, &device, &config, problem)?;
     let mut data = args.files.data(&config, Some(&args.run))?;
     card::adopt(&args.run, &mut data)?;
+    same_data(ranks, &data)?;
+    same_state(ranks, &trainer)?;
     stop::listen()?;
     let run = Run {
         device: &device,
+        ranks,
         config: &changed,
         trainer: &trainer,
         data: &data,
@@ -141,6 +147,38 @@ pub(super) fn run(args: &EvalArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// Refuses ranks that were started with other settings.
+pub(super) fn same_settings(
+    ranks: &Ranks,
+    config: &Config,
+    baselines: bool,
+    precision: PrecisionChoice,
+) -> Result<()> {
+    let settings = || Ok((config.to_toml(), baselines, precision.name().to_owned()));
+    ranks.same("other settings", ErrorKind::Usage, settings)
+}
+
+/// Refuses ranks that read other images, or others that validate or test.
+pub(super) fn same_data(ranks: &Ranks, data: &Dataset) -> Result<()> {
+    let splits = [&data.train, &data.validation, &data.test];
+    let splits = || splits.map(|split| (&split.images, &split.labels));
+    ranks.same("other data", ErrorKind::Data, || Ok(fingerprint(&splits())))
+}
+
+/// Refuses ranks whose runs are not at the same point, or that computed something else up to it.
+pub(super) fn same_state(ranks: &Ranks, trainer: &MetaTrainer) -> Result<()> {
+    let step = trainer.outer_step();
+    let what = format!("learned something else by outer step {step}");
+    ranks.same(&what, ErrorKind::Run, || {
+        let arrays = trainer.arrays()?;
+        let bytes: Vec<_> = arrays
+            .iter()
+            .map(|(name, array)| (name, array.bytes()))
+            .collect();
+        Ok((step, fingerprint(&bytes)))
+    })
+}
+
 /// The settings in a run's folder.
 pub(super) fn read_config(run: &Path) -> Result<Config> {
     let path = run.join(run_folder::CONFIG);
@@ -154,6 +192,7 @@ pub(super) fn read_config(run: &Path) -> Result<Config> {
 /// What is evaluated.
 pub(super) struct Run<'a> {
     pub(super) device: &'a Device,
+    pub(super) ranks: &'a Ranks,
     pub(super) config: &'a Config,
     pub(super) trainer: &'a MetaTrainer,
     pub(super) data: &'a Dataset,
@@ -208,9 +247,15 @@ impl Run<'_> {
         (learner, draw): Structures<'_>,
         progress: &mut (Progress, u64),
     ) -> Result<Option<Report>> {
-        let Self { device, data, .. } = *self;
+        let Self {
+            device,
+            data,
+            ranks,
+            ..
+        } = *self;
         let examination = Examination {
             device,
+            ranks,
             config: self.config,
             teacher: self.trainer.teacher(),
             data,
@@ -220,11 +265,12 @@ impl Run<'_> {
             draw,
         };
         let watch = || {
-            progress.1 += 1;
+            // The others are about as far.
+            progress.1 += ranks.count() as u64;
             progress.0.at(progress.1, "");
             !stop::asked()
         };
-        Ok(report::evaluate(&examination, self.baselines, watch)?)
+        report::evaluate(&examination, self.baselines, watch)
     }
 }
 

@@ -19,15 +19,17 @@ mod train;
 use crate::data::{Dataset, DatasetChoice, Place, load};
 use crate::device::{DeviceChoice, PrecisionChoice, choose};
 use crate::error::{Error, Result};
+use crate::ranks::Ranks;
 use crate::run::card;
 use crate::run::config::Config;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 use kernels::Device;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Generative Teaching Networks: learn to make training data that teaches fresh networks in a few steps.
 ///
@@ -122,9 +124,12 @@ struct Files {
 
 /// Threads beyond a few for each core spend their time waiting for each other.
 fn threads() -> impl TypedValueParser<Value = usize> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let range = RangedU64ValueParser::<u64>::new().range(1..=4 * cores as u64);
+    let range = RangedU64ValueParser::<u64>::new().range(1..=4 * cores() as u64);
     range.map(|threads| threads as usize)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Machine {
@@ -133,13 +138,21 @@ impl Machine {
     /// # Errors
     /// Of usage, if it was asked for by name and cannot be had.
     pub fn device(&self) -> Result<Device> {
-        let (device, line) =
-            choose(self.device, self.precision, self.threads).map_err(|error| {
-                match self.device {
-                    DeviceChoice::Cuda => Error::usage(error).at("--device cuda"),
-                    _ => Error::from(error),
-                }
-            })?;
+        self.device_of(&Ranks::alone())
+    }
+
+    /// The device of this rank: of several GPUs its own, of processors that ranks share its part.
+    ///
+    /// # Errors
+    /// As [`Machine::device`].
+    pub fn device_of(&self, ranks: &Ranks) -> Result<Device> {
+        let part = || cores().div_ceil(ranks.on_cores());
+        let threads = self.threads.or((ranks.on_cores() > 1).then(part));
+        let chosen = choose(self.device, self.precision, threads, ranks.local());
+        let (device, line) = chosen.map_err(|error| match self.device {
+            DeviceChoice::Cuda => Error::usage(error).at("--device cuda"),
+            _ => Error::from(error),
+        })?;
         say(&format!("Device: {line}"));
         Ok(device)
     }
@@ -149,7 +162,11 @@ impl Machine {
     /// # Errors
     /// If the result is no JSON, or standard output does not take it.
     pub fn print(&self, result: &impl Serialize) -> Result<()> {
-        if self.json { print(result) } else { Ok(()) }
+        if self.json && !is_silent() {
+            print(result)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -181,18 +198,37 @@ impl Files {
     }
 }
 
+/// Whether another rank speaks for all.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+fn is_silent() -> bool {
+    SILENT.load(Ordering::Relaxed)
+}
+
 /// Writes human text. A reader that went away, or a full disk, is no reason to end a training.
 pub fn say(text: &str) {
-    let _ = writeln!(stderr(), "{text}");
+    if !is_silent() {
+        let _ = writeln!(stderr(), "{text}");
+    }
 }
 
 /// Writes what a command was asked for: a table, a report. As [`say`], but to standard output.
 pub fn show(text: &str) {
-    let _ = writeln!(stdout(), "{text}");
+    if !is_silent() {
+        let _ = writeln!(stdout(), "{text}");
+    }
+}
+
+/// Runs a command that several ranks can share. The first speaks for all.
+fn together(run: impl FnOnce(&Ranks) -> Result<Outcome>) -> Result<Outcome> {
+    let ranks = Ranks::join()?;
+    SILENT.store(!ranks.is_first(), Ordering::Relaxed);
+    let outcome = ranks.same_program().and_then(|()| run(&ranks));
+    ranks.part(outcome)
 }
 
 /// How a command ended, other than by an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// It did all that it was asked to do.
     Done,
@@ -203,9 +239,9 @@ pub enum Outcome {
 /// Runs `gtn`, as [`program`] does.
 pub fn main() -> ExitCode {
     program(|cli: Cli| match cli.task {
-        None => train::run(&cli.train),
-        Some(Task::Train(args)) => train::run(&args),
-        Some(Task::Eval(args)) => eval::run(&args),
+        None => together(|ranks| train::run(&cli.train, ranks)),
+        Some(Task::Train(args)) => together(|ranks| train::run(&args, ranks)),
+        Some(Task::Eval(args)) => together(|ranks| eval::run(&args, ranks)),
         Some(Task::Sample(args)) => sample::run(&args),
         Some(Task::Export(args)) => export::run(&args),
         Some(Task::Report(args)) => report::report(&args),

@@ -1,6 +1,6 @@
 //! How far a command is: a bar on a terminal, a line now and then elsewhere.
 
-use super::say;
+use super::{is_silent, say};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub(super) struct Progress {
 impl Progress {
     /// Of `total` steps, `done` of which are done already.
     pub(super) fn new(what: &'static str, total: u64, done: u64) -> Self {
-        let bar = stderr().is_terminal().then(|| {
+        let bar = (stderr().is_terminal() && !is_silent()).then(|| {
             let style = ProgressStyle::with_template(
                 "{prefix} {pos}/{len} {wide_bar} {msg}{per_sec}, {eta} left",
             );
@@ -51,6 +51,7 @@ impl Progress {
 
     /// `done` steps are done; `message` is what they found.
     pub(super) fn at(&mut self, done: u64, message: &str) {
+        let done = done.min(self.total);
         if let Some(bar) = &self.bar {
             bar.set_message(if message.is_empty() {
                 String::new()

@@ -9,6 +9,7 @@ use crate::eval::evaluate::{TestSet, Trainee, TrainingData};
 use crate::eval::report::{self, GLANCE};
 use crate::outer::inner::Inner;
 use crate::outer::meta::{MetaTrainer, Step};
+use crate::ranks::Ranks;
 use crate::run::config::Config;
 use crate::run::memory;
 use crate::run::run_folder::RunFolder;
@@ -70,17 +71,20 @@ struct Metrics<'a> {
 
 /// A run on its way.
 struct Run {
-    folder: RunFolder,
+    /// What the first rank writes to.
+    folder: Option<RunFolder>,
     trainer: MetaTrainer,
     /// Settings that are other than in its last checkpoint.
     changed: Table,
 }
 
-pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
+pub(super) fn run(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     let begin = Instant::now();
     stop::listen()?;
     let mut config = settings(args)?;
-    let device = args.machine.device()?;
+    let baselines = !args.no_baseline;
+    eval::same_settings(ranks, &config, baselines, args.machine.precision)?;
+    let device = args.machine.device_of(ranks)?;
     let mut data = args.files.data(&config, args.resume.as_deref())?;
     if let Some(run) = &args.resume {
         card::adopt(run, &mut data)?;
@@ -88,47 +92,58 @@ pub(super) fn run(args: &TrainArgs) -> Result<Outcome> {
         // What `auto` turned out to be: a resumed run goes on with that.
         config.dataset = data.choice.clone();
     }
-    memory::check(&device, &config, data.problem())?;
-    let mut run = open(args, &device, &config, &data.card)?;
-    let path = run.folder.path().to_owned();
-    let folder = path.display();
+    eval::same_data(ranks, &data)?;
+    memory::check(&device, &config, data.problem(), ranks.on_machine())?;
+    let mut run = open(args, &device, &config, &data.card, ranks)?;
     let ends = args
         .minutes
         .map(|minutes| begin + Duration::from_secs_f64(60.0 * minutes));
-    if !train(&mut run, &device, &data, ends)? {
-        let data_dir = args.files.data_dir.as_ref();
-        let data_dir = data_dir.map(|dir| format!(" --data-dir {}", dir.display()));
-        say(&format!(
-            "Stopped after outer step {}. Go on with: gtn train --resume {folder}{}",
-            run.trainer.outer_step(),
-            data_dir.unwrap_or_default()
-        ));
+    if !train(&mut run, &device, &data, ends, ranks)? {
+        if let Some(folder) = &run.folder {
+            say_stopped(args, folder.path(), run.trainer.outer_step());
+        }
         return Ok(Outcome::Interrupted);
     }
-    let trainer = &run.trainer;
-    if config.curriculum.generates() {
-        eval::draw(&path, &device, trainer)?;
+    let Run {
+        folder, trainer, ..
+    } = &run;
+    if let Some(folder) = folder.as_ref().filter(|_| config.curriculum.generates()) {
+        eval::draw(folder.path(), &device, trainer)?;
     }
     let evaluated = eval::Run {
         device: &device,
+        ranks,
         config: &config,
         trainer,
         data: &data,
-        baselines: !args.no_baseline,
+        baselines,
     };
     let Some(report) = evaluated.evaluate()? else {
         return Ok(Outcome::Interrupted);
     };
-    pictures::draw_curves(&path, &report)?;
-    run.folder.write(REPORT, |file| {
+    let Some(folder) = folder else {
+        return Ok(Outcome::Done);
+    };
+    pictures::draw_curves(folder.path(), &report)?;
+    folder.write(REPORT, |file| {
         Ok(serde_json::to_writer_pretty(file, &report)?)
     })?;
     show(report.table().trim_end());
-    say(&format!("The run is in {folder}"));
+    say(&format!("The run is in {}", folder.path().display()));
     let seconds = begin.elapsed().as_secs_f64();
-    let evaluated = Evaluated::new("train", &path, trainer.outer_step(), &report);
+    let evaluated = Evaluated::new("train", folder.path(), trainer.outer_step(), &report);
     args.machine.print(&evaluated.after(seconds))?;
     Ok(Outcome::Done)
+}
+
+fn say_stopped(args: &TrainArgs, folder: &Path, outer_step: u64) {
+    let data_dir = args.files.data_dir.as_ref();
+    let data_dir = data_dir.map(|dir| format!(" --data-dir {}", dir.display()));
+    say(&format!(
+        "Stopped after outer step {outer_step}. Go on with: gtn train --resume {}{}",
+        folder.display(),
+        data_dir.unwrap_or_default()
+    ));
 }
 
 fn settings(args: &TrainArgs) -> Result<Config> {
@@ -141,60 +156,89 @@ fn settings(args: &TrainArgs) -> Result<Config> {
 }
 
 /// A run, new or as its last checkpoint has it.
-fn open(args: &TrainArgs, device: &Device, config: &Config, card: &Card) -> Result<Run> {
+fn open(
+    args: &TrainArgs,
+    device: &Device,
+    config: &Config,
+    card: &Card,
+    ranks: &Ranks,
+) -> Result<Run> {
     if let Some(run) = &args.resume {
-        return resume(run, device, config, card);
+        return resume(run, device, config, card, ranks);
     }
-    let (dataset, preset) = (&card.name, name_of(&args.settings.preset));
-    let mut folder = match &args.out {
-        Some(path) => RunFolder::create(path)?,
-        None => RunFolder::create_numbered(Path::new(RUNS), dataset, &preset, config.seed)?,
-    };
-    folder.write_config(&config.to_toml())?;
-    card::write(&folder, card)?;
-    say(&format!("Run: {}", folder.path().display()));
-    let mut trainer = MetaTrainer::new(device, config, card.problem)?;
+    let mut trainer = MetaTrainer::new(device, config, card.problem)?.among(ranks)?;
     if let Some(other) = &args.from {
         let place = RunFolder::checkpoint_in(other)?;
         let (arrays, _) = read_safetensors(&place).map_err(Error::run)?;
         let begun = trainer.begin_with(&arrays);
         begun.map_err(|e| e.at(format!("--from {}", other.display())))?;
     }
-    // What ends the run before its first step leaves something to resume.
-    checkpoint::save(&mut folder, &trainer, &trainer.finite_arrays()?)?;
-    Ok(Run {
-        folder,
+    eval::same_state(ranks, &trainer)?;
+    let mut run = Run {
+        folder: None,
         trainer,
         changed: Table::new(),
-    })
+    };
+    if ranks.is_first() {
+        let (dataset, preset) = (&card.name, name_of(&args.settings.preset));
+        let mut folder = match &args.out {
+            Some(path) => RunFolder::create(path)?,
+            None => RunFolder::create_numbered(Path::new(RUNS), dataset, &preset, config.seed)?,
+        };
+        folder.write_config(&config.to_toml())?;
+        card::write(&folder, card)?;
+        say(&format!("Run: {}", folder.path().display()));
+        // What ends the run before its first step leaves something to resume.
+        checkpoint::save(&mut folder, &run.trainer, &run.trainer.finite_arrays()?)?;
+        run.folder = Some(folder);
+    }
+    Ok(run)
 }
 
-fn resume(path: &Path, device: &Device, config: &Config, card: &Card) -> Result<Run> {
+fn resume(
+    path: &Path,
+    device: &Device,
+    config: &Config,
+    card: &Card,
+    ranks: &Ranks,
+) -> Result<Run> {
     let checkpoint = RunFolder::checkpoint_in(path)?;
     let (trainer, changed) = checkpoint::load(&checkpoint, device, config, card.problem)?;
-    let folder = RunFolder::resume(path, trainer.outer_step())?;
-    say(&format!(
-        "Going on after outer step {} of {}",
-        trainer.outer_step(),
-        path.display()
-    ));
-    for odd in folder.odd() {
-        say(&format!("warning: {odd}"));
-    }
-    for (name, values) in &changed {
-        say(&format!("Changed: {name} {values}"));
-    }
-    folder.write_config(&config.to_toml())?;
-    card::write(&folder, card)?;
-    Ok(Run {
-        folder,
-        trainer,
+    let mut run = Run {
+        folder: None,
+        trainer: trainer.among(ranks)?,
         changed,
-    })
+    };
+    // Now all have read what the first is about to change.
+    eval::same_state(ranks, &run.trainer)?;
+    if ranks.is_first() {
+        let outer_step = run.trainer.outer_step();
+        let folder = RunFolder::resume(path, outer_step)?;
+        let run_folder = path.display();
+        say(&format!(
+            "Going on after outer step {outer_step} of {run_folder}"
+        ));
+        for odd in folder.odd() {
+            say(&format!("warning: {odd}"));
+        }
+        for (name, values) in &run.changed {
+            say(&format!("Changed: {name} {values}"));
+        }
+        folder.write_config(&config.to_toml())?;
+        card::write(&folder, card)?;
+        run.folder = Some(folder);
+    }
+    Ok(run)
 }
 
 /// The outer loop, with checkpoints, until all its steps are done or its time is over; `false` if the user stopped it.
-fn train(run: &mut Run, device: &Device, data: &Dataset, ends: Option<Instant>) -> Result<bool> {
+fn train(
+    run: &mut Run,
+    device: &Device,
+    data: &Dataset,
+    ends: Option<Instant>,
+    ranks: &Ranks,
+) -> Result<bool> {
     let Run {
         folder,
         trainer,
@@ -206,17 +250,23 @@ fn train(run: &mut Run, device: &Device, data: &Dataset, ends: Option<Instant>) 
     let mut accuracy = String::new();
     let mut warned = None;
     let late = || ends.is_some_and(|ends| Instant::now() >= ends);
-    while trainer.outer_step() < config.outer_steps && !late() && !stop::asked() {
+    while trainer.outer_step() < config.outer_steps && ranks.all(!late() && !stop::asked())? {
         let begin = Instant::now();
         let outer_lr = config.outer_lr_at(trainer.outer_step());
         let done = trainer.outer_step() + 1;
+        ranks.at_step(done);
         let due = |every| done.is_multiple_of(every) || done == config.outer_steps;
-        trainer.watch_cotangents(due(config.validate_every));
-        let step = trainer
-            .step(data)
-            .map_err(|error| broken(folder, done - 1, error))?;
-        let seconds = begin.elapsed().as_secs_f64();
         let save = due(config.checkpoint_every);
+        trainer.watch_cotangents(due(config.validate_every));
+        let step = trainer.step(data).map_err(|error| match folder {
+            Some(folder) => broken(folder, done - 1, error),
+            None => error,
+        })?;
+        let seconds = begin.elapsed().as_secs_f64();
+        if save {
+            eval::same_state(ranks, trainer)?;
+        }
+        let Some(folder) = folder else { continue };
         let mut arrays = None;
         if save || due(config.validate_every) {
             let found = trainer.finite_arrays();
@@ -250,12 +300,15 @@ fn train(run: &mut Run, device: &Device, data: &Dataset, ends: Option<Instant>) 
         }
     }
     let done = trainer.outer_step();
-    if folder.last_checkpoint() != Some(done) {
+    if let Some(folder) = folder
+        .as_mut()
+        .filter(|folder| folder.last_checkpoint() != Some(done))
+    {
         let arrays = trainer.finite_arrays();
         let arrays = arrays.map_err(|error| broken(folder, done, error))?;
         checkpoint::save(folder, trainer, &arrays)?;
     }
-    Ok(done >= config.outer_steps || !stop::asked())
+    ranks.all(done >= config.outer_steps || !stop::asked())
 }
 
 /// Adds to the error of a run that broke after `outer_step` outer steps from where and how it can go on. If that is

@@ -5,6 +5,7 @@ use crate::eval::evaluate::{Hyper, TestSet, Trainee, TrainingData};
 use crate::eval::tuning::Recipe;
 use crate::nn::Learner;
 use crate::outer::teacher::Teacher;
+use crate::ranks::Ranks;
 use crate::run::config::Config;
 use autograd::prelude::*;
 
@@ -14,6 +15,8 @@ use autograd::prelude::*;
 pub struct Examination<'a> {
     /// Where it computes.
     pub device: &'a Device,
+    /// Those who share the work.
+    pub ranks: &'a Ranks,
     /// Settings of the run; with the number of learners.
     pub config: &'a Config,
     /// What the run has learned.

@@ -1,6 +1,7 @@
 //! Does it teach? Fresh learners taught by the generator beside learners taught by real images.
 
-use crate::eval::evaluate::{Trainee, TrainingData};
+use crate::error;
+use crate::eval::evaluate::TrainingData;
 use crate::eval::examination::Examination;
 use crate::eval::tuning::{BASELINES, Recipe, TRIALS, tuned};
 use crate::outer::inner::Inner;
@@ -88,32 +89,45 @@ impl Way {
         Spread::of(&self.accuracies).min
     }
 
-    /// Trains a learner; that it runs away is a result, too.
+    /// Takes what became of a learner; that it ran away is a result, too.
+    fn add(&mut self, found: Option<(f64, Vec<f64>)>) {
+        self.runaways += usize::from(found.is_none());
+        let (accuracy, curve) = found.unwrap_or_default();
+        self.accuracies.push(accuracy);
+        self.curves.push(curve);
+        self.interval = Spread::of(&self.accuracies).interval;
+    }
+
+    /// Trains all its learners, each with an optimiser and what teaches it, and says whether they were.
     fn train(
         &mut self,
         examination: &Examination<'_>,
-        mut trainee: Trainee,
-        mut data: TrainingData,
-    ) -> Result<()> {
-        match trainee.train(&mut data, examination.test, Some(examination.glance)) {
-            Ok((accuracy, curve)) => {
-                self.accuracies.push(accuracy);
-                self.curves.push(curve);
-            }
-            Err(Error::NotFinite { .. }) => {
-                self.accuracies.push(0.0);
-                self.curves.push(Vec::new());
-                self.runaways += 1;
-            }
-            Err(error) => return Err(error),
-        }
-        self.interval = Spread::of(&self.accuracies).interval;
-        Ok(())
+        optimizer: Optimizer,
+        lesson: impl Fn(u64) -> Result<TrainingData>,
+        watch: &mut impl FnMut() -> bool,
+    ) -> error::Result<bool> {
+        let found = examination.ranks.deal(examination.config.learners, |i| {
+            let number = FRESH + i as u64;
+            let mut trainee = examination.trainee(optimizer, number)?;
+            let mut data = lesson(number)?;
+            let found = trainee.train(&mut data, examination.test, Some(examination.glance));
+            let found = match found {
+                Err(Error::NotFinite { .. }) => None,
+                found => Some(found?),
+            };
+            Ok(watch().then_some(found))
+        })?;
+        let trained = found.is_some();
+        found
+            .into_iter()
+            .flatten()
+            .for_each(|found| self.add(found));
+        Ok(trained)
     }
 }
 
-/// Trains `config.learners` fresh learners in every way. `watch` hears how it goes on, and may stop all by `false`: then
-/// there is no report.
+/// Trains `config.learners` fresh learners in every way, which the ranks share. `watch` hears of each training of this rank,
+/// and may stop all by `false`: then there is no report.
 ///
 /// # Errors
 /// If there is not enough memory.
@@ -121,23 +135,19 @@ pub fn evaluate(
     examination: &Examination<'_>,
     baselines: bool,
     mut watch: impl FnMut() -> bool,
-) -> Result<Option<Report>> {
+) -> error::Result<Option<Report>> {
     let config = examination.config;
-    let numbers = || (FRESH..).take(config.learners);
     let name = if config.curriculum.generates() {
         "taught by the GTN"
     } else {
         "real images, learned rates"
     };
-    let mut ways = vec![Way::new(name.to_owned())];
-    for number in numbers() {
-        let trainee = examination.trainee(Inner::of(config).optimizer, number)?;
-        ways[0].train(examination, trainee, examination.taught(number)?)?;
-        if !watch() {
-            return Ok(None);
-        }
+    let mut way = Way::new(name.to_owned());
+    let taught = |number| examination.taught(number);
+    if !way.train(examination, Inner::of(config).optimizer, taught, &mut watch)? {
+        return Ok(None);
     }
-    let mut recipes = Vec::new();
+    let (mut ways, mut recipes) = (vec![way], Vec::new());
     for baseline in BASELINES
         .into_iter()
         .take(if baselines { BASELINES.len() } else { 0 })
@@ -147,12 +157,9 @@ pub fn evaluate(
         };
         let mut way = Way::new(format!("real images, {}", recipe.optimizer.name()));
         way.tuned = Some(recipe.to_string());
-        for number in numbers() {
-            let trainee = examination.trainee(recipe.optimizer, number)?;
-            way.train(examination, trainee, examination.real(&recipe, number)?)?;
-            if !watch() {
-                return Ok(None);
-            }
+        let real = |number| examination.real(&recipe, number);
+        if !way.train(examination, recipe.optimizer, real, &mut watch)? {
+            return Ok(None);
         }
         ways.push(way);
         recipes.push(recipe);
@@ -160,7 +167,7 @@ pub fn evaluate(
     Ok(Some(Report::new(examination, ways, &recipes)))
 }
 
-/// How often [`evaluate`] calls its `watch`.
+/// How often [`evaluate`] calls its `watch` in all.
 pub fn trainings(config: &Config, baselines: bool) -> u64 {
     let (learners, of_each) = (
         config.learners as u64,

@@ -1,5 +1,6 @@
 //! Baselines: how real images teach best, found by trials on validation images.
 
+use crate::error;
 use crate::eval::evaluate::Trainee;
 use crate::eval::examination::Examination;
 use autograd::prelude::*;
@@ -97,7 +98,7 @@ const CYCLES: [Cycle; 2] = [Cycle::Constant, Cycle::OneCycle];
 const ROUNDS: [(usize, std::ops::Range<u64>); 3] = [(12, 0..1), (4, 1..3), (1, 3..8)];
 const LEARNERS: u64 = 8;
 
-/// How often [`tuned`] calls its `watch`: once for every recipe of a round.
+/// How often [`tuned`] calls its `watch` in all: once for every recipe of a round.
 pub const TRIALS: u64 = (RATES.len() * MOMENTA.len() * CYCLES.len() + 12 + 4) as u64;
 
 fn recipes(optimizer: Optimizer, highest: f64) -> impl Iterator<Item = Recipe> {
@@ -114,7 +115,7 @@ fn recipes(optimizer: Optimizer, highest: f64) -> impl Iterator<Item = Recipe> {
 }
 
 /// The recipe with which learners are best on validation images after training on real ones. Learners and their batches are
-/// numbered from `first`. `watch` may stop it by `false`: then there is none.
+/// numbered from `first`; the ranks share the recipes of a round. `watch` may stop it by `false`: then there is none.
 ///
 /// # Errors
 /// If there is not enough memory.
@@ -123,7 +124,7 @@ pub fn tuned(
     (optimizer, highest): (Optimizer, f64),
     first: u64,
     watch: &mut impl FnMut() -> bool,
-) -> Result<Option<Recipe>> {
+) -> error::Result<Option<Recipe>> {
     let mut learners = (first..first + LEARNERS)
         .map(|number| Ok((examination.trainee(optimizer, number)?, number)))
         .collect::<Result<Vec<_>>>()?;
@@ -132,14 +133,18 @@ pub fn tuned(
         .collect();
     for (keep, numbers) in ROUNDS {
         let learners = &mut learners[numbers.start as usize..numbers.end as usize];
-        for (recipe, sum) in &mut choices {
+        let sums = examination.ranks.deal(choices.len(), |i| {
+            let (recipe, mut sum) = choices[i];
             for (trainee, number) in learners.iter_mut() {
-                *sum += accuracy(examination, trainee, recipe, *number)?;
+                sum += accuracy(examination, trainee, &recipe, *number)?;
             }
-            if !watch() {
-                return Ok(None);
-            }
-        }
+            Ok(watch().then_some(sum))
+        })?;
+        let Some(sums) = sums else { return Ok(None) };
+        choices
+            .iter_mut()
+            .zip(sums)
+            .for_each(|(choice, sum)| choice.1 = sum);
         choices.sort_by(|a, b| b.1.total_cmp(&a.1));
         choices.truncate(keep);
     }

@@ -8,16 +8,17 @@ use crate::outer::curriculum::Curriculum;
 use crate::outer::pupils::{self, Class, Mean, Pupil, Pupils};
 use crate::outer::teacher::{Teacher, learned};
 use crate::outer::training::{Sizes, real_batches, real_loss_batches};
+use crate::ranks::Ranks;
 use crate::run::config::Config;
 use crate::seeds::{Draw, draw_images, rng};
 use autograd::prelude::*;
 use autograd::{Losses, Trouble};
 use rand::RngExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tensor::Arrays;
 
 /// What happened in an outer step. Losses are means over its learners.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Step {
     /// The sum of the losses on real data.
     pub meta_loss: f64,
@@ -30,7 +31,7 @@ pub struct Step {
     /// The widths of this step's learners, in places of their family; of several structures those of all.
     pub widths: Vec<usize>,
     /// Of a population the families of this step's learners, one for each structure.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub families: Vec<String>,
 }
 
@@ -44,6 +45,15 @@ impl Step {
         self.widths.extend(&class.drawn.widths);
         self.families.push(class.drawn.family.clone());
     }
+
+    /// Adds the learners of another lot.
+    fn add_lot(&mut self, lot: Self) {
+        self.meta_loss += lot.meta_loss;
+        self.real_loss += lot.real_loss;
+        self.inner_loss += lot.inner_loss;
+        self.widths.extend(lot.widths);
+        self.families.extend(lot.families);
+    }
 }
 
 /// The outer loop.
@@ -56,11 +66,16 @@ pub struct MetaTrainer {
     pupils: Pupils,
     /// The mean of meta-gradients, where there are several in an outer step.
     mean: Option<Mean>,
-    /// The learners of the next outer step and its number, drawn while a GPU worked on the last one.
-    next: Option<(u64, Vec<Class>)>,
+    /// The learners of the lot that comes next, drawn while a GPU works on another.
+    next: Option<(Lot, Vec<Class>)>,
+    /// Those who train the lots of an outer step.
+    ranks: Ranks,
     outer_step: u64,
     watch: bool,
 }
+
+/// A lot of learners: its outer step, and its number there.
+type Lot = (u64, usize);
 
 impl MetaTrainer {
     /// Before the first outer step.
@@ -85,12 +100,30 @@ impl MetaTrainer {
             pupils: Pupils::new(device),
             mean: None,
             next: None,
+            ranks: Ranks::alone(),
             teacher,
             device: device.clone(),
             config: config.clone(),
             outer_step: 0,
             watch: false,
         })
+    }
+
+    /// Shares the learners of an outer step with other ranks, who have trainers in the same state.
+    ///
+    /// # Errors
+    /// If there are more ranks than [lots](Config::lots) of learners.
+    pub fn among(mut self, ranks: &Ranks) -> error::Result<Self> {
+        let (count, lots) = (ranks.count(), self.config.lots().len());
+        if count > lots {
+            let learners = self.config.learners_per_step;
+            let message = format!(
+                "{count} ranks, and an outer step's learners, {learners} in all, are trained in {lots} at once"
+            );
+            return Err(error::Error::usage(message));
+        }
+        self.ranks = ranks.clone();
+        Ok(self)
     }
 
     /// How many outer steps are done.
@@ -181,8 +214,7 @@ impl MetaTrainer {
 
     /// The arrays of a checkpoint: where each is, its name there, and its name in the checkpoint.
     fn parts(&self) -> Vec<(&Values, String, String)> {
-        let learned = learned(&self.config, self.teacher.problem, &self.teacher.generator);
-        let learned = learned.into_iter().map(|spec| {
+        let learned = self.learned().into_iter().map(|spec| {
             let generator = spec.name.starts_with("generator.");
             let key = if generator {
                 spec.name.clone()
@@ -204,39 +236,92 @@ impl MetaTrainer {
     /// # Errors
     /// If a number is not finite: then nothing was changed. Or if the engine fails.
     pub fn step(&mut self, data: &Dataset) -> error::Result<Step> {
-        let classes = self.fresh()?;
         self.give_data(data)?;
-        let mut step = Step::default();
-        let single = classes.len() == 1;
-        let count = self.config.learners_per_step as f64;
-        for (i, class) in classes.iter().enumerate() {
-            let pupil = self.queue_gradient(class)?;
-            if single {
-                self.adam.measure(pupil.unroll.gradients())?;
-                self.next = Some(self.draw(self.outer_step + 1)?);
-            }
-            let losses = self.losses(&pupil)?;
-            let share = class.learners as f64 / count;
-            step.add(&losses, class, share);
-            if !single {
-                let mean = self.mean.as_mut().expect("it was made for several");
-                mean.add(pupil.unroll.gradients(), share, i == 0)?;
-            }
-            self.pupils.keep(pupil);
-        }
-        let gradients = match &self.mean {
-            Some(mean) if !single => {
-                self.adam.measure(mean.gradients())?;
-                mean.gradients()
-            }
-            _ => self.pupils.last().expect("it was kept").unroll.gradients(),
+        let mut step = match self.config.lots().len() {
+            1 => self.train_lot(0)?,
+            lots => self.train_lots(lots)?,
         };
-        step.gradient_norm = self.update(gradients)?;
+        if !self.is_whole() {
+            self.adam.measure(self.gradients())?;
+        }
+        step.gradient_norm = self.update(self.gradients())?;
         if !self.config.population().is_mixed() {
             step.families.clear();
         }
         self.outer_step += 1;
         Ok(step)
+    }
+
+    /// Trains the learners of a lot, for their part of the meta-gradient.
+    fn train_lot(&mut self, lot: usize) -> error::Result<Step> {
+        let mut step = Step::default();
+        for (i, class) in self.fresh((self.outer_step, lot))?.iter().enumerate() {
+            let pupil = self.queue_gradient(class)?;
+            let share = class.learners as f64 / self.config.learners_per_step as f64;
+            if share == 1.0 {
+                self.adam.measure(pupil.unroll.gradients())?;
+            }
+            if i == 0 {
+                self.next = Some(self.draw(self.following(lot))?);
+            }
+            step.add(&self.losses(&pupil)?, class, share);
+            if share < 1.0 {
+                let gradients = pupil.unroll.gradients();
+                self.mean()?.add(gradients, share, i == 0)?;
+            }
+            self.pupils.keep(pupil);
+        }
+        Ok(step)
+    }
+
+    /// Trains all lots, those of this rank here. The meta-gradient is the sum of their parts, first to last.
+    fn train_lots(&mut self, lots: usize) -> error::Result<Step> {
+        let ranks = self.ranks.clone();
+        let length = self.learned().iter().map(|spec| spec.shape.count()).sum();
+        let (mut sum, mut step) = (ranks.sum(length), Step::default());
+        for first in (0..lots).step_by(ranks.count()) {
+            let own = first + ranks.number();
+            let mut part = None;
+            let found = (own < lots).then(|| {
+                let step = self.train_lot(own)?;
+                part = Some(self.mean()?.numbers()?);
+                Ok(step)
+            });
+            let found = ranks.gather(found.transpose())?;
+            found
+                .into_iter()
+                .flatten()
+                .for_each(|lot| step.add_lot(lot));
+            sum.add(part, ranks.count().min(lots - first));
+        }
+        self.mean()?.set_numbers(&sum.total())?;
+        Ok(step)
+    }
+
+    /// Whether all learners of the last outer step had one structure and one lot.
+    fn is_whole(&self) -> bool {
+        let last = self.pupils.last();
+        last.is_some_and(|pupil| pupil.learners() == self.config.learners_per_step)
+    }
+
+    /// The meta-gradient of the last outer step.
+    fn gradients(&self) -> &Values {
+        match (&self.mean, self.pupils.last()) {
+            (Some(mean), _) if !self.is_whole() => mean.gradients(),
+            (_, last) => last.expect("it was kept").unroll.gradients(),
+        }
+    }
+
+    /// The mean of several meta-gradients; its memory is taken when the first comes.
+    fn mean(&mut self) -> Result<&mut Mean> {
+        if self.mean.is_none() {
+            self.mean = Some(Mean::new(&self.device, &self.learned())?);
+        }
+        Ok(self.mean.as_mut().expect("it was just made"))
+    }
+
+    fn learned(&self) -> Vec<ArraySpec> {
+        learned(&self.config, self.teacher.problem, &self.teacher.generator)
     }
 
     /// Computes the meta-gradient of learners, which is with the pupil then. Nobody waits.
@@ -283,21 +368,28 @@ impl MetaTrainer {
         Ok(())
     }
 
-    /// The learners of the coming outer step.
-    fn fresh(&mut self) -> Result<Vec<Class>> {
-        let drawn = self.next.take();
-        let drawn = drawn.filter(|(outer_step, _)| *outer_step == self.outer_step);
-        let (_, classes) = drawn.map_or_else(|| self.draw(self.outer_step), Ok)?;
-        if classes.len() > 1 && self.mean.is_none() {
-            let learned = learned(&self.config, self.teacher.problem, &self.teacher.generator);
-            self.mean = Some(Mean::new(&self.device, &learned)?);
-        }
+    /// The learners of a lot.
+    fn fresh(&mut self, lot: Lot) -> Result<Vec<Class>> {
+        let drawn = self.next.take().filter(|(next, _)| *next == lot);
+        let (_, classes) = drawn.map_or_else(|| self.draw(lot), Ok)?;
         Ok(classes)
     }
 
-    fn draw(&self, outer_step: u64) -> Result<(u64, Vec<Class>)> {
-        let classes = pupils::draw(&self.config, self.teacher.problem, outer_step)?;
-        Ok((outer_step, classes))
+    /// The lot that this rank trains after another.
+    fn following(&self, lot: usize) -> Lot {
+        let next = lot + self.ranks.count();
+        if next < self.config.lots().len() {
+            (self.outer_step, next)
+        } else {
+            (self.outer_step + 1, self.ranks.number())
+        }
+    }
+
+    fn draw(&self, lot: Lot) -> Result<(Lot, Vec<Class>)> {
+        let (outer_step, number) = lot;
+        let numbers = self.config.lots()[number].clone();
+        let classes = pupils::draw(&self.config, self.teacher.problem, outer_step, numbers)?;
+        Ok((lot, classes))
     }
 
     /// Draws the real images of the outer losses, out of `count`.
@@ -452,11 +544,11 @@ mod tests {
         };
         let run = |config: &Config, theta: Option<Vec<Array>>| {
             let mut trainer = trainer(config, 1);
-            let (_, mut classes) = trainer.draw(0).unwrap();
+            let (_, mut classes) = trainer.draw((0, 0)).unwrap();
             let class = &mut classes[0];
             class.theta = theta.unwrap_or(std::mem::take(&mut class.theta));
             let theta = class.theta.clone();
-            trainer.next = Some((0, classes));
+            trainer.next = Some(((0, 0), classes));
             let step = trainer.step(&data()).unwrap();
             let gradient = trainer.arrays().unwrap()["adam.m.log_lr"].to_f64_vec();
             let losses = [step.meta_loss, step.real_loss, step.inner_loss];
@@ -483,6 +575,40 @@ mod tests {
             let apart: Vec<f64> = found.iter().zip(mean).map(|(a, b)| a - b).collect();
             assert!(norm(&apart) <= 1e-4 * norm(mean), "{found:?} and {mean:?}");
         }
+    }
+
+    #[test]
+    fn lots_sum_to_the_same_step_and_are_resumed() {
+        let config = |learners_at_once| Config {
+            learners_per_step: 5,
+            learners_at_once,
+            outer_lr: 1e-3,
+            ..config(Curriculum::Full)
+        };
+        let [at_once, lots] = [0, 2].map(|most| {
+            let mut trainer = trainer(&config(most), 1);
+            let step = trainer.step(&data()).unwrap();
+            let gradient = trainer.arrays().unwrap()["adam.m.log_lr"].to_f64_vec();
+            let losses = [step.meta_loss, step.real_loss, step.inner_loss];
+            (
+                [&losses[..], &gradient].concat(),
+                step.widths.len(),
+                trainer,
+            )
+        });
+        assert_eq!([at_once.1, lots.1], [3, 9]);
+        for (whole, sum) in at_once.0.iter().zip(&lots.0) {
+            assert!(
+                (whole - sum).abs() <= 1e-4 * whole.abs().max(1e-3),
+                "{whole} and {sum}"
+            );
+        }
+        let (mut resumed, mut lots) = (trainer(&config(2), 2), lots.2);
+        resumed.restore(&lots.arrays().unwrap(), 1).unwrap();
+        for trainer in [&mut resumed, &mut lots] {
+            trainer.step(&data()).unwrap();
+        }
+        assert_eq!(resumed.arrays().unwrap(), lots.arrays().unwrap());
     }
 
     /// A population of three structures, which come back.
@@ -528,7 +654,7 @@ mod tests {
 
         let run = |config: &Config, classes: Option<Vec<Class>>| {
             let mut trainer = trainer(config, 1);
-            trainer.next = classes.map(|classes| (0, classes));
+            trainer.next = classes.map(|classes| ((0, 0), classes));
             let step = trainer.step(&data()).unwrap();
             let gradient = trainer.arrays().unwrap()["adam.m.log_lr"].to_f64_vec();
             let losses = [step.meta_loss, step.real_loss, step.inner_loss];
@@ -536,7 +662,7 @@ mod tests {
         };
         let found = run(&config(4), None);
         let mut mean = vec![0.0; found.len()];
-        let classes = pupils::draw(&config(4), Problem::MNIST, 0).unwrap();
+        let classes = pupils::draw(&config(4), Problem::MNIST, 0, 0..4).unwrap();
         assert!(classes.len() > 1);
         for class in classes {
             let share = class.learners as f64 / 4.0;
@@ -556,7 +682,7 @@ mod tests {
     #[test]
     fn gradients_of_logarithms_are_slopes() {
         let mut trainer = trainer(&config(Curriculum::ShuffledBatch), 1);
-        let (_, classes) = trainer.draw(0).unwrap();
+        let (_, classes) = trainer.draw((0, 0)).unwrap();
         trainer.give_data(&data()).unwrap();
         let pupil = trainer.queue_gradient(&classes[0]).unwrap();
         let gradients = pupil.unroll.gradients().to_arrays().unwrap();

@@ -7,6 +7,7 @@ use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
 use autograd::prelude::*;
 use autograd::{Planned, Task};
+use std::ops::Range;
 
 /// Structures whose plans are kept, at most: a plan is some megabytes of programs, without the memory that they work in.
 const KEPT: usize = 64;
@@ -22,11 +23,16 @@ pub(super) struct Class {
     pub(super) learners: usize,
 }
 
-/// Draws the learners of an outer step: of several families each learner its own structure, of one family all the same.
-pub(super) fn draw(config: &Config, problem: Problem, outer_step: u64) -> Result<Vec<Class>> {
+/// Draws learners of an outer step by their numbers: of several families each its own structure, of one family all the same.
+pub(super) fn draw(
+    config: &Config,
+    problem: Problem,
+    outer_step: u64,
+    numbers: Range<usize>,
+) -> Result<Vec<Class>> {
     let several = config.population().is_mixed();
     let mut classes: Vec<(Drawn, Learner, Vec<Vec<Array>>)> = Vec::new();
-    for number in 0..config.learners_per_step as u64 {
+    for number in numbers.start as u64..numbers.end as u64 {
         let structure = if several { number } else { 0 };
         let (drawn, learner) = config.drawn(problem, outer_step, structure)?;
         let rng = &mut rng(config.seed, Draw::Learner, outer_step, number);
@@ -71,6 +77,13 @@ struct Subject {
 pub(super) struct Pupil {
     subject: Subject,
     pub(super) unroll: Unroll,
+}
+
+impl Pupil {
+    /// How many learners it trains at once.
+    pub(super) fn learners(&self) -> usize {
+        self.subject.learners
+    }
 }
 
 /// The training that was used last, and the plans of others, for structures that come back.
@@ -145,6 +158,7 @@ fn plan(
 ) -> Result<Planned> {
     let config = &Config {
         learners_per_step: class.learners,
+        learners_at_once: 0,
         ..config.clone()
     };
     let training = training(config, problem, generator, &class.learner);
@@ -222,5 +236,26 @@ impl Mean {
     /// The mean, when all were added.
     pub(super) fn gradients(&self) -> &Values {
         &self.sums[0]
+    }
+
+    /// Its numbers, array after array.
+    pub(super) fn numbers(&self) -> Result<Vec<f32>> {
+        let mut numbers = Vec::new();
+        for name in &self.names {
+            let array = self.sums[0].get(name)?;
+            numbers.extend(array.as_f32().expect("what is learned is f32"));
+        }
+        Ok(numbers)
+    }
+
+    /// Puts other numbers in its place.
+    pub(super) fn set_numbers(&self, mut numbers: &[f32]) -> Result<()> {
+        for spec in self.sums[0].specs() {
+            let (own, others) = numbers.split_at(spec.shape.count());
+            let array = Array::new(spec.shape.clone(), own.to_vec())?;
+            self.sums[0].write(&spec.name, &array)?;
+            numbers = others;
+        }
+        Ok(())
     }
 }

@@ -31,7 +31,7 @@ impl Sizes {
             problem,
             steps: config.inner_steps,
             batch: config.inner_batch,
-            learners: config.learners_per_step,
+            learners: config.most_at_once(),
             dtype: F32,
         }
     }

@@ -2,8 +2,8 @@
 //! from there come the command line, TOML files, presets and the man page.
 
 use super::settings::{
-    Overrides, above_zero, below_one, between, count, fraction, name_of, natural, not_negative,
-    two_counts,
+    Overrides, above_zero, below_one, between, count, count_or_none, fraction, name_of, natural,
+    not_negative, two_counts,
 };
 use crate::data::{Augment, DatasetChoice, Problem, Want};
 use crate::error::{Error, ErrorKind, Result};
@@ -19,6 +19,7 @@ use autograd::{Horizon, Mode, Policy};
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 use std::fmt::Display;
+use std::ops::Range;
 use std::str::FromStr;
 use toml::Table;
 
@@ -65,10 +66,11 @@ impl From<ModeName> for Mode {
 }
 
 /// What a run may change when it is resumed: nothing that decides a shape, a start value or which images are drawn.
-const CHANGEABLE: [&str; 13] = [
+const CHANGEABLE: [&str; 14] = [
     "checkpoint_every",
     "clip",
     "learners",
+    "learners_at_once",
     "mode",
     "outer_beta1",
     "outer_beta2",
@@ -119,9 +121,12 @@ pub struct Config {
     /// The meta-loss sums the real-data loss after every K-th inner step and after the last
     #[arg(long, value_name = "K", default_value = "4", value_parser = count(), help_heading = SIZES)]
     pub outer_every: usize,
-    /// Learners that an outer step trains at once on the same synthetic batches; the meta-loss is their mean
+    /// Learners that an outer step trains on the same synthetic batches; the meta-loss is their mean
     #[arg(long, value_name = "K", default_value = "1", value_parser = count(), help_heading = SIZES)]
     pub learners_per_step: usize,
+    /// How many of them share their kernels, a generator's work and a rank, if not all: results differ in rounding [0: all]
+    #[arg(long, value_name = "K", default_value = "0", hide_default_value = true, value_parser = count_or_none(), help_heading = SIZES)]
+    pub learners_at_once: usize,
     /// Curriculum: which noise and labels each inner step uses
     #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
     pub curriculum: Curriculum,
@@ -346,6 +351,22 @@ impl Config {
         }
     }
 
+    /// The lots of an outer step's learners, by their numbers: each lot is trained at once, as far as its learners have one
+    /// structure.
+    pub fn lots(&self) -> Vec<Range<usize>> {
+        let (all, most) = (self.learners_per_step, self.most_at_once());
+        let lot = |first| first..all.min(first + most);
+        (0..all).step_by(most).map(lot).collect()
+    }
+
+    /// Learners in a lot, at most.
+    pub fn most_at_once(&self) -> usize {
+        match self.learners_at_once {
+            0 => self.learners_per_step,
+            most => most.min(self.learners_per_step),
+        }
+    }
+
     /// How an outer step unrolls the training of its learner.
     pub fn horizon(&self) -> Horizon {
         Horizon::new(self.inner_steps)
@@ -429,7 +450,7 @@ mod tests {
     fn settings_of_older_runs_are_understood() {
         let mut old = Config::preset(Preset::Quick).to_toml();
         // So the present version writes them; earlier ones lacked some.
-        assert_eq!(old.lines().count(), 42);
+        assert_eq!(old.lines().count(), 43);
         for line in [
             "generator_channels = [16, 8]",
             "learner = \"base_fc\"",
@@ -443,7 +464,14 @@ mod tests {
             let kept = ["inner_lr", "inner_momentum", "inner_steps", "inner_batch"];
             let name = line.split(' ').next().unwrap_or_default();
             let mut new = vec!["segments", "learners_per_step", "learn", "images", "labels"];
-            new.extend(["resize", "channels", "crop", "flip", "cutout"]);
+            new.extend([
+                "resize",
+                "channels",
+                "crop",
+                "flip",
+                "cutout",
+                "learners_at_once",
+            ]);
             new.contains(&name) || name.starts_with("inner_") && !kept.contains(&name)
         };
         let lines = old.lines().filter(|line| !new(line));

@@ -10,13 +10,17 @@ use autograd::{ArraySpec, Forecast, Policy, Training};
 use kernels::Device;
 
 /// Refuses settings that take more memory than the device has free, where that is known, and says which
-/// schedule would fit.
+/// schedule would fit. The machine's memory is for as many `ranks`; each has a GPU of its own.
 ///
 /// # Errors
 /// If they do, or if the networks cannot be planned.
-pub fn check(device: &Device, config: &Config, problem: Problem) -> Result<()> {
+pub fn check(device: &Device, config: &Config, problem: Problem, ranks: usize) -> Result<()> {
     let Some(free) = available(device) else {
         return Ok(());
+    };
+    let free = match device.as_cuda() {
+        Some(_) => free,
+        None => free / ranks as f64,
     };
     let (wanted, beside) = estimate(config, config.engine.schedule, problem)?;
     if wanted <= free {

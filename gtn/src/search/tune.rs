@@ -8,6 +8,7 @@ use crate::eval::report::FRESH;
 use crate::eval::tuning::{BASELINES, Cycle, Recipe, tuned};
 use crate::nn::Learner;
 use crate::outer::teacher::Teacher;
+use crate::ranks::Ranks;
 use crate::seeds::{Draw, rng};
 use autograd::prelude::Optimizer;
 use kernels::Device;
@@ -40,6 +41,7 @@ pub fn recipe(
     let glance = TestSet::new(device, lab.data, &lab.data.validation, lab.images)?;
     let examination = Examination {
         device,
+        ranks: &Ranks::alone(),
         config: &config,
         teacher,
         data: lab.data,

@@ -11,6 +11,11 @@ use std::sync::Arc;
 pub enum Cuda {}
 
 impl Cuda {
+    /// Counts none.
+    pub fn count() -> usize {
+        0
+    }
+
     /// Says that this build has no CUDA.
     pub fn open(_ordinal: usize, _precision: Precision) -> Result<Self, DeviceError> {
         let reason = "this program was built without it (the feature `cuda`)";

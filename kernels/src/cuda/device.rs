@@ -26,6 +26,11 @@ pub struct Cuda {
 }
 
 impl Cuda {
+    /// Counts the devices that the driver knows; 0 where there is no driver.
+    pub fn count() -> usize {
+        probe::count().unwrap_or(0)
+    }
+
     /// Opens a device by its number, and makes sure that it computes: see [`Device::cuda`](crate::Device::cuda).
     pub fn open(ordinal: usize, precision: Precision) -> Result<Self, DeviceError> {
         let (context, stream) = probe::open(ordinal)?;

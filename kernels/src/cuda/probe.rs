@@ -32,7 +32,8 @@ pub(super) fn open(ordinal: usize) -> Result<(Arc<CudaContext>, Arc<CudaStream>)
     Ok((context, stream))
 }
 
-fn context(ordinal: usize) -> Result<Arc<CudaContext>, DeviceError> {
+/// How many devices the driver knows: at least one.
+pub(super) fn count() -> Result<usize, DeviceError> {
     // SAFETY: it opens a library that the system names; nothing else is called.
     if !unsafe { sys::is_culib_present() } {
         return Err(none("no CUDA driver library found"));
@@ -45,7 +46,12 @@ fn context(ordinal: usize) -> Result<Arc<CudaContext>, DeviceError> {
     if count < 1 {
         return Err(none("the driver knows no device"));
     }
-    if ordinal >= count as usize {
+    Ok(count as usize)
+}
+
+fn context(ordinal: usize) -> Result<Arc<CudaContext>, DeviceError> {
+    let count = count()?;
+    if ordinal >= count {
         return Err(none(format!("device {ordinal} of {count}")));
     }
     let driver = driver_version()?;

@@ -7,6 +7,7 @@ use super::work::{Loaded, prepare, workers};
 use crate::error::{Error, Result};
 use crate::eval::report::GLANCE;
 use crate::nn::Space;
+use crate::ranks::Ranks;
 use crate::run::run_folder::{CHECKPOINT, make_folder};
 use crate::run::settings::{above_zero, count, natural};
 use crate::search::{Estimator, Lab, Ledger, Proposals, Source, Strategy};
@@ -205,5 +206,5 @@ fn teacher(args: &FindArgs, out: &Path) -> Result<Option<PathBuf>> {
     let Some(Command::Train(args)) = Cli::try_parse_from(words)?.task else {
         return Err(Error::usage("no training"));
     };
-    Ok((train::run(&args)? == Outcome::Done).then_some(run))
+    Ok((train::run(&args, &Ranks::alone())? == Outcome::Done).then_some(run))
 }

@@ -1,0 +1,56 @@
+//! Whether the other ranks of this machine are there: MPI itself waits for ever for one that is lost.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Between two looks. Launchers end the others a second after a loss, so a line about it must come sooner.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the others are given to see the same loss, so that they do not take the end of this program for another.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Starts a thread that looks after processes by their numbers in Linux's /proc; those not to be seen there are not watched.
+///
+/// When one is lost, the lowest rank that is left says so, and all end: by themselves, if their launcher does not end them.
+pub(super) fn start(
+    own: usize,
+    others: Vec<(usize, u32)>,
+    step: Arc<AtomicU64>,
+    watching: Arc<AtomicBool>,
+) {
+    let seen: Vec<_> = others.into_iter().filter(|(_, id)| lives(*id)).collect();
+    if seen.is_empty() {
+        return;
+    }
+    thread::spawn(move || {
+        let (number, process) = loop {
+            thread::sleep(PAUSE);
+            if let Some(lost) = seen.iter().find(|(_, id)| !lives(*id)) {
+                break lost;
+            }
+        };
+        if !watching.load(Ordering::Relaxed) {
+            return;
+        }
+        let left = |(number, id): &&(usize, u32)| *number < own && lives(*id);
+        if seen.iter().find(left).is_none() {
+            let step = step.load(Ordering::Relaxed);
+            eprintln!(
+                "error: rank {number} (process {process}) was lost at outer step {step}: the run ends\n\
+                 hint: --resume goes on from its last checkpoint"
+            );
+        }
+        thread::sleep(FAREWELL);
+        std::process::exit(1);
+    });
+}
+
+fn lives(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // After the name, which may hold anything, comes the state; zombies are dead.
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]);
+    state.is_some_and(|state| !matches!(state, b'Z' | b'X'))
+}
