@@ -107,10 +107,10 @@ pub struct Config {
     #[serde(flatten)]
     pub augment: Augment,
     /// Outer steps: updates of the generator
-    #[arg(long, value_name = "N", default_value = "1200", value_parser = natural(1), help_heading = SIZES)]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = natural(1), help_heading = SIZES)]
     pub outer_steps: u64,
     /// Inner steps T: updates of a learner, on one synthetic batch each
-    #[arg(long, value_name = "T", default_value = "16", value_parser = count(), help_heading = SIZES)]
+    #[arg(long, value_name = "T", default_value = "32", value_parser = count(), help_heading = SIZES)]
     pub inner_steps: usize,
     /// Images in a synthetic batch
     #[arg(long, value_name = "B", default_value = "32", value_parser = count(), help_heading = SIZES)]
@@ -119,7 +119,7 @@ pub struct Config {
     #[arg(long, value_name = "N", default_value = "128", value_parser = count(), help_heading = SIZES)]
     pub outer_batch: usize,
     /// The meta-loss sums the real-data loss after every K-th inner step and after the last
-    #[arg(long, value_name = "K", default_value = "4", value_parser = count(), help_heading = SIZES)]
+    #[arg(long, value_name = "K", default_value = "8", value_parser = count(), help_heading = SIZES)]
     pub outer_every: usize,
     /// Learners that an outer step trains on the same synthetic batches; the meta-loss is their mean
     #[arg(long, value_name = "K", default_value = "1", value_parser = count(), help_heading = SIZES)]
