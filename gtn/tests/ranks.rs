@@ -340,7 +340,7 @@ fn ranks_that_differ_are_refused() {
     refused(
         &[(4, program, &args)],
         2,
-        "4 ranks, and an outer step's learners, 5 in all",
+        "there are 4 ranks, and the learners of an outer step, 5, are trained in",
     );
     let away = format!("{TINY} --data-dir nowhere {LOTS} --out run");
     refused(&[(1, program, &args), (1, program, &away)], 1, "rank 1: ");

@@ -118,9 +118,12 @@ impl MetaTrainer {
         if count > lots {
             let learners = self.config.learners_per_step;
             let message = format!(
-                "{count} ranks, and an outer step's learners, {learners} in all, are trained in {lots} at once"
+                "there are {count} ranks, and the learners of an outer step, {learners}, are trained in {lots} lots"
             );
-            return Err(error::Error::usage(message));
+            let (needed, most) = (learners.max(count), learners.max(count) / count);
+            return Err(error::Error::usage(message).hint(format!(
+                "--learners-per-step {needed} --learners-at-once {most} gives every rank some"
+            )));
         }
         self.ranks = ranks.clone();
         Ok(self)
