@@ -74,14 +74,16 @@ impl<'a> Pool<'a> {
         Self { device, free }
     }
 
-    /// Takes so many bytes: the smallest free memory that has them, else new memory.
+    /// Takes so many bytes: the smallest free memory that has them and is at most twice as large. Before new memory is
+    /// taken the largest that is free goes back, so that there is never much more than one training needs.
     fn take(&mut self, bytes: usize) -> Result<Buffer> {
-        let enough = self.free.iter().enumerate();
-        let enough = enough.filter(|(_, buffer)| buffer.bytes() >= bytes);
-        match enough.min_by_key(|(_, buffer)| buffer.bytes()) {
-            Some((at, _)) => Ok(self.free.swap_remove(at)),
-            None => Ok(self.device.alloc(bytes)?),
+        let fits = |buffer: &Buffer| (bytes..=bytes.saturating_mul(2)).contains(&buffer.bytes());
+        self.free.sort_by_key(Buffer::bytes);
+        if let Some(at) = self.free.iter().position(fits) {
+            return Ok(self.free.remove(at));
         }
+        self.free.pop();
+        Ok(self.device.alloc(bytes)?)
     }
 }
 
@@ -270,5 +272,22 @@ fn finite(loss: f64, what: &'static str, step: usize) -> Result<()> {
         Ok(())
     } else {
         Err(Error::NotFinite { what, step })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn used_memory_is_taken_again_and_never_hoarded() {
+        let device = Device::cpu(Some(1)).expect("a processor");
+        let alloc = |bytes| device.alloc(bytes).expect("memory");
+        let mut pool = Pool::new(&device, [900, 100, 40].map(alloc).into());
+        assert_eq!(pool.take(600).expect("memory").bytes(), 900);
+        assert_eq!(pool.take(1000).expect("memory").bytes(), 1000);
+        let left: Vec<usize> = pool.free.iter().map(Buffer::bytes).collect();
+        assert_eq!(left, [40], "what is too small went back first");
+        assert_eq!(pool.take(30).expect("memory").bytes(), 40);
     }
 }
