@@ -505,7 +505,7 @@ mod tests {
         };
         assert_eq!(
             config.difference(&other).unwrap(),
-            "inner_steps is 16 here and 17 there"
+            "inner_steps is 32 here and 17 there"
         );
     }
 

@@ -311,7 +311,7 @@ mod tests {
         let quick = Config::preset(Preset::Quick);
         assert_eq!(config.outer_batch, quick.outer_batch);
         let mnist = Config::preset(Preset::Mnist);
-        assert_eq!((quick.inner_steps, mnist.inner_steps), (16, 32));
+        assert_eq!((quick.inner_batch, mnist.inner_batch), (32, 128));
         let longer = mnist.with(&flags(&[("inner_steps", "33")])).unwrap();
         assert_eq!((longer.inner_steps, longer.noise), (33, mnist.noise));
     }
