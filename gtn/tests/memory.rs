@@ -72,7 +72,8 @@ fn assert_same(early: Option<u64>, late: Option<u64>, more: u64) {
 fn a_thousand_outer_steps_do_not_grow() {
     let _alone = ALONE.lock();
     let [(held, early), (same, late)] = held(&config(), [400, 1000]);
-    assert_eq!(held, same);
+    // Which memory is used again depends on the order of structures, so it may be less.
+    assert!(same <= held, "{held} bytes, then {same}");
     assert_same(early, late, 2 * MIB);
 }
 
