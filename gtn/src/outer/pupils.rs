@@ -10,7 +10,7 @@ use autograd::{Planned, Task};
 use std::ops::Range;
 
 /// Structures whose plans are kept, at most: a plan is some megabytes of programs, without the memory that they work in.
-const KEPT: usize = 48;
+const KEPT: usize = 32;
 
 /// Fresh learners of one structure.
 #[derive(Debug)]
