@@ -225,14 +225,16 @@ fn perform(file: &mut File, snapshot: usize, task: Task) -> Done {
 
 #[cfg(test)]
 mod tests {
+    use super::super::records::bytes_of;
     use super::*;
     use crate::spec::ArraySpec;
     use kernels::Device;
     use tensor::{Array, DType};
 
     fn states(device: &Device) -> Records {
-        let spec = ArraySpec::new("w", DType::F64, [3]);
-        Records::new(vec![spec], 2, |bytes| Ok(device.alloc(bytes)?)).expect("memory")
+        let specs = vec![ArraySpec::new("w", DType::F64, [3])];
+        let bytes = bytes_of(&specs, 2).expect("a size");
+        Records::new(specs, 2, device.alloc(bytes).expect("memory"))
     }
 
     fn number(states: &Records, record: usize) -> f64 {

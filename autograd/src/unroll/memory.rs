@@ -4,7 +4,7 @@ use super::Losses;
 use super::drive::At;
 use super::plans::{Place, Slice, Source};
 use super::prepared::Prepared;
-use super::records::Records;
+use super::records::{Records, bytes_of};
 use super::values::Values;
 use crate::error::{Error, Result};
 use crate::plan::{self, Bound};
@@ -63,52 +63,75 @@ pub(super) struct Given<'a> {
     starts: Vec<Option<View<'a>>>,
 }
 
-/// Memory of a device, and memory there that was used and is free again.
-pub(super) struct Pool<'a> {
-    pub(super) device: &'a Device,
-    free: Vec<Buffer>,
-}
-
-impl<'a> Pool<'a> {
-    pub(super) fn new(device: &'a Device, free: Vec<Buffer>) -> Self {
-        Self { device, free }
-    }
-
-    /// Takes so many bytes: the smallest free memory that has them and is at most twice as large. Before new memory is
-    /// taken the largest that is free goes back, so that there is never much more than one training needs.
-    fn take(&mut self, bytes: usize) -> Result<Buffer> {
-        let fits = |buffer: &Buffer| (bytes..=bytes.saturating_mul(2)).contains(&buffer.bytes());
-        self.free.sort_by_key(Buffer::bytes);
-        if let Some(at) = self.free.iter().position(fits) {
-            return Ok(self.free.remove(at));
+/// Memory of these sizes, in their order: `used` memory in its place, where it is large enough. All of it together is never
+/// more than the larger of both needs, so over many trainings never more than the largest needs; what goes back goes first.
+fn reuse(device: &Device, used: Vec<Buffer>, sizes: &[usize]) -> Result<Vec<Buffer>> {
+    let needed = sizes.iter().copied().fold(0, usize::saturating_add);
+    let held: usize = used.iter().map(Buffer::bytes).sum();
+    let large = |(buffer, &size): (Buffer, &usize)| Some(buffer).filter(|b| b.bytes() >= size);
+    let mut kept: Vec<Option<Buffer>> = used.into_iter().zip(sizes).map(large).collect();
+    kept.resize_with(sizes.len(), || None);
+    let beyond = |buffer: &Option<Buffer>, size: usize| {
+        buffer.as_ref().map_or(0, |buffer| buffer.bytes() - size)
+    };
+    loop {
+        let rest = kept.iter().zip(sizes).map(|(b, &size)| beyond(b, size));
+        if needed.saturating_add(rest.sum()) <= held.max(needed) {
+            break;
         }
-        self.free.pop();
-        Ok(self.device.alloc(bytes)?)
+        let most = (0..sizes.len()).max_by_key(|&i| beyond(&kept[i], sizes[i]));
+        kept[most.expect("something is beyond its size")] = None;
     }
+    let taken = |(buffer, &size): (Option<Buffer>, &usize)| match buffer {
+        Some(buffer) => Ok(buffer),
+        None => Ok(device.alloc(size)?),
+    };
+    kept.into_iter().zip(sizes).map(taken).collect()
 }
 
 impl Memory {
+    /// Takes memory for a training; what another had is `used`: see [`Memory::into_buffers`].
     pub(super) fn new(
-        pool: &mut Pool<'_>,
+        device: &Device,
+        used: Vec<Buffer>,
         prepared: &Arc<Prepared>,
         sizes: &Sizes<'_>,
     ) -> Result<Self> {
-        let device = pool.device;
-        // The largest first, while there is choice.
-        let arena = pool.take(sizes.arena)?;
-        let mut records = |specs: &[ArraySpec], count| {
-            Records::new(specs.to_vec(), count, |bytes| pool.take(bytes))
-        };
         let losses = [loss_spec(sizes.state)];
+        let records = [
+            (sizes.state, sizes.states),
+            (sizes.cotangents, 1),
+            sizes.kept,
+            sizes.preludes,
+            (&prepared.own, 1),
+            (sizes.own_gradients, 1),
+            (&losses, sizes.steps + sizes.outer),
+        ];
+        let mut bytes = vec![sizes.arena];
+        for (specs, count) in records {
+            bytes.push(bytes_of(specs, count)?);
+        }
+        let mut buffers = reuse(device, used, &bytes)?.into_iter();
+        let mut next = || buffers.next().expect("as many as sizes");
+        let arena = next();
+        let [
+            states,
+            cotangents,
+            kept,
+            preludes,
+            own,
+            own_gradients,
+            losses,
+        ] = records.map(|(specs, count)| Records::new(specs.to_vec(), count, next()));
         Ok(Self {
-            kept: records(sizes.kept.0, sizes.kept.1)?,
-            preludes: records(sizes.preludes.0, sizes.preludes.1)?,
-            states: records(sizes.state, sizes.states)?,
-            cotangents: records(sizes.cotangents, 1)?,
-            own: records(&prepared.own, 1)?,
-            own_gradients: records(sizes.own_gradients, 1)?,
-            losses: records(&losses, sizes.steps + sizes.outer)?,
+            states,
+            cotangents,
+            kept,
+            preludes,
+            own,
+            own_gradients,
             gradients: Values::zeros(device, sizes.learned)?,
+            losses,
             arena,
             state_specs: sizes.state.to_vec(),
             steps: sizes.steps,
@@ -120,16 +143,16 @@ impl Memory {
     /// The memory, for another training.
     pub(super) fn into_buffers(self) -> Vec<Buffer> {
         let records = [
-            self.kept,
-            self.preludes,
             self.states,
             self.cotangents,
+            self.kept,
+            self.preludes,
             self.own,
             self.own_gradients,
             self.losses,
         ];
         let buffers = records.into_iter().map(Records::into_buffer);
-        buffers.chain([self.arena]).collect()
+        std::iter::once(self.arena).chain(buffers).collect()
     }
 
     /// Finds the caller's arrays. They must have the names, types and shapes that the training declares.
@@ -280,14 +303,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn used_memory_is_taken_again_and_never_hoarded() {
+    fn used_memory_is_used_again_and_never_hoarded() {
         let device = Device::cpu(Some(1)).expect("a processor");
-        let alloc = |bytes| device.alloc(bytes).expect("memory");
-        let mut pool = Pool::new(&device, [900, 100, 40].map(alloc).into());
-        assert_eq!(pool.take(600).expect("memory").bytes(), 900);
-        assert_eq!(pool.take(1000).expect("memory").bytes(), 1000);
-        let left: Vec<usize> = pool.free.iter().map(Buffer::bytes).collect();
-        assert_eq!(left, [40], "what is too small went back first");
-        assert_eq!(pool.take(30).expect("memory").bytes(), 40);
+        let mut used = Vec::new();
+        for (sizes, held) in [
+            ([900, 100, 40], [900, 100, 40]),
+            ([500, 100, 30], [900, 100, 40]),
+            // What is furthest beyond its size goes back, until all is as much as before.
+            ([800, 140, 20], [800, 140, 40]),
+            ([1000, 150, 0], [1000, 150, 0]),
+            ([1000, 120, 0], [1000, 150, 0]),
+        ] {
+            used = reuse(&device, used, &sizes).expect("memory");
+            let bytes: Vec<usize> = used.iter().map(Buffer::bytes).collect();
+            assert_eq!(bytes, held, "for {sizes:?}");
+        }
     }
 }

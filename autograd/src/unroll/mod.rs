@@ -41,8 +41,8 @@ pub use values::Values;
 use crate::error::{Error, Result};
 use away::Away;
 use drive::At;
-use kernels::Device;
-use memory::{Memory, Pool, Sizes};
+use kernels::{Buffer, Device};
+use memory::{Memory, Sizes};
 use records::record_bytes;
 use script::Action;
 use stash::{Stash, stash_words};
@@ -127,7 +127,7 @@ impl Unroll {
     /// # Errors
     /// If there is too little memory.
     pub fn of(device: &Device, planned: Planned) -> Result<Self> {
-        Self::placed(planned, &mut Pool::new(device, Vec::new()))
+        Self::placed(device, planned, Vec::new())
     }
 
     /// Goes over to another planned training in the memory of this one, as far as it is enough, and gives back the plans of this
@@ -147,13 +147,12 @@ impl Unroll {
     /// If there is too little memory.
     pub fn turn_to(self, planned: Planned) -> Result<(Self, Planned)> {
         let device = self.memory.device.clone();
-        let mut pool = Pool::new(&device, self.memory.into_buffers());
-        Ok((Self::placed(planned, &mut pool)?, self.planned))
+        let used = self.memory.into_buffers();
+        Ok((Self::placed(&device, planned, used)?, self.planned))
     }
 
-    /// Makes plans ready and takes memory for them.
-    fn placed(planned: Planned, pool: &mut Pool<'_>) -> Result<Self> {
-        let device = pool.device;
+    /// Makes plans ready and takes memory for them, the used memory first.
+    fn placed(device: &Device, planned: Planned, used: Vec<Buffer>) -> Result<Self> {
         for phase in planned.phases() {
             phase.plan.prepare(device)?;
         }
@@ -166,7 +165,8 @@ impl Unroll {
         let prelude = prelude.map_or(&[][..], |plans| &plans.specs);
         let state = record_bytes(&planned.state_specs);
         let memory = Memory::new(
-            pool,
+            device,
+            used,
             &planned.prepared,
             &Sizes {
                 steps: horizon.steps,

@@ -24,6 +24,19 @@ pub(super) fn record_bytes(specs: &[ArraySpec]) -> usize {
     specs.iter().map(room).fold(0, usize::saturating_add)
 }
 
+/// Bytes of so many records of these arrays.
+///
+/// # Errors
+/// If there are more than any memory has.
+pub(super) fn bytes_of(specs: &[ArraySpec], count: usize) -> Result<usize> {
+    let stride = record_bytes(specs);
+    stride.checked_mul(count).ok_or_else(|| {
+        Error::Setting(format!(
+            "{count} records of {stride} bytes are more than any memory"
+        ))
+    })
+}
+
 /// Bytes of an array and of the gap to the next.
 fn room(spec: &ArraySpec) -> usize {
     let room = spec.bytes().checked_next_multiple_of(ALIGN);
@@ -31,12 +44,8 @@ fn room(spec: &ArraySpec) -> usize {
 }
 
 impl Records {
-    /// `count` records in memory that `alloc` takes, given its bytes.
-    pub(super) fn new(
-        specs: Vec<ArraySpec>,
-        count: usize,
-        alloc: impl FnOnce(usize) -> Result<Buffer>,
-    ) -> Result<Self> {
+    /// `count` records in memory of at least [so many bytes](bytes_of).
+    pub(super) fn new(specs: Vec<ArraySpec>, count: usize, buffer: Buffer) -> Self {
         let stride = record_bytes(&specs);
         let mut next = 0_usize;
         let place = |spec: &ArraySpec| {
@@ -45,18 +54,13 @@ impl Records {
             here
         };
         let offsets = specs.iter().map(place).collect();
-        let bytes = stride.checked_mul(count).ok_or_else(|| {
-            Error::Setting(format!(
-                "{count} records of {stride} bytes are more than any memory"
-            ))
-        })?;
-        Ok(Self {
+        Self {
             specs,
             offsets,
             stride,
             count,
-            buffer: alloc(bytes)?,
-        })
+            buffer,
+        }
     }
 
     /// Their memory.

@@ -3,7 +3,7 @@
 //! How fast they grow follows from the momenta alone, so before a training it is known at which steps a word
 //! of every parameter is taken out, and whether all of them have room.
 
-use super::records::Records;
+use super::records::{Records, bytes_of};
 use super::schedule::Schedule;
 use super::script::Snapshots;
 use crate::error::{Error, Result};
@@ -35,8 +35,9 @@ pub(super) fn stash_words(schedule: Schedule, steps: usize) -> usize {
 
 impl Stash {
     pub(super) fn new(device: &Device, specs: Vec<ArraySpec>, words: usize) -> Result<Self> {
+        let buffer = device.alloc(bytes_of(&specs, words)?)?;
         Ok(Self {
-            words: Records::new(specs, words, |bytes| Ok(device.alloc(bytes)?))?,
+            words: Records::new(specs, words, buffer),
             taken: Vec::new(),
         })
     }

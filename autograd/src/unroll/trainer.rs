@@ -2,7 +2,7 @@
 
 use super::drive::At;
 use super::inner::plan_advance;
-use super::memory::{Memory, Pool, Sizes};
+use super::memory::{Memory, Sizes};
 use super::plans::Source;
 use super::prepared::Prepared;
 use super::records::Records;
@@ -64,7 +64,8 @@ impl Trainer {
         let prepare = prepared.prepare.as_ref();
         let prepare = prepare.map_or(0, |bound| bound.plan().arena_bytes());
         let memory = Memory::new(
-            &mut Pool::new(device, Vec::new()),
+            device,
+            Vec::new(),
             &prepared,
             &Sizes {
                 steps,
