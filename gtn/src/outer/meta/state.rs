@@ -1,0 +1,85 @@
+//! What a checkpoint has of an outer loop.
+
+use super::{MetaTrainer, not_finite};
+use crate::error;
+use autograd::prelude::*;
+use tensor::Arrays;
+
+impl MetaTrainer {
+    /// Everything that the next outer step depends on, by name.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn arrays(&self) -> Result<Arrays> {
+        let named = |(values, name, key): (&Values, String, String)| Ok((key, values.get(&name)?));
+        self.parts().into_iter().map(named).collect()
+    }
+
+    /// As [`MetaTrainer::arrays`], for a checkpoint.
+    ///
+    /// # Errors
+    /// If a number is not finite: what the last outer step moved is of no use. Or if the device fails.
+    pub fn finite_arrays(&self) -> error::Result<Arrays> {
+        let arrays = self.arrays()?;
+        let Some((name, _)) = arrays.iter().find(|(_, array)| !array.all_finite()) else {
+            return Ok(arrays);
+        };
+        let step = self.outer_step.saturating_sub(1);
+        let (lr, eps) = (self.config.outer_lr_at(step), self.config.outer_eps);
+        let what = format!("array {name}, moved with the rate {lr:.3e} and outer_eps {eps:e},");
+        Err(not_finite(step, &what))
+    }
+
+    /// Begins with what another run has learned; the outer optimiser begins anew.
+    ///
+    /// # Errors
+    /// With the name of an array that is missing, or of another shape.
+    pub fn begin_with(&mut self, arrays: &Arrays) -> error::Result<()> {
+        let mut begun = self.arrays()?;
+        for (key, array) in begun
+            .iter_mut()
+            .filter(|(key, _)| !key.starts_with("adam."))
+        {
+            let missing = || error::Error::run(format!("array {key} is missing"));
+            *array = arrays.get(key).ok_or_else(missing)?.clone();
+        }
+        self.restore(&begun, 0)
+    }
+
+    /// Takes up where [`MetaTrainer::arrays`] were taken, after `outer_step` outer steps.
+    ///
+    /// # Errors
+    /// With the name of an array that is missing, of another shape, or not finite; the trainer is of no
+    /// use then.
+    pub fn restore(&mut self, arrays: &Arrays, outer_step: u64) -> error::Result<()> {
+        for (values, name, key) in self.parts() {
+            let wrong = |problem| error::Error::run(format!("array {key} {problem}"));
+            let array = arrays.get(&key).ok_or_else(|| wrong("is missing"))?;
+            if !array.all_finite() {
+                return Err(wrong("has numbers that are not finite"));
+            }
+            let written = values.write(&name, array);
+            written.map_err(|e| error::Error::run(e).at(format!("array {key}")))?;
+        }
+        self.outer_step = outer_step;
+        Ok(())
+    }
+
+    /// The arrays of a checkpoint: where each is, its name there, and its name in the checkpoint.
+    fn parts(&self) -> Vec<(&Values, String, String)> {
+        let learned = self.learned().into_iter().map(|spec| {
+            let generator = spec.name.starts_with("generator.");
+            let key = if generator {
+                spec.name.clone()
+            } else {
+                format!("learned.{}", spec.name)
+            };
+            (&self.teacher.values, spec.name, key)
+        });
+        let adam = self.adam.state().specs().map(|spec| {
+            let key = format!("adam.{}", spec.name.replace("generator.", ""));
+            (self.adam.state(), spec.name.clone(), key)
+        });
+        learned.chain(adam).collect()
+    }
+}

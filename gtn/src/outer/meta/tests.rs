@@ -1,0 +1,434 @@
+//! Outer steps of small learners: replay, resume, lots, mistakes.
+
+use super::*;
+use crate::data::Augment;
+use crate::nn::{Learners, Norm};
+use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
+use crate::outer::inner::OptimizerChoice;
+use crate::run::config::{Config, Preset};
+use clap::ValueEnum;
+
+fn config(curriculum: Curriculum) -> Config {
+    Config {
+        curriculum,
+        outer_steps: 4,
+        inner_steps: 3,
+        inner_batch: 10,
+        outer_batch: 20,
+        outer_every: 2,
+        widths: "2-3,3-4,4".parse().unwrap(),
+        noise: 4,
+        generator_hidden: 8,
+        generator_channels: [3, 2],
+        norm: Norm::MeanOnly,
+        inner_lr: 0.02,
+        ..Config::preset(Preset::Quick)
+    }
+}
+
+fn data() -> Dataset {
+    Dataset::drawn(1, [100, 50, 50])
+}
+
+fn trainer(config: &Config, threads: usize) -> MetaTrainer {
+    let device = Device::cpu(Some(threads)).unwrap();
+    MetaTrainer::new(&device, config, Problem::MNIST).unwrap()
+}
+
+#[test]
+fn a_resumed_run_is_the_run_bit_for_bit() {
+    for (curriculum, learners_per_step) in [
+        (Curriculum::Full, 1),
+        (Curriculum::Full, 2),
+        (Curriculum::AllShuffled, 1),
+        (Curriculum::NoCurriculum, 2),
+        (Curriculum::RealData, 1),
+    ] {
+        let config = Config {
+            learners_per_step,
+            ..config(curriculum)
+        };
+        let mut whole = trainer(&config, 1);
+        let steps: Vec<Step> = (0..3).map(|_| whole.step(&data()).unwrap()).collect();
+        let mut first = trainer(&config, 2);
+        first.step(&data()).unwrap();
+        let mut second = trainer(&config, 2);
+        second.restore(&first.arrays().unwrap(), 1).unwrap();
+        for expected in &steps[1..] {
+            assert_eq!(second.step(&data()).unwrap().meta_loss, expected.meta_loss);
+        }
+        assert_eq!(
+            second.arrays().unwrap(),
+            whole.arrays().unwrap(),
+            "{curriculum:?}"
+        );
+    }
+}
+
+#[test]
+fn augmented_runs_are_resumed_bit_for_bit() {
+    for curriculum in [Curriculum::Full, Curriculum::RealData] {
+        let plain = config(curriculum);
+        let augment = Augment {
+            crop: 2,
+            flip: 0.5,
+            cutout: 5,
+        };
+        let augmented = Config {
+            augment,
+            ..plain.clone()
+        };
+        let mut whole = trainer(&augmented, 1);
+        whole.step(&data()).unwrap();
+        let mut resumed = trainer(&augmented, 2);
+        resumed.restore(&whole.arrays().unwrap(), 1).unwrap();
+        let [first, second] = [&mut whole, &mut resumed].map(|t| t.step(&data()).unwrap());
+        assert_eq!(first.meta_loss, second.meta_loss);
+        assert_eq!(whole.arrays().unwrap(), resumed.arrays().unwrap());
+        let mut without = trainer(&plain, 1);
+        without.step(&data()).unwrap();
+        assert_ne!(without.step(&data()).unwrap().meta_loss, first.meta_loss);
+    }
+}
+
+#[test]
+fn an_outer_step_of_several_learners_is_the_mean_of_theirs() {
+    const LEARNERS: usize = 3;
+    let config = |learners_per_step| Config {
+        learners_per_step,
+        outer_lr: 1e-3,
+        clip: 0.0,
+        ..config(Curriculum::Full)
+    };
+    let run = |config: &Config, theta: Option<Vec<Array>>| {
+        let mut trainer = trainer(config, 1);
+        let (_, mut classes) = trainer.draw((0, 0)).unwrap();
+        let class = &mut classes[0];
+        class.theta = theta.unwrap_or(std::mem::take(&mut class.theta));
+        let theta = class.theta.clone();
+        trainer.next = Some(((0, 0), classes));
+        let step = trainer.step(&data()).unwrap();
+        let gradient = trainer.arrays().unwrap()["adam.m.log_lr"].to_f64_vec();
+        let losses = [step.meta_loss, step.real_loss, step.inner_loss];
+        (theta, [losses.to_vec(), gradient].concat())
+    };
+    let (all, found) = run(&config(LEARNERS), None);
+    let mut mean = vec![0.0; found.len()];
+    for i in 0..LEARNERS {
+        let part = |array: &Array| {
+            let bytes = array.bytes().len() / LEARNERS;
+            let part = &array.bytes()[i * bytes..][..bytes];
+            Array::from_bytes(array.dtype(), &array.shape()[1..], part).unwrap()
+        };
+        let theta: Vec<Array> = all.iter().map(part).collect();
+        let (drawn, alone) = run(&config(1), (i > 0).then(|| theta.clone()));
+        // The first learner of a step is the one that a step of one learner has.
+        assert_eq!(drawn, theta);
+        let shares = alone.iter().map(|x| x / LEARNERS as f64);
+        mean.iter_mut().zip(shares).for_each(|(m, x)| *m += x);
+    }
+    let norm = |numbers: &[f64]| numbers.iter().map(|x| x * x).sum::<f64>().sqrt();
+    for range in [0..1, 1..2, 2..3, 3..found.len()] {
+        let (found, mean) = (&found[range.clone()], &mean[range]);
+        let apart: Vec<f64> = found.iter().zip(mean).map(|(a, b)| a - b).collect();
+        assert!(norm(&apart) <= 1e-4 * norm(mean), "{found:?} and {mean:?}");
+    }
+}
+
+#[test]
+fn lots_sum_to_the_same_step_and_are_resumed() {
+    let config = |learners_at_once| Config {
+        learners_per_step: 5,
+        learners_at_once,
+        outer_lr: 1e-3,
+        ..config(Curriculum::Full)
+    };
+    let [at_once, lots] = [0, 2].map(|most| {
+        let mut trainer = trainer(&config(most), 1);
+        let step = trainer.step(&data()).unwrap();
+        let gradient = trainer.arrays().unwrap()["adam.m.log_lr"].to_f64_vec();
+        let losses = [step.meta_loss, step.real_loss, step.inner_loss];
+        (
+            [&losses[..], &gradient].concat(),
+            step.widths.len(),
+            trainer,
+        )
+    });
+    assert_eq!([at_once.1, lots.1], [3, 9]);
+    for (whole, sum) in at_once.0.iter().zip(&lots.0) {
+        assert!(
+            (whole - sum).abs() <= 1e-4 * whole.abs().max(1e-3),
+            "{whole} and {sum}"
+        );
+    }
+    let (mut resumed, mut lots) = (trainer(&config(2), 2), lots.2);
+    resumed.restore(&lots.arrays().unwrap(), 1).unwrap();
+    for trainer in [&mut resumed, &mut lots] {
+        trainer.step(&data()).unwrap();
+    }
+    assert_eq!(resumed.arrays().unwrap(), lots.arrays().unwrap());
+}
+
+/// A population of three structures, which come back.
+fn population() -> Learners {
+    let text = "
+        [[learner]]
+        family = 'base_fc'
+        widths = '2,3,4'
+        norm = 'batch'
+        [[learner]]
+        layers = 'conv 3 | batch | relu | add(depthwise | instance | gelu) | max 2 | mean | dense'
+        [[learner]]
+        layers = 'weight_norm off | init pytorch | dense 5 | relu | dense'";
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_population_is_drawn_resumed_and_averaged() {
+    let config = |learners_per_step| Config {
+        learner: population(),
+        learners_per_step,
+        widths: "none".parse().unwrap(),
+        outer_lr: 1e-3,
+        ..config(Curriculum::Full)
+    };
+    let mut whole = trainer(&config(4), 1);
+    let mut first = trainer(&config(4), 2);
+    first.step(&data()).unwrap();
+    let mut second = trainer(&config(4), 2);
+    second.restore(&first.arrays().unwrap(), 1).unwrap();
+    // Plans that come back from elsewhere than the last step are the plans.
+    second.pupils = Pupils::new(&second.device);
+    let mut families = std::collections::BTreeSet::new();
+    for step in 0..5 {
+        let found = whole.step(&data()).unwrap();
+        families.extend(found.families);
+        if step > 0 {
+            assert_eq!(second.step(&data()).unwrap().meta_loss, found.meta_loss);
+        }
+    }
+    assert_eq!(families.len(), 3);
+    assert_eq!(second.arrays().unwrap(), whole.arrays().unwrap());
+
+    let run = |config: &Config, classes: Option<Vec<Class>>| {
+        let mut trainer = trainer(config, 1);
+        trainer.next = classes.map(|classes| ((0, 0), classes));
+        let step = trainer.step(&data()).unwrap();
+        let gradient = trainer.arrays().unwrap()["adam.m.log_lr"].to_f64_vec();
+        let losses = [step.meta_loss, step.real_loss, step.inner_loss];
+        [losses.to_vec(), gradient].concat()
+    };
+    let found = run(&config(4), None);
+    let mut mean = vec![0.0; found.len()];
+    let classes = pupils::draw(&config(4), Problem::MNIST, 0, 0..4).unwrap();
+    assert!(classes.len() > 1);
+    for class in classes {
+        let share = class.learners as f64 / 4.0;
+        let alone = run(&config(class.learners), Some(vec![class]));
+        mean.iter_mut()
+            .zip(alone)
+            .for_each(|(m, x)| *m += share * x);
+    }
+    for (found, mean) in found.iter().zip(&mean) {
+        assert!(
+            (found - mean).abs() <= 1e-5 * mean.abs().max(1e-3),
+            "{found} and {mean}"
+        );
+    }
+}
+
+#[test]
+fn gradients_of_logarithms_are_slopes() {
+    let mut trainer = trainer(&config(Curriculum::ShuffledBatch), 1);
+    let (_, classes) = trainer.draw((0, 0)).unwrap();
+    trainer.give_data(&data()).unwrap();
+    let pupil = trainer.queue_gradient(&classes[0]).unwrap();
+    let gradients = pupil.unroll.gradients().to_arrays().unwrap();
+    // Noise is left out: the meta-loss jumps where a pooling window changes its winner, and in f32 the
+    // points cannot be near enough to miss that. tests/whole_gtn.rs checks it in f64.
+    let h = 2e-3;
+    for name in ["log_lr", "log_momentum"] {
+        let gradient = gradients[name].as_f32().unwrap();
+        let length = gradient.iter().map(|g| g * g).sum::<f32>().sqrt();
+        let at = trainer.teacher.values.get(name).unwrap();
+        let mut moved = |h: f32| {
+            // Along the gradient itself the slope is its length.
+            let along = at.as_f32().unwrap().iter().zip(gradient);
+            let along: Vec<f32> = along.map(|(x, g)| x + h * g / length).collect();
+            let along = Array::new([along.len()], along).unwrap();
+            trainer.teacher.values.write(name, &along).unwrap();
+            let pupil = trainer.queue_gradient(&classes[0]).unwrap();
+            trainer.losses(&pupil).unwrap().total()
+        };
+        let slope = (moved(h) - moved(-h)) / (2.0 * f64::from(h));
+        trainer.teacher.values.write(name, &at).unwrap();
+        let error = (slope / f64::from(length) - 1.0).abs();
+        assert!(error < 0.02, "{name}: {slope} and {length}");
+    }
+}
+
+/// What a run with each kind of teacher learns moves, goes on bit for bit, and is what evaluation teaches with.
+#[test]
+fn every_teacher_learns_and_teaches() {
+    use crate::eval::evaluate::TrainingData;
+    let pixels = (ImagesChoice::Pixels, LabelsChoice::Soft);
+    for (curriculum, (images, labels)) in [
+        (Curriculum::Gaussian, Default::default()),
+        (
+            Curriculum::Gaussian,
+            (ImagesChoice::Generator, LabelsChoice::Soft),
+        ),
+        (Curriculum::Full, pixels),
+        (Curriculum::AllShuffled, pixels),
+        (
+            Curriculum::ShuffledBatch,
+            (ImagesChoice::Pixels, LabelsChoice::Fixed),
+        ),
+    ] {
+        let config = Config {
+            images,
+            labels,
+            ..config(curriculum)
+        };
+        let mut whole = trainer(&config, 1);
+        let start = whole.arrays().unwrap();
+        whole.step(&data()).unwrap();
+        let first = whole.arrays().unwrap();
+        for (name, array) in first.iter().filter(|(name, _)| !name.starts_with("adam.")) {
+            assert_ne!(
+                *array, start[name],
+                "{curriculum:?} {images:?} {labels:?}: {name}"
+            );
+        }
+        let pixels = images == ImagesChoice::Pixels;
+        assert_eq!(first.contains_key("learned.pixels"), pixels);
+        assert_eq!(
+            first.contains_key("learned.label_logits"),
+            labels == LabelsChoice::Soft
+        );
+        assert_eq!(
+            first.keys().any(|name| name.starts_with("generator.")),
+            !pixels
+        );
+        whole.step(&data()).unwrap();
+        let mut resumed = trainer(&config, 2);
+        resumed.restore(&first, 1).unwrap();
+        resumed.step(&data()).unwrap();
+        assert_eq!(resumed.arrays().unwrap(), whole.arrays().unwrap());
+
+        let device = Device::cpu(Some(1)).unwrap();
+        let lesson = TrainingData::synthetic(&device, &config, resumed.teacher(), 7).unwrap();
+        let images = lesson.images().unwrap();
+        assert_eq!(images.len(), 3 * 10 * 28 * 28);
+        assert!(images.iter().all(|x| x.abs() <= 2.0));
+    }
+}
+
+/// A run with another inner optimiser moves all that it learns, and goes on bit for bit.
+#[test]
+fn every_inner_optimizer_is_learned_through() {
+    for &inner_optimizer in OptimizerChoice::value_variants() {
+        let lr = inner_optimizer.usual_lr() / 10.0;
+        let config = Config {
+            inner_optimizer,
+            inner_lr: lr,
+            learn: "lr,momentum:shared,beta1,beta2:shared,decay,weight_decay"
+                .parse()
+                .unwrap(),
+            ..config(Curriculum::Full)
+        };
+        let mut whole = trainer(&config, 1);
+        let start = whole.arrays().unwrap();
+        whole.step(&data()).unwrap();
+        let first = whole.arrays().unwrap();
+        whole.step(&data()).unwrap();
+        let learned = first
+            .iter()
+            .filter(|(name, _)| name.starts_with("learned."));
+        for (name, array) in learned {
+            assert_ne!(*array, start[name], "{inner_optimizer:?}: {name}");
+        }
+        let names = first.keys().filter(|name| name.starts_with("learned.log"));
+        let wanted = inner_optimizer.0.hyper().len();
+        let fixed = inner_optimizer
+            .0
+            .hyper()
+            .iter()
+            .filter(|(n, _)| *n == "eps");
+        assert_eq!(names.count(), wanted - fixed.count(), "{inner_optimizer:?}");
+        let mut resumed = trainer(&config, 2);
+        resumed.restore(&first, 1).unwrap();
+        resumed.step(&data()).unwrap();
+        assert_eq!(resumed.arrays().unwrap(), whole.arrays().unwrap());
+    }
+}
+
+#[test]
+fn of_real_data_only_the_rates_are_learned() {
+    let config = config(Curriculum::RealData);
+    let mut trainer = trainer(&config, 1);
+    let before = trainer.teacher().hyper(&config).unwrap();
+    trainer.step(&data()).unwrap();
+    let learned = trainer.arrays().unwrap().into_keys();
+    let learned: Vec<String> = learned.filter(|name| !name.starts_with("adam")).collect();
+    assert_eq!(learned, ["learned.log_lr", "learned.log_momentum"]);
+    let after = trainer.teacher().hyper(&config).unwrap();
+    let numbers = |hyper: &[(&str, Array)], i: usize| hyper[i].1.to_f64_vec();
+    let [lr, momentum] = [0, 1].map(|i| numbers(&after, i));
+    let before = [0, 1].map(|i| numbers(&before, i));
+    assert!(lr.iter().zip(&before[0]).all(|(a, b)| a != b));
+    // The first momentum meets a velocity of zero: it has no gradient.
+    assert!(
+        momentum[1..]
+            .iter()
+            .zip(&before[1][1..])
+            .all(|(a, b)| a != b)
+    );
+}
+
+#[test]
+fn a_step_that_runs_away_changes_nothing() {
+    let config = Config {
+        inner_lr: 1e30,
+        ..config(Curriculum::Full)
+    };
+    let mut trainer = trainer(&config, 1);
+    let before = trainer.arrays().unwrap();
+    let error = trainer.step(&data()).unwrap_err().to_string();
+    assert!(
+        error.starts_with("outer step 0: the ") && error.contains("is not finite"),
+        "{error}"
+    );
+    assert_eq!(
+        (trainer.arrays().unwrap(), trainer.outer_step()),
+        (before, 0)
+    );
+}
+
+#[test]
+fn clipping_bounds_what_adam_sees() {
+    let mean = |clip| {
+        let mut trainer = trainer(
+            &Config {
+                clip,
+                ..config(Curriculum::Full)
+            },
+            1,
+        );
+        let norm = trainer.step(&data()).unwrap().gradient_norm;
+        let arrays = trainer.arrays().unwrap();
+        let means = arrays
+            .iter()
+            .filter(|(name, _)| name.starts_with("adam.m."));
+        let squares = means
+            .flat_map(|(_, array)| array.to_f64_vec())
+            .map(|m| m * m);
+        // After the first step the mean is a tenth of the gradient.
+        (norm, 10.0 * squares.sum::<f64>().sqrt())
+    };
+    let (norm, seen) = mean(0.0);
+    assert!((seen / norm - 1.0).abs() < 1e-4, "{seen} of {norm}");
+    let (same, clipped) = mean(norm / 4.0);
+    assert_eq!(same, norm);
+    assert!((clipped / norm - 0.25).abs() < 1e-4, "{clipped} of {norm}");
+}
