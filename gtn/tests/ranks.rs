@@ -234,7 +234,7 @@ fn a_run_goes_on_with_any_number_of_ranks() {
         );
         last = step;
     }
-    run(&place, 1, &format!("{resume} --outer-steps {}", 60));
+    run(&place, 1, &format!("{resume} --outer-steps 60"));
     assert!(checkpoint(&place, "run") == checkpoint(&place, "whole"));
     assert_eq!(metrics(&place, "run"), metrics(&place, "whole"));
 }

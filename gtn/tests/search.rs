@@ -140,41 +140,25 @@ fn counts_need_no_run_and_mistakes_are_named() {
             .unwrap()
             > 0.5
     );
-    place.fails(
-        2,
-        &counts.replace("params", "gtn"),
-        "the estimator gtn needs a run",
-    );
-    place.fails(
-        2,
-        &counts.replace("params", "parms"),
-        "there is no estimator `parms`",
-    );
-    place.fails(
-        2,
-        &counts.replace("--space nasbench201", ""),
-        "a space is needed",
-    );
-    place.fails(
-        2,
-        &counts.replace("nasbench201", "nasbench-macro"),
-        "is no network of nasbench-macro",
-    );
-    place.fails(
-        2,
-        &format!("{counts} --column none"),
-        "no column with the accuracy: none",
-    );
-    place.fails(
-        2,
-        &counts.replace("truth.csv", "none.csv"),
-        "cannot read none.csv",
-    );
-    place.fails(
-        2,
-        &counts.replace("--sample 100", "--sample 5"),
-        "a number from 10",
-    );
+    for (from, to, words) in [
+        ("params", "gtn", "the estimator gtn needs a run"),
+        ("params", "parms", "there is no estimator `parms`"),
+        ("--space nasbench201", "", "a space is needed"),
+        (
+            "nasbench201",
+            "nasbench-macro",
+            "is no network of nasbench-macro",
+        ),
+        (
+            "--json",
+            "--column none",
+            "no column with the accuracy: none",
+        ),
+        ("truth.csv", "none.csv", "cannot read none.csv"),
+        ("--sample 100", "--sample 5", "a number from 10"),
+    ] {
+        place.fails(2, &counts.replace(from, to), words);
+    }
     let run =
         "search correlate run --truth truth.csv --sample 10 --data-dir data --estimators gtn@3";
     place.fails(2, run, "3 inner steps wanted, and the run teaches 2");

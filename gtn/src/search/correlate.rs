@@ -1,7 +1,7 @@
 //! Is a ranking right? Estimates beside the accuracies of fully trained networks.
 
+use super::agreement::{Agreement, best_first, ranks};
 use super::estimator::Estimator;
-use super::ranks::{Agreement, best_first, ranks};
 use super::table::Table;
 use crate::draw::scatter::Scatter;
 use crate::eval::report::Spread;
@@ -186,7 +186,7 @@ fn search(estimates: &[f64], truth: &[f64], seed: u64) -> Found {
 pub fn panels(table: &Table, truth: &[f64], estimators: &[Estimator]) -> Vec<Scatter> {
     let panel = |estimator: &Estimator| {
         let estimates = table.estimates(estimator);
-        let rho = super::ranks::spearman(&estimates, truth);
+        let rho = super::agreement::spearman(&estimates, truth);
         Scatter {
             title: format!("{estimator}, Spearman {rho:.3}"),
             x: "rank by the estimate".to_owned(),

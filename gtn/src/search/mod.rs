@@ -4,12 +4,12 @@
 //! images or on real ones, or a pass. A [`Lab`] computes sources for many networks at once, a [`Ledger`] keeps every result as it
 //! comes, and [`correlate`] compares estimates with accuracies that are known.
 
+pub mod agreement;
 pub mod correlate;
 mod estimator;
 mod lab;
 mod ledger;
 pub mod probe;
-pub mod ranks;
 mod strategy;
 mod structure;
 mod table;

@@ -1,7 +1,7 @@
 //! In which order networks are tried.
 
+use super::agreement::best_first;
 use super::estimator::Estimator;
-use super::ranks::best_first;
 use super::table::Table;
 use crate::error::Result;
 use crate::nn::{Code, Space};

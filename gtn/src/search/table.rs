@@ -1,8 +1,8 @@
 //! The results of networks as columns of numbers.
 
+use super::agreement::ranks;
 use super::estimator::{COUNTED, Estimator, LATENCY};
 use super::ledger::{Entry, Outcome};
-use super::ranks::ranks;
 use super::structure::Structure;
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -2,7 +2,7 @@
 
 use super::family;
 use super::values::noise;
-use crate::nn::{Generator, GeneratorConfig, Norm, ParamSpec, Statistics, Variant, init};
+use crate::nn::{Generator, GeneratorConfig, Learner, Norm, ParamSpec, Statistics, Variant, init};
 use autograd::check::{self, Options};
 use autograd::{Result, Tape, Var};
 use rand::{SeedableRng, rngs::StdRng};
@@ -76,6 +76,24 @@ fn generators() {
     }
 }
 
+/// Checks the loss of six examples, and the statistics that a step leaves.
+fn check_learner(learner: &Learner, image: [usize; 3]) {
+    let [rows, columns, channels] = image;
+    check(
+        |_, a| {
+            let theta = split(a[0], learner.params(), &[])?;
+            let (logits, mut outs) = learner.logits(&theta, a[1], Statistics::Batch)?;
+            outs.push(logits.cross_entropy(a[2])?);
+            Ok(outs)
+        },
+        &[
+            start(learner.params()),
+            noise(&[6, rows, columns, channels], 1),
+            noise(&[6, 3], 2),
+        ],
+    );
+}
+
 #[test]
 fn learners() {
     for (name, widths, norm) in [
@@ -84,17 +102,7 @@ fn learners() {
         ("base", &[2, 3], Norm::None),
     ] {
         let learner = family(name).learner([8, 8, 2], 3, widths, norm).unwrap();
-        let theta = start(learner.params());
-        // The loss, and the statistics that a step leaves.
-        check(
-            |_, a| {
-                let theta = split(a[0], learner.params(), &[])?;
-                let (logits, mut outs) = learner.logits(&theta, a[1], Statistics::Batch)?;
-                outs.push(logits.cross_entropy(a[2])?);
-                Ok(outs)
-            },
-            &[theta, noise(&[6, 8, 8, 2], 1), noise(&[6, 3], 2)],
-        );
+        check_learner(&learner, [8, 8, 2]);
     }
 }
 
@@ -105,19 +113,6 @@ fn graphs() {
         "weight_norm off | conv 2 | graph(a = zero; b = add(a; batch); add(a | batch; b)) | tanh | dense",
     ] {
         let network: crate::nn::Network = text.parse().unwrap();
-        let learner = network.learner([4, 4, 2], 3).unwrap();
-        check(
-            |_, a| {
-                let theta = split(a[0], learner.params(), &[])?;
-                let (logits, mut outs) = learner.logits(&theta, a[1], Statistics::Batch)?;
-                outs.push(logits.cross_entropy(a[2])?);
-                Ok(outs)
-            },
-            &[
-                start(learner.params()),
-                noise(&[5, 4, 4, 2], 1),
-                noise(&[5, 3], 2),
-            ],
-        );
+        check_learner(&network.learner([4, 4, 2], 3).unwrap(), [4, 4, 2]);
     }
 }
