@@ -57,7 +57,8 @@ pub(super) struct EvalArgs {
     learners: Option<usize>,
     #[command(flatten)]
     others: Others,
-    /// A suite of networks, each evaluated in the same way: held-out (what the population `mixed` never draws), or a TOML file
+    /// A suite of networks, each evaluated in the same way: held-out (what the population `mixed` never draws),
+    /// initialisations (a network whose weights begin in other ways), or a TOML file
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["learner", "norm", "widths"])]
     suite: Option<String>,
     /// Leave out the baselines, which train on real images

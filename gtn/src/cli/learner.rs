@@ -12,8 +12,8 @@ use std::fmt::Write;
 /// Settings of `gtn learner`.
 #[derive(Debug, Args)]
 pub(super) struct LearnerArgs {
-    /// A family, a text like 'conv 16 | relu | dense', a population (mixed), a suite (held-out), or a TOML file
-    /// [default: all families]
+    /// A family, a text like 'conv 16 | relu | dense', a population (mixed), a suite (held-out, initialisations), or a TOML
+    /// file [default: all families]
     #[arg(value_name = "NAME|TEXT|FILE")]
     learner: Option<String>,
     /// Widths for the places that a family or text has [default: those that it is known with]

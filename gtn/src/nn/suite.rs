@@ -27,8 +27,10 @@ pub struct Suite {
 
 impl Suite {
     /// The built-in suites: their names, and their files.
-    const BUILT_IN: [(&'static str, &'static str); 1] =
-        [("held-out", include_str!("held-out.toml"))];
+    const BUILT_IN: [(&'static str, &'static str); 2] = [
+        ("held-out", include_str!("held-out.toml")),
+        ("initialisations", include_str!("initialisations.toml")),
+    ];
 
     /// The built-in suite of a name.
     ///

@@ -29,20 +29,32 @@ pub enum Preset {
     /// Small learners, about five minutes on two cores
     #[default]
     Quick,
+    /// Any architecture: learners of a mixed population, an hour on two cores
+    Any,
     /// The published setting for MNIST, hours on a CPU
     Mnist,
+    /// The published setting for CIFAR-10, for a GPU
+    #[value(name = "cifar10")]
+    Cifar10,
+    /// CIFAR-10 at 16×16 with small learners, half an hour on two cores
+    #[value(name = "cifar10-small")]
+    Cifar10Small,
 }
 
 impl Preset {
     /// Where it differs from the defaults.
     pub(super) fn values(self) -> Overrides {
-        match self {
-            Self::Quick => Overrides::default(),
-            Self::Mnist => {
-                Overrides::from_toml("mnist.toml", include_str!("../../presets/mnist.toml"))
-                    .expect("presets are sound: a test says so")
-            }
-        }
+        let text = match self {
+            Self::Quick => "",
+            Self::Any => include_str!("../../presets/any.toml"),
+            Self::Mnist => include_str!("../../presets/mnist.toml"),
+            Self::Cifar10 => include_str!("../../presets/cifar10.toml"),
+            Self::Cifar10Small => include_str!("../../presets/cifar10-small.toml"),
+        };
+        let preset = Overrides::from_toml("preset", text);
+        let mut values = Overrides::default();
+        values.change(preset.expect("presets are sound: a test says so"));
+        values
     }
 }
 

@@ -171,7 +171,9 @@ fn built_in_families_populations_and_suites_are_sound() {
         seen.insert(drawn.family);
     }
     assert_eq!(seen.len(), mixed.members().len());
-    for (name, network) in &suite.networks {
+    let initialisations = Suite::parse("initialisations").unwrap();
+    assert_eq!(initialisations.networks.len(), 16);
+    for (name, network) in suite.networks.iter().chain(&initialisations.networks) {
         round_trip(network);
         let learner = network.learner([28, 28, 1], 10).unwrap();
         assert!(
