@@ -35,6 +35,8 @@ pub enum Draw {
     Split = 13,
     /// What a search proposes.
     Search = 14,
+    /// Which real images a baseline is given, once for all learners.
+    Choice = 15,
 }
 
 /// A stream of random numbers of its own for each (seed, `what`, `step`, `index`).

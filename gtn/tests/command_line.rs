@@ -141,6 +141,73 @@ fn a_run_from_training_to_samples() {
     );
 }
 
+#[test]
+fn real_images_teach_in_every_way_that_is_asked_for() {
+    let place = Place::new();
+    place.run(&format!("train {TINY} --no-baseline --out run"));
+    place.run(&format!(
+        "train {TINY} --no-baseline --out rates --curriculum real-data --inner-optimizer adam"
+    ));
+    let eval = "eval run --data-dir data --json";
+    let found = json(&place.run(&format!("{eval} --baseline all --against rates")));
+    let ways = found["ways"].as_array().unwrap();
+    let names: Vec<_> = ways
+        .iter()
+        .map(|way| way["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "taught by the GTN",
+            "real images, momentum",
+            "real images, adam",
+            "real images, random subset, momentum",
+            "real images, random subset, adam",
+            "real images, k-centre, momentum",
+            "real images, k-centre, adam",
+            "real images, learned rates",
+        ]
+    );
+    let mean = |way: &Value| {
+        let accuracies = way["accuracies"].as_array().unwrap();
+        accuracies.iter().map(|x| x.as_f64().unwrap()).sum::<f64>() / 2.0
+    };
+    let best = ways[1..].iter().map(mean).fold(0.0, f64::max);
+    let baseline = format!("real images, {}", found["baseline"].as_str().unwrap());
+    let strongest = ways.iter().find(|way| way["name"] == *baseline).unwrap();
+    assert_eq!(found["real_accuracy_mean"].as_f64().unwrap(), best);
+    assert_eq!(mean(strongest), best);
+
+    // The rates alone: what that run's own evaluation says.
+    let found = json(&place.run(&format!("{eval} --baseline none --against rates")));
+    let own = json(&place.run("eval rates --data-dir data --json --no-baseline"));
+    assert_eq!(found["ways"][1], own["ways"][0]);
+    assert_eq!(
+        (&found["baseline"], &found["real_lr"]),
+        (&"learned rates".into(), &Value::Null)
+    );
+
+    for (args, words) in [
+        (
+            "eval run --against run",
+            "--against run: it was not trained on real images",
+        ),
+        (
+            "eval rates --against rates",
+            "--against rates: the run itself has rates learned",
+        ),
+        ("eval run --no-baseline --baseline all", "--no-baseline"),
+    ] {
+        place.fails(2, &format!("{args} --data-dir data"), words);
+    }
+    place.run(&format!(
+        "train {TINY} --no-baseline --out longer --curriculum real-data --inner-steps 3 --outer-steps 1"
+    ));
+    let words =
+        "--against longer: its learners take 3 steps of 10 images, and those of the run 2 of 10";
+    place.fails(2, "eval run --against longer --data-dir data", words);
+}
+
 /// A Python that has JAX: `GTN_PYTHON`, or the usual one.
 fn python_with_jax() -> Option<String> {
     let python = std::env::var("GTN_PYTHON").unwrap_or("python3".into());

@@ -7,6 +7,7 @@ use crate::data::{Card, Dataset};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{TestSet, Trainee, TrainingData};
 use crate::eval::report::{self, GLANCE};
+use crate::eval::rivals::Rivals;
 use crate::outer::inner::Inner;
 use crate::outer::meta::{MetaTrainer, Step};
 use crate::ranks::Ranks;
@@ -44,9 +45,8 @@ pub(super) struct TrainArgs {
     /// End the training after so many minutes, if it has not ended by then
     #[arg(long, value_name = "X", value_parser = above_zero)]
     minutes: Option<f64>,
-    /// Leave out the baselines of the evaluation, which train on real images
-    #[arg(long)]
-    no_baseline: bool,
+    #[command(flatten)]
+    baselines: eval::BaselineArgs,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
@@ -82,7 +82,7 @@ pub(super) fn run(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     let begin = Instant::now();
     stop::listen()?;
     let mut config = settings(args)?;
-    let baselines = !args.no_baseline;
+    let baselines = args.baselines.which();
     eval::same_settings(ranks, &config, baselines, args.machine.precision)?;
     let device = args.machine.device_of(ranks)?;
     let mut data = args.files.data(&config, args.resume.as_deref())?;
@@ -116,7 +116,7 @@ pub(super) fn run(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
         config: &config,
         trainer,
         data: &data,
-        baselines,
+        rivals: &Rivals::new(baselines, &config, &data),
     };
     let Some(report) = evaluated.evaluate()? else {
         return Ok(Outcome::Interrupted);

@@ -1,13 +1,14 @@
 //! Evaluation: fresh learners trained on what the generator makes, and beside them on real images.
 
 use crate::data::{Dataset, Problem, Split};
+use crate::eval::rivals::RealImages;
 use crate::nn::layers::count_correct;
 use crate::nn::{Learner, Statistics, init};
 use crate::outer::curriculum::ImagesChoice;
 use crate::outer::teacher::Teacher;
 use crate::outer::training::{Sizes, by_images, real_batches};
 use crate::run::config::Config;
-use crate::seeds::{Draw, draw_images, rng};
+use crate::seeds::{Draw, rng};
 use autograd::prelude::*;
 use autograd::{State, Task};
 use kernels::View;
@@ -265,12 +266,25 @@ impl TrainingData {
         number: u64,
         hyper: &Hyper,
     ) -> Result<Self> {
-        let count = config.inner_steps * config.inner_batch;
-        let chosen = draw_images(config.seed, number, count, data.train.len());
+        let chosen = RealImages::Fresh.numbers(config, data, number);
+        Self::of_images(device, config, data, (&chosen, number), hyper)
+    }
+
+    /// Chosen training images, changed at random as the training number `number` has them.
+    ///
+    /// # Errors
+    /// If there are other than T·B, or not enough memory.
+    pub fn of_images(
+        device: &Device,
+        config: &Config,
+        data: &Dataset,
+        (chosen, number): (&[usize], u64),
+        hyper: &Hyper,
+    ) -> Result<Self> {
         let labels = chosen.iter().map(|&i| data.train.labels[i]).collect();
         let specs = Sizes::of(config, data.problem()).taught();
         let [images, classes] =
-            real_batches(config, data, &chosen, &specs, (Draw::Augment, number))?;
+            real_batches(config, data, chosen, &specs, (Draw::Augment, number))?;
         let mut real = Self::new(device, labels, &classes, hyper)?;
         real.values.set("x", &images)?;
         Ok(real)
