@@ -14,6 +14,7 @@ use crate::nn::widths::Widths;
 use crate::nn::{Learner, Learners, Norm, Suite};
 use crate::outer::meta::MetaTrainer;
 use crate::ranks::{Ranks, fingerprint};
+use crate::run::best::Which;
 use crate::run::config::Config;
 use crate::run::run_folder::{self, RunFolder};
 use crate::run::settings::{Overrides, count, name_of};
@@ -83,6 +84,9 @@ pub(super) struct EvalArgs {
     /// A suite of networks, each evaluated in the same way: held-out (what the population `mixed` never draws), or a TOML file
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["learner", "norm", "widths"])]
     suite: Option<String>,
+    /// Which checkpoint of the run
+    #[arg(long, value_enum, default_value_t)]
+    checkpoint: Which,
     #[command(flatten)]
     baselines: BaselineArgs,
     /// One more row: real images with the rates that RUN2 learned for them (--curriculum real-data, equal steps and batch)
@@ -138,7 +142,7 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
     let baselines = args.baselines.which();
     same_settings(ranks, &changed, baselines, args.machine.precision)?;
     let device = args.machine.device_of(ranks)?;
-    let checkpoint = RunFolder::checkpoint_in(&args.run)?;
+    let checkpoint = args.checkpoint.of(&args.run)?;
     let problem = card::problem(&args.run)?;
     let (trainer, _) = checkpoint::load(&checkpoint, &device, &config, problem)?;
     let mut data = args.files.data(&config, Some(&args.run))?;
