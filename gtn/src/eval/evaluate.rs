@@ -6,9 +6,9 @@ use crate::nn::layers::count_correct;
 use crate::nn::{Learner, Statistics, init};
 use crate::outer::curriculum::ImagesChoice;
 use crate::outer::teacher::Teacher;
-use crate::outer::training::{Sizes, by_images, real_batches};
+use crate::outer::training::{DROPPED, Sizes, by_images, real_batches};
 use crate::run::config::Config;
-use crate::seeds::{Draw, rng};
+use crate::seeds::{Draw, dropout_keys, rng};
 use autograd::prelude::*;
 use autograd::{State, Task};
 use kernels::View;
@@ -331,7 +331,7 @@ impl TrainingData {
 #[derive(Debug)]
 pub struct Trainee {
     trainer: Trainer,
-    /// The learner's weights before the first step.
+    /// The learner's weights before the first step, and the keys of what it drops.
     start: Vec<(String, Array)>,
     evaluator: Evaluator,
 }
@@ -360,7 +360,7 @@ impl Trainee {
             .given(hyper.map(|(name, _)| ArraySpec::new(*name, F32, [steps])));
         Ok(Self {
             trainer: Trainer::new(device, &training, steps)?,
-            start: start(learner, config.seed, number)?,
+            start: start(learner, (config.seed, number), steps)?,
             evaluator: Evaluator::new(device, problem, learner)?,
         })
     }
@@ -370,7 +370,7 @@ impl Trainee {
     /// # Errors
     /// None for the learner that it was made of.
     pub fn begin(&mut self, learner: &Learner, seed: u64, number: u64) -> Result<()> {
-        self.start = start(learner, seed, number)?;
+        self.start = start(learner, (seed, number), self.trainer.steps())?;
         Ok(())
     }
 
@@ -425,10 +425,16 @@ impl Trainee {
     }
 }
 
-/// A learner's weights before its training, by name.
-fn start(learner: &Learner, seed: u64, number: u64) -> Result<Vec<(String, Array)>> {
+/// A learner's weights before its training, by name, and the keys of what it drops.
+fn start(
+    learner: &Learner,
+    (seed, number): (u64, u64),
+    steps: usize,
+) -> Result<Vec<(String, Array)>> {
     let rng = &mut rng(seed, Draw::Learner, number, 0);
     let drawn = init(learner.params(), F32, rng)?;
     let names = learner.params().iter().map(|param| param.name.clone());
-    Ok(names.zip(drawn).collect())
+    let keys = dropout_keys(seed, number, steps);
+    let keys = learner.drops().then_some((DROPPED.to_owned(), keys));
+    Ok(names.zip(drawn).chain(keys).collect())
 }
