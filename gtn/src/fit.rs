@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 use crate::eval::evaluate::{Evaluator, Mark, TestSet};
 use crate::eval::tuning::Recipe;
 use crate::nn::{Learner, Statistics, init};
-use crate::outer::training::{Sizes, real_batches};
+use crate::outer::training::{DROPPED, Sizes, real_batches};
 use crate::run::config::Config;
-use crate::seeds::{Draw, rng};
+use crate::seeds::{Draw, dropout_keys, rng};
 use autograd::Task;
 use autograd::prelude::*;
 use kernels::View;
@@ -30,6 +30,7 @@ enum Key {
     Gradient(usize),
     Images,
     Classes,
+    Dropped,
     Loss,
 }
 
@@ -88,7 +89,9 @@ impl<'a> Fit<'a> {
         let theta: Vec<_> = own.iter().map(input).collect::<autograd::Result<_>>()?;
         let images = tape.input("x", F32, &x.shape[1..])?;
         let classes = tape.input("y", F32, &y.shape[1..])?;
-        let (logits, statistics) = learner.logits(&theta, images, Statistics::Batch)?;
+        let dropped = tape.input(DROPPED, U32, [4])?;
+        let mode = Statistics::Training(dropped);
+        let (logits, statistics) = learner.logits(&theta, images, mode)?;
         let loss = logits.cross_entropy(classes)?;
         let gradients = tape.grad(loss, &theta)?;
         let weights = theta
@@ -97,6 +100,7 @@ impl<'a> Fit<'a> {
             .map(|(i, &var)| (var, Key::Weight(i)));
         let given: Vec<_> = weights
             .chain([(images, Key::Images), (classes, Key::Classes)])
+            .chain(learner.drops().then_some((dropped, Key::Dropped)))
             .collect();
         let found = gradients
             .into_iter()
@@ -125,14 +129,19 @@ impl<'a> Fit<'a> {
             Some((name, _)) => vec![(name, recipe.momentum)],
             None => Vec::new(),
         };
-        let loss = ArraySpec::new("loss", F32, []);
+        let batch = [
+            x,
+            y,
+            ArraySpec::new("loss", F32, []),
+            ArraySpec::new(DROPPED, U32, [1, 4]),
+        ];
         let names =
             [&own, &buffers].map(|specs| specs.iter().map(|spec| spec.name.clone()).collect());
         Ok(Self {
             weights: Values::new(device, named)?,
             descent: Descent::new(&gradients, recipe.optimizer, &hyper)?,
             gradients,
-            batch: Values::zeros(device, &[&[x, y, loss][..], &buffers].concat())?,
+            batch: Values::zeros(device, &[&batch[..], &buffers].concat())?,
             gradient,
             evaluator: Evaluator::new(device, problem, learner)?,
             config,
@@ -209,12 +218,15 @@ impl<'a> Fit<'a> {
         )?;
         self.batch.write("x", &x)?;
         self.batch.write("y", &y)?;
+        let keys = dropout_keys(self.config.seed, number, 1);
+        self.batch.write(DROPPED, &keys)?;
         self.gradient.run(|key| match key {
             Key::Weight(i) => self.weights.view(&self.names[0][i]),
             Key::Buffer(i) => self.batch.view(&self.names[1][i]),
             Key::Gradient(i) => self.gradients.view(&self.names[0][i]),
             Key::Images => self.batch.row("x", 0),
             Key::Classes => self.batch.row("y", 0),
+            Key::Dropped => self.batch.row(DROPPED, 0),
             Key::Loss => self.batch.view("loss"),
         })?;
         Ok(())

@@ -3,6 +3,7 @@
 
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
+use tensor::Array;
 
 /// What random numbers are for. The numbers are part of the results: they stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,10 @@ pub enum Draw {
     Split = 13,
     /// What a search proposes.
     Search = 14,
+    /// Which real images a baseline is given, once for all learners.
+    Choice = 15,
+    /// What learners drop in training.
+    Dropout = 16,
 }
 
 /// A stream of random numbers of its own for each (seed, `what`, `step`, `index`).
@@ -61,6 +66,13 @@ pub fn rng(seed: u64, what: Draw, step: u64, index: u64) -> ChaCha8Rng {
 pub(crate) fn draw_images(seed: u64, number: u64, images: usize, count: usize) -> Vec<usize> {
     let rng = &mut rng(seed, Draw::RealBatch, number, 0);
     (0..images).map(|_| rng.random_range(0..count)).collect()
+}
+
+/// Keys of what a learner drops at each of some steps of the training number `number`: u32 \[steps, 4\].
+pub(crate) fn dropout_keys(seed: u64, number: u64, steps: usize) -> Array {
+    let rng = &mut rng(seed, Draw::Dropout, number, 0);
+    let words: Vec<u32> = (0..4 * steps).map(|_| rng.random()).collect();
+    Array::new([steps, 4], words).expect("there are four for each step")
 }
 
 #[cfg(test)]

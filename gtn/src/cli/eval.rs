@@ -8,14 +8,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{TestSet, TrainingData};
 use crate::eval::examination::Examination;
 use crate::eval::report::{self, GLANCE, Report};
+use crate::eval::rivals::{Baselines, LearnedRates, Rivals};
 use crate::eval::suite::{Entry, SuiteReport};
 use crate::nn::widths::Widths;
 use crate::nn::{Learner, Learners, Norm, Suite};
 use crate::outer::meta::MetaTrainer;
 use crate::ranks::{Ranks, fingerprint};
+use crate::run::best::Which;
 use crate::run::config::Config;
 use crate::run::run_folder::{self, RunFolder};
-use crate::run::settings::{Overrides, count};
+use crate::run::settings::{Overrides, count, name_of};
 use crate::run::{card, checkpoint};
 use clap::Args;
 use kernels::Device;
@@ -46,6 +48,28 @@ impl Others {
     }
 }
 
+/// What a run is compared with.
+#[derive(Debug, Args)]
+pub(super) struct BaselineArgs {
+    /// Which real images teach in the baselines, by momentum and by Adam, tuned
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
+    baseline: Baselines,
+    /// The same as --baseline none
+    #[arg(long, conflicts_with = "baseline")]
+    no_baseline: bool,
+}
+
+impl BaselineArgs {
+    /// The baselines that the user wants.
+    pub(super) fn which(&self) -> Baselines {
+        if self.no_baseline {
+            Baselines::None
+        } else {
+            self.baseline
+        }
+    }
+}
+
 /// Settings of `gtn eval`.
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
@@ -61,9 +85,14 @@ pub(super) struct EvalArgs {
     /// initialisations (a network whose weights begin in other ways), or a TOML file
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["learner", "norm", "widths"])]
     suite: Option<String>,
-    /// Leave out the baselines, which train on real images
-    #[arg(long)]
-    no_baseline: bool,
+    /// Which checkpoint of the run
+    #[arg(long, value_enum, default_value_t)]
+    checkpoint: Which,
+    #[command(flatten)]
+    baselines: BaselineArgs,
+    /// One more row: real images with the rates that RUN2 learned for them (--curriculum real-data, equal steps and batch)
+    #[arg(long, value_name = "RUN2")]
+    against: Option<PathBuf>,
     #[command(flatten)]
     machine: Machine,
     #[command(flatten)]
@@ -111,15 +140,22 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
     let config = read_config(&args.run)?;
     let changes = args.others.changes().with("learners", args.learners);
     let changed = config.with(&changes)?;
-    same_settings(ranks, &changed, !args.no_baseline, args.machine.precision)?;
+    let baselines = args.baselines.which();
+    same_settings(ranks, &changed, baselines, args.machine.precision)?;
     let device = args.machine.device_of(ranks)?;
-    let checkpoint = RunFolder::checkpoint_in(&args.run)?;
+    let checkpoint = args.checkpoint.of(&args.run)?;
     let problem = card::problem(&args.run)?;
     let (trainer, _) = checkpoint::load(&checkpoint, &device, &config, problem)?;
     let mut data = args.files.data(&config, Some(&args.run))?;
     card::adopt(&args.run, &mut data)?;
     same_data(ranks, &data)?;
     same_state(ranks, &trainer)?;
+    let mut rivals = Rivals::new(baselines, &changed, &data);
+    if let Some(other) = &args.against {
+        let learned = learned_rates(other, &device, &changed, &data, ranks);
+        let learned = learned.map_err(|e| e.at(format!("--against {}", other.display())))?;
+        rivals.learned = Some(learned);
+    }
     stop::listen()?;
     let run = Run {
         device: &device,
@@ -127,7 +163,7 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
         config: &changed,
         trainer: &trainer,
         data: &data,
-        baselines: !args.no_baseline,
+        rivals: &rivals,
     };
     let outer_step = trainer.outer_step();
     if let Some(name) = &args.suite {
@@ -152,10 +188,16 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
 pub(super) fn same_settings(
     ranks: &Ranks,
     config: &Config,
-    baselines: bool,
+    baselines: Baselines,
     precision: PrecisionChoice,
 ) -> Result<()> {
-    let settings = || Ok((config.to_toml(), baselines, precision.name().to_owned()));
+    let settings = || {
+        Ok((
+            config.to_toml(),
+            name_of(&baselines),
+            precision.name().to_owned(),
+        ))
+    };
     ranks.same("other settings", ErrorKind::Usage, settings)
 }
 
@@ -190,6 +232,28 @@ pub(super) fn read_config(run: &Path) -> Result<Config> {
     Config::from_toml(&path.display().to_string(), &text)
 }
 
+/// The rates that another run learned for real images of the same data set.
+fn learned_rates(
+    run: &Path,
+    device: &Device,
+    ours: &Config,
+    data: &Dataset,
+    ranks: &Ranks,
+) -> Result<LearnedRates> {
+    let theirs = read_config(run)?;
+    let problem = card::problem(run)?;
+    let name = card::read(run)?.map_or_else(|| theirs.dataset.to_string(), |card| card.name);
+    if problem != data.problem() || name != data.card.name {
+        let own = &data.card.name;
+        let message = format!("it was trained on {name}, and the run is evaluated on {own}");
+        return Err(Error::usage(message));
+    }
+    let checkpoint = RunFolder::checkpoint_in(run)?;
+    let (trainer, _) = checkpoint::load(&checkpoint, device, &theirs, problem)?;
+    same_state(ranks, &trainer)?;
+    LearnedRates::of(&theirs, trainer.teacher(), ours)
+}
+
 /// What is evaluated.
 pub(super) struct Run<'a> {
     pub(super) device: &'a Device,
@@ -197,8 +261,8 @@ pub(super) struct Run<'a> {
     pub(super) config: &'a Config,
     pub(super) trainer: &'a MetaTrainer,
     pub(super) data: &'a Dataset,
-    /// Whether real images teach as well.
-    pub(super) baselines: bool,
+    /// What it is compared with.
+    pub(super) rivals: &'a Rivals,
 }
 
 /// Learners that are evaluated: their name and widths, and their structures by number.
@@ -239,7 +303,7 @@ impl Run<'_> {
     }
 
     fn progress(&self, structures: u64) -> (Progress, u64) {
-        let trainings = structures * report::trainings(self.config, self.baselines);
+        let trainings = structures * report::trainings(self.config, self.rivals);
         (Progress::new("Evaluation", trainings, 0), 0)
     }
 
@@ -271,7 +335,7 @@ impl Run<'_> {
             progress.0.at(progress.1, "");
             !stop::asked()
         };
-        report::evaluate(&examination, self.baselines, watch)
+        report::evaluate(&examination, self.rivals, watch)
     }
 }
 

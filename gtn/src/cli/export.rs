@@ -7,7 +7,8 @@ use crate::eval::report::FRESH;
 use crate::export::python::Program;
 use crate::export::{Export, Format};
 use crate::outer::inner::Inner;
-use crate::run::run_folder::{RunFolder, make_folder};
+use crate::run::best::Which;
+use crate::run::run_folder::make_folder;
 use crate::run::{card, checkpoint};
 use clap::Args;
 use serde::Serialize;
@@ -22,6 +23,9 @@ pub(super) struct ExportArgs {
     /// Folder for what is written
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    /// Which checkpoint of the run
+    #[arg(long, value_enum, default_value_t)]
+    checkpoint: Which,
     /// Form of the synthetic batches
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -50,8 +54,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
     let population = config.with(&args.others.changes())?.population();
     let device = args.machine.device()?;
     let problem = card::problem(run)?;
-    let (trainer, _) =
-        checkpoint::load(&RunFolder::checkpoint_in(run)?, &device, &config, problem)?;
+    let (trainer, _) = checkpoint::load(&args.checkpoint.of(run)?, &device, &config, problem)?;
     let mut data = args.files.data(&config, Some(&args.run))?;
     card::adopt(run, &mut data)?;
     let source = &population.members()[0].source;

@@ -2,7 +2,8 @@
 
 use super::{Machine, Outcome, eval};
 use crate::error::{Error, Result};
-use crate::run::run_folder::{RunFolder, make_folder};
+use crate::run::best::Which;
+use crate::run::run_folder::make_folder;
 use crate::run::{card, checkpoint};
 use clap::Args;
 use serde::Serialize;
@@ -17,6 +18,9 @@ pub(super) struct SampleArgs {
     /// Folder for the pictures [default: the run's]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Which checkpoint of the run
+    #[arg(long, value_enum, default_value_t)]
+    checkpoint: Which,
     #[command(flatten)]
     machine: Machine,
 }
@@ -37,7 +41,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<Outcome> {
         return Err(Error::run(why).at(args.run.display()));
     }
     let device = args.machine.device()?;
-    let checkpoint = RunFolder::checkpoint_in(&args.run)?;
+    let checkpoint = args.checkpoint.of(&args.run)?;
     let problem = card::problem(&args.run)?;
     let (trainer, _) = checkpoint::load(&checkpoint, &device, &config, problem)?;
     let folder = args.out.as_deref().unwrap_or(&args.run);

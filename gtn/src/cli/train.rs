@@ -7,12 +7,14 @@ use crate::data::{Card, Dataset};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{TestSet, Trainee, TrainingData};
 use crate::eval::report::{self, GLANCE};
+use crate::eval::rivals::Rivals;
 use crate::outer::inner::Inner;
 use crate::outer::meta::{MetaTrainer, Step};
 use crate::ranks::Ranks;
+use crate::run::best::Best;
 use crate::run::config::Config;
 use crate::run::memory;
-use crate::run::run_folder::RunFolder;
+use crate::run::run_folder::{BEST, RunFolder};
 use crate::run::settings::{Settings, above_zero, name_of};
 use crate::run::{card, checkpoint};
 use clap::Args;
@@ -44,9 +46,8 @@ pub(super) struct TrainArgs {
     /// End the training after so many minutes, if it has not ended by then
     #[arg(long, value_name = "X", value_parser = above_zero)]
     minutes: Option<f64>,
-    /// Leave out the baselines of the evaluation, which train on real images
-    #[arg(long)]
-    no_baseline: bool,
+    #[command(flatten)]
+    baselines: eval::BaselineArgs,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
@@ -76,13 +77,15 @@ struct Run {
     trainer: MetaTrainer,
     /// Settings that are other than in its last checkpoint.
     changed: Table,
+    /// The validation that was best so far.
+    best: Option<Best>,
 }
 
 pub(super) fn run(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     let begin = Instant::now();
     stop::listen()?;
     let mut config = settings(args)?;
-    let baselines = !args.no_baseline;
+    let baselines = args.baselines.which();
     eval::same_settings(ranks, &config, baselines, args.machine.precision)?;
     let device = args.machine.device_of(ranks)?;
     let mut data = args.files.data(&config, args.resume.as_deref())?;
@@ -116,7 +119,7 @@ pub(super) fn run(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
         config: &config,
         trainer,
         data: &data,
-        baselines,
+        rivals: &Rivals::new(baselines, &config, &data),
     };
     let Some(report) = evaluated.evaluate()? else {
         return Ok(Outcome::Interrupted);
@@ -178,6 +181,7 @@ fn open(
         folder: None,
         trainer,
         changed: Table::new(),
+        best: None,
     };
     if ranks.is_first() {
         let (dataset, preset) = (&card.name, name_of(&args.settings.preset));
@@ -189,7 +193,12 @@ fn open(
         card::write(&folder, card)?;
         say(&format!("Run: {}", folder.path().display()));
         // What ends the run before its first step leaves something to resume.
-        checkpoint::save(&mut folder, &run.trainer, &run.trainer.finite_arrays()?)?;
+        checkpoint::save(
+            &mut folder,
+            &run.trainer,
+            &run.trainer.finite_arrays()?,
+            None,
+        )?;
         run.folder = Some(folder);
     }
     Ok(run)
@@ -208,6 +217,7 @@ fn resume(
         folder: None,
         trainer: trainer.among(ranks)?,
         changed,
+        best: checkpoint::best(&checkpoint)?,
     };
     // Now all have read what the first is about to change.
     eval::same_state(ranks, &run.trainer)?;
@@ -218,6 +228,10 @@ fn resume(
         say(&format!(
             "Going on after outer step {outer_step} of {run_folder}"
         ));
+        if run.best.is_some_and(|best| best.outer_step == outer_step) {
+            // The run may have been ended between the two.
+            folder.keep_best()?;
+        }
         for odd in folder.odd() {
             say(&format!("warning: {odd}"));
         }
@@ -243,6 +257,7 @@ fn train(
         folder,
         trainer,
         changed,
+        best,
     } = run;
     let config = trainer.config().clone();
     let glance = TestSet::new(device, data, &data.validation, GLANCE)?;
@@ -250,7 +265,13 @@ fn train(
     let mut accuracy = String::new();
     let mut warned = None;
     let late = || ends.is_some_and(|ends| Instant::now() >= ends);
-    while trainer.outer_step() < config.outer_steps && ranks.all(!late() && !stop::asked())? {
+    let tired = |best: &Option<Best>| {
+        let waited = best.as_ref().map_or(0, |best| best.waited);
+        config.patience > 0 && waited >= config.patience
+    };
+    while trainer.outer_step() < config.outer_steps
+        && ranks.all(!late() && !tired(best) && !stop::asked())?
+    {
         let begin = Instant::now();
         let outer_lr = config.outer_lr_at(trainer.outer_step());
         let done = trainer.outer_step() + 1;
@@ -280,11 +301,12 @@ fn train(
             warned = Some(discriminant(&trouble));
             progress.say(&format!("warning: outer step {done}: {trouble}"));
         }
-        let mut validation_accuracy = None;
+        let (mut validation_accuracy, mut is_best) = (None, false);
         if due(config.validate_every) {
             let found = validate(device, &config, trainer, data, &glance)?;
             accuracy = format!(", accuracy {:.1} %", 100.0 * found);
             validation_accuracy = Some(found);
+            is_best = Best::see(best, done, found);
         }
         let metrics = Metrics {
             step: &step,
@@ -295,8 +317,11 @@ fn train(
         };
         folder.append_metrics(done, &metrics)?;
         progress.at(done, &format!("meta-loss {:.3}{accuracy}", step.meta_loss));
-        if let Some(arrays) = arrays.filter(|_| save) {
-            checkpoint::save(folder, trainer, &arrays)?;
+        if let Some(arrays) = arrays.filter(|_| save || is_best) {
+            checkpoint::save(folder, trainer, &arrays, *best)?;
+        }
+        if is_best {
+            folder.keep_best()?;
         }
     }
     let done = trainer.outer_step();
@@ -306,9 +331,30 @@ fn train(
     {
         let arrays = trainer.finite_arrays();
         let arrays = arrays.map_err(|error| broken(folder, done, error))?;
-        checkpoint::save(folder, trainer, &arrays)?;
+        checkpoint::save(folder, trainer, &arrays, *best)?;
+    }
+    drop(progress);
+    if let Some(best) = best {
+        say_best(best, tired(&Some(*best)));
     }
     ranks.all(done >= config.outer_steps || !stop::asked())
+}
+
+fn say_best(best: &Best, tired: bool) {
+    let Best {
+        outer_step,
+        accuracy,
+        waited,
+    } = best;
+    let accuracy = 100.0 * accuracy;
+    say(&format!(
+        "Best on validation images: {accuracy:.1} % after outer step {outer_step}, kept as {BEST}"
+    ));
+    if tired {
+        say(&format!(
+            "Ended: {waited} validations in a row were no better (--patience)"
+        ));
+    }
 }
 
 /// Adds to the error of a run that broke after `outer_step` outer steps from where and how it can go on. If that is
@@ -333,7 +379,7 @@ fn broken(folder: &mut RunFolder, outer_step: u64, error: Error) -> Error {
     ))
 }
 
-/// The accuracy of a fresh learner on some validation images.
+/// The mean accuracy of fresh learners on some validation images.
 fn validate(
     device: &Device,
     config: &Config,
@@ -341,10 +387,15 @@ fn validate(
     data: &Dataset,
     glance: &TestSet,
 ) -> Result<f64> {
-    let number = report::FRESH - trainer.outer_step();
-    let mut taught = TrainingData::taught(device, config, trainer.teacher(), data, number)?;
     let (problem, optimizer) = (data.problem(), Inner::of(config).optimizer);
-    let (_, learner) = config.drawn(problem, number, 0)?;
-    let mut trainee = Trainee::new(device, config, problem, &learner, optimizer, number)?;
-    Ok(trainee.train(&mut taught, glance, None)?.0)
+    let mut sum = 0.0;
+    for i in 0..config.validate_learners as u64 {
+        // Others than those of 2³² outer steps, of other validations, and of evaluations.
+        let number = report::FRESH - trainer.outer_step() - (i << 32);
+        let mut taught = TrainingData::taught(device, config, trainer.teacher(), data, number)?;
+        let (_, learner) = config.drawn(problem, number, 0)?;
+        let mut trainee = Trainee::new(device, config, problem, &learner, optimizer, number)?;
+        sum += trainee.train(&mut taught, glance, None)?.0;
+    }
+    Ok(sum / config.validate_learners as f64)
 }

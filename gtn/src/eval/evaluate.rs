@@ -1,13 +1,14 @@
 //! Evaluation: fresh learners trained on what the generator makes, and beside them on real images.
 
 use crate::data::{Dataset, Problem, Split};
+use crate::eval::rivals::RealImages;
 use crate::nn::layers::count_correct;
 use crate::nn::{Learner, Statistics, init};
 use crate::outer::curriculum::ImagesChoice;
 use crate::outer::teacher::Teacher;
-use crate::outer::training::{Sizes, by_images, real_batches};
+use crate::outer::training::{DROPPED, Sizes, by_images, real_batches};
 use crate::run::config::Config;
-use crate::seeds::{Draw, draw_images, rng};
+use crate::seeds::{Draw, dropout_keys, rng};
 use autograd::prelude::*;
 use autograd::{State, Task};
 use kernels::View;
@@ -265,12 +266,25 @@ impl TrainingData {
         number: u64,
         hyper: &Hyper,
     ) -> Result<Self> {
-        let count = config.inner_steps * config.inner_batch;
-        let chosen = draw_images(config.seed, number, count, data.train.len());
+        let chosen = RealImages::Fresh.numbers(config, data, number);
+        Self::of_images(device, config, data, (&chosen, number), hyper)
+    }
+
+    /// Chosen training images, changed at random as the training number `number` has them.
+    ///
+    /// # Errors
+    /// If there are other than T·B, or not enough memory.
+    pub fn of_images(
+        device: &Device,
+        config: &Config,
+        data: &Dataset,
+        (chosen, number): (&[usize], u64),
+        hyper: &Hyper,
+    ) -> Result<Self> {
         let labels = chosen.iter().map(|&i| data.train.labels[i]).collect();
         let specs = Sizes::of(config, data.problem()).taught();
         let [images, classes] =
-            real_batches(config, data, &chosen, &specs, (Draw::Augment, number))?;
+            real_batches(config, data, chosen, &specs, (Draw::Augment, number))?;
         let mut real = Self::new(device, labels, &classes, hyper)?;
         real.values.set("x", &images)?;
         Ok(real)
@@ -317,7 +331,7 @@ impl TrainingData {
 #[derive(Debug)]
 pub struct Trainee {
     trainer: Trainer,
-    /// The learner's weights before the first step.
+    /// The learner's weights before the first step, and the keys of what it drops.
     start: Vec<(String, Array)>,
     evaluator: Evaluator,
 }
@@ -346,7 +360,7 @@ impl Trainee {
             .given(hyper.map(|(name, _)| ArraySpec::new(*name, F32, [steps])));
         Ok(Self {
             trainer: Trainer::new(device, &training, steps)?,
-            start: start(learner, config.seed, number)?,
+            start: start(learner, (config.seed, number), steps)?,
             evaluator: Evaluator::new(device, problem, learner)?,
         })
     }
@@ -356,7 +370,7 @@ impl Trainee {
     /// # Errors
     /// None for the learner that it was made of.
     pub fn begin(&mut self, learner: &Learner, seed: u64, number: u64) -> Result<()> {
-        self.start = start(learner, seed, number)?;
+        self.start = start(learner, (seed, number), self.trainer.steps())?;
         Ok(())
     }
 
@@ -411,10 +425,16 @@ impl Trainee {
     }
 }
 
-/// A learner's weights before its training, by name.
-fn start(learner: &Learner, seed: u64, number: u64) -> Result<Vec<(String, Array)>> {
+/// A learner's weights before its training, by name, and the keys of what it drops.
+fn start(
+    learner: &Learner,
+    (seed, number): (u64, u64),
+    steps: usize,
+) -> Result<Vec<(String, Array)>> {
     let rng = &mut rng(seed, Draw::Learner, number, 0);
     let drawn = init(learner.params(), F32, rng)?;
     let names = learner.params().iter().map(|param| param.name.clone());
-    Ok(names.zip(drawn).collect())
+    let keys = dropout_keys(seed, number, steps);
+    let keys = learner.drops().then_some((DROPPED.to_owned(), keys));
+    Ok(names.zip(drawn).chain(keys).collect())
 }

@@ -2,7 +2,7 @@
 
 use crate::data::Dataset;
 use crate::eval::evaluate::{Hyper, TestSet, Trainee, TrainingData};
-use crate::eval::tuning::Recipe;
+use crate::eval::rivals::RealImages;
 use crate::nn::Learner;
 use crate::outer::teacher::Teacher;
 use crate::ranks::Ranks;
@@ -59,12 +59,13 @@ impl Examination<'_> {
         TrainingData::taught(self.device, self.config, self.teacher, self.data, number)
     }
 
-    /// Real images for it.
+    /// Real images for it, with these hyper-parameters.
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub fn real(&self, recipe: &Recipe, number: u64) -> Result<TrainingData> {
-        let hyper: &Hyper = &recipe.hyper(self.config.inner_steps);
-        TrainingData::real(self.device, self.config, self.data, number, hyper)
+    pub fn real(&self, images: &RealImages, hyper: &Hyper, number: u64) -> Result<TrainingData> {
+        let chosen = images.numbers(self.config, self.data, number);
+        let taught = (&*chosen, number);
+        TrainingData::of_images(self.device, self.config, self.data, taught, hyper)
     }
 }

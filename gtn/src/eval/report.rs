@@ -3,6 +3,7 @@
 use crate::error;
 use crate::eval::evaluate::TrainingData;
 use crate::eval::examination::Examination;
+use crate::eval::rivals::{LearnedRates, RealImages, Rivals};
 use crate::eval::tuning::{BASELINES, Recipe, TRIALS, tuned};
 use crate::outer::inner::Inner;
 use crate::run::config::Config;
@@ -41,15 +42,21 @@ pub struct Strongest {
     pub real_accuracy_mean: f64,
     pub real_accuracy_std: f64,
     pub real_accuracy_min: f64,
-    pub real_lr: f64,
-    pub real_momentum: f64,
+    /// None where rates were learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub real_lr: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub real_momentum: Option<f64>,
 }
 
 /// One way to teach, and what became of its learners.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Way {
-    /// Who teaches: "taught by the GTN", "real images, adam".
+    /// Who teaches: "taught by the GTN", "real images, adam", "real images, k-centre, adam".
     pub name: String,
+    /// What was tuned.
+    #[serde(skip)]
+    recipe: Option<Recipe>,
     /// What was tuned, as a sentence.
     pub tuned: Option<String>,
     /// The accuracy of every learner on the test images; 0 of one that ran away.
@@ -67,10 +74,15 @@ pub const GLANCE: usize = 1000;
 /// Training numbers of evaluations start here, beyond all outer steps.
 pub const FRESH: u64 = 1 << 40;
 
+/// How the names of ways begin in which real images teach.
+const REAL: &str = "real images, ";
+const LEARNED: &str = "learned rates";
+
 impl Way {
     fn new(name: String) -> Self {
         Self {
             name,
+            recipe: None,
             tuned: None,
             accuracies: Vec::new(),
             runaways: 0,
@@ -133,47 +145,66 @@ impl Way {
 /// If there is not enough memory.
 pub fn evaluate(
     examination: &Examination<'_>,
-    baselines: bool,
+    rivals: &Rivals,
     mut watch: impl FnMut() -> bool,
 ) -> error::Result<Option<Report>> {
     let config = examination.config;
     let name = if config.curriculum.generates() {
-        "taught by the GTN"
+        "taught by the GTN".to_owned()
     } else {
-        "real images, learned rates"
+        format!("{REAL}{LEARNED}")
     };
-    let mut way = Way::new(name.to_owned());
+    let mut way = Way::new(name);
     let taught = |number| examination.taught(number);
     if !way.train(examination, Inner::of(config).optimizer, taught, &mut watch)? {
         return Ok(None);
     }
-    let (mut ways, mut recipes) = (vec![way], Vec::new());
-    for baseline in BASELINES
-        .into_iter()
-        .take(if baselines { BASELINES.len() } else { 0 })
-    {
-        let Some(recipe) = tuned(examination, baseline, FRESH / 2, &mut watch)? else {
-            return Ok(None);
-        };
-        let mut way = Way::new(format!("real images, {}", recipe.optimizer.name()));
-        way.tuned = Some(recipe.to_string());
-        let real = |number| examination.real(&recipe, number);
-        if !way.train(examination, recipe.optimizer, real, &mut watch)? {
+    let mut ways = vec![way];
+    for images in &rivals.images {
+        for baseline in BASELINES {
+            let Some(way) = tuned_way(examination, images, baseline, &mut watch)? else {
+                return Ok(None);
+            };
+            ways.push(way);
+        }
+    }
+    if let Some(LearnedRates { optimizer, hyper }) = &rivals.learned {
+        let mut way = Way::new(format!("{REAL}{LEARNED}"));
+        let real = |number| examination.real(&RealImages::Fresh, hyper, number);
+        if !way.train(examination, *optimizer, real, &mut watch)? {
             return Ok(None);
         }
         ways.push(way);
-        recipes.push(recipe);
     }
-    Ok(Some(Report::new(examination, ways, &recipes)))
+    Ok(Some(Report::new(examination, ways)))
+}
+
+/// What real images make of learners under an optimiser, whose numbers are tuned first.
+fn tuned_way(
+    examination: &Examination<'_>,
+    images: &RealImages,
+    baseline: (Optimizer, f64),
+    watch: &mut impl FnMut() -> bool,
+) -> error::Result<Option<Way>> {
+    let Some(recipe) = tuned(examination, images, baseline, FRESH / 2, watch)? else {
+        return Ok(None);
+    };
+    let (prefix, optimizer) = (images.prefix(), recipe.optimizer.name());
+    let mut way = Way::new(format!("{REAL}{prefix}{optimizer}"));
+    way.recipe = Some(recipe);
+    way.tuned = Some(recipe.to_string());
+    let hyper = recipe.hyper(examination.config.inner_steps);
+    let real = |number| examination.real(images, &hyper, number);
+    let trained = way.train(examination, recipe.optimizer, real, watch)?;
+    Ok(trained.then_some(way))
 }
 
 /// How often [`evaluate`] calls its `watch` in all.
-pub fn trainings(config: &Config, baselines: bool) -> u64 {
-    let (learners, of_each) = (
-        config.learners as u64,
-        if baselines { BASELINES.len() as u64 } else { 0 },
-    );
-    learners + of_each * (TRIALS + learners)
+pub fn trainings(config: &Config, rivals: &Rivals) -> u64 {
+    let learners = config.learners as u64;
+    let tuned = (rivals.images.len() * BASELINES.len()) as u64;
+    let untuned = 1 + u64::from(rivals.learned.is_some());
+    untuned * learners + tuned * (TRIALS + learners)
 }
 
 pub(crate) struct Spread {
@@ -211,7 +242,7 @@ impl Spread {
 }
 
 impl Report {
-    fn new(examination: &Examination<'_>, ways: Vec<Way>, recipes: &[Recipe]) -> Self {
+    fn new(examination: &Examination<'_>, ways: Vec<Way>) -> Self {
         let Examination {
             config,
             data,
@@ -219,21 +250,22 @@ impl Report {
             ..
         } = examination;
         let gtn = Spread::of(&ways[0].accuracies);
-        let baselines = ways[1..].iter().zip(recipes);
-        let spreads = baselines.map(|(way, recipe)| (Spread::of(&way.accuracies), recipe));
+        let spreads = ways[1..]
+            .iter()
+            .map(|way| (Spread::of(&way.accuracies), way));
         let strongest = spreads.max_by(|(a, _), (b, _)| a.mean.total_cmp(&b.mean));
         Self {
             gtn_accuracy_mean: gtn.mean,
             gtn_accuracy_std: gtn.std,
             gtn_accuracy_min: gtn.min,
             runaways: ways[0].runaways,
-            strongest: strongest.map(|(real, recipe)| Strongest {
-                baseline: recipe.optimizer.name().to_owned(),
+            strongest: strongest.map(|(real, way)| Strongest {
+                baseline: way.name.trim_start_matches(REAL).to_owned(),
                 real_accuracy_mean: real.mean,
                 real_accuracy_std: real.std,
                 real_accuracy_min: real.min,
-                real_lr: recipe.lr,
-                real_momentum: recipe.momentum,
+                real_lr: way.recipe.map(|recipe| recipe.lr),
+                real_momentum: way.recipe.map(|recipe| recipe.momentum),
             }),
             inner_steps: config.inner_steps,
             inner_batch: config.inner_batch,
@@ -264,16 +296,19 @@ impl Report {
             widths,
             ..
         } = self;
+        let names = self.ways.iter().map(|way| way.name.chars().count());
+        let width = names.max().unwrap_or(0).max(27);
+        let column = width + 12;
         let mut table = format!(
             "Accuracy on {test_images} test images of {dataset} after {inner_steps} steps of {inner_batch} images, \
-             {learners} fresh learners ({learner} {widths}):\n\n{:>39}{:>10}{:>10}\n",
+             {learners} fresh learners ({learner} {widths}):\n\n{:>column$}{:>10}{:>10}\n",
             "mean", "std", "min"
         );
         for way in &self.ways {
             let spread = Spread::of(&way.accuracies);
             let numbers =
                 [spread.mean, spread.std, spread.min].map(|x| format!("{:>8.2} %", 100.0 * x));
-            let _ = write!(table, "  {:<27}{}", way.name, numbers.concat());
+            let _ = write!(table, "  {:<width$}{}", way.name, numbers.concat());
             if way.runaways > 0 {
                 let _ = write!(table, "   {} of {learners} ran away", way.runaways);
             }

@@ -1,8 +1,9 @@
 //! Baselines: how real images teach best, found by trials on validation images.
 
 use crate::error;
-use crate::eval::evaluate::Trainee;
+use crate::eval::evaluate::{Trainee, TrainingData};
 use crate::eval::examination::Examination;
+use crate::eval::rivals::RealImages;
 use autograd::prelude::*;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -114,13 +115,14 @@ fn recipes(optimizer: Optimizer, highest: f64) -> impl Iterator<Item = Recipe> {
     RATES.into_iter().flat_map(with_momenta).flatten()
 }
 
-/// The recipe with which learners are best on validation images after training on real ones. Learners and their batches are
+/// The recipe with which learners are best on validation images after training on these real ones. Learners and their batches are
 /// numbered from `first`; the ranks share the recipes of a round. `watch` may stop it by `false`: then there is none.
 ///
 /// # Errors
 /// If there is not enough memory.
 pub fn tuned(
     examination: &Examination<'_>,
+    images: &RealImages,
     (optimizer, highest): (Optimizer, f64),
     first: u64,
     watch: &mut impl FnMut() -> bool,
@@ -136,7 +138,9 @@ pub fn tuned(
         let sums = examination.ranks.deal(choices.len(), |i| {
             let (recipe, mut sum) = choices[i];
             for (trainee, number) in learners.iter_mut() {
-                sum += accuracy(examination, trainee, &recipe, *number)?;
+                let hyper = recipe.hyper(examination.config.inner_steps);
+                let mut real = examination.real(images, &hyper, *number)?;
+                sum += accuracy(examination, trainee, &mut real)?;
             }
             Ok(watch().then_some(sum))
         })?;
@@ -155,11 +159,9 @@ pub fn tuned(
 fn accuracy(
     examination: &Examination<'_>,
     trainee: &mut Trainee,
-    recipe: &Recipe,
-    number: u64,
+    real: &mut TrainingData,
 ) -> Result<f64> {
-    let mut real = examination.real(recipe, number)?;
-    match trainee.train(&mut real, examination.glance, None) {
+    match trainee.train(real, examination.glance, None) {
         Ok((accuracy, _)) => Ok(accuracy),
         Err(Error::NotFinite { .. }) => Ok(0.0),
         Err(error) => Err(error),

@@ -3,8 +3,8 @@
     network = load("network.npz")
     logits = network(images)          # [n, channels, rows, columns], from 0 to 1
 
-Needs torch and numpy. Pixels are normalised inside. The weights are parameters, so training can go on; norms over batches
-use the statistics of gtn's training, which are buffers.
+Needs torch and numpy. Pixels are normalised inside. The weights are parameters, so training can go on after network.train(),
+where dropout is at work; norms over batches use the statistics of gtn's training, which are buffers.
 """
 
 import numpy as np
@@ -40,6 +40,7 @@ class Network(torch.nn.Module):
         rest = iter(self.weights)
         stored = [getattr(self, f"statistic{i}") for i in range(self.count)]
         one_pass = Trained(lambda *_: next(rest), stored)
+        one_pass.training = self.training
         return one_pass.sequence(NETWORK, (images - self.mean) / self.std)
 
 
@@ -51,7 +52,7 @@ def load(path="network.npz"):
         names = sorted((name for name in arrays if name.startswith(kind)), key=lambda n: int(n[len(kind) :]))
         return [torch.from_numpy(arrays[name]) for name in names]
 
-    return Network(numbered("weight"), numbered("statistic"))
+    return Network(numbered("weight"), numbered("statistic")).eval()
 
 
 if __name__ == "__main__":

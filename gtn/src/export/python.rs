@@ -141,6 +141,8 @@ fn one(layer: &Layer, depth: usize) -> String {
                 tuple(pad)
             )
         }
+        Layer::Dropout(rate) => format!("(\"dropout\", {rate})"),
+        Layer::DropPath(rate) => format!("(\"drop_path\", {rate})"),
         Layer::Mean => "(\"mean\",)".to_owned(),
         Layer::Flatten => "(\"flatten\",)".to_owned(),
         Layer::Add(branches) => joined("add", branches, depth),

@@ -40,10 +40,12 @@ def pool(x, kind, size, stride, pad):
 
 class Pass:
     """One way through the network. `take` gives parameters: it draws them in the first pass, and hands them out later.
-    Statistics over a batch are computed in training, and in a test those of the last training batch are used."""
+    Statistics over a batch are computed in training, and in a test those of the last training batch are used. With a key
+    numbers are dropped at random."""
 
-    def __init__(self, take, stored=None):
+    def __init__(self, take, stored=None, key=None):
         self.take, self.stored, self.statistics, self.nodes = take, stored, [], {}
+        self.key = key
 
     def statistic(self, compute):
         value = compute() if self.stored is None else self.stored[len(self.statistics)]
@@ -106,6 +108,15 @@ class Pass:
 
     def pool(self, x, *options):
         return pool(x, *options)
+
+    def dropout(self, x, rate, shape=None):
+        if self.key is None:
+            return x
+        self.key, own = jax.random.split(self.key)
+        return x * jax.random.bernoulli(own, 1 - rate, shape or x.shape) / (1 - rate)
+
+    def drop_path(self, x, rate):
+        return self.dropout(x, rate, (len(x), *[1] * (x.ndim - 1)))
 
     def mean(self, x):
         return x.mean((1, 2))
@@ -179,22 +190,22 @@ def first_weights(seed, images):
     return drawn
 
 
-def logits(weights, images, stored=None):
+def logits(weights, images, stored=None, key=None):
     rest = iter(weights)
-    one_pass = Pass(lambda *_: next(rest), stored)
+    one_pass = Pass(lambda *_: next(rest), stored, key)
     return one_pass.sequence(NETWORK, images), one_pass.statistics
 
 
-def loss(weights, images, classes):
-    found, statistics = logits(weights, images)
+def loss(weights, images, classes, key):
+    found, statistics = logits(weights, images, key=key)
     return -(classes * jax.nn.log_softmax(found)).sum(1).mean(), statistics
 
 
 @OPTIMIZER@
 
 @jax.jit
-def step(weights, state, images, classes, hyper):
-    gradients, statistics = jax.grad(loss, has_aux=True)(weights, images, classes)
+def step(weights, state, images, classes, hyper, key):
+    gradients, statistics = jax.grad(loss, has_aux=True)(weights, images, classes, key)
     moved = [update(*one, hyper) for one in zip(weights, gradients, state)]
     return [weight for weight, _ in moved], [state for _, state in moved], statistics
 
@@ -222,9 +233,11 @@ def main():
     for learner in range(args.learners):
         weights = first_weights(args.seed + learner, data["x"][0])
         state = [first_state(weight) for weight in weights]
-        for t in range(len(data["x"])):
+        keys = jax.random.split(jax.random.key(args.seed + learner), len(data["x"]))
+        for t, key in enumerate(keys):
             hyper = {name: data[name][t] for name in HYPER}
-            weights, state, statistics = step(weights, state, data["x"][t], data["y"][t], hyper)
+            batch = data["x"][t], data["y"][t]
+            weights, state, statistics = step(weights, state, *batch, hyper, key)
         accuracies.append(accuracy(weights, statistics, data["x_test"], data["y_test"]))
         print(f"learner {learner + 1}: {100 * accuracies[-1]:.2f} %", flush=True)
     spread = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0

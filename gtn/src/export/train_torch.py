@@ -33,6 +33,7 @@ class Pass:
 
     def __init__(self, take, stored=None):
         self.take, self.stored, self.statistics, self.nodes = take, stored, [], {}
+        self.training = stored is None
 
     def statistic(self, compute):
         value = compute() if self.stored is None else self.stored[len(self.statistics)]
@@ -98,6 +99,13 @@ class Pass:
             return F.max_pool2d(F.pad(x, pads, value=-float("inf")), size, stride)
         total = F.avg_pool2d(F.pad(x, pads), size, stride)
         return total / F.avg_pool2d(F.pad(torch.ones_like(x), pads), size, stride)
+
+    def dropout(self, x, rate):
+        return F.dropout(x, rate, self.training)
+
+    def drop_path(self, x, rate):
+        whole = torch.ones(len(x), *[1] * (x.ndim - 1))
+        return x * F.dropout(whole, rate, self.training)
 
     def mean(self, x):
         return x.mean((2, 3))

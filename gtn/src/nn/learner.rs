@@ -5,13 +5,16 @@ use super::layers::{batch_norm, kernel, mean_only_batch_norm, per_channel};
 use super::network::{Activation, Layer, Network, Norm};
 use super::together::Activations;
 use super::{Feed, ParamSpec};
-use autograd::{Error, Moments, Result, Var};
+use autograd::{Distribution, Error, Moments, Result, Var};
 
-/// Where normalisations take means and variances from.
+/// Where normalisations take means and variances from, and whether anything is dropped.
 #[derive(Clone, Copy, Debug)]
 pub enum Statistics<'a, 't> {
-    /// From the batch at hand, as in training.
+    /// From the batch at hand; nothing is dropped.
     Batch,
+    /// From the batch at hand, as in training: what is dropped depends on a key, u32 \[4\] (see
+    /// [`Tape::random`](autograd::Tape::random)), and on nothing else.
+    Training(Var<'t>),
     /// From the buffers that the last training batch left, as in evaluation.
     Stored(&'a [Var<'t>]),
 }
@@ -84,6 +87,13 @@ impl Learner {
         !self.buffers.is_empty()
     }
 
+    /// Whether it drops numbers at random in training, which takes a key: [`Statistics::Training`].
+    pub fn drops(&self) -> bool {
+        self.layers
+            .iter()
+            .any(|layer| layer.layer.starts_with("drop"))
+    }
+
     /// Its parameters θ, in the order that [`logits`](Self::logits) takes them.
     pub fn params(&self) -> &[ParamSpec] {
         &self.params
@@ -126,16 +136,21 @@ impl Learner {
         images: Var<'t>,
         statistics: Statistics<'a, 't>,
     ) -> Result<(Activations<'t>, Pass<'a, 't>)> {
-        let stored = match statistics {
-            Statistics::Batch => None,
+        let (mut stored, mut key) = (None, None);
+        match statistics {
+            Statistics::Batch => {}
+            Statistics::Training(own) => key = Some(own),
             Statistics::Stored(buffers) => {
-                Some(Feed::new("learner's buffers", buffers, self.buffers.len())?)
+                let feed = Feed::new("learner's buffers", buffers, self.buffers.len())?;
+                stored = Some(feed);
             }
-        };
+        }
         let mut pass = Pass {
             weight_norm: self.network.weight_norm,
             params: Feed::new("learner", params, self.params.len())?,
             stored,
+            key,
+            draws: 0,
             buffers: Vec::with_capacity(self.buffers.len()),
             nodes: Vec::new(),
             activated: Vec::new(),
@@ -153,7 +168,7 @@ impl Learner {
             _ => return Ok(None),
         };
         let buffers = match statistics {
-            Statistics::Batch => &[],
+            Statistics::Batch | Statistics::Training(_) => &[],
             Statistics::Stored(buffers) => buffers,
         };
         let given = params.iter().chain(buffers).map(Var::shape);
@@ -176,6 +191,10 @@ struct Pass<'a, 't> {
     params: Feed<'a, 't>,
     /// Statistics to normalise by; without them those of the batch.
     stored: Option<Feed<'a, 't>>,
+    /// Of what is dropped, if anything is.
+    key: Option<Var<'t>>,
+    /// How many layers have dropped something.
+    draws: u32,
     buffers: Vec<Var<'t>>,
     /// Results of nodes, by name.
     nodes: Vec<(&'a str, Activations<'t>)>,
@@ -229,6 +248,14 @@ impl<'a, 't> Pass<'a, 't> {
                 Ok(now.with(activated(*activation, now.x)?))
             }
             Layer::Pool { kind, window } => now.pool(*kind, window),
+            Layer::Dropout(rate) => {
+                let now = now.own()?;
+                self.dropped(*rate, now, now.x.shape().len())
+            }
+            Layer::DropPath(rate) => {
+                let now = now.own()?.apart()?;
+                self.dropped(*rate, now, now.first() + 1)
+            }
             Layer::Mean => now.global_mean(),
             Layer::Flatten => now.flat(),
             Layer::Add(branches) => Activations::sum(&self.branches(branches, now)?),
@@ -322,6 +349,25 @@ impl<'a, 't> Pass<'a, 't> {
                 now.group_norm(norm, affine)
             }
         }
+    }
+
+    /// Drops with a probability, in training, what has the same place on the first so many axes.
+    fn dropped(
+        &mut self,
+        rate: f64,
+        now: Activations<'t>,
+        axes: usize,
+    ) -> Result<Activations<'t>> {
+        let Some(key) = self.key else {
+            return Ok(now);
+        };
+        let (x, mut shape) = (now.x, now.x.shape().to_vec());
+        shape[axes..].fill(1);
+        let (tape, uniform) = (x.tape(), Distribution::Uniform);
+        let drawn = tape.random(key, self.draws, uniform, x.dtype(), shape)?;
+        self.draws += 1;
+        let kept = tape.constant(rate, x.dtype(), []).less_eq(drawn)?;
+        Ok(now.with((x * (kept * (1.0 - rate).recip())?)?))
     }
 
     /// Scale and bias of a normalisation.

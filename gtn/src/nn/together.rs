@@ -158,7 +158,7 @@ impl<'t> Activations<'t> {
     }
 
     /// With the axis of learners in front, if there is one.
-    fn apart(self) -> Result<Self> {
+    pub(super) fn apart(self) -> Result<Self> {
         let (shape, Axis::Channels, Some(learners)) = (self.x.shape(), self.axis, self.learners)
         else {
             return Ok(self);
@@ -184,7 +184,7 @@ impl<'t> Activations<'t> {
     }
 
     /// The number of the axis of examples.
-    fn first(self) -> usize {
+    pub(super) fn first(self) -> usize {
         usize::from(self.axis == Axis::First)
     }
 

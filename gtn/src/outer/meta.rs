@@ -9,10 +9,10 @@ use crate::error;
 use crate::outer::curriculum::Curriculum;
 use crate::outer::pupils::{self, Class, Mean, Pupil, Pupils};
 use crate::outer::teacher::{Teacher, learned};
-use crate::outer::training::{Sizes, real_batches, real_loss_batches};
+use crate::outer::training::{DROPPED, Sizes, real_batches, real_loss_batches};
 use crate::ranks::Ranks;
 use crate::run::config::Config;
-use crate::seeds::{Draw, draw_images, rng};
+use crate::seeds::{Draw, draw_images, dropout_keys, rng};
 use autograd::prelude::*;
 use autograd::{Losses, Trouble};
 use rand::RngExt;
@@ -258,6 +258,11 @@ impl MetaTrainer {
         } = &self.teacher;
         let mut pupil = self.pupils.take(class, &self.config, *problem, generator)?;
         class.start(&mut self.teacher.values)?;
+        if class.drops() {
+            let (seed, steps) = (self.config.seed, self.config.inner_steps);
+            let keys = dropout_keys(seed, self.outer_step, steps);
+            self.teacher.values.set(DROPPED, &keys)?;
+        }
         pupil.unroll.watch_cotangents(self.watch);
         pupil.unroll.queue_gradient(&self.teacher.values)?;
         Ok(pupil)

@@ -54,6 +54,11 @@ pub(super) fn draw(
 }
 
 impl Class {
+    /// Whether they drop numbers at random.
+    pub(super) fn drops(&self) -> bool {
+        self.learner.drops()
+    }
+
     /// Gives the learners' weights to a training.
     pub(super) fn start(&self, values: &mut Values) -> Result<()> {
         let names = self

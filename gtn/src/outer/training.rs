@@ -8,6 +8,9 @@ use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
 use autograd::prelude::*;
 
+/// The keys of what learners drop in training, u32 \[T, 4\].
+pub const DROPPED: &str = "dropped";
+
 /// The sizes of a training.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
@@ -51,6 +54,12 @@ impl Sizes {
         self.batches(["x", "y"], self.steps, self.batch)
     }
 
+    /// The key at every step of what a learner drops, if it drops anything.
+    pub fn dropped(self, learner: &Learner) -> Option<ArraySpec> {
+        let spec = ArraySpec::new(DROPPED, U32, [self.steps, 4]);
+        learner.drops().then_some(spec)
+    }
+
     fn learner<'f>(self, learner: &Learner, optimizer: Optimizer) -> Training<'f> {
         let stacked = |spec: ArraySpec| {
             let shape = [&[self.learners], &spec.shape[..]].concat();
@@ -64,6 +73,8 @@ impl Sizes {
         Training::new(optimizer)
             .weights(specs("", learner.params(), self.dtype).map(stacked))
             .buffers(specs("", learner.buffers(), self.dtype).map(stacked))
+            .given(self.dropped(learner))
+            .per_step(learner.drops().then_some(DROPPED))
     }
 
     /// The arrays of a generator that are learned, as values and checkpoints call them.
@@ -203,8 +214,7 @@ pub fn by_lesson<'a>(
             Some(generator) => generator.images(s.list("generator"), s["z"], s["y"])?,
             None => s["x"],
         };
-        let (logits, buffers) = learner.logits(s.weights(), images, Statistics::Batch)?;
-        Ok((sum_of_losses(logits, s["y"])?, buffers))
+        inner_loss(learner, s, images)
     })
 }
 
@@ -214,10 +224,22 @@ pub fn by_images(learner: &Learner, sizes: Sizes, optimizer: Optimizer) -> Train
     sizes
         .learner(learner, optimizer)
         .per_step(["x", "y"])
-        .loss_and_buffers(|s| {
-            let (logits, buffers) = learner.logits(s.weights(), s["x"], Statistics::Batch)?;
-            Ok((sum_of_losses(logits, s["y"])?, buffers))
-        })
+        .loss_and_buffers(|s| inner_loss(learner, s, s["x"]))
+}
+
+/// The loss of learners on images with the classes `y`, and the statistics that they leave.
+fn inner_loss<'t>(
+    learner: &Learner,
+    s: &Scope<'t>,
+    images: Var<'t>,
+) -> Result<(Var<'t>, Vec<Var<'t>>)> {
+    let statistics = if learner.drops() {
+        Statistics::Training(s[DROPPED])
+    } else {
+        Statistics::Batch
+    };
+    let (logits, buffers) = learner.logits(s.weights(), images, statistics)?;
+    Ok((sum_of_losses(logits, s["y"])?, buffers))
 }
 
 /// Adds the outer loss: cross-entropy on real images `x_real` \[N, B, …\] with classes `y_real`, with the means that the

@@ -1,5 +1,6 @@
 //! Checkpoints: all that a run needs to go on, bit for bit, in one safetensors file.
 
+use super::best::Best;
 use super::config::Config;
 use super::run_folder::RunFolder;
 use crate::data::Problem;
@@ -13,17 +14,32 @@ use toml::Table;
 const CONFIG: &str = "config";
 const OUTER_STEP: &str = "outer_step";
 
-/// Saves the state of a trainer, its [`MetaTrainer::finite_arrays`], in its run folder.
+/// Saves the state of a trainer, its [`MetaTrainer::finite_arrays`], in its run folder, and which validation was best so far.
 ///
 /// # Errors
 /// If it cannot be written; the last checkpoint stays.
-pub fn save(folder: &mut RunFolder, trainer: &MetaTrainer, arrays: &Arrays) -> Result<()> {
-    let about = Metadata::from([
+pub fn save(
+    folder: &mut RunFolder,
+    trainer: &MetaTrainer,
+    arrays: &Arrays,
+    best: Option<Best>,
+) -> Result<()> {
+    let mut about = Metadata::from([
         (CONFIG.to_owned(), trainer.config().to_toml()),
         (OUTER_STEP.to_owned(), trainer.outer_step().to_string()),
     ]);
+    about.extend(best.into_iter().flat_map(Best::entries));
     let bytes = safetensors_bytes(arrays, &about).map_err(Error::run)?;
     folder.save_checkpoint(trainer.outer_step(), |file| file.write_all(&bytes))
+}
+
+/// Which validation was best when a checkpoint was saved, if there was one.
+///
+/// # Errors
+/// If the file is damaged.
+pub fn best(path: &Path) -> Result<Option<Best>> {
+    let (_, about) = read_safetensors(path).map_err(|e| Error::run(format!("checkpoint {e}")))?;
+    Ok(Best::in_checkpoint(&about))
 }
 
 /// The trainer of a run with these settings, as a checkpoint has it, and the settings that are changed since then (see

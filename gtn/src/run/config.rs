@@ -2,8 +2,8 @@
 //! from there come the command line, TOML files, presets and the man page.
 
 use super::settings::{
-    Overrides, above_zero, below_one, between, count, count_or_none, fraction, name_of, natural,
-    not_negative, two_counts,
+    Overrides, above_zero, below_one, between, count, count_or_none, few, fraction, name_of,
+    natural, not_negative, two_counts,
 };
 use crate::data::{Augment, DatasetChoice, Problem, Want};
 use crate::error::{Error, ErrorKind, Result};
@@ -78,7 +78,7 @@ impl From<ModeName> for Mode {
 }
 
 /// What a run may change when it is resumed: nothing that decides a shape, a start value or which images are drawn.
-const CHANGEABLE: [&str; 14] = [
+const CHANGEABLE: [&str; 16] = [
     "checkpoint_every",
     "clip",
     "learners",
@@ -90,9 +90,11 @@ const CHANGEABLE: [&str; 14] = [
     "outer_lr",
     "outer_lr_end",
     "outer_steps",
+    "patience",
     "schedule",
     "segments",
     "validate_every",
+    "validate_learners",
 ];
 
 const RUN: &str = "Run";
@@ -217,6 +219,12 @@ pub struct Config {
     /// Validate a fresh learner every N outer steps
     #[arg(long, value_name = "N", default_value = "50", value_parser = natural(1), help_heading = RUN)]
     pub validate_every: u64,
+    /// Fresh learners of a validation; the mean of their accuracies decides which checkpoint is the best, and of one it is noise
+    #[arg(long, value_name = "N", default_value = "1", value_parser = few(), help_heading = RUN)]
+    pub validate_learners: usize,
+    /// End the training after N validations in a row without a better one [0: never]
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = natural(0), help_heading = RUN)]
+    pub patience: u64,
     /// Save a checkpoint every N outer steps
     #[arg(long, value_name = "N", default_value = "100", value_parser = natural(1), help_heading = RUN)]
     pub checkpoint_every: u64,
@@ -462,7 +470,7 @@ mod tests {
     fn settings_of_older_runs_are_understood() {
         let mut old = Config::preset(Preset::Quick).to_toml();
         // So the present version writes them; earlier ones lacked some.
-        assert_eq!(old.lines().count(), 43);
+        assert_eq!(old.lines().count(), 45);
         for line in [
             "generator_channels = [16, 8]",
             "learner = \"base_fc\"",
@@ -483,6 +491,8 @@ mod tests {
                 "flip",
                 "cutout",
                 "learners_at_once",
+                "patience",
+                "validate_learners",
             ]);
             new.contains(&name) || name.starts_with("inner_") && !kept.contains(&name)
         };

@@ -1,5 +1,6 @@
 //! A run: its settings, its folder, its checkpoints, and whether it fits into memory.
 
+pub mod best;
 pub mod card;
 pub mod checkpoint;
 pub mod config;

@@ -20,6 +20,8 @@ pub const DATA: &str = "data.toml";
 pub const METRICS: &str = "metrics.jsonl";
 /// Everything that is needed to go on.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The checkpoint whose learners were best on validation images.
+pub const BEST: &str = "best.safetensors";
 /// The checkpoint before the last, for a run that broke after the last.
 pub const PREVIOUS: &str = "previous.safetensors";
 
@@ -283,7 +285,7 @@ impl RunFolder {
         self.write(CHECKPOINT, |file| {
             write(file)?;
             file.flush()?;
-            self.keep_last()
+            self.keep_last_as(PREVIOUS)
         })?;
         self.saw_checkpoint(outer_step);
         Ok(())
@@ -294,22 +296,28 @@ impl RunFolder {
         self.last_checkpoint = Some(Saved { outer_step, bytes });
     }
 
+    /// The last checkpoint is the best: it stays when others come.
+    pub fn keep_best(&self) -> Result<()> {
+        let kept = self.keep_last_as(BEST);
+        kept.map_err(|e| self.failed(Error::file("write", &self.path.join(BEST), &e)))
+    }
+
     /// Gives the last checkpoint a second name, which is all that the renaming of the next one leaves it. Some file
     /// systems have no second names: then a copy.
-    fn keep_last(&self) -> io::Result<()> {
+    fn keep_last_as(&self, name: &str) -> io::Result<()> {
         let last = self.path.join(CHECKPOINT);
         if !last.exists() {
             return Ok(());
         }
-        let [unfinished, previous] =
-            [format!("{UNFINISHED}previous"), PREVIOUS.to_owned()].map(|name| self.path.join(name));
+        let [unfinished, kept] =
+            [format!("{UNFINISHED}{name}"), name.to_owned()].map(|name| self.path.join(name));
         if unfinished.exists() {
             fs::remove_file(&unfinished)?;
         }
         if fs::hard_link(&last, &unfinished).is_err() {
             fs::copy(&last, &unfinished)?;
         }
-        fs::rename(&unfinished, previous)
+        fs::rename(&unfinished, kept)
     }
 
     /// Makes the previous checkpoint the last one, where there is one: the run broke right after the last.

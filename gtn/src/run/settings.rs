@@ -221,6 +221,12 @@ pub fn count_or_none() -> impl TypedValueParser<Value = usize> {
     range.map(|count| count as usize)
 }
 
+/// Learners that are trained one after another.
+pub(super) fn few() -> impl TypedValueParser<Value = usize> {
+    let range = RangedU64ValueParser::<u64>::new().range(1..=64);
+    range.map(|count| count as usize)
+}
+
 /// A whole number that TOML can hold.
 pub(crate) fn natural(least: u64) -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(least..=i64::MAX as u64)

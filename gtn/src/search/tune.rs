@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::eval::evaluate::TestSet;
 use crate::eval::examination::Examination;
 use crate::eval::report::FRESH;
+use crate::eval::rivals::RealImages;
 use crate::eval::tuning::{BASELINES, Cycle, Recipe, tuned};
 use crate::nn::Learner;
 use crate::outer::teacher::Teacher;
@@ -52,13 +53,13 @@ pub fn recipe(
     };
     let mut best: Option<(Recipe, f64)> = None;
     for baseline in BASELINES {
-        let Some(recipe) = tuned(&examination, baseline, FIRST, watch)? else {
+        let Some(recipe) = tuned(&examination, &RealImages::Fresh, baseline, FIRST, watch)? else {
             return Ok(None);
         };
         let mut sum = 0.0;
         for number in (FIRST + FINALISTS..).take(FINALISTS as usize) {
             let mut trainee = examination.trainee(recipe.optimizer, number)?;
-            let mut real = examination.real(&recipe, number)?;
+            let mut real = examination.real(&RealImages::Fresh, &recipe.hyper(steps), number)?;
             match trainee.train(&mut real, &glance, None) {
                 Ok((accuracy, _)) => sum += accuracy,
                 Err(autograd::Error::NotFinite { .. }) => {}

@@ -53,6 +53,8 @@ impl Display for Layer {
                 word(f, "stride", window.stride, window.size)?;
                 window.border(f, [0; 4])
             }
+            Self::Dropout(rate) => write!(f, "dropout {rate}"),
+            Self::DropPath(rate) => write!(f, "drop_path {rate}"),
             Self::Mean => f.write_str("mean"),
             Self::Flatten => f.write_str("flatten"),
             Self::Add(branches) => joined(f, "add", branches),

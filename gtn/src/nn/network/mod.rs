@@ -13,6 +13,8 @@
 //! | `add(a; b)`, `add(a)` | the sum of branches; of a single branch and its input |
 //! | `concat(a; b)`, `concat(a)` | branches side by side, channel after channel |
 //! | `graph(n = a; m = n \| b; add(n; m))` | nodes: layers whose result others begin with, by its name; then the graph's result |
+//! | `dropout 0.3` | in training, zeros in place of three tenths of all numbers, and the others 1/0.7 times as large |
+//! | `drop_path 0.2` | the same for all of an example: at the end of a branch of `add` |
 //! | `zero` | zeros in place of what comes in, as a cell without a path has them |
 //! | `3 x (a)` | the same layers three times |
 //!
@@ -93,6 +95,11 @@ pub enum Layer {
         /// Where it looks.
         window: Window,
     },
+    /// Zeros at random, in training only: with this probability a number is lost, and what stays is divided by its
+    /// probability (Srivastava et al. 2014).
+    Dropout(f64),
+    /// The same for whole examples: of a residual branch, stochastic depth (Huang et al. 2016).
+    DropPath(f64),
     /// The mean of every channel over the image.
     Mean,
     /// An image as a vector.

@@ -1,7 +1,7 @@
 //! Which names the nodes of a graph may have.
 
 /// Words that mean something else in a network's text.
-const TAKEN: [&str; 34] = [
+const TAKEN: [&str; 36] = [
     "conv",
     "depthwise",
     "dense",
@@ -13,6 +13,8 @@ const TAKEN: [&str; 34] = [
     "add",
     "concat",
     "graph",
+    "dropout",
+    "drop_path",
     "zero",
     "input",
     "none",

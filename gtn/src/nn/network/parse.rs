@@ -349,12 +349,23 @@ impl<'a> Parser<'a> {
                 }
                 Layer::Pool { kind, window }
             }
+            "dropout" => Layer::Dropout(self.rate(begin)?),
+            "drop_path" => Layer::DropPath(self.rate(begin)?),
             "mean" => Layer::Mean,
             "flatten" => Layer::Flatten,
             "bias" => Layer::Bias,
             "zero" => Layer::Zero,
             _ => self.words(begin, name)?,
         })
+    }
+
+    /// The probability with which something is dropped.
+    fn rate(&mut self, begin: usize) -> Result<f64, String> {
+        let rate = self.word().and_then(|word| word.parse().ok());
+        match rate.filter(|rate| (0.0..1.0).contains(rate)) {
+            Some(rate) => Ok(rate),
+            None => self.wrong(begin, "a probability from 0 to below 1 is needed"),
+        }
     }
 
     /// A normalisation or activation.
@@ -374,8 +385,8 @@ impl<'a> Parser<'a> {
             }
             _ => self.wrong(
                 begin,
-                "there is no such layer, but conv, depthwise, dense, bias, max, avg, mean, flatten, add, concat, graph, zero, none, \
-                 mean_only, batch, instance, group, layer, relu, leaky, gelu, silu and tanh",
+                "there is no such layer, but conv, depthwise, dense, bias, max, avg, mean, flatten, add, concat, graph, dropout, drop_path, \
+                 zero, none, mean_only, batch, instance, group, layer, relu, leaky, gelu, silu and tanh",
             ),
         }
     }

@@ -1,0 +1,129 @@
+//! What a run's images are compared with: which real images, and how they teach.
+
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::eval::coreset::Choice;
+use crate::outer::curriculum::Curriculum;
+use crate::outer::inner::Inner;
+use crate::outer::teacher::Teacher;
+use crate::run::config::Config;
+use crate::seeds::draw_images;
+use autograd::prelude::*;
+use clap::ValueEnum;
+
+/// Baselines: which real images teach learners beside the run, under momentum and Adam, each tuned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Baselines {
+    /// None, which saves most of an evaluation's time
+    None,
+    /// Images drawn anew for every learner
+    #[default]
+    Fresh,
+    /// Those; as many images as the run makes, drawn once; and as many chosen as a k-centre coreset: three times the work
+    All,
+}
+
+/// Which real images teach.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RealImages {
+    /// Drawn anew for every learner.
+    Fresh,
+    /// The same for all, in one order: what they are called, and their T·B numbers.
+    Chosen(&'static str, Vec<usize>),
+}
+
+impl RealImages {
+    /// How a way is called in which they teach: "k-centre, " before the optimiser.
+    pub(super) fn prefix(&self) -> String {
+        match self {
+            Self::Fresh => String::new(),
+            Self::Chosen(name, _) => format!("{name}, "),
+        }
+    }
+
+    /// The numbers of the images for a training, in the order in which they come.
+    pub(super) fn numbers(&self, config: &Config, data: &Dataset, training: u64) -> Vec<usize> {
+        match self {
+            Self::Fresh => {
+                let count = config.inner_steps * config.inner_batch;
+                draw_images(config.seed, training, count, data.train.len())
+            }
+            Self::Chosen(_, numbers) => numbers.clone(),
+        }
+    }
+}
+
+/// Hyper-parameters that a run on real images learned for an optimiser.
+#[derive(Debug)]
+pub struct LearnedRates {
+    /// The optimiser.
+    pub optimizer: Optimizer,
+    /// A name and \[T\] numbers for each.
+    pub hyper: Vec<(&'static str, Array)>,
+}
+
+impl LearnedRates {
+    /// Those of a run with the settings `theirs`, for learners that are trained as `ours` say.
+    ///
+    /// # Errors
+    /// If they were not learned for real images, or for other steps and batches; or if the device fails.
+    pub fn of(theirs: &Config, teacher: &Teacher, ours: &Config) -> Result<Self> {
+        if theirs.curriculum.generates() {
+            let message = "it was not trained on real images";
+            return Err(Error::usage(message).hint(format!(
+                "gtn train --curriculum real-data --inner-steps {} --inner-batch {} makes such a run",
+                ours.inner_steps, ours.inner_batch
+            )));
+        }
+        if ours.curriculum == Curriculum::RealData {
+            let message =
+                "the run itself has rates learned for real images, so there is nothing to compare";
+            return Err(Error::usage(message).hint("gtn compare shows runs side by side"));
+        }
+        let sizes = [theirs, ours].map(|config| [config.inner_steps, config.inner_batch]);
+        if sizes[0] != sizes[1] {
+            let [[steps, batch], [own_steps, own_batch]] = sizes;
+            return Err(Error::usage(format!(
+                "its learners take {steps} steps of {batch} images, and those of the run {own_steps} of {own_batch}"
+            )));
+        }
+        Ok(Self {
+            optimizer: Inner::of(theirs).optimizer,
+            hyper: teacher.hyper(theirs)?,
+        })
+    }
+}
+
+/// All that a run is compared with.
+#[derive(Debug, Default)]
+pub struct Rivals {
+    /// Which real images teach, under optimisers that are tuned.
+    pub images: Vec<RealImages>,
+    /// Rates that were learned for fresh real images.
+    pub learned: Option<LearnedRates>,
+}
+
+impl Rivals {
+    /// Chooses the images of baselines.
+    pub fn new(baselines: Baselines, config: &Config, data: &Dataset) -> Self {
+        let count = config.inner_steps * config.inner_batch;
+        let chosen = |name, choice: Choice| {
+            let classes = data.problem().classes;
+            let numbers = choice.of(&data.train, classes, count, config.seed);
+            RealImages::Chosen(name, numbers)
+        };
+        let images = match baselines {
+            Baselines::None => vec![],
+            Baselines::Fresh => vec![RealImages::Fresh],
+            Baselines::All => vec![
+                RealImages::Fresh,
+                chosen("random subset", Choice::Random),
+                chosen("k-centre", Choice::KCentre),
+            ],
+        };
+        Self {
+            images,
+            learned: None,
+        }
+    }
+}

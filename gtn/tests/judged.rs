@@ -1,0 +1,150 @@
+//! How a run is judged: what it is compared with, which of its checkpoints is the best, and when it has waited enough.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod place;
+
+use place::{Place, TINY, json};
+use serde_json::Value;
+use std::fs;
+use tensor::read_safetensors;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_gtn");
+
+#[test]
+fn real_images_teach_in_every_way_that_is_asked_for() {
+    let place = Place::new();
+    place.run(&format!("train {TINY} --no-baseline --out run"));
+    place.run(&format!(
+        "train {TINY} --no-baseline --out rates --curriculum real-data --inner-optimizer adam"
+    ));
+    let eval = "eval run --data-dir data --json";
+    let found = json(&place.run(&format!("{eval} --baseline all --against rates")));
+    let ways = found["ways"].as_array().unwrap();
+    let names: Vec<_> = ways
+        .iter()
+        .map(|way| way["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "taught by the GTN",
+            "real images, momentum",
+            "real images, adam",
+            "real images, random subset, momentum",
+            "real images, random subset, adam",
+            "real images, k-centre, momentum",
+            "real images, k-centre, adam",
+            "real images, learned rates",
+        ]
+    );
+    let mean = |way: &Value| {
+        let accuracies = way["accuracies"].as_array().unwrap();
+        accuracies.iter().map(|x| x.as_f64().unwrap()).sum::<f64>() / 2.0
+    };
+    let best = ways[1..].iter().map(mean).fold(0.0, f64::max);
+    let baseline = format!("real images, {}", found["baseline"].as_str().unwrap());
+    let strongest = ways.iter().find(|way| way["name"] == *baseline).unwrap();
+    assert_eq!(found["real_accuracy_mean"].as_f64().unwrap(), best);
+    assert_eq!(mean(strongest), best);
+
+    // The rates alone: what that run's own evaluation says.
+    let found = json(&place.run(&format!("{eval} --baseline none --against rates")));
+    let own = json(&place.run("eval rates --data-dir data --json --no-baseline"));
+    assert_eq!(found["ways"][1], own["ways"][0]);
+    assert_eq!(
+        (&found["baseline"], &found["real_lr"]),
+        (&"learned rates".into(), &Value::Null)
+    );
+
+    for (args, words) in [
+        (
+            "eval run --against run",
+            "--against run: it was not trained on real images",
+        ),
+        (
+            "eval rates --against rates",
+            "--against rates: the run itself has rates learned",
+        ),
+        ("eval run --no-baseline --baseline all", "--no-baseline"),
+    ] {
+        place.fails(2, &format!("{args} --data-dir data"), words);
+    }
+    place.run(&format!(
+        "train {TINY} --no-baseline --out longer --curriculum real-data --inner-steps 3 --outer-steps 1"
+    ));
+    let words =
+        "--against longer: its learners take 3 steps of 10 images, and those of the run 2 of 10";
+    place.fails(2, "eval run --against longer --data-dir data", words);
+}
+
+/// The validations of a run, and the outer step of the first that no other is better than.
+fn validations(place: &Place) -> (Vec<f64>, usize) {
+    let metrics = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
+    let accuracy = |line: &str| -> f64 {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["validation_accuracy"].as_f64().unwrap()
+    };
+    let all: Vec<f64> = metrics.lines().map(accuracy).collect();
+    let most = all.iter().copied().fold(0.0, f64::max);
+    let best = 1 + all.iter().position(|&accuracy| accuracy == most).unwrap();
+    (all, best)
+}
+
+#[test]
+fn the_best_checkpoint_is_kept_and_patience_ends_a_run() {
+    let place = Place::new();
+    let args = "--validate-every 1 --validate-learners 2 --patience 4 --checkpoint-every 3";
+    place.run(&format!(
+        "train {TINY} --no-baseline --out run --outer-steps 60 {args}"
+    ));
+    let (all, best) = validations(&place);
+    assert_eq!(all.len(), best + 4, "{all:?}");
+    // The mean of two learners on six images.
+    assert!(
+        all.iter().any(|accuracy| (accuracy * 6.0).fract() != 0.0),
+        "{all:?}"
+    );
+    let file = |name: &str| fs::read(place.path("run").join(name)).unwrap();
+    let about = |name: &str| read_safetensors(place.path("run").join(name)).unwrap().1;
+    assert_eq!(about("best.safetensors")["outer_step"], best.to_string());
+    assert_eq!(
+        about("checkpoint.safetensors")["outer_step"],
+        all.len().to_string()
+    );
+
+    for (command, name) in [
+        ("eval run --no-baseline --data-dir data", "eval"),
+        ("sample run", "sample"),
+        ("export run --to out --data-dir data", "export"),
+    ] {
+        let found = json(&place.run(&format!("{command} --checkpoint best --json")));
+        assert_eq!(
+            (&found["command"], &found["outer_step"]),
+            (&name.into(), &best.into())
+        );
+    }
+
+    // As if it had been killed after the checkpoint of its best step, before that was kept as the best.
+    let whole = ["checkpoint.safetensors", "best.safetensors"].map(file);
+    fs::write(place.path("run/checkpoint.safetensors"), &whole[1]).unwrap();
+    fs::remove_file(place.path("run/best.safetensors")).unwrap();
+    place.fails(
+        1,
+        "eval run --checkpoint best --data-dir data",
+        "no best.safetensors there",
+    );
+    let resume = "train --resume run --no-baseline --data-dir data --threads 1";
+    place.run(resume);
+    assert_eq!(
+        ["checkpoint.safetensors", "best.safetensors"].map(file),
+        whole
+    );
+    assert_eq!(validations(&place), (all, best));
+    // It has waited enough; with more patience it goes on.
+    place.run(resume);
+    assert_eq!(file("checkpoint.safetensors"), whole[0]);
+    place.run(&format!("{resume} --patience 6"));
+    let (more, best) = validations(&place);
+    assert_eq!(more.len(), best + 6, "{more:?}");
+}
