@@ -73,7 +73,7 @@ impl Class {
 /// What plans are made for: learners of one structure, so many at once.
 #[derive(Clone, Debug, PartialEq)]
 struct Subject {
-    network: Network,
+    structure: Network,
     learners: usize,
 }
 
@@ -118,7 +118,7 @@ impl Pupils {
         generator: &Generator,
     ) -> Result<Pupil> {
         let subject = Subject {
-            network: class.learner.network().clone(),
+            structure: class.learner.network().structure(),
             learners: class.learners,
         };
         let last = match self.last.take() {
@@ -262,5 +262,30 @@ impl Mean {
             numbers = others;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::Learners;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    #[test]
+    fn all_structures_of_the_built_in_population_keep_their_plans() {
+        let Learners::Population(mixed, _) = "mixed".parse().unwrap() else {
+            panic!("mixed is a population")
+        };
+        let rng = &mut StdRng::seed_from_u64(1);
+        let mut structures: Vec<Network> = Vec::new();
+        for _ in 0..2000 {
+            let structure = mixed.draw(rng).unwrap().network.structure();
+            if !structures.contains(&structure) {
+                structures.push(structure);
+            }
+        }
+        let count = structures.len();
+        assert!((20..=KEPT).contains(&count), "{count} structures");
     }
 }

@@ -54,6 +54,17 @@ pub struct Network {
     pub layers: Vec<Layer>,
 }
 
+impl Network {
+    /// The same layers with the usual start of weights, on which recordings and plans do not depend.
+    #[must_use]
+    pub fn structure(&self) -> Self {
+        Self {
+            init: Start::default(),
+            ..self.clone()
+        }
+    }
+}
+
 /// One layer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Layer {
