@@ -223,7 +223,25 @@ fn a_network_is_fitted_stopped_and_goes_on() {
         .map(|(_, array)| array.shape().count())
         .sum();
     assert_eq!(whole["parameters"], numbers);
-    assert!(place.path("whole/network.npz").exists());
+    for format in ["onnx", "torch", "safetensors"] {
+        place.run(&format!("export whole --to {format} --format {format}"));
+    }
+    for file in [
+        "onnx/network.onnx",
+        "torch/network.npz",
+        "torch/network.py",
+        "safetensors/network.safetensors",
+    ] {
+        let name = file.split('/').next_back().unwrap();
+        let [exported, own] =
+            [file, &format!("whole/{name}")].map(|file| fs::read(place.path(file)).unwrap());
+        assert_eq!(exported, own, "{file}");
+    }
+    place.fails(
+        2,
+        "export whole --to images --format images",
+        "a trained network has no images",
+    );
     // The module is Python, where there is one.
     let compiled = place
         .command("python3", "-m py_compile whole/network.py")

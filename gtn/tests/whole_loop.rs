@@ -15,9 +15,10 @@ const STEPS: usize = 3;
 const BATCH: usize = 6;
 
 /// Layers that no family has.
-const OTHERS: [&str; 3] = [
+const OTHERS: [&str; 4] = [
     "conv 4 | group 2 | silu | conv 4 3x1 groups 2 dilation 2 stride 2 | layer | leaky 0.2 | avg 3 stride 2 pad 1 | mean | dense",
     "init orthogonal | concat(conv 2 | mean_only | tanh; max 3 stride 1 pad 1) | depthwise 5x5 stride 3 | gelu | dense 4 | group 2 | dense",
+    "conv 3 stride 2 | batch | silu | dropout 0.3 | add(conv 3 | tanh | drop_path 0.5) | mean | dense",
     "weight_norm off | init xavier_uniform 2 | instance | conv 3 2x2 stride 2 | bias | add(conv 3 1x1; conv 3 | tanh; input) | dense",
 ];
 
@@ -62,11 +63,13 @@ fn training(learner: &Learner) -> Training<'_> {
             spec("y", &[STEPS, BATCH, CLASSES]),
             spec("x_real", &[BATCH, h, w, c]),
             spec("y_real", &[BATCH, CLASSES]),
+            ArraySpec::new("dropped", U32, [STEPS, 4]),
         ])
-        .per_step(["x", "y"])
+        .per_step(["x", "y", "dropped"])
         .prepare("lr", |s| s["log_lr"].exp())
         .loss_and_buffers(|s| {
-            let (logits, buffers) = learner.logits(s.weights(), s["x"], Statistics::Batch)?;
+            let statistics = Statistics::Training(s["dropped"]);
+            let (logits, buffers) = learner.logits(s.weights(), s["x"], statistics)?;
             Ok((logits.cross_entropy(s["y"])?, buffers))
         })
         .outer(|s| {
@@ -92,6 +95,9 @@ impl Meta {
         for (spec, seed) in specs.zip(1..) {
             let array = match &*spec.name {
                 "log_lr" => Array::full(F64, [STEPS], 0.1_f64.ln()),
+                "dropped" => {
+                    Array::new([STEPS, 4], (0..4 * STEPS as u32).collect::<Vec<_>>()).unwrap()
+                }
                 name if name.starts_with('y') => {
                     let hot = |i: usize| f64::from(u8::from(i / CLASSES % CLASSES == i % CLASSES));
                     Array::new(

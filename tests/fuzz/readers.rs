@@ -210,7 +210,7 @@ fn saved(folder: &Path, device: &Device, config: &Config) -> Vec<u8> {
     folder
         .write_config(&config.to_toml())
         .expect("room on disk");
-    checkpoint::save(&mut folder, &trainer, &arrays).expect("room on disk");
+    checkpoint::save(&mut folder, &trainer, &arrays, None).expect("room on disk");
     fs::read(run.join("checkpoint.safetensors")).expect("just written")
 }
 

@@ -5,20 +5,24 @@ use crate::error::{Error, Result};
 use crate::eval::evaluate::TrainingData;
 use crate::eval::report::FRESH;
 use crate::export::python::Program;
-use crate::export::{Export, Format};
+use crate::export::{Export, Format, fitted, onnx};
+use crate::outer::curriculum::ImagesChoice;
 use crate::outer::inner::Inner;
+use crate::outer::teacher::Teacher;
 use crate::run::best::Which;
+use crate::run::config::Config;
 use crate::run::run_folder::make_folder;
 use crate::run::{card, checkpoint};
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Settings of `gtn export`.
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
-    /// The folder of a run
-    #[arg(value_name = "RUN")]
+    /// The folder of a run, or of what `gtn fit` made
+    #[arg(value_name = "RUN|FIT")]
     run: PathBuf,
     /// Folder for what is written
     #[arg(long, value_name = "DIR")]
@@ -26,9 +30,9 @@ pub(super) struct ExportArgs {
     /// Which checkpoint of the run
     #[arg(long, value_enum, default_value_t)]
     checkpoint: Which,
-    /// Form of the synthetic batches
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    /// Form of what is written [default: npz of a run, which includes generator.onnx; of a fit torch and onnx]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     // The network that the programs train: of ranges the middle counts, of a population the first family
     #[command(flatten)]
     others: eval::Others,
@@ -50,6 +54,10 @@ struct Exported<'a> {
 
 pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
     let run = &args.run;
+    if run.join(fitted::NETWORK).is_file() {
+        return fit(args);
+    }
+    let format = args.format.unwrap_or_default();
     let config = eval::read_config(run)?;
     let population = config.with(&args.others.changes())?.population();
     let device = args.machine.device()?;
@@ -75,9 +83,10 @@ pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
             origin: format!("{}, after outer step {outer_step}", run.display()),
         },
         batch: config.inner_batch,
+        generator: generator(&config, trainer.teacher(), run)?,
     };
     export
-        .write(&args.to, args.format)
+        .write(&args.to, format)
         .map_err(|e: Error| e.at(args.to.display()))?;
     say(&format!("Wrote {}", args.to.display()));
     args.machine.print(&Exported {
@@ -85,8 +94,40 @@ pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
         run,
         outer_step,
         to: &args.to,
-        format: args.format,
+        format,
         network: learner.network().to_string(),
     })?;
+    Ok(Outcome::Done)
+}
+
+/// The generator as ONNX, where one makes the images.
+fn generator(config: &Config, teacher: &Teacher, run: &Path) -> Result<Option<Vec<u8>>> {
+    if !config.curriculum.generates() || config.images != ImagesChoice::Generator {
+        return Ok(None);
+    }
+    let generator = &teacher.generator;
+    let params = generator.params().iter();
+    let arrays: autograd::Result<Vec<_>> = params
+        .map(|param| teacher.values.get(&format!("generator.{}", param.name)))
+        .collect();
+    let about = format!(
+        "The generator of {}: images as learners take them, of noise z and one-hot classes y. Its norms are over the batch, \
+         which has {} images.",
+        run.display(),
+        config.inner_batch
+    );
+    onnx::generator(generator, &arrays?, about).map(Some)
+}
+
+/// Writes what `gtn fit` made in other forms.
+fn fit(args: &ExportArgs) -> Result<Outcome> {
+    let fitted = fitted::Fitted::read(&args.run)?;
+    make_folder(&args.to)?;
+    let written = fitted.write(&args.to, args.format);
+    written.map_err(|error| error.at(args.to.display()))?;
+    say(&format!("Wrote {}", args.to.display()));
+    args.machine.print(&json!({
+        "command": "export", "fit": args.run, "to": args.to, "format": args.format, "network": fitted.network(),
+    }))?;
     Ok(Outcome::Done)
 }

@@ -5,7 +5,8 @@ use super::{Files, Machine, Outcome, say, show, stop};
 use crate::data::{Augment, DatasetChoice, Want};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::tuning::{Cycle, Recipe};
-use crate::export::python;
+use crate::export::Format;
+use crate::export::fitted::Fitted;
 use crate::fit::Fit;
 use crate::nn::Learners;
 use crate::outer::inner::OptimizerChoice;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::PathBuf;
 use std::str::FromStr;
-use tensor::{Metadata, read_safetensors, safetensors_bytes, write_npz};
+use tensor::{Metadata, read_safetensors, safetensors_bytes};
 
 const CHECKPOINT: &str = "fit.safetensors";
 
@@ -159,39 +160,9 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
     }
     drop(progress);
     let test = fit.judge(&device, &data.test)?;
-    let about = Metadata::from([("settings".to_owned(), settings.to_string())]);
-    let bytes = safetensors_bytes(&fit.network()?, &about).map_err(Error::run)?;
-    write_atomically(&args.out.join("network.safetensors"), |file| {
-        file.write_all(&bytes)
-    })?;
-    let numbered = |kind: &str, arrays: Vec<tensor::Array>| -> Vec<_> {
-        arrays
-            .into_iter()
-            .enumerate()
-            .map(|(i, array)| (format!("{kind}{i}"), array))
-            .collect()
-    };
-    let [weights, statistics] = fit.in_order()?;
-    let arrays = [
-        numbered("weight", weights),
-        numbered("statistic", statistics),
-    ]
-    .concat()
-    .into_iter()
-    .collect();
-    write_npz(args.out.join("network.npz"), &arrays).map_err(Error::run)?;
-    let program = python::Program {
-        network: learner.network(),
-        optimizer: recipe.optimizer,
-        statistics: [&data.card.mean, &data.card.std],
-        origin: format!(
-            "{}, {}, {} epochs",
-            family.name, data.card.name, args.epochs
-        ),
-    };
-    write_atomically(&args.out.join("network.py"), |file| {
-        file.write_all(program.module().as_bytes())
-    })?;
+    let fitted = Fitted::new(&settings, &fit.network()?)?;
+    fitted.write(&args.out, Some(Format::Safetensors))?;
+    fitted.write(&args.out, None)?;
     let last = epochs
         .last()
         .map_or(f64::NAN, |last| last.validation_accuracy);
@@ -205,7 +176,7 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
         learner.parameter_count()
     ));
     say(&format!(
-        "The network is in {}: network.safetensors, and network.py with network.npz for PyTorch",
+        "The network is in {}: network.safetensors, network.onnx, and network.py with network.npz for PyTorch",
         args.out.display()
     ));
     args.machine.print(&json!({

@@ -307,6 +307,15 @@ impl TrainingData {
         ["x", "y"].into_iter().chain(hyper).map(array).collect()
     }
 
+    /// The noise from which a generator made the images, if one did: \[T, B, noise\].
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn noise(&self) -> Result<Option<Array>> {
+        let has = self.values.has("z");
+        has.then(|| self.values.get("z")).transpose()
+    }
+
     /// The same from what [`TrainingData::arrays`] gave, on a device.
     ///
     /// # Errors

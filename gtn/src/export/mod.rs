@@ -1,5 +1,7 @@
 //! Out to where people work: the synthetic batches of a run, and programs in PyTorch and JAX that train on them.
 
+pub mod fitted;
+pub mod onnx;
 pub mod python;
 
 use crate::data::Dataset;
@@ -12,7 +14,7 @@ use serde::Serialize;
 use std::path::Path;
 use tensor::{Array, Arrays, Metadata, write_npz, write_safetensors};
 
-/// The form of the synthetic batches.
+/// The form of what is exported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
@@ -23,6 +25,10 @@ pub enum Format {
     Safetensors,
     /// A PNG file for every image, in a folder for each class
     Images,
+    /// What computes, as ONNX: generator.onnx of a run, network.onnx of what `gtn fit` made
+    Onnx,
+    /// A network that `gtn fit` made, for PyTorch: network.py with network.npz
+    Torch,
 }
 
 /// What is exported.
@@ -36,6 +42,8 @@ pub struct Export<'a> {
     pub program: Program<'a>,
     /// Images of a batch.
     pub batch: usize,
+    /// The generator as ONNX, where one makes the images.
+    pub generator: Option<Vec<u8>>,
 }
 
 impl Export<'_> {
@@ -51,7 +59,10 @@ impl Export<'_> {
         };
         match format {
             Format::Npz => {
-                write_npz(folder.join("data.npz"), &arrays()?).map_err(Error::run)?;
+                let mut arrays = arrays()?;
+                arrays.extend(self.lesson.noise()?.map(|z| ("z".to_owned(), z)));
+                write_npz(folder.join("data.npz"), &arrays).map_err(Error::run)?;
+                self.write_generator(folder)?;
                 self.write_programs(folder)
             }
             Format::Safetensors => {
@@ -67,7 +78,22 @@ impl Export<'_> {
                 write_safetensors(path, &arrays()?, &about).map_err(Error::run)
             }
             Format::Images => self.write_images(folder),
+            Format::Onnx if self.generator.is_some() => self.write_generator(folder),
+            Format::Onnx => Err(Error::run("the run has no generator")),
+            Format::Torch => {
+                let error = Error::usage("this is for networks that `gtn fit` made");
+                Err(error.hint("--format npz writes a run's images with a program for PyTorch"))
+            }
         }
+    }
+
+    fn write_generator(&self, folder: &Path) -> Result<()> {
+        let Some(generator) = &self.generator else {
+            return Ok(());
+        };
+        write_atomically(&folder.join("generator.onnx"), |file| {
+            file.write_all(generator)
+        })
     }
 
     fn write_programs(&self, folder: &Path) -> Result<()> {

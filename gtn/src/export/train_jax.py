@@ -6,6 +6,7 @@ Needs jax and numpy. data.npz, written beside this file, has
     x        synthetic images, already normalised, [steps, batch, rows, columns, channels]
     y        their soft or one-hot classes, [steps, batch, classes]
     lr, ...  a number for every step and hyper-parameter of the optimizer
+    z        the noise of which generator.onnx makes x, if there is one, [steps, batch, noise]
     x_test   real test images, bytes [images, rows, columns, channels]; y_test their classes
 Each network starts anew, takes one step on each batch in order, and is tested. The last line is a JSON object.
 """

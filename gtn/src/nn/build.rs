@@ -254,10 +254,9 @@ impl Builder<'_> {
                 self.norm(norm, channels);
                 keep(&Layer::Norm(norm))
             }
-            (
-                Layer::Activation(_) | Layer::Dropout(_) | Layer::DropPath(_) | Layer::Zero,
-                _,
-            ) => keep(layer),
+            (Layer::Activation(_) | Layer::Dropout(_) | Layer::DropPath(_) | Layer::Zero, _) => {
+                keep(layer)
+            }
             (Layer::Node(name), _) => {
                 let found = self.nodes.iter().rev().find(|(known, _)| known == name);
                 let Some((_, shape)) = found else {

@@ -146,6 +146,11 @@ impl Generator {
         &self.config
     }
 
+    /// How often the image doubles.
+    pub(crate) fn stages(&self) -> usize {
+        self.stages
+    }
+
     /// Its parameters φ, in the order that [`prepare`](Self::prepare) takes them.
     pub fn params(&self) -> &[ParamSpec] {
         &self.params

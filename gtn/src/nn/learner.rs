@@ -352,12 +352,7 @@ impl<'a, 't> Pass<'a, 't> {
     }
 
     /// Drops with a probability, in training, what has the same place on the first so many axes.
-    fn dropped(
-        &mut self,
-        rate: f64,
-        now: Activations<'t>,
-        axes: usize,
-    ) -> Result<Activations<'t>> {
+    fn dropped(&mut self, rate: f64, now: Activations<'t>, axes: usize) -> Result<Activations<'t>> {
         let Some(key) = self.key else {
             return Ok(now);
         };

@@ -35,7 +35,7 @@ impl Norm {
     }
 
     /// How many groups of channels it normalises each by itself in an image; none if it is over batches.
-    pub(in crate::nn) fn groups(self, channels: usize) -> Option<usize> {
+    pub(crate) fn groups(self, channels: usize) -> Option<usize> {
         match self {
             Self::None | Self::MeanOnly | Self::Batch => None,
             Self::Instance => Some(channels),

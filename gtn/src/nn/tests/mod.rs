@@ -1,3 +1,4 @@
+mod dropout;
 mod gradients;
 mod network;
 mod together;

@@ -66,6 +66,26 @@ fn a_resumed_run_is_the_run_bit_for_bit() {
 }
 
 #[test]
+fn what_is_dropped_comes_back_in_a_resumed_run() {
+    let learner = "conv 3 stride 4 | relu | dropout 0.3 | add(conv 3 | drop_path 0.4) | dense";
+    let config = |learners_per_step| Config {
+        learners_per_step,
+        learner: learner.parse().unwrap(),
+        widths: "none".parse().unwrap(),
+        ..config(Curriculum::Full)
+    };
+    for learners in [1, 2] {
+        let mut whole = trainer(&config(learners), 1);
+        whole.step(&data()).unwrap();
+        let mut resumed = trainer(&config(learners), 2);
+        resumed.restore(&whole.arrays().unwrap(), 1).unwrap();
+        let [first, second] = [&mut whole, &mut resumed].map(|t| t.step(&data()).unwrap());
+        assert_eq!(first.meta_loss, second.meta_loss);
+        assert_eq!(whole.arrays().unwrap(), resumed.arrays().unwrap());
+    }
+}
+
+#[test]
 fn augmented_runs_are_resumed_bit_for_bit() {
     for curriculum in [Curriculum::Full, Curriculum::RealData] {
         let plain = config(curriculum);

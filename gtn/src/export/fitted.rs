@@ -1,0 +1,144 @@
+//! What `gtn fit` made, in the forms that others read.
+
+use super::Format;
+use super::onnx::Trained;
+use super::python::Program;
+use crate::data::Card;
+use crate::error::{Error, Result};
+use crate::nn::{Learner, Network};
+use crate::run::run_folder::write_atomically;
+use crate::search::tune;
+use autograd::optim::Optimizer;
+use serde_json::Value;
+use std::path::Path;
+use tensor::{Array, Arrays, Metadata, read_safetensors, safetensors_bytes, write_npz};
+
+/// The file that has all of it.
+pub const NETWORK: &str = "network.safetensors";
+const SETTINGS: &str = "settings";
+
+/// A trained network.
+#[derive(Debug)]
+pub struct Fitted {
+    learner: Learner,
+    card: Card,
+    optimizer: Optimizer,
+    settings: String,
+    /// Its parameters, and the statistics of its norms over batches, in the order in which it takes them.
+    arrays: [Vec<Array>; 2],
+}
+
+impl Fitted {
+    /// Of the settings of a fit, and its arrays by name.
+    ///
+    /// # Errors
+    /// If they are something else.
+    pub fn new(settings: &Value, arrays: &Arrays) -> Result<Self> {
+        let lacks = |what: &str| Error::run(format!("its settings have no {what}"));
+        let network = settings["network"]
+            .as_str()
+            .ok_or_else(|| lacks("network"))?;
+        let network: Network = network.parse().map_err(Error::run)?;
+        let card: Card =
+            serde_json::from_value(settings["data"].clone()).map_err(|_| lacks("data"))?;
+        let learner = network.learner(card.problem.image, card.problem.classes);
+        let learner = learner.map_err(Error::run)?;
+        let named = |specs: &[crate::nn::ParamSpec]| -> Result<Vec<Array>> {
+            let array = |name: &str| match arrays.get(name) {
+                Some(array) => Ok(array.clone()),
+                None => Err(Error::run(format!("array {name} is missing"))),
+            };
+            specs.iter().map(|spec| array(&spec.name)).collect()
+        };
+        Ok(Self {
+            optimizer: tune::from_json(&settings["recipe"])?.optimizer,
+            settings: settings.to_string(),
+            arrays: [named(learner.params())?, named(learner.buffers())?],
+            card,
+            learner,
+        })
+    }
+
+    /// Reads it from the folder of a fit.
+    ///
+    /// # Errors
+    /// If it is not there, or damaged.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(NETWORK);
+        let (arrays, about) = read_safetensors(&path).map_err(Error::run)?;
+        let settings = about.get(SETTINGS).map(String::as_str).unwrap_or_default();
+        let settings: Value =
+            serde_json::from_str(settings).map_err(|error| Error::run(error).at(path.display()))?;
+        Self::new(&settings, &arrays).map_err(|error| error.at(path.display()))
+    }
+
+    /// Its layers as a line of text.
+    pub fn network(&self) -> String {
+        self.learner.network().to_string()
+    }
+
+    /// Writes it into a folder that is there: without a format for PyTorch and as ONNX.
+    ///
+    /// # Errors
+    /// If the format is one of images, or a file cannot be written.
+    pub fn write(&self, to: &Path, format: Option<Format>) -> Result<()> {
+        match format {
+            None => {
+                self.write_torch(to)?;
+                self.write_onnx(to)
+            }
+            Some(Format::Torch) => self.write_torch(to),
+            Some(Format::Onnx) => self.write_onnx(to),
+            Some(Format::Safetensors) => self.write_safetensors(to),
+            Some(Format::Npz | Format::Images) => {
+                let error = Error::usage("a trained network has no images");
+                Err(error.hint("--format torch, onnx or safetensors"))
+            }
+        }
+    }
+
+    fn write_onnx(&self, to: &Path) -> Result<()> {
+        let trained = Trained {
+            network: self.learner.network(),
+            image: self.card.problem.image,
+            arrays: [&self.arrays[0], &self.arrays[1]],
+            normalisation: [&self.card.mean, &self.card.std],
+        };
+        let classes = self.card.class_names.join(", ");
+        let about = format!("{}. Images from 0 to 1; classes: {classes}", self.origin());
+        let bytes = trained.onnx(about)?;
+        write_atomically(&to.join("network.onnx"), |file| file.write_all(&bytes))
+    }
+
+    fn write_torch(&self, to: &Path) -> Result<()> {
+        let kinds = ["weight", "statistic"].iter().zip(&self.arrays);
+        let named = kinds.flat_map(|(kind, arrays)| {
+            let numbered = arrays.iter().enumerate();
+            numbered.map(move |(i, array)| (format!("{kind}{i}"), array.clone()))
+        });
+        write_npz(to.join("network.npz"), &named.collect()).map_err(Error::run)?;
+        let program = Program {
+            network: self.learner.network(),
+            optimizer: self.optimizer,
+            statistics: [&self.card.mean, &self.card.std],
+            origin: self.origin(),
+        };
+        let text = program.module();
+        write_atomically(&to.join("network.py"), |file| {
+            file.write_all(text.as_bytes())
+        })
+    }
+
+    fn write_safetensors(&self, to: &Path) -> Result<()> {
+        let specs = self.learner.params().iter().chain(self.learner.buffers());
+        let arrays = self.arrays.iter().flatten().cloned();
+        let arrays: Arrays = specs.map(|spec| spec.name.clone()).zip(arrays).collect();
+        let about = Metadata::from([(SETTINGS.to_owned(), self.settings.clone())]);
+        let bytes = safetensors_bytes(&arrays, &about).map_err(Error::run)?;
+        write_atomically(&to.join(NETWORK), |file| file.write_all(&bytes))
+    }
+
+    fn origin(&self) -> String {
+        format!("gtn fit, {}: {}", self.card.name, self.network())
+    }
+}
