@@ -73,8 +73,13 @@ pub fn moments(x: Var<'_>, first: usize) -> Result<Moments<'_>> {
 /// channel by these moments.
 pub fn batch_norm<'t>(moments: &Moments<'t>, [gamma, beta]: [Var<'t>; 2]) -> Result<Var<'t>> {
     let x = moments.centered;
-    let scale = (per_channel(gamma, x)? * moments.inverse_deviation(BATCH_NORM_EPS)?)?;
-    (x * scale)? + per_channel(beta, x)?
+    normalized(moments, [per_channel(gamma, x)?, per_channel(beta, x)?])
+}
+
+/// The normalised array, scaled and shifted: the scale is multiplied with 1/deviation first, where there is less of both.
+fn normalized<'t>(moments: &Moments<'t>, [scale, shift]: [Var<'t>; 2]) -> Result<Var<'t>> {
+    let scale = (scale * moments.inverse_deviation(BATCH_NORM_EPS)?)?;
+    (moments.centered * scale)? + shift
 }
 
 /// Mean-only batch norm: every channel shifted by its mean, then a learned bias (Salimans and Kingma 2016).
@@ -92,16 +97,23 @@ pub fn group_norm<'t>(
 ) -> Result<Var<'t>> {
     let shape = x.shape();
     let last = shape.len() - 1;
-    let (outer, channels) = (&shape[..last], shape[last]);
+    let channels = shape[last];
     if groups == channels {
         return batch_norm(&moments(x, first + 1)?, affine);
     }
-    let split = x.reshape([outer, &[groups, channels / groups]].concat())?;
+    let split = |x: Var<'t>| {
+        let shape = x.shape();
+        let (channels, outer) = shape.split_last().expect("channels");
+        x.reshape([outer, &[groups, channels / groups]].concat())
+    };
     let own: Vec<usize> = (first + 1..last).chain([last + 1]).collect();
-    let moments = split.moments(&own)?;
-    let unit = (moments.centered * moments.inverse_deviation(BATCH_NORM_EPS)?)?;
+    let moments = split(x)?.moments(&own)?;
     let [gamma, beta] = affine;
-    (unit.reshape(shape)? * per_channel(gamma, x)?)? + per_channel(beta, x)?
+    let affine = [
+        split(per_channel(gamma, x)?)?,
+        split(per_channel(beta, x)?)?,
+    ];
+    normalized(&moments, affine)?.reshape(shape)
 }
 
 /// What lies outside an image.

@@ -2,6 +2,7 @@
 
 use super::math::{Real, beats};
 use super::parallel;
+use super::simd::multiversion;
 use crate::bound::Arrays;
 use crate::{ArgMax, Concat, Pad, Rows, Take};
 
@@ -123,20 +124,29 @@ pub(crate) fn take<T: Real>(take: &Take, arrays: &Arrays<'_>) {
         n, inner, index, ..
     } = take;
     let (long, picked) = (n * inner, index.len() * inner);
+    // Rows that follow each other are one run of elements: all of an image's row but its border.
+    let runs = || {
+        let runs = index.chunk_by(|&at, &next| at + 1 == next);
+        runs.map(|run| (run[0] as usize * inner, run.len() * inner))
+    };
     if *inner == 0 {
     } else if take.adjoint {
         parallel::chunks(output, long, long + picked, |i, out| {
             out.fill(T::ZERO);
-            let rows = input[i * picked..][..picked].chunks_exact(*inner);
-            for (&at, row) in index.iter().zip(rows) {
-                add(&mut out[at as usize * inner..][..*inner], row);
+            let mut rest = &input[i * picked..][..picked];
+            for (first, count) in runs() {
+                let (rows, after) = rest.split_at(count);
+                add(&mut out[first..][..count], rows);
+                rest = after;
             }
         });
     } else {
-        parallel::chunks(output, picked, picked, |i, out| {
+        parallel::chunks(output, picked, picked, |i, mut out| {
             let input = &input[i * long..][..long];
-            for (&at, row) in index.iter().zip(out.chunks_exact_mut(*inner)) {
-                row.copy_from_slice(&input[at as usize * inner..][..*inner]);
+            for (first, count) in runs() {
+                let (rows, after) = out.split_at_mut(count);
+                rows.copy_from_slice(&input[first..][..count]);
+                out = after;
             }
         });
     }
@@ -174,10 +184,12 @@ pub(crate) fn rows<T: Real>(rows: &Rows, arrays: &Arrays<'_>) -> Result<(), Stri
     Ok(())
 }
 
-fn add<T: Real>(sum: &mut [T], row: &[T]) {
-    sum.iter_mut()
-        .zip(row)
-        .for_each(|(sum, &x)| *sum = *sum + x);
+multiversion! {
+    fn add<T: Real>(sum: &mut [T], row: &[T]) {
+        sum.iter_mut()
+            .zip(row)
+            .for_each(|(sum, &x)| *sum = *sum + x);
+    }
 }
 
 pub(crate) fn argmax<T: Real>(arg: &ArgMax, arrays: &Arrays<'_>) {

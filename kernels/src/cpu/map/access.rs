@@ -26,6 +26,15 @@ pub(super) struct Run {
     pub(super) length: usize,
 }
 
+/// A pattern that is read again and again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Repeats {
+    /// Points until it begins again.
+    pub(super) period: usize,
+    /// From each multiple of so many points on it is another one; `None` if it is always the same.
+    pub(super) points: Option<usize>,
+}
+
 /// How the points of every block reach elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Walk {
@@ -74,6 +83,17 @@ impl Access {
     pub(super) fn period(&self) -> Option<usize> {
         let (outermost, inner) = self.axes.split_first()?;
         (outermost.stride == 0).then(|| inner.iter().map(|axis| axis.extent).product())
+    }
+
+    /// The pattern that is repeated along the innermost axis without a stride, if other axes are inside of it.
+    pub(super) fn repeats(&self) -> Option<Repeats> {
+        let (_, outer) = self.axes.split_last()?;
+        let along = outer.iter().rposition(|axis| axis.stride == 0)?;
+        let count = |axes: &[Axis]| axes.iter().map(|axis| axis.extent).product();
+        Some(Repeats {
+            period: count(&self.axes[along + 1..]),
+            points: (along > 0).then(|| count(&self.axes[along..])),
+        })
     }
 
     /// Where the element of a point lies.

@@ -131,6 +131,10 @@ impl<'a, T: Real> Machine<'a, T> {
         for unit in units {
             let unit = plan.tiling.unit(unit);
             self.begin_sums(unit);
+            let start = unit.first_row * plan.tiling.inner + unit.first_column;
+            for action in &plan.unit {
+                self.act(action, start, plan.columns.min(unit.rows * unit.columns));
+            }
             plan.tiling.each_block(unit, |start, count| {
                 self.prefetch_outputs(start, count);
                 for action in &plan.block {
@@ -195,7 +199,7 @@ impl<'a, T: Real> Machine<'a, T> {
         let in_place = match read.place {
             Place::Copied => false,
             Place::Steps => count.is_multiple_of(STEP),
-            Place::Whole | Place::There => true,
+            Place::Whole | Place::There | Place::Row => true,
         };
         let points = whole && run.stride == 1 && dtype == self.dtype();
         if in_place && points {

@@ -1,9 +1,9 @@
 //! A map made ready to run: what is computed when, and where values live.
 
-use super::CELLS;
 use super::access::Access;
 use super::compiled::{Chain, compile};
 use super::tiling::{Sums, Tiling};
+use super::{BLOCK, CELLS};
 use crate::{Binary, Float, Instr, Map, Store, StoreKind, Unary};
 use tensor::DType;
 
@@ -15,6 +15,9 @@ pub(crate) struct Plan {
     pub(super) reads: Vec<Read>,
     /// What is the same for all blocks: done at the start of every task.
     pub(super) once: Vec<Action>,
+    /// What is the same for all rows of a unit, whose first `columns` points it is done for.
+    pub(super) unit: Vec<Action>,
+    pub(super) columns: usize,
     /// What is done for every block.
     pub(super) block: Vec<Action>,
     /// What [`Op::Chain`] runs.
@@ -45,6 +48,8 @@ pub(super) enum Place {
     Whole,
     /// In the input: a chain walks through it.
     There,
+    /// As [`Place::Whole`], but for one row of a chain: it is the same in all rows of a unit.
+    Row,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +138,8 @@ impl Plan {
             tiling: Tiling::new(map),
             reads: Vec::new(),
             once: Vec::new(),
+            unit: Vec::new(),
+            columns: BLOCK,
             block: Vec::new(),
             chains: Vec::new(),
             full: Vec::new(),

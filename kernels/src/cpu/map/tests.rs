@@ -86,13 +86,63 @@ fn update() -> Map {
     }
 }
 
+/// Images [5, 196, 4 groups, 4 channels] times what there is per image and channel, per image and group, and per
+/// channel: all of it, and sums over pixels.
+fn groups() -> Map {
+    let load = |strides: [usize; 4]| Load {
+        dtype: tensor::DType::F32,
+        strides: strides.to_vec(),
+    };
+    let store = |kind| Store {
+        value: 6,
+        dtype: tensor::DType::F32,
+        kind,
+    };
+    Map {
+        float: Float::F32,
+        extents: vec![5, 196, 4, 4],
+        loads: vec![
+            load([196 * 16, 16, 4, 1]),
+            load([16, 0, 4, 1]),
+            load([4, 0, 1, 0]),
+            load([0, 0, 4, 1]),
+        ],
+        code: vec![
+            Instr::Load(0),
+            Instr::Load(1),
+            Instr::Load(2),
+            Instr::Load(3),
+            Instr::Binary(Binary::Mul, 0, 1),
+            Instr::Binary(Binary::Sub, 4, 2),
+            Instr::Binary(Binary::Mul, 5, 3),
+        ],
+        stores: vec![
+            store(StoreKind::Full),
+            store(StoreKind::Sum(vec![false, true, false, false])),
+        ],
+    }
+}
+
+/// All of a map, and its full result alone.
+fn both_and_alone(map: Map) -> [Map; 2] {
+    let mut alone = map.clone();
+    alone.stores.pop();
+    [map, alone]
+}
+
+#[test]
+fn what_repeats_in_groups_gives_the_interpreters_bits() {
+    for map in both_and_alone(groups()) {
+        let inputs = inputs(&map);
+        let run = || layout(&map, false).run(&device(1), &inputs).unwrap();
+        assert_eq!(interpreted(run), run());
+    }
+}
+
 /// Plans of common maps are one chain that needs no registers, so that blocks are long.
 #[test]
 fn common_maps_are_one_chain() {
-    let both = update();
-    let mut alone = update();
-    alone.stores.pop();
-    for map in [both, alone] {
+    for map in [update(), groups()].into_iter().flat_map(both_and_alone) {
         let plan = Plan::new(&map).unwrap().unwrap();
         if simd::has_avx512() {
             assert_eq!((plan.chains.len(), plan.full.len()), (1, 0));

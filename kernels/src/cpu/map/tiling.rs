@@ -5,7 +5,7 @@
 
 use super::access::Access;
 use super::{BLOCK, STEP};
-use crate::{Instr, Map, StoreKind};
+use crate::{Instr, Load, Map, StoreKind};
 
 /// Lanes that one long sum is dealt to.
 pub(super) const LANES: usize = 64;
@@ -83,8 +83,28 @@ impl Tiling {
         if let Some(flags) = flags {
             return Self::of_sums(&turns(&map.extents, flags));
         }
-        let inner = even_inner(map);
-        Self::small(map.points() / inner, 1, inner, BLOCK, Sums::None)
+        let [rows, inner] = even_rows(map);
+        let groups = map.points() / (rows * inner);
+        if rows * inner < BLOCK {
+            return Self::even(1, groups * rows, inner, BLOCK);
+        }
+        Self::even(groups, rows, inner, BLOCK)
+    }
+
+    /// Blocks that do not reach over groups of rows.
+    fn even(groups: usize, group_rows: usize, inner: usize, block: usize) -> Self {
+        let block_rows = block_rows(inner, 1, block).min(group_rows);
+        Self {
+            inner,
+            groups,
+            group_rows,
+            chunk_rows: block_rows,
+            chunks: group_rows.div_ceil(block_rows),
+            strips: inner.div_ceil(block),
+            block,
+            block_rows,
+            sums: Sums::None,
+        }
     }
 
     fn of_sums(turns: &[(usize, bool)]) -> Self {
@@ -100,26 +120,26 @@ impl Tiling {
         }
     }
 
-    /// Blocks of several small groups of `reduce` × `inner`, or strips of long rows.
-    fn small(groups: usize, reduce: usize, inner: usize, block: usize, sums: Sums) -> Self {
-        let block_rows = block_rows(reduce * inner, 1, block) * reduce;
+    /// Blocks of several small groups of `reduce` × `inner`.
+    fn small(groups: usize, reduce: usize, inner: usize) -> Self {
+        let block_rows = block_rows(reduce * inner, 1, BLOCK) * reduce;
         Self {
             inner,
             groups: 1,
             group_rows: groups * reduce,
             chunk_rows: block_rows,
             chunks: (groups * reduce).div_ceil(block_rows),
-            strips: inner.div_ceil(block),
-            block,
+            strips: 1,
+            block: BLOCK,
             block_rows,
-            sums,
+            sums: Sums::Small { reduce },
         }
     }
 
     /// Sums of [outer, reduce, inner] over the middle.
     fn rows(outer: usize, reduce: usize, inner: usize) -> Self {
         if reduce * inner <= BLOCK {
-            return Self::small(outer, reduce, inner, BLOCK, Sums::Small { reduce });
+            return Self::small(outer, reduce, inner);
         }
         let fold = if inner < LANES {
             1 << (LANES / inner).ilog2()
@@ -173,13 +193,7 @@ impl Tiling {
     /// The same points and sums in longer blocks, if that can be: for what needs no registers.
     pub(super) fn longer(&self) -> Option<Self> {
         match self.sums {
-            Sums::None => Some(Self::small(
-                self.group_rows,
-                1,
-                self.inner,
-                LONG,
-                Sums::None,
-            )),
+            Sums::None => Some(Self::even(self.groups, self.group_rows, self.inner, LONG)),
             Sums::Rows { fold } if self.inner <= self.block => {
                 // As many blocks as are added up before their sums are added to those of all before.
                 let block = self.block_rows * self.inner;
@@ -265,6 +279,23 @@ impl Tiling {
             || self.grid() == block && length.is_multiple_of(block)
     }
 
+    /// In every unit, what is read repeats from row to row of `columns` points.
+    pub(super) fn repeats_in_units(&self, access: &Access, columns: usize) -> bool {
+        let whole = self.block_rows * self.inner;
+        let blocks_begin_rows = self.chunk_rows == self.block_rows || whole.is_multiple_of(columns);
+        let group = self.group_rows * self.inner;
+        self.strips == 1
+            && blocks_begin_rows
+            && access.repeats().is_some_and(|repeats| {
+                columns.is_multiple_of(repeats.period)
+                    && self.inner.is_multiple_of(repeats.period)
+                    && repeats.points.is_none_or(|points| {
+                        let chunk = self.chunk_rows * self.inner;
+                        points.is_multiple_of(if self.groups > 1 { group } else { chunk })
+                    })
+            })
+    }
+
     /// What is read is the same for all blocks: the pattern repeats, and blocks begin where it does.
     pub(super) fn repeats(&self, access: &Access) -> bool {
         let period = access.period();
@@ -296,25 +327,35 @@ fn turns(extents: &[usize], flags: &[bool]) -> Vec<(usize, bool)> {
     turns
 }
 
-/// The longest rows along which all loads (and axis indices) move evenly.
-fn even_inner(map: &Map) -> usize {
-    let mut axes = (0..map.extents.len())
+/// Rows along which all loads (and axis indices) move evenly, or which hold what they repeat, and how many of them
+/// follow each other at equal distances.
+fn even_rows(map: &Map) -> [usize; 2] {
+    let extents = &map.extents;
+    let period = map.loads.iter().filter_map(|load| {
+        let repeats = Access::new(extents, &load.strides).repeats()?;
+        (repeats.period <= BLOCK).then_some(repeats.period)
+    });
+    let period = period.max().unwrap_or(1);
+    let mut axes = (0..extents.len())
         .rev()
-        .filter(|&axis| map.extents[axis] != 1);
-    let Some(last) = axes.next() else { return 1 };
-    let mut inner = map.extents[last];
-    for axis in axes {
-        let even = map
-            .loads
-            .iter()
-            .all(|load| load.strides[axis] == load.strides[last].saturating_mul(inner));
-        let counts = |instr: &Instr| matches!(*instr, Instr::Iota(at) if at == axis || at == last);
-        if !even || map.code.iter().any(counts) {
-            break;
+        .filter(|&axis| extents[axis] != 1)
+        .peekable();
+    let counted = |axis: usize| map.code.iter().any(|&instr| instr == Instr::Iota(axis));
+    let mut run = |least: usize| {
+        let Some(last) = axes.next() else { return 1 };
+        let (mut extent, mut all_even) = (extents[last], true);
+        while let Some(axis) = axes.next_if(|&axis| {
+            let even =
+                |load: &Load| load.strides[axis] == load.strides[last].saturating_mul(extent);
+            all_even &= map.loads.iter().all(even) && !counted(axis) && !counted(last);
+            all_even || extent < least
+        }) {
+            extent *= extents[axis];
         }
-        inner *= map.extents[axis];
-    }
-    inner
+        extent
+    };
+    let inner = run(period);
+    [run(1), inner]
 }
 
 /// Rows of a block: full steps if possible, else multiples of `fold`.
@@ -332,6 +373,6 @@ fn chunk_rows(groups: usize, all: usize, row_points: usize) -> usize {
         .min(all)
 }
 
-fn gcd(a: usize, b: usize) -> usize {
+pub(super) fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }

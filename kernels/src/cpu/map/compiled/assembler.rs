@@ -13,6 +13,7 @@ pub(super) const RCX: Gpr = Gpr(1);
 pub(super) const RDX: Gpr = Gpr(2);
 pub(super) const RBX: Gpr = Gpr(3);
 pub(super) const RBP: Gpr = Gpr(5);
+pub(super) const RSI: Gpr = Gpr(6);
 
 /// A vector register of 64 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

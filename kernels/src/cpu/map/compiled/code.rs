@@ -1,10 +1,12 @@
 //! Machine code of a [`Loop`].
 
-use super::assembler::{ALL, Assembler, Gpr, If, Mask, Opcode, RAX, RBP, RBX, RCX, RDX, Zmm};
+use super::assembler::{
+    ALL, Assembler, Gpr, If, Jump, Mask, Opcode, RAX, RBP, RBX, RCX, RDX, RSI, Zmm,
+};
 use super::{Instr, Loop, Sink, Walk};
 use crate::Float;
 use memmap2::{Mmap, MmapMut};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 /// A compiled loop: of the pointers of its streams, which it moves, and the number of points, one at least.
@@ -23,7 +25,8 @@ static IN_USE: LazyLock<Mutex<HashMap<Vec<u8>, Weak<Code>>>> = LazyLock::new(Mut
 impl Code {
     /// `None` if the loop takes more registers than there are, or the system allows no new code.
     pub(super) fn new(body: &Loop) -> Option<Arc<Self>> {
-        let code = Compiler::new(body).run()?;
+        let whole_rows = Compiler::new(body, true).run();
+        let code = whole_rows.or_else(|| Compiler::new(body, false).run())?;
         let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = in_use.get(&code).and_then(Weak::upgrade) {
             return Some(known);
@@ -64,6 +67,9 @@ const POINTERS: [Gpr; 10] = [
     RBP,
 ];
 
+/// Vectors of a row that is walked through without a loop, at most.
+const SHORT_ROW: usize = 4;
+
 /// Of these, those that belong to the caller.
 const SAVED: [Gpr; 6] = [Gpr(12), Gpr(13), Gpr(14), Gpr(15), RBX, RBP];
 
@@ -90,10 +96,14 @@ struct Compiler<'a> {
     /// The register of each value that was computed.
     registers: Vec<Option<Zmm>>,
     free: Vec<Zmm>,
+    /// Whether sums stay in registers from row to row; if there are too few, nothing is compiled.
+    whole_rows: bool,
+    /// What is added to, by the vector of a row, and by sink.
+    sums: BTreeMap<(usize, usize), Zmm>,
 }
 
 impl<'a> Compiler<'a> {
-    fn new(body: &'a Loop) -> Self {
+    fn new(body: &'a Loop, whole_rows: bool) -> Self {
         let mut pace: Vec<Pace> = Vec::new();
         let mut last = vec![0; body.values.len()];
         for (at, value) in body.values.iter().enumerate() {
@@ -122,6 +132,8 @@ impl<'a> Compiler<'a> {
             last,
             registers: vec![None; body.values.len()],
             free: (0..32).rev().map(Zmm).collect(),
+            whole_rows,
+            sums: BTreeMap::new(),
         }
     }
 
@@ -149,6 +161,11 @@ impl<'a> Compiler<'a> {
         self.asm.scale_rsi(self.shift());
         self.asm.clear_rax();
         self.compute(Pace::Call, ALL)?;
+        let done = if self.whole_rows {
+            Some(self.rows(row)?)
+        } else {
+            None
+        };
 
         let next_row = self.asm.here();
         self.asm.take_rcx(row);
@@ -158,7 +175,7 @@ impl<'a> Compiler<'a> {
         let short = self.asm.jump(If::Below);
 
         let next = self.asm.here();
-        self.points(ALL)?;
+        self.points(ALL, None)?;
         self.asm.add(RAX, VECTOR as i32);
         self.asm.subtract(RCX, VECTOR as i32);
         let more = self.asm.jump(If::AtLeast);
@@ -169,7 +186,7 @@ impl<'a> Compiler<'a> {
         self.asm.add(RCX, VECTOR as i32);
         let even = self.asm.jump(If::Zero);
         self.asm.mask_of_rcx(REST, self.shift());
-        self.points(REST)?;
+        self.points(REST, None)?;
 
         let end = self.asm.here();
         self.asm.aim(even, end);
@@ -177,12 +194,81 @@ impl<'a> Compiler<'a> {
         self.asm.test_rsi();
         let more = self.asm.jump(If::NotZero);
         self.asm.aim(more, next_row);
+        let end = self.asm.here();
+        done.into_iter().for_each(|done| self.asm.aim(done, end));
         SAVED
             .into_iter()
             .rev()
             .for_each(|register| self.asm.pop(register));
         self.asm.leave();
         Some(self.asm.finish())
+    }
+
+    /// A loop over whole rows of a few vectors, with all sums in registers. Jumps if no points are left.
+    fn rows(&mut self, row: u32) -> Option<Jump> {
+        let vectors = row as usize / VECTOR;
+        let even = (row as usize).is_multiple_of(VECTOR) && vectors <= SHORT_ROW;
+        if !even || !self.body.sinks.iter().any(|sink| sink.add) {
+            return None;
+        }
+        self.asm.subtract(RSI, row as i32);
+        let short = self.asm.jump(If::Below);
+        for vector in 0..vectors {
+            for (sink, _) in self
+                .body
+                .sinks
+                .iter()
+                .enumerate()
+                .filter(|(_, sink)| sink.add)
+            {
+                self.sums.insert((vector, sink), self.free.pop()?);
+            }
+        }
+        self.each_sum(|asm, sum, at| asm.load(sum, at, ALL));
+
+        let next = self.asm.here();
+        self.asm.clear_rax();
+        self.compute(Pace::Row, ALL)?;
+        for vector in 0..vectors {
+            self.points(ALL, Some(vector))?;
+            self.asm.add(RAX, VECTOR as i32);
+        }
+        self.move_on()?;
+        self.asm.subtract(RSI, row as i32);
+        let more = self.asm.jump(If::AtLeast);
+        self.asm.aim(more, next);
+
+        self.each_sum(|asm, sum, at| asm.store(at, sum, ALL));
+        self.free
+            .extend(std::mem::take(&mut self.sums).into_values());
+        self.forget(Pace::Row);
+        let rest = self.asm.here();
+        self.asm.aim(short, rest);
+        self.asm.add(RSI, row as i32);
+        Some(self.asm.jump(If::Zero))
+    }
+
+    /// Does something with the register of every sum and the pointer to its row, with rax at its vector.
+    fn each_sum(&mut self, work: impl Fn(&mut Assembler, Zmm, Gpr)) {
+        self.asm.clear_rax();
+        let mut here = 0;
+        for ((vector, sink), sum) in self.sums.clone() {
+            if vector > here {
+                self.asm.add(RAX, VECTOR as i32);
+                here = vector;
+            }
+            let at = self.pointer(self.body.sinks[sink].stream);
+            work(&mut self.asm, sum, at);
+        }
+    }
+
+    /// Frees the registers of values.
+    fn forget(&mut self, pace: Pace) {
+        for (value, other) in self.pace.iter().enumerate() {
+            if *other == pace {
+                self.free.extend(self.registers[value].take());
+            }
+        }
     }
 
     /// Moves pointers to the next row.
@@ -204,11 +290,16 @@ impl<'a> Compiler<'a> {
     }
 
     /// A vector of points: what changes from point to point, and what becomes of it. Stores come last: they may
-    /// write over what is read.
-    fn points(&mut self, mask: Mask) -> Option<()> {
+    /// write over what is read. Sums of the vector of this number are in registers.
+    fn points(&mut self, mask: Mask, vector: Option<usize>) -> Option<()> {
         self.compute(Pace::Point, mask)?;
-        for &Sink { value, stream, add } in &self.body.sinks {
+        for (sink, &Sink { value, stream, add }) in self.body.sinks.iter().enumerate() {
             let x = self.registers[value]?;
+            if let (true, Some(vector)) = (add, vector) {
+                let sum = self.sums[&(vector, sink)];
+                self.asm.vector(Opcode::ADD, sum, sum, x, ALL);
+                continue;
+            }
             let at = self.pointer(stream);
             if add {
                 let sum = self.free.pop()?;
@@ -220,11 +311,7 @@ impl<'a> Compiler<'a> {
                 self.asm.store(at, x, mask);
             }
         }
-        for (value, pace) in self.pace.iter().enumerate() {
-            if *pace == Pace::Point {
-                self.free.extend(self.registers[value].take());
-            }
-        }
+        self.forget(Pace::Point);
         Some(())
     }
 

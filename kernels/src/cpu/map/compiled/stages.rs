@@ -6,7 +6,7 @@
 use super::{Chain, Loop, Stream};
 use crate::cpu::map::access::{Access, Walk};
 use crate::cpu::map::plan::{Action, Op, Output, Place, Plan, Read, Source};
-use crate::cpu::map::tiling::{Sums, Tiling};
+use crate::cpu::map::tiling::{Sums, Tiling, gcd};
 use crate::cpu::map::{BLOCK, CELLS, ops};
 
 /// Shorter rows are not worth a walk by rows.
@@ -39,6 +39,8 @@ struct Fact {
     kept: bool,
     /// How chains walk through it, if they can walk through where it lies.
     walk: Option<Walk>,
+    /// They walk along one row of it again and again.
+    row: bool,
 }
 
 /// Whether chains can write it.
@@ -64,6 +66,7 @@ impl<'a> Stages<'a> {
             held: false,
             kept: false,
             walk: None,
+            row: false,
         };
         let mut stages = Self {
             plan,
@@ -102,6 +105,7 @@ impl<'a> Stages<'a> {
     fn compile(&self) -> Option<Plan> {
         let mut plan = self.plan.clone();
         plan.tiling = self.tiling.clone();
+        plan.columns = self.columns;
         plan.block.clear();
         for &action in &self.plan.block {
             if let Op::Read(read) = action.op {
@@ -109,6 +113,7 @@ impl<'a> Stages<'a> {
                 let repeats = self.tiling.repeats(&plan.reads[read].access);
                 plan.reads[read].place = place;
                 match place {
+                    Place::Row => plan.unit.push(action),
                     Place::Whole | Place::Steps if repeats => plan.once.push(action),
                     _ => plan.block.push(action),
                 }
@@ -175,12 +180,14 @@ impl<'a> Stages<'a> {
         self.columns = if let Sums::Rows { fold } = tiling.sums {
             (tiling.inner * fold).min(BLOCK)
         } else {
-            let rows = accesses.iter().filter_map(|(_, access)| access.row());
-            let rows = rows.filter(|row| (SHORT..tiling.block).contains(row));
-            rows.min().unwrap_or(tiling.block)
+            columns(accesses.iter().map(|(_, access)| *access), tiling)
         };
         for (cell, access) in accesses {
-            self.facts[cell].walk = access.walk(self.columns, tiling);
+            let fact = &mut self.facts[cell];
+            fact.walk = access.walk(self.columns, tiling);
+            if fact.walk.is_none() && tiling.repeats_in_units(access, self.columns) {
+                (fact.walk, fact.row) = (Some(Walk::Rows { step: 0, stride: 1 }), true);
+            }
         }
     }
 
@@ -192,6 +199,7 @@ impl<'a> Stages<'a> {
             _ if outputs.any(|(output, _, direct)| output.cell == cell && !direct) => Place::Copied,
             _ if fact.held => Place::Steps,
             None => Place::Whole,
+            Some(_) if fact.row => Place::Row,
             Some(_) => Place::There,
         }
     }
@@ -252,4 +260,22 @@ impl<'a> Stages<'a> {
             (None, _) => body.load(cell, fact.walk.unwrap_or(Walk::Points)),
         }
     }
+}
+
+/// Points of a row of a loop without sums: some periods of what repeats, or a row of what is not contiguous.
+fn columns<'a>(accesses: impl Iterator<Item = &'a Access> + Clone, tiling: &Tiling) -> usize {
+    let uneven = accesses
+        .clone()
+        .filter(|access| access.walk(0, tiling).is_none());
+    let whole = uneven.fold(Some(1), |whole, access| {
+        let (whole, period) = (whole?, access.repeats()?.period);
+        let whole = whole / gcd(whole, period) * period;
+        (whole <= BLOCK && tiling.repeats_in_units(access, period)).then_some(whole)
+    });
+    if let Some(whole @ 2..) = whole {
+        return BLOCK / whole * whole;
+    }
+    let rows = accesses.filter_map(Access::row);
+    let rows = rows.filter(|row| (SHORT..tiling.block).contains(row));
+    rows.min().unwrap_or(tiling.block)
 }
