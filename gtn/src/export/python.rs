@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn every_optimizer_has_its_functions_and_nothing_is_left_open() {
-        let network: Network = "add(conv 4 | batch; conv 4 1x1) | leaky | avg 2 | dense"
+        let network: Network = "add(conv 4 | batch; conv 4 1x1 | drop_path 0.25) | leaky | dropout 0.5 | avg 2 | dense"
             .parse()
             .unwrap();
         let learner = network.learner([8, 8, 3], 10).unwrap();
@@ -222,7 +222,13 @@ mod tests {
                     text.contains("    return theta - h[\"lr\"]"),
                     "{optimizer:?}"
                 );
-                assert!(text.contains("    (\"dense\", 10, True),\n"), "{text}");
+                for layer in [
+                    "(\"dense\", 10, True)",
+                    "(\"dropout\", 0.5)",
+                    "    (\"drop_path\", 0.25)",
+                ] {
+                    assert!(text.contains(&format!("    {layer},\n")), "{text}");
+                }
                 let module = program.module();
                 assert!(
                     !module.contains("@SETTINGS@") && !module.contains("@PASS@"),
