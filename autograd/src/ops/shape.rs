@@ -209,6 +209,11 @@ impl<'t> Var<'t> {
 
     /// Sums over the flagged axes, which stay with extent 1.
     pub(crate) fn sum_flagged(self, axes: &[bool]) -> Result<Var<'t>> {
+        self.sum_to_depth(axes, TERMS)
+    }
+
+    /// As [`sum_flagged`](Var::sum_flagged), term by term where terms are nested no deeper than this.
+    fn sum_to_depth(self, axes: &[bool], depth: usize) -> Result<Var<'t>> {
         let shape = self.shape();
         let flags: Vec<bool> = axes
             .iter()
@@ -243,11 +248,11 @@ impl<'t> Var<'t> {
             let rows: Vec<usize> = (first + 1..shape.len()).collect();
             return self.sum_keep(&rows)?.sum_keep(&[first]);
         }
-        if let Some(sum) = self.sum_of_products(&flags, TERMS)? {
+        if let Some(sum) = self.sum_of_products(&flags, depth)? {
             return Ok(sum);
         }
         if let Some(first) = outer_of_two(&shape, &flags) {
-            return self.sum_flagged(&first)?.sum_flagged(&flags);
+            return self.sum_to_depth(&first, depth)?.sum_flagged(&flags);
         }
         let op = Op::Sum(flags);
         self.tape().push(op, &[self], summed, self.dtype())
@@ -271,7 +276,7 @@ impl<'t> Var<'t> {
             Op::Binary(op @ (Binary::Mul | Binary::StrongMul)) => {
                 for i in [0, 1] {
                     if let Some(factor) = arg(i).before_broadcast(axes) {
-                        let sum = arg(1 - i).sum_flagged(axes)?;
+                        let sum = arg(1 - i).sum_to_depth(axes, depth)?;
                         return sum.binary(op, factor).map(Some);
                     }
                 }
@@ -385,7 +390,7 @@ impl Tape {
     }
 }
 
-/// How deep sums and differences may be nested in a sum that is taken term by term.
+/// How deep sums, differences and products may be nested in a sum that is taken term by term.
 const TERMS: usize = 8;
 
 /// Fewer terms that follow each other than this are not summed in a pass over the whole array, where axes further
