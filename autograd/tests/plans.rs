@@ -237,7 +237,9 @@ fn sums_of_products_take_constant_factors_out() {
     let moved = ((s * g).unwrap() - (x * t).unwrap()).unwrap();
     let apart = (moved - moved.mean_keep(&[0]).unwrap()).unwrap();
     let plan = Plan::new(&[apart]).unwrap();
-    let long = plan.kernels().filter(|(kernel, _)| kernel.bytes() >= 40 * 8 * 8);
+    let long = plan
+        .kernels()
+        .filter(|(kernel, _)| kernel.bytes() >= 40 * 8 * 8);
     assert_eq!(long.count(), 2, "{plan}");
     let arrays = [noise(&[40, 8], 1), noise(&[40, 8], 2), noise(&[1, 8], 3)];
     let given = [(g, &arrays[0]), (x, &arrays[1]), (t, &arrays[2])];
