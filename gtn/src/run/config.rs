@@ -29,14 +29,14 @@ pub enum Preset {
     /// Small learners, about five minutes on two cores
     #[default]
     Quick,
-    /// Any architecture: learners of a mixed population, an hour on two cores
+    /// Learners of many architectures, an hour on two cores
     Any,
     /// The published setting for MNIST, hours on a CPU
     Mnist,
     /// The published setting for CIFAR-10, for a GPU
     #[value(name = "cifar10")]
     Cifar10,
-    /// CIFAR-10 at 16×16 with small learners, half an hour on two cores
+    /// CIFAR-10 at 16×16 with small learners, for two cores
     #[value(name = "cifar10-small")]
     Cifar10Small,
 }
