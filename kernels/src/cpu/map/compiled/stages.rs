@@ -6,7 +6,7 @@
 use super::{Chain, Loop, Stream};
 use crate::cpu::map::access::{Access, Walk};
 use crate::cpu::map::plan::{Action, Op, Output, Place, Plan, Read, Source};
-use crate::cpu::map::tiling::{Sums, Tiling, gcd};
+use crate::cpu::map::tiling::{LANES, Sums, Tiling, gcd};
 use crate::cpu::map::{BLOCK, CELLS, ops};
 
 /// Shorter rows are not worth a walk by rows.
@@ -273,7 +273,8 @@ fn columns<'a>(accesses: impl Iterator<Item = &'a Access> + Clone, tiling: &Tili
         (whole <= BLOCK && tiling.repeats_in_units(access, period)).then_some(whole)
     });
     if let Some(whole @ 2..) = whole {
-        return BLOCK / whole * whole;
+        // Short, for it is copied once a unit; long enough for a few vectors.
+        return LANES.div_ceil(whole) * whole;
     }
     let rows = accesses.filter_map(Access::row);
     let rows = rows.filter(|row| (SHORT..tiling.block).contains(row));
