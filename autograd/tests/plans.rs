@@ -246,10 +246,10 @@ fn sums_of_products_take_constant_factors_out() {
     let results = plan.run(&Device::cpu(Some(1)).unwrap(), &given).unwrap();
     let [g, x, t] = arrays.each_ref().map(Array::to_f64_vec);
     let got = results[0].to_f64_vec();
-    for channel in 0..8 {
+    for (channel, t) in t.iter().enumerate() {
         let at = |row: usize| row * 8 + channel;
         let s: f64 = (0..40).map(|row| g[at(row)] * x[at(row)]).sum();
-        let moved = |row: usize| s * g[at(row)] - t[channel] * x[at(row)];
+        let moved = |row: usize| s * g[at(row)] - t * x[at(row)];
         let mean = (0..40).map(moved).sum::<f64>() / 40.0;
         for row in 0..40 {
             assert!((got[at(row)] - (moved(row) - mean)).abs() < 1e-12);

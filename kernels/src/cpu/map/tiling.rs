@@ -340,7 +340,7 @@ fn even_rows(map: &Map) -> [usize; 2] {
         .rev()
         .filter(|&axis| extents[axis] != 1)
         .peekable();
-    let counted = |axis: usize| map.code.iter().any(|&instr| instr == Instr::Iota(axis));
+    let counted = |axis: usize| map.code.contains(&Instr::Iota(axis));
     let mut run = |least: usize| {
         let Some(last) = axes.next() else { return 1 };
         let (mut extent, mut all_even) = (extents[last], true);

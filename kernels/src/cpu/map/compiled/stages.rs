@@ -264,11 +264,11 @@ impl<'a> Stages<'a> {
 
 /// Points of a row of a loop without sums: some periods of what repeats, or a row of what is not contiguous.
 fn columns<'a>(accesses: impl Iterator<Item = &'a Access> + Clone, tiling: &Tiling) -> usize {
-    let uneven = accesses
+    let mut uneven = accesses
         .clone()
         .filter(|access| access.walk(0, tiling).is_none());
-    let whole = uneven.fold(Some(1), |whole, access| {
-        let (whole, period) = (whole?, access.repeats()?.period);
+    let whole = uneven.try_fold(1, |whole, access| {
+        let period = access.repeats()?.period;
         let whole = whole / gcd(whole, period) * period;
         (whole <= BLOCK && tiling.repeats_in_units(access, period)).then_some(whole)
     });
