@@ -3,7 +3,7 @@
 use crate::error::{Result, refuse};
 use crate::op::Op;
 use crate::tape::{Tape, Var, check_size};
-use kernels::{Binary, Concat, Float, Kernel, Pad, Take, Unary};
+use kernels::{Concat, Float, Kernel, Pad, Take};
 use std::ops::Range;
 use std::sync::Arc;
 use tensor::{DType, Shape};
@@ -209,11 +209,6 @@ impl<'t> Var<'t> {
 
     /// Sums over the flagged axes, which stay with extent 1.
     pub(crate) fn sum_flagged(self, axes: &[bool]) -> Result<Var<'t>> {
-        self.sum_to_depth(axes, TERMS)
-    }
-
-    /// As [`sum_flagged`](Var::sum_flagged), term by term where terms are nested no deeper than this.
-    fn sum_to_depth(self, axes: &[bool], depth: usize) -> Result<Var<'t>> {
         let shape = self.shape();
         let flags: Vec<bool> = axes
             .iter()
@@ -248,51 +243,11 @@ impl<'t> Var<'t> {
             let rows: Vec<usize> = (first + 1..shape.len()).collect();
             return self.sum_keep(&rows)?.sum_keep(&[first]);
         }
-        if let Some(sum) = self.sum_of_products(&flags, depth)? {
-            return Ok(sum);
-        }
         if let Some(first) = outer_of_two(&shape, &flags) {
-            return self.sum_to_depth(&first, depth)?.sum_flagged(&flags);
+            return self.sum_flagged(&first)?.sum_flagged(&flags);
         }
         let op = Op::Sum(flags);
         self.tape().push(op, &[self], summed, self.dtype())
-    }
-
-    /// Σ(s·x + t·y) as s·Σx + t·Σy, if all terms have a factor that is the same along the summed axes. Norms need Σx
-    /// for other results too: their derivatives take a pass over memory less.
-    fn sum_of_products(self, axes: &[bool], depth: usize) -> Result<Option<Var<'t>>> {
-        let Some(depth) = depth.checked_sub(1) else {
-            return Ok(None);
-        };
-        let node = self.tape().node(self.id);
-        let arg = |i: usize| self.tape().var(node.args[i]);
-        let sum = |i: usize| arg(i).sum_of_products(axes, depth);
-        match node.op {
-            Op::Unary(Unary::Neg) => sum(0)?.map(|x| -x).transpose(),
-            Op::Binary(op @ (Binary::Add | Binary::Sub)) => {
-                let Some(x) = sum(0)? else { return Ok(None) };
-                sum(1)?.map(|y| x.binary(op, y)).transpose()
-            }
-            Op::Binary(op @ (Binary::Mul | Binary::StrongMul)) => {
-                for i in [0, 1] {
-                    if let Some(factor) = arg(i).before_broadcast(axes) {
-                        let sum = arg(1 - i).sum_to_depth(axes, depth)?;
-                        return sum.binary(op, factor).map(Some);
-                    }
-                }
-                Ok(None)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// The array that was repeated along all of these axes, if one was.
-    fn before_broadcast(self, axes: &[bool]) -> Option<Var<'t>> {
-        let node = self.tape().node(self.id);
-        let base = (node.op == Op::Broadcast).then(|| self.tape().var(node.args[0]))?;
-        let shape = base.shape();
-        let constant = axes.iter().zip(&*shape).all(|(&flag, &n)| !flag || n == 1);
-        constant.then_some(base)
     }
 
     /// Sums over some axes, which stay with extent 1.
@@ -389,9 +344,6 @@ impl Tape {
         }
     }
 }
-
-/// How deep sums, differences and products may be nested in a sum that is taken term by term.
-const TERMS: usize = 8;
 
 /// Fewer terms that follow each other than this are not summed in a pass over the whole array, where axes further
 /// out are summed too.
