@@ -7,7 +7,6 @@
 
 mod correlation;
 mod phases;
-mod scatter;
 #[cfg(test)]
 mod tests;
 mod tiles;
@@ -16,6 +15,7 @@ mod weight;
 mod winograd;
 
 use std::ops::Range;
+use std::slice;
 
 use super::math::Real;
 use super::microkernel::{Element, Engine, MAX_COLUMNS, MAX_ROWS, Mode, Walk};
@@ -315,5 +315,93 @@ impl<T: Element> Job<T> {
             // SAFETY: one tap of the filter, and its rows of the panels in the workspace.
             unsafe { pack(&self.engine, size, tap, to, panels.next) };
         }
+    }
+
+    unsafe fn scatter(&self, spec: &Correlation, result: &Shared<T>, filter: &Shared<T>) {
+        let ([height, width, c], [rows, columns, out]) = (spec.source, spec.result);
+        let distance = spec.patch().next_multiple_of(self.engine.lanes);
+        let next = out * self.engine.columns();
+        for i in 0..distance {
+            let to = i / self.engine.columns() * next + i % self.engine.columns();
+            let to = self.workspace.at().wrapping_add(to);
+            for channel in 0..out {
+                // SAFETY: a weight, and a place of the panels in the workspace.
+                unsafe {
+                    *to.add(channel * self.engine.columns()) = if i < spec.patch() {
+                        *filter.at().add(spec.weight(i, channel))
+                    } else {
+                        T::default()
+                    };
+                }
+            }
+        }
+        let panels = Panels {
+            at: Shared(self.workspace.at()),
+            row: self.engine.columns(),
+            next,
+            columns: distance,
+        };
+        let at_once = rows_at_once(spec.images, height, width * c * size_of::<T>());
+        let bands = height.div_ceil(at_once);
+        let chunk = (BAND_BYTES / (columns * distance * size_of::<T>())).clamp(1, rows);
+        // A single channel is pasted pixels at a time, which then are to be neighbours.
+        let steps = if c == 1 {
+            [1, chunk * columns]
+        } else {
+            [distance, 1]
+        };
+        for_each(spec.images * bands, self.flops, |piece| {
+            let (image, top) = (piece / bands, piece % bands * at_once);
+            let band = top..height.min(top + at_once);
+            let count = band.len() * width * c;
+            let target = self
+                .out
+                .at()
+                .wrapping_add((image * height + top) * width * c);
+            let result = result.at().wrapping_add(image * spec.result_count());
+            let sums = if self.accumulate { count } else { 0 };
+            scratch(
+                [chunk * columns * distance, sums],
+                |[products, sums]: [*mut T; 2]| {
+                    let to = if self.accumulate { sums } else { target };
+                    // SAFETY: the scratch memory, or the rows of the source that are ours alone.
+                    unsafe { slice::from_raw_parts_mut(to, count) }.fill(T::default());
+                    let touching = spec.touching(&band);
+                    for first in touching.clone().step_by(chunk) {
+                        let rows = first..touching.end.min(first + chunk);
+                        let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
+                            for (address, pixel) in addresses.iter_mut().zip(range) {
+                                *address = result.wrapping_add((first * columns + pixel) * out);
+                            }
+                        };
+                        let patches = Matrix {
+                            at: products,
+                            row: steps[0],
+                            col: steps[1],
+                        };
+                        let (pixels, walk) = (rows.len() * columns, Walk::line(out, 1));
+                        // SAFETY: pixels of the result, and memory as above.
+                        unsafe {
+                            sweep(
+                                &self.engine,
+                                pixels,
+                                walk,
+                                fill,
+                                &panels,
+                                patches,
+                                Mode::Set,
+                            );
+                            for (i, row) in rows.enumerate() {
+                                spec.paste(row, patches.from(i * columns, 0), &band, to);
+                            }
+                        }
+                    }
+                    if self.accumulate {
+                        // SAFETY: as above.
+                        (0..count).for_each(|i| unsafe { *target.add(i) += *sums.add(i) });
+                    }
+                },
+            );
+        });
     }
 }
