@@ -53,6 +53,7 @@ impl Network {
             params: Vec::new(),
             buffers: Vec::new(),
             described: Vec::new(),
+            drops: false,
             counts: [0; 3],
             owner: None,
             nodes: Vec::new(),
@@ -66,9 +67,10 @@ impl Network {
             params,
             buffers,
             described,
+            drops,
             ..
         } = builder;
-        Ok(Learner::new(network, params, buffers, described))
+        Ok(Learner::new(network, [params, buffers], described, drops))
     }
 }
 
@@ -78,6 +80,8 @@ struct Builder<'a> {
     params: Vec<ParamSpec>,
     buffers: Vec<ParamSpec>,
     described: Vec<Described>,
+    /// Whether a layer drops numbers.
+    drops: bool,
     /// How many convolutions, dense layers and others have names.
     counts: [usize; 3],
     /// The name of the last weights.
@@ -99,6 +103,7 @@ impl Builder<'_> {
         for (i, layer) in layers.iter().enumerate() {
             let number = format!("{before}{}", i + 1);
             let place = self.params.len();
+            self.drops |= matches!(layer, Layer::Dropout(_) | Layer::DropPath(_));
             let (layer, after, multiply_adds) = match layer {
                 Layer::Add(_) | Layer::Concat(_) => self.joined(layer, &shape, &number)?,
                 Layer::Graph { nodes, result } => self.graph(nodes, result, &shape, &number)?,

@@ -45,20 +45,22 @@ pub struct Learner {
     params: Vec<ParamSpec>,
     buffers: Vec<ParamSpec>,
     layers: Vec<Described>,
+    drops: bool,
 }
 
 impl Learner {
     pub(super) fn new(
         network: Network,
-        params: Vec<ParamSpec>,
-        buffers: Vec<ParamSpec>,
+        [params, buffers]: [Vec<ParamSpec>; 2],
         layers: Vec<Described>,
+        drops: bool,
     ) -> Self {
         Self {
             network,
             params,
             buffers,
             layers,
+            drops,
         }
     }
 
@@ -89,9 +91,7 @@ impl Learner {
 
     /// Whether it drops numbers at random in training, which takes a key: [`Statistics::Training`].
     pub fn drops(&self) -> bool {
-        self.layers
-            .iter()
-            .any(|layer| layer.layer.starts_with("drop"))
+        self.drops
     }
 
     /// Its parameters θ, in the order that [`logits`](Self::logits) takes them.

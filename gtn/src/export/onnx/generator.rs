@@ -78,13 +78,9 @@ struct Pass<'a> {
 impl Pass<'_> {
     fn dense(&mut self, x: &str) -> Result<String> {
         let weights = self.params.weights(true)?;
-        let weights = self.graph.constant(&weights);
-        let mut inputs = vec![x.to_owned(), weights];
-        if !self.plain {
-            inputs.push(self.graph.constant(self.params.next()?));
-        }
-        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        Ok(self.graph.node("Gemm", &inputs, vec![int("transB", 1)]))
+        let bias = self.params.bias(!self.plain)?;
+        let turned = vec![int("transB", 1)];
+        Ok(self.graph.weighted("Gemm", x, (&weights, bias), turned))
     }
 
     /// Every pixel as four, a border of one, and a convolution.
@@ -103,12 +99,8 @@ impl Pass<'_> {
         let border = graph.whole(&[0, 0, 1, 1, 0, 0, 1, 1]);
         let mode = if self.plain { "reflect" } else { "constant" };
         let padded = graph.node("Pad", &[&doubled, &border], vec![word("mode", mode)]);
-        let mut inputs = vec![padded, graph.constant(&kernel)];
-        if biased {
-            inputs.push(graph.constant(self.params.next()?));
-        }
-        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        Ok(graph.node("Conv", &inputs, vec![]))
+        let bias = self.params.bias(biased)?;
+        Ok(graph.weighted("Conv", &padded, (&kernel, bias), vec![]))
     }
 
     /// Batch norm over some axes by the batch's own statistics, and the leaky rectifier. What there is per channel gets

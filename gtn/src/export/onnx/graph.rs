@@ -65,6 +65,20 @@ impl Builder {
         name
     }
 
+    /// Adds a convolution or product: an operation that takes weights, and a bias if there is one.
+    pub(super) fn weighted(
+        &mut self,
+        op: &str,
+        x: &str,
+        (weights, bias): (&Array, Option<&Array>),
+        attributes: Vec<Attribute>,
+    ) -> String {
+        let weights = self.constant(weights);
+        let bias = bias.map(|bias| self.constant(bias));
+        let inputs = [x, &weights].into_iter().chain(bias.as_deref());
+        self.node(op, &inputs.collect::<Vec<_>>(), attributes)
+    }
+
     /// The bytes of a model whose result is `last`.
     pub(super) fn model(
         mut self,

@@ -42,6 +42,11 @@ impl<'a> Feed<'a> {
         self.0.next().ok_or_else(missing)
     }
 
+    /// The next array, if there is to be a bias.
+    fn bias(&mut self, has: bool) -> Result<Option<&'a Array>> {
+        has.then(|| self.next()).transpose()
+    }
+
     fn weights(&mut self, normed: bool) -> Result<Array> {
         let first = self.next()?;
         if normed {

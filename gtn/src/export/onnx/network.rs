@@ -2,6 +2,7 @@
 
 use super::Feed;
 use super::graph::{Builder, float, int, ints};
+use super::proto::Attribute;
 use crate::error::{Error, Result};
 use crate::nn::layers::BATCH_NORM_EPS;
 use crate::nn::network::{Activation, Layer, Network, Norm, Pool, Window};
@@ -156,7 +157,7 @@ impl<'a> Pass<'a> {
         &mut self,
         op: &str,
         ends: &[Value],
-        attributes: Vec<super::proto::Attribute>,
+        attributes: Vec<Attribute>,
         shape: Vec<usize>,
     ) -> Value {
         let names: Vec<&str> = ends.iter().map(|end| end.name.as_str()).collect();
@@ -174,14 +175,12 @@ impl<'a> Pass<'a> {
     ) -> Result<Value> {
         let filters = kernel.shape()[0];
         let kernel = kernel.permute(&[0, 3, 1, 2]).map_err(Error::engine)?;
-        let mut inputs = vec![now.name.clone(), self.graph.constant(&kernel)];
-        if bias {
-            inputs.push(self.graph.constant(self.weights.next()?));
-        }
-        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let bias = self.weights.bias(bias)?;
         let mut attributes = seen(window);
         attributes.extend([ints("dilations", &window.dilation), int("group", groups)]);
-        let name = self.graph.node("Conv", &inputs, attributes);
+        let name = self
+            .graph
+            .weighted("Conv", &now.name, (&kernel, bias), attributes);
         let [rows, columns] = counted(window, &now.shape)?;
         let shape = vec![filters, rows, columns];
         Ok(Value { name, shape })
@@ -205,12 +204,11 @@ impl<'a> Pass<'a> {
     fn dense(&mut self, now: &Value, bias: bool) -> Result<Value> {
         let now = self.flat(now);
         let weights = self.weights.weights(self.weight_norm)?;
-        let mut inputs = vec![now.name, self.graph.constant(&weights)];
-        if bias {
-            inputs.push(self.graph.constant(self.weights.next()?));
-        }
-        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        let name = self.graph.node("Gemm", &inputs, vec![int("transB", 1)]);
+        let bias = self.weights.bias(bias)?;
+        let turned = vec![int("transB", 1)];
+        let name = self
+            .graph
+            .weighted("Gemm", &now.name, (&weights, bias), turned);
         let shape = vec![weights.shape()[0]];
         Ok(Value { name, shape })
     }
@@ -318,7 +316,7 @@ impl<'a> Pass<'a> {
 }
 
 /// Where a convolution or pooling looks: the border is above, left, below, right there.
-fn seen(window: &Window) -> Vec<super::proto::Attribute> {
+fn seen(window: &Window) -> Vec<Attribute> {
     let [above, below, left, right] = window.pad;
     vec![
         ints("kernel_shape", &window.size),
