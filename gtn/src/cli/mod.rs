@@ -224,7 +224,13 @@ fn together(run: impl FnOnce(&Ranks) -> Result<Outcome>) -> Result<Outcome> {
     let ranks = Ranks::join()?;
     SILENT.store(!ranks.is_first(), Ordering::Relaxed);
     let outcome = ranks.same_program().and_then(|()| run(&ranks));
-    ranks.part(outcome)
+    let outcome = ranks.part(outcome);
+    if let Err(error) = &outcome {
+        // While the ranks are still together: a launcher ends all of them as soon as one has left with an error.
+        say(&error.lines());
+        SILENT.store(true, Ordering::Relaxed);
+    }
+    outcome
 }
 
 /// How a command ended, other than by an error.
