@@ -7,6 +7,7 @@ use autograd::prelude::*;
 use gtn::data::Problem;
 use gtn::nn::{Family, Generator, GeneratorConfig, Norm, ParamSpec, Variant, init, stack};
 use gtn::outer::inner::Inner;
+use gtn::outer::rule::{Rates, Rule};
 use gtn::outer::training::{Lesson, Noise, Sizes, by_lesson, with_real_loss};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -31,13 +32,13 @@ impl Gtn {
 
     /// With learners of these numbers, trained at once.
     fn with(learners: &[u64], norm: Norm, mode: Mode) -> Self {
-        Self::taught([true, false], Noise::Learned, learners, norm, mode)
+        let teacher = ([true, false], Noise::Learned, Rates::One);
+        Self::taught(teacher, learners, norm, mode)
     }
 
-    /// Taught by a generator or by pixels, and with soft labels or not.
+    /// Taught by a generator or by pixels, with soft labels or not, by one rate or several.
     fn taught(
-        [generates, soft_labels]: [bool; 2],
-        noise: Noise,
+        ([generates, soft_labels], noise, rates): ([bool; 2], Noise, Rates),
         learners: &[u64],
         norm: Norm,
         mode: Mode,
@@ -68,7 +69,13 @@ impl Gtn {
             noise,
             soft_labels,
         };
-        let taught = by_lesson(lesson, &learner, sizes, &Inner::momentum(0.1, 0.6)).given(real);
+        let mut inner = Inner::momentum(0.1, 0.6);
+        inner.rule = Rule {
+            rates,
+            ..inner.rule
+        };
+        inner.hyper[0].shape = inner.rule.shape("lr");
+        let taught = by_lesson(lesson, &learner, sizes, &inner).given(real);
         let starts = taught.weight_specs().to_vec();
         let training = with_real_loss(taught, &learner).learned(&starts);
         let horizon = Horizon::new(STEPS)
@@ -118,10 +125,10 @@ impl Gtn {
         for (spec, seed) in specs.zip(1..) {
             let count = spec.shape.count();
             let array = |numbers: Vec<f64>| Array::new(spec.shape.clone(), numbers).unwrap();
-            let steps = 0..STEPS;
+            let steps = (0..count).map(|i| i as f64 * STEPS as f64 / count as f64);
             let array = match spec.name.as_str() {
-                "log_lr" => array(steps.map(|t| (0.1 + 0.02 * t as f64).ln()).collect()),
-                "log_momentum" => array(steps.map(|t| (0.6 - 0.1 * t as f64).ln()).collect()),
+                "log_lr" => array(steps.map(|t| (0.1 + 0.02 * t).ln()).collect()),
+                "log_momentum" => array(steps.map(|t| (0.6 - 0.1 * t).ln()).collect()),
                 // One-hot classes in turn.
                 "y" | "y_real" => {
                     let hot = |i: usize| f64::from(u8::from(i / 10 % 10 == i % 10));
@@ -204,13 +211,13 @@ fn length_of_all(learned: &[(Place, Vec<f64>)]) -> f64 {
 /// Along every array's own gradient the slope is the gradient's length.
 #[test]
 fn the_meta_gradient_of_a_gtn_is_the_slope_of_its_meta_loss() {
-    for (kind, teacher, noise) in [
-        (Norm::MeanOnly, [true, false], Noise::Learned),
-        (Norm::Batch, [true, false], Noise::Learned),
-        (Norm::Batch, [true, true], Noise::Gaussian),
-        (Norm::Batch, [false, true], Noise::Learned),
+    for (kind, teacher) in [
+        (Norm::MeanOnly, ([true, false], Noise::Learned, Rates::One)),
+        (Norm::Batch, ([true, false], Noise::Learned, Rates::Role)),
+        (Norm::Batch, ([true, true], Noise::Gaussian, Rates::One)),
+        (Norm::Batch, ([false, true], Noise::Learned, Rates::One)),
     ] {
-        let mut gtn = Gtn::taught(teacher, noise, &[0], kind, Mode::Mixed);
+        let mut gtn = Gtn::taught(teacher, &[0], kind, Mode::Mixed);
         gtn.differentiate();
         let learned = gtn.learned();
         let whole = length_of_all(&learned);
@@ -220,7 +227,7 @@ fn the_meta_gradient_of_a_gtn_is_the_slope_of_its_meta_loss() {
             let slope = gtn.slope(&place, &direction);
             assert!(
                 (slope - length).abs() <= 1e-7 * length + 1e-9 * whole,
-                "{kind:?} {teacher:?} {noise:?} {place:?}: {slope} and {length}"
+                "{kind:?} {teacher:?} {place:?}: {slope} and {length}"
             );
         }
     }

@@ -157,7 +157,8 @@ fn python_with_jax() -> Option<String> {
 fn what_is_exported_teaches_in_jax() {
     let place = Place::new();
     let begin = "train --dataset embedded --no-baseline --outer-steps 40 --inner-steps 6 --outer-every 4 --inner-batch 20 \
-                 --outer-batch 40 --inner-optimizer adam --inner-lr 0.01 --outer-lr 0.01 --clip 2 --generator-hidden 32 --threads 2 --out run";
+                 --outer-batch 40 --inner-optimizer adam --inner-lr 0.01 --inner-rates role --outer-lr 0.01 --clip 2 --generator-hidden 32 \
+                 --threads 2 --out run";
     let network = "conv 8 stride 2 | batch | relu | add(conv 8 | instance | gelu) | concat(max 2; avg 2) | mean_only | tanh | \
                    depthwise 3x3 | group 4 | silu | dense 24 | layer | leaky | dense";
     let words = |args: &str| {

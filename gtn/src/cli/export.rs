@@ -72,13 +72,14 @@ pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
         .learner(problem.image, problem.classes)?;
     let lesson = TrainingData::taught(&device, &config, trainer.teacher(), &data, FRESH)?;
     make_folder(&args.to)?;
-    let outer_step = trainer.outer_step();
+    let (outer_step, rule) = (trainer.outer_step(), Inner::of(&config).rule);
     let export = Export {
         lesson: &lesson,
         data: &data,
         program: Program {
             network: learner.network(),
-            optimizer: Inner::of(&config).optimizer,
+            rule,
+            standings: &learner.standings(),
             statistics: [&data.card.mean, &data.card.std],
             origin: format!("{}, after outer step {outer_step}", run.display()),
         },

@@ -387,14 +387,14 @@ fn validate(
     data: &Dataset,
     glance: &TestSet,
 ) -> Result<f64> {
-    let (problem, optimizer) = (data.problem(), Inner::of(config).optimizer);
+    let (problem, rule) = (data.problem(), Inner::of(config).rule);
     let mut sum = 0.0;
     for i in 0..config.validate_learners as u64 {
         // Others than those of 2³² outer steps, of other validations, and of evaluations.
         let number = report::FRESH - trainer.outer_step() - (i << 32);
         let mut taught = TrainingData::taught(device, config, trainer.teacher(), data, number)?;
         let (_, learner) = config.drawn(problem, number, 0)?;
-        let mut trainee = Trainee::new(device, config, problem, &learner, optimizer, number)?;
+        let mut trainee = Trainee::new(device, config, problem, &learner, rule, number)?;
         sum += trainee.train(&mut taught, glance, None)?.0;
     }
     Ok(sum / config.validate_learners as f64)

@@ -5,6 +5,7 @@ use crate::eval::rivals::RealImages;
 use crate::nn::layers::count_correct;
 use crate::nn::{Learner, Statistics, init};
 use crate::outer::curriculum::ImagesChoice;
+use crate::outer::rule::Rule;
 use crate::outer::teacher::Teacher;
 use crate::outer::training::{DROPPED, Sizes, by_images, real_batches};
 use crate::run::config::Config;
@@ -180,7 +181,7 @@ pub struct Course {
     pub marks: Vec<Mark>,
 }
 
-/// A name and \[T\] numbers for every hyper-parameter of an optimiser.
+/// A name and \[T\] numbers for every hyper-parameter of an optimiser; \[T, roles\] of a rate by role.
 pub type Hyper = [(&'static str, Array)];
 
 /// T labelled batches with the hyper-parameters to train on them.
@@ -355,7 +356,7 @@ impl Trainee {
         config: &Config,
         problem: Problem,
         learner: &Learner,
-        optimizer: Optimizer,
+        rule: Rule,
         number: u64,
     ) -> Result<Self> {
         let sizes = Sizes {
@@ -363,10 +364,12 @@ impl Trainee {
             ..Sizes::of(config, problem)
         };
         let steps = config.inner_steps;
-        let hyper = optimizer.hyper().iter();
-        let training = by_images(learner, sizes, optimizer)
+        let hyper = rule.optimizer.hyper().iter();
+        let hyper = hyper
+            .map(|(name, _)| ArraySpec::new(*name, F32, [&[steps], rule.shape(name)].concat()));
+        let training = by_images(learner, sizes, rule)
             .given(sizes.taught())
-            .given(hyper.map(|(name, _)| ArraySpec::new(*name, F32, [steps])));
+            .given(hyper);
         Ok(Self {
             trainer: Trainer::new(device, &training, steps)?,
             start: start(learner, (config.seed, number), steps)?,

@@ -4,6 +4,7 @@ use crate::data::Dataset;
 use crate::eval::evaluate::{Hyper, TestSet, Trainee, TrainingData};
 use crate::eval::rivals::RealImages;
 use crate::nn::Learner;
+use crate::outer::rule::Rule;
 use crate::outer::teacher::Teacher;
 use crate::ranks::Ranks;
 use crate::run::config::Config;
@@ -38,17 +39,10 @@ impl Examination<'_> {
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub fn trainee(&self, optimizer: Optimizer, number: u64) -> Result<Trainee> {
+    pub fn trainee(&self, rule: Rule, number: u64) -> Result<Trainee> {
         let learner = (self.draw)(number)?;
         let problem = self.data.problem();
-        Trainee::new(
-            self.device,
-            self.config,
-            problem,
-            &learner,
-            optimizer,
-            number,
-        )
+        Trainee::new(self.device, self.config, problem, &learner, rule, number)
     }
 
     /// What the teacher gives it.

@@ -6,6 +6,7 @@ use crate::eval::examination::Examination;
 use crate::eval::rivals::{LearnedRates, RealImages, Rivals};
 use crate::eval::tuning::{BASELINES, Recipe, TRIALS, tuned};
 use crate::outer::inner::Inner;
+use crate::outer::rule::Rule;
 use crate::run::config::Config;
 use autograd::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -114,13 +115,13 @@ impl Way {
     fn train(
         &mut self,
         examination: &Examination<'_>,
-        optimizer: Optimizer,
+        rule: Rule,
         lesson: impl Fn(u64) -> Result<TrainingData>,
         watch: &mut impl FnMut() -> bool,
     ) -> error::Result<bool> {
         let found = examination.ranks.deal(examination.config.learners, |i| {
             let number = FRESH + i as u64;
-            let mut trainee = examination.trainee(optimizer, number)?;
+            let mut trainee = examination.trainee(rule, number)?;
             let mut data = lesson(number)?;
             let found = trainee.train(&mut data, examination.test, Some(examination.glance));
             let found = match found {
@@ -156,7 +157,7 @@ pub fn evaluate(
     };
     let mut way = Way::new(name);
     let taught = |number| examination.taught(number);
-    if !way.train(examination, Inner::of(config).optimizer, taught, &mut watch)? {
+    if !way.train(examination, Inner::of(config).rule, taught, &mut watch)? {
         return Ok(None);
     }
     let mut ways = vec![way];
@@ -168,10 +169,10 @@ pub fn evaluate(
             ways.push(way);
         }
     }
-    if let Some(LearnedRates { optimizer, hyper }) = &rivals.learned {
+    if let Some(LearnedRates { rule, hyper }) = &rivals.learned {
         let mut way = Way::new(format!("{REAL}{LEARNED}"));
         let real = |number| examination.real(&RealImages::Fresh, hyper, number);
-        if !way.train(examination, *optimizer, real, &mut watch)? {
+        if !way.train(examination, *rule, real, &mut watch)? {
             return Ok(None);
         }
         ways.push(way);
@@ -195,7 +196,7 @@ fn tuned_way(
     way.tuned = Some(recipe.to_string());
     let hyper = recipe.hyper(examination.config.inner_steps);
     let real = |number| examination.real(images, &hyper, number);
-    let trained = way.train(examination, recipe.optimizer, real, watch)?;
+    let trained = way.train(examination, recipe.optimizer.into(), real, watch)?;
     Ok(trained.then_some(way))
 }
 

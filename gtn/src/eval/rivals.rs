@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::eval::coreset::Choice;
 use crate::outer::curriculum::Curriculum;
 use crate::outer::inner::Inner;
+use crate::outer::rule::Rule;
 use crate::outer::teacher::Teacher;
 use crate::run::config::Config;
 use crate::seeds::draw_images;
@@ -56,9 +57,9 @@ impl RealImages {
 /// Hyper-parameters that a run on real images learned for an optimiser.
 #[derive(Debug)]
 pub struct LearnedRates {
-    /// The optimiser.
-    pub optimizer: Optimizer,
-    /// A name and \[T\] numbers for each.
+    /// What moves the weights.
+    pub rule: Rule,
+    /// A name and \[T\] numbers for each of its hyper-parameters.
     pub hyper: Vec<(&'static str, Array)>,
 }
 
@@ -88,7 +89,7 @@ impl LearnedRates {
             )));
         }
         Ok(Self {
-            optimizer: Inner::of(theirs).optimizer,
+            rule: Inner::of(theirs).rule,
             hyper: teacher.hyper(theirs)?,
         })
     }

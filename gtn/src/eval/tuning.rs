@@ -128,7 +128,7 @@ pub fn tuned(
     watch: &mut impl FnMut() -> bool,
 ) -> error::Result<Option<Recipe>> {
     let mut learners = (first..first + LEARNERS)
-        .map(|number| Ok((examination.trainee(optimizer, number)?, number)))
+        .map(|number| Ok((examination.trainee(optimizer.into(), number)?, number)))
         .collect::<Result<Vec<_>>>()?;
     let mut choices: Vec<(Recipe, f64)> = recipes(optimizer, highest)
         .map(|recipe| (recipe, 0.0))

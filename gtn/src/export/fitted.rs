@@ -119,7 +119,8 @@ impl Fitted {
         write_npz(to.join("network.npz"), &named.collect()).map_err(Error::run)?;
         let program = Program {
             network: self.learner.network(),
-            optimizer: self.optimizer,
+            rule: self.optimizer.into(),
+            standings: &[],
             statistics: [&self.card.mean, &self.card.std],
             origin: self.origin(),
         };

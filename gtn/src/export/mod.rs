@@ -53,7 +53,7 @@ impl Export<'_> {
     /// If a file cannot be written.
     pub fn write(&self, folder: &Path, format: Format) -> Result<()> {
         let arrays = || -> Result<Arrays> {
-            let mut arrays = self.lesson.arrays(self.program.optimizer)?;
+            let mut arrays = self.lesson.arrays(self.program.rule.optimizer)?;
             arrays.extend(test_images(self.data)?);
             Ok(arrays)
         };
@@ -70,7 +70,7 @@ impl Export<'_> {
                     ("origin".to_owned(), self.program.origin.clone()),
                     (
                         "optimizer".to_owned(),
-                        self.program.optimizer.name().to_owned(),
+                        self.program.rule.optimizer.name().to_owned(),
                     ),
                     ("network".to_owned(), self.program.network.to_string()),
                 ]);

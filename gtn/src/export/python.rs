@@ -1,6 +1,8 @@
 //! A network as a Python literal, and the programs that train it.
 
 use crate::nn::network::{Activation, Layer, Network, Node, Norm, Pool, Start, Window};
+use crate::nn::role::Standing;
+use crate::outer::rule::Rule;
 use autograd::optim::Optimizer;
 use std::fmt::Write;
 
@@ -19,7 +21,9 @@ pub struct Program<'a> {
     /// The network, with all numbers: see [`Learner::network`](crate::nn::Learner::network).
     pub network: &'a Network,
     /// What moves its weights.
-    pub optimizer: Optimizer,
+    pub rule: Rule,
+    /// What their rates depend on: see [`Learner::standings`](crate::nn::Learner::standings).
+    pub standings: &'a [Standing],
     /// For every channel, the mean of the training pixels divided by 255; and their standard deviation.
     pub statistics: [&'a [f32]; 2],
     /// Where it comes from, for a comment.
@@ -35,7 +39,7 @@ impl Program<'_> {
         };
         template
             .replace("@SETTINGS@\n", &self.settings())
-            .replace("@OPTIMIZER@\n", &update(self.optimizer))
+            .replace("@OPTIMIZER@\n", &update(self.rule.optimizer))
     }
 
     /// The text of a module that builds a trained network in PyTorch and loads its weights.
@@ -51,6 +55,7 @@ impl Program<'_> {
     fn settings(&self) -> String {
         let [mean, std] = self.statistics;
         let names: Vec<_> = self
+            .rule
             .optimizer
             .hyper()
             .iter()
@@ -60,7 +65,8 @@ impl Program<'_> {
         let scheme = Start { scheme, scale: 1.0 };
         format!(
             "# {}\nNETWORK = [\n{}]\nWEIGHT_NORM = {}\nINIT, INIT_SCALE = \"{}\", {}\n\
-             # The optimizer is {}.\nHYPER = {names:?}\nMEAN, STD = {mean:?}, {std:?}\n",
+             # The optimizer is {}. Of rates by role: the place of each weight's rate, and its factor.\n\
+             HYPER = {names:?}\nRATES = {:?}\nMEAN, STD = {mean:?}, {std:?}\n",
             self.origin,
             layers(&self.network.layers, 1),
             if self.network.weight_norm {
@@ -70,7 +76,8 @@ impl Program<'_> {
             },
             scheme,
             scale,
-            self.optimizer.name(),
+            self.rule.optimizer.name(),
+            self.rule.shares(self.standings).unwrap_or_default(),
         )
     }
 }
@@ -196,6 +203,7 @@ fn truth(yes: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outer::rule::Rates;
 
     #[test]
     fn every_optimizer_has_its_functions_and_nothing_is_left_open() {
@@ -207,7 +215,11 @@ mod tests {
             for framework in [Framework::Jax, Framework::Torch] {
                 let program = Program {
                     network: learner.network(),
-                    optimizer,
+                    rule: Rule {
+                        optimizer,
+                        rates: Rates::Role,
+                    },
+                    standings: &learner.standings(),
                     statistics: [&[0.5, 0.5, 0.25], &[0.1, 0.2, 0.3]],
                     origin: "a test".to_owned(),
                 };

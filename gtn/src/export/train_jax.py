@@ -5,7 +5,7 @@
 Needs jax and numpy. data.npz, written beside this file, has
     x        synthetic images, already normalised, [steps, batch, rows, columns, channels]
     y        their soft or one-hot classes, [steps, batch, classes]
-    lr, ...  a number for every step and hyper-parameter of the optimizer
+    lr, ...  a number for every step and hyper-parameter of the optimizer; of some runs a rate for each role of weights
     z        the noise of which generator.onnx makes x, if there is one, [steps, batch, noise]
     x_test   real test images, bytes [images, rows, columns, channels]; y_test their classes
 Each network starts anew, takes one step on each batch in order, and is tested. The last line is a JSON object.
@@ -202,12 +202,23 @@ def loss(weights, images, classes, key):
     return -(classes * jax.nn.log_softmax(found)).sum(1).mean(), statistics
 
 
+def of_weight(i, hyper):
+    """The numbers of a step for a weight."""
+    if not RATES:
+        return hyper
+    role, factor = RATES[i]
+    return {**hyper, "lr": hyper["lr"][role] * factor}
+
+
 @OPTIMIZER@
 
 @jax.jit
 def step(weights, state, images, classes, hyper, key):
     gradients, statistics = jax.grad(loss, has_aux=True)(weights, images, classes, key)
-    moved = [update(*one, hyper) for one in zip(weights, gradients, state)]
+    moved = [
+        update(*one, of_weight(i, hyper))
+        for i, one in enumerate(zip(weights, gradients, state))
+    ]
     return [weight for weight, _ in moved], [state for _, state in moved], statistics
 
 

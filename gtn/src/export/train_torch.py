@@ -5,7 +5,7 @@
 Needs torch and numpy. data.npz, written beside this file, has
     x        synthetic images, already normalised, [steps, batch, rows, columns, channels]
     y        their soft or one-hot classes, [steps, batch, classes]
-    lr, ...  a number for every step and hyper-parameter of the optimizer
+    lr, ...  a number for every step and hyper-parameter of the optimizer; of some runs a rate for each role of weights
     z        the noise of which generator.onnx makes x, if there is one, [steps, batch, noise]
     x_test   real test images, bytes [images, rows, columns, channels]; y_test their classes
 Each network starts anew, takes one step on each batch in order, and is tested. The last line is a JSON object.
@@ -183,6 +183,14 @@ def logits(weights, images, stored=None):
     return one_pass.sequence(NETWORK, images), one_pass.statistics
 
 
+def of_weight(i, hyper):
+    """The numbers of a step for a weight."""
+    if RATES:
+        role, factor = RATES[i]
+        hyper = {**hyper, "lr": hyper["lr"][role] * factor}
+    return {name: float(number) for name, number in hyper.items()}
+
+
 @OPTIMIZER@
 
 
@@ -191,7 +199,10 @@ def step(weights, state, images, classes, hyper):
     loss = -(classes * F.log_softmax(found, 1)).sum(1).mean()
     gradients = torch.autograd.grad(loss, weights)
     with torch.no_grad():
-        moved = [update(*one, hyper) for one in zip(weights, gradients, state)]
+        moved = [
+            update(*one, of_weight(i, hyper))
+            for i, one in enumerate(zip(weights, gradients, state))
+        ]
     weights = [weight.requires_grad_() for weight, _ in moved]
     return weights, [state for _, state in moved], [s.detach() for s in statistics]
 
@@ -222,7 +233,7 @@ def main():
         weights = first_weights(batches[0])
         state = [first_state(weight.detach()) for weight in weights]
         for t in range(len(batches)):
-            hyper = {name: float(data[name][t]) for name in HYPER}
+            hyper = {name: data[name][t] for name in HYPER}
             weights, state, statistics = step(weights, state, batches[t], classes[t], hyper)
         accuracies.append(accuracy(weights, statistics, data["x_test"], data["y_test"]))
         print(f"learner {learner + 1}: {100 * accuracies[-1]:.2f} %", flush=True)

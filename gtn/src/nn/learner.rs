@@ -3,6 +3,7 @@
 use super::build::Described;
 use super::layers::{batch_norm, kernel, mean_only_batch_norm, per_channel};
 use super::network::{Activation, Layer, Network, Norm};
+use super::role::{Standing, standings};
 use super::together::Activations;
 use super::{Feed, ParamSpec};
 use autograd::{Distribution, Error, Moments, Result, Var};
@@ -97,6 +98,11 @@ impl Learner {
     /// Its parameters θ, in the order that [`logits`](Self::logits) takes them.
     pub fn params(&self) -> &[ParamSpec] {
         &self.params
+    }
+
+    /// What the rate of each of its parameters depends on.
+    pub fn standings(&self) -> Vec<Standing> {
+        standings(&self.params)
     }
 
     /// The means and variances of its normalisations over batches, which evaluation takes from the last training

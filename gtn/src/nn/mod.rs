@@ -12,6 +12,7 @@ mod learner;
 mod learners;
 pub mod network;
 mod population;
+pub mod role;
 mod space;
 mod suite;
 mod together;

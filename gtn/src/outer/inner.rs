@@ -1,6 +1,7 @@
 //! The optimiser of the inner steps, and which of its hyper-parameters the outer loop learns.
 
 use crate::error;
+use crate::outer::rule::{Rule, is_adaptive};
 use crate::run::config::Config;
 use crate::run::settings::name_of;
 use autograd::prelude::*;
@@ -18,10 +19,7 @@ impl OptimizerChoice {
     /// A learning rate that suits small learners: about 0.2 where a step is as long as the gradient, and 0.005 where a
     /// step has about the length of the rate in every weight.
     pub fn usual_lr(self) -> f64 {
-        match self.0 {
-            Optimizer::RmsProp | Optimizer::Adam | Optimizer::AdamW => 0.005,
-            _ => 0.2,
-        }
+        if is_adaptive(self.0) { 0.005 } else { 0.2 }
     }
 }
 
@@ -154,6 +152,8 @@ pub struct Hyper {
     pub start: f64,
     /// Whether the outer loop learns it.
     pub learned: Learned,
+    /// Its shape at a step: a number, or several.
+    pub shape: &'static [usize],
 }
 
 impl Hyper {
@@ -170,8 +170,8 @@ impl Hyper {
 
     fn spec(self, steps: usize, dtype: DType) -> ArraySpec {
         let shape = match self.learned {
-            Learned::PerStep => vec![steps],
-            Learned::Shared | Learned::Fixed => vec![],
+            Learned::PerStep => [&[steps], self.shape].concat(),
+            Learned::Shared | Learned::Fixed => self.shape.to_vec(),
         };
         ArraySpec::new(self.array(), dtype, shape)
     }
@@ -205,16 +205,19 @@ impl Hyper {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inner {
     /// What moves a learner's weights.
-    pub optimizer: Optimizer,
-    /// Its hyper-parameters, in its order.
+    pub rule: Rule,
+    /// The optimiser's hyper-parameters, in its order.
     pub hyper: Vec<Hyper>,
 }
 
 impl Inner {
     /// The optimiser that settings ask for.
     pub fn of(config: &Config) -> Self {
-        let optimizer = config.inner_optimizer.0;
-        let hyper = optimizer.hyper().iter().map(|&(name, _)| Hyper {
+        let rule = Rule {
+            optimizer: config.inner_optimizer.0,
+            rates: config.inner_rates,
+        };
+        let hyper = rule.optimizer.hyper().iter().map(|&(name, _)| Hyper {
             name,
             start: match name {
                 "lr" => config.inner_lr,
@@ -225,9 +228,10 @@ impl Inner {
                 _ => config.inner_weight_decay,
             },
             learned: config.learn.of(name),
+            shape: rule.shape(name),
         });
         Self {
-            optimizer,
+            rule,
             hyper: hyper.collect(),
         }
     }
@@ -238,9 +242,10 @@ impl Inner {
             name,
             start,
             learned: Learned::PerStep,
+            shape: &[],
         });
         Self {
-            optimizer: Optimizer::Momentum,
+            rule: Optimizer::Momentum.into(),
             hyper: hyper.into(),
         }
     }
@@ -278,8 +283,13 @@ impl Inner {
         for &hyper in &self.hyper {
             let array = hyper.array();
             training = match hyper.learned {
-                Learned::Fixed => training.hyper(hyper.name, move |s, _| {
-                    Ok(s.tape().constant(hyper.start, dtype, []))
+                // A number is a constant of every step; several are picked from by the rule.
+                Learned::Fixed if hyper.shape.is_empty() => training
+                    .hyper(hyper.name, move |s, _| {
+                        Ok(s.tape().constant(hyper.start, dtype, []))
+                    }),
+                Learned::Fixed => training.prepare(hyper.name, move |s| {
+                    Ok(s.tape().constant(hyper.start, dtype, hyper.shape))
                 }),
                 _ => training
                     .learned([hyper.spec(steps, dtype)])
@@ -293,7 +303,7 @@ impl Inner {
         training
     }
 
-    /// The value of every hyper-parameter at every step, as they were learned: names and \[steps\].
+    /// The value of every hyper-parameter at every step, as they were learned: names and \[steps\], or \[steps, roles\].
     ///
     /// # Errors
     /// If the device fails.
@@ -306,9 +316,9 @@ impl Inner {
                 let numbers = array.as_f32().expect("it was made of f32").iter();
                 numbers.map(|&x| hyper.value(x)).collect()
             };
-            let values: Vec<f32> = values.into_iter().cycle().take(steps).collect();
-            let array = Array::new([steps], values)?;
-            Ok((hyper.name, array))
+            let shape = Shape::from([&[steps], hyper.shape].concat());
+            let values: Vec<f32> = values.into_iter().cycle().take(shape.count()).collect();
+            Ok((hyper.name, Array::new(shape, values)?))
         };
         self.hyper.iter().map(numbers).collect()
     }

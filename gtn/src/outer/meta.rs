@@ -346,13 +346,16 @@ impl MetaTrainer {
         })
     }
 
-    /// Moves the meta-parameters; gives the norm of the meta-gradient.
+    /// Moves the meta-parameters, if the meta-gradient is one to follow; gives its norm.
     fn update(&self, gradients: &Values) -> error::Result<f64> {
         let norm = self.adam.measured()?;
         if !norm.is_finite() {
             return Err(not_finite(self.outer_step, "meta-gradient"));
         }
         let config = &self.config;
+        if config.leave_out > 0.0 && norm > config.leave_out {
+            return Ok(norm);
+        }
         let scale = if config.clip > 0.0 {
             (config.clip / norm).min(1.0)
         } else {

@@ -4,5 +4,6 @@ pub mod curriculum;
 pub mod inner;
 pub mod meta;
 pub(crate) mod pupils;
+pub mod rule;
 pub mod teacher;
 pub mod training;

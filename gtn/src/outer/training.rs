@@ -4,6 +4,7 @@ use crate::data::{Dataset, Problem};
 use crate::nn::{Generator, Learner, ParamSpec, Statistics};
 use crate::outer::curriculum::{Curriculum, one_hot};
 use crate::outer::inner::Inner;
+use crate::outer::rule::Rule;
 use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
 use autograd::prelude::*;
@@ -60,7 +61,7 @@ impl Sizes {
         learner.drops().then_some(spec)
     }
 
-    fn learner<'f>(self, learner: &Learner, optimizer: Optimizer) -> Training<'f> {
+    fn learner<'f>(self, learner: &Learner, rule: Rule) -> Training<'f> {
         let stacked = |spec: ArraySpec| {
             let shape = [&[self.learners], &spec.shape[..]].concat();
             let shape = if self.learners > 1 {
@@ -70,7 +71,7 @@ impl Sizes {
             };
             ArraySpec { shape, ..spec }
         };
-        Training::new(optimizer)
+        rule.training(&learner.standings())
             .weights(specs("", learner.params(), self.dtype).map(stacked))
             .buffers(specs("", learner.buffers(), self.dtype).map(stacked))
             .given(self.dropped(learner))
@@ -170,7 +171,7 @@ pub fn by_lesson<'a>(
         ..
     } = sizes;
     let [h, w, c] = problem.image;
-    let mut training = inner.declare(sizes.learner(learner, inner.optimizer), steps, dtype);
+    let mut training = inner.declare(sizes.learner(learner, inner.rule), steps, dtype);
     if let Some(generator) = lesson.generator {
         training = training
             .learned_list("generator", sizes.generator(generator))
@@ -220,9 +221,9 @@ pub fn by_lesson<'a>(
 
 /// A learner taught by images `x` \[T, B, …\] with classes `y`; which they are, and with what hyper-parameters, is for the
 /// caller to say.
-pub fn by_images(learner: &Learner, sizes: Sizes, optimizer: Optimizer) -> Training<'_> {
+pub fn by_images(learner: &Learner, sizes: Sizes, rule: Rule) -> Training<'_> {
     sizes
-        .learner(learner, optimizer)
+        .learner(learner, rule)
         .per_step(["x", "y"])
         .loss_and_buffers(|s| inner_loss(learner, s, s["x"]))
 }
@@ -298,7 +299,7 @@ pub fn training<'a>(
     let (sizes, inner) = (Sizes::of(config, problem), Inner::of(config));
     let training = match config.curriculum {
         Curriculum::RealData => {
-            let by_images = by_images(learner, sizes, inner.optimizer).given(sizes.taught());
+            let by_images = by_images(learner, sizes, inner.rule).given(sizes.taught());
             inner.declare(by_images, sizes.steps, sizes.dtype)
         }
         _ => by_lesson(config.lesson(generator), learner, sizes, &inner),

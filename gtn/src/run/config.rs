@@ -13,6 +13,7 @@ use crate::nn::{
 };
 use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
 use crate::outer::inner::{Inner, LearnedNames, OptimizerChoice};
+use crate::outer::rule::Rates;
 use crate::outer::training::Lesson;
 use crate::seeds::{Draw, rng};
 use autograd::{Horizon, Mode, Policy};
@@ -78,11 +79,12 @@ impl From<ModeName> for Mode {
 }
 
 /// What a run may change when it is resumed: nothing that decides a shape, a start value or which images are drawn.
-const CHANGEABLE: [&str; 16] = [
+const CHANGEABLE: [&str; 17] = [
     "checkpoint_every",
     "clip",
     "learners",
     "learners_at_once",
+    "leave_out",
     "mode",
     "outer_beta1",
     "outer_beta2",
@@ -176,6 +178,9 @@ pub struct Config {
     /// NAME:shared (one for all); `none` for none
     #[arg(long, value_name = "NAME,…", default_value = "lr,momentum,beta1", help_heading = OPTIMISERS)]
     pub learn: LearnedNames,
+    /// Whether all weights have one inner learning rate
+    #[arg(long, value_enum, default_value_t, help_heading = OPTIMISERS)]
+    pub inner_rates: Rates,
     /// Initial inner learning rate
     #[arg(long, value_name = "X", default_value = "0.2", value_parser = above_zero, help_heading = OPTIMISERS)]
     pub inner_lr: f64,
@@ -212,6 +217,9 @@ pub struct Config {
     /// Clip the meta-gradient to this global norm; 0 disables clipping
     #[arg(long, value_name = "X", default_value = "0", value_parser = not_negative, help_heading = OPTIMISERS)]
     pub clip: f64,
+    /// Leave out meta-gradients of a greater global norm, those of trainings that went wild; 0 leaves out none
+    #[arg(long, value_name = "X", default_value = "0", value_parser = not_negative, help_heading = OPTIMISERS)]
+    pub leave_out: f64,
     /// How a meta-gradient is computed
     #[command(flatten)]
     #[serde(flatten)]
@@ -470,7 +478,7 @@ mod tests {
     fn settings_of_older_runs_are_understood() {
         let mut old = Config::preset(Preset::Quick).to_toml();
         // So the present version writes them; earlier ones lacked some.
-        assert_eq!(old.lines().count(), 45);
+        assert_eq!(old.lines().count(), 47);
         for line in [
             "generator_channels = [16, 8]",
             "learner = \"base_fc\"",

@@ -11,10 +11,10 @@ use crate::eval::report::FRESH;
 use crate::eval::tuning::Recipe;
 use crate::nn::{Code, Learner, Space};
 use crate::outer::inner::Inner;
+use crate::outer::rule::Rule;
 use crate::outer::teacher::Teacher;
 use crate::run::config::Config;
 use crate::run::memory::available;
-use autograd::prelude::Optimizer;
 use kernels::Device;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -120,7 +120,7 @@ impl<'a> Lab<'a> {
             .hint("the estimator real"));
         }
         let config = self.config_of(steps);
-        let optimizer = Inner::of(self.config).optimizer;
+        let optimizer = self.config.inner_optimizer.0;
         let lesson = |number| -> Result<Arrays> {
             let lesson = TrainingData::synthetic(device, &config, teacher, number)?;
             Ok(lesson.arrays(optimizer)?)
@@ -309,23 +309,22 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// The optimiser of a training.
-    fn optimizer(&self, teaching: Teaching) -> Optimizer {
+    /// What moves the weights in a training.
+    fn rule(&self, teaching: Teaching) -> Rule {
         match self.lab.recipes.get(&self.lab.steps(teaching)) {
-            Some(recipe) if teaching.real => recipe.optimizer,
-            _ => Inner::of(self.lab.config).optimizer,
+            Some(recipe) if teaching.real => recipe.optimizer.into(),
+            _ => Inner::of(self.lab.config).rule,
         }
     }
 
     fn trainee(&self, learner: &Learner, teaching: Teaching, number: u64) -> Result<Trainee> {
         let config = self.lab.config_of(self.lab.steps(teaching));
-        let optimizer = self.optimizer(teaching);
         Ok(Trainee::new(
             &self.device,
             &config,
             self.lab.data.problem(),
             learner,
-            optimizer,
+            self.rule(teaching),
             number,
         )?)
     }

@@ -58,7 +58,7 @@ pub fn recipe(
         };
         let mut sum = 0.0;
         for number in (FIRST + FINALISTS..).take(FINALISTS as usize) {
-            let mut trainee = examination.trainee(recipe.optimizer, number)?;
+            let mut trainee = examination.trainee(recipe.optimizer.into(), number)?;
             let mut real = examination.real(&RealImages::Fresh, &recipe.hyper(steps), number)?;
             match trainee.train(&mut real, &glance, None) {
                 Ok((accuracy, _)) => sum += accuracy,

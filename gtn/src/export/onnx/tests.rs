@@ -166,7 +166,8 @@ fn networks_compute_the_same_elsewhere() {
         if let Some(python) = &torch {
             let program = Program {
                 network: learner.network(),
-                optimizer: autograd::optim::Optimizer::Adam,
+                rule: autograd::optim::Optimizer::Adam.into(),
+                standings: &[],
                 statistics: [&mean, &std],
                 origin: "a test".to_owned(),
             };

@@ -5,6 +5,7 @@ use crate::data::Augment;
 use crate::nn::{Learners, Norm};
 use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
 use crate::outer::inner::OptimizerChoice;
+use crate::outer::rule::Rates;
 use crate::run::config::{Config, Preset};
 use clap::ValueEnum;
 
@@ -347,10 +348,12 @@ fn every_teacher_learns_and_teaches() {
 /// A run with another inner optimiser moves all that it learns, and goes on bit for bit.
 #[test]
 fn every_inner_optimizer_is_learned_through() {
-    for &inner_optimizer in OptimizerChoice::value_variants() {
+    let rates = [Rates::Role, Rates::One].into_iter().cycle();
+    for (&inner_optimizer, inner_rates) in OptimizerChoice::value_variants().iter().zip(rates) {
         let lr = inner_optimizer.usual_lr() / 10.0;
         let config = Config {
             inner_optimizer,
+            inner_rates,
             inner_lr: lr,
             learn: "lr,momentum:shared,beta1,beta2:shared,decay,weight_decay"
                 .parse()
@@ -366,6 +369,9 @@ fn every_inner_optimizer_is_learned_through() {
             .iter()
             .filter(|(name, _)| name.starts_with("learned."));
         for (name, array) in learned {
+            if name == "learned.log_lr" && inner_rates == Rates::Role {
+                assert_eq!(array.shape()[..], [config.inner_steps, 4]);
+            }
             assert_ne!(*array, start[name], "{inner_optimizer:?}: {name}");
         }
         let names = first.keys().filter(|name| name.starts_with("learned.log"));
@@ -451,4 +457,28 @@ fn clipping_bounds_what_adam_sees() {
     let (same, clipped) = mean(norm / 4.0);
     assert_eq!(same, norm);
     assert!((clipped / norm - 0.25).abs() < 1e-4, "{clipped} of {norm}");
+}
+
+#[test]
+fn a_wild_meta_gradient_is_left_out() {
+    let step = |leave_out| {
+        let mut trainer = trainer(
+            &Config {
+                leave_out,
+                ..config(Curriculum::Full)
+            },
+            1,
+        );
+        let before = trainer.arrays().unwrap();
+        let norm = trainer.step(&data()).unwrap().gradient_norm;
+        (
+            norm,
+            trainer.arrays().unwrap() == before,
+            trainer.outer_step(),
+        )
+    };
+    let (norm, same, _) = step(0.0);
+    assert!(!same);
+    assert_eq!(step(1.1 * norm), (norm, false, 1));
+    assert_eq!(step(0.9 * norm), (norm, true, 1));
 }

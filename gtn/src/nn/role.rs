@@ -1,0 +1,94 @@
+//! What a parameter does in a learner, and how many inputs it weighs: what its learning rate should depend on.
+
+use super::{Init, ParamSpec};
+
+/// What a parameter does. Rates that suit one kind are far too large or small for another: a step in weights that are
+/// normalised afterwards cannot run away, and the same step in plain ones can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The last weights, which give the logits.
+    Head,
+    /// Weights whose results are normalised.
+    Normed,
+    /// Weights whose results are not normalised, or freed of their mean only.
+    Plain,
+    /// Biases, gains and other numbers of which each channel has one.
+    Vector,
+}
+
+impl Role {
+    /// All of them, in the order of rates that are learned.
+    pub const ALL: [Self; Self::COUNT] = [Self::Head, Self::Normed, Self::Plain, Self::Vector];
+    /// How many there are.
+    pub const COUNT: usize = 4;
+}
+
+/// What the rate of a parameter depends on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Standing {
+    /// What it does.
+    pub role: Role,
+    /// √(200 / inputs) of weights, 1 of vectors: of 200 inputs, ten times the root mean square of Kaiming's start. A rate
+    /// times this moves layers of all widths by the same part of themselves, as the relative steps of Adafactor do (Shazeer
+    /// and Stern 2018, arXiv 1804.04235, section 8); a network's start has no part in it, so plans fit all starts.
+    pub size: f64,
+}
+
+/// The standing of every parameter of a learner.
+pub(super) fn standings(params: &[ParamSpec]) -> Vec<Standing> {
+    let is_weight = |param: &ParamSpec| matches!(param.init, Init::Weights(_));
+    let last = params.iter().rposition(is_weight);
+    let normed = |param: &ParamSpec| {
+        let owner = param.name.split('.').next().unwrap_or_default();
+        let gamma = format!("{owner}.gamma");
+        params.iter().any(|param| param.name == gamma)
+    };
+    let standing = |(i, param): (usize, &ParamSpec)| Standing {
+        role: match &param.init {
+            Init::Weights(_) if Some(i) == last => Role::Head,
+            Init::Weights(_) if normed(param) => Role::Normed,
+            Init::Weights(_) => Role::Plain,
+            _ => Role::Vector,
+        },
+        size: match &param.init {
+            Init::Weights(_) => (200.0 * param.shape[0] as f64 / param.shape.count() as f64).sqrt(),
+            _ => 1.0,
+        },
+    };
+    params.iter().enumerate().map(standing).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::Network;
+
+    #[test]
+    fn every_parameter_has_its_role_and_weights_their_size() {
+        let network: Network =
+            "conv 4 | batch | relu | conv 8 1x1 | mean_only | add(conv 8 | layer) | dense"
+                .parse()
+                .unwrap();
+        let learner = network.learner([8, 8, 2], 10).unwrap();
+        let standings = learner.standings();
+        let found: Vec<_> = learner.params().iter().zip(&standings).collect();
+        let roles = |role: Role| {
+            let of_role = found.iter().filter(|(_, standing)| standing.role == role);
+            of_role
+                .map(|(param, _)| param.name.as_str())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(roles(Role::Head), ["d1.v"]);
+        assert_eq!(roles(Role::Normed), ["c1.v", "c3.v"]);
+        assert_eq!(roles(Role::Plain), ["c2.v"]);
+        for (param, standing) in found {
+            let fan_in = (param.shape.count() / param.shape[0]) as f64;
+            let size = if standing.role == Role::Vector {
+                1.0
+            } else {
+                10.0 * (2.0 / fan_in).sqrt()
+            };
+            assert!((standing.size - size).abs() < 1e-12, "{}", param.name);
+        }
+    }
+}
