@@ -499,6 +499,7 @@ mod tests {
                 "flip",
                 "cutout",
                 "learners_at_once",
+                "leave_out",
                 "patience",
                 "validate_learners",
             ]);
