@@ -364,12 +364,12 @@ impl Trainee {
             ..Sizes::of(config, problem)
         };
         let steps = config.inner_steps;
-        let hyper = rule.optimizer.hyper().iter();
-        let hyper = hyper
-            .map(|(name, _)| ArraySpec::new(*name, F32, [&[steps], rule.shape(name)].concat()));
+        let names = rule.optimizer.hyper().iter().map(|(name, _)| *name);
+        let hyper = |name| ArraySpec::new(name, F32, [&[steps], rule.shape(name)].concat());
         let training = by_images(learner, sizes, rule)
             .given(sizes.taught())
-            .given(hyper);
+            .given(names.clone().map(hyper))
+            .per_step(names);
         Ok(Self {
             trainer: Trainer::new(device, &training, steps)?,
             start: start(learner, (config.seed, number), steps)?,
