@@ -79,7 +79,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
         program: Program {
             network: learner.network(),
             rule,
-            standings: &learner.standings(),
+            rate_groups: &learner.rate_groups(),
             statistics: [&data.card.mean, &data.card.std],
             origin: format!("{}, after outer step {outer_step}", run.display()),
         },

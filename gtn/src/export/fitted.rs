@@ -120,7 +120,7 @@ impl Fitted {
         let program = Program {
             network: self.learner.network(),
             rule: self.optimizer.into(),
-            standings: &[],
+            rate_groups: &[],
             statistics: [&self.card.mean, &self.card.std],
             origin: self.origin(),
         };

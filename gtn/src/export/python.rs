@@ -1,7 +1,7 @@
 //! A network as a Python literal, and the programs that train it.
 
 use crate::nn::network::{Activation, Layer, Network, Node, Norm, Pool, Start, Window};
-use crate::nn::role::Standing;
+use crate::nn::role::RateGroup;
 use crate::outer::rule::Rule;
 use autograd::optim::Optimizer;
 use std::fmt::Write;
@@ -22,8 +22,8 @@ pub struct Program<'a> {
     pub network: &'a Network,
     /// What moves its weights.
     pub rule: Rule,
-    /// What their rates depend on: see [`Learner::standings`](crate::nn::Learner::standings).
-    pub standings: &'a [Standing],
+    /// What their rates depend on: see [`Learner::rate_groups`](crate::nn::Learner::rate_groups).
+    pub rate_groups: &'a [RateGroup],
     /// For every channel, the mean of the training pixels divided by 255; and their standard deviation.
     pub statistics: [&'a [f32]; 2],
     /// Where it comes from, for a comment.
@@ -77,7 +77,7 @@ impl Program<'_> {
             scheme,
             scale,
             self.rule.optimizer.name(),
-            self.rule.shares(self.standings).unwrap_or_default(),
+            self.rule.shares(self.rate_groups).unwrap_or_default(),
         )
     }
 }
@@ -219,7 +219,7 @@ mod tests {
                         optimizer,
                         rates: Rates::Role,
                     },
-                    standings: &learner.standings(),
+                    rate_groups: &learner.rate_groups(),
                     statistics: [&[0.5, 0.5, 0.25], &[0.1, 0.2, 0.3]],
                     origin: "a test".to_owned(),
                 };

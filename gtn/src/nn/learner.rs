@@ -3,7 +3,7 @@
 use super::build::Described;
 use super::layers::{batch_norm, kernel, mean_only_batch_norm, per_channel};
 use super::network::{Activation, Layer, Network, Norm};
-use super::role::{Standing, standings};
+use super::role::{RateGroup, rate_groups};
 use super::together::Activations;
 use super::{Feed, ParamSpec};
 use autograd::{Distribution, Error, Moments, Result, Var};
@@ -100,9 +100,9 @@ impl Learner {
         &self.params
     }
 
-    /// What the rate of each of its parameters depends on.
-    pub fn standings(&self) -> Vec<Standing> {
-        standings(&self.params)
+    /// What the learning rate of each of its parameters depends on.
+    pub fn rate_groups(&self) -> Vec<RateGroup> {
+        rate_groups(&self.params)
     }
 
     /// The means and variances of its normalisations over batches, which evaluation takes from the last training

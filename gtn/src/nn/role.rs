@@ -25,17 +25,17 @@ impl Role {
 
 /// What the rate of a parameter depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Standing {
+pub struct RateGroup {
     /// What it does.
     pub role: Role,
     /// √(200 / inputs) of weights, 1 of vectors: of 200 inputs, ten times the root mean square of Kaiming's start. A rate
     /// times this moves layers of all widths by the same part of themselves, as the relative steps of Adafactor do (Shazeer
     /// and Stern 2018, arXiv 1804.04235, section 8); a network's start has no part in it, so plans fit all starts.
-    pub size: f64,
+    pub scale: f64,
 }
 
-/// The standing of every parameter of a learner.
-pub(super) fn standings(params: &[ParamSpec]) -> Vec<Standing> {
+/// The group of every parameter of a learner.
+pub(super) fn rate_groups(params: &[ParamSpec]) -> Vec<RateGroup> {
     let is_weight = |param: &ParamSpec| matches!(param.init, Init::Weights(_));
     let last = params.iter().rposition(is_weight);
     let normed = |param: &ParamSpec| {
@@ -43,19 +43,19 @@ pub(super) fn standings(params: &[ParamSpec]) -> Vec<Standing> {
         let gamma = format!("{owner}.gamma");
         params.iter().any(|param| param.name == gamma)
     };
-    let standing = |(i, param): (usize, &ParamSpec)| Standing {
+    let group = |(i, param): (usize, &ParamSpec)| RateGroup {
         role: match &param.init {
             Init::Weights(_) if Some(i) == last => Role::Head,
             Init::Weights(_) if normed(param) => Role::Normed,
             Init::Weights(_) => Role::Plain,
             _ => Role::Vector,
         },
-        size: match &param.init {
+        scale: match &param.init {
             Init::Weights(_) => (200.0 * param.shape[0] as f64 / param.shape.count() as f64).sqrt(),
             _ => 1.0,
         },
     };
-    params.iter().enumerate().map(standing).collect()
+    params.iter().enumerate().map(group).collect()
 }
 
 #[cfg(test)]
@@ -64,16 +64,16 @@ mod tests {
     use crate::nn::Network;
 
     #[test]
-    fn every_parameter_has_its_role_and_weights_their_size() {
+    fn every_parameter_has_its_role_and_weights_their_scale() {
         let network: Network =
             "conv 4 | batch | relu | conv 8 1x1 | mean_only | add(conv 8 | layer) | dense"
                 .parse()
                 .unwrap();
         let learner = network.learner([8, 8, 2], 10).unwrap();
-        let standings = learner.standings();
-        let found: Vec<_> = learner.params().iter().zip(&standings).collect();
+        let rate_groups = learner.rate_groups();
+        let found: Vec<_> = learner.params().iter().zip(&rate_groups).collect();
         let roles = |role: Role| {
-            let of_role = found.iter().filter(|(_, standing)| standing.role == role);
+            let of_role = found.iter().filter(|(_, group)| group.role == role);
             of_role
                 .map(|(param, _)| param.name.as_str())
                 .collect::<Vec<_>>()
@@ -81,14 +81,14 @@ mod tests {
         assert_eq!(roles(Role::Head), ["d1.v"]);
         assert_eq!(roles(Role::Normed), ["c1.v", "c3.v"]);
         assert_eq!(roles(Role::Plain), ["c2.v"]);
-        for (param, standing) in found {
+        for (param, group) in found {
             let fan_in = (param.shape.count() / param.shape[0]) as f64;
-            let size = if standing.role == Role::Vector {
+            let size = if group.role == Role::Vector {
                 1.0
             } else {
                 10.0 * (2.0 / fan_in).sqrt()
             };
-            assert!((standing.size - size).abs() < 1e-12, "{}", param.name);
+            assert!((group.scale - size).abs() < 1e-12, "{}", param.name);
         }
     }
 }

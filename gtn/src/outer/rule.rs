@@ -1,6 +1,6 @@
 //! What moves a learner's weights: an optimiser, and how its learning rate is shared among them.
 
-use crate::nn::role::{Role, Standing};
+use crate::nn::role::{RateGroup, Role};
 use autograd::prelude::*;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -52,22 +52,22 @@ impl Rule {
     }
 
     /// The place of each weight's rate among those of the roles, and its factor; none where all have one.
-    pub fn shares(self, standings: &[Standing]) -> Option<Vec<(usize, f64)>> {
-        let share = |standing: &Standing| {
-            let size = if is_adaptive(self.optimizer) {
-                standing.size
+    pub fn shares(self, rate_groups: &[RateGroup]) -> Option<Vec<(usize, f64)>> {
+        let share = |group: &RateGroup| {
+            let factor = if is_adaptive(self.optimizer) {
+                group.scale
             } else {
                 1.0
             };
-            (standing.role as usize, size)
+            (group.role as usize, factor)
         };
-        (self.rates == Rates::Role).then(|| standings.iter().map(share).collect())
+        (self.rates == Rates::Role).then(|| rate_groups.iter().map(share).collect())
     }
 
-    /// A training by this rule of a learner whose weights stand so; `lr` has this rule's shape at every step.
-    pub fn training<'f>(self, standings: &[Standing]) -> Training<'f> {
+    /// A training by this rule of a learner with these groups; `lr` has this rule's shape at every step.
+    pub fn training<'f>(self, rate_groups: &[RateGroup]) -> Training<'f> {
         let training = Training::new(self.optimizer);
-        let Some(shares) = self.shares(standings) else {
+        let Some(shares) = self.shares(rate_groups) else {
             return training;
         };
         training.hyper("lr", move |s, weight| {

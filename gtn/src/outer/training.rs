@@ -71,7 +71,7 @@ impl Sizes {
             };
             ArraySpec { shape, ..spec }
         };
-        rule.training(&learner.standings())
+        rule.training(&learner.rate_groups())
             .weights(specs("", learner.params(), self.dtype).map(stacked))
             .buffers(specs("", learner.buffers(), self.dtype).map(stacked))
             .given(self.dropped(learner))

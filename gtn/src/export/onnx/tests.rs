@@ -167,7 +167,7 @@ fn networks_compute_the_same_elsewhere() {
             let program = Program {
                 network: learner.network(),
                 rule: autograd::optim::Optimizer::Adam.into(),
-                standings: &[],
+                rate_groups: &[],
                 statistics: [&mean, &std],
                 origin: "a test".to_owned(),
             };
