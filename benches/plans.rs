@@ -55,7 +55,7 @@ fn whole(c: &mut Criterion) {
     let policies = [
         Schedule::store_all().into(),
         Schedule::per_step().into(),
-        Policy::Auto,
+        Policy::Lean,
     ];
     for policy in policies {
         let (problem, horizon) = (problem("A", 8), Horizon::new(8).schedule(policy));

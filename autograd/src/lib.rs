@@ -36,7 +36,7 @@
 //! # What is stored, and what is computed again
 //!
 //! A meta-gradient goes back through every step, so it needs their states again. What the forward sweep stores of them is a
-//! [`Schedule`]; a [`Policy`] picks one (`auto`, a budget in bytes, a window). All give the same meta-gradient, bit for bit.
+//! [`Schedule`]; a [`Policy`] picks one (`auto`, `lean`, a budget in bytes, a window). All give the same meta-gradient, bit for bit.
 //!
 //! ```
 //! use autograd::prelude::*;

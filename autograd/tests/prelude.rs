@@ -125,7 +125,7 @@ fn without_a_contraction_nothing_is_kept() {
     }
 }
 
-/// A budget takes preludes where they save the most work for their bytes; `auto` here does, too.
+/// A budget takes preludes where they save the most work for their bytes; `lean` here does, too.
 #[test]
 fn a_budget_keeps_preludes_where_that_saves_work() {
     // A state of three layers with velocities is 24 times the images.
@@ -145,13 +145,13 @@ fn a_budget_keeps_preludes_where_that_saves_work() {
         Planned::new(&training, &horizon).unwrap()
     };
     let names = |planned: &Planned| planned.schedule().to_string();
-    let auto = planned(Policy::Auto);
-    assert!(names(&auto).ends_with("-prelude"), "{}", names(&auto));
-    let budget = auto.forecast().bytes;
+    let lean = planned(Policy::Lean);
+    assert!(names(&lean).ends_with("-prelude"), "{}", names(&lean));
+    let budget = lean.forecast().bytes;
     let chosen = planned(Policy::Budget(budget));
     assert!(names(&chosen).ends_with("-prelude"), "{}", names(&chosen));
     assert!(chosen.forecast().bytes <= budget);
-    assert!(chosen.forecast().flops <= auto.forecast().flops);
+    assert!(chosen.forecast().flops <= lean.forecast().flops);
     for c in 1..STEPS {
         let plain = planned(Schedule::binomial(c).into()).forecast();
         assert!(

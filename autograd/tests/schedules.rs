@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod common;
+#[path = "schedules/free_memory.rs"]
+mod free_memory;
 #[path = "schedules/reversible.rs"]
 mod reversible;
 use autograd::prelude::*;
@@ -170,15 +172,16 @@ proptest! {
             binomial.with_activations(kept).with_prelude().into(),
             Policy::Budget(budget),
             Policy::Auto,
+            Policy::Lean,
             Policy::Window(steps),
             Schedule::reversible(1.0).into(),
         ];
         let undone = usize::from(optimizer == Optimizer::ReversibleMomentum);
         let policies = &policies[..policies.len() - 1 + undone];
         for (threads, policy) in (1..=3).cycle().zip(policies) {
-            prop_assert_eq!(&case.run(threads, *policy), &expected, "{} {:?}", policy, case);
-            let away = case
-                .horizon(*policy)
+            let horizon = case.horizon(*policy).free_bytes(2 * budget);
+            prop_assert_eq!(&case.run_to(threads, &horizon), &expected, "{} {:?}", policy, case);
+            let away = horizon
                 .on_disk(on_disk, std::env::temp_dir())
                 .in_host(in_host);
             prop_assert_eq!(&case.run_to(threads, &away), &expected, "{:?} {:?}", away, case);

@@ -215,6 +215,10 @@ fn a_budget_takes_segments_where_it_must() {
         error.to_string(),
         text.replace("of 1 bytes", &format!("of {} bytes", least - 1))
     );
+    let none = horizon.clone().schedule(Policy::Auto).free_bytes(0);
+    let (found, forecast, segments) = meta_gradient(1, &none);
+    assert!(segments > 1 && forecast.bytes <= least + least * 3 / 100);
+    assert_eq!(found, expected);
     let mut work = u64::MAX;
     for share in 0..=4 {
         let bytes = least + share * (whole.bytes - least) / 4;

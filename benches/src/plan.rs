@@ -61,7 +61,7 @@ struct Held {
 #[derive(Serialize)]
 struct Row {
     schedule: String,
-    /// For a budget, what was chosen for it.
+    /// For a budget, `auto` and `lean`, what was chosen for it.
     chosen: String,
     bytes: usize,
     evaluations: u64,
@@ -70,8 +70,9 @@ struct Row {
 }
 
 pub(super) fn run(args: &PlanArgs) -> Result<Outcome> {
-    let subject = args.subject.subject()?;
+    let mut subject = args.subject.subject()?;
     let device = args.subject.machine.device()?;
+    subject.horizon = subject.horizon.free_bytes(device.free_bytes());
     let (training, horizon) = (subject.training(), &subject.horizon);
     let asked = Planned::new(&training, horizon)?;
     let phases: Vec<PhasePlan> = asked.phases().iter().map(phase).collect();
@@ -243,8 +244,9 @@ fn table(device: &Device, subject: &Subject, asked: &Planned) -> Result<Vec<Row>
     rows.retain(|row| row.chosen == row.schedule);
     let bytes = || rows.iter().map(|row| row.bytes);
     let (least, most) = (bytes().min().unwrap_or(0), bytes().max().unwrap_or(0));
-    for budget in budgets(least, most) {
-        rows.push(row(budget)?);
+    let choices = [Policy::Auto, Policy::Lean];
+    for policy in choices.into_iter().chain(budgets(least, most)) {
+        rows.push(row(policy)?);
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
     Ok(rows)

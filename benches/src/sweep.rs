@@ -10,9 +10,8 @@ use gtn::cli::Outcome;
 use gtn::device::DeviceChoice;
 use gtn::error::{Error, Result};
 use gtn::run::config::ModeName;
-use gtn::run::memory;
 use gtn::run::settings::name_of;
-use kernels::Device;
+use kernels::host_free_bytes;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -128,15 +127,17 @@ fn fits(args: &SweepArgs, problem: &Problem, mode: ModeName, schedule: Policy) -
     if args.conditions.machine.device == DeviceChoice::Cuda {
         return Ok(());
     }
+    let free = host_free_bytes();
     let horizon = Horizon::new(problem.steps)
         .schedule(schedule)
+        .free_bytes(free)
         .mode(mode.into());
     let training = problem.training();
     let taken = Planned::new(&training, &horizon)?.forecast().bytes as f64;
     let declared = training.learned_specs().chain(training.given_specs());
     // The values on the device, and the host's numbers that they are made from.
     let values = 3.0 * declared.map(ArraySpec::bytes).sum::<usize>() as f64;
-    let free = memory::available(&Device::cpu(Some(1))?).unwrap_or(f64::INFINITY);
+    let free = free.map_or(f64::INFINITY, |free| free as f64);
     let gib = |bytes: f64| bytes / f64::from(1 << 30);
     let (wanted, free) = (gib(taken + values), gib(free));
     if wanted > free {

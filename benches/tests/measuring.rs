@@ -8,6 +8,7 @@ mod place;
 use autograd::optim::Optimizer;
 use autograd::{Horizon, Planned, Policy};
 use benches::{DataKind, Problem, Setup};
+use kernels::host_free_bytes;
 use place::{Place, json, text};
 use serde_json::Value;
 use std::fs;
@@ -37,7 +38,9 @@ fn a_plan_says_what_the_forecast_says() {
     };
     let training = problem.training();
     let planned = |schedule: &str| {
-        let horizon = Horizon::new(problem.steps).schedule(schedule.parse::<Policy>().unwrap());
+        let horizon = Horizon::new(problem.steps)
+            .schedule(schedule.parse::<Policy>().unwrap())
+            .free_bytes(host_free_bytes());
         Planned::new(&training, &horizon).unwrap()
     };
     let asked = planned("every-2");
@@ -62,7 +65,14 @@ fn a_plan_says_what_the_forecast_says() {
         .iter()
         .map(|row| row["schedule"].as_str().unwrap())
         .collect();
-    for name in ["store-all", "per-step", "every-2", "binomial-4"] {
+    for name in [
+        "store-all",
+        "per-step",
+        "every-2",
+        "binomial-4",
+        "auto",
+        "lean",
+    ] {
         assert!(names.contains(&name), "{name} among {names:?}");
     }
     assert!(names.iter().any(|name| name.starts_with("budget-")));

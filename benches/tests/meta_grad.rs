@@ -27,6 +27,8 @@ fn a_benchmark_measures_any_schedule() {
         "binomial-2",
         "binomial-2-prelude",
         "budget-1MiB",
+        "auto",
+        "lean",
     ] {
         let found = with(schedule);
         for key in ["meta_grad_sha256", "loss"] {

@@ -77,12 +77,9 @@ pub fn choose(
     Ok((device, format!("CPU, {threads} thread{s}{why}")))
 }
 
-/// Bytes of memory that a program can take without swapping, by Linux; elsewhere unknown.
-pub fn free_memory() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024.0)
+/// Bytes that are free for each of so many `ranks` on this machine, where that is known: each has a GPU of its own, and they
+/// share the host's memory.
+pub fn free_bytes(device: &Device, ranks: usize) -> Option<usize> {
+    let ranks = device.as_cpu().map_or(1, |_| ranks);
+    Some(device.free_bytes()? / ranks)
 }

@@ -3,7 +3,7 @@
 use crate::bound::{Bound, Lap, Memory, Step};
 use crate::cpu::{self, Cpu};
 use crate::cuda::{self, Cuda, CudaMemory, Precision};
-use crate::memory::{Gpu, HostMemory};
+use crate::memory::{Gpu, HostMemory, host_free_bytes};
 use crate::{DeviceError, ProgramError, View};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,6 +82,14 @@ impl Device {
     /// Waits for all work queued so far. Nobody needs it but for timing: reading waits by itself.
     pub fn wait(&self) -> Result<(), DeviceError> {
         self.as_cuda().map_or(Ok(()), Cuda::wait)
+    }
+
+    /// Bytes that are free now: of a GPU's memory, or as [`host_free_bytes`]. `None` if nobody says.
+    pub fn free_bytes(&self) -> Option<usize> {
+        match &self.0.engine {
+            Engine::Cpu(_) => host_free_bytes(),
+            Engine::Cuda(cuda) => cuda.memory().ok().map(|[free, _]| free),
+        }
     }
 
     /// Bytes of all buffers that exist now.

@@ -29,7 +29,7 @@ pub use cuda::{Cuda, CudaFacts, Precision};
 pub use device::{Buffer, Device};
 pub use error::{DeviceError, ProgramError};
 pub use kernel::Kernel;
-pub use memory::View;
+pub use memory::{View, host_free_bytes};
 pub use program::Program;
 pub use spec::{
     ArgMax, Binary, Concat, Conv, ConvKind, Distribution, Instr, Load, Map, MatMul, Pad, Pair,

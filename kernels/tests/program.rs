@@ -141,6 +141,14 @@ fn views_between_elements_are_refused() {
     assert_eq!(run([8, 36, 44]), Err(format!("slot 2: {}", reason(8))));
 }
 
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "free memory is unknown here")]
+fn a_processor_says_what_memory_is_free() {
+    // A machine that runs tests has between 16 MiB and 16 TiB.
+    let free = Device::cpu(Some(1)).unwrap().free_bytes().unwrap();
+    assert!((1 << 24..1 << 44).contains(&free), "{free}");
+}
+
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_build_without_cuda_says_so() {

@@ -152,10 +152,11 @@ fn policy(draw: &mut Draw, drawn: &Drawn) -> Policy {
     } else {
         schedule
     };
-    match draw.below(6) {
+    match draw.below(7) {
         0 => Policy::Auto,
-        1 => Policy::Window(drawn.steps),
-        2 => schedule.with_prelude().into(),
+        1 => Policy::Lean,
+        2 => Policy::Window(drawn.steps),
+        3 => schedule.with_prelude().into(),
         _ => schedule.into(),
     }
 }
@@ -179,7 +180,9 @@ fn check(draw: &mut Draw, drawn: &Drawn) -> Result<Option<String>> {
     };
     let (policy, segments) = (policy(draw, drawn), draw.between(1, 3));
     let threads = draw.between(1, 3);
-    let scheduled = drawn.run(&drawn.horizon(policy, mode, segments), &arrays, threads)?;
+    let horizon = drawn.horizon(policy, mode, segments);
+    let horizon = horizon.free_bytes(draw.below(1 << 17));
+    let scheduled = drawn.run(&horizon, &arrays, threads)?;
     if scheduled != (losses.clone(), gradient.clone()) {
         return Ok(Some(format!(
             "{policy} in {segments} segments, {mode:?}: other bits"

@@ -1,4 +1,4 @@
-//! The schedule with the least work within a number of bytes, or with a balance of both.
+//! The schedule with the least work within a number of bytes, or with a balance of work and bytes.
 //!
 //! Two families hold a best one for every amount of memory: binomial schedules, which for their number of
 //! snapshots are optimal, and binomial schedules over stretches that are reversed with their activations
@@ -78,6 +78,11 @@ impl Family {
         if self.keep { 1..=steps } else { 0..=0 }
     }
 
+    /// What storing everything takes, where activations are kept.
+    pub(super) fn store_all(&self, steps: usize) -> Candidate {
+        self.candidate(steps, 1, steps)
+    }
+
     /// What so many snapshots take, with stretches of `kept` steps.
     fn candidate(&self, steps: usize, c: usize, kept: usize) -> Candidate {
         let schedule = match kept {
@@ -155,7 +160,12 @@ pub(super) fn least(families: &[Family], steps: usize) -> usize {
     least.min().unwrap_or(0)
 }
 
-/// How many times the least price is nearly as good.
+/// A little more than the least bytes: those of schedules that are nearly the leanest.
+pub(super) fn nearly(least: usize) -> usize {
+    (NEARLY * least as f64) as usize
+}
+
+/// How many times the least price, or the least bytes, is nearly as good.
 const NEARLY: f64 = 1.03;
 
 /// What [`balance`] makes nearly least.

@@ -31,6 +31,9 @@ pub(super) struct StepPlans {
     pub(super) clip: Option<Bound<Source>>,
 }
 
+/// `auto` takes one part in so many of the memory that is free; the rest is for values, other programs and what comes later.
+const AUTO_SHARE: usize = 2;
+
 /// The most segments that are tried for a budget.
 const MOST_SEGMENTS: usize = 64;
 
@@ -43,15 +46,16 @@ impl Planner<'_, '_> {
             segments,
             ..
         } = *self.horizon;
-        let schedule = match policy {
-            Policy::Budget(bytes) => return self.budgeted(bytes),
-            Policy::Auto => {
+        let schedule = match (policy, self.horizon.free_bytes) {
+            (Policy::Budget(bytes), _) => return self.budgeted(bytes),
+            (Policy::Auto, Some(free)) => return self.fastest(free / AUTO_SHARE),
+            (Policy::Auto, None) | (Policy::Lean, _) => {
                 let both = self.both(segments)?;
                 let (_, _, schedule) = budget::balance(&self.families(&both), steps);
                 return Ok((schedule, settled(schedule, both)));
             }
-            Policy::Window(_) => Schedule::per_step(),
-            Policy::Fixed(schedule) => schedule,
+            (Policy::Window(_), _) => Schedule::per_step(),
+            (Policy::Fixed(schedule), _) => schedule,
         };
         let keep = match schedule.snapshots {
             Snapshots::Never { .. } => Keep::Buffers,
@@ -132,9 +136,44 @@ impl Planner<'_, '_> {
         }
     }
 
-    /// The schedule with the least work within a budget, and its plans. More and more segments are tried as long
-    /// as they save memory, and nothing fits or what fits advances steps more than once to save it.
+    /// The schedule with the least work within so many bytes, or, where none fits, nearly the leanest.
+    fn fastest(&self, room: usize) -> Result<(Schedule, StepPlans)> {
+        // Nothing takes less work than storing everything: where that fits, no more is planned.
+        let (keep, prelude) = (true, false);
+        let plans = self.plan(Keep::Activations, prelude, self.horizon.segments)?;
+        let cost = self.cost(&plans, prelude);
+        let family = Family {
+            keep,
+            prelude,
+            cost,
+        };
+        let (_, bytes, schedule) = family.store_all(self.horizon.steps);
+        if bytes <= room {
+            return Ok((schedule, plans));
+        }
+        let (best, least) = self.within(room)?;
+        let best = match best {
+            None => self.within(budget::nearly(least))?.0,
+            some => some,
+        };
+        Ok(best.expect("the leanest fits into its own bytes"))
+    }
+
+    /// The schedule with the least work within a budget, and its plans.
     fn budgeted(&self, budget: usize) -> Result<(Schedule, StepPlans)> {
+        let (best, least) = self.within(budget)?;
+        let steps = self.horizon.steps;
+        best.ok_or_else(|| {
+            Error::Setting(format!(
+                "a budget of {budget} bytes is too small for {steps} inner steps: the least is {least} bytes"
+            ))
+        })
+    }
+
+    /// The schedule with the least work within a budget, if any fits, with its plans; and the least budget that would do.
+    /// More and more segments are tried as long as they save memory, and nothing fits or what fits advances steps more
+    /// than once to save it.
+    fn within(&self, budget: usize) -> Result<(Option<(Schedule, StepPlans)>, usize)> {
         let steps = self.horizon.steps;
         let mut best: Option<(Candidate, StepPlans)> = None;
         let (mut segments, mut least) = (self.horizon.segments.max(1), usize::MAX);
@@ -154,16 +193,11 @@ impl Planner<'_, '_> {
             };
             let enough = best.as_ref().is_some_and(|best| !repeats(best));
             if enough || !leaner || segments >= MOST_SEGMENTS {
-                break;
+                let best = best.map(|((_, _, schedule), plans)| (schedule, plans));
+                return Ok((best, least));
             }
             segments *= 2;
         }
-        let (found, plans) = best.ok_or_else(|| {
-            Error::Setting(format!(
-                "a budget of {budget} bytes is too small for {steps} inner steps: the least is {least} bytes"
-            ))
-        })?;
-        Ok((found.2, plans))
     }
 }
 

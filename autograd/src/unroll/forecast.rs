@@ -246,7 +246,7 @@ impl Planned {
         self.forecast
     }
 
-    /// The schedule; for a budget or `auto`, the one that was chosen.
+    /// The schedule; for a budget, `auto` or `lean`, the one that was chosen.
     pub fn schedule(&self) -> Schedule {
         self.schedule
     }

@@ -4,6 +4,7 @@ use super::away::Places;
 use super::schedule::Policy;
 use super::step::Mode;
 use crate::error::{Error, Result};
+use kernels::Device;
 use std::path::PathBuf;
 
 /// The most inner steps, 2³²: years of them. No count of work or memory overflows for fewer.
@@ -25,6 +26,7 @@ pub struct Horizon {
     pub(super) steps: usize,
     pub(super) outer_steps: Vec<usize>,
     pub(super) policy: Policy,
+    pub(super) free_bytes: Option<usize>,
     pub(super) segments: usize,
     pub(super) mode: Mode,
     pub(super) away: Places,
@@ -38,6 +40,7 @@ impl Horizon {
             steps,
             outer_steps: vec![steps],
             policy: Policy::default(),
+            free_bytes: None,
             segments: 1,
             mode: Mode::default(),
             away: Places::default(),
@@ -65,11 +68,31 @@ impl Horizon {
         }
     }
 
+    /// So many bytes of memory are free where it will run, or nobody knows how many (`None`, the default): for
+    /// [`Policy::Auto`], which takes half of them at most. [`Unroll::new`](crate::Unroll::new) asks its device, if this is
+    /// `None`. It decides about time and memory only: all schedules give the same meta-gradient, bit for bit.
+    #[must_use]
+    pub fn free_bytes(self, bytes: impl Into<Option<usize>>) -> Self {
+        Self {
+            free_bytes: bytes.into(),
+            ..self
+        }
+    }
+
+    /// The same, to run on that device: its free memory, where `auto` asks for it and nobody has said.
+    pub(super) fn on(&self, device: &Device) -> Self {
+        let free_bytes = match self.policy {
+            Policy::Auto => self.free_bytes.or_else(|| device.free_bytes()),
+            _ => self.free_bytes,
+        };
+        self.clone().free_bytes(free_bytes)
+    }
+
     /// Up to that many segments of a step's gradient and its tangent are told apart, as by
     /// [`Plan::in_segments`](crate::Plan::in_segments): a deep learner takes less memory, and up to 3 F more work
     /// for every step that is reversed. The plans of the step itself and of the outer loss are cut as far as
     /// they must be to need no more than that. 1, the default, computes nothing again; a
-    /// [`Policy::Budget`] may take more.
+    /// [`Policy::Budget`] and [`Policy::Auto`] may take more.
     #[must_use]
     pub fn segments(self, segments: usize) -> Self {
         Self { segments, ..self }

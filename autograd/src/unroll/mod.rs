@@ -119,7 +119,7 @@ impl Unroll {
     /// # Errors
     /// If the training cannot be recorded, or there is too little memory.
     pub fn new(device: &Device, training: &Training<'_>, horizon: &Horizon) -> Result<Self> {
-        Self::of(device, Planned::new(training, horizon)?)
+        Self::of(device, Planned::new(training, &horizon.on(device))?)
     }
 
     /// Makes the plans of a training ready, and takes all memory that it will need.
@@ -196,12 +196,12 @@ impl Unroll {
         self.planned.forecast()
     }
 
-    /// The schedule; for a budget or `auto`, the one that was chosen.
+    /// The schedule; for a budget, `auto` or `lean`, the one that was chosen.
     pub fn schedule(&self) -> Schedule {
         self.planned.schedule()
     }
 
-    /// Into how many segments a step's gradient and its tangent may be cut; for a budget, what was chosen for it.
+    /// Into how many segments a step's gradient and its tangent may be cut; for a budget or `auto`, what was chosen for it.
     pub fn segments(&self) -> usize {
         self.planned.horizon.segments
     }

@@ -139,9 +139,14 @@ impl fmt::Display for Schedule {
 pub enum Policy {
     /// The caller: this one.
     Fixed(Schedule),
-    /// `auto`: the schedule that minimises work² × memory, so that half the memory is worth 1.4 times the work. Of the
-    /// schedules within 3 % of the minimum it is that with the least work.
+    /// `auto`: the schedule with the least work (FLOPs) whose buffers take at most half of the
+    /// [free memory](crate::Horizon::free_bytes), chosen as for a budget: `store-all` where there is room for it. Where not
+    /// even the leanest fits, the one with the least work among those that take at most 3 % more than the leanest. Where
+    /// free memory is unknown, as `lean`.
     Auto,
+    /// `lean`: the schedule that minimises work² × memory, so that half the memory is worth 1.4 times the work. Of the
+    /// schedules within 3 % of the minimum it is that with the least work.
+    Lean,
     /// `budget-BYTES`, or as in `budget-64MiB`: the schedule with the least work (FLOPs) whose buffers stay below
     /// that many bytes, with steps in [segments](crate::Horizon::segments) where nothing else fits or that spares work.
     /// [`Unroll::schedule`](crate::Unroll::schedule) says which it is.
@@ -166,7 +171,7 @@ impl From<Schedule> for Policy {
 }
 
 const NAMES: &str = "store-all, per-step, every-K, binomial-C, binomial-C-kept-Q (or one of these three with -prelude), \
-                     auto, budget-BYTES (or KiB, MiB, GiB: budget-64MiB), window-W, or reversible-B, with numbers \
+                     auto, lean, budget-BYTES (or KiB, MiB, GiB: budget-64MiB), window-W, or reversible-B, with numbers \
                      ≥ 1 (B may be less)";
 
 /// The end of the names of schedules that store what preludes make.
@@ -177,6 +182,7 @@ impl fmt::Display for Policy {
         match self {
             Self::Fixed(schedule) => schedule.fmt(f),
             Self::Auto => f.write_str("auto"),
+            Self::Lean => f.write_str("lean"),
             Self::Budget(bytes) => {
                 let unit = UNITS
                     .iter()
@@ -202,6 +208,7 @@ impl FromStr for Policy {
 fn parsed(text: &str) -> Option<Policy> {
     match text.split_once('-') {
         None if text == "auto" => return Some(Policy::Auto),
+        None if text == "lean" => return Some(Policy::Lean),
         Some(("budget", size)) => return bytes(size).map(Policy::Budget),
         Some(("window", steps)) => return number(steps).map(Policy::Window),
         _ => {}
@@ -272,6 +279,7 @@ mod tests {
             Policy::Budget(64 << 20),
             Policy::Budget(2 << 30),
             Policy::Auto,
+            Policy::Lean,
             Policy::Window(9),
             Schedule::reversible(2.0).into(),
             Schedule::reversible(0.16).into(),

@@ -2,9 +2,9 @@
 
 use super::dataset::mean_and_std;
 use super::{Card, Dataset, DatasetChoice, Problem, Split, Want};
-use crate::device::free_memory;
 use crate::error::{Error, Result};
 use crate::seeds::{Draw, rng};
+use kernels::host_free_bytes;
 use rand::seq::SliceRandom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -238,7 +238,7 @@ impl Found {
 /// Refuses what does not fit into the memory that is free, where that is known.
 pub(super) fn check_memory(bytes: f64) -> Result<()> {
     let gib = |bytes: f64| format!("{:.1} GiB", bytes / f64::from(1 << 30));
-    match free_memory() {
+    match host_free_bytes().map(|free| free as f64) {
         Some(free) if bytes > free => {
             let (wanted, free) = (gib(bytes), gib(free));
             let problem = format!("images of {wanted}, and {free} of memory are free");

@@ -98,7 +98,7 @@ impl MetaTrainer {
         )?;
         Ok(Self {
             adam,
-            pupils: Pupils::new(device),
+            pupils: Pupils::new(device, 1),
             mean: None,
             next: None,
             ranks: Ranks::alone(),
@@ -126,6 +126,7 @@ impl MetaTrainer {
                 "--learners-per-step {needed} --learners-at-once {most} gives every rank some"
             )));
         }
+        self.pupils = Pupils::new(&self.device, ranks.on_machine());
         self.ranks = ranks.clone();
         Ok(self)
     }

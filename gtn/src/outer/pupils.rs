@@ -1,6 +1,7 @@
 //! The learners of an outer step: drawn, their trainings planned, and plans kept for structures that come back.
 
 use crate::data::Problem;
+use crate::device::free_bytes;
 use crate::nn::{Drawn, Generator, Learner, Network, init, stack};
 use crate::outer::training::training;
 use crate::run::config::Config;
@@ -95,15 +96,19 @@ impl Pupil {
 #[derive(Debug)]
 pub(super) struct Pupils {
     device: Device,
+    /// Bytes that are free for them, known before they take any: later their own memory would not count.
+    free: Option<usize>,
     last: Option<Pupil>,
     /// The last used last.
     kept: Vec<(Subject, Planned)>,
 }
 
 impl Pupils {
-    pub(super) fn new(device: &Device) -> Self {
+    /// Of one of so many `ranks` on this machine.
+    pub(super) fn new(device: &Device, ranks: usize) -> Self {
         Self {
             device: device.clone(),
+            free: free_bytes(device, ranks),
             last: None,
             kept: Vec::new(),
         }
@@ -127,7 +132,7 @@ impl Pupils {
         };
         let planned = match self.kept.iter().position(|kept| kept.0 == subject) {
             Some(at) => self.kept.remove(at).1,
-            None => plan(class, config, problem, generator)?,
+            None => self.plan(class, config, problem, generator)?,
         };
         let unroll = match last {
             Some(pupil) => {
@@ -143,6 +148,23 @@ impl Pupils {
         Ok(Pupil { subject, unroll })
     }
 
+    /// Plans the training of learners of one structure.
+    fn plan(
+        &self,
+        class: &Class,
+        config: &Config,
+        problem: Problem,
+        generator: &Generator,
+    ) -> Result<Planned> {
+        let config = &Config {
+            learners_per_step: class.learners,
+            learners_at_once: 0,
+            ..config.clone()
+        };
+        let training = training(config, problem, generator, &class.learner);
+        Planned::new(&training, &config.horizon().free_bytes(self.free))
+    }
+
     /// Keeps a training that was used.
     pub(super) fn keep(&mut self, pupil: Pupil) {
         self.last = Some(pupil);
@@ -152,22 +174,6 @@ impl Pupils {
     pub(super) fn last(&self) -> Option<&Pupil> {
         self.last.as_ref()
     }
-}
-
-/// Plans the training of learners of one structure.
-fn plan(
-    class: &Class,
-    config: &Config,
-    problem: Problem,
-    generator: &Generator,
-) -> Result<Planned> {
-    let config = &Config {
-        learners_per_step: class.learners,
-        learners_at_once: 0,
-        ..config.clone()
-    };
-    let training = training(config, problem, generator, &class.learner);
-    Planned::new(&training, &config.horizon())
 }
 
 /// The mean of the meta-gradients of learners of several structures, which come one after another.

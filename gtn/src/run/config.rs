@@ -246,7 +246,8 @@ pub struct Config {
 #[command(next_help_heading = "Engine")]
 pub struct Engine {
     /// What to store for the backward pass: store-all, per-step, every-K, binomial-C (or binomial-C-prelude, with
-    /// images), auto, budget-SIZE (as 64MiB), reversible-B or, truncated, window-W
+    /// images), auto (the fastest in half of the free memory), lean (a balance of work and memory),
+    /// budget-SIZE (as 64MiB), reversible-B or, truncated, window-W
     #[arg(long, value_name = "NAME", default_value = "store-all")]
     #[serde(serialize_with = "as_text")]
     pub schedule: Policy,

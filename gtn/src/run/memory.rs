@@ -1,28 +1,26 @@
 //! Will it fit? A forecast before anything large is taken.
 
 use crate::data::Problem;
-use crate::device::free_memory;
+use crate::device::free_bytes;
 use crate::error::{Error, Result};
 use crate::outer::teacher::learned;
 use crate::outer::training::training;
 use crate::run::config::Config;
-use autograd::{ArraySpec, Forecast, Policy, Training};
+use autograd::{ArraySpec, Forecast, Horizon, Policy, Training};
 use kernels::Device;
 
 /// Refuses settings that take more memory than the device has free, where that is known, and says which
-/// schedule would fit. The machine's memory is for as many `ranks`; each has a GPU of its own.
+/// schedule would fit. The machine's memory is for as many `ranks`.
 ///
 /// # Errors
 /// If they do, or if the networks cannot be planned.
 pub fn check(device: &Device, config: &Config, problem: Problem, ranks: usize) -> Result<()> {
-    let Some(free) = available(device) else {
+    let Some(free) = free_bytes(device, ranks) else {
         return Ok(());
     };
-    let free = match device.as_cuda() {
-        Some(_) => free,
-        None => free / ranks as f64,
-    };
-    let (wanted, beside) = estimate(config, config.engine.schedule, problem)?;
+    let horizon = config.horizon().free_bytes(free);
+    let (wanted, beside) = estimate(config, &horizon, problem)?;
+    let free = free as f64;
     if wanted <= free {
         return Ok(());
     }
@@ -34,13 +32,15 @@ pub fn check(device: &Device, config: &Config, problem: Problem, ranks: usize) -
     let error = Error::engine(format!(
         "this run takes about {wanted} of memory, and {free} are free"
     ));
-    Err(if estimate(config, budget, problem).is_ok() {
-        error.hint(format!("--schedule {budget} would fit"))
-    } else {
-        error.and("no schedule would fit").hint(
+    Err(
+        if estimate(config, &horizon.schedule(budget), problem).is_ok() {
+            error.hint(format!("--schedule {budget} would fit"))
+        } else {
+            error.and("no schedule would fit").hint(
             "a smaller --inner-batch or --outer-batch, fewer --inner-steps or smaller networks take less",
         )
-    })
+        },
+    )
 }
 
 /// Refuses a training whose values take more memory than the device has free, where that is known.
@@ -52,7 +52,7 @@ pub fn check_values(device: &Device, training: &Training<'_>) -> Result<()> {
     let bytes = |spec: &ArraySpec| spec.bytes() as f64;
     let own: f64 = training.weight_specs().iter().map(bytes).sum();
     let wanted = own + declared.map(bytes).sum::<f64>();
-    match available(device) {
+    match free_bytes(device, 1).map(|free| free as f64) {
         Some(free) if wanted > free => Err(Error::engine(format!(
             "the values of this training take {} of memory, and {} are free",
             gib(wanted),
@@ -68,12 +68,12 @@ fn gib(bytes: f64) -> String {
 
 /// Bytes of an outer step with the widest learner of the family that takes the most, and those of them that are no matter
 /// of the schedule.
-fn estimate(config: &Config, policy: Policy, problem: Problem) -> autograd::Result<(f64, f64)> {
+fn estimate(config: &Config, horizon: &Horizon, problem: Problem) -> autograd::Result<(f64, f64)> {
     let generator = config.generator(problem)?;
     let mut most = (0.0, 0.0);
     for learner in config.widest(problem)? {
         let training = training(config, problem, &generator, &learner);
-        let forecast = Forecast::new(&training, &config.horizon().schedule(policy))?;
+        let forecast = Forecast::new(&training, horizon)?;
         // Beside the driver's memory there are the values that it is given, and the outer optimiser.
         let bytes = |spec: &ArraySpec| spec.bytes() as f64;
         let given: f64 = training.given_specs().map(bytes).sum();
@@ -86,12 +86,4 @@ fn estimate(config: &Config, policy: Policy, problem: Problem) -> autograd::Resu
         }
     }
     Ok(most)
-}
-
-/// Bytes that are free on a GPU; or that a program can take without swapping, by Linux; elsewhere unknown.
-pub fn available(device: &Device) -> Option<f64> {
-    if let Some(cuda) = device.as_cuda() {
-        return Some(cuda.facts().ok()?.free_bytes as f64);
-    }
-    free_memory()
 }

@@ -14,7 +14,6 @@ use crate::outer::inner::Inner;
 use crate::outer::rule::Rule;
 use crate::outer::teacher::Teacher;
 use crate::run::config::Config;
-use crate::run::memory::available;
 use kernels::Device;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -298,7 +297,7 @@ impl<'a> Bench<'a> {
             + 2 * EVALUATED * largest
             + 6 * learner.parameter_count();
         let wanted = 4.0 * numbers as f64;
-        match available(&self.device) {
+        match self.device.free_bytes().map(|free| free as f64) {
             Some(free) if wanted > free => {
                 let [wanted, free] = [wanted, free].map(|bytes| bytes / f64::from(1 << 30));
                 Err(Error::engine(format!(

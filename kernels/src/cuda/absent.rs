@@ -37,6 +37,10 @@ impl Cuda {
         match *self {}
     }
 
+    pub(crate) fn memory(&self) -> Result<[usize; 2], DeviceError> {
+        match *self {}
+    }
+
     pub(crate) fn wait(&self) -> Result<(), DeviceError> {
         match *self {}
     }

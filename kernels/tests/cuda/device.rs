@@ -168,6 +168,7 @@ fn runs_copies_and_counts_memory() {
         facts.total_bytes > facts.free_bytes && facts.driver[0] >= 12,
         "{facts:?}"
     );
+    assert_eq!(device.free_bytes(), Some(facts.free_bytes));
 }
 
 #[test]

@@ -204,6 +204,30 @@ fn population() -> Learners {
     text.parse().unwrap()
 }
 
+/// `auto` takes what fits into the free memory: other schedules, the same bits.
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "free memory is unknown here")]
+fn free_memory_changes_the_schedule_and_no_bit() {
+    let mut config = Config {
+        inner_steps: 6,
+        ..config(Curriculum::Full)
+    };
+    config.engine.schedule = Policy::Auto;
+    let run = |ranks| {
+        let mut trainer = trainer(&config, 1);
+        trainer.pupils = Pupils::new(&trainer.device, ranks);
+        trainer.step(&data()).unwrap();
+        trainer.step(&data()).unwrap();
+        let schedule = trainer.pupils.last().unwrap().unroll.schedule();
+        (schedule, trainer.arrays().unwrap())
+    };
+    // Shared by more ranks than there are bytes, no memory is free.
+    let ((roomy, expected), (tight, found)) = (run(1), run(usize::MAX));
+    assert_eq!(roomy, Schedule::store_all());
+    assert_ne!(tight, roomy);
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn a_population_is_drawn_resumed_and_averaged() {
     let config = |learners_per_step| Config {
@@ -219,7 +243,7 @@ fn a_population_is_drawn_resumed_and_averaged() {
     let mut second = trainer(&config(4), 2);
     second.restore(&first.arrays().unwrap(), 1).unwrap();
     // Plans that come back from elsewhere than the last step are the plans.
-    second.pupils = Pupils::new(&second.device);
+    second.pupils = Pupils::new(&second.device, 1);
     let mut families = std::collections::BTreeSet::new();
     for step in 0..5 {
         let found = whole.step(&data()).unwrap();
