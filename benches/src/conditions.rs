@@ -1,6 +1,7 @@
 //! Where, on how many threads and how often a benchmark computes; flags as other processes take them.
 
 use gtn::cli::Machine;
+use gtn::device::SimdChoice;
 use gtn::run::settings::name_of;
 use std::process::Command;
 
@@ -22,17 +23,38 @@ impl Conditions {
         if let Some(threads) = self.machine.threads {
             flag(command, "--threads", &threads);
         }
+        if let Some(simd) = self.machine.simd {
+            flag(command, "--simd", &name_of(&simd));
+        }
         flag(command, "--device", &name_of(&self.machine.device));
         flag(command, "--precision", &name_of(&self.machine.precision));
         flag(command, "--repeats", &self.repeats);
     }
 
-    /// Passes them on to a peer's program, which knows no GPU and takes a number of threads.
+    /// Passes them on to a peer's program, which knows no GPU takes a number of threads, and
+    /// is held to the same vector instructions.
     pub(super) fn pass_to_peer(&self, command: &mut Command) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         flag(command, "--threads", &self.machine.threads.unwrap_or(cores));
         flag(command, "--repeats", &self.repeats);
+        if let Some(simd) = self.machine.simd {
+            command.envs(held_to(simd));
+        }
     }
+}
+
+/// Variables that hold `PyTorch`, oneDNN and XLA to the vector instructions of a level.
+fn held_to(simd: SimdChoice) -> Vec<(&'static str, &'static str)> {
+    let [aten, onednn, xla] = match simd {
+        SimdChoice::Avx512 => return Vec::new(),
+        SimdChoice::Avx2 => ["avx2", "AVX2", "--xla_cpu_max_isa=AVX2"],
+        SimdChoice::Baseline => ["default", "SSE41", "--xla_cpu_max_isa=SSE4_2"],
+    };
+    vec![
+        ("ATEN_CPU_CAPABILITY", aten),
+        ("ONEDNN_MAX_CPU_ISA", onednn),
+        ("XLA_FLAGS", xla),
+    ]
 }
 
 /// The given number, or the default in place of 0.

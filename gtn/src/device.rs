@@ -1,7 +1,7 @@
 //! Where to compute: the choice, and why.
 
 use clap::ValueEnum;
-use kernels::{Cuda, Device, DeviceError, Precision};
+use kernels::{Cpu, Cuda, Device, DeviceError, Precision, Simd};
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -48,6 +48,27 @@ impl From<PrecisionChoice> for Precision {
     }
 }
 
+/// Vector instructions that the processor may use. Trained weights have the same bits with avx2 and avx512.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SimdChoice {
+    /// AVX-512: 512 bits
+    Avx512,
+    /// AVX2 and FMA: 256 bits
+    Avx2,
+    /// Those of every processor of the architecture: 128 bits, on x86-64 without fused multiply-adds
+    Baseline,
+}
+
+impl From<SimdChoice> for Simd {
+    fn from(choice: SimdChoice) -> Self {
+        match choice {
+            SimdChoice::Avx512 => Self::Avx512,
+            SimdChoice::Avx2 => Self::Avx2,
+            SimdChoice::Baseline => Self::Baseline,
+        }
+    }
+}
+
 /// The device, and a line that says which it is and why. Of several GPUs it is that of the `ordinal`, which goes round: a
 /// launcher may show every process no GPU but its own.
 ///
@@ -57,6 +78,7 @@ pub fn choose(
     choice: DeviceChoice,
     precision: PrecisionChoice,
     threads: Option<usize>,
+    simd: Option<SimdChoice>,
     ordinal: usize,
 ) -> Result<(Device, String), DeviceError> {
     let mut why = String::new();
@@ -71,10 +93,13 @@ pub fn choose(
             Err(error) => why = format!(" ({error})"),
         }
     }
-    let device = Device::cpu(threads)?;
-    let threads = device.threads();
+    let cpu = Cpu::new(threads, simd.map(Simd::from))?;
+    let (threads, level) = (cpu.threads(), cpu.simd());
     let s = if threads == 1 { "" } else { "s" };
-    Ok((device, format!("CPU, {threads} thread{s}{why}")))
+    Ok((
+        cpu.into(),
+        format!("CPU, {threads} thread{s}, {level}{why}"),
+    ))
 }
 
 /// Bytes that are free for each of so many `ranks` on this machine, where that is known: each has a GPU of its own, and they

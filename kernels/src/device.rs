@@ -28,9 +28,9 @@ impl Device {
     /// The processor, with that many threads (all cores if `None`). Results do not depend on the number.
     ///
     /// Programs may run on one device from several threads at once, and share its threads: then a run may return
-    /// only when another one is over.
+    /// only when another one is over. [`Cpu::new`] also takes a level of vector instructions.
     pub fn cpu(threads: Option<usize>) -> Result<Self, DeviceError> {
-        Ok(Self::new(Engine::Cpu(Cpu::new(threads)?)))
+        Ok(Cpu::new(threads, None)?.into())
     }
 
     /// An NVIDIA GPU, by its number. The error says in one line why there is none, or why it cannot be used:
@@ -153,12 +153,18 @@ impl Device {
         bound: &[Bound],
     ) -> Result<Ready, ProgramError> {
         match &self.0.engine {
-            Engine::Cpu(_) => Ok(Ready::Cpu(cpu::Ready::new(steps)?)),
+            Engine::Cpu(cpu) => Ok(Ready::Cpu(cpu::Ready::new(steps, cpu)?)),
             Engine::Cuda(cuda) => {
                 let ready = cuda::Ready::new(cuda, slots, steps, bound)?;
                 Ok(Ready::Cuda(Mutex::new(ready)))
             }
         }
+    }
+}
+
+impl From<Cpu> for Device {
+    fn from(cpu: Cpu) -> Self {
+        Self::new(Engine::Cpu(cpu))
     }
 }
 
@@ -186,7 +192,7 @@ impl Ready {
     /// Whether a device can run it.
     pub(crate) fn is_for(&self, device: &Device) -> bool {
         match (self, &device.0.engine) {
-            (Self::Cpu(_), Engine::Cpu(_)) => true,
+            (Self::Cpu(ready), Engine::Cpu(cpu)) => ready.is_for(cpu),
             (Self::Cuda(ready), Engine::Cuda(cuda)) => lock(ready).is_for(cuda),
             _ => false,
         }

@@ -1,5 +1,7 @@
 //! What can go wrong.
 
+use crate::Simd;
+
 /// What can go wrong with a device.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
@@ -14,6 +16,14 @@ pub enum DeviceError {
         held: usize,
         /// The device's name.
         device: String,
+    },
+    /// The processor does not have these vector instructions.
+    #[error("this processor has no {wanted}: {detected} is its best level of vector instructions")]
+    Simd {
+        /// The level asked for.
+        wanted: Simd,
+        /// The best that it has.
+        detected: Simd,
     },
     /// There is no usable CUDA device.
     #[error("no usable CUDA device: {0}")]

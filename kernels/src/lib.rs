@@ -24,7 +24,7 @@ mod program;
 mod spec;
 
 pub use bound::{Lap, Operand, Slot, Step};
-pub use cpu::Cpu;
+pub use cpu::{Cpu, Simd};
 pub use cuda::{Cuda, CudaFacts, Precision};
 pub use device::{Buffer, Device};
 pub use error::{DeviceError, ProgramError};

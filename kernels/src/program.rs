@@ -81,7 +81,8 @@ impl Program {
     }
 
     /// Makes it ready for a device: writes machine code for its maps, or captures its launches as a CUDA graph.
-    /// It stays ready until it is made so for another device; all CPU devices count as one.
+    /// It stays ready until it is made so for another device; CPU devices of the same level of vector
+    /// instructions count as one.
     pub fn prepare(&self, device: &Device) -> Result<(), ProgramError> {
         self.ready(device).map(|_| ())
     }

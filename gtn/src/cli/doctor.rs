@@ -1,19 +1,33 @@
 //! `gtn doctor`: what this machine has, and what a run would use.
 
 use super::{Outcome, show};
-use crate::device::{DeviceChoice, PrecisionChoice, choose};
+use crate::device::{DeviceChoice, PrecisionChoice, SimdChoice, choose};
 use crate::error::Result;
-use kernels::{Cuda, CudaFacts, Device, Precision};
+use clap::Args;
+use kernels::{Cuda, CudaFacts, Device, Precision, Simd};
+
+/// What a run would be told.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Hold the processor down to these vector instructions [default: the best it has]
+    #[arg(long, value_enum, help_heading = "Machine")]
+    simd: Option<SimdChoice>,
+}
 
 /// Prints what is known of the devices.
-pub(super) fn run() -> Result<Outcome> {
+pub(super) fn run(args: &DoctorArgs) -> Result<Outcome> {
     match Cuda::open(0, Precision::default()) {
         Ok(cuda) => say_cuda(&cuda.facts()?),
         Err(reason) => show(&format!("CUDA: {reason}")),
     }
     let device = Device::cpu(None)?;
-    show(&format!("CPU: {} threads", device.threads()));
-    let (_, line) = choose(DeviceChoice::Auto, PrecisionChoice::default(), None, 0)?;
+    show(&format!(
+        "CPU: {} threads, vector instructions up to {}",
+        device.threads(),
+        Simd::detected()
+    ));
+    let (auto, precision) = (DeviceChoice::Auto, PrecisionChoice::default());
+    let (_, line) = choose(auto, precision, None, args.simd, 0).map_err(super::refuse)?;
     show(&format!("A run would use: {line}"));
     Ok(Outcome::Done)
 }

@@ -17,14 +17,14 @@ mod stop;
 mod train;
 
 use crate::data::{Dataset, DatasetChoice, Place, load};
-use crate::device::{DeviceChoice, PrecisionChoice, choose};
+use crate::device::{DeviceChoice, PrecisionChoice, SimdChoice, choose};
 use crate::error::{Error, Result};
 use crate::ranks::Ranks;
 use crate::run::card;
 use crate::run::config::Config;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Command, CommandFactory, Parser, Subcommand};
-use kernels::Device;
+use kernels::{Device, DeviceError};
 use serde::{Deserialize, Serialize};
 use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ enum Task {
     /// Show learners: layers, shapes, parameters, multiply-adds
     Learner(learner::LearnerArgs),
     /// Show the devices of this machine, and which one a run would use
-    Doctor,
+    Doctor(doctor::DoctorArgs),
     /// Check a device's results against the processor's, from single operations to outer steps
     Selftest(selftest::SelftestArgs),
     /// Write the manual pages, one for each command, to a folder
@@ -109,6 +109,9 @@ pub struct Machine {
     /// Threads; results are the same for any number [default: all cores]
     #[arg(long, value_name = "N", value_parser = threads(), help_heading = "Machine")]
     pub threads: Option<usize>,
+    /// Hold the processor down to these vector instructions [default: the best it has]
+    #[arg(long, value_enum, help_heading = "Machine")]
+    pub simd: Option<SimdChoice>,
     /// End with one JSON object on standard output
     #[arg(long, help_heading = "Machine")]
     pub json: bool,
@@ -132,6 +135,16 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The error of a device that cannot be had.
+fn refuse(error: DeviceError) -> Error {
+    match error {
+        DeviceError::Simd { wanted, detected } => Error::usage(error)
+            .at(format!("--simd {wanted}"))
+            .hint(format!("leave it out, or use --simd {detected}")),
+        _ => Error::from(error),
+    }
+}
+
 impl Machine {
     /// The device; says which it is.
     ///
@@ -148,10 +161,16 @@ impl Machine {
     pub fn device_of(&self, ranks: &Ranks) -> Result<Device> {
         let part = || cores().div_ceil(ranks.on_cores());
         let threads = self.threads.or((ranks.on_cores() > 1).then(part));
-        let chosen = choose(self.device, self.precision, threads, ranks.local());
+        let chosen = choose(
+            self.device,
+            self.precision,
+            threads,
+            self.simd,
+            ranks.local(),
+        );
         let (device, line) = chosen.map_err(|error| match self.device {
             DeviceChoice::Cuda => Error::usage(error).at("--device cuda"),
-            _ => Error::from(error),
+            _ => refuse(error),
         })?;
         say(&format!("Device: {line}"));
         Ok(device)
@@ -256,7 +275,7 @@ pub fn main() -> ExitCode {
         Some(Task::Learner(args)) => learner::run(&args),
         Some(Task::Search(args)) => search::run(&args),
         Some(Task::Fit(args)) => fit::run(&args),
-        Some(Task::Doctor) => doctor::run(),
+        Some(Task::Doctor(args)) => doctor::run(&args),
         Some(Task::Selftest(args)) => selftest::run(&args),
         Some(Task::Man { folder }) => man(&folder),
     })

@@ -14,7 +14,7 @@ use crate::outer::inner::Inner;
 use crate::outer::rule::Rule;
 use crate::outer::teacher::Teacher;
 use crate::run::config::Config;
-use kernels::Device;
+use kernels::{Cpu, Device};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -162,10 +162,11 @@ impl<'a> Lab<'a> {
                 let (send, next, stop) = (send.clone(), &next, &stop);
                 scope.spawn(move || {
                     // A GPU is shared; of a processor each has a thread.
-                    let own = if device.as_cuda().is_some() || workers == 1 {
-                        Ok(device.clone())
-                    } else {
-                        Device::cpu(Some(1))
+                    let own = match device.as_cpu() {
+                        Some(cpu) if workers > 1 => {
+                            Cpu::new(Some(1), Some(cpu.simd())).map(Device::from)
+                        }
+                        _ => Ok(device.clone()),
                     };
                     let bench = own
                         .map_err(Error::from)

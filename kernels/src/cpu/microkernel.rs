@@ -12,7 +12,7 @@ use std::ops::AddAssign;
 
 use super::panels::Matrix;
 #[cfg(target_arch = "x86_64")]
-use super::simd::Level;
+use super::simd::Simd;
 use super::transpose::{self, Transpose};
 
 /// Most rows that a tile has on any machine.
@@ -529,9 +529,9 @@ macro_rules! element {
             fn engine() -> Engine<Self> {
                 #[cfg(target_arch = "x86_64")]
                 match super::simd::level() {
-                    Level::Avx512 => return x86::$avx512,
-                    Level::Avx2 => return x86::$avx2,
-                    _ => {}
+                    Simd::Avx512 => return x86::$avx512,
+                    Simd::Avx2 => return x86::$avx2,
+                    Simd::Baseline => {}
                 }
                 portable::$portable
             }

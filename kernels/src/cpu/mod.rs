@@ -38,38 +38,63 @@ mod window;
 
 use crate::bound::{Arrays, Bound, Lap, Memory, Step};
 use crate::{Conv, DeviceError, Float, Kernel, Pair, ProgramError};
+pub use simd::Simd;
 use std::fmt;
 use std::time::Instant;
 
-/// The processor's threads.
-pub struct Cpu(rayon::ThreadPool);
+/// The processor's threads, and the vector instructions that they use.
+pub struct Cpu {
+    pool: rayon::ThreadPool,
+    simd: Simd,
+}
 
 impl Cpu {
-    pub(crate) fn new(threads: Option<usize>) -> Result<Self, DeviceError> {
+    /// That many threads (all cores if `None`) with vector instructions of a level (the best if `None`). Results do not
+    /// depend on the number, and as [`Simd`] says on the level. A [`Device`](crate::Device) is made of it by `into`.
+    ///
+    /// # Errors
+    /// If the processor does not have the level, or the threads cannot be started.
+    pub fn new(threads: Option<usize>, simd: Option<Simd>) -> Result<Self, DeviceError> {
+        let detected = Simd::detected();
+        let simd = simd.unwrap_or(detected);
+        if simd > detected {
+            return Err(DeviceError::Simd {
+                wanted: simd,
+                detected,
+            });
+        }
         let threads =
             threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("kernels-{i}"))
-            .start_handler(|_| scratch::reserve())
+            .start_handler(move |_| {
+                scratch::reserve();
+                simd::hold(simd);
+            })
             .build()
             .map_err(|e| DeviceError::Threads {
                 threads,
                 reason: e.to_string(),
             })?;
-        Ok(Self(pool))
+        Ok(Self { pool, simd })
     }
 
     /// How many threads run its kernels.
     pub fn threads(&self) -> usize {
-        self.0.current_num_threads()
+        self.pool.current_num_threads()
+    }
+
+    /// The level of vector instructions that they use.
+    pub fn simd(&self) -> Simd {
+        self.simd
     }
 
     /// Multiplies and adds f32 numbers in registers, on all threads at once and as fast as they can, and returns
     /// the number of floating-point operations: a benchmark's ceiling. A thread does some hundred operations a
     /// round.
     pub fn multiply_add(&self, rounds: u64) -> u64 {
-        self.0
+        self.pool
             .broadcast(|_| peak::multiply_add(rounds))
             .iter()
             .sum()
@@ -77,13 +102,13 @@ impl Cpu {
 
     /// Does work on the threads, which stay awake for it.
     pub(crate) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        self.0.install(|| parallel::awake(work))
+        self.pool.install(|| parallel::awake(work))
     }
 }
 
 impl fmt::Debug for Cpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cpu({} threads)", self.threads())
+        write!(f, "Cpu({} threads, {})", self.threads(), self.simd)
     }
 }
 
@@ -100,22 +125,30 @@ impl Kernel {
     }
 }
 
-/// The steps of a program, made ready to run on any number of threads.
+/// The steps of a program, made ready to run on any number of threads of one level.
 #[derive(Debug)]
-pub(crate) struct Ready(Vec<Compiled>);
+pub(crate) struct Ready {
+    steps: Vec<Compiled>,
+    simd: Simd,
+}
 
 impl Ready {
-    pub(crate) fn new(steps: &[Step]) -> Result<Self, ProgramError> {
+    pub(crate) fn new(steps: &[Step], cpu: &Cpu) -> Result<Self, ProgramError> {
+        let simd = cpu.simd;
         let compile = |(at, step): (usize, &Step)| {
-            let compiled = Compiled::new(&step.kernel);
+            let compiled = Compiled::new(&step.kernel, simd);
             compiled.map_err(|reason| ProgramError::Step { step: at, reason })
         };
-        steps
-            .iter()
-            .enumerate()
-            .map(compile)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let steps = steps.iter().enumerate().map(compile);
+        Ok(Self {
+            steps: steps.collect::<Result<_, _>>()?,
+            simd,
+        })
+    }
+
+    /// Whether that processor can run them.
+    pub(crate) fn is_for(&self, cpu: &Cpu) -> bool {
+        self.simd == cpu.simd
     }
 
     /// Runs the steps in order, on the calling thread and its pool.
@@ -139,7 +172,7 @@ impl Ready {
     }
 
     fn step(&self, at: usize, bound: &Bound, memory: &Memory<'_>) -> Result<(), ProgramError> {
-        let run = &self.0[at].0;
+        let run = &self.steps[at].0;
         run(&Arrays { bound, memory }).map_err(|reason| ProgramError::Step { step: at, reason })
     }
 }
@@ -152,12 +185,12 @@ type Run = dyn Fn(&Arrays<'_>) -> Result<(), String> + Send + Sync;
 
 impl Compiled {
     /// For a kernel that was checked.
-    fn new(kernel: &Kernel) -> Result<Self, String> {
+    fn new(kernel: &Kernel, simd: Simd) -> Result<Self, String> {
         if kernel.is_idle() {
             return Ok(always(|_| ()));
         }
         Ok(match kernel.clone() {
-            Kernel::Map(map) => match map::Plan::new(&map)? {
+            Kernel::Map(map) => match map::Plan::new(&map, simd)? {
                 Some(plan) => always(move |arrays| plan.run(arrays)),
                 None => always(move |arrays| map::run_empty(map.stores.len(), arrays)),
             },

@@ -5,16 +5,16 @@ use std::hint::black_box;
 /// Sums that are added to in turn: enough to hide the latency of an addition on all known processors.
 const SUMS: usize = 12;
 
-/// Adds to every sum `rounds` times, with the widest instructions there are; gives the floating-point
+/// Adds to every sum `rounds` times, with the widest instructions of the device; gives the floating-point
 /// operations.
 pub(crate) fn multiply_add(rounds: u64) -> u64 {
     #[cfg(target_arch = "x86_64")]
     let (lanes, sum) = match super::simd::level() {
-        // SAFETY: the processor was found to have these instructions.
-        super::simd::Level::Avx512 => (16, unsafe { x86::avx512(rounds) }),
+        // SAFETY: the processor has what `level` says.
+        super::simd::Simd::Avx512 => (16, unsafe { x86::avx512(rounds) }),
         // SAFETY: as above.
-        super::simd::Level::Avx2 => (8, unsafe { x86::avx2(rounds) }),
-        _ => (4, portable(rounds, |sum, x, y| sum * x + y)),
+        super::simd::Simd::Avx2 => (8, unsafe { x86::avx2(rounds) }),
+        super::simd::Simd::Baseline => (4, portable(rounds, |sum, x, y| sum * x + y)),
     };
     #[cfg(not(target_arch = "x86_64"))]
     let (lanes, sum) = (4, portable(rounds, f32::mul_add));
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn every_thread_does_its_rounds() {
         let done = |threads, rounds| {
-            let cpu = Cpu::new(Some(threads)).expect("threads");
+            let cpu = Cpu::new(Some(threads), None).expect("threads");
             cpu.multiply_add(rounds)
         };
         assert!(done(1, 1) > 0);

@@ -2,63 +2,70 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
-#[cfg(target_arch = "x86_64")]
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::cell::Cell;
+use strum::Display;
 
-/// Vector instruction sets that loops are compiled for, from the least to the best.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(crate) enum Level {
-    /// Not looked at yet.
-    Unknown,
-    /// What every processor of the architecture has.
+/// Levels of vector instructions that loops are compiled for, from the least to the best.
+///
+/// Element-wise values, their sums, moves and picks have the same bits at every level; products and convolutions at all
+/// that fuse a multiplication with an addition, as [`Simd::Baseline`] of x86-64 does not: there each product is rounded
+/// before it is added, in the same order.
+#[derive(Clone, Copy, Debug, Display, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[strum(serialize_all = "lowercase")]
+pub enum Simd {
+    /// Those of all processors of the architecture: SSE2 or NEON, 128 bits.
     Baseline,
-    /// 256 bits, and fused multiply-adds.
+    /// 256 bits, and fused multiply-adds: AVX2 and FMA.
     Avx2,
-    /// 512 bits.
+    /// 512 bits: AVX-512 F, BW, DQ and VL.
     Avx512,
 }
 
-/// The best that this processor has.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn level() -> Level {
-    match LEVEL.load(Ordering::Relaxed) {
-        3 => Level::Avx512,
-        2 => Level::Avx2,
-        1 => Level::Baseline,
-        _ => detect(),
+impl Simd {
+    /// All levels, from the least.
+    pub const ALL: [Self; 3] = [Self::Baseline, Self::Avx2, Self::Avx512];
+
+    /// Finds the best level of this processor.
+    pub fn detected() -> Self {
+        #[cfg(not(target_arch = "x86_64"))]
+        let level = Self::Baseline;
+        #[cfg(target_arch = "x86_64")]
+        let level = {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            match (avx2, avx512) {
+                (true, true) => Self::Avx512,
+                (true, false) => Self::Avx2,
+                (false, _) => Self::Baseline,
+            }
+        };
+        #[cfg(all(test, target_arch = "x86_64"))]
+        let level = level.min(super::levels::limit());
+        level
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-static LEVEL: AtomicU8 = AtomicU8::new(Level::Unknown as u8);
-
-#[cfg(target_arch = "x86_64")]
-#[cold]
-fn detect() -> Level {
-    let avx512 = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl");
-    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    let level = match (avx512, avx2) {
-        (true, true) => Level::Avx512,
-        (false, true) => Level::Avx2,
-        (_, false) => Level::Baseline,
-    };
-    #[cfg(test)]
-    let level = level.min(super::levels::limit());
-    LEVEL.store(level as u8, Ordering::Relaxed);
-    level
+thread_local! {
+    /// The level of the device that this thread works for.
+    static LEVEL: Cell<Option<Simd>> = const { Cell::new(None) };
 }
 
-/// Whether code may be compiled for AVX-512 as the program runs.
-pub(crate) fn has_avx512() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return level() == Level::Avx512;
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+/// Says what the device has whose thread this is.
+///
+/// # Panics
+/// If the processor has less: it would meet instructions that it does not know.
+pub(crate) fn hold(level: Simd) {
+    assert!(level <= Simd::detected(), "checked by `Cpu::new`");
+    LEVEL.set(Some(level));
+}
+
+/// The level of this thread's device, which the processor has; the best there is on threads of no device.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn level() -> Simd {
+    LEVEL.get().unwrap_or_else(Simd::detected)
 }
 
 /// Asks for memory that is read soon. Any address will do.
@@ -81,7 +88,7 @@ pub(crate) fn prefetch_write(start: *const u8, bytes: usize) {
     }
 }
 
-/// A function whose loops are compiled once per [`Level`]; the best is called. What it calls in those loops
+/// A function whose loops are compiled once per [`Simd`]; that of [`level`] is called. What it calls in those loops
 /// must be `#[inline(always)]`, or it would stay at the baseline. Numbers that it is generic in follow the types,
 /// after a semicolon.
 macro_rules! multiversion {
@@ -101,11 +108,11 @@ macro_rules! multiversion {
                     body::<$($T,)+ $($($N),+)?>($($arg),*)
                 }
                 match $crate::cpu::simd::level() {
-                    // SAFETY: the processor was found to have these instructions.
-                    $crate::cpu::simd::Level::Avx512 => return unsafe { avx512::<$($T,)+ $($($N),+)?>($($arg),*) },
+                    // SAFETY: the processor has what `level` says.
+                    $crate::cpu::simd::Simd::Avx512 => return unsafe { avx512::<$($T,)+ $($($N),+)?>($($arg),*) },
                     // SAFETY: as above.
-                    $crate::cpu::simd::Level::Avx2 => return unsafe { avx2::<$($T,)+ $($($N),+)?>($($arg),*) },
-                    _ => {}
+                    $crate::cpu::simd::Simd::Avx2 => return unsafe { avx2::<$($T,)+ $($($N),+)?>($($arg),*) },
+                    $crate::cpu::simd::Simd::Baseline => {}
                 }
             }
             body::<$($T,)+ $($($N),+)?>($($arg),*)
@@ -139,3 +146,26 @@ macro_rules! strips {
     }};
 }
 pub(crate) use strips;
+
+#[cfg(test)]
+mod tests {
+    use crate::{Cpu, Simd};
+
+    /// Tested for lack by the runs of all tests at lower levels.
+    #[test]
+    fn levels_that_the_processor_lacks_are_refused() {
+        for level in Simd::ALL {
+            match Cpu::new(Some(1), Some(level)) {
+                Ok(cpu) => assert!(cpu.simd() == level && level <= Simd::detected()),
+                Err(error) => {
+                    assert!(level > Simd::detected());
+                    let text = error.to_string();
+                    assert!(
+                        text.starts_with(&format!("this processor has no {level}: ")),
+                        "{text}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -6,8 +6,8 @@ pub(crate) mod maps;
 
 use bytemuck::{Pod, cast_slice, pod_read_unaligned};
 use kernels::{
-    Binary, Buffer, Device, Float, Instr, Kernel, Load, Map, Operand, Program, ProgramError, Slot,
-    Step, Store, StoreKind,
+    Binary, Buffer, Cpu, Device, Float, Instr, Kernel, Load, Map, Operand, Program, ProgramError,
+    Simd, Slot, Step, Store, StoreKind,
 };
 use tensor::DType;
 
@@ -24,6 +24,17 @@ pub(crate) fn numbers<T: Pod>(bytes: &[u8]) -> Vec<T> {
 
 pub(crate) fn device(threads: usize) -> Device {
     Device::cpu(Some(threads)).unwrap()
+}
+
+/// A device that is held to a level of vector instructions.
+pub(crate) fn at_level(threads: usize, level: Simd) -> Device {
+    Cpu::new(Some(threads), Some(level)).unwrap().into()
+}
+
+/// The levels that this machine has, from the least.
+pub(crate) fn levels() -> impl Iterator<Item = Simd> {
+    let all = Simd::ALL.into_iter();
+    all.filter(|&level| level <= Simd::detected())
 }
 
 /// Where the arrays of a kernel lie: a slot each.

@@ -197,6 +197,10 @@ fn teacher(args: &FindArgs, out: &Path) -> Result<Option<PathBuf>> {
         .threads
         .iter()
         .for_each(|threads| word("threads", threads.to_string()));
+    args.machine
+        .simd
+        .iter()
+        .for_each(|simd| word("simd", crate::run::settings::name_of(simd)));
     word(
         "device",
         crate::run::settings::name_of(&args.machine.device),

@@ -4,6 +4,7 @@ use super::access::Access;
 use super::compiled::{Chain, compile};
 use super::tiling::{Sums, Tiling};
 use super::{BLOCK, CELLS};
+use crate::cpu::simd::Simd;
 use crate::{Binary, Float, Instr, Map, Store, StoreKind, Unary};
 use tensor::DType;
 
@@ -118,13 +119,13 @@ enum Phase {
 }
 
 impl Plan {
-    /// For a map that was checked; `None` if it has no points.
-    pub(crate) fn new(map: &Map) -> Result<Option<Self>, String> {
+    /// For a map that was checked, and a level of vector instructions; `None` if it has no points.
+    pub(crate) fn new(map: &Map, simd: Simd) -> Result<Option<Self>, String> {
         if map.points() == 0 {
             return Ok(None);
         }
         let apart = Self::lower(map, true);
-        match apart.ok().as_ref().and_then(compile) {
+        match apart.ok().and_then(|plan| compile(&plan, simd)) {
             Some(plan) => Ok(Some(plan)),
             None => Self::lower(map, false).map(Some),
         }

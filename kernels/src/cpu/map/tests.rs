@@ -1,21 +1,16 @@
 //! Compiled maps against interpreted ones.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use super::compiled::OFF;
 use super::{BLOCK, Plan};
 use crate::cpu::levels::common::maps::{UNARY, assert_same, decode, inputs, recipe};
-use crate::cpu::levels::common::{Layout, device};
-use crate::cpu::simd;
-use kernels::{Binary, Device, Float, Instr, Kernel, Load, Map, Store, StoreKind};
+use crate::cpu::levels::common::{Layout, at_level, levels};
+use kernels::{Binary, Device, Float, Instr, Kernel, Load, Map, Simd, Store, StoreKind};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
-/// What `work` gives when nothing is compiled on this thread.
-fn interpreted<R>(work: impl FnOnce() -> R) -> R {
-    OFF.set(true);
-    let result = work();
-    OFF.set(false);
-    result
+/// The levels that compile.
+fn compiling() -> impl Iterator<Item = Simd> {
+    levels().filter(|&level| level > Simd::Baseline)
 }
 
 /// A map with its outputs in new memory, or over inputs where they may lie.
@@ -42,15 +37,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
     fn compiled_maps_give_the_interpreters_bits(recipe in recipe(), in_place: bool) {
-        static DEVICES: LazyLock<[Device; 2]> = LazyLock::new(|| [device(1), device(2)]);
+        static INTERPRETER: LazyLock<Device> = LazyLock::new(|| at_level(1, Simd::Baseline));
+        static DEVICES: LazyLock<Vec<(Simd, Device)>> = LazyLock::new(|| {
+            let threads = |level| [1, 2].map(|threads| (level, at_level(threads, level)));
+            compiling().flat_map(threads).collect()
+        });
         let map = recipe.map(&UNARY);
         let inputs = inputs(&map);
         let run = |device| layout(&map, in_place).run(device, &inputs).unwrap();
-        let want = interpreted(|| run(&DEVICES[0]));
-        for got in DEVICES.each_ref().map(run) {
-            for (store, (got, want)) in map.stores.iter().zip(got.iter().zip(&want)) {
+        let want = run(&INTERPRETER);
+        for (level, device) in DEVICES.iter() {
+            for (store, (got, want)) in map.stores.iter().zip(run(device).iter().zip(&want)) {
                 let [got, want] = [got, want].map(|raw| decode(store.dtype, raw));
-                assert_same(&got, &want, &format!("{store:?}, element"));
+                assert_same(&got, &want, &format!("{level}, {store:?}, element"));
             }
         }
     }
@@ -134,8 +133,14 @@ fn both_and_alone(map: Map) -> [Map; 2] {
 fn what_repeats_in_groups_gives_the_interpreters_bits() {
     for map in both_and_alone(groups()) {
         let inputs = inputs(&map);
-        let run = || layout(&map, false).run(&device(1), &inputs).unwrap();
-        assert_eq!(interpreted(run), run());
+        let run = |level| {
+            layout(&map, false)
+                .run(&at_level(1, level), &inputs)
+                .unwrap()
+        };
+        for level in compiling() {
+            assert_eq!(run(Simd::Baseline), run(level), "{level}");
+        }
     }
 }
 
@@ -143,12 +148,12 @@ fn what_repeats_in_groups_gives_the_interpreters_bits() {
 #[test]
 fn common_maps_are_one_chain() {
     for map in [update(), groups()].into_iter().flat_map(both_and_alone) {
-        let plan = Plan::new(&map).unwrap().unwrap();
-        if simd::has_avx512() {
-            assert_eq!((plan.chains.len(), plan.full.len()), (1, 0));
-            assert!(plan.tiling.block > BLOCK, "{:?}", plan.tiling);
+        for level in compiling() {
+            let plan = Plan::new(&map, level).unwrap().unwrap();
+            assert_eq!((plan.chains.len(), plan.full.len()), (1, 0), "{level}");
+            assert!(plan.tiling.block > BLOCK, "{level}: {:?}", plan.tiling);
         }
-        let plan = interpreted(|| Plan::new(&map)).unwrap().unwrap();
+        let plan = Plan::new(&map, Simd::Baseline).unwrap().unwrap();
         assert!(plan.chains.is_empty());
     }
 }

@@ -13,7 +13,6 @@ use super::access::Walk;
 use super::{Cell, Machine};
 use crate::Float;
 use crate::cpu::math::Real;
-use crate::cpu::simd;
 pub(super) use assembler::{Opcode, Test};
 use code::Code;
 pub(super) use stages::compile;
@@ -21,21 +20,6 @@ use std::sync::Arc;
 
 /// Most streams of a chain.
 const STREAMS: usize = 48;
-
-#[cfg(test)]
-thread_local! {
-    /// Nothing is compiled on this thread.
-    pub(super) static OFF: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-/// Whether loops can be compiled.
-fn is_on() -> bool {
-    #[cfg(test)]
-    if OFF.get() {
-        return false;
-    }
-    simd::has_avx512()
-}
 
 /// A compiled loop over a block.
 #[derive(Clone, Debug)]

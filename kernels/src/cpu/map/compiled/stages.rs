@@ -8,6 +8,7 @@ use crate::cpu::map::access::{Access, Walk};
 use crate::cpu::map::plan::{Action, Op, Output, Place, Plan, Read, Source};
 use crate::cpu::map::tiling::{LANES, Sums, Tiling, gcd};
 use crate::cpu::map::{BLOCK, CELLS, ops};
+use crate::cpu::simd::Simd;
 
 /// Shorter rows are not worth a walk by rows.
 const SHORT: usize = 8;
@@ -15,9 +16,9 @@ const SHORT: usize = 8;
 /// What a point costs, of what it costs the interpreter, if all is one chain: measured on maps in the second cache.
 const FASTER: f64 = 0.3;
 
-/// The plan with chains, if this machine can run them. In `plan`, every value must have a cell of its own.
-pub(in crate::cpu::map) fn compile(plan: &Plan) -> Option<Plan> {
-    if !super::is_on() {
+/// The plan with chains, if the level has them. In `plan`, every value must have a cell of its own.
+pub(in crate::cpu::map) fn compile(plan: &Plan, simd: Simd) -> Option<Plan> {
+    if simd < Simd::Avx512 {
         return None;
     }
     let long = plan.tiling.longer().map(|tiling| Stages::new(plan, tiling));
