@@ -8,7 +8,7 @@ use kernels::{Cuda, CudaFacts, Device, Precision, Simd};
 
 /// What a run would be told.
 #[derive(Debug, Args)]
-pub struct DoctorArgs {
+pub(super) struct DoctorArgs {
     /// Hold the processor down to these vector instructions [default: the best it has]
     #[arg(long, value_enum, help_heading = "Machine")]
     simd: Option<SimdChoice>,
