@@ -1,10 +1,8 @@
 //! Machine code of a [`Loop`].
 
-use super::assembler::{
-    ALL, Assembler, Gpr, If, Jump, Mask, Opcode, RAX, RBP, RBX, RCX, RDX, RSI, Zmm,
-};
+use super::assembler::{Assembler, Gpr, If, Jump, RAX, RBP, RBX, RCX, RDX, RSI};
+use super::vectors::{Lanes, Opcode, Prefix, Register};
 use super::{Instr, Loop, Sink, Walk};
-use crate::Float;
 use memmap2::{Mmap, MmapMut};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
@@ -24,9 +22,9 @@ static IN_USE: LazyLock<Mutex<HashMap<Vec<u8>, Weak<Code>>>> = LazyLock::new(Mut
 
 impl Code {
     /// `None` if the loop takes more registers than there are, or the system allows no new code.
-    pub(super) fn new(body: &Loop) -> Option<Arc<Self>> {
-        let whole_rows = Compiler::new(body, true).run();
-        let code = whole_rows.or_else(|| Compiler::new(body, false).run())?;
+    pub(super) fn new(body: &Loop, prefix: Prefix) -> Option<Arc<Self>> {
+        let whole_rows = Compiler::new(body, prefix, true).run();
+        let code = whole_rows.or_else(|| Compiler::new(body, prefix, false).run())?;
         let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = in_use.get(&code).and_then(Weak::upgrade) {
             return Some(known);
@@ -41,7 +39,7 @@ impl Code {
 
     /// # Safety
     /// Streams must have room for so many points, as they are walked, and nobody else may use what is
-    /// written to. The processor must have AVX-512.
+    /// written to. The processor must have what the code was compiled for.
     pub(super) unsafe fn run(&self, streams: &mut [*mut u8], count: usize) {
         // SAFETY: the memory holds code that was compiled as a function of this type.
         let function: Function = unsafe { std::mem::transmute(self.0.as_ptr()) };
@@ -49,9 +47,6 @@ impl Code {
         unsafe { function(streams.as_mut_ptr(), count) }
     }
 }
-
-/// Bytes of a vector.
-const VECTOR: usize = 64;
 
 /// Registers that pointers of the first streams stay in; those of others are fetched as they are needed.
 const POINTERS: [Gpr; 10] = [
@@ -67,17 +62,11 @@ const POINTERS: [Gpr; 10] = [
     RBP,
 ];
 
-/// Vectors of a row that is walked through without a loop, at most.
-const SHORT_ROW: usize = 4;
-
 /// Of these, those that belong to the caller.
 const SAVED: [Gpr; 6] = [Gpr(12), Gpr(13), Gpr(14), Gpr(15), RBX, RBP];
 
-/// Lanes that are points, at the end of a row.
-const REST: Mask = Mask(1);
-
-/// Lanes where a comparison holds.
-const HOLDS: Mask = Mask(2);
+/// Bytes of a row that is walked through without a loop, at most: four vectors of AVX-512, eight of AVX2.
+const SHORT_ROW: usize = 256;
 
 /// How often a value is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,20 +79,22 @@ enum Pace {
 struct Compiler<'a> {
     body: &'a Loop,
     asm: Assembler,
+    /// Bytes of a vector.
+    width: usize,
     pace: Vec<Pace>,
     /// The last value that uses each; the number of values if it is sunk, or is needed in the next row, too.
     last: Vec<usize>,
     /// The register of each value that was computed.
-    registers: Vec<Option<Zmm>>,
-    free: Vec<Zmm>,
+    registers: Vec<Option<Register>>,
+    free: Vec<Register>,
     /// Whether sums stay in registers from row to row; if there are too few, nothing is compiled.
     whole_rows: bool,
     /// What is added to, by the vector of a row, and by sink.
-    sums: BTreeMap<(usize, usize), Zmm>,
+    sums: BTreeMap<(usize, usize), Register>,
 }
 
 impl<'a> Compiler<'a> {
-    fn new(body: &'a Loop, whole_rows: bool) -> Self {
+    fn new(body: &'a Loop, prefix: Prefix, whole_rows: bool) -> Self {
         let mut pace: Vec<Pace> = Vec::new();
         let mut last = vec![0; body.values.len()];
         for (at, value) in body.values.iter().enumerate() {
@@ -125,29 +116,25 @@ impl<'a> Compiler<'a> {
                 *last = body.values.len();
             }
         }
+        let choose = |value: &Instr| matches!(value, Instr::Choose(..));
+        let choose = body.values.iter().any(choose);
         Self {
             body,
-            asm: Assembler::new(body.float),
+            asm: Assembler::new(body.float, prefix),
+            width: prefix.width(),
             pace,
             last,
             registers: vec![None; body.values.len()],
-            free: (0..32).rev().map(Zmm).collect(),
+            free: prefix.registers(choose).rev().collect(),
             whole_rows,
             sums: BTreeMap::new(),
-        }
-    }
-
-    fn shift(&self) -> u8 {
-        match self.body.float {
-            Float::F32 => 2,
-            Float::F64 => 3,
         }
     }
 
     /// A loop over rows around one over vectors; rsi has the bytes that are left, rcx those of the row, rax is the
     /// place in it.
     fn run(mut self) -> Option<Vec<u8>> {
-        let row = (self.body.columns << self.shift()) as u32;
+        let row = (self.body.columns << self.asm.shift()) as u32;
         SAVED
             .into_iter()
             .for_each(|register| self.asm.push(register));
@@ -158,9 +145,9 @@ impl<'a> Compiler<'a> {
         {
             self.asm.get(register, stream);
         }
-        self.asm.scale_rsi(self.shift());
+        self.asm.scale_rsi(self.asm.shift());
         self.asm.clear_rax();
-        self.compute(Pace::Call, ALL)?;
+        self.compute(Pace::Call, Lanes::All)?;
         let done = if self.whole_rows {
             Some(self.rows(row)?)
         } else {
@@ -170,23 +157,23 @@ impl<'a> Compiler<'a> {
         let next_row = self.asm.here();
         self.asm.take_rcx(row);
         self.asm.clear_rax();
-        self.compute(Pace::Row, ALL)?;
-        self.asm.subtract(RCX, VECTOR as i32);
+        self.compute(Pace::Row, Lanes::All)?;
+        self.asm.subtract(RCX, self.width as i32);
         let short = self.asm.jump(If::Below);
 
         let next = self.asm.here();
-        self.points(ALL, None)?;
-        self.asm.add(RAX, VECTOR as i32);
-        self.asm.subtract(RCX, VECTOR as i32);
+        self.points(Lanes::All, None)?;
+        self.asm.add(RAX, self.width as i32);
+        self.asm.subtract(RCX, self.width as i32);
         let more = self.asm.jump(If::AtLeast);
         self.asm.aim(more, next);
 
         let rest = self.asm.here();
         self.asm.aim(short, rest);
-        self.asm.add(RCX, VECTOR as i32);
+        self.asm.add(RCX, self.width as i32);
         let even = self.asm.jump(If::Zero);
-        self.asm.mask_of_rcx(REST, self.shift());
-        self.points(REST, None)?;
+        self.asm.rest_of_rcx();
+        self.points(Lanes::Rest, None)?;
 
         let end = self.asm.here();
         self.asm.aim(even, end);
@@ -206,8 +193,8 @@ impl<'a> Compiler<'a> {
 
     /// A loop over whole rows of a few vectors, with all sums in registers. Jumps if no points are left.
     fn rows(&mut self, row: u32) -> Option<Jump> {
-        let vectors = row as usize / VECTOR;
-        let even = (row as usize).is_multiple_of(VECTOR) && vectors <= SHORT_ROW;
+        let vectors = row as usize / self.width;
+        let even = (row as usize).is_multiple_of(self.width) && row as usize <= SHORT_ROW;
         if !even || !self.body.sinks.iter().any(|sink| sink.add) {
             return None;
         }
@@ -224,21 +211,21 @@ impl<'a> Compiler<'a> {
                 self.sums.insert((vector, sink), self.free.pop()?);
             }
         }
-        self.each_sum(|asm, sum, at| asm.load(sum, at, ALL));
+        self.each_sum(|asm, sum, at| asm.load(sum, at, Lanes::All));
 
         let next = self.asm.here();
         self.asm.clear_rax();
-        self.compute(Pace::Row, ALL)?;
+        self.compute(Pace::Row, Lanes::All)?;
         for vector in 0..vectors {
-            self.points(ALL, Some(vector))?;
-            self.asm.add(RAX, VECTOR as i32);
+            self.points(Lanes::All, Some(vector))?;
+            self.asm.add(RAX, self.width as i32);
         }
         self.move_on()?;
         self.asm.subtract(RSI, row as i32);
         let more = self.asm.jump(If::AtLeast);
         self.asm.aim(more, next);
 
-        self.each_sum(|asm, sum, at| asm.store(at, sum, ALL));
+        self.each_sum(|asm, sum, at| asm.store(at, sum, Lanes::All));
         self.free
             .extend(std::mem::take(&mut self.sums).into_values());
         self.forget(Pace::Row);
@@ -249,12 +236,12 @@ impl<'a> Compiler<'a> {
     }
 
     /// Does something with the register of every sum and the pointer to its row, with rax at its vector.
-    fn each_sum(&mut self, work: impl Fn(&mut Assembler, Zmm, Gpr)) {
+    fn each_sum(&mut self, work: impl Fn(&mut Assembler, Register, Gpr)) {
         self.asm.clear_rax();
         let mut here = 0;
         for ((vector, sink), sum) in self.sums.clone() {
             if vector > here {
-                self.asm.add(RAX, VECTOR as i32);
+                self.asm.add(RAX, self.width as i32);
                 here = vector;
             }
             let at = self.pointer(self.body.sinks[sink].stream);
@@ -291,43 +278,43 @@ impl<'a> Compiler<'a> {
 
     /// A vector of points: what changes from point to point, and what becomes of it. Stores come last: they may
     /// write over what is read. Sums of the vector of this number are in registers.
-    fn points(&mut self, mask: Mask, vector: Option<usize>) -> Option<()> {
-        self.compute(Pace::Point, mask)?;
+    fn points(&mut self, lanes: Lanes, vector: Option<usize>) -> Option<()> {
+        self.compute(Pace::Point, lanes)?;
         for (sink, &Sink { value, stream, add }) in self.body.sinks.iter().enumerate() {
             let x = self.registers[value]?;
             if let (true, Some(vector)) = (add, vector) {
                 let sum = self.sums[&(vector, sink)];
-                self.asm.vector(Opcode::ADD, sum, sum, x, ALL);
+                self.asm.vector(Opcode::ADD, sum, sum, x);
                 continue;
             }
             let at = self.pointer(stream);
             if add {
                 let sum = self.free.pop()?;
-                self.asm.load(sum, at, ALL);
-                self.asm.vector(Opcode::ADD, sum, sum, x, mask);
-                self.asm.store(at, sum, ALL);
+                self.asm.load(sum, at, lanes);
+                self.asm.vector(Opcode::ADD, sum, sum, x);
+                self.asm.store(at, sum, lanes);
                 self.free.push(sum);
             } else {
-                self.asm.store(at, x, mask);
+                self.asm.store(at, x, lanes);
             }
         }
         self.forget(Pace::Point);
         Some(())
     }
 
-    fn compute(&mut self, pace: Pace, mask: Mask) -> Option<()> {
+    fn compute(&mut self, pace: Pace, lanes: Lanes) -> Option<()> {
         for at in 0..self.body.values.len() {
             if self.pace[at] == pace && self.last[at] > 0 {
-                self.value(at, mask)?;
+                self.value(at, lanes)?;
             }
         }
         Some(())
     }
 
     /// Computes a value into a register of its own, which may be one of an operand's that is needed no more.
-    fn value(&mut self, at: usize, mask: Mask) -> Option<()> {
+    fn value(&mut self, at: usize, lanes: Lanes) -> Option<()> {
         let value = self.body.values[at];
-        let mut operands = [Zmm(0); 4];
+        let mut operands = [Register::default(); 4];
         for (register, x) in operands.iter_mut().zip(value.operands()) {
             *register = self.registers[x]?;
         }
@@ -342,17 +329,14 @@ impl<'a> Compiler<'a> {
             Instr::Load { stream, .. } => {
                 let pointer = self.pointer(stream);
                 if self.pace[at] == Pace::Point {
-                    self.asm.load(to, pointer, mask);
+                    self.asm.load(to, pointer, lanes);
                 } else {
                     self.asm.broadcast(to, pointer);
                 }
             }
             Instr::Sqrt(_) => self.asm.sqrt(to, a),
-            Instr::Arithmetic(op, ..) => self.asm.vector(op, to, a, b, ALL),
-            Instr::Choose(test, _) => {
-                self.asm.compare(HOLDS, test, a, b);
-                self.asm.blend(to, HOLDS, c, d);
-            }
+            Instr::Arithmetic(op, ..) => self.asm.vector(op, to, a, b),
+            Instr::Choose(test, _) => self.asm.choose(test, to, [a, b], [c, d]),
         }
         Some(())
     }

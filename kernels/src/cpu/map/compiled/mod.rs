@@ -1,4 +1,4 @@
-//! Loops over a block as machine code: most of a map, where the processor has AVX-512.
+//! Loops over a block as machine code: most of a map, where the processor has AVX-512 or AVX2.
 //!
 //! Interpreted, every instruction is a loop of its own from cells to a cell. A [`Chain`] is one loop for all of
 //! them: it reads inputs where they lie, keeps values in vector registers, writes to outputs and adds to sums. The
@@ -8,15 +8,17 @@
 mod assembler;
 mod code;
 mod stages;
+mod vectors;
 
 use super::access::Walk;
 use super::{Cell, Machine};
 use crate::Float;
 use crate::cpu::math::Real;
-pub(super) use assembler::{Opcode, Test};
 use code::Code;
 pub(super) use stages::compile;
 use std::sync::Arc;
+use vectors::Prefix;
+pub(super) use vectors::{Opcode, Test};
 
 /// Most streams of a chain.
 const STREAMS: usize = 48;
@@ -43,8 +45,8 @@ enum Stream {
 
 impl Chain {
     /// `None` if the loop is too much for the processor's registers, or the system allows no new code.
-    fn new(body: Loop) -> Option<Self> {
-        let code = (body.streams.len() <= STREAMS).then(|| Code::new(&body))??;
+    fn new(body: Loop, prefix: Prefix) -> Option<Self> {
+        let code = (body.streams.len() <= STREAMS).then(|| Code::new(&body, prefix))??;
         Some(Self {
             streams: body.streams,
             code,

@@ -3,6 +3,7 @@
 //! A block goes through stages: reads, a chain, what the interpreter does with its results, the next chain, and so
 //! on. Even stages are chains. The last is one; it writes outputs and adds to sums.
 
+use super::vectors::Prefix;
 use super::{Chain, Loop, Stream};
 use crate::cpu::map::access::{Access, Walk};
 use crate::cpu::map::plan::{Action, Op, Output, Place, Plan, Read, Source};
@@ -18,13 +19,11 @@ const FASTER: f64 = 0.3;
 
 /// The plan with chains, if the level has them. In `plan`, every value must have a cell of its own.
 pub(in crate::cpu::map) fn compile(plan: &Plan, simd: Simd) -> Option<Plan> {
-    if simd < Simd::Avx512 {
-        return None;
-    }
+    let prefix = Prefix::of(simd)?;
     let long = plan.tiling.longer().map(|tiling| Stages::new(plan, tiling));
     match long {
-        Some(long) if long.needs_no_registers() => long.compile(),
-        _ => Stages::new(plan, plan.tiling.clone()).compile(),
+        Some(long) if long.needs_no_registers() => long.compile(prefix),
+        _ => Stages::new(plan, plan.tiling.clone()).compile(prefix),
     }
 }
 
@@ -103,7 +102,7 @@ impl<'a> Stages<'a> {
             && self.outputs().all(|(_, _, direct)| direct)
     }
 
-    fn compile(&self) -> Option<Plan> {
+    fn compile(&self, prefix: Prefix) -> Option<Plan> {
         let mut plan = self.plan.clone();
         plan.tiling = self.tiling.clone();
         plan.columns = self.columns;
@@ -129,7 +128,7 @@ impl<'a> Stages<'a> {
             if !body.sinks.is_empty() {
                 let op = Op::Chain(plan.chains.len());
                 plan.block.push(Action { op, cell: 0 });
-                plan.chains.push(Chain::new(body)?);
+                plan.chains.push(Chain::new(body, prefix)?);
             }
         }
         plan.full.retain(|output| !is_direct(self.plan, output));
