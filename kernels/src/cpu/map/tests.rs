@@ -157,3 +157,53 @@ fn common_maps_are_one_chain() {
         assert!(plan.chains.is_empty());
     }
 }
+
+/// A polynomial of [3, 100] numbers with more coefficients, of all kinds, than there are registers: constants, a number
+/// for all points, and one for every row.
+fn polynomial() -> Map {
+    let load = |strides: [usize; 2]| Load {
+        dtype: tensor::DType::F32,
+        strides: strides.to_vec(),
+    };
+    let loads = vec![load([100, 1]), load([0, 0]), load([1, 0])];
+    let mut code: Vec<Instr> = (0..3).map(Instr::Load).collect();
+    let mut sum = 0;
+    for i in 0..40 {
+        code.push(Instr::constant(f64::from(i) / 16.0 - 1.0));
+        for (op, x) in [
+            (Binary::Mul, 0),
+            (Binary::Add, code.len() - 1),
+            (Binary::Sub, 1 + i as usize % 2),
+        ] {
+            code.push(Instr::Binary(op, sum, x));
+            sum = code.len() - 1;
+        }
+    }
+    Map {
+        float: Float::F32,
+        extents: vec![3, 100],
+        loads,
+        code,
+        stores: vec![Store {
+            value: sum,
+            dtype: tensor::DType::F32,
+            kind: StoreKind::Full,
+        }],
+    }
+}
+
+#[test]
+fn numbers_that_find_no_register_are_fetched_where_they_are_used() {
+    let map = polynomial();
+    let inputs = inputs(&map);
+    let run = |level| {
+        layout(&map, false)
+            .run(&at_level(1, level), &inputs)
+            .unwrap()
+    };
+    for level in compiling() {
+        let plan = Plan::new(&map, level).unwrap().unwrap();
+        assert_eq!((plan.chains.len(), plan.full.len()), (1, 0), "{level}");
+        assert_eq!(run(Simd::Baseline), run(level), "{level}");
+    }
+}

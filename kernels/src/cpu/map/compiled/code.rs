@@ -23,8 +23,8 @@ static IN_USE: LazyLock<Mutex<HashMap<Vec<u8>, Weak<Code>>>> = LazyLock::new(Mut
 impl Code {
     /// `None` if the loop takes more registers than there are, or the system allows no new code.
     pub(super) fn new(body: &Loop, prefix: Prefix) -> Option<Arc<Self>> {
-        let whole_rows = Compiler::new(body, prefix, true).run();
-        let code = whole_rows.or_else(|| Compiler::new(body, prefix, false).run())?;
+        let mut all = [Keep::Sums, Keep::Numbers, Keep::Computed].into_iter();
+        let code = all.find_map(|keep| Compiler::new(body, prefix, keep).run())?;
         let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = in_use.get(&code).and_then(Weak::upgrade) {
             return Some(known);
@@ -76,6 +76,17 @@ enum Pace {
     Point,
 }
 
+/// What stays in registers beside values of points. Where that is too much, less is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// Sums, from row to row, and what [`Keep::Numbers`] keeps.
+    Sums,
+    /// All that is the same for the points of a row.
+    Numbers,
+    /// Only what is computed of it: constants and numbers in memory are fetched wherever they are used.
+    Computed,
+}
+
 struct Compiler<'a> {
     body: &'a Loop,
     asm: Assembler,
@@ -87,14 +98,15 @@ struct Compiler<'a> {
     /// The register of each value that was computed.
     registers: Vec<Option<Register>>,
     free: Vec<Register>,
-    /// Whether sums stay in registers from row to row; if there are too few, nothing is compiled.
-    whole_rows: bool,
+    keep: Keep,
+    /// The values that are fetched wherever they are used.
+    fetched: Vec<bool>,
     /// What is added to, by the vector of a row, and by sink.
     sums: BTreeMap<(usize, usize), Register>,
 }
 
 impl<'a> Compiler<'a> {
-    fn new(body: &'a Loop, prefix: Prefix, whole_rows: bool) -> Self {
+    fn new(body: &'a Loop, prefix: Prefix, keep: Keep) -> Self {
         let mut pace: Vec<Pace> = Vec::new();
         let mut last = vec![0; body.values.len()];
         for (at, value) in body.values.iter().enumerate() {
@@ -111,6 +123,15 @@ impl<'a> Compiler<'a> {
         }
         let sunk = body.sinks.iter().map(|sink| sink.value);
         sunk.for_each(|x| last[x] = body.values.len());
+        // What is sunk is computed before stores, which may write over it.
+        let fetched = |at: usize| {
+            let number = matches!(body.values[at], Instr::Const(_) | Instr::Load { .. });
+            keep == Keep::Computed
+                && number
+                && pace[at] < Pace::Point
+                && last[at] < body.values.len()
+        };
+        let fetched = (0..body.values.len()).map(fetched).collect();
         for (last, pace) in last.iter_mut().zip(&pace) {
             if *pace < Pace::Point {
                 *last = body.values.len();
@@ -126,7 +147,8 @@ impl<'a> Compiler<'a> {
             last,
             registers: vec![None; body.values.len()],
             free: prefix.registers(choose).rev().collect(),
-            whole_rows,
+            keep,
+            fetched,
             sums: BTreeMap::new(),
         }
     }
@@ -148,7 +170,7 @@ impl<'a> Compiler<'a> {
         self.asm.scale_rsi(self.asm.shift());
         self.asm.clear_rax();
         self.compute(Pace::Call, Lanes::All)?;
-        let done = if self.whole_rows {
+        let done = if self.keep == Keep::Sums {
             Some(self.rows(row)?)
         } else {
             None
@@ -304,7 +326,7 @@ impl<'a> Compiler<'a> {
 
     fn compute(&mut self, pace: Pace, lanes: Lanes) -> Option<()> {
         for at in 0..self.body.values.len() {
-            if self.pace[at] == pace && self.last[at] > 0 {
+            if self.pace[at] == pace && self.last[at] > 0 && !self.fetched[at] {
                 self.value(at, lanes)?;
             }
         }
@@ -316,9 +338,15 @@ impl<'a> Compiler<'a> {
         let value = self.body.values[at];
         let mut operands = [Register::default(); 4];
         for (register, x) in operands.iter_mut().zip(value.operands()) {
+            if self.fetched[x] && self.registers[x].is_none() {
+                self.value(x, lanes)?;
+            }
             *register = self.registers[x]?;
         }
-        for x in value.operands().filter(|&x| self.last[x] == at) {
+        for x in value
+            .operands()
+            .filter(|&x| self.last[x] == at || self.fetched[x])
+        {
             self.free.extend(self.registers[x].take());
         }
         let to = self.free.pop()?;

@@ -141,6 +141,8 @@ enum Last {
     Gpr(Gpr),
     /// The memory at a register plus rax.
     At(Gpr),
+    /// The memory at a register.
+    Start(Gpr),
 }
 
 impl Assembler {
@@ -173,9 +175,9 @@ impl Assembler {
         }
     }
 
-    /// The number at an address in all lanes.
+    /// The number at an address, without rax, in all lanes.
     pub(super) fn broadcast(&mut self, to: Register, at: Gpr) {
-        self.plain(Opcode::BROADCAST, to, 0, Last::At(at));
+        self.plain(Opcode::BROADCAST, to, 0, Last::Start(at));
     }
 
     /// A number in all lanes; changes rdx.
@@ -268,7 +270,7 @@ impl Assembler {
         // Bits 3 and 4 of the last operand: of a vector register, or of base and index (which is rax).
         let four = match last {
             Last::Register(Register(number)) => inverted(number, 4),
-            Last::Gpr(_) | Last::At(_) => 1,
+            Last::Gpr(_) | Last::At(_) | Last::Start(_) => 1,
         };
         let three = inverted(last.number(), 3);
         self.bytes(&[
@@ -310,6 +312,7 @@ impl Assembler {
             }
             // With a displacement of 0, without which rbp and r13 have another meaning.
             Last::At(Gpr(base)) => self.bytes(&[0x44 | reg, base & 7, 0]),
+            Last::Start(Gpr(base)) => self.bytes(&[0x44 | reg, 4 << 3 | base & 7, 0]),
         }
     }
 }
@@ -317,9 +320,8 @@ impl Assembler {
 impl Last {
     fn number(self) -> u8 {
         match self {
-            Self::Register(Register(number)) | Self::Gpr(Gpr(number)) | Self::At(Gpr(number)) => {
-                number
-            }
+            Self::Register(Register(number)) => number,
+            Self::Gpr(Gpr(number)) | Self::At(Gpr(number)) | Self::Start(Gpr(number)) => number,
         }
     }
 }
