@@ -74,7 +74,6 @@ impl Gtn {
             rates,
             ..inner.rule
         };
-        inner.hyper[0].shape = inner.rule.shape("lr");
         let taught = by_lesson(lesson, &learner, sizes, &inner).given(real);
         let starts = taught.weight_specs().to_vec();
         let training = with_real_loss(taught, &learner).learned(&starts);

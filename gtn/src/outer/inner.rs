@@ -152,8 +152,6 @@ pub struct Hyper {
     pub start: f64,
     /// Whether the outer loop learns it.
     pub learned: Learned,
-    /// Its shape at a step: a number, or several.
-    pub shape: &'static [usize],
 }
 
 impl Hyper {
@@ -166,14 +164,6 @@ impl Hyper {
 
     fn is_decay(self) -> bool {
         matches!(self.name, "beta1" | "beta2" | "decay")
-    }
-
-    fn spec(self, steps: usize, dtype: DType) -> ArraySpec {
-        let shape = match self.learned {
-            Learned::PerStep => [&[steps], self.shape].concat(),
-            Learned::Shared | Learned::Fixed => self.shape.to_vec(),
-        };
-        ArraySpec::new(self.array(), dtype, shape)
     }
 
     fn to_array(self, value: f64) -> f64 {
@@ -228,7 +218,6 @@ impl Inner {
                 _ => config.inner_weight_decay,
             },
             learned: config.learn.of(name),
-            shape: rule.shape(name),
         });
         Self {
             rule,
@@ -242,7 +231,6 @@ impl Inner {
             name,
             start,
             learned: Learned::PerStep,
-            shape: &[],
         });
         Self {
             rule: Optimizer::Momentum.into(),
@@ -255,9 +243,20 @@ impl Inner {
         all.filter(|hyper| hyper.learned != Learned::Fixed)
     }
 
+    /// The array that is learned of a hyper-parameter.
+    fn spec(&self, hyper: Hyper, steps: usize, dtype: DType) -> ArraySpec {
+        let shape = self.rule.shape(hyper.name);
+        let shape = match hyper.learned {
+            Learned::PerStep => [&[steps], shape].concat(),
+            Learned::Shared | Learned::Fixed => shape.to_vec(),
+        };
+        ArraySpec::new(hyper.array(), dtype, shape)
+    }
+
     /// The arrays that are learned for a training of so many steps.
     pub fn specs(&self, steps: usize, dtype: DType) -> impl Iterator<Item = ArraySpec> {
-        self.learned().map(move |hyper| hyper.spec(steps, dtype))
+        self.learned()
+            .map(move |hyper| self.spec(hyper, steps, dtype))
     }
 
     /// Writes the start values.
@@ -266,7 +265,7 @@ impl Inner {
     /// If the device fails.
     pub fn start(&self, values: &mut Values, steps: usize) -> Result<()> {
         for hyper in self.learned() {
-            let spec = hyper.spec(steps, F32);
+            let spec = self.spec(hyper, steps, F32);
             let start = hyper.to_array(hyper.start);
             values.set(&spec.name, &Array::full(F32, spec.shape, start))?;
         }
@@ -281,21 +280,28 @@ impl Inner {
         dtype: DType,
     ) -> Training<'f> {
         for &hyper in &self.hyper {
-            let array = hyper.array();
+            let (array, shape) = (hyper.array(), self.rule.shape(hyper.name));
+            // Rates of roles that are the same at every step are one row, which all steps take.
+            let row = [&[1], shape].concat();
             training = match hyper.learned {
-                // A number is a constant of every step; several are picked from by the rule.
-                Learned::Fixed if hyper.shape.is_empty() => training
-                    .hyper(hyper.name, move |s, _| {
-                        Ok(s.tape().constant(hyper.start, dtype, []))
-                    }),
-                Learned::Fixed => training.prepare(hyper.name, move |s| {
-                    Ok(s.tape().constant(hyper.start, dtype, hyper.shape))
+                Learned::Fixed if shape.is_empty() => training.hyper(hyper.name, move |s, _| {
+                    Ok(s.tape().constant(hyper.start, dtype, []))
                 }),
-                _ => training
-                    .learned([hyper.spec(steps, dtype)])
-                    .prepare(hyper.name, move |s| hyper.record(s[array.as_str()])),
+                Learned::Fixed => training.prepare(hyper.name, move |s| {
+                    Ok(s.tape().constant(hyper.start, dtype, &row[..]))
+                }),
+                _ => training.learned([self.spec(hyper, steps, dtype)]).prepare(
+                    hyper.name,
+                    move |s| {
+                        let values = hyper.record(s[array.as_str()])?;
+                        if hyper.learned == Learned::Shared && row.len() > 1 {
+                            return values.reshape(&row[..]);
+                        }
+                        Ok(values)
+                    },
+                ),
             };
-            if hyper.learned == Learned::PerStep {
+            if hyper.learned == Learned::PerStep || !shape.is_empty() {
                 // For trainings of fewer steps with the same arrays, too.
                 training = training.per_step([hyper.name]);
             }
@@ -316,7 +322,7 @@ impl Inner {
                 let numbers = array.as_f32().expect("it was made of f32").iter();
                 numbers.map(|&x| hyper.value(x)).collect()
             };
-            let shape = Shape::from([&[steps], hyper.shape].concat());
+            let shape = Shape::from([&[steps], self.rule.shape(hyper.name)].concat());
             let values: Vec<f32> = values.into_iter().cycle().take(shape.count()).collect();
             Ok((hyper.name, Array::new(shape, values)?))
         };

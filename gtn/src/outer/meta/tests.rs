@@ -413,6 +413,24 @@ fn every_inner_optimizer_is_learned_through() {
     }
 }
 
+/// One rate that is not learned is the same for all roles, where the optimiser has no use for the inputs of a weight.
+#[test]
+fn a_fixed_rate_is_that_of_every_role() {
+    let step = |inner_rates, learn: &str| {
+        let config = Config {
+            inner_rates,
+            learn: learn.parse().unwrap(),
+            ..config(Curriculum::Full)
+        };
+        let mut trainer = trainer(&config, 1);
+        trainer.step(&data()).unwrap();
+        trainer.arrays().unwrap()
+    };
+    let shared = step(Rates::Role, "lr:shared");
+    assert_eq!(shared["learned.log_lr"].shape()[..], [4]);
+    assert_eq!(step(Rates::Role, "momentum"), step(Rates::One, "momentum"));
+}
+
 #[test]
 fn of_real_data_only_the_rates_are_learned() {
     let config = config(Curriculum::RealData);
