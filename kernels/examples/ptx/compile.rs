@@ -42,6 +42,10 @@ pub(crate) fn compile(source: &Path) -> Result<String, Box<dyn Error>> {
     let folder = source.parent().unwrap_or(Path::new("."));
     let mut options: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
     options.push(format!("--include-path={}", folder.display()));
+    if name(source) == "functions.cu" {
+        // Functions without a kernel that calls them are kept only so.
+        options.push("--relocatable-device-code=true".into());
+    }
     let options = CompileOptions {
         options,
         ..CompileOptions::default()

@@ -1,6 +1,6 @@
 //! The device: its one stream, its memory, and what it reports.
 
-use super::lower::SCRATCH_BYTES;
+use super::lower::{COUNTERS, SCRATCH_BYTES, Shape};
 use super::modules::Modules;
 use super::{CudaFacts, Precision, probe};
 use crate::DeviceError;
@@ -21,7 +21,7 @@ pub struct Cuda {
     /// Whether programs are replayed as graphs, or launched kernel by kernel.
     pub(super) graphs: bool,
     pub(super) faults: u64,
-    /// [`SCRATCH_BYTES`] for the kernel that runs.
+    /// [`SCRATCH_BYTES`] for the kernel that runs, then [`COUNTERS`] words.
     pub(super) scratch: u64,
 }
 
@@ -45,7 +45,8 @@ impl Cuda {
         };
         cuda.faults = cuda.allocate(4 * FAULT_WORDS, 0)?;
         cuda.zero(cuda.faults, 4 * FAULT_WORDS)?;
-        cuda.scratch = cuda.allocate(SCRATCH_BYTES, 0)?;
+        cuda.scratch = cuda.allocate(SCRATCH_BYTES + 4 * COUNTERS, 0)?;
+        cuda.zero(cuda.scratch + SCRATCH_BYTES as u64, 4 * COUNTERS)?;
         probe::compute(&cuda)?;
         Ok(cuda)
     }
@@ -114,6 +115,15 @@ impl Cuda {
     pub(super) fn function(&self, name: &str) -> Result<CudaFunction, DeviceError> {
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
         modules.function(&self.context, name)
+    }
+
+    /// Loads the code of these maps, as far as it is not there yet.
+    pub(super) fn load_maps<'a>(
+        &self,
+        maps: impl Iterator<Item = &'a Shape>,
+    ) -> Result<(), DeviceError> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        modules.load_maps(&self.context, maps)
     }
 
     /// The driver's calls work on the context of the calling thread.

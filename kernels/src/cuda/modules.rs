@@ -1,6 +1,7 @@
 //! The device code that ships in this library, loaded family by family when a program first needs it.
 
 use super::device::failed;
+use super::lower::Shape;
 use crate::DeviceError;
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, sys};
 use cudarc::nvrtc::Ptx;
@@ -9,17 +10,19 @@ use std::ffi::{CStr, CString, c_void};
 use std::sync::Arc;
 
 /// PTX by family. The driver compiles it for its device when it is loaded, and keeps the result on disk.
-const FAMILIES: [(&str, &str); 9] = [
+const FAMILIES: [(&str, &str); 8] = [
     ("shapes", include_str!("../../ptx/shapes.ptx")),
     ("window", include_str!("../../ptx/window.ptx")),
     ("random", include_str!("../../ptx/random.ptx")),
     ("reversible", include_str!("../../ptx/reversible.ptx")),
-    ("map", include_str!("../../ptx/map.ptx")),
     ("gemm_combine", include_str!("../../ptx/gemm_combine.ptx")),
     ("gemm_fp32", include_str!("../../ptx/gemm_fp32.ptx")),
     ("gemm_tf32", include_str!("../../ptx/gemm_tf32.ptx")),
     ("gemm_bf16", include_str!("../../ptx/gemm_bf16.ptx")),
 ];
+
+/// The elementary functions that the code of maps calls.
+const FUNCTIONS: &str = include_str!("../../ptx/functions.ptx");
 
 /// The family that has a function.
 fn family(function: &str) -> &'static str {
@@ -28,7 +31,6 @@ fn family(function: &str) -> &'static str {
         ("_bf16", "gemm_bf16"),
         ("_fp32", "gemm_fp32"),
         ("gemm_combine", "gemm_combine"),
-        ("map_", "map"),
         ("window_", "window"),
         ("random_", "random"),
         ("reversible_", "reversible"),
@@ -57,10 +59,7 @@ impl Modules {
         if !self.loaded.contains_key(family) {
             let source = FAMILIES.iter().find(|&&(of, _)| of == family);
             let (_, ptx) = source.expect("every family has its source");
-            let module = context
-                .load_module(Ptx::from_src(*ptx))
-                .map_err(|error| with_log(ptx, failed("loading of kernels", error)))?;
-            self.loaded.insert(family, module);
+            self.loaded.insert(family, load(context, ptx)?);
         }
         let function = self.loaded[family]
             .load_function(name)
@@ -68,6 +67,60 @@ impl Modules {
         self.functions.insert(name.into(), function.clone());
         Ok(function)
     }
+}
+
+impl Modules {
+    /// Compiles the code of maps that was not loaded before, all of it at once: the driver takes some ten
+    /// milliseconds for a module, and one more for a kernel.
+    pub(super) fn load_maps<'a>(
+        &mut self,
+        context: &Arc<CudaContext>,
+        maps: impl Iterator<Item = &'a Shape>,
+    ) -> Result<(), DeviceError> {
+        let mut missing: HashMap<String, String> = HashMap::new();
+        for map in maps {
+            let name = map.name();
+            if !self.functions.contains_key(&name) && !missing.contains_key(&name) {
+                missing.insert(name, map.kernel());
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        // In an order that does not change, so that the driver knows the text again.
+        let mut names: Vec<String> = missing.keys().cloned().collect();
+        names.sort();
+        let kernels: String = names.iter().map(|name| &missing[name][..]).collect();
+        let module = load(context, &(functions(&kernels) + &kernels))?;
+        for name in names {
+            let function = module
+                .load_function(&name)
+                .map_err(|error| failed("look-up of a kernel", error))?;
+            self.functions.insert(name, function);
+        }
+        Ok(())
+    }
+}
+
+/// The head of a module, and the elementary functions that its kernels call.
+fn functions(kernels: &str) -> String {
+    let mut parts = FUNCTIONS.split("\n.visible .func ");
+    let mut text: String = parts.next().unwrap_or("").into();
+    let declared = |part: &str| {
+        let name = part.split_once("map_").map_or("", |(_, rest)| rest);
+        let name = name.split(['(', '\n']).next().unwrap_or("");
+        format!("map_{name}, (")
+    };
+    for part in parts.filter(|part| kernels.contains(&declared(part))) {
+        text = text + "\n.visible .func " + part;
+    }
+    text + "\n"
+}
+
+fn load(context: &Arc<CudaContext>, ptx: &str) -> Result<Arc<CudaModule>, DeviceError> {
+    context
+        .load_module(Ptx::from_src(ptx))
+        .map_err(|error| with_log(ptx, failed("loading of kernels", error)))
 }
 
 /// The error with the first lines of what the driver's compiler says about the PTX: it is asked once more, for

@@ -6,7 +6,7 @@
 
 use super::args::{BIND, BindArgs, place};
 use super::device::{Cuda, CudaMemory, failed};
-use super::lower::{Launch, Lowering, Tables};
+use super::lower::{Launch, Lowering, SCRATCH_BYTES, Tables};
 use crate::bound::{Bound, Lap, Step};
 use crate::memory::Gpu;
 use crate::{DeviceError, ProgramError};
@@ -29,14 +29,14 @@ const PLAIN_SHARED: u32 = 48 << 10;
 
 /// Parameters by value, of room for those of any kernel. The driver copies what the kernel declares.
 #[repr(C, align(8))]
-struct Parameters([u8; 512]);
+struct Parameters([u8; 4096]);
 
 // SAFETY: plain bytes, for kernels whose structs are plain words.
 unsafe impl DeviceRepr for Parameters {}
 
 impl Parameters {
     fn new(args: &[u8]) -> Self {
-        let mut parameters = [0; 512];
+        let mut parameters = [0; 4096];
         parameters[..args.len()].copy_from_slice(args);
         Self(parameters)
     }
@@ -70,6 +70,7 @@ impl Ready {
             ends,
             constants: tables,
         } = lower(cuda, slots, steps, bound)?;
+        cuda.load_maps(launches.iter().filter_map(|launch| launch.map.as_deref()))?;
         let table_bytes = (8 * (slots + OWN_SLOTS)).next_multiple_of(256);
         let memory = CudaMemory::new(cuda, table_bytes + tables.len(), 0)?;
         let table = memory.address();
@@ -224,6 +225,7 @@ fn lower(
     }
     let mut tables = Tables::new(slots);
     let [faults, scratch] = [1, 2].map(|own| place(slots + own, 0));
+    let counters = place(slots + 2, SCRATCH_BYTES);
     let (mut launches, mut ends) = (Vec::new(), Vec::new());
     for (at, (step, bound)) in steps.iter().zip(bound).enumerate() {
         let mut lowering = Lowering {
@@ -233,6 +235,7 @@ fn lower(
             tables: &mut tables,
             faults,
             scratch,
+            counters,
         };
         launches.extend(
             lowering

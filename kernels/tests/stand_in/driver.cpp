@@ -10,14 +10,12 @@
 //   CUDA_ON_CPU_MEMORY    bytes of the device
 //   CUDA_ON_CPU_LOSE_AT   number of the launch at which the device is lost
 //   CUDA_ON_CPU_COUNT     set: at its end the program says how often it waited, allocated and made a graph
+//   CUDA_ON_CPU_MODULES   a folder that the code of all modules is written to
 //   CUDA_ON_CPU_LAUNCHED  a file that the names of all kernels that ran are added to
-#include "cuda_on_cpu.h"
+#include "ptx.h"
 #include <chrono>
 #include <csignal>
-#include <dlfcn.h>
 #include <unistd.h>
-#include <functional>
-#include <map>
 #include <mutex>
 #include <set>
 #include <string>
@@ -40,8 +38,8 @@ struct Module {
 };
 struct Function {
     std::string name;
-    void (*call)(void**, unsigned, unsigned, size_t);
-    const size_t* sizes;
+    std::function<void(void**, unsigned, unsigned, size_t)> call;
+    std::vector<size_t> sizes;  // of the parameters
     size_t most_shared = 48 << 10;
 };
 
@@ -250,6 +248,14 @@ Result cuModuleLoadData(void** module, const void* image) {
         return INVALID_IMAGE;
     }
     *module = new Module{library, static_cast<const char*>(image)};
+    if (const char* folder = getenv("CUDA_ON_CPU_MODULES")) {
+        static int count = 0;
+        std::string path = std::string(folder) + "/" + std::to_string(getpid()) + "-" + std::to_string(++count) + ".ptx";
+        FILE* file = fopen(path.c_str(), "w");
+        if (!file) return INVALID_IMAGE;
+        fputs(static_cast<const char*>(image), file);
+        fclose(file);
+    }
     return SUCCESS;
 }
 // With a log of what is wrong; options 5 and 6 are where to and how much of it.
@@ -270,11 +276,21 @@ Result cuModuleGetFunction(void** function, void* of, const char* name) {
     Module* module = static_cast<Module*>(of);
     // The function must be in the device code, too, under this name.
     if (module->image.find(std::string(".entry ") + name + "(") == std::string::npos) return NOT_FOUND;
+    if (strncmp(name, "map_", 4) == 0) {
+        auto program = std::make_shared<ptx::Program>(ptx::parse(module->image, name, module->library));
+        auto run = [program](void** parameters, unsigned blocks, unsigned threads, size_t) {
+            ptx::launch(*program, parameters, blocks, threads);
+        };
+        *function = new Function{name, run, {8, program->numbers}};
+        return SUCCESS;
+    }
     auto call = reinterpret_cast<void (*)(void**, unsigned, unsigned, size_t)>(
         dlsym(module->library, (std::string("call_") + name).c_str()));
     auto sizes = static_cast<const size_t* const*>(dlsym(module->library, (std::string("sizes_of_") + name).c_str()));
     if (!call || !sizes) return NOT_FOUND;
-    *function = new Function{name, call, *sizes};
+    std::vector<size_t> listed;
+    for (const size_t* size = *sizes; *size; ++size) listed.push_back(*size);
+    *function = new Function{name, call, listed};
     return SUCCESS;
 }
 Result cuFuncSetAttribute(void* function, int attribute, int value) {
@@ -290,12 +306,12 @@ Result cuLaunchKernel(void* of, unsigned blocks, unsigned gy, unsigned gz, unsig
     bool sound = blocks > 0 && blocks < 1u << 31 && gy == 1 && gz == 1 && threads > 0 &&
                  threads <= shim::MOST_THREADS && by == 1 && bz == 1 && shared <= function->most_shared;
     size_t bytes = 0;
-    for (const size_t* size = function->sizes; *size; ++size) bytes += *size;
+    for (size_t size : function->sizes) bytes += size;
     if (!sound || bytes > 4096) return INVALID_VALUE;
     std::vector<std::vector<uint64_t>> values;  // parameters are taken at once
-    for (const size_t* size = function->sizes; *size; ++size) {
-        values.emplace_back((*size + 7) / 8);
-        memcpy(values.back().data(), parameters[values.size() - 1], *size);
+    for (size_t size : function->sizes) {
+        values.emplace_back((size + 7) / 8);
+        memcpy(values.back().data(), parameters[values.size() - 1], size);
     }
     return queue(stream, [=]() mutable {
         if (++launches == setting("CUDA_ON_CPU_LOSE_AT", 0)) lost = true;

@@ -5,15 +5,17 @@ mod gemm;
 mod map;
 mod shapes;
 
+pub(super) use map::{COUNTERS, Shape};
+
 use super::args::{Divisor, FillArgs, place, word};
 use crate::bound::{Array, Bound};
 use crate::{Kernel, Pair, Precision};
 use bytemuck::Pod;
+use std::sync::Arc;
 use tensor::DType;
 
 /// Scratch memory of the device, for the partial sums of the kernel that runs. Most that a kernel takes: two
-/// products of a pair, 4 MiB each (`gemm.rs`); or the sums of a map, 128 KiB for each of 198, whose accumulators
-/// fill the shared memory of a block (`map/mod.rs`).
+/// products of a pair, 4 MiB each (`gemm.rs`); or the sums of a map, 66 KiB for each (`map/mod.rs`).
 pub(super) const SCRATCH_BYTES: usize = 25 << 20;
 
 /// Elements of an array, at most: kernels count in 32 bits.
@@ -29,6 +31,8 @@ pub(super) struct Launch {
     pub(super) shared: u32,
     /// The bytes of its struct of parameters.
     pub(super) args: Vec<u8>,
+    /// If it is a map's function: what its code is written from.
+    pub(super) map: Option<Arc<Shape>>,
 }
 
 impl Launch {
@@ -44,6 +48,7 @@ impl Launch {
             threads,
             shared: 0,
             args: bytemuck::bytes_of(args).to_vec(),
+            map: None,
         }
     }
 
@@ -91,6 +96,8 @@ pub(super) struct Lowering<'a> {
     pub(super) faults: u64,
     /// Where their partial sums lie.
     pub(super) scratch: u64,
+    /// Where they count the blocks that are done: 0 before and after.
+    pub(super) counters: u64,
 }
 
 impl Lowering<'_> {

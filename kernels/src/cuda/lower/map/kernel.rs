@@ -1,0 +1,407 @@
+//! The code of a map's kernel.
+//!
+//!     for (point = 0; point < points; ++point)              // 1 or 4 points a thread
+//!         for (i = 0; i < instructions; ++i) value[i] = op[i](value[a[i]], value[b[i]], value[c[i]]);
+//!         for (s = 0; s < stores; ++s) output[s][point] = value[of[s]];
+//!         for (s = 0; s < sums; ++s) sum[s][kept(point)] += value[of[s]];
+//!
+//! Values live in registers. Arithmetic is that of the processor, operation for operation, so element-wise
+//! results have its bits. FLOPs: one per instruction and point. Bytes: every input and output once.
+//!
+//! Sums: the points are [kept, reduced]. A block has `lanes` × (256 / lanes) threads; a thread adds the points
+//! lane, lane + lanes, … of its block's chunk, one after another; then lanes are added in halves. Where blocks
+//! share a sum, each writes its part, and the last one that is done adds the parts of all in the same manner.
+//! Lanes and chunks follow from the extents and flags alone, so the order of additions does, too.
+
+use super::numbers::{By, Reader};
+use super::ptx::{Kind, Reg, Text};
+use super::shape::{Form, Shape, StoreShape, Stride};
+use super::sums::ROUND;
+use super::{THREADS, values};
+use crate::{Float, Instr};
+use std::fmt::Write as _;
+use tensor::DType;
+
+/// A view, with the strides that are parameters.
+pub(super) struct Seen {
+    /// Address of the first element; of an index along an axis, none.
+    pub(super) base: Option<Reg>,
+    /// Elements from there to the first of a thread's kept point, if `base` is none.
+    pub(super) start: Option<Reg>,
+    pub(super) kept: Vec<Option<Reg>>,
+    reduced: Vec<Option<Reg>>,
+}
+
+/// The indices of a point: that of the run, and those along its axes where they are needed, innermost first.
+pub(super) struct Index {
+    whole: Reg,
+    axes: Vec<Reg>,
+}
+
+/// A value at each of the points that a thread evaluates at once.
+pub(super) type Values = Vec<Reg>;
+
+pub(super) struct Writer<'a> {
+    pub(super) shape: &'a Shape,
+    pub(super) text: Text,
+    pub(super) numbers: Reader,
+    /// Division by the extents of all axes but the outermost.
+    kept_by: Vec<By>,
+    reduced_by: Vec<By>,
+    pub(super) views: Vec<Seen>,
+    /// Where element-wise results go, if not by a view; where sums go.
+    pub(super) outputs: Vec<Reg>,
+    /// Whether all four points of a thread exist.
+    whole: Option<Reg>,
+    /// Which of a thread's points exist.
+    pub(super) exist: Values,
+    pub(super) values: Vec<Option<Values>>,
+}
+
+impl Shape {
+    /// The kernel, in PTX.
+    pub(crate) fn kernel(&self) -> String {
+        let mut text = Text::default();
+        let numbers = Reader::new(&mut text, self.table);
+        let mut writer = Writer {
+            shape: self,
+            text,
+            numbers,
+            kept_by: Vec::new(),
+            reduced_by: Vec::new(),
+            views: Vec::new(),
+            outputs: Vec::new(),
+            whole: None,
+            exist: Vec::new(),
+            values: vec![None; self.code.len()],
+        };
+        match self.sum {
+            None => writer.full(),
+            Some(sum) => writer.sum(sum),
+        }
+        let mut kernel = format!(
+            ".visible .entry {}(.param .u64 slots, .param .align 8 .b8 numbers[{}])\n.maxntid {THREADS}, 1, 1\n{{\n",
+            self.name(),
+            writer.numbers.bytes()
+        );
+        if self.sum.is_some() {
+            let words = self.sums.len().min(ROUND) * THREADS + 1;
+            let _ = writeln!(kernel, "    .shared .align 4 .b8 shared[{}];", 4 * words);
+        }
+        kernel + &writer.text.body() + "    ret;\n}\n"
+    }
+}
+
+impl Writer<'_> {
+    /// Reads what [`Numbers`] has after the sizes.
+    pub(super) fn read_places(&mut self) {
+        let (shape, text) = (self.shape, &mut self.text);
+        for (axes, by) in [
+            (shape.kept_axes, &mut self.kept_by),
+            (shape.reduced_axes, &mut self.reduced_by),
+        ] {
+            by.extend((1..axes).map(|_| self.numbers.divisor(text)));
+        }
+        for view in &shape.views {
+            let base = view.dtype.map(|_| self.numbers.place(text));
+            let [kept, reduced] = [&view.kept, &view.reduced].map(|form| {
+                let strides = match form {
+                    Form::Even(stride) => std::slice::from_ref(stride),
+                    Form::Axes(strides) => strides,
+                };
+                let many = |stride: &Stride| *stride == Stride::Many;
+                let read = |stride| many(stride).then(|| self.numbers.word(text));
+                strides.iter().map(read).collect()
+            });
+            let start = None;
+            self.views.push(Seen {
+                base,
+                start,
+                kept,
+                reduced,
+            });
+        }
+        let stores = shape.stores.iter().filter(|store| store.view.is_none());
+        let count = stores.count() + shape.sums.len();
+        self.outputs = (0..count).map(|_| self.numbers.place(text)).collect();
+    }
+
+    // ---- element by element ---------------------------------------------------------------------------------
+
+    fn full(&mut self) {
+        let points = self.numbers.word(&mut self.text);
+        self.read_places();
+        let count = self.shape.points;
+        let text = &mut self.text;
+        let thread = thread(text);
+        let first = text.word("mul.lo.u32", thread, count);
+        let outside = text.flag("ge.u32", first, points);
+        text.line(format_args!("@{outside} exit"));
+        let last = text.word("sub.u32", points, 1);
+        let mut at = vec![first];
+        for i in 1..count {
+            let next = text.word("add.u32", first, i);
+            self.exist.push(text.flag("lt.u32", next, points));
+            at.push(text.word("min.u32", next, last));
+        }
+        self.whole = self.exist.last().copied();
+        let points = self.indices(&at, false);
+        self.evaluate(&points);
+        let stores = self.shape.stores.iter().zip(self.outputs.clone());
+        for (store, base) in stores {
+            let address = self.element(base, store.dtype, Some(first));
+            self.store(store, address);
+        }
+    }
+
+    /// The indices of a thread's points in the reduced run, or of one in the kept run. Of four points from a
+    /// multiple of four on, whose outer indices are equal, only the first one's are looked at.
+    pub(super) fn indices(&mut self, points: &[Reg], kept: bool) -> Vec<Index> {
+        let by = if kept {
+            &self.kept_by
+        } else {
+            &self.reduced_by
+        };
+        let quads = self.quads();
+        let index = |(i, &whole): (usize, &Reg)| {
+            let mut axes = Vec::new();
+            if i == 0 || !quads {
+                let mut rest = whole;
+                for by in by {
+                    let [quotient, index] = by.split(&mut self.text, rest);
+                    axes.push(index);
+                    rest = quotient;
+                }
+                axes.push(rest);
+            }
+            Index { whole, axes }
+        };
+        points.iter().enumerate().map(index).collect()
+    }
+
+    /// Whether a thread's points are neighbours, from a multiple of four on.
+    fn quads(&self) -> bool {
+        self.shape.sum.is_none() && self.shape.points == 4
+    }
+
+    /// Elements from the first one of a view to that of a point; none where it is the first.
+    pub(super) fn offset(
+        &mut self,
+        form: &Form,
+        strides: &[Option<Reg>],
+        index: &Index,
+    ) -> Option<Reg> {
+        let (strides_of, indices) = match form {
+            Form::Even(stride) => (std::slice::from_ref(stride), vec![index.whole]),
+            Form::Axes(strides) => (&strides[..], index.axes.clone()),
+        };
+        let mut sum: Option<Reg> = None;
+        for ((stride, &many), index) in strides_of.iter().zip(strides).zip(indices) {
+            sum = match (stride, many, sum) {
+                (Stride::Zero, ..) => sum,
+                (_, None, None) => Some(index),
+                (_, None, Some(sum)) => Some(self.text.word("add.u32", sum, index)),
+                (_, Some(many), None) => Some(self.text.word("mul.lo.u32", index, many)),
+                (_, Some(many), Some(sum)) => {
+                    let operands = format_args!("{index}, {many}, {sum}").to_string();
+                    Some(self.text.value(Kind::B32, "mad.lo.u32", operands))
+                }
+            };
+        }
+        sum
+    }
+
+    /// The address of an element.
+    pub(super) fn element(&mut self, base: Reg, dtype: DType, offset: Option<Reg>) -> Reg {
+        let Some(offset) = offset else { return base };
+        let operands = format!("{offset}, {}, {base}", dtype.size());
+        self.text.value(Kind::B64, "mad.wide.u32", operands)
+    }
+
+    // ---- loads ----------------------------------------------------------------------------------------------
+
+    /// Where a view's element of each point is, in elements; one for all points where they share it.
+    pub(super) fn offsets(&mut self, view: usize, points: &[Index]) -> Vec<Option<Reg>> {
+        let shape = self.shape;
+        let form = &shape.views[view].reduced;
+        let strides = std::mem::take(&mut self.views[view].reduced);
+        let mut offsets = vec![self.offset(form, &strides, &points[0])];
+        if !form.is_still() {
+            match form {
+                Form::Axes(own) if self.quads() => {
+                    for i in 1..points.len() {
+                        let next = match (own[0], strides[0], offsets[0]) {
+                            (Stride::Zero, ..) => offsets[0],
+                            (_, None, first) => {
+                                Some(self.text.word("add.u32", first.expect("an index"), i))
+                            }
+                            (_, Some(many), first) => {
+                                let operands = format!("{many}, {i}, {}", first.expect("an index"));
+                                Some(self.text.value(Kind::B32, "mad.lo.u32", operands))
+                            }
+                        };
+                        offsets.push(next);
+                    }
+                }
+                _ => {
+                    for point in &points[1..] {
+                        offsets.push(self.offset(form, &strides, point));
+                    }
+                }
+            }
+        }
+        self.views[view].reduced = strides;
+        offsets
+    }
+
+    /// The elements of a view.
+    fn load(&mut self, view: usize, points: &[Index]) -> Values {
+        let offsets = self.offsets(view, points);
+        let shape = self.shape;
+        let dtype = shape.views[view].dtype.expect("an array");
+        let base = self.views[view].base.expect("an array");
+        let mut loaded = Vec::new();
+        let vector = self.vector(view, base, offsets[0]);
+        if let Some((address, flag)) = vector {
+            loaded = (0..4).map(|_| self.text.register(Kind::F32)).collect();
+            let list = listed(&loaded);
+            self.text
+                .line(format_args!("@{flag} ld.global.v4.f32 {list}, [{address}]"));
+            for (&result, &offset) in loaded.iter().zip(&offsets) {
+                let address = self.element(base, dtype, offset);
+                self.text
+                    .line(format_args!("@!{flag} ld.global.f32 {result}, [{address}]"));
+            }
+        } else {
+            for offset in offsets {
+                let address = self.element(base, dtype, offset);
+                loaded.push(values::load(&mut self.text, dtype, address, shape.float));
+            }
+        }
+        if loaded.len() < points.len() {
+            loaded = vec![loaded[0]; points.len()];
+        }
+        loaded
+    }
+
+    /// The address of four neighbours of a view of f32, and whether they can be loaded as one; else none.
+    fn vector(&mut self, view: usize, base: Reg, offset: Option<Reg>) -> Option<(Reg, Reg)> {
+        let view = &self.shape.views[view];
+        let next = match &view.reduced {
+            Form::Even(stride) => *stride,
+            Form::Axes(strides) => strides[0],
+        };
+        let neighbours = self.quads() && next == Stride::One && view.dtype == Some(DType::F32);
+        if !neighbours || self.shape.float != Float::F32 {
+            return None;
+        }
+        let address = self.element(base, DType::F32, offset);
+        Some((address, self.aligned(address)))
+    }
+
+    /// Whether four elements at an address are all there, and can be moved as one.
+    pub(super) fn aligned(&mut self, address: Reg) -> Reg {
+        let text = &mut self.text;
+        let low = text.value(Kind::B32, "cvt.u32.u64", address);
+        let low = text.word("and.b32", low, 15);
+        let aligned = text.flag("eq.u32", low, 0);
+        let whole = self.whole.expect("four points");
+        text.value(Kind::Flag, "and.pred", format_args!("{aligned}, {whole}"))
+    }
+
+    // ---- values ---------------------------------------------------------------------------------------------
+
+    /// Writes the instructions whose values are not known yet.
+    pub(super) fn evaluate(&mut self, points: &[Index]) {
+        for at in 0..self.shape.code.len() {
+            if self.values[at].is_none() {
+                self.values[at] = Some(self.instruction(at, points));
+            }
+        }
+    }
+
+    pub(super) fn instruction(&mut self, at: usize, points: &[Index]) -> Values {
+        let (instr, float) = (self.shape.code[at], self.shape.float);
+        match instr {
+            Instr::Load(view) => self.load(view, points),
+            Instr::Iota(view) => {
+                let offsets = self.offsets(view, points);
+                let start = self.views[view].start;
+                let index =
+                    |offset: Option<Reg>| values::index(&mut self.text, start, offset, float);
+                let mut found: Values = offsets.into_iter().map(index).collect();
+                if found.len() < points.len() {
+                    found = vec![found[0]; points.len()];
+                }
+                found
+            }
+            Instr::Const(bits) => {
+                vec![values::constant(&mut self.text, f64::from_bits(bits), float); points.len()]
+            }
+            _ => {
+                let operands: Vec<&Values> = instr
+                    .operands()
+                    .map(|i| self.values[i].as_ref().expect("computed before"))
+                    .collect();
+                // What is equal for all points is computed once.
+                let same = operands
+                    .iter()
+                    .all(|values| values.iter().all(|value| value == &values[0]));
+                let count = if same { 1 } else { points.len() };
+                let one = |i: usize| {
+                    let operands: Vec<Reg> = operands.iter().map(|values| values[i]).collect();
+                    values::apply(&mut self.text, instr, &operands, float)
+                };
+                let mut found: Values = (0..count).map(one).collect();
+                found.resize(points.len(), found[0]);
+                found
+            }
+        }
+    }
+
+    // ---- element-wise results -------------------------------------------------------------------------------
+
+    /// Writes a value of all points of a thread to neighbouring places, the first of which is given.
+    fn store(&mut self, store: &StoreShape, address: Reg) {
+        let values = self.values[store.value].clone().expect("computed before");
+        let float = self.shape.float;
+        let vector = self.quads() && store.dtype == DType::F32;
+        let ends = vector.then(|| {
+            let flag = self.aligned(address);
+            let (single, end) = (self.text.label(), self.text.label());
+            self.text.line(format_args!("@!{flag} bra {single}"));
+            let list = listed(&values);
+            self.text
+                .line(format_args!("st.global.v4.f32 [{address}], {list}"));
+            self.text.line(format_args!("bra {end}"));
+            self.text.here(single);
+            end
+        });
+        for (i, &value) in values.iter().enumerate() {
+            let exists = i.checked_sub(1).map(|i| self.exist[i]);
+            let place = format!("{address}+{}", i * store.dtype.size());
+            values::store(&mut self.text, store.dtype, &place, value, float, exists);
+        }
+        if let Some(end) = ends {
+            self.text.here(end);
+        }
+    }
+}
+
+/// The number of a thread in the whole launch.
+fn thread(text: &mut Text) -> Reg {
+    let [block, thread] = place(text);
+    let operands = format!("{block}, {THREADS}, {thread}");
+    text.value(Kind::B32, "mad.lo.u32", operands)
+}
+
+/// The numbers of a thread's block, and of the thread in it.
+pub(super) fn place(text: &mut Text) -> [Reg; 2] {
+    ["%ctaid.x", "%tid.x"].map(|special| text.value(Kind::B32, "mov.u32", special))
+}
+
+/// Registers as one operand.
+fn listed(values: &[Reg]) -> String {
+    let names: Vec<String> = values.iter().map(ToString::to_string).collect();
+    format!("{{{}}}", names.join(", "))
+}
