@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use tensor::DType;
+use tensor::{Array, DType};
 
 /// Settings of `benches kernels`.
 #[derive(Clone, Debug, clap::Args)]
@@ -61,7 +61,7 @@ pub struct Single {
 }
 
 impl Single {
-    /// All numbers are zero: none of the kernels takes longer for others.
+    /// Its arrays hold random numbers: a GPU is faster with zeros, which take less power.
     ///
     /// # Errors
     /// If the kernel makes no sense, or there is not enough memory.
@@ -92,6 +92,9 @@ impl Single {
             // Pages that were never written to are all one page, and reading them is too fast.
             buffer.zero(0, bytes)?;
             buffers.push(buffer);
+        }
+        for (buffer, &(dtype, _)) in buffers.iter().zip(&inputs) {
+            fill(buffer, dtype)?;
         }
         Ok(Self {
             program: Program::new(slots, vec![step; times])?,
@@ -133,6 +136,24 @@ impl Single {
         laps.sort_unstable();
         Ok(laps[laps.len() / 2].as_secs_f64())
     }
+}
+
+/// Puts random numbers into a buffer: floats from -1 to 1, integers below 4, the places in a window of 2×2. They repeat every
+/// 2¹⁸ numbers.
+fn fill(buffer: &Buffer, dtype: DType) -> Result<()> {
+    const DISTINCT: usize = 1 << 18;
+    let range = if dtype.is_float() {
+        [-1.0, 1.0]
+    } else {
+        [0.0, 4.0]
+    };
+    let numbers = Array::uniform(dtype, [DISTINCT], range, 0);
+    let numbers = numbers.bytes();
+    for offset in (0..buffer.bytes()).step_by(numbers.len()) {
+        let count = numbers.len().min(buffer.bytes() - offset);
+        buffer.write(offset, &numbers[..count])?;
+    }
+    Ok(())
 }
 
 /// Seconds of one run: the least of a few series, each long enough to be timed.
