@@ -94,7 +94,7 @@ impl Array {
         })
     }
 
-    fn overlaps(&self, other: &Self) -> bool {
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let range = |array: &Self| array.offset..array.offset + array.bytes;
         self.slot == other.slot && overlap(&range(self), &range(other))
     }

@@ -21,7 +21,7 @@ pub struct Cuda {
     /// Whether programs are replayed as graphs, or launched kernel by kernel.
     pub(super) graphs: bool,
     pub(super) faults: u64,
-    /// [`SCRATCH_BYTES`] for the kernel that runs, then [`COUNTERS`] words.
+    /// [`SCRATCH_BYTES`] for the kernels that run, then [`COUNTERS`] words.
     pub(super) scratch: u64,
 }
 

@@ -1,7 +1,7 @@
 //! NVIDIA GPUs, through the CUDA driver library, which is opened when a device is asked for.
 //!
-//! `lower` turns a checked program into launches, `ready` captures them once as a CUDA graph and replays it;
-//! `device` has the device itself. All types of the driver's bindings stay in this module. Without the feature
+//! `lower` turns a checked program into launches, `order` says which wait for which, `graph` makes a CUDA graph of
+//! them, and `ready` replays it; `device` has the device itself. All types of the driver's bindings stay in this module. Without the feature
 //! `cuda` only `absent` is compiled.
 
 #[cfg(not(feature = "cuda"))]
@@ -11,9 +11,13 @@ mod args;
 #[cfg(feature = "cuda")]
 mod device;
 #[cfg(feature = "cuda")]
+mod graph;
+#[cfg(feature = "cuda")]
 mod lower;
 #[cfg(feature = "cuda")]
 mod modules;
+#[cfg(feature = "cuda")]
+mod order;
 #[cfg(feature = "cuda")]
 mod probe;
 #[cfg(feature = "cuda")]

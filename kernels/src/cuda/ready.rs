@@ -1,4 +1,4 @@
-//! Programs on the device: lowered and captured as a CUDA graph once, then replayed.
+//! Programs on the device: lowered and made a CUDA graph once, then replayed.
 //!
 //! Kernels find their arrays through a table of slot addresses in device memory. A run writes the table by
 //! one small kernel, whose parameters hold the addresses, and launches the graph: no waiting, no allocation,
@@ -6,13 +6,14 @@
 
 use super::args::{BIND, BindArgs, place};
 use super::device::{Cuda, CudaMemory, failed};
-use super::lower::{Launch, Lowering, SCRATCH_BYTES, Tables};
+use super::graph::Graph;
+use super::lower::{Launch, Lowering, Scratch, Tables};
+use super::order::{Touched, dependencies};
 use crate::bound::{Bound, Lap, Step};
 use crate::memory::Gpu;
 use crate::{DeviceError, ProgramError};
 use cudarc::driver::{
-    CudaEvent, CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg,
-    result, sys,
+    CudaEvent, CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg, sys,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -29,13 +30,13 @@ const PLAIN_SHARED: u32 = 48 << 10;
 
 /// Parameters by value, of room for those of any kernel. The driver copies what the kernel declares.
 #[repr(C, align(8))]
-struct Parameters([u8; 4096]);
+pub(super) struct Parameters([u8; 4096]);
 
 // SAFETY: plain bytes, for kernels whose structs are plain words.
 unsafe impl DeviceRepr for Parameters {}
 
 impl Parameters {
-    fn new(args: &[u8]) -> Self {
+    pub(super) fn new(args: &[u8]) -> Self {
         let mut parameters = [0; 4096];
         parameters[..args.len()].copy_from_slice(args);
         Self(parameters)
@@ -45,7 +46,7 @@ impl Parameters {
 /// A program made ready for one device.
 pub(crate) struct Ready {
     cuda: Arc<Cuda>,
-    graph: Option<CudaGraph>,
+    graph: Option<Graph>,
     launches: Vec<Launch>,
     /// For each step, how many launches there are up to its end.
     ends: Vec<usize>,
@@ -68,6 +69,7 @@ impl Ready {
         let Lowered {
             launches,
             ends,
+            touched,
             constants: tables,
         } = lower(cuda, slots, steps, bound)?;
         cuda.load_maps(launches.iter().filter_map(|launch| launch.map.as_deref()))?;
@@ -87,7 +89,9 @@ impl Ready {
         let own: [u64; OWN_SLOTS] = [constants, cuda.faults, cuda.scratch];
         cuda.write(table + 8 * slots as u64, bytemuck::cast_slice(&own))?;
         if cuda.graphs && !ready.launches.is_empty() {
-            ready.graph = Some(ready.capture()?);
+            let waits = dependencies(&touched);
+            let graph = Graph::new(cuda, &ready.launches, &ready.ends, &waits, table)?;
+            ready.graph = Some(graph);
         }
         Ok(ready)
     }
@@ -100,14 +104,10 @@ impl Ready {
     /// Queues one run on memory at these addresses.
     pub(crate) fn run(&self, addresses: &[u64]) -> Result<(), DeviceError> {
         self.write_table(addresses)?;
-        if let Some(graph) = &self.graph {
-            self.cuda.bind()?;
-            let stream = self.cuda.stream.cu_stream();
-            // SAFETY: the graph lives as long as `self`, whose owner lets one thread in at a time.
-            return unsafe { result::graph::launch(graph.cu_graph_exec(), stream) }
-                .map_err(|error| failed("graph launch", error));
+        match &self.graph {
+            Some(graph) => graph.launch(),
+            None => self.queue_plain(0, self.launches.len()),
         }
-        self.queue_plain(0, self.launches.len())
     }
 
     /// One run, launched kernel by kernel; the steps' laps, when all is done.
@@ -161,38 +161,6 @@ impl Ready {
         }
         Ok(())
     }
-
-    /// The launches as a graph. They are captured on a stream of its own: other threads may be using that of
-    /// the device, and what they queue is not to end up in here.
-    fn capture(&self) -> Result<CudaGraph, DeviceError> {
-        let fail = |error| failed("graph capture", error);
-        let stream = self.cuda.context.new_stream().map_err(fail)?;
-        // Loading code is not allowed within a capture.
-        let functions = self
-            .launches
-            .iter()
-            .map(|one| prepare(&self.cuda, one))
-            .collect::<Result<Vec<_>, _>>()?;
-        stream
-            .begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
-            .map_err(fail)?;
-        let queued = self
-            .launches
-            .iter()
-            .zip(&functions)
-            .try_for_each(|(one, function)| queue(&stream, one, function, self.memory.address()));
-        // The capture ends in any case, or the stream would be of no more use.
-        let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0));
-        queued?;
-        let graph = graph.map_err(fail)?.ok_or_else(|| DeviceError::Cuda {
-            what: "graph capture",
-            reason: "an empty graph".into(),
-        })?;
-        // SAFETY: a graph that was just made.
-        unsafe { result::graph::upload(graph.cu_graph_exec(), self.cuda.stream.cu_stream()) }
-            .map_err(fail)?;
-        Ok(graph)
-    }
 }
 
 impl fmt::Debug for Ready {
@@ -206,6 +174,8 @@ struct Lowered {
     launches: Vec<Launch>,
     /// For each step, how many launches there are up to its end.
     ends: Vec<usize>,
+    /// The memory that each step touches.
+    touched: Vec<Touched>,
     constants: Vec<u8>,
 }
 
@@ -224,9 +194,9 @@ fn lower(
         ));
     }
     let mut tables = Tables::new(slots);
-    let [faults, scratch] = [1, 2].map(|own| place(slots + own, 0));
-    let counters = place(slots + 2, SCRATCH_BYTES);
-    let (mut launches, mut ends) = (Vec::new(), Vec::new());
+    let faults = place(slots + 1, 0);
+    let mut scratch = Scratch::new(slots + 2);
+    let (mut launches, mut ends, mut touched) = (Vec::new(), Vec::new(), Vec::new());
     for (at, (step, bound)) in steps.iter().zip(bound).enumerate() {
         let mut lowering = Lowering {
             bound,
@@ -234,8 +204,7 @@ fn lower(
             precision: cuda.precision,
             tables: &mut tables,
             faults,
-            scratch,
-            counters,
+            scratch: &mut scratch,
         };
         launches.extend(
             lowering
@@ -243,16 +212,18 @@ fn lower(
                 .map_err(|reason| refuse(at, reason))?,
         );
         ends.push(launches.len());
+        touched.push(Touched::new(bound, scratch.taken.drain(..)));
     }
     Ok(Lowered {
         launches,
         ends,
+        touched,
         constants: tables.bytes,
     })
 }
 
 /// The function of a launch, told how much shared memory it may have.
-fn prepare(cuda: &Cuda, one: &Launch) -> Result<CudaFunction, DeviceError> {
+pub(super) fn prepare(cuda: &Cuda, one: &Launch) -> Result<CudaFunction, DeviceError> {
     let function = cuda.function(&one.function)?;
     if one.shared > PLAIN_SHARED {
         use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as SHARED;

@@ -2,8 +2,7 @@
 //
 // Like the real one it is asynchronous: launches and copies wait in their stream until somebody waits for
 // it, so what the caller forgets to wait for shows. Device memory is poison at first and ends at a page that
-// must not be touched. Whoever allocates or waits within a capture gets an error, and so does a thread that has
-// not made the context its own. The environment makes it fail on purpose:
+// must not be touched. A thread that has not made the context its own gets an error. The environment makes it fail on purpose:
 //   CUDA_ON_CPU_KERNELS   the library with the kernels
 //   CUDA_ON_CPU_INIT      what cuInit returns
 //   CUDA_ON_CPU_VERSION   what cuDriverGetVersion says
@@ -12,6 +11,7 @@
 //   CUDA_ON_CPU_COUNT     set: at its end the program says how often it waited, allocated and made a graph
 //   CUDA_ON_CPU_MODULES   a folder that the code of all modules is written to
 //   CUDA_ON_CPU_LAUNCHED  a file that the names of all kernels that ran are added to
+#include <algorithm>
 #include "ptx.h"
 #include <chrono>
 #include <csignal>
@@ -19,18 +19,26 @@
 #include <mutex>
 #include <set>
 #include <string>
-#include <thread>
 
 typedef int Result;
 typedef unsigned long long Address;
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, NOT_FOUND = 500, NOT_READY = 600, LAUNCH_FAILED = 719,
-       CAPTURE_UNSUPPORTED = 900 };
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, NOT_FOUND = 500, NOT_READY = 600, LAUNCH_FAILED = 719 };
 
 typedef std::vector<std::function<void()>> Work;
 struct Stream {
     Work queue;
-    Work* captured = nullptr;
-    std::thread::id by;  // whose capture it is
+};
+struct Node {
+    std::function<void()> work;
+    std::set<Node*> before;
+};
+typedef std::vector<std::shared_ptr<Node>> Graph;
+// CUDA_KERNEL_NODE_PARAMS_v2
+struct NodeParameters {
+    void* function;
+    unsigned grid[3], block[3], shared;
+    void **parameters, **extra;
+    void *kernel, *context;
 };
 struct Module {
     void* library;
@@ -75,23 +83,14 @@ static long setting(const char* name, long otherwise) {
 
 static size_t memory() { return size_t(setting("CUDA_ON_CPU_MEMORY", 1L << 30)); }
 
-// Whether this thread is in the middle of a capture.
-static bool capturing() {
-    for (Stream* stream : streams) {
-        if (stream->captured && stream->by == std::this_thread::get_id()) return true;
-    }
-    return false;
-}
-
 static Result queue(void* to, std::function<void()> work) {
     Stream* stream = static_cast<Stream*>(to);
-    if (!stream) return INVALID_VALUE;  // the default stream cannot be captured: nobody is to use it
-    (stream->captured ? *stream->captured : stream->queue).push_back(std::move(work));
+    if (!stream) return INVALID_VALUE;  // nobody is to use the default stream
+    stream->queue.push_back(std::move(work));
     return SUCCESS;
 }
 
 static Result finish(Stream* stream) {
-    if (stream->captured) return CAPTURE_UNSUPPORTED;
     Work work;
     work.swap(stream->queue);
     for (auto& one : work) {
@@ -186,7 +185,6 @@ Result cuEventDestroy_v2(void* event) { delete static_cast<double*>(event); retu
 
 Result cuMemAlloc_v2(Address* address, size_t bytes) {
     ENTER;
-    if (capturing()) return CAPTURE_UNSUPPORTED;
     if (bytes == 0) return INVALID_VALUE;
     ++counts.allocations;
     if (used + bytes > memory()) return OUT_OF_MEMORY;
@@ -199,7 +197,6 @@ Result cuMemAlloc_v2(Address* address, size_t bytes) {
 }
 Result cuMemFree_v2(Address address) {
     ENTER;
-    if (capturing()) return CAPTURE_UNSUPPORTED;
     for (Stream* stream : streams) finish(stream);
     auto found = allocations.find(address);
     if (found == allocations.end()) return INVALID_VALUE;
@@ -239,7 +236,6 @@ Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void* stream
 
 Result cuModuleLoadData(void** module, const void* image) {
     ENTER;
-    if (capturing()) return CAPTURE_UNSUPPORTED;
     set_trap();
     const char* path = getenv("CUDA_ON_CPU_KERNELS");
     void* library = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
@@ -323,22 +319,42 @@ Result cuLaunchKernel(void* of, unsigned blocks, unsigned gy, unsigned gz, unsig
     });
 }
 
-Result cuStreamBeginCapture_v2(void* stream, int) {
-    ENTER;
-    static_cast<Stream*>(stream)->captured = new Work;
-    static_cast<Stream*>(stream)->by = std::this_thread::get_id();
+Result cuGraphCreate(void** graph, unsigned) {
+    *graph = new Graph;
     return SUCCESS;
 }
-Result cuStreamEndCapture(void* of, void** graph) {
+Result cuGraphAddKernelNode_v2(void** node, void* of, void* const* before, size_t count, const NodeParameters* launch) {
     ENTER;
-    Stream* stream = static_cast<Stream*>(of);
-    *graph = stream->captured;
-    stream->captured = nullptr;
+    Stream stream;
+    Result result = cuLaunchKernel(launch->function, launch->grid[0], launch->grid[1], launch->grid[2], launch->block[0],
+                                   launch->block[1], launch->block[2], launch->shared, &stream, launch->parameters, nullptr);
+    if (result != SUCCESS) return result;
+    Node* added = new Node{stream.queue.front(), {}};
+    for (size_t i = 0; i < count; ++i) added->before.insert(static_cast<Node*>(before[i]));
+    static_cast<Graph*>(of)->emplace_back(added);
+    *node = added;
     return SUCCESS;
 }
-Result cuGraphInstantiateWithFlags(void** ready, void* graph, unsigned long long) {
+// In the order that its edges leave open: nodes that were added last run as early as they may, so that an edge that
+// is missing shows.
+Result cuGraphInstantiateWithFlags(void** ready, void* of, unsigned long long) {
     ++counts.graphs;
-    *ready = new Work(*static_cast<Work*>(graph));
+    Work* order = new Work;
+    std::vector<std::shared_ptr<Node>> left = *static_cast<Graph*>(of);
+    std::set<Node*> done;
+    while (!left.empty()) {
+        auto free = [&](const std::shared_ptr<Node>& node) {
+            for (Node* before : node->before) {
+                if (!done.count(before)) return false;
+            }
+            return true;
+        };
+        auto last = std::find_if(left.rbegin(), left.rend(), free);
+        order->push_back((*last)->work);
+        done.insert(last->get());
+        left.erase(std::next(last).base());
+    }
+    *ready = order;
     return SUCCESS;
 }
 Result cuGraphUpload(void*, void*) { return SUCCESS; }
@@ -348,6 +364,6 @@ Result cuGraphLaunch(void* ready, void* stream) {
     return SUCCESS;
 }
 Result cuGraphExecDestroy(void* ready) { delete static_cast<Work*>(ready); return SUCCESS; }
-Result cuGraphDestroy(void* graph) { delete static_cast<Work*>(graph); return SUCCESS; }
+Result cuGraphDestroy(void* graph) { delete static_cast<Graph*>(graph); return SUCCESS; }
 
 }  // extern "C"

@@ -152,7 +152,7 @@ impl Cut {
 }
 
 impl Lowering<'_> {
-    pub(super) fn matmul(&self, spec: &MatMul) -> Result<Vec<Launch>, String> {
+    pub(super) fn matmul(&mut self, spec: &MatMul) -> Result<Vec<Launch>, String> {
         let name = match (spec.transpose_a, spec.transpose_b) {
             (false, false) => "matmul_nn",
             (false, true) => "matmul_nt",
@@ -162,7 +162,7 @@ impl Lowering<'_> {
         self.product(name, Product::of_matmul(spec), spec.accumulate, None)
     }
 
-    pub(super) fn conv(&self, spec: &Conv) -> Result<Vec<Launch>, String> {
+    pub(super) fn conv(&mut self, spec: &Conv) -> Result<Vec<Launch>, String> {
         if spec.counts().contains(&0) {
             return Ok(if spec.accumulate {
                 vec![]
@@ -180,7 +180,7 @@ impl Lowering<'_> {
     }
 
     fn product(
-        &self,
+        &mut self,
         name: &str,
         product: Product,
         accumulate: bool,
@@ -203,7 +203,7 @@ impl Lowering<'_> {
         let blocks = u32::try_from(blocks).map_err(|_| format!("{name}: {blocks} tiles"))?;
         let partials = match cut.splits {
             1 => 0,
-            splits => self.partials(batch * m * n * splits * products)?,
+            splits => self.scratch.partials(batch * m * n * splits * products)?,
         };
         let args = GemmArgs {
             a: self.input(0),

@@ -5,7 +5,7 @@ mod gemm;
 mod map;
 mod shapes;
 
-pub(super) use map::{COUNTERS, Shape};
+pub(super) use map::Shape;
 
 use super::args::{Divisor, FillArgs, place, word};
 use crate::bound::{Array, Bound};
@@ -14,9 +14,70 @@ use bytemuck::Pod;
 use std::sync::Arc;
 use tensor::DType;
 
-/// Scratch memory of the device, for the partial sums of the kernel that runs. Most that a kernel takes: two
+/// Scratch memory of the device, for the partial sums of kernels that run. Most that one takes: two
 /// products of a pair, 4 MiB each (`gemm.rs`); or the sums of a map, 66 KiB for each (`map/mod.rs`).
 pub(super) const SCRATCH_BYTES: usize = 25 << 20;
+
+/// Counters of blocks, behind them: many times what a launch takes (`map/mod.rs`).
+pub(super) const COUNTERS: usize = 16 << 10;
+
+/// Scratch memory as it is given out, piece after piece and round again: steps that have pieces of their own need not
+/// wait for each other.
+pub(super) struct Scratch {
+    slot: usize,
+    /// Bytes of partial sums, and counters, that were given out in this round.
+    bytes: usize,
+    counters: usize,
+    /// What was given out since this was emptied last.
+    pub(super) taken: Vec<Array>,
+}
+
+impl Scratch {
+    /// In that slot: [`SCRATCH_BYTES`], then [`COUNTERS`].
+    pub(super) fn new(slot: usize) -> Self {
+        Self {
+            slot,
+            bytes: 0,
+            counters: 0,
+            taken: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, offset: usize, bytes: usize) -> u64 {
+        self.taken.push(Array {
+            slot: self.slot,
+            offset,
+            bytes,
+            alignment: 4,
+        });
+        place(self.slot, offset)
+    }
+
+    /// Room for partial sums; those that do not fit would go over other memory.
+    fn partials(&mut self, count: usize) -> Result<u64, String> {
+        let bytes = (count * size_of::<f32>()).next_multiple_of(256);
+        if bytes > SCRATCH_BYTES {
+            return Err(format!(
+                "{bytes} bytes of partial sums; at most {SCRATCH_BYTES} on CUDA"
+            ));
+        }
+        if self.bytes + bytes > SCRATCH_BYTES {
+            self.bytes = 0;
+        }
+        self.bytes += bytes;
+        Ok(self.take(self.bytes - bytes, bytes))
+    }
+
+    /// Words that are 0 before and after a launch.
+    fn counters(&mut self, count: usize) -> u64 {
+        if self.counters + count > COUNTERS {
+            self.counters = 0;
+        }
+        self.counters += count;
+        let first = SCRATCH_BYTES + 4 * (self.counters - count);
+        self.take(first, 4 * count)
+    }
+}
 
 /// Elements of an array, at most: kernels count in 32 bits.
 const MOST: usize = (1 << 31) - 1;
@@ -94,10 +155,8 @@ pub(super) struct Lowering<'a> {
     pub(super) tables: &'a mut Tables,
     /// Where kernels report what is wrong with their input.
     pub(super) faults: u64,
-    /// Where their partial sums lie.
-    pub(super) scratch: u64,
-    /// Where they count the blocks that are done: 0 before and after.
-    pub(super) counters: u64,
+    /// Where their partial sums lie, and where they count the blocks that are done.
+    pub(super) scratch: &'a mut Scratch,
 }
 
 impl Lowering<'_> {
@@ -107,16 +166,6 @@ impl Lowering<'_> {
 
     fn output(&self, i: usize) -> u64 {
         place_of(self.bound.outputs[i])
-    }
-
-    /// Where partial sums lie; those that do not fit would go over other memory.
-    fn partials(&self, count: usize) -> Result<u64, String> {
-        match count * size_of::<f32>() {
-            bytes if bytes <= SCRATCH_BYTES => Ok(self.scratch),
-            bytes => Err(format!(
-                "{bytes} bytes of partial sums; at most {SCRATCH_BYTES} on CUDA"
-            )),
-        }
     }
 
     /// The launches of a kernel, or why the CUDA device cannot run it.

@@ -24,9 +24,6 @@ const THREADS: usize = 256;
 /// Blocks that sums are shared out to, about: four on each multiprocessor of a large device.
 const BLOCKS: usize = 528;
 
-/// Blocks that count how many of them are done, at most: those that share sums, by the columns that they have.
-pub(in crate::cuda) const COUNTERS: usize = BLOCKS;
-
 /// Bytes of parameters that a launch takes beside the table of slots.
 const PARAMETERS: usize = 4096 - 8;
 
@@ -137,7 +134,7 @@ impl Lowering<'_> {
     }
 
     /// The parameters of a kernel, in the order in which [`kernel`] reads them.
-    fn numbers(&self, map: &Map, space: &Space, sums: Option<Sums>) -> Result<Numbers, String> {
+    fn numbers(&mut self, map: &Map, space: &Space, sums: Option<Sums>) -> Result<Numbers, String> {
         let mut numbers = Numbers::default();
         match &sums {
             None => numbers.word(map.points()),
@@ -173,8 +170,8 @@ impl Lowering<'_> {
         }
         if let Some(sums) = sums.filter(|sums| sums.chunks > 1) {
             let count = map.stores.iter().filter(|store| store.is_sum()).count();
-            numbers.place(self.partials(count * sums.chunks * sums.kept)?);
-            numbers.place(self.counters);
+            numbers.place(self.scratch.partials(count * sums.chunks * sums.kept)?);
+            numbers.place(self.scratch.counters(sums.blocks()));
         }
         Ok(numbers)
     }
