@@ -1,6 +1,8 @@
 //! From a checked step to launches: which device functions run, on how many blocks, with what parameters.
 //! Nothing here talks to a driver.
 
+mod cut;
+mod few;
 mod gemm;
 mod map;
 mod shapes;
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use tensor::DType;
 
 /// Scratch memory of the device, for the partial sums of the kernel that runs. Most that a kernel takes: two
-/// products of a pair, 4 MiB each (`gemm.rs`); or the sums of a map, 66 KiB for each (`map/mod.rs`).
+/// products of a pair, 12 MiB each (`cut.rs`); or the sums of a map, 66 KiB for each (`map/mod.rs`).
 pub(super) const SCRATCH_BYTES: usize = 25 << 20;
 
 /// Elements of an array, at most: kernels count in 32 bits.
