@@ -31,15 +31,27 @@ def kernels(n, device, dtype):
         first, second = make(*extents), make(*extents)
         return lambda: first() + second()
 
-    def conv(side, c, out):
-        x, w = numbers(n, c, side, side), numbers(out, c, 3, 3)
-        return lambda: F.conv2d(x, w, padding=1)
+    def product(rows, columns, inner, transpose_a):
+        a = numbers(inner, rows).t() if transpose_a else numbers(rows, inner)
+        b = numbers(inner, columns)
+        return lambda: a @ b
 
-    def conv_backward(side, c, out, mask):
-        x, w, y = numbers(n, c, side, side), numbers(out, c, 3, 3), numbers(n, out, side, side)
+    def conv(side, c, out, window=3, step=1):
+        x, w = numbers(n, c, side, side), numbers(out, c, window, window)
+        return lambda: F.conv2d(x, w, stride=step, padding=1)
+
+    def conv_backward(side, c, out, mask, window=3, step=1):
+        x, w = numbers(n, c, side, side), numbers(out, c, window, window)
+        y = numbers(n, out, side // step, side // step)
         backward = torch.ops.aten.convolution_backward
-        ones = [1, 1]
-        return lambda: backward(y, x, w, None, ones, ones, ones, False, [0, 0], 1, mask)
+        strides, ones = [step, step], [1, 1]
+        return lambda: backward(y, x, w, None, strides, ones, ones, False, [0, 0], 1, mask)[mask.index(True)]
+
+    def conv_input(*sizes):
+        return conv_backward(*sizes[:3], [True, False, False], *sizes[3:])
+
+    def conv_weight(*sizes):
+        return conv_backward(*sizes[:3], [False, True, False], *sizes[3:])
 
     pixels = n * 28 * 28
     x, scale, shift = numbers(pixels, 64), numbers(64), numbers(64)
@@ -56,9 +68,20 @@ def kernels(n, device, dtype):
         "conv 28 x 28, 1 to 64": conv(28, 1, 64),
         "conv 28 x 28, 128 to 64": conv(28, 128, 64),
         "conv 14 x 14, 64 to 128": conv(14, 64, 128),
-        "conv-input 14 x 14": conv_backward(14, 64, 128, [True, False, False]),
-        "conv-weight 14 x 14": conv_backward(14, 64, 128, [False, True, False]),
+        "matmul 128 x 6272 x 1024 nn": product(n, 1024, 6272, False),
+        "matmul 6272 x 128 x 1024 tn": product(6272, 1024, n, True),
+        "conv-input 14 x 14": conv_input(14, 64, 128),
+        "conv-weight 14 x 14": conv_weight(14, 64, 128),
         "pair conv 14 x 14": pair(conv, 14, 64, 128),
+        "conv-input 28 x 28, 64 to 1": conv_input(28, 1, 64),
+        "pair conv-input 64 to 1": pair(conv_input, 28, 1, 64),
+        "conv-input 28 x 28, 64 to 3": conv_input(28, 3, 64),
+        "conv-weight 28 x 28, 1 to 64": conv_weight(28, 1, 64),
+        "conv step 2, 64 to 128": conv(14, 64, 128, 4, 2),
+        "conv-input step 2, 128 to 64": conv_input(14, 64, 128, 4, 2),
+        "conv-weight step 2, 64, 128": conv_weight(14, 64, 128, 4, 2),
+        "conv-input step 2, 64 to 1": conv_input(28, 1, 64, 4, 2),
+        "conv-weight step 2, 1, 64": conv_weight(28, 1, 64, 4, 2),
         "scale, shift, leaky ReLU": lambda: F.leaky_relu(torch.addcmul(shift, x, scale), 0.1),
         "sum of columns": lambda: (x * x).sum(0),
         "sum of rows": lambda: (x * x).sum(1),

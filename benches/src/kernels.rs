@@ -258,6 +258,11 @@ fn layer(kind: ConvKind, n: usize, side: usize, c: usize, out: usize) -> Kernel 
     conv(kind, n, [side, c, out], [3, 1, 1])
 }
 
+/// The generator's convolution, which upsamples images as the transpose with respect to the input: 4×4, step 2.
+fn upsample(kind: ConvKind, n: usize, side: usize, c: usize, out: usize) -> Kernel {
+    conv(kind, n, [side, c, out], [4, 2, 1])
+}
+
 /// The sum of two such contractions: the tangent of one.
 fn pair(kernel: Kernel) -> Kernel {
     kernel.paired().unwrap_or(kernel)
@@ -311,12 +316,35 @@ fn all(n: usize) -> Vec<(&'static str, Kernel)> {
         ("matmul 128 x 128 x 10", dense(n, 10, 128)),
         ("pair 128 x 784 x 128", pair(dense(n, 128, 784))),
         ("pair 128 x 3136 x 128", pair(dense(n, 128, 3136))),
+        (
+            "matmul 128 x 6272 x 1024 nn",
+            matmul([n, 1024, 6272], [false, false]),
+        ),
+        (
+            "matmul 6272 x 128 x 1024 tn",
+            matmul([6272, 1024, n], [true, false]),
+        ),
         ("conv 28 x 28, 1 to 64", layer(Forward, n, 28, 1, 64)),
         ("conv 28 x 28, 128 to 64", layer(Forward, n, 28, 128, 64)),
         ("conv 14 x 14, 64 to 128", layer(Forward, n, 14, 64, 128)),
         ("conv-input 14 x 14", layer(Input, n, 14, 64, 128)),
         ("conv-weight 14 x 14", layer(Weight, n, 14, 64, 128)),
         ("pair conv 14 x 14", pair(layer(Forward, n, 14, 64, 128))),
+        ("conv-input 28 x 28, 64 to 1", layer(Input, n, 28, 1, 64)),
+        ("pair conv-input 64 to 1", pair(layer(Input, n, 28, 1, 64))),
+        ("conv-input 28 x 28, 64 to 3", layer(Input, n, 28, 3, 64)),
+        ("conv-weight 28 x 28, 1 to 64", layer(Weight, n, 28, 1, 64)),
+        ("conv step 2, 64 to 128", upsample(Forward, n, 14, 64, 128)),
+        (
+            "conv-input step 2, 128 to 64",
+            upsample(Input, n, 14, 64, 128),
+        ),
+        (
+            "conv-weight step 2, 64, 128",
+            upsample(Weight, n, 14, 64, 128),
+        ),
+        ("conv-input step 2, 64 to 1", upsample(Input, n, 28, 1, 64)),
+        ("conv-weight step 2, 1, 64", upsample(Weight, n, 28, 1, 64)),
         ("scale, shift, leaky ReLU", normalise(pixels, 64)),
         ("sum of columns", sum([pixels, 64], [true, false])),
         ("sum of rows", sum([pixels, 64], [false, true])),

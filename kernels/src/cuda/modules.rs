@@ -10,11 +10,12 @@ use std::ffi::{CStr, CString, c_void};
 use std::sync::Arc;
 
 /// PTX by family. The driver compiles it for its device when it is loaded, and keeps the result on disk.
-const FAMILIES: [(&str, &str); 8] = [
+const FAMILIES: [(&str, &str); 9] = [
     ("shapes", include_str!("../../ptx/shapes.ptx")),
     ("window", include_str!("../../ptx/window.ptx")),
     ("random", include_str!("../../ptx/random.ptx")),
     ("reversible", include_str!("../../ptx/reversible.ptx")),
+    ("gemm_few", include_str!("../../ptx/gemm_few.ptx")),
     ("gemm_combine", include_str!("../../ptx/gemm_combine.ptx")),
     ("gemm_fp32", include_str!("../../ptx/gemm_fp32.ptx")),
     ("gemm_tf32", include_str!("../../ptx/gemm_tf32.ptx")),
@@ -30,6 +31,7 @@ fn family(function: &str) -> &'static str {
         ("_tf32", "gemm_tf32"),
         ("_bf16", "gemm_bf16"),
         ("_fp32", "gemm_fp32"),
+        ("_few", "gemm_few"),
         ("gemm_combine", "gemm_combine"),
         ("window_", "window"),
         ("random_", "random"),

@@ -256,7 +256,7 @@ fn runs_refuse_what_the_device_cannot_do() {
 #[test]
 fn too_little_memory_is_one_clear_line() {
     if let Some(device) = StandIn::build() {
-        device.pass(&["device::memory_"], &[("CUDA_ON_CPU_MEMORY", "30000000")]);
+        device.pass(&["device::memory_"], &[("CUDA_ON_CPU_MEMORY", "70000000")]);
     }
 }
 

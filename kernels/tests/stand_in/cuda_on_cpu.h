@@ -280,6 +280,19 @@ inline uint32_t atomicCAS(uint32_t* word, uint32_t expected, uint32_t wanted) {
     return found;
 }
 
+// ---- what lanes of a warp show each other ---------------------------------------------------------------------
+
+// All lanes of a warp take part.
+inline float __shfl_xor_sync(uint32_t, float x, unsigned lanes) {
+    unsigned me = shim::block.running;
+    memcpy(shim::block.shown[me], &x, 4);
+    shim::warp_barrier();
+    float other;
+    memcpy(&other, shim::block.shown[me ^ lanes], 4);
+    shim::warp_barrier();
+    return other;
+}
+
 // ---- asynchronous copies ------------------------------------------------------------------------------------
 
 template <int BYTES>

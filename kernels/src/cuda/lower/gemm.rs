@@ -1,22 +1,14 @@
 //! Launches of products: matrix products, and convolutions as products of patches. See `gemm.cuh`.
 
+use super::cut::{Cut, Product};
 use super::{Divisor, Launch, Lowering, word};
 use crate::{Conv, ConvKind, MatMul, Precision};
 use bytemuck::{Pod, Zeroable};
 
-/// Blocks that fill a large device once; splits of the inner index aim at twice as many.
-const BLOCKS: usize = 132;
-
-/// Inner indices of a split, at least.
-const DEPTH: usize = 128;
-
-/// Bytes of all partial sums of a product, at most: see `SCRATCH_BYTES`.
-const PARTIAL_BYTES: usize = 4 << 20;
-
 /// A convolution's numbers: `operands.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-struct Geometry {
+pub(super) struct Geometry {
     w: Divisor,
     h: Divisor,
     c: Divisor,
@@ -69,87 +61,9 @@ struct CombineArgs {
     batch: u32,
     accumulate: u32,
     products: u32,
-    pad: u32,
+    groups: u32,
 }
 const _: () = assert!(size_of::<CombineArgs>() == 40, "as on the device");
-
-/// C [m, n] of an inner index of k, `batch` times.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Product {
-    batch: usize,
-    m: usize,
-    n: usize,
-    k: usize,
-}
-
-impl Product {
-    pub(super) fn of_matmul(matmul: &MatMul) -> Self {
-        let MatMul { batch, m, n, k, .. } = *matmul;
-        Self { batch, m, n, k }
-    }
-
-    pub(super) fn of_conv(conv: &Conv) -> Self {
-        let (window, batch) = (conv.window[0] * conv.window[1], conv.batch);
-        let (x, y) = (
-            conv.n * conv.h * conv.w,
-            conv.n * conv.out_h() * conv.out_w(),
-        );
-        let [m, n, k] = match conv.kind {
-            ConvKind::Forward => [y, conv.out, window * conv.c],
-            ConvKind::Input => [x, conv.c, window * conv.out],
-            ConvKind::Weight => [conv.out, window * conv.c, y],
-        };
-        Self { batch, m, n, k }
-    }
-}
-
-/// How a product is cut: a function of its sizes alone, so that the order of its sums is one, too.
-#[derive(Clone, Copy, Debug)]
-struct Cut {
-    name: &'static str,
-    tiles: [usize; 2],
-    splits: usize,
-    depth: usize,
-}
-
-impl Cut {
-    /// The tile that leaves the fewest places empty, the larger of equals; unless smaller ones are needed
-    /// to fill the device.
-    fn new(product: &Product) -> Self {
-        let &Product { batch, m, n, k } = product;
-        let sizes = [("large", 128, 128), ("tall", 128, 64), ("small", 64, 64)];
-        let places = |&(_, rows, columns): &(&str, usize, usize)| {
-            m.next_multiple_of(rows) * n.next_multiple_of(columns)
-        };
-        let blocks = |&(_, rows, columns): &(&str, usize, usize)| {
-            let splits = (k / (2 * DEPTH)).max(1);
-            batch * m.div_ceil(rows) * n.div_ceil(columns) * splits
-        };
-        let full = |size: &&(&str, usize, usize)| blocks(size) >= BLOCKS || size.0 == "small";
-        let (name, rows, columns) = *sizes
-            .iter()
-            .filter(full)
-            .min_by_key(|size| places(size))
-            .expect("the small tile is always allowed");
-        let tiles = [m.div_ceil(rows), n.div_ceil(columns)];
-        let alone = (batch * tiles[0] * tiles[1]).max(1);
-        let room = PARTIAL_BYTES / (4 * batch * m * n).max(1);
-        let wanted = if alone < BLOCKS {
-            (2 * BLOCKS).div_ceil(alone)
-        } else {
-            1
-        };
-        let splits = wanted.min(k / DEPTH).min(room).max(1);
-        let depth = k.div_ceil(splits).next_multiple_of(32);
-        let splits = k.div_ceil(depth.max(1)).max(1);
-        Self {
-            name,
-            tiles,
-            splits,
-            depth,
-        }
-    }
-}
 
 impl Lowering<'_> {
     pub(super) fn matmul(&mut self, spec: &MatMul) -> Result<Vec<Launch>, String> {
@@ -159,7 +73,9 @@ impl Lowering<'_> {
             (true, false) => "matmul_tn",
             (true, true) => "matmul_tt",
         };
-        self.product(name, Product::of_matmul(spec), spec.accumulate, None)
+        let product = Product::of_matmul(spec);
+        let cut = Cut::new(&product);
+        self.product(name, product, cut, spec.accumulate, None)
     }
 
     pub(super) fn conv(&mut self, spec: &Conv) -> Result<Vec<Launch>, String> {
@@ -170,19 +86,25 @@ impl Lowering<'_> {
                 self.zero(0)
             });
         }
+        if let Some(launches) = self.few_input(spec) {
+            return Ok(launches);
+        }
         let name = match spec.kind {
             ConvKind::Forward => "conv_forward",
             ConvKind::Input => "conv_input",
             ConvKind::Weight => "conv_weight",
         };
         let product = Product::of_conv(spec);
-        self.product(name, product, spec.accumulate, Some(spec))
+        let few = Cut::few(&product).filter(|_| spec.kind == ConvKind::Weight);
+        let cut = few.unwrap_or_else(|| Cut::new(&product));
+        self.product(name, product, cut, spec.accumulate, Some(spec))
     }
 
     fn product(
         &mut self,
         name: &str,
         product: Product,
+        cut: Cut,
         accumulate: bool,
         conv: Option<&Conv>,
     ) -> Result<Vec<Launch>, String> {
@@ -190,7 +112,6 @@ impl Lowering<'_> {
         if batch * m * n == 0 {
             return Ok(vec![]);
         }
-        let cut = Cut::new(&product);
         // One, or the two of a pair; a block has both of them where nothing is split.
         let products = self.bound.inputs.len() / 2;
         let second = 2 * (products - 1);
@@ -226,27 +147,40 @@ impl Lowering<'_> {
             pad: 0,
             geometry: conv.map_or(Geometry::zeroed(), geometry),
         };
-        let (precision, threads) = match self.precision {
-            Precision::Fp32 => ("fp32", 256),
-            Precision::Tf32 => ("tf32", 128),
-            Precision::Bf16 => ("bf16", 128),
+        let (function, threads) = match (cut.name, self.precision) {
+            ("few", _) => (format!("{name}_few"), 256),
+            (tile, Precision::Fp32) => (format!("{name}_{tile}_fp32"), 256),
+            (tile, Precision::Tf32) => (format!("{name}_{tile}_tf32"), 128),
+            (tile, Precision::Bf16) => (format!("{name}_{tile}_bf16"), 128),
         };
-        let function = format!("{name}_{}_{precision}", cut.name);
         let mut launches = vec![Launch::new(function, blocks, threads, &args)];
         if cut.splits > 1 {
-            let args = CombineArgs {
-                partials,
-                output: self.output(0),
-                size: word(m * n),
-                splits: word(cut.splits),
-                batch: word(batch),
-                accumulate: accumulate.into(),
-                products: word(products),
-                pad: 0,
-            };
-            launches.extend(Launch::per_point("gemm_combine", batch * m * n, &args));
+            launches.extend(self.add_splits(&product, &cut, partials, accumulate));
         }
         Ok(launches)
+    }
+
+    /// Adds the partial sums of the splits: with several threads per element if there are many.
+    fn add_splits(
+        &self,
+        product: &Product,
+        cut: &Cut,
+        partials: u64,
+        accumulate: bool,
+    ) -> Vec<Launch> {
+        let &Product { batch, m, n, .. } = product;
+        let groups = if cut.splits < 16 { 1 } else { 8 };
+        let args = CombineArgs {
+            partials,
+            output: self.output(0),
+            size: word(m * n),
+            splits: word(cut.splits),
+            batch: word(batch),
+            accumulate: accumulate.into(),
+            products: word(self.bound.inputs.len() / 2),
+            groups: word(groups),
+        };
+        Launch::per_point("gemm_combine", batch * m * n * groups, &args)
     }
 }
 
@@ -258,7 +192,7 @@ fn images(conv: &Conv) -> usize {
     }
 }
 
-fn geometry(conv: &Conv) -> Geometry {
+pub(super) fn geometry(conv: &Conv) -> Geometry {
     Geometry {
         w: Divisor::new(conv.w),
         h: Divisor::new(conv.h),

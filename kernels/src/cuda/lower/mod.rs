@@ -1,6 +1,8 @@
 //! From a checked step to launches: which device functions run, on how many blocks, with what parameters.
 //! Nothing here talks to a driver.
 
+mod cut;
+mod few;
 mod gemm;
 mod map;
 mod shapes;
@@ -14,9 +16,9 @@ use bytemuck::Pod;
 use std::sync::Arc;
 use tensor::DType;
 
-/// Scratch memory of the device, for the partial sums of kernels that run. Most that one takes: two
-/// products of a pair, 4 MiB each (`gemm.rs`); or the sums of a map, 66 KiB for each (`map/mod.rs`).
-pub(super) const SCRATCH_BYTES: usize = 25 << 20;
+/// Scratch memory of the device, for the partial sums of kernels that run side by side. Most that one takes: two
+/// products of a pair, 12 MiB each (`cut.rs`); or the sums of a map, 66 KiB for each (`map/mod.rs`).
+pub(super) const SCRATCH_BYTES: usize = 64 << 20;
 
 /// Counters of blocks, behind them: many times what a launch takes (`map/mod.rs`).
 pub(super) const COUNTERS: usize = 16 << 10;

@@ -1,0 +1,196 @@
+//! How a product is cut into the tiles of blocks, and its inner index into splits: a function of its sizes alone,
+//! so that the order of its sums is one, too.
+
+use crate::{Conv, ConvKind, MatMul};
+
+/// Multiprocessors of the device that cuts are made for.
+const PROCESSORS: usize = 132;
+
+/// Inner indices of a split, at least.
+const DEPTH: usize = 128;
+
+/// Bytes of all partial sums of a product, at most: see `SCRATCH_BYTES`.
+const PARTIAL_BYTES: usize = 12 << 20;
+
+/// C [m, n] of an inner index of k, `batch` times.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Product {
+    pub(super) batch: usize,
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) k: usize,
+}
+
+impl Product {
+    pub(super) fn of_matmul(matmul: &MatMul) -> Self {
+        let MatMul { batch, m, n, k, .. } = *matmul;
+        Self { batch, m, n, k }
+    }
+
+    pub(super) fn of_conv(conv: &Conv) -> Self {
+        let (window, batch) = (conv.window[0] * conv.window[1], conv.batch);
+        let (x, y) = (
+            conv.n * conv.h * conv.w,
+            conv.n * conv.out_h() * conv.out_w(),
+        );
+        let [m, n, k] = match conv.kind {
+            ConvKind::Forward => [y, conv.out, window * conv.c],
+            ConvKind::Input => [x, conv.c, window * conv.out],
+            ConvKind::Weight => [conv.out, window * conv.c, y],
+        };
+        Self { batch, m, n, k }
+    }
+
+    /// Bytes of one split's partial sums.
+    fn bytes(&self) -> usize {
+        4 * self.batch * self.m * self.n
+    }
+}
+
+/// A tile of C, and the cycles that its kernels take in tf32: for 16 inner indices, if one block is on a
+/// multiprocessor, two, ….
+#[derive(Debug)]
+struct Tile {
+    name: &'static str,
+    extents: [usize; 2],
+    cycles: &'static [usize],
+}
+
+/// The least of these is that of a block alone, which waits for memory; with more blocks, tensor cores are busy.
+const TILES: [Tile; 3] = [
+    Tile {
+        name: "large",
+        extents: [128, 128],
+        cycles: &[650, 870],
+    },
+    Tile {
+        name: "tall",
+        extents: [128, 64],
+        cycles: &[450, 500, 750],
+    },
+    Tile {
+        name: "small",
+        extents: [64, 64],
+        cycles: &[350, 350, 440, 580],
+    },
+];
+
+/// Cycles before a block multiplies and after.
+const BLOCK_CYCLES: usize = 1500;
+
+/// Cycles that the adding of partial sums takes beside their bytes, and bytes of partial sums per cycle, which are
+/// written and read.
+const COMBINE_CYCLES: usize = 2500;
+const COMBINE_BYTES: usize = 850;
+
+/// What a launch of a product is: its tiles, and splits of the inner index, of so many each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) name: &'static str,
+    pub(super) tiles: [usize; 2],
+    pub(super) splits: usize,
+    pub(super) depth: usize,
+}
+
+impl Cut {
+    /// The cut that takes the fewest cycles; of equals the one of larger tiles and fewer splits.
+    pub(super) fn new(product: &Product) -> Self {
+        let most = (product.k / DEPTH).min(PARTIAL_BYTES / product.bytes().max(1));
+        let cuts = TILES.iter().flat_map(|tile| {
+            (1..=most.max(1)).map(move |splits| {
+                let [rows, columns] = tile.extents;
+                let tiles = [product.m.div_ceil(rows), product.n.div_ceil(columns)];
+                let cut = Self::of(tile.name, tiles, splits, product.k);
+                (cut.cycles(product, tile.cycles), cut)
+            })
+        });
+        let least = cuts.min_by_key(|&(cycles, _)| cycles);
+        least.expect("one split at least").1
+    }
+
+    /// Of splits whose depth is a multiple of 32.
+    fn of(name: &'static str, tiles: [usize; 2], splits: usize, k: usize) -> Self {
+        let depth = k.div_ceil(splits).next_multiple_of(32);
+        let splits = k.div_ceil(depth.max(1)).max(1);
+        Self {
+            name,
+            tiles,
+            splits,
+            depth,
+        }
+    }
+
+    /// The busiest multiprocessor's, which takes its blocks together as far as they fit.
+    fn cycles(&self, product: &Product, step: &[usize]) -> usize {
+        let blocks = product.batch * self.tiles[0] * self.tiles[1] * self.splits;
+        let busiest = blocks.div_ceil(PROCESSORS);
+        let together = |count: usize| match count {
+            0 => 0,
+            _ => BLOCK_CYCLES + self.depth.min(product.k).div_ceil(16) * step[count - 1],
+        };
+        let full = busiest / step.len() * together(step.len());
+        let combine = match self.splits {
+            1 => 0,
+            splits => COMBINE_CYCLES + splits * product.bytes() / COMBINE_BYTES,
+        };
+        full + together(busiest % step.len()) + combine
+    }
+
+    /// For the transpose of a convolution with respect to the weight, if its images have few channels: tiles of
+    /// 64 by 16 (`gemm_few.cu`). None if tiles of 64 columns would do as well, or if there is little to add up.
+    pub(super) fn few(product: &Product) -> Option<Self> {
+        const MOST_COLUMNS: usize = 32;
+        // A thread adds up every sixteenth: 256 terms.
+        const MOST_DEPTH: usize = 4096;
+        let &Product { batch, m, n, k } = product;
+        let tiles = [m.div_ceil(64), n.div_ceil(16)];
+        let blocks = (batch * tiles[0] * tiles[1]).max(1);
+        let most = PARTIAL_BYTES / product.bytes().max(1);
+        let splits = (2 * PROCESSORS / blocks)
+            .min(k / DEPTH)
+            .clamp(1, most.max(1));
+        let cut = Self::of("few", tiles, splits, k);
+        (n <= MOST_COLUMNS && cut.splits > 1 && cut.depth <= MOST_DEPTH).then_some(cut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut([batch, m, n, k]: [usize; 4]) -> Cut {
+        Cut::new(&Product { batch, m, n, k })
+    }
+
+    #[test]
+    fn splits_hold_all_of_the_inner_index_and_fit_the_scratch_memory() {
+        let mut splits = 0;
+        for k in [0, 1, 31, 128, 255, 1024, 6272, 100_352] {
+            for [batch, m, n] in [[1, 1, 1], [1, 64, 576], [3, 128, 1000], [1, 6272, 1024]] {
+                let cut = cut([batch, m, n, k]);
+                assert!(cut.splits * cut.depth >= k, "{cut:?}");
+                assert!((cut.splits - 1) * cut.depth < k.max(1), "{cut:?}");
+                let bytes = 4 * batch * m * n * cut.splits;
+                assert!(cut.splits == 1 || bytes <= PARTIAL_BYTES, "{cut:?}");
+                splits = splits.max(cut.splits);
+            }
+        }
+        assert!(splits > 16, "{splits}");
+    }
+
+    /// Small tiles or splits where large tiles would leave most of the device idle.
+    #[test]
+    fn products_of_layers_fill_the_device() {
+        for sizes in [
+            [1, 128, 6272, 1024],
+            [1, 128, 1024, 6272],
+            [1, 6272, 1024, 128],
+            [1, 128, 576, 25_088],
+        ] {
+            let cut = cut(sizes);
+            let blocks = cut.tiles[0] * cut.tiles[1] * cut.splits;
+            assert!(blocks >= PROCESSORS, "{sizes:?}: {cut:?}");
+        }
+        assert_eq!(cut([1, 4096, 4096, 4096]).name, "large");
+    }
+}
