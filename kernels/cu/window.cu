@@ -9,6 +9,9 @@
 // adds the windows that picked it in their order; so no atomics, and the bits are the CPU's. Channels are
 // innermost: neighbouring threads read neighbouring addresses. Bytes: x once (argmax), y and picks once;
 // the overlap of windows is served by the caches. Offsets that point outside are reported, and give zero.
+//
+// window_scatter_tiles: the same for windows that lie side by side, without borders: a thread per window and four
+// channels writes the window whole; those on the right and below that reach beyond the image are zero.
 #include "math.cuh"
 
 struct WindowArgs {
@@ -110,3 +113,47 @@ KERNEL(256, 4, window_scatter, WindowArgs) {
     at<float>(slots, args.x)[point] = sum;
 }
 EXPORT(window_scatter)
+
+struct TileArgs {
+    u64 x, y, picks, faults;
+    u32 points, step, h, w, out_w, out_h, window_h, window_w;
+    Divisor quads, across, down;  // of channels, and tiles of an image, the incomplete ones too
+    u32 pad;
+};
+static_assert(sizeof(TileArgs) == 104, "as on the host");
+
+KERNEL(256, 4, window_scatter_tiles, TileArgs) {
+    u32 point = blockIdx.x * 256 + threadIdx.x;
+    if (point >= args.points) return;
+    u32 image = point, channel = 4 * split(image, args.quads), channels = 4 * args.quads.divisor;
+    u32 column = split(image, args.across), row = split(image, args.down);
+    float* x = at<float>(slots, args.x) + channel;
+    float y[4] = {};
+    u32 picks[4], places = args.window_h * args.window_w;
+    for (u32 i = 0; i < 4; ++i) picks[i] = places;
+    if (row < args.out_h && column < args.out_w) {
+        u32 first = ((image * args.out_h + row) * args.out_w + column) * channels + channel;
+        const float* from = at<const float>(slots, args.y) + first;
+        const u8* of = at<const u8>(slots, args.picks) + first;
+        for (u32 i = 0; i < 4; ++i) {
+            y[i] = from[i];
+            picks[i] = of[i];
+            if (picks[i] >= places) report(at<FaultWord>(slots, args.faults), PICK_OUTSIDE, args.step, picks[i], first + i, 0);
+        }
+    }
+    bool vectors = (reinterpret_cast<u64>(x) & 15) == 0;
+    u32 top = row * args.window_h, left = column * args.window_w;
+    for (u32 wy = 0; wy < args.window_h && top + wy < args.h; ++wy) {
+        for (u32 wx = 0; wx < args.window_w && left + wx < args.w; ++wx) {
+            float v[4];
+            for (u32 i = 0; i < 4; ++i) v[i] = picks[i] == wy * args.window_w + wx ? 0.0f + y[i] : 0.0f;
+            float* to = x + ((image * args.h + top + wy) * args.w + left + wx) * channels;
+            if (vectors) {
+                *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
+            } else {
+                for (u32 i = 0; i < 4; ++i) to[i] = v[i];
+            }
+        }
+    }
+}
+EXPORT(window_scatter_tiles)

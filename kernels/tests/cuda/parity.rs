@@ -464,7 +464,21 @@ fn window() -> impl Strategy<Value = Window> {
 #[test]
 #[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_window() {
-    cases(60, window(), |spec| {
+    // Side by side, of channels in fours.
+    let tiles = (1..4_usize, 1..9_usize, 1..9_usize, 1..4_usize, 1..4_usize).prop_map(
+        |(n, h, w, side, quads)| Window {
+            float: Float::F32,
+            kind: WindowKind::ArgMax,
+            n,
+            h: h.max(side),
+            w: w.max(side),
+            c: 4 * quads,
+            window: [side, side],
+            stride: [side, side],
+            pad: [0; 4],
+        },
+    );
+    cases(90, prop_oneof![2 => window(), 1 => tiles], |spec| {
         let of = |kind| Kernel::Window(Window { kind, ..spec });
         let argmax = of(WindowKind::ArgMax);
         let x = inputs(&argmax);

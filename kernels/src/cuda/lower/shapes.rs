@@ -172,6 +172,29 @@ fn bordered(pad: &Pad) -> Vec<Bordered> {
     axes
 }
 
+/// `window.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct TileArgs {
+    x: u64,
+    y: u64,
+    picks: u64,
+    faults: u64,
+    points: u32,
+    step: u32,
+    h: u32,
+    w: u32,
+    out_w: u32,
+    out_h: u32,
+    window_h: u32,
+    window_w: u32,
+    quads: Divisor,
+    across: Divisor,
+    down: Divisor,
+    pad: u32,
+}
+const _: () = assert!(size_of::<TileArgs>() == 104, "as on the device");
+
 impl Lowering<'_> {
     pub(super) fn pad(&self, pad: &Pad) -> Result<Vec<Launch>, String> {
         let points = product(&pad.out_extents());
@@ -316,7 +339,38 @@ impl Lowering<'_> {
         Launch::per_point(function, spec.count.max(1), &args)
     }
 
+    /// Scatters windows that lie side by side.
+    fn scatter_tiles(&self, window: &Window) -> Vec<Launch> {
+        let [rows, columns] = window.window;
+        let (down, across) = (window.h.div_ceil(rows), window.w.div_ceil(columns));
+        let quads = window.c / 4;
+        let points = product(&[window.n, down, across, quads]);
+        let args = TileArgs {
+            x: self.output(0),
+            y: self.input(0),
+            picks: self.input(1),
+            faults: self.faults,
+            points: word(points),
+            step: word(self.step),
+            h: word(window.h),
+            w: word(window.w),
+            out_w: word(window.out_w()),
+            out_h: word(window.out_h()),
+            window_h: word(rows),
+            window_w: word(columns),
+            quads: Divisor::new(quads),
+            across: Divisor::new(across),
+            down: Divisor::new(down),
+            pad: 0,
+        };
+        Launch::per_point("window_scatter_tiles", points, &args)
+    }
+
     pub(super) fn window(&self, window: &Window) -> Vec<Launch> {
+        let tiles = window.stride == window.window && window.pad == [0; 4];
+        if window.kind == WindowKind::Scatter && tiles && window.c.is_multiple_of(4) {
+            return self.scatter_tiles(window);
+        }
         let (x, y) = (
             product(&[window.n, window.h, window.w, window.c]),
             product(&[window.n, window.out_h(), window.out_w(), window.c]),
