@@ -36,10 +36,8 @@ fn the_selftest_passes_and_the_doctor_knows_the_device() {
         success && said.contains("A run would use: CUDA, CUDA on CPU, tf32"),
         "{said}"
     );
-    for precision in ["fp32", "tf32", "bf16"] {
-        let (success, said) = gtn(&format!("selftest --device cuda --precision {precision}"));
-        assert!(success && said.contains(" checks passed"), "{said}");
-    }
+    let (success, said) = gtn("selftest --device cuda --precision fp32");
+    assert!(success && said.contains(" checks passed"), "{said}");
 }
 
 #[test]
