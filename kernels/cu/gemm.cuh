@@ -8,8 +8,8 @@
 //
 // Launch: a block per tile of C, per batch entry, per split of the inner index; flattened to one grid
 // dimension, tiles of one column of tiles next to each other so that they share B in the L2 cache. 128 threads
-// on tensor cores, 256 without. A tile's part of A and B goes through shared memory in three or four stages
-// (stages.cuh): 16-byte copies where neighbours lie so, single elements at odd sizes and for patches whose
+// on tensor cores, 256 without. A tile's part of A and B goes through shared memory (fragments.cuh, in exact f32
+// stages.cuh): vectors of memory where neighbours lie so, single elements at odd sizes and for patches whose
 // channels do not come in fours. C is written in vectors of 16 bytes where n and its address allow. With splits,
 // every split writes its partial C to the workspace and gemm_combine adds them in their order: deterministic,
 // no atomics. How the inner index is split follows from m, n, k, batch alone.
@@ -18,13 +18,19 @@
 // it, and adds that of the second; with splits, each product has blocks of its own, and gemm_combine adds
 // the two sums. Either way the bits are those of a product followed by one that accumulates.
 //
+// A convolution with respect to the input is a product for each class of pixels (operands.cuh): with a step of 2, four
+// of a quarter of the work each.
+//
 // FLOPs: 2·m·n·k for each product. Bytes of memory: A n/BN times, B m/BM times (through L2), C once, partial
 // products twice. Bytes of shared memory, per 16 inner indices of a tile: (BM + BN)·64 written and, on tensor
-// cores, twice that read.
+// cores, twice that read (in bf16 half of both).
 #pragma once
-#include "mma.cuh"
 #include "product.cuh"
+#if defined(GEMM_TF32) || defined(GEMM_BF16)
+#include "mma.cuh"
+#else
 #include "stages.cuh"
+#endif
 
 // What follows differs between precisions, and so belongs to the file that includes it.
 namespace {
@@ -67,15 +73,18 @@ __device__ __forceinline__ void matmul_tt(const u64* slots, const GemmArgs& args
 
 template <int BM, int BN>
 __device__ __forceinline__ void conv_forward(const u64* slots, const GemmArgs& args, const Place& place) {
-    PixelRows<false> a = {{images(slots, args, place), args.geometry, args.m, place.end}};
+    PixelRows a = {{images(slots, args, place), args.geometry, args.m, place.end}};
     Strided<true> b = {weight(slots, args, place), args.n, place.end, args.k};
     tile<BM, BN>(slots, args, place, a, b);
 }
 
 template <int BM, int BN>
 __device__ __forceinline__ void conv_input(const u64* slots, const GemmArgs& args, const Place& place) {
-    PixelRows<true> a = {{images(slots, args, place), args.geometry, args.m, place.end}};
-    TurnedWeight b = {weight(slots, args, place), args.geometry, place.end};
+    const Geometry& g = args.geometry;
+    const ClassAxis y(place.of_class / g.classes_x, g.stride_y, g.pad_y);
+    const ClassAxis x(place.of_class % g.classes_x, g.stride_x, g.pad_x);
+    ClassRows a = {images(slots, args, place), g, args.rows, place.end, y, x};
+    TurnedWeight b = {weight(slots, args, place), g, place.end, y.position, x.position};
     tile<BM, BN>(slots, args, place, a, b);
 }
 

@@ -70,7 +70,7 @@ struct FewInputArgs {
     u32 rounds, accumulate;
     Geometry geometry;
 };
-static_assert(sizeof(FewInputArgs) == 192, "as on the host");
+static_assert(sizeof(FewInputArgs) == 232, "as on the host");
 
 namespace {
 

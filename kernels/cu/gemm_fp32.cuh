@@ -17,7 +17,7 @@ constexpr int LARGE = 1, TALL = 2, SMALL = 3, SMALL_WEIGHT = 2;
 // Four neighbours across, at inner index k: a quad of the stage.
 template <int BLOCK>
 __device__ __forceinline__ void quad(const float* stage, u32 outer, u32 k, float* x) {
-    float4 v = *reinterpret_cast<const float4*>(stage + place_of<BLOCK, false>(outer, k));
+    float4 v = *reinterpret_cast<const float4*>(stage + place_of<BLOCK>(outer, k));
     x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
 }
 
@@ -49,17 +49,17 @@ __device__ __forceinline__ void tile(const u64* slots, const GemmArgs& args, con
             }
         }
     };
-    in_stages<THREADS, BM, BN, false, false>(a, b, place.row, place.column, place.begin, place.end, multiply);
+    in_stages<THREADS, BM, BN>(a, b, place.row, place.column, place.begin, place.end, multiply);
     const Result result(slots, args, place);
 #pragma unroll
     for (int i = 0; i < TM; ++i) {
+        const u32 row = a.row_of(place.row + i / 4 * 64 + ty * 4 + i % 4);
 #pragma unroll
         for (int j = 0; j < TN; j += 4) {
-            u32 row = place.row + i / 4 * 64 + ty * 4 + i % 4, column = place.column + j * 16 + tx * 4;
             // A single chain is the sum itself, for none of them is −0.
             const float *done = chains[i] + j, *last = sums[i] + j;
             float4 x = make_float4(done[0] + last[0], done[1] + last[1], done[2] + last[2], done[3] + last[3]);
-            result.put(row, column, x);
+            result.put(row, place.column + j * 16 + tx * 4, x);
         }
     }
 }

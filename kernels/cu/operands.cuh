@@ -33,6 +33,8 @@ struct Strided {
     __device__ __forceinline__ u32 find(u32 outer, u32 inner) const {
         return (outer | inner) & OUTSIDE ? OUTSIDE : outer + inner;
     }
+
+    __device__ __forceinline__ u32 row_of(u32 i) const { return i; }
 };
 
 // A convolution's numbers: x [n, h, w, c], weight [out, window_h, window_w, c], y [n, out_h, out_w, out].
@@ -42,97 +44,144 @@ struct Strided {
 //         input:    x[n][y][x][c] += y[n][i][j][o] * weight[o][di][dj][c]
 //         weight:   weight[o][di][dj][c] += x[n][y][x][c] * y[n][i][j][o]
 //     with y = i * stride_y - pad_y + di and x = j * stride_x - pad_x + dj, where these are inside the image
+//
+// With respect to the input, pixels of x fall into classes by y % stride_y and x % stride_x: those of a class are
+// reached by the same positions. There are classes_x of them along a row; a class has at most class_h × class_w pixels
+// of an image, and taps_w positions in a row of the window.
 struct Geometry {
-    Divisor w, h, c, out_w, out_h, out, window_w, stride_y, stride_x;
-    u32 window_h, pad_y, pad_x;
+    Divisor w, h, c, out_w, out_h, out, window_w, stride_y, stride_x, class_w, class_h, taps_w;
+    u32 window_h, pad_y, pad_x, classes_x;
 };
-static_assert(sizeof(Geometry) == 120, "as on the host");
+static_assert(sizeof(Geometry) == 160, "as on the host");
 
-// For every pixel of y, the patch of x that it is made of: window positions and channels of x. Or, BACK, for
-// every pixel of x, what of y it went into: window positions and channels of y.
-template <bool BACK>
-struct Taps {
-    struct Pixel {
-        u32 image, y, x;
-    };
-    struct Tap {
-        u32 y, x, channel;
-    };
+// A row or column that is in no image, whatever is added to it.
+constexpr u32 FAR = 1u << 30;
+
+// A pixel of the outer index, or a tap: window position and channel. An element's place is the sum of both; what
+// is left of or above the image is a large number.
+struct Spot {
+    u32 offset, y, x;
+};
+
+// For every pixel of y, the patch of x that it is made of.
+struct Patches {
     const float* start;
     Geometry g;
     u32 pixels, taps;
 
-    __device__ __forceinline__ Divisor channels() const { return BACK ? g.out : g.c; }
-    __device__ __forceinline__ u32 height() const { return BACK ? g.out_h.divisor : g.h.divisor; }
-    __device__ __forceinline__ u32 width() const { return BACK ? g.out_w.divisor : g.w.divisor; }
-    __device__ __forceinline__ bool vectors() const { return vectors_of(start, channels().divisor); }
+    __device__ __forceinline__ bool vectors() const { return vectors_of(start, g.c.divisor); }
 
-    __device__ __forceinline__ Pixel pixel(u32 i) const {
-        if (i >= pixels) return {OUTSIDE, 0, 0};
-        u32 x = split(i, BACK ? g.w : g.out_w), y = split(i, BACK ? g.h : g.out_h);
-        u32 image = i * height() * width() * channels().divisor;
-        if (BACK) return {image, y + g.pad_y, x + g.pad_x};
-        return {image, y * g.stride_y.divisor - g.pad_y, x * g.stride_x.divisor - g.pad_x};
+    __device__ __forceinline__ Spot pixel(u32 i) const {
+        const bool there = i < pixels;
+        u32 x = split(i, g.out_w) * g.stride_x.divisor - g.pad_x;
+        u32 y = split(i, g.out_h) * g.stride_y.divisor - g.pad_y;
+        return {((i * g.h.divisor + y) * g.w.divisor + x) * g.c.divisor, there ? y : FAR, x};
     }
 
-    __device__ __forceinline__ Tap tap(u32 i) const {
-        if (i >= taps) return {0, 0, OUTSIDE};
-        u32 channel = split(i, channels()), x = split(i, g.window_w);
-        return {BACK ? 0 - i : i, BACK ? 0 - x : x, channel};
+    __device__ __forceinline__ Spot tap(u32 i) const {
+        const bool there = i < taps;
+        u32 channel = split(i, g.c), x = split(i, g.window_w);
+        return {(i * g.w.divisor + x) * g.c.divisor + channel, there ? i : FAR, x};
     }
 
-    __device__ __forceinline__ u32 find(const Pixel& pixel, const Tap& tap) const {
-        // What is left of or above the image is a large number.
-        u32 y = pixel.y + tap.y, x = pixel.x + tap.x;
-        if ((pixel.image | tap.channel) & OUTSIDE) return OUTSIDE;
-        if (BACK) {
-            if ((y | x) >> 31 || (split(y, g.stride_y) | split(x, g.stride_x)) != 0) return OUTSIDE;
-        }
-        if (y >= height() || x >= width()) return OUTSIDE;
-        return pixel.image + (y * width() + x) * channels().divisor + tap.channel;
+    __device__ __forceinline__ u32 find(const Spot& pixel, const Spot& tap) const {
+        bool inside = pixel.y + tap.y < g.h.divisor && pixel.x + tap.x < g.w.divisor;
+        return inside ? pixel.offset + tap.offset : OUTSIDE;
     }
 };
 
 // Pixels across, taps along the inner index.
-template <bool BACK>
-struct PixelRows : Taps<BACK> {
+struct PixelRows : Patches {
     static constexpr bool K_FAST = true;
-    typedef typename Taps<BACK>::Pixel Outer;
-    typedef typename Taps<BACK>::Tap Inner;
+    typedef Spot Outer, Inner;
 
-    __device__ __forceinline__ Outer outer(u32 i) const { return this->pixel(i); }
-    __device__ __forceinline__ Inner inner(u32 k) const { return this->tap(k); }
+    __device__ __forceinline__ Spot outer(u32 i) const { return pixel(i); }
+    __device__ __forceinline__ Spot inner(u32 k) const { return tap(k); }
+    __device__ __forceinline__ u32 row_of(u32 i) const { return i; }
 };
 
 // Taps across, pixels along the inner index.
-struct PixelColumns : Taps<false> {
+struct PixelColumns : Patches {
     static constexpr bool K_FAST = false;
-    typedef Tap Outer;
-    typedef Pixel Inner;
+    typedef Spot Outer, Inner;
 
-    __device__ __forceinline__ Tap outer(u32 i) const { return tap(i); }
-    __device__ __forceinline__ Pixel inner(u32 k) const { return pixel(k); }
-    __device__ __forceinline__ u32 find(const Tap& tap, const Pixel& pixel) const {
-        return Taps<false>::find(pixel, tap);
+    __device__ __forceinline__ Spot outer(u32 i) const { return tap(i); }
+    __device__ __forceinline__ Spot inner(u32 k) const { return pixel(k); }
+    __device__ __forceinline__ u32 find(const Spot& tap, const Spot& pixel) const { return Patches::find(pixel, tap); }
+};
+
+// Along one axis, the pixels of x in the class of pixel `first`: pixel i of them is brought by the window's position
+// position + p · stride to row or column from + i - p of y.
+struct ClassAxis {
+    u32 from, position;
+
+    __device__ __forceinline__ ClassAxis(u32 first, Divisor stride, u32 pad) : from(first + pad) {
+        position = split(from, stride);
+    }
+
+    // Its row or column in x.
+    __device__ __forceinline__ u32 pixel(u32 i, Divisor stride, u32 pad) const {
+        return (from + i) * stride.divisor + position - pad;
     }
 };
 
-// The weight with its output channels along the inner index: element (channel, k = (position, output)).
+// Pixels of x of a class, across; what of y they went into, along the inner index: positions of the class and
+// channels of y.
+struct ClassRows {
+    static constexpr bool K_FAST = true;
+    typedef Spot Outer, Inner;
+    const float* start;
+    Geometry g;
+    u32 pixels, taps;
+    ClassAxis y, x;
+
+    __device__ __forceinline__ bool vectors() const { return vectors_of(start, g.out.divisor); }
+
+    __device__ __forceinline__ Spot outer(u32 i) const {
+        const bool there = i < pixels;
+        u32 column = split(i, g.class_w) + x.from, row = split(i, g.class_h) + y.from;
+        return {((i * g.out_h.divisor + row) * g.out_w.divisor + column) * g.out.divisor, there ? row : FAR, column};
+    }
+
+    __device__ __forceinline__ Spot inner(u32 k) const {
+        const bool before_end = k < taps;
+        u32 channel = split(k, g.out), column = split(k, g.taps_w);
+        bool there = before_end && y.position + k * g.stride_y.divisor < g.window_h &&
+                     x.position + column * g.stride_x.divisor < g.window_w.divisor;
+        return {channel - (k * g.out_w.divisor + column) * g.out.divisor, there ? 0 - k : FAR, 0 - column};
+    }
+
+    __device__ __forceinline__ u32 find(const Spot& pixel, const Spot& tap) const {
+        bool inside = pixel.y + tap.y < g.out_h.divisor && pixel.x + tap.x < g.out_w.divisor;
+        return inside ? pixel.offset + tap.offset : OUTSIDE;
+    }
+
+    // The pixel's number in x; OUTSIDE if the class has fewer.
+    __device__ __forceinline__ u32 row_of(u32 i) const {
+        u32 column = x.pixel(split(i, g.class_w), g.stride_x, g.pad_x);
+        u32 row = y.pixel(split(i, g.class_h), g.stride_y, g.pad_y);
+        return row < g.h.divisor && column < g.w.divisor ? (i * g.h.divisor + row) * g.w.divisor + column : OUTSIDE;
+    }
+};
+
+// The weight with its output channels along the inner index: element (channel, k = (position of the class, output)).
 struct TurnedWeight {
     static constexpr bool K_FAST = false;
     typedef u32 Outer, Inner;
     const float* start;
     Geometry g;
-    u32 elements;
+    u32 elements, y, x;  // y, x: the class's first position
 
     __device__ __forceinline__ bool vectors() const { return vectors_of(start, g.c.divisor); }
 
     __device__ __forceinline__ u32 outer(u32 i) const { return i >= g.c.divisor ? OUTSIDE : i; }
 
     __device__ __forceinline__ u32 inner(u32 k) const {
-        if (k >= elements) return OUTSIDE;
-        u32 output = split(k, g.out);
-        return (output * g.window_h * g.window_w.divisor + k) * g.c.divisor;
+        const bool before_end = k < elements;
+        u32 output = split(k, g.out), column = split(k, g.taps_w) * g.stride_x.divisor + x;
+        u32 row = k * g.stride_y.divisor + y;
+        bool there = before_end && row < g.window_h && column < g.window_w.divisor;
+        return there ? ((output * g.window_h + row) * g.window_w.divisor + column) * g.c.divisor : OUTSIDE;
     }
 
     __device__ __forceinline__ u32 find(u32 outer, u32 inner) const {

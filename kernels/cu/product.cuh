@@ -5,20 +5,21 @@
 struct GemmArgs {
     u64 a, b, second_a, second_b, c, partials;
     u32 m, n, k, accumulate;
-    u32 tiles_m, tiles_n, splits, depth;  // depth: inner indices of a split
+    u32 tiles_m, tiles_n, splits, depth;  // of a class, if there are any; depth: inner indices of a split
     // Blocks per tile of C, and products that a block has one after the other. A pair has two rounds; but where
     // the inner index is split, each of its products has blocks of its own.
     u32 parts, rounds;
-    u32 images, pad;  // elements of the images that a convolution gets in a batch entry
+    u32 images, weights;  // elements that a convolution gets in a batch entry
+    u32 classes, rows;    // of pixels of x, and pixels of each (operands.cuh); otherwise 1 and m
     Geometry geometry;
 };
-static_assert(sizeof(GemmArgs) == 216, "as on the host");
+static_assert(sizeof(GemmArgs) == 264, "as on the host");
 
 namespace {
 
 // Where a block works, and on which of the products. It is made anew each round, and so not kept in registers.
 struct Place {
-    u32 row, column, batch, partial, begin, end;  // partial: number of the partial C, if there are any
+    u32 row, column, of_class, batch, partial, begin, end;  // partial: number of the partial C, if there are any
     bool second;
 
     __device__ __forceinline__ Place(const GemmArgs& args, u32 rows, u32 columns, u32 round) {
@@ -27,6 +28,8 @@ struct Place {
         at /= args.tiles_m;
         column = at % args.tiles_n * columns;
         at /= args.tiles_n;
+        of_class = at % args.classes;
+        at /= args.classes;
         partial = at;
         u32 split = at % args.parts;
         batch = at / args.parts;
@@ -81,7 +84,7 @@ __device__ __forceinline__ const float* images(const u64* slots, const GemmArgs&
 }
 
 __device__ __forceinline__ const float* weight(const u64* slots, const GemmArgs& args, const Place& place) {
-    return place.b(slots, args) + place.batch * (args.n * args.k);
+    return place.b(slots, args) + place.batch * args.weights;
 }
 
 }  // namespace

@@ -1,13 +1,10 @@
-// How a block's parts of A and B get through shared memory, as f32, in stages of BK inner indices: while one
+// How a block's parts of A and B get through shared memory in exact f32, in stages of BK inner indices: while one
 // stage is multiplied, the next STAGES - 1 are on their way (async.cuh), and one barrier per stage says both
 // that it has come and that the oldest may be overwritten.
 //
-// Two layouts, without padding; quads (16 bytes) are what copies write and what is moved about, so that a
-// quarter of a warp that reads or writes vectors meets each of the 32 banks once:
-//   along k   [outer][BK], a row is half of the banks. Rows 4i + 2 and 4i + 3 change places: fragments of
-//             tensor cores read rows 2g, of neighbouring g, which then lie in different halves.
-//   across    [BK][outer], a row of 32 is all banks. Quad q lies at q ^ 2·(k / 4 % 4): lanes that read the
-//             same outer indices at k, k + 4, k + 8, k + 12 meet different banks.
+// A stage is [BK][outer], without padding; a row of 32 is all banks. Quads (16 bytes) are what copies write and what is
+// moved about, so that a quarter of a warp that reads or writes vectors meets each of the 32 banks once: quad q lies at
+// q ^ 2·(k / 4 % 4), and lanes that write the same outer indices at k, k + 4, k + 8, k + 12 meet different banks.
 #pragma once
 #include "async.cuh"
 #include "operands.cuh"
@@ -15,15 +12,14 @@
 constexpr int BK = 16;
 
 // The place of an element in a stage of BLOCK outer indices.
-template <int BLOCK, bool ALONG_K>
+template <int BLOCK>
 __device__ __forceinline__ u32 place_of(u32 outer, u32 k) {
-    if (ALONG_K) return (outer ^ (outer >> 1 & 1)) * BK + k;
     return k * BLOCK + (outer & ~31u) + ((outer & 31) ^ (k & 12) * 2);
 }
 
 // Copies of an operand's part of a stage: every thread brings quads of neighbours in memory, those along k of
 // some outer indices, or those across of some inner indices.
-template <int THREADS, int BLOCK, bool ALONG_K, class Operand>
+template <int THREADS, int BLOCK, class Operand>
 struct Copier {
     static constexpr bool K_FAST = Operand::K_FAST;
     static constexpr int QUADS = BLOCK * BK / 4 / THREADS;
@@ -34,7 +30,7 @@ struct Copier {
     typename Operand::Outer outers[K_FAST ? QUADS : 1];
 
     __device__ __forceinline__ Copier(const Operand& operand, u32 first)
-        : operand(operand), first(first), vectors(operand.vectors() && K_FAST == ALONG_K) {
+        : operand(operand), first(first), vectors(!K_FAST && operand.vectors()) {
 #pragma unroll
         for (int i = 0; i < (K_FAST ? QUADS : 1); ++i) outers[i] = operand.outer(first + outer(i));
     }
@@ -55,7 +51,7 @@ struct Copier {
     __device__ __forceinline__ void copy(float* stage, int i, int j, const typename Operand::Outer& outer_index,
                                          const typename Operand::Inner& inner_index) const {
         u32 from = operand.find(outer_index, inner_index);
-        u32 to = place_of<BLOCK, ALONG_K>(outer(i) + (K_FAST ? 0 : j), inner(i) + (K_FAST ? j : 0));
+        u32 to = place_of<BLOCK>(outer(i) + (K_FAST ? 0 : j), inner(i) + (K_FAST ? j : 0));
         bool there = from != OUTSIDE;
         copy_async<16 / PIECES>(stage + to, operand.start + (there ? from : 0), there);
     }
@@ -63,7 +59,7 @@ struct Copier {
     // Brings quads in as many pieces each.
     template <int PIECES>
     __device__ __forceinline__ void bring(float* stage, u32 k) const {
-#pragma unroll
+#pragma unroll (K_FAST ? 1 : PIECES)
         for (int j = 0; j < PIECES; ++j) {
             if constexpr (K_FAST) {
                 const auto index = operand.inner(k + inner(0) + j);
@@ -87,15 +83,15 @@ struct Copier {
 };
 
 // Calls multiply(stage of A, stage of B, its first inner index) for the inner indices from `begin` to `end`, in their order.
-template <int THREADS, int BM, int BN, bool A_ALONG_K, bool B_ALONG_K, class A, class B, class Multiply>
+template <int THREADS, int BM, int BN, class A, class B, class Multiply>
 __device__ __forceinline__ void in_stages(const A& a, const B& b, u32 row, u32 column, u32 begin, u32 end,
                                           Multiply multiply) {
     // As many as fit the 48 KiB that a block has without asking for more.
     constexpr int STAGES = BM + BN > 192 ? 3 : 4;
     __shared__ __align__(16) float as[STAGES][BM * BK];
     __shared__ __align__(16) float bs[STAGES][BN * BK];
-    const Copier<THREADS, BM, A_ALONG_K, A> of_a(a, row);
-    const Copier<THREADS, BN, B_ALONG_K, B> of_b(b, column);
+    const Copier<THREADS, BM, A> of_a(a, row);
+    const Copier<THREADS, BN, B> of_b(b, column);
     // Stages are brought STAGES - 1 rounds before they are multiplied.
     u32 stage = 0;
     for (u32 k = begin; k < end + (STAGES - 1) * BK; k += BK) {

@@ -274,6 +274,15 @@ fn parity_conv() {
             n: 3,
             ..spec
         });
+        // Steps: some positions of the window reach a pixel, or none does.
+        for (window, stride, pad) in [([4, 4], [2, 2], [1; 4]), ([3, 2], [2, 3], [2, 0, 1, 1])] {
+            check_conv(Conv {
+                window,
+                stride,
+                pad,
+                ..spec
+            });
+        }
         check_conv(Conv {
             batch: 2,
             c: 1,
@@ -429,8 +438,8 @@ fn parity_tiles() {
             kind: ConvKind::Weight,
             h: 2,
             w: 3,
-            c: 11 * columns / 2,
-            out: 12 * 128 * fit,
+            c: columns / 2,
+            out: 132 * fit * 128,
             ..conv
         }));
     }

@@ -40,6 +40,7 @@ struct alignas(16) float4 {
 struct alignas(8) float2 {
     float x, y;
 };
+inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -273,6 +274,10 @@ inline float __uint_as_float(uint32_t bits) {
     float x;
     memcpy(&x, &bits, 4);
     return x;
+}
+template <class T>
+inline T __ldg(const T* from) {
+    return *from;
 }
 inline uint32_t atomicCAS(uint32_t* word, uint32_t expected, uint32_t wanted) {
     uint32_t found = *word;

@@ -12,33 +12,60 @@ const DEPTH: usize = 128;
 /// Bytes of all partial sums of a product, at most: see `SCRATCH_BYTES`.
 const PARTIAL_BYTES: usize = 12 << 20;
 
-/// C [m, n] of an inner index of k, `batch` times.
+/// C [m, n] of an inner index of k, `batch` times. Its rows fall into classes of at most `rows`, each with an inner
+/// index of its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Product {
     pub(super) batch: usize,
+    pub(super) classes: usize,
+    pub(super) rows: usize,
     pub(super) m: usize,
     pub(super) n: usize,
     pub(super) k: usize,
 }
 
 impl Product {
-    pub(super) fn of_matmul(matmul: &MatMul) -> Self {
-        let MatMul { batch, m, n, k, .. } = *matmul;
-        Self { batch, m, n, k }
+    pub(super) fn new(batch: usize, [m, n, k]: [usize; 3]) -> Self {
+        let (classes, rows) = (1, m);
+        Self {
+            batch,
+            classes,
+            rows,
+            m,
+            n,
+            k,
+        }
+    }
+
+    pub(super) fn of_matmul(&MatMul { batch, m, n, k, .. }: &MatMul) -> Self {
+        Self::new(batch, [m, n, k])
     }
 
     pub(super) fn of_conv(conv: &Conv) -> Self {
         let (window, batch) = (conv.window[0] * conv.window[1], conv.batch);
-        let (x, y) = (
-            conv.n * conv.h * conv.w,
-            conv.n * conv.out_h() * conv.out_w(),
-        );
-        let [m, n, k] = match conv.kind {
-            ConvKind::Forward => [y, conv.out, window * conv.c],
-            ConvKind::Input => [x, conv.c, window * conv.out],
-            ConvKind::Weight => [conv.out, window * conv.c, y],
+        let y = conv.n * conv.out_h() * conv.out_w();
+        match conv.kind {
+            ConvKind::Forward => Self::new(batch, [y, conv.out, window * conv.c]),
+            ConvKind::Weight => Self::new(batch, [conv.out, window * conv.c, y]),
+            ConvKind::Input => Self::of_classes(conv),
+        }
+    }
+
+    /// Pixels of x by the positions that reach them: with steps of 2, one in four of a window does.
+    fn of_classes(conv: &Conv) -> Self {
+        let extents = [conv.h, conv.w];
+        let along = |of: fn(usize, usize, usize) -> usize| {
+            let axis = |i| of(extents[i], conv.window[i], conv.stride[i]);
+            axis(0) * axis(1)
         };
-        Self { batch, m, n, k }
+        Self {
+            batch: conv.batch,
+            classes: along(|extent, _, stride| stride.min(extent)),
+            rows: conv.n * along(|extent, _, stride| extent.div_ceil(stride)),
+            m: conv.n * conv.h * conv.w,
+            n: conv.c,
+            k: conv.out * along(|_, window, stride| window.div_ceil(stride)),
+        }
     }
 
     /// Bytes of one split's partial sums.
@@ -56,22 +83,22 @@ struct Tile {
     cycles: &'static [usize],
 }
 
-/// The least of these is that of a block alone, which waits for memory; with more blocks, tensor cores are busy.
+/// A block alone waits for memory; several are as fast as shared memory is.
 const TILES: [Tile; 3] = [
     Tile {
         name: "large",
         extents: [128, 128],
-        cycles: &[650, 870],
+        cycles: &[750, 950],
     },
     Tile {
         name: "tall",
         extents: [128, 64],
-        cycles: &[450, 500, 750],
+        cycles: &[520, 650, 950],
     },
     Tile {
         name: "small",
         extents: [64, 64],
-        cycles: &[350, 350, 440, 580],
+        cycles: &[350, 420, 600, 800],
     },
 ];
 
@@ -99,7 +126,7 @@ impl Cut {
         let cuts = TILES.iter().flat_map(|tile| {
             (1..=most.max(1)).map(move |splits| {
                 let [rows, columns] = tile.extents;
-                let tiles = [product.m.div_ceil(rows), product.n.div_ceil(columns)];
+                let tiles = [product.rows.div_ceil(rows), product.n.div_ceil(columns)];
                 let cut = Self::of(tile.name, tiles, splits, product.k);
                 (cut.cycles(product, tile.cycles), cut)
             })
@@ -122,7 +149,7 @@ impl Cut {
 
     /// The busiest multiprocessor's, which takes its blocks together as far as they fit.
     fn cycles(&self, product: &Product, step: &[usize]) -> usize {
-        let blocks = product.batch * self.tiles[0] * self.tiles[1] * self.splits;
+        let blocks = product.batch * product.classes * self.tiles[0] * self.tiles[1] * self.splits;
         let busiest = blocks.div_ceil(PROCESSORS);
         let together = |count: usize| match count {
             0 => 0,
@@ -142,7 +169,7 @@ impl Cut {
         const MOST_COLUMNS: usize = 32;
         // A thread adds up every sixteenth: 256 terms.
         const MOST_DEPTH: usize = 4096;
-        let &Product { batch, m, n, k } = product;
+        let &Product { batch, m, n, k, .. } = product;
         let tiles = [m.div_ceil(64), n.div_ceil(16)];
         let blocks = (batch * tiles[0] * tiles[1]).max(1);
         let most = PARTIAL_BYTES / product.bytes().max(1);
@@ -159,7 +186,7 @@ mod tests {
     use super::*;
 
     fn cut([batch, m, n, k]: [usize; 4]) -> Cut {
-        Cut::new(&Product { batch, m, n, k })
+        Cut::new(&Product::new(batch, [m, n, k]))
     }
 
     #[test]

@@ -35,7 +35,7 @@ struct FewInputArgs {
     accumulate: u32,
     geometry: Geometry,
 }
-const _: () = assert!(size_of::<FewInputArgs>() == 192, "as on the device");
+const _: () = assert!(size_of::<FewInputArgs>() == 232, "as on the device");
 
 /// Bands of so many rows of x, and what they need of shared memory.
 #[derive(Clone, Copy, Debug)]

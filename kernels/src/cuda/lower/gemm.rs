@@ -18,13 +18,17 @@ pub(super) struct Geometry {
     window_w: Divisor,
     stride_y: Divisor,
     stride_x: Divisor,
+    class_w: Divisor,
+    class_h: Divisor,
+    taps_w: Divisor,
     window_h: u32,
     pad_y: u32,
     pad_x: u32,
+    classes_x: u32,
 }
-const _: () = assert!(size_of::<Geometry>() == 120, "as on the device");
+const _: () = assert!(size_of::<Geometry>() == 160, "as on the device");
 
-/// `gemm.cuh`.
+/// `product.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 struct GemmArgs {
@@ -45,10 +49,12 @@ struct GemmArgs {
     parts: u32,
     rounds: u32,
     images: u32,
-    pad: u32,
+    weights: u32,
+    classes: u32,
+    rows: u32,
     geometry: Geometry,
 }
-const _: () = assert!(size_of::<GemmArgs>() == 216, "as on the device");
+const _: () = assert!(size_of::<GemmArgs>() == 264, "as on the device");
 
 /// `gemm_combine.cu`.
 #[repr(C)]
@@ -108,7 +114,14 @@ impl Lowering<'_> {
         accumulate: bool,
         conv: Option<&Conv>,
     ) -> Result<Vec<Launch>, String> {
-        let Product { batch, m, n, k } = product;
+        let Product {
+            batch,
+            classes,
+            rows,
+            m,
+            n,
+            k,
+        } = product;
         if batch * m * n == 0 {
             return Ok(vec![]);
         }
@@ -120,7 +133,7 @@ impl Lowering<'_> {
         } else {
             [1, products]
         };
-        let blocks = batch * cut.tiles[0] * cut.tiles[1] * parts;
+        let blocks = batch * classes * cut.tiles[0] * cut.tiles[1] * parts;
         let blocks = u32::try_from(blocks).map_err(|_| format!("{name}: {blocks} tiles"))?;
         let partials = match cut.splits {
             1 => 0,
@@ -144,7 +157,9 @@ impl Lowering<'_> {
             parts: word(parts),
             rounds: word(rounds),
             images: word(conv.map_or(0, images)),
-            pad: 0,
+            weights: word(conv.map_or(0, |conv| conv.counts()[1] / batch)),
+            classes: word(classes),
+            rows: word(rows),
             geometry: conv.map_or(Geometry::zeroed(), geometry),
         };
         let (function, threads) = match (cut.name, self.precision) {
@@ -203,8 +218,12 @@ pub(super) fn geometry(conv: &Conv) -> Geometry {
         window_w: Divisor::new(conv.window[1]),
         stride_y: Divisor::new(conv.stride[0]),
         stride_x: Divisor::new(conv.stride[1]),
+        class_w: Divisor::new(conv.w.div_ceil(conv.stride[1])),
+        class_h: Divisor::new(conv.h.div_ceil(conv.stride[0])),
+        taps_w: Divisor::new(conv.window[1].div_ceil(conv.stride[1])),
         window_h: word(conv.window[0]),
         pad_y: word(conv.pad[0]),
         pad_x: word(conv.pad[2]),
+        classes_x: word(conv.stride[1].min(conv.w)),
     }
 }

@@ -1,0 +1,135 @@
+// How a block's parts of A and B get to its tensor cores: rounded once, on the way from registers to shared memory,
+// and laid out there as instructions take them. While a stage is multiplied, the next is on its way to registers.
+//
+// A stage is blocks of 16 outer × 16 inner indices. Lane (g, w) = (lane / 4, lane % 4) has outer indices 2g, 2g + 1 and
+// inner ones 4w … 4w + 3 of a block: which row, column or inner index of an instruction a lane's part stands for is ours
+// to choose, as long as A, B and C agree. For A the outer indices are rows g and g + 8 of m16n8k8 (tf32, two steps) or
+// m16n8k16 (bf16, one); for B they are column g of two instructions, and so a lane's sums of both are four neighbours
+// in a row of C. A lane's words of a step are a quad; quads of a block lie in the lanes' order, but for g and g ^ 1 that
+// change places where g & 2: threads that write every second g then meet different banks, too.
+#pragma once
+#include "mma.cuh"
+#include "operands.cuh"
+
+#ifdef GEMM_BF16
+constexpr int STEPS = 1;
+#else
+constexpr int STEPS = 2;
+#endif
+
+// Threads of a block.
+constexpr int THREADS = 128;
+
+// Place of lane (g, w) among the quads of a step.
+__device__ __forceinline__ u32 quad_of(u32 g, u32 w) { return (g ^ (g >> 1 & 1)) * 4 + w; }
+
+// Four words in a quad, in the order of A's instructions; B takes the middle ones in the other order.
+template <bool LEFT>
+__device__ __forceinline__ float4 quad(u32 a, u32 b, u32 c, u32 d) {
+    u32 second = LEFT ? b : c, third = LEFT ? c : b;
+    return make_float4(__uint_as_float(a), __uint_as_float(second), __uint_as_float(third), __uint_as_float(d));
+}
+
+// An operand's part of stages of BLOCK outer and DEPTH · 16 inner indices: a thread brings SLOTS lanes' parts of it.
+template <int BLOCK, int DEPTH, bool LEFT, class Operand>
+struct Loader {
+    static constexpr bool K_FAST = Operand::K_FAST;
+    static constexpr int SLOTS = BLOCK / 64;
+    const Operand& operand;
+    const u32 first;
+    const bool vectors;
+    typename Operand::Outer outers[K_FAST ? SLOTS * 2 : 1];
+    float x[DEPTH][SLOTS][2][4];
+
+    __device__ __forceinline__ Loader(const Operand& operand, u32 first)
+        : operand(operand), first(first), vectors(operand.vectors()) {
+#pragma unroll
+        for (int i = 0; i < (K_FAST ? SLOTS * 2 : 1); ++i) outers[i] = operand.outer(first + outer(i / 2) + i % 2);
+    }
+
+    // The first of a slot's two outer indices. Those of all slots are neighbours where neighbours lie so.
+    __device__ __forceinline__ u32 outer(int slot) const {
+        if (K_FAST) return threadIdx.x / 32 * 16 + slot * 64 + threadIdx.x / 4 % 8 * 2;
+        return threadIdx.x / 4 * (SLOTS * 2) + slot * 2;
+    }
+
+    // Brings the stage that begins at inner index k.
+    __device__ __forceinline__ void load(u32 k) {
+        if (vectors) {
+            load_vectors(k + threadIdx.x % 4 * 4);
+        } else {
+            load_elements(k + threadIdx.x % 4 * 4);
+        }
+    }
+
+    __device__ __forceinline__ void load_vectors(u32 k) {
+#pragma unroll
+        for (int d = 0; d < DEPTH; ++d) {
+            if constexpr (K_FAST) {
+                const auto index = operand.inner(k + d * 16);
+#pragma unroll
+                for (int i = 0; i < SLOTS * 2; ++i) {
+                    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                    u32 from = operand.find(outers[i], index);
+                    if (from != OUTSIDE) v = __ldg(reinterpret_cast<const float4*>(operand.start + from));
+                    float(&to)[4] = x[d][i / 2][i % 2];
+                    to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+                }
+            } else {
+#pragma unroll
+                for (int j = 0; j < 4; ++j) {
+                    u32 from = operand.find(outers[0], operand.inner(k + d * 16 + j));
+                    if constexpr (SLOTS == 2) {
+                        float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                        if (from != OUTSIDE) v = __ldg(reinterpret_cast<const float4*>(operand.start + from));
+                        x[d][0][0][j] = v.x, x[d][0][1][j] = v.y, x[d][1][0][j] = v.z, x[d][1][1][j] = v.w;
+                    } else {
+                        float2 v = make_float2(0.0f, 0.0f);
+                        if (from != OUTSIDE) v = __ldg(reinterpret_cast<const float2*>(operand.start + from));
+                        x[d][0][0][j] = v.x, x[d][0][1][j] = v.y;
+                    }
+                }
+            }
+        }
+    }
+
+    __device__ __forceinline__ void load_elements(u32 k) {
+#pragma unroll
+        for (int d = 0; d < DEPTH; ++d) {
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                const auto index = operand.inner(k + d * 16 + j);
+#pragma unroll
+                for (int i = 0; i < SLOTS * 2; ++i) {
+                    u32 from;
+                    if constexpr (K_FAST) {
+                        from = operand.find(outers[i], index);
+                    } else {
+                        from = operand.find(operand.outer(first + outer(i / 2) + i % 2), index);
+                    }
+                    x[d][i / 2][i % 2][j] = from != OUTSIDE ? __ldg(operand.start + from) : 0.0f;
+                }
+            }
+        }
+    }
+
+    // Writes what was brought, rounded.
+    __device__ __forceinline__ void store(float4* stage) const {
+#pragma unroll
+        for (int d = 0; d < DEPTH; ++d) {
+#pragma unroll
+            for (int i = 0; i < SLOTS; ++i) {
+                const float(&even)[4] = x[d][i][0], (&odd)[4] = x[d][i][1];
+                const u32 row = outer(i), block = d * (BLOCK / 16) + row / 16;
+                float4* to = stage + (block * STEPS * 32 + quad_of(row / 2 % 8, threadIdx.x % 4));
+#ifdef GEMM_BF16
+                to[0] = quad<LEFT>(pack_bf16(even[0], even[1]), pack_bf16(odd[0], odd[1]), pack_bf16(even[2], even[3]),
+                                   pack_bf16(odd[2], odd[3]));
+#else
+                to[0] = quad<LEFT>(round_tf32(even[0]), round_tf32(odd[0]), round_tf32(even[1]), round_tf32(odd[1]));
+                to[32] = quad<LEFT>(round_tf32(even[2]), round_tf32(odd[2]), round_tf32(even[3]), round_tf32(odd[3]));
+#endif
+            }
+        }
+    }
+};
