@@ -1,10 +1,18 @@
 //! Fused element-wise programs: random instructions over random spaces, the sums at their ends.
 
+#[path = "../../examples/ptx/compilers.rs"]
+#[allow(dead_code, reason = "the example uses all of it")]
+mod compilers;
+
 use crate::common::bytes;
 use crate::common::maps::{BINARY, UNARY};
 use crate::parity::{CPU, CUDA, cases, close, inputs, run_on, same, tolerances, with_one_nan};
+use crate::stand_in::StandIn;
 use kernels::{Binary, Float, Instr, Kernel, Load, Map, Store, StoreKind, Unary};
 use proptest::prelude::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use tensor::DType;
 
 /// What becomes of an instruction: its kind, and numbers to choose operands by.
@@ -93,6 +101,36 @@ fn map(extents: &[usize], choices: &[Choice], flags: Option<Vec<bool>>) -> Map {
 
 fn code() -> impl Strategy<Value = Choices> {
     prop::collection::vec((any::<u8>(), any::<u16>(), any::<u16>()), 1..24)
+}
+
+/// The code of maps is PTX that the stand-in runs; that a device's compiler takes it, and without spills, is seen here.
+#[test]
+fn the_code_of_maps_becomes_machine_code() {
+    let (Some(device), Ok(ptxas)) = (StandIn::build(), compilers::ptxas()) else {
+        eprintln!("skipped: no stand-in device, or no ptxas");
+        return;
+    };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("modules");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let settings = [("CUDA_ON_CPU_MODULES", folder.to_str().unwrap())];
+    device.pass(&["maps::"], &settings);
+    let modules = fs::read_dir(&folder)
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let is_map = |path: &PathBuf| fs::read_to_string(path).unwrap().contains(".entry map_");
+    let maps: Vec<PathBuf> = modules.filter(is_map).collect();
+    assert!(maps.len() > 100, "{}", maps.len());
+    for (machine, maps) in ["sm_80", "sm_90"].iter().zip(maps.chunks(40)) {
+        for map in maps {
+            let mut command = Command::new(&ptxas);
+            command.arg(format!("-arch={machine}"));
+            command.args(["--warn-on-spills", "-Werror", "-o", "/dev/null"]);
+            let made = command.arg(map).output().unwrap();
+            let said = String::from_utf8_lossy(&made.stderr);
+            assert!(made.status.success(), "{}: {said}", map.display());
+        }
+    }
 }
 
 #[test]

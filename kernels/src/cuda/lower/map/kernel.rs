@@ -203,7 +203,7 @@ impl Writer<'_> {
                 (_, None, Some(sum)) => Some(self.text.word("add.u32", sum, index)),
                 (_, Some(many), None) => Some(self.text.word("mul.lo.u32", index, many)),
                 (_, Some(many), Some(sum)) => {
-                    let operands = format_args!("{index}, {many}, {sum}").to_string();
+                    let operands = format!("{index}, {many}, {sum}");
                     Some(self.text.value(Kind::B32, "mad.lo.u32", operands))
                 }
             };
@@ -222,31 +222,28 @@ impl Writer<'_> {
 
     /// Where a view's element of each point is, in elements; one for all points where they share it.
     pub(super) fn offsets(&mut self, view: usize, points: &[Index]) -> Vec<Option<Reg>> {
-        let shape = self.shape;
-        let form = &shape.views[view].reduced;
+        let form = &self.shape.views[view].reduced;
         let strides = std::mem::take(&mut self.views[view].reduced);
-        let mut offsets = vec![self.offset(form, &strides, &points[0])];
-        if !form.is_still() {
-            match form {
-                Form::Axes(own) if self.quads() => {
-                    for i in 1..points.len() {
-                        let next = match (own[0], strides[0], offsets[0]) {
-                            (Stride::Zero, ..) => offsets[0],
-                            (_, None, first) => {
-                                Some(self.text.word("add.u32", first.expect("an index"), i))
-                            }
-                            (_, Some(many), first) => {
-                                let operands = format!("{many}, {i}, {}", first.expect("an index"));
-                                Some(self.text.value(Kind::B32, "mad.lo.u32", operands))
-                            }
-                        };
-                        offsets.push(next);
-                    }
-                }
-                _ => {
-                    for point in &points[1..] {
-                        offsets.push(self.offset(form, &strides, point));
-                    }
+        let first = self.offset(form, &strides, &points[0]);
+        let mut offsets = vec![first];
+        match (form, first) {
+            (Form::Even(Stride::Zero), _) => {}
+            // Of neighbours that share their outer indices.
+            (Form::Axes(own), _) if self.quads() && own[0] == Stride::Zero => {}
+            (Form::Axes(_), Some(first)) if self.quads() => {
+                offsets.extend((1..points.len()).map(|i| {
+                    Some(match strides[0] {
+                        None => self.text.word("add.u32", first, i),
+                        Some(many) => {
+                            let operands = format!("{many}, {i}, {first}");
+                            self.text.value(Kind::B32, "mad.lo.u32", operands)
+                        }
+                    })
+                }));
+            }
+            _ => {
+                for point in &points[1..] {
+                    offsets.push(self.offset(form, &strides, point));
                 }
             }
         }

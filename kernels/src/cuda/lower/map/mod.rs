@@ -185,3 +185,98 @@ fn strides(run: &Run, view: usize) -> impl Iterator<Item = usize> {
     };
     strides.into_iter().filter(|&stride| stride > 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Load, StoreKind};
+    use tensor::DType;
+
+    /// x [n, c] · scale [c], summed over the rows if it is to be.
+    fn scaled(extents: [usize; 2], sum: bool) -> Map {
+        let load = |strides: [usize; 2]| Load {
+            dtype: DType::F32,
+            strides: strides.to_vec(),
+        };
+        let kind = if sum {
+            StoreKind::Sum(vec![true, false])
+        } else {
+            StoreKind::Full
+        };
+        Map {
+            float: Float::F32,
+            extents: extents.to_vec(),
+            loads: vec![load([extents[1], 1]), load([0, 1])],
+            code: vec![
+                Instr::Load(0),
+                Instr::Load(1),
+                Instr::Binary(Binary::Mul, 0, 1),
+            ],
+            stores: vec![Store {
+                value: 2,
+                dtype: DType::F32,
+                kind,
+            }],
+        }
+    }
+
+    fn shape(map: &Map) -> Shape {
+        let needed = map.needed();
+        let sums = Sums::of(map).map(|sums| sums.shape());
+        Shape::new(map, &needed, &Space::new(map, &needed), sums)
+    }
+
+    #[test]
+    fn maps_of_other_sizes_share_their_code() {
+        for sum in [false, true] {
+            let one = shape(&scaled([5000, 64], sum));
+            assert_eq!(one, shape(&scaled([3000, 128], sum)));
+            assert_eq!(one.name(), shape(&scaled([3000, 128], sum)).name());
+            // Too few points for four a thread; rows that do not come in fours.
+            assert_ne!(one, shape(&scaled([50, 64], sum)));
+        }
+        assert_ne!(
+            shape(&scaled([5000, 63], false)),
+            shape(&scaled([5000, 64], false))
+        );
+        let mut other = scaled([5000, 64], false);
+        other.code[2] = Instr::Binary(Binary::Add, 0, 1);
+        assert_ne!(
+            shape(&other).name(),
+            shape(&scaled([5000, 64], false)).name()
+        );
+    }
+
+    /// One axis where every view moves evenly; two where the scale begins again at each row.
+    #[test]
+    fn axes_are_merged_where_no_view_tells_them_apart() {
+        let mut map = scaled([6, 4], false);
+        let needed = map.needed();
+        let space = Space::new(&map, &needed);
+        assert_eq!(space.reduced.extents, [4, 6]);
+        let expected = [Steps::Even(1), Steps::Axes(vec![1, 0])];
+        assert_eq!(space.reduced.steps, expected);
+        map.loads[1].strides = vec![0, 0];
+        let space = Space::new(&map, &needed);
+        assert_eq!(space.reduced.extents, [24]);
+        assert_eq!(space.reduced.steps, [Steps::Even(1), Steps::Even(0)]);
+    }
+
+    #[test]
+    fn partial_sums_of_a_map_are_few() {
+        let mut largest = 0;
+        for kept in (1..300).chain([1023, 1 << 14, 1 << 20]) {
+            for reduce in (1..12).map(|bits| (1 << (2 * bits)) - 1) {
+                for extents in [[kept, reduce], [reduce, kept]] {
+                    let mut map = scaled(extents, true);
+                    let flags = extents.iter().map(|&n| n == reduce).collect();
+                    map.stores[0].kind = StoreKind::Sum(flags);
+                    let sums = Sums::of(&map).filter(|sums| sums.chunks > 1);
+                    largest = sums.map_or(0, |sums| sums.chunks * sums.kept).max(largest);
+                }
+            }
+        }
+        // 66 KiB: see `SCRATCH_BYTES`.
+        assert!((12_000..17_000).contains(&largest), "{largest}");
+    }
+}
