@@ -1,6 +1,6 @@
 //! The device: its one stream, its memory, and what it reports.
 
-use super::lower::{COUNTERS, SCRATCH_BYTES, Shape};
+use super::lower::{COUNTERS, Launch, SCRATCH_BYTES, Shape};
 use super::modules::Modules;
 use super::{CudaFacts, Precision, probe};
 use crate::DeviceError;
@@ -112,15 +112,20 @@ impl Cuda {
         Ok([free, total])
     }
 
-    pub(super) fn function(&self, name: &str) -> Result<CudaFunction, DeviceError> {
+    /// The function of a launch; that of a map was loaded before.
+    pub(super) fn function(&self, launch: &Launch) -> Result<CudaFunction, DeviceError> {
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        modules.function(&self.context, name)
+        let found = launch.map.as_ref().and_then(|map| modules.map(map));
+        match found {
+            Some(function) => Ok(function),
+            None => modules.function(&self.context, &launch.function),
+        }
     }
 
     /// Loads the code of these maps, as far as it is not there yet.
     pub(super) fn load_maps<'a>(
         &self,
-        maps: impl Iterator<Item = &'a Shape>,
+        maps: impl Iterator<Item = &'a Arc<Shape>>,
     ) -> Result<(), DeviceError> {
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
         modules.load_maps(&self.context, maps)

@@ -5,7 +5,7 @@ use super::lower::Shape;
 use crate::DeviceError;
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, sys};
 use cudarc::nvrtc::Ptx;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString, c_void};
 use std::sync::Arc;
 
@@ -46,6 +46,7 @@ fn family(function: &str) -> &'static str {
 pub(super) struct Modules {
     loaded: HashMap<&'static str, Arc<CudaModule>>,
     functions: HashMap<String, CudaFunction>,
+    maps: HashMap<Arc<Shape>, CudaFunction>,
 }
 
 impl Modules {
@@ -69,36 +70,34 @@ impl Modules {
         self.functions.insert(name.into(), function.clone());
         Ok(function)
     }
-}
 
-impl Modules {
-    /// Compiles the code of maps that was not loaded before, all of it at once: the driver takes some ten
-    /// milliseconds for a module, and one more for a kernel.
+    /// The function of a map that was loaded.
+    pub(super) fn map(&self, map: &Shape) -> Option<CudaFunction> {
+        self.maps.get(map).cloned()
+    }
+
+    /// Compiles the code of maps that was not loaded before, all of it as one module. The driver takes some ten
+    /// milliseconds for a kernel, and finds it again on disk in the next process.
     pub(super) fn load_maps<'a>(
         &mut self,
         context: &Arc<CudaContext>,
-        maps: impl Iterator<Item = &'a Shape>,
+        maps: impl Iterator<Item = &'a Arc<Shape>>,
     ) -> Result<(), DeviceError> {
-        let mut missing: HashMap<String, String> = HashMap::new();
-        for map in maps {
-            let name = map.name();
-            if !self.functions.contains_key(&name) && !missing.contains_key(&name) {
-                missing.insert(name, map.kernel());
-            }
-        }
+        // By name, so that the driver knows the text again.
+        let missing: BTreeMap<String, &Arc<Shape>> = maps
+            .filter(|&map| !self.maps.contains_key(map))
+            .map(|map| (map.name(), map))
+            .collect();
         if missing.is_empty() {
             return Ok(());
         }
-        // In an order that does not change, so that the driver knows the text again.
-        let mut names: Vec<String> = missing.keys().cloned().collect();
-        names.sort();
-        let kernels: String = names.iter().map(|name| &missing[name][..]).collect();
+        let kernels: String = missing.values().map(|map| map.kernel()).collect();
         let module = load(context, &(functions(&kernels) + &kernels))?;
-        for name in names {
+        for (name, map) in missing {
             let function = module
                 .load_function(&name)
                 .map_err(|error| failed("look-up of a kernel", error))?;
-            self.functions.insert(name, function);
+            self.maps.insert(map.clone(), function);
         }
         Ok(())
     }

@@ -72,7 +72,7 @@ impl Ready {
             touched,
             constants: tables,
         } = lower(cuda, slots, steps, bound)?;
-        cuda.load_maps(launches.iter().filter_map(|launch| launch.map.as_deref()))?;
+        cuda.load_maps(launches.iter().filter_map(|launch| launch.map.as_ref()))?;
         let table_bytes = (8 * (slots + OWN_SLOTS)).next_multiple_of(256);
         let memory = CudaMemory::new(cuda, table_bytes + tables.len(), 0)?;
         let table = memory.address();
@@ -224,7 +224,7 @@ fn lower(
 
 /// The function of a launch, told how much shared memory it may have.
 pub(super) fn prepare(cuda: &Cuda, one: &Launch) -> Result<CudaFunction, DeviceError> {
-    let function = cuda.function(&one.function)?;
+    let function = cuda.function(one)?;
     if one.shared > PLAIN_SHARED {
         use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as SHARED;
         function

@@ -38,8 +38,13 @@ pub(super) struct Index {
     axes: Vec<Reg>,
 }
 
-/// A value at each of the points that a thread evaluates at once.
+/// A value at each of the points that a thread evaluates at once; one where all of them share it.
 pub(super) type Values = Vec<Reg>;
+
+/// The value at a point.
+pub(super) fn at_point(values: &[Reg], point: usize) -> Reg {
+    values[point.min(values.len() - 1)]
+}
 
 pub(super) struct Writer<'a> {
     pub(super) shape: &'a Shape,
@@ -275,9 +280,6 @@ impl Writer<'_> {
                 loaded.push(values::load(&mut self.text, dtype, address, shape.float));
             }
         }
-        if loaded.len() < points.len() {
-            loaded = vec![loaded[0]; points.len()];
-        }
         loaded
     }
 
@@ -324,34 +326,26 @@ impl Writer<'_> {
             Instr::Iota(view) => {
                 let offsets = self.offsets(view, points);
                 let start = self.views[view].start;
-                let index =
-                    |offset: Option<Reg>| values::index(&mut self.text, start, offset, float);
-                let mut found: Values = offsets.into_iter().map(index).collect();
-                if found.len() < points.len() {
-                    found = vec![found[0]; points.len()];
-                }
-                found
+                let index = |offset| values::index(&mut self.text, start, offset, float);
+                offsets.into_iter().map(index).collect()
             }
             Instr::Const(bits) => {
-                vec![values::constant(&mut self.text, f64::from_bits(bits), float); points.len()]
+                vec![values::constant(
+                    &mut self.text,
+                    f64::from_bits(bits),
+                    float,
+                )]
             }
             _ => {
-                let operands: Vec<&Values> = instr
-                    .operands()
-                    .map(|i| self.values[i].as_ref().expect("computed before"))
-                    .collect();
-                // What is equal for all points is computed once.
-                let same = operands
-                    .iter()
-                    .all(|values| values.iter().all(|value| value == &values[0]));
-                let count = if same { 1 } else { points.len() };
-                let one = |i: usize| {
-                    let operands: Vec<Reg> = operands.iter().map(|values| values[i]).collect();
+                let computed = |i: usize| self.values[i].as_ref().expect("computed before");
+                let operands: Vec<&Values> = instr.operands().map(computed).collect();
+                let count = operands.iter().map(|values| values.len()).max();
+                let one = |point: usize| {
+                    let operands: Vec<Reg> =
+                        operands.iter().map(|own| at_point(own, point)).collect();
                     values::apply(&mut self.text, instr, &operands, float)
                 };
-                let mut found: Values = (0..count).map(one).collect();
-                found.resize(points.len(), found[0]);
-                found
+                (0..count.unwrap_or(1)).map(one).collect()
             }
         }
     }
@@ -367,16 +361,19 @@ impl Writer<'_> {
             let flag = self.aligned(address);
             let (single, end) = (self.text.label(), self.text.label());
             self.text.line(format_args!("@!{flag} bra {single}"));
-            let list = listed(&values);
+            let list = listed(&[0, 1, 2, 3].map(|i| at_point(&values, i)));
             self.text
                 .line(format_args!("st.global.v4.f32 [{address}], {list}"));
             self.text.line(format_args!("bra {end}"));
             self.text.here(single);
             end
         });
-        for (i, &value) in values.iter().enumerate() {
+        for i in 0..self.shape.points {
             let exists = i.checked_sub(1).map(|i| self.exist[i]);
-            let place = format!("{address}+{}", i * store.dtype.size());
+            let (value, place) = (
+                at_point(&values, i),
+                format!("{address}+{}", i * store.dtype.size()),
+            );
             values::store(&mut self.text, store.dtype, &place, value, float, exists);
         }
         if let Some(end) = ends {

@@ -1,6 +1,6 @@
 //! The code of sums: a thread's own, those of the lanes of a block, those of the blocks that share a sum.
 
-use super::kernel::{Index, Writer, place};
+use super::kernel::{Index, Writer, at_point, place};
 use super::ptx::{Kind, Reg};
 use super::shape::SumShape;
 use super::{THREADS, values};
@@ -161,7 +161,8 @@ impl Writer<'_> {
         self.store_beside(&points);
         for (sum, &total) in self.shape.sums.iter().zip(totals) {
             let terms = self.values[sum.value].clone().expect("computed before");
-            for (i, term) in terms.into_iter().enumerate() {
+            for i in 0..count {
+                let term = at_point(&terms, i);
                 let guard = i
                     .checked_sub(1)
                     .map_or(String::new(), |i| format!("@{} ", self.exist[i]));
@@ -202,7 +203,8 @@ impl Writer<'_> {
             let base = self.views[view].base.expect("an array");
             let offsets = self.offsets(view, points);
             let values = self.values[store.value].clone().expect("computed before");
-            for (i, value) in values.into_iter().enumerate() {
+            for i in 0..shape.points {
+                let value = at_point(&values, i);
                 let offset = offsets[i.min(offsets.len() - 1)];
                 let address = self.element(base, store.dtype, offset);
                 let exists = i.checked_sub(1).map(|i| self.exist[i]);
