@@ -53,9 +53,9 @@ fn a_run_that_does_not_fit_says_which_schedule_would() {
     let sizes = "--inner-steps 64 --inner-batch 256 --schedule store-all";
     let (success, said) = train(sizes, 400);
     assert!(!success && said.contains("--schedule budget-"), "{said}");
-    let (success, said) = train(&sizes.replace("store-all", "auto"), 60);
+    let (success, said) = train(&sizes.replace("store-all", "auto"), 110);
     assert!(!success && said.contains("no schedule would fit"), "{said}");
-    let (success, said) = train(sizes, 60);
+    let (success, said) = train(sizes, 110);
     assert!(!success && said.contains("no schedule would fit"), "{said}");
 }
 
