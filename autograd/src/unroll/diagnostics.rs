@@ -86,8 +86,12 @@ impl CotangentNorms {
 pub(super) fn norm(records: &Records, record: usize, count: usize) -> Result<f64> {
     let mut squares = 0.0;
     for field in 0..count {
-        let values = records.get(record, field)?.to_f64_vec();
-        squares += values.iter().map(|value| value * value).sum::<f64>();
+        let array = records.get(record, field)?;
+        squares += match array.as_f32() {
+            // Millions of weights, at every inner step: no copy of them in f64.
+            Some(values) => values.iter().map(|&x| f64::from(x) * f64::from(x)).sum(),
+            None => array.to_f64_vec().iter().map(|x| x * x).sum::<f64>(),
+        };
     }
     Ok(squares.sqrt())
 }

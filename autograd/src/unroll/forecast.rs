@@ -14,6 +14,7 @@ use super::training::Training;
 use crate::error::{Error, Result};
 use crate::plan::{Bound, Plan};
 use crate::spec::ArraySpec;
+use kernels::Device;
 use std::fmt;
 use std::sync::Arc;
 
@@ -249,6 +250,16 @@ impl Planned {
     /// The schedule; for a budget, `auto` or `lean`, the one that was chosen.
     pub fn schedule(&self) -> Schedule {
         self.schedule
+    }
+
+    /// Makes the plans ready for a device, which otherwise happens when they get memory. Another thread may do it, while the
+    /// device works.
+    ///
+    /// # Errors
+    /// If a plan does not suit the device.
+    pub fn prepare(&self, device: &Device) -> Result<()> {
+        let mut phases = self.phases().into_iter();
+        phases.try_for_each(|phase| phase.plan.prepare(device))
     }
 
     /// The plans, with what each is for and how often it runs.

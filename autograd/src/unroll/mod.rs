@@ -153,9 +153,7 @@ impl Unroll {
 
     /// Makes plans ready and takes memory for them, the used memory first.
     fn placed(device: &Device, planned: Planned, used: Vec<Buffer>) -> Result<Self> {
-        for phase in planned.phases() {
-            phase.plan.prepare(device)?;
-        }
+        planned.prepare(device)?;
         let horizon = &planned.horizon;
         let stash = planned.step.undo.as_ref().map(|_| {
             let words = stash_words(planned.schedule, horizon.steps);

@@ -33,7 +33,7 @@ pub(super) struct Others {
     /// Normalisation, where a family or text has a place for it [default: the run's]
     #[arg(long, value_name = "NORM")]
     norm: Option<Norm>,
-    /// Widths for the places that a family or text has: a number each, or a range to draw from [default: the run's]
+    /// Widths for the places that a family or text has: a number each, or a range to draw from, in steps or not (48-80/8) [default: the run's]
     #[arg(long, value_name = "N-N,…")]
     widths: Option<Widths>,
 }

@@ -155,7 +155,12 @@ impl Dataset {
         let tables: Vec<_> = mean.iter().zip(std).map(table).collect();
         let mut values = Vec::with_capacity(indices.len() * self.problem().image_len());
         for &i in indices {
-            for pixel in split.image(i).chunks_exact(tables.len()) {
+            let image = split.image(i);
+            if let [table] = &tables[..] {
+                values.extend(image.iter().map(|&p| table[usize::from(p)]));
+                continue;
+            }
+            for pixel in image.chunks_exact(tables.len()) {
                 let channels = pixel.iter().zip(&tables);
                 values.extend(channels.map(|(&p, table)| table[usize::from(p)]));
             }

@@ -7,7 +7,8 @@ mod state;
 use crate::data::{Dataset, Problem};
 use crate::error;
 use crate::outer::curriculum::Curriculum;
-use crate::outer::pupils::{self, Class, Mean, Pupil, Pupils};
+use crate::outer::mean::Mean;
+use crate::outer::pupils::{self, Class, Pupil, Pupils};
 use crate::outer::teacher::{Teacher, learned};
 use crate::outer::training::{DROPPED, Sizes, real_batches, real_loss_batches};
 use crate::ranks::Ranks;
@@ -190,7 +191,7 @@ impl MetaTrainer {
                 self.adam.measure(pupil.unroll.gradients())?;
             }
             if i == 0 {
-                self.next = Some(self.draw(self.following(lot))?);
+                self.look_ahead(lot, &pupil)?;
             }
             step.add(&self.losses(&pupil)?, class, share);
             if share < 1.0 {
@@ -306,6 +307,18 @@ impl MetaTrainer {
         let drawn = self.next.take().filter(|(next, _)| *next == lot);
         let (_, classes) = drawn.map_or_else(|| self.draw(lot), Ok)?;
         Ok(classes)
+    }
+
+    /// Draws the learners of the lot after this one, and begins to plan their trainings.
+    fn look_ahead(&mut self, lot: usize, busy: &Pupil) -> Result<()> {
+        let next = self.draw(self.following(lot))?;
+        let Teacher {
+            generator, problem, ..
+        } = &self.teacher;
+        let pupils = &mut self.pupils;
+        pupils.plan_ahead(&next.1, busy, &self.config, *problem, generator);
+        self.next = Some(next);
+        Ok(())
     }
 
     /// The lot that this rank trains after another.

@@ -2,6 +2,7 @@
 
 pub mod curriculum;
 pub mod inner;
+pub(crate) mod mean;
 pub mod meta;
 pub(crate) mod pupils;
 pub mod rule;

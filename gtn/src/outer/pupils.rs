@@ -6,12 +6,14 @@ use crate::nn::{Drawn, Generator, Learner, Network, init, stack};
 use crate::outer::training::training;
 use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
+use autograd::Planned;
 use autograd::prelude::*;
-use autograd::{Planned, Task};
 use std::ops::Range;
+use std::thread::JoinHandle;
 
-/// Structures whose plans are kept, at most: a plan is some megabytes of programs, without the memory that they work in.
-const KEPT: usize = 32;
+/// Structures whose plans are kept, at most: a plan is some megabytes of programs, without the memory that they work in. The
+/// preset `mnist` has 64.
+const KEPT: usize = 64;
 
 /// Fresh learners of one structure.
 #[derive(Debug)]
@@ -60,6 +62,13 @@ impl Class {
         self.learner.drops()
     }
 
+    fn subject(&self) -> Subject {
+        Subject {
+            structure: self.learner.network().structure(),
+            learners: self.learners,
+        }
+    }
+
     /// Gives the learners' weights to a training.
     pub(super) fn start(&self, values: &mut Values) -> Result<()> {
         let names = self
@@ -101,6 +110,48 @@ pub(super) struct Pupils {
     last: Option<Pupil>,
     /// The last used last.
     kept: Vec<(Subject, Planned)>,
+    ahead: Option<Ahead>,
+}
+
+/// Trainings that a thread plans, while a GPU works on another.
+#[derive(Debug)]
+struct Ahead {
+    subjects: Vec<Subject>,
+    /// In the order of the subjects, as far as nothing failed.
+    planning: JoinHandle<Vec<Planned>>,
+}
+
+/// What a training is planned from.
+#[derive(Clone)]
+struct Sources {
+    device: Device,
+    free: Option<usize>,
+    config: Config,
+    problem: Problem,
+    generator: Generator,
+}
+
+impl Sources {
+    /// Plans the training of so many learners at once.
+    fn plan(&self, learner: &Learner, learners: usize) -> Result<Planned> {
+        let config = &Config {
+            learners_per_step: learners,
+            learners_at_once: 0,
+            ..self.config.clone()
+        };
+        let training = training(config, self.problem, &self.generator, learner);
+        Planned::new(&training, &config.horizon().free_bytes(self.free))
+    }
+
+    /// Plans trainings, and makes the plans ready, until one fails: whoever needs that meets the error himself.
+    fn plan_all(&self, classes: Vec<(Learner, usize)>) -> Vec<Planned> {
+        let plan = |(learner, learners): (Learner, usize)| {
+            let planned = self.plan(&learner, learners).ok()?;
+            planned.prepare(&self.device).ok()?;
+            Some(planned)
+        };
+        classes.into_iter().map_while(plan).collect()
+    }
 }
 
 impl Pupils {
@@ -111,6 +162,17 @@ impl Pupils {
             free: free_bytes(device, ranks),
             last: None,
             kept: Vec::new(),
+            ahead: None,
+        }
+    }
+
+    fn sources(&self, config: &Config, problem: Problem, generator: &Generator) -> Sources {
+        Sources {
+            device: self.device.clone(),
+            free: self.free,
+            config: config.clone(),
+            problem,
+            generator: generator.clone(),
         }
     }
 
@@ -122,17 +184,19 @@ impl Pupils {
         problem: Problem,
         generator: &Generator,
     ) -> Result<Pupil> {
-        let subject = Subject {
-            structure: class.learner.network().structure(),
-            learners: class.learners,
-        };
+        let subject = class.subject();
         let last = match self.last.take() {
             Some(pupil) if pupil.subject == subject => return Ok(pupil),
             last => last,
         };
-        let planned = match self.kept.iter().position(|kept| kept.0 == subject) {
-            Some(at) => self.kept.remove(at).1,
-            None => self.plan(class, config, problem, generator)?,
+        if self.has_ahead(&subject) {
+            self.keep_ahead();
+        }
+        let planned = if let Some(at) = self.kept.iter().position(|kept| kept.0 == subject) {
+            self.kept.remove(at).1
+        } else {
+            let sources = self.sources(config, problem, generator);
+            sources.plan(&class.learner, class.learners)?
         };
         let unroll = match last {
             Some(pupil) => {
@@ -140,29 +204,77 @@ impl Pupils {
                 self.kept.push((pupil.subject, before));
                 unroll
             }
-            None => Unroll::of(&self.device, planned)?,
+            None => self.first(planned, class, &self.sources(config, problem, generator))?,
         };
-        if self.kept.len() > KEPT {
-            self.kept.remove(0);
-        }
+        self.forget();
         Ok(Pupil { subject, unroll })
     }
 
-    /// Plans the training of learners of one structure.
-    fn plan(
-        &self,
-        class: &Class,
+    /// Takes memory for the first training. On a GPU it is that of the widest learner, in which the others find room: to take memory
+    /// there holds the work up. The processor takes pages when they are touched.
+    fn first(&self, planned: Planned, class: &Class, sources: &Sources) -> Result<Unroll> {
+        let widest = sources.config.widest(sources.problem)?;
+        match &widest[..] {
+            [widest] if self.device.as_cuda().is_some() && *widest != class.learner => {
+                let widest = sources.plan(widest, class.learners)?;
+                let (unroll, _) = Unroll::of(&self.device, widest)?.turn_to(planned)?;
+                Ok(unroll)
+            }
+            _ => Unroll::of(&self.device, planned),
+        }
+    }
+
+    /// Plans the trainings that come next on a thread of its own, while a GPU works on `busy`. The processor has no time to
+    /// spare.
+    pub(super) fn plan_ahead(
+        &mut self,
+        next: &[Class],
+        busy: &Pupil,
         config: &Config,
         problem: Problem,
         generator: &Generator,
-    ) -> Result<Planned> {
-        let config = &Config {
-            learners_per_step: class.learners,
-            learners_at_once: 0,
-            ..config.clone()
+    ) {
+        if self.device.as_cuda().is_none() {
+            return;
+        }
+        self.keep_ahead();
+        let known = |subject: &Subject| {
+            *subject == busy.subject || self.kept.iter().any(|kept| kept.0 == *subject)
         };
-        let training = training(config, problem, generator, &class.learner);
-        Planned::new(&training, &config.horizon().free_bytes(self.free))
+        let new: Vec<&Class> = next.iter().filter(|c| !known(&c.subject())).collect();
+        if new.is_empty() {
+            return;
+        }
+        let sources = self.sources(config, problem, generator);
+        let classes: Vec<_> = new
+            .iter()
+            .map(|c| (c.learner.clone(), c.learners))
+            .collect();
+        self.ahead = Some(Ahead {
+            subjects: new.iter().map(|class| class.subject()).collect(),
+            planning: std::thread::spawn(move || sources.plan_all(classes)),
+        });
+    }
+
+    fn has_ahead(&self, subject: &Subject) -> bool {
+        let ahead = self.ahead.as_ref();
+        ahead.is_some_and(|ahead| ahead.subjects.contains(subject))
+    }
+
+    /// Waits for what is planned ahead, and keeps it.
+    fn keep_ahead(&mut self) {
+        let Some(Ahead { subjects, planning }) = self.ahead.take() else {
+            return;
+        };
+        // A thread that panicked planned nothing: its work is done again where a panic is seen.
+        let planned = planning.join().unwrap_or_default();
+        self.kept.extend(subjects.into_iter().zip(planned));
+    }
+
+    /// Drops the plans that were not used for the longest time, if there are too many.
+    fn forget(&mut self) {
+        let beyond = self.kept.len().saturating_sub(KEPT);
+        self.kept.drain(..beyond);
     }
 
     /// Keeps a training that was used.
@@ -173,101 +285,6 @@ impl Pupils {
     /// The training that was used last.
     pub(super) fn last(&self) -> Option<&Pupil> {
         self.last.as_ref()
-    }
-}
-
-/// The mean of the meta-gradients of learners of several structures, which come one after another.
-#[derive(Debug)]
-pub(super) struct Mean {
-    names: Vec<String>,
-    /// The first gradient times its share; and a sum plus another.
-    tasks: [Task<Key>; 2],
-    share: Values,
-    /// The sum so far, and room for the next.
-    sums: [Values; 2],
-}
-
-/// Where an array of the mean lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
-    Share,
-    Gradient(usize),
-    Before(usize),
-    After(usize),
-}
-
-impl Mean {
-    /// Of gradients with respect to these arrays.
-    pub(super) fn new(device: &Device, learned: &[ArraySpec]) -> Result<Self> {
-        let task = |more: bool| {
-            let tape = Tape::new();
-            let share = tape.input("share", F32, [])?;
-            let (mut given, mut wanted) = (vec![(share, Key::Share)], Vec::new());
-            for (i, spec) in learned.iter().enumerate() {
-                let input =
-                    |role| tape.input(&format!("{role} {i}"), spec.dtype, spec.shape.clone());
-                let gradient = input("gradient")?;
-                given.push((gradient, Key::Gradient(i)));
-                let mut sum = (gradient * share)?;
-                if more {
-                    let before = input("before")?;
-                    given.push((before, Key::Before(i)));
-                    sum = (before + sum)?;
-                }
-                wanted.push((sum, Key::After(i)));
-            }
-            Task::new(device, &given, &wanted)
-        };
-        let share = [ArraySpec::new("share", F32, [])];
-        Ok(Self {
-            names: learned.iter().map(|spec| spec.name.clone()).collect(),
-            tasks: [task(false)?, task(true)?],
-            share: Values::zeros(device, &share)?,
-            sums: [
-                Values::zeros(device, learned)?,
-                Values::zeros(device, learned)?,
-            ],
-        })
-    }
-
-    /// Adds a gradient times its share of the learners; the `first` begins anew.
-    pub(super) fn add(&mut self, gradients: &Values, share: f64, first: bool) -> Result<()> {
-        self.share.write("share", &Array::scalar(share, F32))?;
-        let (names, [before, after]) = (&self.names, &self.sums);
-        self.tasks[usize::from(!first)].run(|key| match key {
-            Key::Share => self.share.view("share"),
-            Key::Gradient(i) => gradients.view(&names[i]),
-            Key::Before(i) => before.view(&names[i]),
-            Key::After(i) => after.view(&names[i]),
-        })?;
-        self.sums.swap(0, 1);
-        Ok(())
-    }
-
-    /// The mean, when all were added.
-    pub(super) fn gradients(&self) -> &Values {
-        &self.sums[0]
-    }
-
-    /// Its numbers, array after array.
-    pub(super) fn numbers(&self) -> Result<Vec<f32>> {
-        let mut numbers = Vec::new();
-        for name in &self.names {
-            let array = self.sums[0].get(name)?;
-            numbers.extend(array.as_f32().expect("what is learned is f32"));
-        }
-        Ok(numbers)
-    }
-
-    /// Puts other numbers in its place.
-    pub(super) fn set_numbers(&self, mut numbers: &[f32]) -> Result<()> {
-        for spec in self.sums[0].specs() {
-            let (own, others) = numbers.split_at(spec.shape.count());
-            let array = Array::new(spec.shape.clone(), own.to_vec())?;
-            self.sums[0].write(&spec.name, &array)?;
-            numbers = others;
-        }
-        Ok(())
     }
 }
 

@@ -159,7 +159,7 @@ pub struct Config {
     /// Normalisation, where a family or text has a place for it: none, `mean_only`, batch, instance, group N or layer
     #[arg(long, value_name = "NORM", default_value_t, help_heading = NETWORKS)]
     pub norm: Norm,
-    /// Widths for the places that a family or text has: a number each, or a range to draw from
+    /// Widths for the places that a family or text has: a number each, or a range to draw from, in steps or not (48-80/8)
     #[arg(long, value_name = "N-N,…", default_value = "16,32,48-80", help_heading = NETWORKS)]
     pub widths: Widths,
     /// Length of a noise vector

@@ -2,12 +2,13 @@
 
 use super::lower::{COUNTERS, Launch, SCRATCH_BYTES, Shape};
 use super::modules::Modules;
+use super::spare::Spare;
 use super::{CudaFacts, Precision, probe};
 use crate::DeviceError;
 use crate::memory::Gpu;
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DriverError, result, sys};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Words that kernels report what is wrong in: fault, step, value, position, limit.
 const FAULT_WORDS: usize = 5;
@@ -18,6 +19,7 @@ pub struct Cuda {
     pub(super) stream: Arc<CudaStream>,
     pub(super) precision: Precision,
     modules: Mutex<Modules>,
+    spare: Mutex<Spare>,
     /// Whether programs are replayed as graphs, or launched kernel by kernel.
     pub(super) graphs: bool,
     pub(super) faults: u64,
@@ -39,6 +41,7 @@ impl Cuda {
             stream,
             precision,
             modules: Mutex::default(),
+            spare: Mutex::default(),
             graphs: true,
             faults: 0,
             scratch: 0,
@@ -70,10 +73,22 @@ impl Cuda {
     /// Memory of the device, not yet initialised. `held` is for the message if there is none.
     pub(super) fn allocate(&self, bytes: usize, held: usize) -> Result<u64, DeviceError> {
         self.bind()?;
+        if let Some(address) = self.spare().take(bytes) {
+            return Ok(address);
+        }
         // SAFETY: plain memory; whoever asked for it says when it is freed.
-        match unsafe { result::malloc_sync(bytes.max(1)) } {
+        let take = || unsafe { result::malloc_sync(bytes.max(1)) };
+        let out = DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY);
+        let taken = take().or_else(|error| {
+            if error != out {
+                return Err(error);
+            }
+            self.release_spare();
+            take()
+        });
+        match taken {
             Ok(address) => Ok(address),
-            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+            Err(error) if error == out => {
                 let free = self.context.mem_get_info().map_or(0, |(free, _)| free);
                 Err(DeviceError::OutOfMemory {
                     wanted: bytes,
@@ -85,11 +100,35 @@ impl Cuda {
         }
     }
 
-    /// Gives memory back when all work queued before is done.
+    /// Gives memory back: it is kept for whoever wants as much, or is the driver's again when all work queued before is done.
     ///
     /// # Safety
-    /// It came from [`Cuda::allocate`], and nobody uses it afterwards.
-    pub(super) unsafe fn free(&self, address: u64) {
+    /// It came from [`Cuda::allocate`] with as many bytes, and nobody uses it afterwards but work that is queued already.
+    pub(super) unsafe fn free(&self, address: u64, bytes: usize) {
+        if !self.spare().keep(address, bytes) {
+            // SAFETY: the caller's promise.
+            unsafe { self.release(address) };
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Spare> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives to the driver what nobody holds.
+    fn release_spare(&self) {
+        let spare = self.spare().take_all();
+        for address in spare {
+            // SAFETY: allocated, and nobody else knows it any more.
+            unsafe { self.release(address) };
+        }
+    }
+
+    /// Gives memory to the driver when all work queued before is done.
+    ///
+    /// # Safety
+    /// As [`Cuda::free`].
+    unsafe fn release(&self, address: u64) {
         let waited = self.stream.synchronize();
         // SAFETY: the caller's promise.
         let freed = unsafe { result::free_sync(address) };
@@ -198,9 +237,10 @@ impl Drop for Cuda {
         for address in [self.faults, self.scratch] {
             if address != 0 {
                 // SAFETY: allocated in `open`; programs hold a handle of this device, so none is left.
-                unsafe { self.free(address) };
+                unsafe { self.release(address) };
             }
         }
+        self.release_spare();
     }
 }
 
@@ -213,6 +253,7 @@ impl fmt::Debug for Cuda {
 /// Memory of a GPU.
 pub(crate) struct CudaMemory {
     address: u64,
+    bytes: usize,
     cuda: Arc<Cuda>,
 }
 
@@ -221,6 +262,7 @@ impl CudaMemory {
     pub(crate) fn new(cuda: &Arc<Cuda>, bytes: usize, held: usize) -> Result<Self, DeviceError> {
         Ok(Self {
             address: cuda.allocate(bytes, held)?,
+            bytes,
             cuda: cuda.clone(),
         })
     }
@@ -233,7 +275,7 @@ impl CudaMemory {
 impl Drop for CudaMemory {
     fn drop(&mut self) {
         // SAFETY: allocated when it was made, and this is its only owner.
-        unsafe { self.cuda.free(self.address) };
+        unsafe { self.cuda.free(self.address, self.bytes) };
     }
 }
 

@@ -22,6 +22,8 @@ mod order;
 mod probe;
 #[cfg(feature = "cuda")]
 mod ready;
+#[cfg(feature = "cuda")]
+mod spare;
 
 #[cfg(not(feature = "cuda"))]
 pub use absent::Cuda;

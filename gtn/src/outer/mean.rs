@@ -1,0 +1,99 @@
+//! The mean of several meta-gradients.
+
+use autograd::Task;
+use autograd::prelude::*;
+
+/// The mean of the meta-gradients of learners of several structures, which come one after another.
+#[derive(Debug)]
+pub(super) struct Mean {
+    names: Vec<String>,
+    /// The first gradient times its share; and a sum plus another.
+    tasks: [Task<Key>; 2],
+    share: Values,
+    /// The sum so far, and room for the next.
+    sums: [Values; 2],
+}
+
+/// Where an array of the mean lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Share,
+    Gradient(usize),
+    Before(usize),
+    After(usize),
+}
+
+impl Mean {
+    /// Of gradients with respect to these arrays.
+    pub(super) fn new(device: &Device, learned: &[ArraySpec]) -> Result<Self> {
+        let task = |more: bool| {
+            let tape = Tape::new();
+            let share = tape.input("share", F32, [])?;
+            let (mut given, mut wanted) = (vec![(share, Key::Share)], Vec::new());
+            for (i, spec) in learned.iter().enumerate() {
+                let input =
+                    |role| tape.input(&format!("{role} {i}"), spec.dtype, spec.shape.clone());
+                let gradient = input("gradient")?;
+                given.push((gradient, Key::Gradient(i)));
+                let mut sum = (gradient * share)?;
+                if more {
+                    let before = input("before")?;
+                    given.push((before, Key::Before(i)));
+                    sum = (before + sum)?;
+                }
+                wanted.push((sum, Key::After(i)));
+            }
+            Task::new(device, &given, &wanted)
+        };
+        let share = [ArraySpec::new("share", F32, [])];
+        Ok(Self {
+            names: learned.iter().map(|spec| spec.name.clone()).collect(),
+            tasks: [task(false)?, task(true)?],
+            share: Values::zeros(device, &share)?,
+            sums: [
+                Values::zeros(device, learned)?,
+                Values::zeros(device, learned)?,
+            ],
+        })
+    }
+
+    /// Adds a gradient times its share of the learners; the `first` begins anew.
+    pub(super) fn add(&mut self, gradients: &Values, share: f64, first: bool) -> Result<()> {
+        self.share.write("share", &Array::scalar(share, F32))?;
+        let (names, [before, after]) = (&self.names, &self.sums);
+        self.tasks[usize::from(!first)].run(|key| match key {
+            Key::Share => self.share.view("share"),
+            Key::Gradient(i) => gradients.view(&names[i]),
+            Key::Before(i) => before.view(&names[i]),
+            Key::After(i) => after.view(&names[i]),
+        })?;
+        self.sums.swap(0, 1);
+        Ok(())
+    }
+
+    /// The mean, when all were added.
+    pub(super) fn gradients(&self) -> &Values {
+        &self.sums[0]
+    }
+
+    /// Its numbers, array after array.
+    pub(super) fn numbers(&self) -> Result<Vec<f32>> {
+        let mut numbers = Vec::new();
+        for name in &self.names {
+            let array = self.sums[0].get(name)?;
+            numbers.extend(array.as_f32().expect("what is learned is f32"));
+        }
+        Ok(numbers)
+    }
+
+    /// Puts other numbers in its place.
+    pub(super) fn set_numbers(&self, mut numbers: &[f32]) -> Result<()> {
+        for spec in self.sums[0].specs() {
+            let (own, others) = numbers.split_at(spec.shape.count());
+            let array = Array::new(spec.shape.clone(), own.to_vec())?;
+            self.sums[0].write(&spec.name, &array)?;
+            numbers = others;
+        }
+        Ok(())
+    }
+}
