@@ -1,12 +1,13 @@
-// How a block's parts of A and B get to its tensor cores: rounded once, on the way from registers to shared memory,
-// and laid out there as instructions take them. While a stage is multiplied, the next is on its way to registers.
+// How a block's parts of A and B get to its tensor cores: rounded once, in the order in which instructions take them. A's
+// rows belong to a warp each, and stay in registers; B goes through shared memory, for all warps. While a stage is
+// multiplied, the next is on its way to registers.
 //
-// A stage is blocks of 16 outer × 16 inner indices. Lane (g, w) = (lane / 4, lane % 4) has outer indices 2g, 2g + 1 and
-// inner ones 4w … 4w + 3 of a block: which row, column or inner index of an instruction a lane's part stands for is ours
-// to choose, as long as A, B and C agree. For A the outer indices are rows g and g + 8 of m16n8k8 (tf32, two steps) or
-// m16n8k16 (bf16, one); for B they are column g of two instructions, and so a lane's sums of both are four neighbours
-// in a row of C. A lane's words of a step are a quad; quads of a block lie in the lanes' order, but for g and g ^ 1 that
-// change places where g & 2: threads that write every second g then meet different banks, too.
+// A stage is blocks of 16 outer × 16 inner indices. Lane (g, w) = (lane / 4, lane % 4) has two neighbouring outer indices
+// of a block and inner ones 4w … 4w + 3: which row, column or inner index of an instruction a lane's part stands for is
+// ours to choose, as long as A, B and C agree. For A the outer indices are rows g and g + 8 of m16n8k8 (tf32, two steps)
+// or m16n8k16 (bf16, one); for B they are 2g and 2g + 1, column g of two instructions, and so a lane's sums of both are
+// four neighbours in a row of C. A lane's words of a step are a quad; in shared memory those of a block lie in the lanes'
+// order, but for g and g ^ 1 that change places where g & 2: threads that write every second g meet different banks, too.
 #pragma once
 #include "mma.cuh"
 #include "operands.cuh"
@@ -23,15 +24,8 @@ constexpr int THREADS = 128;
 // Place of lane (g, w) among the quads of a step.
 __device__ __forceinline__ u32 quad_of(u32 g, u32 w) { return (g ^ (g >> 1 & 1)) * 4 + w; }
 
-// Four words in a quad, in the order of A's instructions; B takes the middle ones in the other order.
-template <bool LEFT>
-__device__ __forceinline__ float4 quad(u32 a, u32 b, u32 c, u32 d) {
-    u32 second = LEFT ? b : c, third = LEFT ? c : b;
-    return make_float4(__uint_as_float(a), __uint_as_float(second), __uint_as_float(third), __uint_as_float(d));
-}
-
 // An operand's part of stages of BLOCK outer and DEPTH · 16 inner indices: a thread brings SLOTS lanes' parts of it.
-template <int BLOCK, int DEPTH, bool LEFT, class Operand>
+template <int BLOCK, int DEPTH, class Operand>
 struct Loader {
     static constexpr bool K_FAST = Operand::K_FAST;
     static constexpr int SLOTS = BLOCK / 64;
@@ -76,9 +70,11 @@ struct Loader {
                     to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
                 }
             } else {
+                typename Operand::Inner index[4];
+                inner_four(operand, k + d * 16, index);
 #pragma unroll
                 for (int j = 0; j < 4; ++j) {
-                    u32 from = operand.find(outers[0], operand.inner(k + d * 16 + j));
+                    u32 from = operand.find(outers[0], index[j]);
                     if constexpr (SLOTS == 2) {
                         float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
                         if (from != OUTSIDE) v = __ldg(reinterpret_cast<const float4*>(operand.start + from));
@@ -113,22 +109,35 @@ struct Loader {
         }
     }
 
-    // Writes what was brought, rounded.
+    // What was brought of a slot for a step of instructions, rounded: words of the first outer index, then of the second.
+    __device__ __forceinline__ void words(int d, int slot, int step, u32 (&to)[4]) const {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+#ifdef GEMM_BF16
+            to[2 * i] = pack_bf16(x[d][slot][i][0], x[d][slot][i][1]);
+            to[2 * i + 1] = pack_bf16(x[d][slot][i][2], x[d][slot][i][3]);
+#else
+            to[2 * i] = round_tf32(x[d][slot][i][2 * step]);
+            to[2 * i + 1] = round_tf32(x[d][slot][i][2 * step + 1]);
+#endif
+        }
+    }
+
+    // Writes it to shared memory.
     __device__ __forceinline__ void store(float4* stage) const {
 #pragma unroll
         for (int d = 0; d < DEPTH; ++d) {
 #pragma unroll
-            for (int i = 0; i < SLOTS; ++i) {
-                const float(&even)[4] = x[d][i][0], (&odd)[4] = x[d][i][1];
-                const u32 row = outer(i), block = d * (BLOCK / 16) + row / 16;
-                float4* to = stage + (block * STEPS * 32 + quad_of(row / 2 % 8, threadIdx.x % 4));
-#ifdef GEMM_BF16
-                to[0] = quad<LEFT>(pack_bf16(even[0], even[1]), pack_bf16(odd[0], odd[1]), pack_bf16(even[2], even[3]),
-                                   pack_bf16(odd[2], odd[3]));
-#else
-                to[0] = quad<LEFT>(round_tf32(even[0]), round_tf32(odd[0]), round_tf32(even[1]), round_tf32(odd[1]));
-                to[32] = quad<LEFT>(round_tf32(even[2]), round_tf32(odd[2]), round_tf32(even[3]), round_tf32(odd[3]));
-#endif
+            for (int slot = 0; slot < SLOTS; ++slot) {
+                const u32 at = outer(slot), block = d * (BLOCK / 16) + at / 16;
+#pragma unroll
+                for (int step = 0; step < STEPS; ++step) {
+                    u32 w[4];
+                    words(d, slot, step, w);
+                    stage[(block * STEPS + step) * 32 + quad_of(at / 2 % 8, threadIdx.x % 4)] =
+                        make_float4(__uint_as_float(w[0]), __uint_as_float(w[1]), __uint_as_float(w[2]),
+                                    __uint_as_float(w[3]));
+                }
             }
         }
     }

@@ -22,8 +22,8 @@
 // of a quarter of the work each.
 //
 // FLOPs: 2·m·n·k for each product. Bytes of memory: A n/BN times, B m/BM times (through L2), C once, partial
-// products twice. Bytes of shared memory, per 16 inner indices of a tile: (BM + BN)·64 written and, on tensor
-// cores, twice that read (in bf16 half of both).
+// products twice. Bytes of shared memory, per 16 inner indices of a tile: in exact f32 (BM + BN)·64 written; on tensor
+// cores, where A's part stays in registers, BN·64 written and four times that read (in bf16 half of both).
 #pragma once
 #include "product.cuh"
 #if defined(GEMM_TF32) || defined(GEMM_BF16)

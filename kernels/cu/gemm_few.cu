@@ -40,12 +40,12 @@ struct Channels {
         float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         if (pixel >= pixels || channel >= count) return x;
         const float* from = start + (pixel * count + channel);
-        if (vectors) return *reinterpret_cast<const float4*>(from);
+        if (vectors) return __ldg(reinterpret_cast<const float4*>(from));
         u32 left = count - channel;
-        x.x = from[0];
-        if (left > 1) x.y = from[1];
-        if (left > 2) x.z = from[2];
-        if (left > 3) x.w = from[3];
+        x.x = __ldg(from);
+        if (left > 1) x.y = __ldg(from + 1);
+        if (left > 2) x.z = __ldg(from + 2);
+        if (left > 3) x.w = __ldg(from + 3);
         return x;
     }
 };
@@ -263,7 +263,7 @@ KERNEL(THREADS, 2, conv_weight_few, GemmArgs) {
         for (int i = 0; i < 4; ++i) {
             next[i] = y.quad(pixel + group + i * 16, channel);
             u32 from = patch.find(tap, patch.inner(pixel + group + i * 16));
-            next_patch[i] = from != OUTSIDE ? patch.start[from] : 0.0f;
+            next_patch[i] = from != OUTSIDE ? __ldg(patch.start + from) : 0.0f;
         }
     };
     load(place.begin);

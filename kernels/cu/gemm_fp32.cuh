@@ -50,16 +50,17 @@ __device__ __forceinline__ void tile(const u64* slots, const GemmArgs& args, con
         }
     };
     in_stages<THREADS, BM, BN>(a, b, place.row, place.column, place.begin, place.end, multiply);
-    const Result result(slots, args, place);
+    const Place here(args, BM, BN, place.round);
+    const Result result(slots, args, here);
 #pragma unroll
     for (int i = 0; i < TM; ++i) {
-        const u32 row = a.row_of(place.row + i / 4 * 64 + ty * 4 + i % 4);
+        const u32 row = a.row_of(here.row + i / 4 * 64 + ty * 4 + i % 4);
 #pragma unroll
         for (int j = 0; j < TN; j += 4) {
             // A single chain is the sum itself, for none of them is −0.
             const float *done = chains[i] + j, *last = sums[i] + j;
             float4 x = make_float4(done[0] + last[0], done[1] + last[1], done[2] + last[2], done[3] + last[3]);
-            result.put(row, place.column + j * 16 + tx * 4, x);
+            result.put(row, here.column + j * 16 + tx * 4, x);
         }
     }
 }

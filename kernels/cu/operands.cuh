@@ -188,3 +188,19 @@ struct TurnedWeight {
         return (outer | inner) & OUTSIDE ? OUTSIDE : outer + inner;
     }
 };
+
+// What is known of the inner indices k … k + 3, where k is a multiple of 4.
+template <class Operand>
+__device__ __forceinline__ void inner_four(const Operand& operand, u32 k, typename Operand::Inner (&to)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) to[i] = operand.inner(k + i);
+}
+
+// If outputs come in fours, four are at one position, and all or none of them exist.
+__device__ __forceinline__ void inner_four(const TurnedWeight& operand, u32 k, u32 (&to)[4]) {
+    if (operand.g.out.divisor % 4 != 0) return inner_four<TurnedWeight>(operand, k, to);
+    const u32 output = operand.g.window_h * operand.g.window_w.divisor * operand.g.c.divisor;
+    to[0] = operand.inner(k);
+#pragma unroll
+    for (int i = 1; i < 4; ++i) to[i] = to[i - 1] + output;
+}

@@ -17,13 +17,25 @@ static_assert(sizeof(GemmArgs) == 264, "as on the host");
 
 namespace {
 
-// Where a block works, and on which of the products. It is made anew each round, and so not kept in registers.
+// The block's number, read again at every call: what follows from it need not be kept in registers.
+__device__ __forceinline__ u32 block_number() {
+#ifdef CUDA_ON_CPU
+    return blockIdx.x;
+#else
+    u32 number;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(number));
+    return number;
+#endif
+}
+
+// Where a block works, and on which of the products: made anew where it is needed.
 struct Place {
     u32 row, column, of_class, batch, partial, begin, end;  // partial: number of the partial C, if there are any
+    u32 round;
     bool second;
 
-    __device__ __forceinline__ Place(const GemmArgs& args, u32 rows, u32 columns, u32 round) {
-        u32 at = blockIdx.x;
+    __device__ __forceinline__ Place(const GemmArgs& args, u32 rows, u32 columns, u32 round) : round(round) {
+        u32 at = block_number();
         row = at % args.tiles_m * rows;
         at /= args.tiles_m;
         column = at % args.tiles_n * columns;
