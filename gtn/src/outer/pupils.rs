@@ -11,7 +11,7 @@ use autograd::prelude::*;
 use std::ops::Range;
 use std::thread::JoinHandle;
 
-/// Structures whose plans are kept, at most: a plan is some megabytes of programs, without the memory that they work in. The
+/// Structures whose plans are kept, at most: a plan is a megabyte of programs or two, without the memory that they work in. The
 /// preset `mnist` has 64.
 const KEPT: usize = 64;
 
