@@ -288,6 +288,13 @@ impl Pupils {
     }
 }
 
+/// No thread is left that works with the device.
+impl Drop for Pupils {
+    fn drop(&mut self) {
+        self.keep_ahead();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
