@@ -128,7 +128,7 @@ impl Cuda {
     ///
     /// # Safety
     /// As [`Cuda::free`].
-    unsafe fn release(&self, address: u64) {
+    pub(super) unsafe fn release(&self, address: u64) {
         let waited = self.stream.synchronize();
         // SAFETY: the caller's promise.
         let freed = unsafe { result::free_sync(address) };

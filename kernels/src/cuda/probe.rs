@@ -153,8 +153,7 @@ fn refused(what: &str, DriverError(code): DriverError) -> DeviceError {
 /// Runs one small kernel and looks at what it wrote.
 pub(super) fn compute(cuda: &Cuda) -> Result<(), DeviceError> {
     const WORDS: usize = 32;
-    const BYTES: usize = 8 + 4 * WORDS;
-    let address = cuda.allocate(BYTES, 0)?;
+    let address = cuda.allocate(8 + 4 * WORDS, 0)?;
     let run = || {
         cuda.write(address, &(address + 8).to_le_bytes())?;
         let args = FillArgs {
@@ -177,7 +176,7 @@ pub(super) fn compute(cuda: &Cuda) -> Result<(), DeviceError> {
     };
     let result = run();
     // SAFETY: allocated above, used by nobody else.
-    unsafe { cuda.free(address, BYTES) };
+    unsafe { cuda.release(address) };
     result
 }
 
