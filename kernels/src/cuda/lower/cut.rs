@@ -89,17 +89,17 @@ const TILES: [Tile; 3] = [
     Tile {
         name: "large",
         extents: [128, 128],
-        cycles: &[1000, 1600],
+        cycles: &[1600, 1650],
     },
     Tile {
         name: "tall",
         extents: [128, 64],
-        cycles: &[800, 1080, 1600],
+        cycles: &[1000, 1230, 1550],
     },
     Tile {
         name: "small",
         extents: [64, 64],
-        cycles: &[520, 780, 1150, 1550],
+        cycles: &[560, 840, 1250, 1650],
     },
 ];
 
@@ -108,8 +108,8 @@ const BLOCK_CYCLES: usize = 1500;
 
 /// Cycles that the adding of partial sums takes beside their bytes, and bytes of partial sums per cycle, which are
 /// written and read.
-const COMBINE_CYCLES: usize = 2500;
-const COMBINE_BYTES: usize = 850;
+const COMBINE_CYCLES: usize = 4500;
+const COMBINE_BYTES: usize = 650;
 
 /// What a launch of a product is: its tiles, and splits of the inner index, of so many each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
