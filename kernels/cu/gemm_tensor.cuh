@@ -31,7 +31,6 @@ __device__ __forceinline__ void tile(const u64* slots, const GemmArgs& args, con
     of_a.load(place.begin);
     of_b.load(place.begin);
     of_b.store(stages[0]);
-    of_b.load(place.begin + DEPTH * 16);
     __syncthreads();
     u32 stage = 0;
     for (u32 k = place.begin; k < place.end; stage ^= 1) {
@@ -46,8 +45,11 @@ __device__ __forceinline__ void tile(const u64* slots, const GemmArgs& args, con
             }
         }
         k += DEPTH * 16;
-        // What registers had is used: the next may come, as long before it is used as registers allow.
-        if (k < place.end) of_a.load(k);
+        const bool more = k < place.end;
+        if (more) {
+            of_a.load(k);
+            of_b.load(k);
+        }
 #pragma unroll
         for (int step = 0; step < DEPTH * STEPS; ++step) {
             const u32 first = (step / STEPS * COLUMNS * STEPS + step % STEPS) * 32 + quad_of(lane / 4, lane % 4);
@@ -61,10 +63,7 @@ __device__ __forceinline__ void tile(const u64* slots, const GemmArgs& args, con
                 }
             }
         }
-        if (k < place.end) {
-            of_b.store(stages[stage ^ 1]);
-            of_b.load(k + DEPTH * 16);
-        }
+        if (more) of_b.store(stages[stage ^ 1]);
         __syncthreads();
     }
     const Place here(args, BM, BN, place.round);
