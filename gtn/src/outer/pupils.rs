@@ -11,9 +11,10 @@ use autograd::prelude::*;
 use std::ops::Range;
 use std::thread::JoinHandle;
 
-/// Structures whose plans are kept, at most: a plan is a megabyte of programs or two, without the memory that they work in. The
-/// preset `mnist` has 64.
-const KEPT: usize = 64;
+/// Structures whose plans are kept, at most: a plan is a megabyte of programs or two, without the memory that they work in. Beside a
+/// GPU, whose work a new plan takes as long as, there are more: the preset `mnist` has 64.
+const KEPT: usize = 32;
+const KEPT_BESIDE_GPU: usize = 64;
 
 /// Fresh learners of one structure.
 #[derive(Debug)]
@@ -273,7 +274,11 @@ impl Pupils {
 
     /// Drops the plans that were not used for the longest time, if there are too many.
     fn forget(&mut self) {
-        let beyond = self.kept.len().saturating_sub(KEPT);
+        let most = match self.device.as_cuda() {
+            Some(_) => KEPT_BESIDE_GPU,
+            None => KEPT,
+        };
+        let beyond = self.kept.len().saturating_sub(most);
         self.kept.drain(..beyond);
     }
 
