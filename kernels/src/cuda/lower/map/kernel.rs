@@ -1,9 +1,11 @@
 //! The code of a map's kernel.
 //!
-//!     for (point = 0; point < points; ++point)              // 1 or 4 points a thread
-//!         for (i = 0; i < instructions; ++i) value[i] = op[i](value[a[i]], value[b[i]], value[c[i]]);
-//!         for (s = 0; s < stores; ++s) output[s][point] = value[of[s]];
-//!         for (s = 0; s < sums; ++s) sum[s][kept(point)] += value[of[s]];
+//! ```text
+//! for (point = 0; point < points; ++point)              // 1 or 4 points a thread
+//!     for (i = 0; i < instructions; ++i) value[i] = op[i](value[a[i]], value[b[i]], value[c[i]]);
+//!     for (s = 0; s < stores; ++s) output[s][point] = value[of[s]];
+//!     for (s = 0; s < sums; ++s) sum[s][kept(point)] += value[of[s]];
+//! ```
 //!
 //! Values live in registers. Arithmetic is that of the processor, operation for operation, so element-wise
 //! results have its bits. FLOPs: one per instruction and point. Bytes: every input and output once.
