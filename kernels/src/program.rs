@@ -80,7 +80,7 @@ impl Program {
         })
     }
 
-    /// Makes it ready for a device: writes machine code for its maps, or captures its launches as a CUDA graph.
+    /// Makes it ready for a device: writes machine code for its maps, or makes a CUDA graph of its launches.
     /// It stays ready until it is made so for another device; CPU devices of the same level of vector
     /// instructions count as one.
     pub fn prepare(&self, device: &Device) -> Result<(), ProgramError> {

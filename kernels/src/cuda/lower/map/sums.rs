@@ -1,10 +1,11 @@
 //! The code of sums: a thread's own, those of the lanes of a block, those of the blocks that share a sum.
 
 use super::kernel::{Index, Writer, at_point, place};
-use super::ptx::{Kind, Reg};
+use super::ptx::{Kind, Label, Reg};
 use super::shape::SumShape;
 use super::{THREADS, values};
 use crate::{Float, Instr};
+use tensor::DType;
 
 /// Sums whose lanes are added together: as many as fit 40 KiB of shared memory.
 pub(super) const ROUND: usize = 40;
@@ -264,41 +265,48 @@ impl Writer<'_> {
         }
     }
 
+    /// Jumps over what only the threads that have a whole sum do, to a label that the caller puts behind it.
+    fn skip_others(&mut self, at: &Place) -> Label {
+        let text = &mut self.text;
+        let behind = text.label();
+        let others = text.flag("ne.u32", at.lane, 0);
+        text.line(format_args!("@{others} bra {behind}"));
+        text.line(format_args!("@!{} bra {behind}", at.exists));
+        behind
+    }
+
+    /// Where the parts of a chunk are, one of each sum.
+    fn parts_of(&mut self, at: &Place, chunk: Reg, parts: Reg, per_sum: Reg) -> Vec<Reg> {
+        let sums = self.shape.sums.len();
+        let operands = format!("{chunk}, {}, {}", at.kept_count, at.kept);
+        let mut place = self.text.value(Kind::B32, "mad.lo.u32", operands);
+        let address = |s| {
+            if s > 0 {
+                place = self.text.word("add.u32", place, per_sum);
+            }
+            self.element(parts, DType::F32, Some(place))
+        };
+        (0..sums).map(address).collect()
+    }
+
     /// Writes the block's parts; the last block of those that share sums adds them all, in their order.
     fn add_blocks(&mut self, at: &Place, totals: &[Reg], parts: Reg, counters: Reg) {
         let words = self.shape.sums.len().min(ROUND) * THREADS;
-        let text = &mut self.text;
-        let per_sum = text.word("mul.lo.u32", at.chunks, at.kept_count);
-        // Where the parts of a chunk begin, of a sum.
-        let operands = format!("{}, {}, {}", at.chunk, at.kept_count, at.kept);
-        let own = text.value(Kind::B32, "mad.lo.u32", operands);
-        let (written, counted, last) = (text.label(), text.label(), text.label());
-        let others = text.flag("ne.u32", at.lane, 0);
-        text.line(format_args!("@{others} bra {written}"));
-        let absent = text.value(Kind::Flag, "not.pred", at.exists);
-        text.line(format_args!("@{absent} bra {written}"));
-        let mut place = own;
-        for (s, total) in totals.iter().enumerate() {
-            if s > 0 {
-                place = text.word("add.u32", place, per_sum);
-            }
-            let address = text.value(
-                Kind::B64,
-                "mad.wide.u32",
-                format_args!("{place}, 4, {parts}"),
-            );
-            text.line(format_args!("st.global.f32 [{address}], {total}"));
+        let per_sum = self.text.word("mul.lo.u32", at.chunks, at.kept_count);
+        let counter = self.element(counters, DType::U32, Some(at.block));
+        let written = self.skip_others(at);
+        let own = self.parts_of(at, at.chunk, parts, per_sum);
+        for (address, total) in own.iter().zip(totals) {
+            self.text
+                .line(format_args!("st.global.f32 [{address}], {total}"));
         }
+        let text = &mut self.text;
+        let (counted, last) = (text.label(), text.label());
         text.here(written);
         text.line("membar.gl");
         text.line("bar.sync 0");
         let first = text.flag("ne.u32", at.thread, 0);
         text.line(format_args!("@{first} bra {counted}"));
-        let counter = text.value(
-            Kind::B64,
-            "mad.wide.u32",
-            format_args!("{}, 4, {counters}", at.block),
-        );
         let most = text.word("sub.u32", at.chunks, 1);
         // The counter is 0 again after the last one.
         let before = text.value(
@@ -331,7 +339,7 @@ impl Writer<'_> {
 
     /// Adds the parts of the chunks lane, lane + lanes, ….
     fn add_parts(&mut self, at: &Place, totals: &[Reg], parts: Reg, per_sum: Reg) {
-        let text = &mut self.text;
+        let mut text = &mut self.text;
         for total in totals {
             text.line(format_args!("mov.f32 {total}, 0f00000000"));
         }
@@ -344,17 +352,9 @@ impl Writer<'_> {
         let mut terms = Vec::new();
         for _ in 0..count {
             let exists = text.flag("lt.u32", chunk, at.chunks);
-            let operands = format!("{chunk}, {}, {}", at.kept_count, at.kept);
-            let mut place = text.value(Kind::B32, "mad.lo.u32", operands);
-            for (s, &total) in totals.iter().enumerate() {
-                if s > 0 {
-                    place = text.word("add.u32", place, per_sum);
-                }
-                let address = text.value(
-                    Kind::B64,
-                    "mad.wide.u32",
-                    format_args!("{place}, 4, {parts}"),
-                );
+            let places = self.parts_of(at, chunk, parts, per_sum);
+            text = &mut self.text;
+            for (address, &total) in places.into_iter().zip(totals) {
                 let part = text.register(Kind::F32);
                 // Past the first-level cache, which other blocks do not write to.
                 text.line(format_args!(
@@ -376,11 +376,7 @@ impl Writer<'_> {
     /// Writes the sums: lane 0 has them.
     fn write_sums(&mut self, at: &Place, totals: &[Reg]) {
         let shape = self.shape;
-        let done = self.text.label();
-        let others = self.text.flag("ne.u32", at.lane, 0);
-        self.text.line(format_args!("@{others} bra {done}"));
-        let absent = self.text.value(Kind::Flag, "not.pred", at.exists);
-        self.text.line(format_args!("@{absent} bra {done}"));
+        let done = self.skip_others(at);
         let outputs = self.outputs.clone();
         for ((sum, &total), base) in shape.sums.iter().zip(totals).zip(outputs) {
             let address = self.element(base, sum.dtype, Some(at.kept));
