@@ -43,8 +43,8 @@ struct Loader {
 
     // The first of a slot's two outer indices. Those of all slots are neighbours where neighbours lie so.
     __device__ __forceinline__ u32 outer(int slot) const {
-        if (K_FAST) return threadIdx.x / 32 * 16 + slot * 64 + threadIdx.x / 4 % 8 * 2;
-        return threadIdx.x / 4 * (SLOTS * 2) + slot * 2;
+        if (K_FAST) return threadIdx.x % THREADS / 32 * 16 + slot * 64 + threadIdx.x / 4 % 8 * 2;
+        return threadIdx.x % THREADS / 4 * (SLOTS * 2) + slot * 2;
     }
 
     // Brings the stage that begins at inner index k.

@@ -35,7 +35,9 @@
 // What follows differs between precisions, and so belongs to the file that includes it.
 namespace {
 
-#if defined(GEMM_TF32) || defined(GEMM_BF16)
+#if defined(GEMM_WGMMA)
+#include "gemm_wgmma.cuh"
+#elif defined(GEMM_TF32) || defined(GEMM_BF16)
 #include "gemm_tensor.cuh"
 #else
 #include "gemm_fp32.cuh"
@@ -97,8 +99,8 @@ __device__ __forceinline__ void conv_weight(const u64* slots, const GemmArgs& ar
 
 }  // namespace
 
-#define GEMM(name, body, BM, BN, blocks) \
-    KERNEL(THREADS, blocks, name, GemmArgs) { \
+#define GEMM(name, body, BM, BN, threads, blocks) \
+    KERNEL(threads, blocks, name, GemmArgs) { \
         for (u32 round = 0; round < args.rounds; ++round) { \
             if (round > 0) __syncthreads(); /* the stages are free again */ \
             body<BM, BN>(slots, args, Place(args, BM, BN, round)); \
@@ -106,10 +108,18 @@ __device__ __forceinline__ void conv_weight(const u64* slots, const GemmArgs& ar
     } \
     EXPORT(name)
 
+#ifdef GEMM_WGMMA
 #define TILES(name, precision, small) \
-    GEMM(name##_large_##precision, name, 128, 128, LARGE) \
-    GEMM(name##_tall_##precision, name, 128, 64, TALL) \
-    GEMM(name##_small_##precision, name, 64, 64, small)
+    GEMM(name##_large_##precision, name, 192, 128, 384, LARGE) \
+    GEMM(name##_wide_##precision, name, 128, 128, 256, WIDE) \
+    GEMM(name##_tall_##precision, name, 128, 64, 256, TALL) \
+    GEMM(name##_small_##precision, name, 64, 64, 128, SMALL)
+#else
+#define TILES(name, precision, small) \
+    GEMM(name##_large_##precision, name, 128, 128, THREADS, LARGE) \
+    GEMM(name##_tall_##precision, name, 128, 64, THREADS, TALL) \
+    GEMM(name##_small_##precision, name, 64, 64, THREADS, small)
+#endif
 
 #define GEMMS(precision) \
     TILES(matmul_nn, precision, SMALL) \

@@ -4,11 +4,16 @@ use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-pub(crate) const FLAGS: [&str; 3] = [
-    "--gpu-architecture=compute_80",
-    "--std=c++17",
-    "--fmad=false",
-];
+pub(crate) const FLAGS: [&str; 2] = ["--std=c++17", "--fmad=false"];
+
+/// The architecture that a source is compiled for, and the machines that its PTX becomes code of.
+pub(crate) fn architecture(name: &str) -> (&'static str, &'static [&'static str]) {
+    if name.contains("wgmma") {
+        ("compute_90a", &["sm_90a"])
+    } else {
+        ("compute_80", &["sm_80", "sm_90"])
+    }
+}
 
 /// The files of a folder, by name.
 pub(crate) fn listed(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
@@ -41,6 +46,8 @@ pub(crate) fn name(path: &Path) -> String {
 pub(crate) fn compile(source: &Path) -> Result<String, Box<dyn Error>> {
     let folder = source.parent().unwrap_or(Path::new("."));
     let mut options: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
+    let (architecture, _) = architecture(&name(source));
+    options.push(format!("--gpu-architecture={architecture}"));
     options.push(format!("--include-path={}", folder.display()));
     if name(source) == "functions.cu" {
         // Functions without a kernel that calls them are kept only so.

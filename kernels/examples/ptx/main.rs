@@ -9,15 +9,12 @@
 mod compile;
 mod compilers;
 
-use compile::{FLAGS, compile, listed, name, sources};
+use compile::{FLAGS, architecture, compile, listed, name, sources};
 use cudarc::nvrtc::sys;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
-
-/// Architectures whose machine code the manifest tells about.
-const MACHINES: [&str; 2] = ["sm_80", "sm_90"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -37,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // SAFETY: it writes two numbers.
     unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) }.result()?;
     let mut manifest = format!(
-        "Made by `cargo run -p gtn-kernels --example ptx`: what `ptx/` was compiled from.\n\ncompiler NVRTC {major}.{minor}\nflags {}\n\n",
+        "Made by `cargo run -p gtn-kernels --example ptx`: what `ptx/` was compiled from.\n\ncompiler NVRTC {major}.{minor}\nflags {} --gpu-architecture=compute_80 (wgmma: compute_90a)\n\n",
         FLAGS.join(" ")
     );
     for source in listed(&root.join("cu"))? {
@@ -47,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (source, ptx) in sources(root)? {
         std::fs::write(&ptx, compile(&source)?)?;
         writeln!(manifest, "{}  ptx/{}", hash(&ptx)?, name(&ptx))?;
-        for machine in MACHINES {
+        for machine in architecture(&name(&source)).1 {
             table.push_str(&resources(&ptx, machine)?);
         }
     }

@@ -18,6 +18,8 @@ pub struct Cuda {
     pub(super) context: Arc<CudaContext>,
     pub(super) stream: Arc<CudaStream>,
     pub(super) precision: Precision,
+    /// Whether it has wgmma: capability 9.0, no less and no more.
+    pub(super) wgmma: bool,
     modules: Mutex<Modules>,
     spare: Mutex<Spare>,
     /// Whether programs are replayed as graphs, or launched kernel by kernel.
@@ -36,7 +38,9 @@ impl Cuda {
     /// Opens a device by its number, and makes sure that it computes: see [`Device::cuda`](crate::Device::cuda).
     pub fn open(ordinal: usize, precision: Precision) -> Result<Self, DeviceError> {
         let (context, stream) = probe::open(ordinal)?;
+        let capability = context.compute_capability();
         let mut cuda = Self {
+            wgmma: capability.is_ok_and(|capability| capability == (9, 0)),
             context,
             stream,
             precision,

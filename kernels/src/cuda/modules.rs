@@ -10,7 +10,7 @@ use std::ffi::{CStr, CString, c_void};
 use std::sync::Arc;
 
 /// PTX by family. The driver compiles it for its device when it is loaded, and keeps the result on disk.
-const FAMILIES: [(&str, &str); 9] = [
+const FAMILIES: [(&str, &str); 11] = [
     ("shapes", include_str!("../../ptx/shapes.ptx")),
     ("window", include_str!("../../ptx/window.ptx")),
     ("random", include_str!("../../ptx/random.ptx")),
@@ -20,6 +20,14 @@ const FAMILIES: [(&str, &str); 9] = [
     ("gemm_fp32", include_str!("../../ptx/gemm_fp32.ptx")),
     ("gemm_tf32", include_str!("../../ptx/gemm_tf32.ptx")),
     ("gemm_bf16", include_str!("../../ptx/gemm_bf16.ptx")),
+    (
+        "gemm_tf32_wgmma",
+        include_str!("../../ptx/gemm_tf32_wgmma.ptx"),
+    ),
+    (
+        "gemm_bf16_wgmma",
+        include_str!("../../ptx/gemm_bf16_wgmma.ptx"),
+    ),
 ];
 
 /// The elementary functions that the code of maps calls.
@@ -28,6 +36,8 @@ const FUNCTIONS: &str = include_str!("../../ptx/functions.ptx");
 /// The family that has a function.
 fn family(function: &str) -> &'static str {
     let tests = [
+        ("_tf32_wgmma", "gemm_tf32_wgmma"),
+        ("_bf16_wgmma", "gemm_bf16_wgmma"),
         ("_tf32", "gemm_tf32"),
         ("_bf16", "gemm_bf16"),
         ("_fp32", "gemm_fp32"),

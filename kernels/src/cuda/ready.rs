@@ -202,6 +202,7 @@ fn lower(
             bound,
             step: at,
             precision: cuda.precision,
+            wgmma: cuda.wgmma,
             tables: &mut tables,
             faults,
             scratch: &mut scratch,

@@ -5,7 +5,8 @@
 // that not all threads reach is found when nobody can run. Fibers run in order of their numbers, or in
 // reverse (CUDA_ON_CPU_ORDER=reversed), so that nothing may depend on the order. Shared memory is static
 // (one block runs at a time); that whose size the launch chooses ends at a page that must not be touched.
-// Asynchronous copies leave poison, and land when their thread waits for them and not before.
+// Asynchronous copies leave poison, and land when their thread waits for them and not before; products of warpgroups read
+// shared memory and write their sums then.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -98,6 +99,14 @@ struct Copy {
     unsigned bytes, group;
 };
 
+// A thread's part of a product by a warpgroup: two rows of A, 32 bytes of each, and where B's rows begin.
+struct Product {
+    float (*sums)[4];
+    unsigned columns, group;
+    uint32_t rows[2][8];
+    const unsigned char* right;
+};
+
 struct Fiber {
     Context context;
     uint8_t* stack;
@@ -105,6 +114,8 @@ struct Fiber {
     dim3 index;
     std::deque<Copy> copies;  // on their way, oldest first
     unsigned group;           // that of the next copy
+    std::deque<Product> products;
+    unsigned product_group;
 };
 
 struct Block {
@@ -229,6 +240,8 @@ inline void launch(unsigned blocks, unsigned threads, size_t dynamic, Body body)
             fiber.index = {i, 0, 0};
             fiber.copies.clear();
             fiber.group = 0;
+            fiber.products.clear();
+            fiber.product_group = 0;
             block.warp_waiting[i / 32] = 0;
             start(fiber.context, fiber.stack, entry);
         }
@@ -365,3 +378,79 @@ inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[
 inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     shim::multiply_add<2>(d, a, b, [](uint32_t word, int i) { return __uint_as_float(i ? word & 0xFFFF0000u : word << 16); });
 }
+
+// ---- tensor cores of a warpgroup ------------------------------------------------------------------------------
+
+inline uint64_t matrix_at(const void* shared) {
+    if (reinterpret_cast<uintptr_t>(shared) % 1024) shim::fail("a matrix that is not at a multiple of 1024");
+    return reinterpret_cast<uintptr_t>(shared);
+}
+inline uint64_t along(uint64_t matrix, int bytes) { return matrix + bytes; }
+inline void show_products() {}
+
+namespace shim {
+// Queues the product of 32 bytes of each row.
+inline void multiply_later(float (*sums)[4], unsigned columns, const uint32_t (&a)[4], uint64_t right) {
+    unsigned me = block.running, first = me & ~3u;
+    memcpy(block.shown[me], a, 16);
+    warp_barrier();
+    Fiber& fiber = block.fibers[me];
+    Product product = {sums, columns, fiber.product_group, {}, reinterpret_cast<const unsigned char*>(right)};
+    for (int row = 0; row < 2; ++row) {
+        for (int word = 0; word < 8; ++word) {
+            memcpy(&product.rows[row][word], block.shown[first + word % 4] + 4 * (row + word / 4 * 2), 4);
+        }
+    }
+    fiber.products.push_back(product);
+    warp_barrier();
+}
+
+template <int ROW, int PER_WORD, class Element>
+inline void multiply_now(const Product& product, Element element) {
+    unsigned within = block.running & 3;
+    for (unsigned at = 0; at < product.columns; at += 8) {
+        for (unsigned i = 0; i < 4; ++i) {
+            unsigned column = at + within * 2 + i % 2;
+            float& sum = product.sums[at / 8][i];
+            for (unsigned word = 0; word < 8; ++word) {
+                uintptr_t from = reinterpret_cast<uintptr_t>(product.right + column * ROW + 4 * word);
+                // As the hardware finds it: bits of the address, whatever array it is in.
+                from ^= (ROW == 128 ? from >> 7 & 7 : from >> 7 & 3) << 4;
+                uint32_t right;
+                memcpy(&right, reinterpret_cast<const void*>(from), 4);
+                for (int k = 0; k < PER_WORD; ++k) sum += element(product.rows[i / 2][word], k) * element(right, k);
+            }
+        }
+    }
+}
+}  // namespace shim
+
+template <int COLUMNS, int STEPS>
+inline void multiply_row(float (&d)[COLUMNS][4], const uint32_t (&a)[STEPS][4], uint64_t b) {
+    for (int step = 0; step < STEPS; ++step) shim::multiply_later(d, 8 * COLUMNS, a[step], along(b, 32 * step));
+    ++shim::block.fibers[shim::block.running].product_group;
+}
+
+// Differs between precisions, and so belongs to the file that includes it.
+namespace {
+#ifdef GEMM_BF16
+inline void shim_multiply(const shim::Product& product) {
+    shim::multiply_now<64, 2>(product, [](uint32_t word, int i) {
+        return __uint_as_float(i ? word & 0xFFFF0000u : word << 16);
+    });
+}
+#else
+inline void shim_multiply(const shim::Product& product) {
+    shim::multiply_now<128, 1>(product, [](uint32_t word, int) { return __uint_as_float(word); });
+}
+#endif
+
+template <unsigned N>
+inline void wait_for_products() {
+    shim::Fiber& me = shim::block.fibers[shim::block.running];
+    while (!me.products.empty() && me.products.front().group + N < me.product_group) {
+        shim_multiply(me.products.front());
+        me.products.pop_front();
+    }
+}
+}  // namespace

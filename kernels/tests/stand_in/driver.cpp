@@ -138,7 +138,7 @@ Result cuDeviceGetCount(int* count) { *count = 1; return SUCCESS; }
 Result cuDeviceGet(int* device, int) { *device = 0; return SUCCESS; }
 Result cuDeviceGetName(char* text, int room, int) { snprintf(text, size_t(room), "CUDA on CPU"); return SUCCESS; }
 Result cuDeviceGetAttribute(int* value, int attribute, int) {
-    *value = attribute == 75 ? 9 : 0;  // compute capability 9.0
+    *value = attribute == 75 ? int(setting("CUDA_ON_CPU_CAPABILITY", 9)) : 0;  // the major number; the minor is 0
     return SUCCESS;
 }
 Result cuDeviceTotalMem_v2(size_t* bytes, int) { *bytes = memory(); return SUCCESS; }

@@ -77,7 +77,7 @@ impl Product {
 /// A tile of C, and the cycles that its kernels take in tf32: for 16 inner indices, if one block is on a
 /// multiprocessor, two, ….
 #[derive(Debug)]
-struct Tile {
+pub(super) struct Tile {
     name: &'static str,
     extents: [usize; 2],
     cycles: &'static [usize],
@@ -85,7 +85,7 @@ struct Tile {
 
 /// A block alone waits for memory. Several take what a multiprocessor gets of A and B, 19 bytes in a cycle (measured on
 /// an H200).
-const TILES: [Tile; 3] = [
+pub(super) const MMA_TILES: &[Tile] = &[
     Tile {
         name: "large",
         extents: [128, 128],
@@ -103,6 +103,30 @@ const TILES: [Tile; 3] = [
     },
 ];
 
+/// Tiles of warpgroups.
+pub(super) const WGMMA_TILES: &[Tile] = &[
+    Tile {
+        name: "large",
+        extents: [192, 128],
+        cycles: &[600],
+    },
+    Tile {
+        name: "wide",
+        extents: [128, 128],
+        cycles: &[480],
+    },
+    Tile {
+        name: "tall",
+        extents: [128, 64],
+        cycles: &[400, 540],
+    },
+    Tile {
+        name: "small",
+        extents: [64, 64],
+        cycles: &[300, 360, 500, 640],
+    },
+];
+
 /// Cycles before a block multiplies and after.
 const BLOCK_CYCLES: usize = 1500;
 
@@ -115,6 +139,8 @@ const COMBINE_BYTES: usize = 650;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cut {
     pub(super) name: &'static str,
+    /// Rows of a tile.
+    pub(super) rows: usize,
     pub(super) tiles: [usize; 2],
     pub(super) splits: usize,
     pub(super) depth: usize,
@@ -122,13 +148,11 @@ pub(super) struct Cut {
 
 impl Cut {
     /// The cut that takes the fewest cycles; of equals the one of larger tiles and fewer splits.
-    pub(super) fn new(product: &Product) -> Self {
+    pub(super) fn new(product: &Product, tiles: &[Tile]) -> Self {
         let most = (product.k / DEPTH).min(PARTIAL_BYTES / product.bytes().max(1));
-        let cuts = TILES.iter().flat_map(|tile| {
+        let cuts = tiles.iter().flat_map(|tile| {
             (1..=most.max(1)).map(move |splits| {
-                let [rows, columns] = tile.extents;
-                let tiles = [product.rows.div_ceil(rows), product.n.div_ceil(columns)];
-                let cut = Self::of(tile.name, tiles, splits, product.k);
+                let cut = Self::of(tile.name, tile.extents, splits, product);
                 (cut.cycles(product, tile.cycles), cut)
             })
         });
@@ -137,12 +161,19 @@ impl Cut {
     }
 
     /// Of splits whose depth is a multiple of 32.
-    fn of(name: &'static str, tiles: [usize; 2], splits: usize, k: usize) -> Self {
+    fn of(
+        name: &'static str,
+        [rows, columns]: [usize; 2],
+        splits: usize,
+        product: &Product,
+    ) -> Self {
+        let k = product.k;
         let depth = k.div_ceil(splits).next_multiple_of(32);
         let splits = k.div_ceil(depth.max(1)).max(1);
         Self {
             name,
-            tiles,
+            rows,
+            tiles: [product.rows.div_ceil(rows), product.n.div_ceil(columns)],
             splits,
             depth,
         }
@@ -177,7 +208,7 @@ impl Cut {
         let splits = (2 * PROCESSORS / blocks)
             .min(k / DEPTH)
             .clamp(1, most.max(1));
-        let cut = Self::of("few", tiles, splits, k);
+        let cut = Self::of("few", [64, 16], splits, product);
         (n <= MOST_COLUMNS && cut.splits > 1 && cut.depth <= MOST_DEPTH).then_some(cut)
     }
 }
@@ -186,21 +217,25 @@ impl Cut {
 mod tests {
     use super::*;
 
-    fn cut([batch, m, n, k]: [usize; 4]) -> Cut {
-        Cut::new(&Product::new(batch, [m, n, k]))
+    fn cut([batch, m, n, k]: [usize; 4], tiles: &[Tile]) -> Cut {
+        Cut::new(&Product::new(batch, [m, n, k]), tiles)
     }
+
+    const BOTH: [&[Tile]; 2] = [MMA_TILES, WGMMA_TILES];
 
     #[test]
     fn splits_hold_all_of_the_inner_index_and_fit_the_scratch_memory() {
         let mut splits = 0;
         for k in [0, 1, 31, 128, 255, 1024, 6272, 100_352] {
             for [batch, m, n] in [[1, 1, 1], [1, 64, 576], [3, 128, 1000], [1, 6272, 1024]] {
-                let cut = cut([batch, m, n, k]);
-                assert!(cut.splits * cut.depth >= k, "{cut:?}");
-                assert!((cut.splits - 1) * cut.depth < k.max(1), "{cut:?}");
-                let bytes = 4 * batch * m * n * cut.splits;
-                assert!(cut.splits == 1 || bytes <= PARTIAL_BYTES, "{cut:?}");
-                splits = splits.max(cut.splits);
+                for tiles in BOTH {
+                    let cut = cut([batch, m, n, k], tiles);
+                    assert!(cut.splits * cut.depth >= k, "{cut:?}");
+                    assert!((cut.splits - 1) * cut.depth < k.max(1), "{cut:?}");
+                    let bytes = 4 * batch * m * n * cut.splits;
+                    assert!(cut.splits == 1 || bytes <= PARTIAL_BYTES, "{cut:?}");
+                    splits = splits.max(cut.splits);
+                }
             }
         }
         assert!(splits > 16, "{splits}");
@@ -215,10 +250,14 @@ mod tests {
             [1, 6272, 1024, 128],
             [1, 128, 576, 25_088],
         ] {
-            let cut = cut(sizes);
-            let blocks = cut.tiles[0] * cut.tiles[1] * cut.splits;
-            assert!(blocks > PROCESSORS * 2 / 3, "{sizes:?}: {cut:?}");
+            for tiles in BOTH {
+                let cut = cut(sizes, tiles);
+                let blocks = cut.tiles[0] * cut.tiles[1] * cut.splits;
+                assert!(blocks > PROCESSORS * 2 / 3, "{sizes:?}: {cut:?}");
+            }
         }
-        assert_eq!(cut([1, 4096, 4096, 4096]).name, "large");
+        for tiles in BOTH {
+            assert_eq!(cut([1, 4096, 4096, 4096], tiles).name, "large");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Launches of products: matrix products, and convolutions as products of patches. See `gemm.cuh`.
 
-use super::cut::{Cut, Product};
+use super::cut::{Cut, MMA_TILES, Product, Tile, WGMMA_TILES};
 use super::{Divisor, Launch, Lowering, word};
 use crate::{Conv, ConvKind, MatMul, Precision};
 use bytemuck::{Pod, Zeroable};
@@ -80,8 +80,17 @@ impl Lowering<'_> {
             (true, true) => "matmul_tt",
         };
         let product = Product::of_matmul(spec);
-        let cut = Cut::new(&product);
+        let cut = Cut::new(&product, self.tiles());
         self.product(name, product, cut, spec.accumulate, None)
+    }
+
+    /// The tiles that there are kernels for.
+    fn tiles(&self) -> &'static [Tile] {
+        if self.wgmma && self.precision != Precision::Fp32 {
+            WGMMA_TILES
+        } else {
+            MMA_TILES
+        }
     }
 
     pub(super) fn conv(&mut self, spec: &Conv) -> Result<Vec<Launch>, String> {
@@ -102,7 +111,7 @@ impl Lowering<'_> {
         };
         let product = Product::of_conv(spec);
         let few = Cut::few(&product).filter(|_| spec.kind == ConvKind::Weight);
-        let cut = few.unwrap_or_else(|| Cut::new(&product));
+        let cut = few.unwrap_or_else(|| Cut::new(&product, self.tiles()));
         self.product(name, product, cut, spec.accumulate, Some(spec))
     }
 
@@ -162,11 +171,20 @@ impl Lowering<'_> {
             rows: word(rows),
             geometry: conv.map_or(Geometry::zeroed(), geometry),
         };
-        let (function, threads) = match (cut.name, self.precision) {
+        let precision = match self.precision {
+            Precision::Fp32 => "fp32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        };
+        let (function, threads) = match (cut.name, precision) {
             ("few", _) => (format!("{name}_few"), 256),
-            (tile, Precision::Fp32) => (format!("{name}_{tile}_fp32"), 256),
-            (tile, Precision::Tf32) => (format!("{name}_{tile}_tf32"), 128),
-            (tile, Precision::Bf16) => (format!("{name}_{tile}_bf16"), 128),
+            (tile, "fp32") => (format!("{name}_{tile}_fp32"), 256),
+            // A warpgroup for 64 rows.
+            (tile, _) if self.wgmma => (
+                format!("{name}_{tile}_{precision}_wgmma"),
+                2 * word(cut.rows),
+            ),
+            (tile, _) => (format!("{name}_{tile}_{precision}"), 128),
         };
         let mut launches = vec![Launch::new(function, blocks, threads, &args)];
         if cut.splits > 1 {
