@@ -18,38 +18,39 @@ constexpr int STEPS = 1;
 constexpr int STEPS = 2;
 #endif
 
-// Threads of a block.
-constexpr int THREADS = 128;
-
 // Place of lane (g, w) among the quads of a step.
 __device__ __forceinline__ u32 quad_of(u32 g, u32 w) { return (g ^ (g >> 1 & 1)) * 4 + w; }
 
-// An operand's part of stages of BLOCK outer and DEPTH · 16 inner indices: a thread brings SLOTS lanes' parts of it.
-template <int BLOCK, int DEPTH, class Operand>
+// An operand's part of stages of BLOCK outer and DEPTH · 16 inner indices, brought by THREADS threads: SLOTS lanes' parts each.
+template <int THREADS, int BLOCK, int DEPTH, class Operand>
 struct Loader {
     static constexpr bool K_FAST = Operand::K_FAST;
-    static constexpr int SLOTS = BLOCK / 64;
+    static constexpr int SLOTS = 2 * BLOCK / THREADS;
     const Operand& operand;
     const u32 first;
     const bool vectors;
-    typename Operand::Outer outers[K_FAST ? SLOTS * 2 : 1];
+    // What is known of the outer indices at which vectors begin.
+    static constexpr int VECTORS = K_FAST ? SLOTS * 2 : SLOTS == 1 ? 1 : SLOTS / 2;
+    typename Operand::Outer outers[VECTORS];
     float x[DEPTH][SLOTS][2][4];
 
     __device__ __forceinline__ Loader(const Operand& operand, u32 first)
         : operand(operand), first(first), vectors(operand.vectors()) {
 #pragma unroll
-        for (int i = 0; i < (K_FAST ? SLOTS * 2 : 1); ++i) outers[i] = operand.outer(first + outer(i / 2) + i % 2);
+        for (int i = 0; i < VECTORS; ++i) outers[i] = operand.outer(first + (K_FAST ? outer(i / 2) + i % 2 : outer(2 * i)));
     }
 
-    // The first of a slot's two outer indices. Those of all slots are neighbours where neighbours lie so.
+    // The first of a slot's two outer indices. Those of two slots are neighbours where neighbours lie so.
     __device__ __forceinline__ u32 outer(int slot) const {
-        if (K_FAST) return threadIdx.x % THREADS / 32 * 16 + slot * 64 + threadIdx.x / 4 % 8 * 2;
-        return threadIdx.x % THREADS / 4 * (SLOTS * 2) + slot * 2;
+        const u32 thread = threadIdx.x % THREADS;
+        if (K_FAST) return thread / 32 * 16 + thread / 4 % 8 * 2 + slot * (THREADS / 2);
+        return SLOTS == 1 ? thread / 4 * 2 : thread / 4 * 4 + slot / 2 * THREADS + slot % 2 * 2;
     }
 
-    // Brings the stage that begins at inner index k.
+    // Brings the stage that begins at inner index k. SURE: that it comes in vectors is known, so that nobody asks again.
+    template <bool SURE = false>
     __device__ __forceinline__ void load(u32 k) {
-        if (vectors) {
+        if (SURE || vectors) {
             load_vectors(k + threadIdx.x % 4 * 4);
         } else {
             load_elements(k + threadIdx.x % 4 * 4);
@@ -74,15 +75,18 @@ struct Loader {
                 inner_four(operand, k + d * 16, index);
 #pragma unroll
                 for (int j = 0; j < 4; ++j) {
-                    u32 from = operand.find(outers[0], index[j]);
-                    if constexpr (SLOTS == 2) {
-                        float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-                        if (from != OUTSIDE) v = __ldg(reinterpret_cast<const float4*>(operand.start + from));
-                        x[d][0][0][j] = v.x, x[d][0][1][j] = v.y, x[d][1][0][j] = v.z, x[d][1][1][j] = v.w;
-                    } else {
+                    if constexpr (SLOTS == 1) {
+                        u32 from = operand.find(outers[0], index[j]);
                         float2 v = make_float2(0.0f, 0.0f);
                         if (from != OUTSIDE) v = __ldg(reinterpret_cast<const float2*>(operand.start + from));
                         x[d][0][0][j] = v.x, x[d][0][1][j] = v.y;
+                    }
+#pragma unroll
+                    for (int i = 0; i + 1 < SLOTS; i += 2) {
+                        u32 from = operand.find(outers[i / 2], index[j]);
+                        float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                        if (from != OUTSIDE) v = __ldg(reinterpret_cast<const float4*>(operand.start + from));
+                        x[d][i][0][j] = v.x, x[d][i][1][j] = v.y, x[d][i + 1][0][j] = v.z, x[d][i + 1][1][j] = v.w;
                     }
                 }
             }

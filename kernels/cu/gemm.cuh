@@ -8,7 +8,7 @@
 //
 // Launch: a block per tile of C, per batch entry, per split of the inner index; flattened to one grid
 // dimension, tiles of one column of tiles next to each other so that they share B in the L2 cache. 128 threads
-// on tensor cores, 256 without. A tile's part of A and B goes through shared memory (fragments.cuh, in exact f32
+// on tensor cores (mma.sync), 256 to 512 where warpgroups multiply (wgmma), 256 without. A tile's part of A and B goes through shared memory (fragments.cuh, in exact f32
 // stages.cuh): vectors of memory where neighbours lie so, single elements at odd sizes and for patches whose
 // channels do not come in fours. C is written in vectors of 16 bytes where n and its address allow. With splits,
 // every split writes its partial C to the workspace and gemm_combine adds them in their order: deterministic,
@@ -109,16 +109,22 @@ __device__ __forceinline__ void conv_weight(const u64* slots, const GemmArgs& ar
     EXPORT(name)
 
 #ifdef GEMM_WGMMA
+// Two threads for a row, 128 for B.
+#define SMALLER_TILES(name, precision) \
+    GEMM(name##_wide_##precision, name, 128, 128, 384, 1) \
+    GEMM(name##_tall_##precision, name, 192, 64, 512, 1) \
+    GEMM(name##_small_##precision, name, 64, 64, 256, 2)
+// Registers for the largest would spill in conv_weight.
 #define TILES(name, precision, small) \
-    GEMM(name##_large_##precision, name, 192, 128, 384, LARGE) \
-    GEMM(name##_wide_##precision, name, 128, 128, 256, WIDE) \
-    GEMM(name##_tall_##precision, name, 128, 64, 256, TALL) \
-    GEMM(name##_small_##precision, name, 64, 64, 128, SMALL)
+    GEMM(name##_large_##precision, name, 192, 128, 512, 1) \
+    SMALLER_TILES(name, precision)
+#define WEIGHT_TILES SMALLER_TILES
 #else
 #define TILES(name, precision, small) \
     GEMM(name##_large_##precision, name, 128, 128, THREADS, LARGE) \
     GEMM(name##_tall_##precision, name, 128, 64, THREADS, TALL) \
     GEMM(name##_small_##precision, name, 64, 64, THREADS, small)
+#define WEIGHT_TILES(name, precision) TILES(name, precision, SMALL_WEIGHT)
 #endif
 
 #define GEMMS(precision) \
@@ -128,4 +134,4 @@ __device__ __forceinline__ void conv_weight(const u64* slots, const GemmArgs& ar
     TILES(matmul_tt, precision, SMALL) \
     TILES(conv_forward, precision, SMALL) \
     TILES(conv_input, precision, SMALL) \
-    TILES(conv_weight, precision, SMALL_WEIGHT)
+    WEIGHT_TILES(conv_weight, precision)

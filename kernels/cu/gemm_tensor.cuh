@@ -6,6 +6,8 @@
 // Blocks on a multiprocessor at once, for the three sizes of tiles.
 constexpr int LARGE = 2, TALL = 3, SMALL = 4, SMALL_WEIGHT = 4;
 
+constexpr int THREADS = 128;
+
 __device__ __forceinline__ void multiply_add(float (&d)[4], const u32 (&a)[4], float b0, float b1) {
     const u32 b[2] = {__float_as_uint(b0), __float_as_uint(b1)};
 #ifdef GEMM_BF16
@@ -20,8 +22,8 @@ __device__ __forceinline__ void tile(const u64* slots, const GemmArgs& args, con
                                      const B& b) {
     // Sixteens of inner indices in a stage: two where registers allow.
     constexpr int DEPTH = BM + BN > 128 ? 1 : 2;
-    typedef Loader<BM, DEPTH, A> Left;
-    typedef Loader<BN, DEPTH, B> Right;
+    typedef Loader<THREADS, BM, DEPTH, A> Left;
+    typedef Loader<THREADS, BN, DEPTH, B> Right;
     constexpr int ROWS = Left::SLOTS, COLUMNS = BN / 16;  // of a warp, in sixteens
     __shared__ float4 stages[2][DEPTH * COLUMNS * STEPS * 32];
     const u32 lane = threadIdx.x % 32;

@@ -3,11 +3,19 @@
 #include "common.cuh"
 
 #ifndef CUDA_ON_CPU
-// To 10 bits of mantissa, ties away from zero: half of the last one is added, and tensor cores take no notice of what
-// is left behind. (cvt.rna is as long on sm_90, and cannot write elsewhere.) Infinity and NaN stay.
+// To 10 bits of mantissa. Infinity and NaN stay.
 __device__ __forceinline__ u32 round_tf32(float x) {
+#if __CUDA_ARCH__ >= 900
+    // One instruction.
+    u32 word;
+    asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(word) : "f"(x));
+    return word;
+#else
+    // Ties away from zero: half of the last bit is added, and tensor cores take no notice of what is left behind.
+    // (cvt.rna is as long, and cannot write elsewhere.)
     float power = __uint_as_float(__float_as_uint(x) & 0xFF800000u);
     return __float_as_uint(fmaf(power, 1.0f / 2048.0f, x));
+#endif
 }
 
 __device__ __forceinline__ u32 pack_bf16(float low, float high) {

@@ -33,6 +33,17 @@ __device__ __forceinline__ u64 along(u64 matrix, int bytes) { return matrix + by
 // What was written to shared memory is there for products that begin after the next barrier.
 __device__ __forceinline__ void show_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
+// Barriers by number, for so many threads: those that wait, and those that only tell the others.
+template <int THREADS>
+__device__ __forceinline__ void meet(u32 barrier) {
+    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(THREADS) : "memory");
+}
+
+template <int THREADS>
+__device__ __forceinline__ void pass(u32 barrier) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "n"(THREADS) : "memory");
+}
+
 // Waits until at most the N newest groups of products are on their way.
 template <int N>
 __device__ __forceinline__ void wait_for_products() {

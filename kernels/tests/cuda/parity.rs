@@ -18,19 +18,26 @@ fn kernels_agree_with_the_processor() {
     let Some(device) = StandIn::build() else {
         return;
     };
-    for order in ["forward", "reversed"] {
-        let launched = format!("{}/launched-{order}", env!("CARGO_TARGET_TMPDIR"));
-        let _ = std::fs::remove_file(&launched);
+    let launched = concat!(env!("CARGO_TARGET_TMPDIR"), "/launched");
+    let _ = std::fs::remove_file(launched);
+    // Tensor cores of a warpgroup, and of a warp: there, products are all that differs.
+    let products = ["parity_matmul", "parity_conv", "parity_tiles"];
+    for (capability, order, tests) in [
+        ("9", "forward", &["parity"][..]),
+        ("9", "reversed", &["parity"]),
+        ("8", "reversed", &products),
+    ] {
         let settings = [
+            ("CUDA_ON_CPU_CAPABILITY", capability),
             ("CUDA_ON_CPU_ORDER", order),
-            ("CUDA_ON_CPU_LAUNCHED", &launched),
+            ("CUDA_ON_CPU_LAUNCHED", launched),
         ];
-        device.pass(&["parity"], &settings);
-        let launched = std::fs::read_to_string(&launched).unwrap();
-        for kernel in every_kernel() {
-            let ran = launched.lines().any(|name| name == kernel);
-            assert!(ran, "no test of parity launches {kernel}");
-        }
+        device.pass(tests, &settings);
+    }
+    let launched = std::fs::read_to_string(launched).unwrap();
+    for kernel in every_kernel() {
+        let ran = launched.lines().any(|name| name == kernel);
+        assert!(ran, "no test of parity launches {kernel}");
     }
 }
 
@@ -38,7 +45,9 @@ fn kernels_agree_with_the_processor() {
 fn every_kernel() -> Vec<String> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/ptx/MANIFEST");
     let manifest = std::fs::read_to_string(manifest).unwrap();
-    let rows = manifest.lines().filter(|line| line.starts_with("sm_80"));
+    let rows = manifest
+        .lines()
+        .filter(|line| ["sm_80 ", "sm_90a "].iter().any(|of| line.starts_with(of)));
     let name = |row: &str| row.split_whitespace().nth(1).unwrap().to_string();
     let kernels: Vec<String> = rows.map(name).collect();
     assert!(kernels.len() > 80, "{kernels:?}");
@@ -386,7 +395,7 @@ fn parity_long_sums() {
     }
 }
 
-/// The two larger tiles, which only products with many of them get: 128 columns, and 64.
+/// The larger tiles, which only products with many of them get: of 128 or 192 rows, and 128 columns or 64.
 #[test]
 #[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_tiles() {
@@ -396,7 +405,9 @@ fn parity_tiles() {
         }
     };
     // As many tiles as fit a device at once.
-    for (columns, fit) in [(128, 2), (64, 3)] {
+    let of_warps = [(128, 128, 2), (128, 64, 3)];
+    let of_warpgroups = [(192, 128, 1), (192, 64, 1)];
+    for (rows, columns, fit) in of_warps.into_iter().chain(of_warpgroups) {
         for [transpose_a, transpose_b] in
             [[false, false], [false, true], [true, false], [true, true]]
         {
@@ -405,7 +416,7 @@ fn parity_tiles() {
             check(&Kernel::MatMul(MatMul {
                 float: Float::F32,
                 batch: 132 * fit,
-                m: 128 - short,
+                m: rows - short,
                 n: columns - short,
                 k: 8 - short,
                 transpose_a,
@@ -418,7 +429,7 @@ fn parity_tiles() {
             kind: ConvKind::Forward,
             batch: 1,
             n: 1,
-            h: 133 * fit,
+            h: 133 * fit * rows / 128,
             w: 127,
             c: 4,
             out: columns,
@@ -439,7 +450,7 @@ fn parity_tiles() {
             h: 2,
             w: 3,
             c: columns / 2,
-            out: 132 * fit * 128,
+            out: 132 * fit * rows,
             ..conv
         }));
     }

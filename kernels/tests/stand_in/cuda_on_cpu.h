@@ -47,7 +47,8 @@ inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace shim {
 
-enum State : uint8_t { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, DONE };
+enum State : uint8_t { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, AT_NUMBERED_BARRIER, DONE };
+constexpr unsigned BARRIERS = 16;
 constexpr size_t STACK = 64 << 10, MOST_THREADS = 1024, PAGE = 4096;
 
 #if defined(__x86_64__)
@@ -116,12 +117,13 @@ struct Fiber {
     unsigned group;           // that of the next copy
     std::deque<Product> products;
     unsigned product_group;
+    unsigned barrier;  // that it waits at, if it has a number
 };
 
 struct Block {
     Fiber fibers[MOST_THREADS];
     Context host;
-    unsigned threads, running, waiting, warp_waiting[MOST_THREADS / 32];
+    unsigned threads, running, waiting, warp_waiting[MOST_THREADS / 32], numbered[BARRIERS];
     bool reversed;
     unsigned char* dynamic;
     void (*body)(void*);
@@ -133,9 +135,9 @@ inline Block block;
 
 [[noreturn]] inline void fail(const char* why) {
     fprintf(stderr, "cuda_on_cpu: %s in block %u; threads (r = ready, B = at the block's barrier, W = at the warp's, "
-                    "d = done):\n", why, blockIdx.x);
+                    "N = at one with a number, d = done):\n", why, blockIdx.x);
     for (unsigned i = 0; i < block.threads; ++i) {
-        fputc("rBWd"[block.fibers[i].state], stderr);
+        fputc("rBWNd"[block.fibers[i].state], stderr);
         if (i % 32 == 31) fputc('\n', stderr);
     }
     fputc('\n', stderr);
@@ -199,6 +201,23 @@ inline void warp_barrier() {
     yield();
 }
 
+// A thread comes to a barrier with a number, and waits there for the others or goes on.
+inline void numbered_barrier(unsigned barrier, unsigned threads, bool waits) {
+    if (barrier == 0 || barrier >= BARRIERS) fail("a barrier's number");
+    Fiber& me = block.fibers[block.running];
+    if (++block.numbered[barrier] == threads) {
+        block.numbered[barrier] = 0;
+        for (unsigned i = 0; i < block.threads; ++i) {
+            Fiber& fiber = block.fibers[i];
+            if (fiber.state == AT_NUMBERED_BARRIER && fiber.barrier == barrier) fiber.state = READY;
+        }
+    } else if (waits) {
+        me.state = AT_NUMBERED_BARRIER;
+        me.barrier = barrier;
+        yield();
+    }
+}
+
 // Memory that ends at a page nobody may touch, at a multiple of 16; all of it is poison at first.
 inline unsigned char* guarded(size_t bytes) {
     size_t room = (bytes + 15) / 16 * 16, pages = (room + PAGE - 1) / PAGE * PAGE;
@@ -229,6 +248,7 @@ inline void launch(unsigned blocks, unsigned threads, size_t dynamic, Body body)
     for (unsigned b = 0; b < blocks; ++b) {
         blockIdx = {block.reversed ? blocks - 1 - b : b, 0, 0};
         block.waiting = 0;
+        for (unsigned& there : block.numbered) there = 0;
         if (dynamic && b < 4) memset(block.dynamic, 0xAA, dynamic);
         for (unsigned i = 0; i < threads; ++i) {
             Fiber& fiber = block.fibers[i];
@@ -247,6 +267,9 @@ inline void launch(unsigned blocks, unsigned threads, size_t dynamic, Body body)
         }
         resume(block.reversed ? threads - 1 : 0);
         exchange(block.host, block.fibers[block.running].context);
+        for (unsigned there : block.numbered) {
+            if (there != 0) fail("a barrier that threads came to and left");
+        }
     }
     if (dynamic) release(block.dynamic, dynamic);
 }
@@ -387,6 +410,14 @@ inline uint64_t matrix_at(const void* shared) {
 }
 inline uint64_t along(uint64_t matrix, int bytes) { return matrix + bytes; }
 inline void show_products() {}
+template <int THREADS>
+inline void meet(uint32_t barrier) {
+    shim::numbered_barrier(barrier, THREADS, true);
+}
+template <int THREADS>
+inline void pass(uint32_t barrier) {
+    shim::numbered_barrier(barrier, THREADS, false);
+}
 
 namespace shim {
 // Queues the product of 32 bytes of each row.

@@ -74,61 +74,67 @@ impl Product {
     }
 }
 
-/// A tile of C, and the cycles that its kernels take in tf32: for 16 inner indices, if one block is on a
-/// multiprocessor, two, ….
+/// A tile of C, and the cycles that its kernels take in tf32: before a block multiplies and after; for 16 inner
+/// indices, if one block is on a multiprocessor, two, ….
 #[derive(Debug)]
 pub(super) struct Tile {
     name: &'static str,
     extents: [usize; 2],
+    block: usize,
     cycles: &'static [usize],
 }
 
-/// A block alone waits for memory. Several take what a multiprocessor gets of A and B, 19 bytes in a cycle (measured on
+/// Tiles of `mma.sync`, and of exact f32. A block alone waits for memory. Several take what a multiprocessor gets of A and B, 19 bytes in a cycle (measured on
 /// an H200).
 pub(super) const MMA_TILES: &[Tile] = &[
     Tile {
         name: "large",
         extents: [128, 128],
+        block: 1500,
         cycles: &[1600, 1650],
     },
     Tile {
         name: "tall",
         extents: [128, 64],
+        block: 1500,
         cycles: &[1000, 1230, 1550],
     },
     Tile {
         name: "small",
         extents: [64, 64],
+        block: 1500,
         cycles: &[560, 840, 1250, 1650],
     },
 ];
 
-/// Tiles of warpgroups.
+/// Tiles of warpgroups (`gemm_wgmma.cuh`). Fitted to what 11 products of layers took on an H200, 5 to 1,400 us: the tile
+/// that comes out is the fastest of four or within a tenth of it.
 pub(super) const WGMMA_TILES: &[Tile] = &[
     Tile {
         name: "large",
         extents: [192, 128],
-        cycles: &[600],
+        block: 5000,
+        cycles: &[770],
     },
     Tile {
         name: "wide",
         extents: [128, 128],
-        cycles: &[480],
+        block: 4000,
+        cycles: &[670],
     },
     Tile {
         name: "tall",
-        extents: [128, 64],
-        cycles: &[400, 540],
+        extents: [192, 64],
+        block: 3500,
+        cycles: &[600],
     },
     Tile {
         name: "small",
         extents: [64, 64],
-        cycles: &[300, 360, 500, 640],
+        block: 2000,
+        cycles: &[370, 590],
     },
 ];
-
-/// Cycles before a block multiplies and after.
-const BLOCK_CYCLES: usize = 1500;
 
 /// Cycles that the adding of partial sums takes beside their bytes, and bytes of partial sums per cycle, which are
 /// written and read.
@@ -153,7 +159,7 @@ impl Cut {
         let cuts = tiles.iter().flat_map(|tile| {
             (1..=most.max(1)).map(move |splits| {
                 let cut = Self::of(tile.name, tile.extents, splits, product);
-                (cut.cycles(product, tile.cycles), cut)
+                (cut.cycles(product, tile), cut)
             })
         });
         let least = cuts.min_by_key(|&(cycles, _)| cycles);
@@ -180,12 +186,13 @@ impl Cut {
     }
 
     /// The busiest multiprocessor's, which takes its blocks together as far as they fit.
-    fn cycles(&self, product: &Product, step: &[usize]) -> usize {
+    fn cycles(&self, product: &Product, tile: &Tile) -> usize {
+        let step = tile.cycles;
         let blocks = product.batch * product.classes * self.tiles[0] * self.tiles[1] * self.splits;
         let busiest = blocks.div_ceil(PROCESSORS);
         let together = |count: usize| match count {
             0 => 0,
-            _ => BLOCK_CYCLES + self.depth.min(product.k).div_ceil(16) * step[count - 1],
+            _ => tile.block + self.depth.min(product.k).div_ceil(16) * step[count - 1],
         };
         let full = busiest / step.len() * together(step.len());
         let combine = match self.splits {

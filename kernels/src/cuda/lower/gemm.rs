@@ -80,14 +80,14 @@ impl Lowering<'_> {
             (true, true) => "matmul_tt",
         };
         let product = Product::of_matmul(spec);
-        let cut = Cut::new(&product, self.tiles());
+        let cut = Cut::new(&product, self.tiles(false));
         self.product(name, product, cut, spec.accumulate, None)
     }
 
-    /// The tiles that there are kernels for.
-    fn tiles(&self) -> &'static [Tile] {
+    /// The tiles that there are kernels for; with respect to a convolution's weight, none of the largest by warpgroups.
+    fn tiles(&self, weight: bool) -> &'static [Tile] {
         if self.wgmma && self.precision != Precision::Fp32 {
-            WGMMA_TILES
+            &WGMMA_TILES[usize::from(weight)..]
         } else {
             MMA_TILES
         }
@@ -110,8 +110,9 @@ impl Lowering<'_> {
             ConvKind::Weight => "conv_weight",
         };
         let product = Product::of_conv(spec);
-        let few = Cut::few(&product).filter(|_| spec.kind == ConvKind::Weight);
-        let cut = few.unwrap_or_else(|| Cut::new(&product, self.tiles()));
+        let weight = spec.kind == ConvKind::Weight;
+        let few = Cut::few(&product).filter(|_| weight);
+        let cut = few.unwrap_or_else(|| Cut::new(&product, self.tiles(weight)));
         self.product(name, product, cut, spec.accumulate, Some(spec))
     }
 
@@ -179,10 +180,10 @@ impl Lowering<'_> {
         let (function, threads) = match (cut.name, precision) {
             ("few", _) => (format!("{name}_few"), 256),
             (tile, "fp32") => (format!("{name}_{tile}_fp32"), 256),
-            // A warpgroup for 64 rows.
+            // Two threads for a row, 128 for B.
             (tile, _) if self.wgmma => (
                 format!("{name}_{tile}_{precision}_wgmma"),
-                2 * word(cut.rows),
+                2 * word(cut.rows) + 128,
             ),
             (tile, _) => (format!("{name}_{tile}_{precision}"), 128),
         };
