@@ -1,6 +1,6 @@
 //! The device: its one stream, its memory, and what it reports.
 
-use super::lower::{COUNTERS, Launch, SCRATCH_BYTES, Shape};
+use super::lower::{COUNTERS, Launch, Maps, SCRATCH_BYTES};
 use super::modules::Modules;
 use super::spare::Spare;
 use super::{CudaFacts, Precision, probe};
@@ -158,7 +158,7 @@ impl Cuda {
     /// The function of a launch; that of a map was loaded before.
     pub(super) fn function(&self, launch: &Launch) -> Result<CudaFunction, DeviceError> {
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = launch.map.as_ref().and_then(|map| modules.map(map));
+        let found = launch.maps.as_ref().and_then(|maps| modules.maps(maps));
         match found {
             Some(function) => Ok(function),
             None => modules.function(&self.context, &launch.function),
@@ -168,7 +168,7 @@ impl Cuda {
     /// Loads the code of these maps, as far as it is not there yet.
     pub(super) fn load_maps<'a>(
         &self,
-        maps: impl Iterator<Item = &'a Arc<Shape>>,
+        maps: impl Iterator<Item = &'a Arc<Maps>>,
     ) -> Result<(), DeviceError> {
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
         modules.load_maps(&self.context, maps)

@@ -2,6 +2,7 @@
 
 use super::device::{Cuda, failed};
 use super::lower::Launch;
+use super::merge::Node;
 use super::ready::{Parameters, prepare};
 use crate::DeviceError;
 use cudarc::driver::{DriverError, sys};
@@ -27,30 +28,21 @@ impl Drop for Growing {
 }
 
 impl Graph {
-    /// Of launches with the table of slots at that address. `ends` says for each step how many launches there are up
-    /// to its end, `waits` which steps it waits for; launches of a step follow one another.
-    pub(super) fn new(
-        cuda: &Arc<Cuda>,
-        launches: &[Launch],
-        ends: &[usize],
-        waits: &[Vec<usize>],
-        slots: u64,
-    ) -> Result<Self, DeviceError> {
+    /// Of nodes whose launches find the table of slots at that address.
+    pub(super) fn new(cuda: &Arc<Cuda>, nodes: &[Node], slots: u64) -> Result<Self, DeviceError> {
         cuda.bind()?;
         let mut graph = ptr::null_mut();
         // SAFETY: it writes a handle.
         checked(unsafe { sys::cuGraphCreate(&raw mut graph, 0) })?;
         let graph = Growing(graph);
-        // The last node of each step; of one without launches, those that it waits for.
-        let mut last: Vec<Vec<sys::CUgraphNode>> = Vec::with_capacity(ends.len());
-        let mut first = 0;
-        for (&end, waits) in ends.iter().zip(waits) {
-            let mut before: Vec<_> = waits.iter().flat_map(|&step| last[step].clone()).collect();
-            for one in &launches[first..end] {
+        // The last launch of each node; of one without launches, those that it waits for.
+        let mut last: Vec<Vec<sys::CUgraphNode>> = Vec::with_capacity(nodes.len());
+        for Node { launches, waits } in nodes {
+            let mut before: Vec<_> = waits.iter().flat_map(|&node| last[node].clone()).collect();
+            for one in launches {
                 before = vec![add(cuda, &graph, one, &before, slots)?];
             }
             last.push(before);
-            first = end;
         }
         let mut ready = ptr::null_mut();
         // SAFETY: the graph lives; it writes a handle.

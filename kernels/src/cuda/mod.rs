@@ -1,7 +1,7 @@
 //! NVIDIA GPUs, through the CUDA driver library, which is opened when a device is asked for.
 //!
-//! `lower` turns a checked program into launches, `order` says which wait for which, `graph` makes a CUDA graph of
-//! them, and `ready` replays it; `device` has the device itself. All types of the driver's bindings stay in this module. Without the feature
+//! `lower` turns a checked program into launches, `order` says which wait for which, `merge` which become one,
+//! `graph` makes a CUDA graph of them, and `ready` replays it; `device` has the device itself. All types of the driver's bindings stay in this module. Without the feature
 //! `cuda` only `absent` is compiled.
 
 #[cfg(not(feature = "cuda"))]
@@ -14,6 +14,8 @@ mod device;
 mod graph;
 #[cfg(feature = "cuda")]
 mod lower;
+#[cfg(feature = "cuda")]
+mod merge;
 #[cfg(feature = "cuda")]
 mod modules;
 #[cfg(feature = "cuda")]

@@ -1,7 +1,7 @@
 //! The device code that ships in this library, loaded family by family when a program first needs it.
 
 use super::device::failed;
-use super::lower::Shape;
+use super::lower::Maps;
 use crate::DeviceError;
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, sys};
 use cudarc::nvrtc::Ptx;
@@ -56,7 +56,7 @@ fn family(function: &str) -> &'static str {
 pub(super) struct Modules {
     loaded: HashMap<&'static str, Arc<CudaModule>>,
     functions: HashMap<String, CudaFunction>,
-    maps: HashMap<Arc<Shape>, CudaFunction>,
+    maps: HashMap<Arc<Maps>, CudaFunction>,
 }
 
 impl Modules {
@@ -81,9 +81,9 @@ impl Modules {
         Ok(function)
     }
 
-    /// The function of a map that was loaded.
-    pub(super) fn map(&self, map: &Shape) -> Option<CudaFunction> {
-        self.maps.get(map).cloned()
+    /// The function of maps that was loaded.
+    pub(super) fn maps(&self, maps: &Maps) -> Option<CudaFunction> {
+        self.maps.get(maps).cloned()
     }
 
     /// Compiles the code of maps that was not loaded before, all of it as one module. The driver takes some ten
@@ -91,10 +91,10 @@ impl Modules {
     pub(super) fn load_maps<'a>(
         &mut self,
         context: &Arc<CudaContext>,
-        maps: impl Iterator<Item = &'a Arc<Shape>>,
+        maps: impl Iterator<Item = &'a Arc<Maps>>,
     ) -> Result<(), DeviceError> {
         // By name, so that the driver knows the text again.
-        let missing: BTreeMap<String, &Arc<Shape>> = maps
+        let missing: BTreeMap<String, &Arc<Maps>> = maps
             .filter(|&map| !self.maps.contains_key(map))
             .map(|map| (map.name(), map))
             .collect();

@@ -8,6 +8,7 @@ use super::args::{BIND, BindArgs, place};
 use super::device::{Cuda, CudaMemory, failed};
 use super::graph::Graph;
 use super::lower::{Launch, Lowering, Scratch, Tables};
+use super::merge::nodes;
 use super::order::{Touched, dependencies};
 use crate::bound::{Bound, Lap, Step};
 use crate::memory::Gpu;
@@ -72,7 +73,6 @@ impl Ready {
             touched,
             constants: tables,
         } = lower(cuda, slots, steps, bound)?;
-        cuda.load_maps(launches.iter().filter_map(|launch| launch.map.as_ref()))?;
         let table_bytes = (8 * (slots + OWN_SLOTS)).next_multiple_of(256);
         let memory = CudaMemory::new(cuda, table_bytes + tables.len(), 0)?;
         let table = memory.address();
@@ -89,9 +89,11 @@ impl Ready {
         let own: [u64; OWN_SLOTS] = [constants, cuda.faults, cuda.scratch];
         cuda.write(table + 8 * slots as u64, bytemuck::cast_slice(&own))?;
         if cuda.graphs && !ready.launches.is_empty() {
-            let waits = dependencies(&touched);
-            let graph = Graph::new(cuda, &ready.launches, &ready.ends, &waits, table)?;
-            ready.graph = Some(graph);
+            let nodes = nodes(&ready.launches, &ready.ends, &dependencies(&touched));
+            load_maps(cuda, nodes.iter().flat_map(|node| &node.launches))?;
+            ready.graph = Some(Graph::new(cuda, &nodes, table)?);
+        } else {
+            load_maps(cuda, &ready.launches)?;
         }
         Ok(ready)
     }
@@ -118,6 +120,8 @@ impl Ready {
         let events = (0..=self.ends.len())
             .map(event)
             .collect::<Result<Vec<_>, _>>()?;
+        // The graph may have maps joined to others.
+        load_maps(&self.cuda, &self.launches)?;
         self.write_table(addresses)?;
         self.cuda.wait()?;
         let start = Instant::now();
@@ -221,6 +225,14 @@ fn lower(
         touched,
         constants: tables.bytes,
     })
+}
+
+/// Loads the code of launches' maps.
+fn load_maps<'a>(
+    cuda: &Cuda,
+    launches: impl IntoIterator<Item = &'a Launch>,
+) -> Result<(), DeviceError> {
+    cuda.load_maps(launches.into_iter().filter_map(|one| one.maps.as_ref()))
 }
 
 /// The function of a launch, told how much shared memory it may have.

@@ -6,9 +6,14 @@ mod compilers;
 
 use crate::common::bytes;
 use crate::common::maps::{BINARY, UNARY};
-use crate::parity::{CPU, CUDA, cases, close, inputs, run_on, same, tolerances, with_one_nan};
+use crate::parity::{
+    CPU, CUDA, cases, close, f32s, inputs, run_on, same, tolerances, with_one_nan,
+};
 use crate::stand_in::StandIn;
-use kernels::{Binary, Float, Instr, Kernel, Load, Map, Store, StoreKind, Unary};
+use kernels::{
+    Binary, Cuda, Device, Float, Instr, Kernel, Load, Map, Operand, Precision, Program, Slot, Step,
+    Store, StoreKind, Unary,
+};
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -119,9 +124,15 @@ fn the_code_of_maps_becomes_machine_code() {
         .unwrap()
         .map(|file| file.unwrap().path());
     let is_map = |path: &PathBuf| fs::read_to_string(path).unwrap().contains(".entry map_");
-    let maps: Vec<PathBuf> = modules.filter(is_map).collect();
+    let mut maps: Vec<PathBuf> = modules.filter(is_map).collect();
     assert!(maps.len() > 100, "{}", maps.len());
-    for (machine, maps) in ["sm_80", "sm_90"].iter().zip(maps.chunks(40)) {
+    // Some of each kind: what is joined has several bodies, which share registers.
+    let is_joined = |path: &PathBuf| fs::read_to_string(path).unwrap().contains("map_joined");
+    maps.sort_by_key(|path| !is_joined(path));
+    let joined = maps.iter().filter(|path| is_joined(path)).count();
+    assert!(joined > 20, "{joined}");
+    maps.drain(20..joined);
+    for (machine, maps) in ["sm_80", "sm_90"].iter().zip([&maps[..50], &maps[..50]]) {
         for map in maps {
             let mut command = Command::new(&ptxas);
             command.arg(format!("-arch={machine}"));
@@ -218,37 +229,39 @@ fn parity_map_of_integers() {
     }
 }
 
-/// Many values at once, each in a cell of its own; and a map without points.
-#[test]
-#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
-fn parity_map_extremes() {
-    let loads = 120;
+/// The sum of that many arrays.
+fn sum_of_many(loads: usize, points: usize) -> Map {
     let mut code: Vec<Instr> = (0..loads).map(Instr::Load).collect();
     for i in 0..loads - 1 {
         let sum = if i == 0 { 0 } else { loads + i - 1 };
         code.push(Instr::Binary(Binary::Add, sum, loads - 1 - i));
     }
-    let kernel = |points: usize| {
-        Kernel::Map(Map {
-            float: Float::F32,
-            extents: vec![points],
-            loads: vec![
-                Load {
-                    dtype: DType::F32,
-                    strides: vec![1]
-                };
-                loads
-            ],
-            code: code.clone(),
-            stores: vec![Store {
-                value: code.len() - 1,
+    Map {
+        float: Float::F32,
+        extents: vec![points],
+        loads: vec![
+            Load {
                 dtype: DType::F32,
-                kind: StoreKind::Full,
-            }],
-        })
-    };
+                strides: vec![1]
+            };
+            loads
+        ],
+        stores: vec![Store {
+            value: code.len() - 1,
+            dtype: DType::F32,
+            kind: StoreKind::Full,
+        }],
+        code,
+    }
+}
+
+/// Many values at once, each in a cell of its own; and a map without points.
+#[test]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
+fn parity_map_extremes() {
     for points in [0, 1, 300] {
-        same(&kernel(points), &inputs(&kernel(points)));
+        let kernel = Kernel::Map(sum_of_many(120, points));
+        same(&kernel, &inputs(&kernel));
     }
     let empty = Map {
         float: Float::F32,
@@ -262,4 +275,103 @@ fn parity_map_extremes() {
         }],
     };
     same(&Kernel::Map(empty), &[]);
+}
+
+/// A program of maps that read and write `regions` pieces of one slot, as `choose` says: below a bound.
+fn program(maps: Vec<Map>, regions: usize, mut choose: impl FnMut(usize) -> usize) -> Program {
+    let size = |&(dtype, count): &(DType, usize)| count * dtype.size();
+    let kernels: Vec<Kernel> = maps.into_iter().map(Kernel::Map).collect();
+    let arrays = kernels
+        .iter()
+        .flat_map(|kernel| [kernel.inputs(), kernel.outputs()].concat());
+    let bytes = arrays.map(|array| size(&array)).max().unwrap();
+    let bytes = bytes.next_multiple_of(256);
+    let steps = kernels.into_iter().map(|kernel| {
+        // An own region for each output, and inputs from the others.
+        let mut free: Vec<usize> = (0..regions).collect();
+        let at = |region| Operand {
+            slot: 0,
+            offset: region * bytes,
+        };
+        let mut output = |_| at(free.swap_remove(choose(free.len())));
+        let outputs = kernel.outputs().iter().map(&mut output).collect();
+        let inputs = kernel.inputs();
+        let inputs = inputs
+            .iter()
+            .map(|_| at(free[choose(free.len())]))
+            .collect();
+        Step {
+            kernel,
+            inputs,
+            outputs,
+            workspace: None,
+        }
+    });
+    let slot = Slot {
+        bytes: regions * bytes,
+        writable: true,
+    };
+    let steps = steps.collect();
+    Program::new(vec![slot], steps).unwrap()
+}
+
+/// Graphs, in which launches of maps are joined, give what launches of each map give, bit for bit.
+fn joined_as_alone(program: &Program) {
+    let bytes = program.slots()[0].bytes;
+    let start: Vec<u8> = f32s(bytes / 4, 5);
+    let results = |device: &Device| {
+        let buffer = device.alloc(bytes).unwrap();
+        let run = |timed: bool| {
+            buffer.write(0, &start).unwrap();
+            let views = [buffer.view(0, bytes)];
+            if timed {
+                program.time(device, &views).unwrap();
+            } else {
+                program.run(device, &views).unwrap();
+            }
+            let mut end = vec![0; bytes];
+            buffer.read(0, &mut end).unwrap();
+            end
+        };
+        [run(false), run(true)]
+    };
+    let alone = Cuda::open(0, Precision::Fp32).unwrap().without_graphs();
+    let [expected, _] = results(&alone.into());
+    for found in results(&CUDA[0]) {
+        assert!(expected == found, "{program:?}");
+    }
+}
+
+#[test]
+#[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
+fn parity_map_joined() {
+    let axes = prop_oneof![
+        4 => prop::collection::vec((1..9_usize, any::<bool>()), 1..4),
+        1 => Just(vec![(9000, true)]),
+        1 => Just(vec![(70, true), (40, false)]),
+        1 => Just(vec![(2, false), (20_000, true)]),
+    ];
+    let sums = prop_oneof![Just(false), Just(true)];
+    let code = prop::collection::vec((any::<u8>(), any::<u16>(), any::<u16>()), 1..8);
+    // A few maps, each of them several times.
+    let kinds = prop::collection::vec((axes, sums, code), 3..5);
+    let steps = prop::collection::vec(any::<u16>(), 6..16);
+    let choices = prop::collection::vec(any::<u16>(), 64);
+    cases(40, (kinds, steps, choices), |(kinds, steps, choices)| {
+        let map = |step: &u16| {
+            let (axes, sums, code) = &kinds[usize::from(*step) % kinds.len()];
+            let (extents, flags): (Vec<usize>, Vec<bool>) = axes.iter().copied().unzip();
+            map(&extents, code, sums.then_some(flags))
+        };
+        let mut choices = choices.into_iter().cycle();
+        let choose = |below| usize::from(choices.next().unwrap()) % below;
+        joined_as_alone(&program(steps.iter().map(map).collect(), 24, choose));
+    });
+    // Numbers in a table, side by side and in turn.
+    let many = sum_of_many(520, 100);
+    let mut next = 0;
+    joined_as_alone(&program(vec![many; 4], 4, |below| {
+        next += 1;
+        next % below
+    }));
 }

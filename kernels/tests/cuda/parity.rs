@@ -39,6 +39,7 @@ fn kernels_agree_with_the_processor() {
         let ran = launched.lines().any(|name| name == kernel);
         assert!(ran, "no test of parity launches {kernel}");
     }
+    assert!(launched.contains("map_joined_"));
 }
 
 /// The names of all kernels that ship.
@@ -75,7 +76,7 @@ pub(super) fn cases<S: Strategy>(count: u32, strategy: S, test: impl Fn(S::Value
     run.unwrap();
 }
 
-fn f32s(count: usize, seed: u64) -> Vec<u8> {
+pub(super) fn f32s(count: usize, seed: u64) -> Vec<u8> {
     bytes(
         &noise(count, seed)
             .iter()

@@ -135,7 +135,7 @@ inline const std::map<std::string, Run>& table() {
         {"mov.b32", RUN(A(u))}, {"selp.b32", RUN(C(bool) ? A(u) : B(u))},
         {"setp.ge.u32", RUN(A(u) >= B(u))}, {"setp.lt.u32", RUN(A(u) < B(u))}, {"setp.eq.u32", RUN(A(u) == B(u))},
         {"setp.ne.u32", RUN(A(u) != B(u))}, {"and.pred", RUN(A(bool) && B(bool))}, {"not.pred", RUN(!A(bool))},
-        {"add.u64", RUN(A(w) + B(w))}, {"shr.u64", RUN(A(w) >> B(u))}, {"shl.b64", RUN(A(w) << B(u))},
+        {"mov.u64", RUN(A(w))}, {"add.u64", RUN(A(w) + B(w))}, {"shr.u64", RUN(A(w) >> B(u))}, {"shl.b64", RUN(A(w) << B(u))},
         {"and.b64", RUN(A(w) & B(w))}, {"cvt.u32.u64", RUN(u(A(w)))},
         {"cvt.f64.f32", RUN(double(A(float)))}, {"cvt.rn.f32.f64", RUN(float(A(double)))},
         {"cvt.f32.f16", RUN(float(A(_Float16)))}, {"cvt.rn.f16.f32", RUN(_Float16(A(float)))},

@@ -7,7 +7,7 @@ mod gemm;
 mod map;
 mod shapes;
 
-pub(super) use map::Shape;
+pub(super) use map::{Maps, PARAMETERS};
 
 use super::args::{Divisor, FillArgs, place, word};
 use crate::bound::{Array, Bound};
@@ -94,8 +94,8 @@ pub(super) struct Launch {
     pub(super) shared: u32,
     /// The bytes of its struct of parameters.
     pub(super) args: Vec<u8>,
-    /// If it is a map's function: what its code is written from.
-    pub(super) map: Option<Arc<Shape>>,
+    /// If it computes maps: what its code is written from.
+    pub(super) maps: Option<Arc<Maps>>,
 }
 
 impl Launch {
@@ -111,7 +111,7 @@ impl Launch {
             threads,
             shared: 0,
             args: bytemuck::bytes_of(args).to_vec(),
-            map: None,
+            maps: None,
         }
     }
 

@@ -15,13 +15,11 @@
 //! share a sum, each writes its part, and the last one that is done adds the parts of all in the same manner.
 //! Lanes and chunks follow from the extents and flags alone, so the order of additions does, too.
 
-use super::numbers::{By, Reader};
-use super::ptx::{Kind, Reg, Text};
+use super::numbers::{By, Reader, Start};
+use super::ptx::{Kind, Label, Reg, Text};
 use super::shape::{Form, Shape, StoreShape, Stride};
-use super::sums::ROUND;
 use super::{THREADS, values};
 use crate::{Float, Instr};
-use std::fmt::Write as _;
 use tensor::DType;
 
 /// A view, with the strides that are parameters.
@@ -48,10 +46,15 @@ pub(super) fn at_point(values: &[Reg], point: usize) -> Reg {
     values[point.min(values.len() - 1)]
 }
 
+/// What writes a map's code.
 pub(super) struct Writer<'a> {
     pub(super) shape: &'a Shape,
     pub(super) text: Text,
     pub(super) numbers: Reader,
+    /// The number of the block among those of the map.
+    pub(super) block: Reg,
+    /// What comes after the map.
+    pub(super) end: Label,
     /// Division by the extents of all axes but the outermost.
     kept_by: Vec<By>,
     reduced_by: Vec<By>,
@@ -66,14 +69,17 @@ pub(super) struct Writer<'a> {
 }
 
 impl Shape {
-    /// The kernel, in PTX.
-    pub(crate) fn kernel(&self) -> String {
-        let mut text = Text::default();
-        let numbers = Reader::new(&mut text, self.table);
+    /// Writes what a block does, the one of this number; the map's numbers lie in the launch's parameters from `numbers` on.
+    /// Returns how many bytes they take. All threads of the block come to the end.
+    pub(super) fn write(&self, text: &mut Text, block: Reg, numbers: Start) -> usize {
+        let numbers = Reader::new(text, numbers, self.table);
+        let end = text.label();
         let mut writer = Writer {
             shape: self,
-            text,
+            text: std::mem::take(text),
             numbers,
+            block,
+            end,
             kept_by: Vec::new(),
             reduced_by: Vec::new(),
             views: Vec::new(),
@@ -86,16 +92,9 @@ impl Shape {
             None => writer.full(),
             Some(sum) => writer.sum(sum),
         }
-        let mut kernel = format!(
-            ".visible .entry {}(.param .u64 slots, .param .align 8 .b8 numbers[{}])\n.maxntid {THREADS}, 1, 1\n{{\n",
-            self.name(),
-            writer.numbers.bytes()
-        );
-        if self.sum.is_some() {
-            let words = self.sums.len().min(ROUND) * THREADS + 1;
-            let _ = writeln!(kernel, "    .shared .align 4 .b8 shared[{}];", 4 * words);
-        }
-        kernel + &writer.text.body() + "    ret;\n}\n"
+        writer.text.here(end);
+        *text = writer.text;
+        writer.numbers.bytes()
     }
 }
 
@@ -139,11 +138,13 @@ impl Writer<'_> {
         let points = self.numbers.word(&mut self.text);
         self.read_places();
         let count = self.shape.points;
-        let text = &mut self.text;
-        let thread = thread(text);
+        let (text, end) = (&mut self.text, self.end);
+        let thread = text.value(Kind::B32, "mov.u32", "%tid.x");
+        let operands = format!("{}, {THREADS}, {thread}", self.block);
+        let thread = text.value(Kind::B32, "mad.lo.u32", operands);
         let first = text.word("mul.lo.u32", thread, count);
         let outside = text.flag("ge.u32", first, points);
-        text.line(format_args!("@{outside} exit"));
+        text.line(format_args!("@{outside} bra {end}"));
         let last = text.word("sub.u32", points, 1);
         let mut at = vec![first];
         for i in 1..count {
@@ -382,18 +383,6 @@ impl Writer<'_> {
             self.text.here(end);
         }
     }
-}
-
-/// The number of a thread in the whole launch.
-fn thread(text: &mut Text) -> Reg {
-    let [block, thread] = place(text);
-    let operands = format!("{block}, {THREADS}, {thread}");
-    text.value(Kind::B32, "mad.lo.u32", operands)
-}
-
-/// The numbers of a thread's block, and of the thread in it.
-pub(super) fn place(text: &mut Text) -> [Reg; 2] {
-    ["%ctaid.x", "%tid.x"].map(|special| text.value(Kind::B32, "mov.u32", special))
 }
 
 /// Registers as one operand.

@@ -1,6 +1,8 @@
 //! Launches of fused element-wise programs. The code of each is written here, as PTX, and compiled by the driver
-//! when it is first needed: see [`kernel`] for what a kernel does, [`shape`] for what maps share one.
+//! when it is first needed: see [`kernel`] for what a map's code does, [`shape`] for what maps share it, [`joined`] for
+//! maps that share a launch.
 
+mod joined;
 mod kernel;
 mod numbers;
 mod ptx;
@@ -12,9 +14,9 @@ mod values;
 use super::{Launch, Lowering, word};
 use crate::cuda::args::Divisor;
 use crate::{Binary, Float, Instr, Map, Store, Unary};
+pub(in crate::cuda) use joined::Maps;
 use numbers::Numbers;
-pub(in crate::cuda) use shape::Shape;
-use shape::SumShape;
+use shape::{Shape, SumShape};
 use space::{Run, Space, Steps, View, flags};
 use std::sync::Arc;
 
@@ -25,7 +27,7 @@ const THREADS: usize = 256;
 const BLOCKS: usize = 528;
 
 /// Bytes of parameters that a launch takes beside the table of slots.
-const PARAMETERS: usize = 4096 - 8;
+pub(in crate::cuda) const PARAMETERS: usize = 4096 - 8;
 
 /// How the sums of a map are taken: a function of the extents and flags alone.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +131,7 @@ impl Lowering<'_> {
             threads: THREADS as u32,
             shared: 0,
             args: numbers.into_bytes(),
-            map: Some(Arc::new(shape)),
+            maps: Some(Arc::new(Maps::alone(shape))),
         }])
     }
 

@@ -24,6 +24,12 @@ impl Numbers {
         self.0.extend_from_slice(bytemuck::bytes_of(&array));
     }
 
+    /// Those of a map, at a multiple of 8 bytes.
+    pub(super) fn append(&mut self, numbers: &[u8]) {
+        self.0.resize(self.0.len().next_multiple_of(8), 0);
+        self.0.extend_from_slice(numbers);
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -61,19 +67,30 @@ impl By {
     }
 }
 
-/// Reads the numbers of a kernel one after another.
+/// Where the numbers of a map begin among a launch's parameters.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    /// The address of the first one, where it is not known before the launch.
+    pub(super) base: Option<Reg>,
+    /// Bytes from there, or from the first parameter, to the first number.
+    pub(super) at: usize,
+}
+
+/// Reads the numbers of a map one after another.
 pub(super) struct Reader {
     slots: Reg,
+    start: Start,
     table: Option<Reg>,
     at: usize,
 }
 
 impl Reader {
     /// Of the parameters `slots` and `numbers`; or of a table, whose place is the only number then.
-    pub(super) fn new(text: &mut Text, table: bool) -> Self {
+    pub(super) fn new(text: &mut Text, start: Start, table: bool) -> Self {
         let slots = text.value(Kind::B64, "ld.param.u64", "[slots]");
         let mut reader = Self {
             slots,
+            start,
             table: None,
             at: 0,
         };
@@ -87,18 +104,18 @@ impl Reader {
     fn read(&mut self, text: &mut Text, kind: Kind, size: usize) -> Reg {
         let at = self.at.next_multiple_of(size);
         self.at = at + size;
-        let bits = 8 * size;
-        match self.table {
-            None => text.value(
-                kind,
-                format_args!("ld.param.u{bits}"),
-                format_args!("[numbers+{at}]"),
-            ),
-            Some(table) => text.value(
-                kind,
-                format_args!("ld.global.nc.u{bits}"),
-                format_args!("[{table}+{at}]"),
-            ),
+        let space = if self.table.is_some() {
+            "global.nc"
+        } else {
+            "param"
+        };
+        let op = format!("ld.{space}.u{}", 8 * size);
+        match (self.table, self.start.base) {
+            (Some(table), _) => text.value(kind, op, format_args!("[{table}+{at}]")),
+            (None, Some(base)) => {
+                text.value(kind, op, format_args!("[{base}+{}]", self.start.at + at))
+            }
+            (None, None) => text.value(kind, op, format_args!("[numbers+{}]", self.start.at + at)),
         }
     }
 
@@ -134,7 +151,7 @@ impl Reader {
         text.value(Kind::B64, "add.u64", format_args!("{base}, {offset}"))
     }
 
-    /// Bytes of the numbers that were read, as the kernel declares them.
+    /// Bytes that the numbers take among the parameters.
     pub(super) fn bytes(&self) -> usize {
         let own = if self.table.is_some() { 8 } else { self.at };
         own.next_multiple_of(8)

@@ -1,6 +1,6 @@
 //! The code of sums: a thread's own, those of the lanes of a block, those of the blocks that share a sum.
 
-use super::kernel::{Index, Writer, at_point, place};
+use super::kernel::{Index, Writer, at_point};
 use super::ptx::{Kind, Label, Reg};
 use super::shape::SumShape;
 use super::{THREADS, values};
@@ -64,8 +64,8 @@ impl Writer<'_> {
             lane_bits,
             column_bits,
         ] = [(); 7].map(|()| numbers.word(text));
-        let [block, thread] = place(text);
-        let [chunk, block] = blocks.split(text, block);
+        let thread = text.value(Kind::B32, "mov.u32", "%tid.x");
+        let [chunk, block] = blocks.split(text, self.block);
         // Neighbouring threads go along the axis that is contiguous in memory.
         let (inner, bits) = if sum.lanes_inner {
             (lanes, lane_bits)
@@ -300,8 +300,8 @@ impl Writer<'_> {
             self.text
                 .line(format_args!("st.global.f32 [{address}], {total}"));
         }
-        let text = &mut self.text;
-        let (counted, last) = (text.label(), text.label());
+        let (text, end) = (&mut self.text, self.end);
+        let counted = text.label();
         text.here(written);
         text.line("membar.gl");
         text.line("bar.sync 0");
@@ -328,10 +328,8 @@ impl Writer<'_> {
             format_args!("[{shared}+{}]", 4 * words),
         );
         let most = text.word("sub.u32", at.chunks, 1);
-        let is_last = text.flag("eq.u32", before, most);
-        text.line(format_args!("@{is_last} bra {last}"));
-        text.line("exit");
-        text.here(last);
+        let others = text.flag("ne.u32", before, most);
+        text.line(format_args!("@{others} bra {end}"));
         text.line("membar.gl");
         self.add_parts(at, totals, parts, per_sum);
         self.add_lanes(at, totals);
