@@ -27,6 +27,11 @@ impl Cuda {
         self
     }
 
+    /// Joins launches after that many runs of a program.
+    pub fn joins_after(self, _runs: u32) -> Self {
+        self
+    }
+
     /// How it multiplies.
     pub fn precision(&self) -> Precision {
         match *self {}

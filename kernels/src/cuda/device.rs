@@ -13,6 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Words that kernels report what is wrong in: fault, step, value, position, limit.
 const FAULT_WORDS: usize = 5;
 
+/// Runs of a program after which its graph gets kernels of its own, in which maps of different code share launches. The
+/// driver takes a second or two for those of a learner; a run saves some 30 µs by them, an estimate. A learner that is
+/// trained again and again has that many runs after a minute; one of the 64 that the preset `mnist` draws from has 1,000.
+const JOIN_AFTER: u32 = 2000;
+
 /// A GPU with one stream, on which everything happens in order.
 pub struct Cuda {
     pub(super) context: Arc<CudaContext>,
@@ -24,6 +29,8 @@ pub struct Cuda {
     spare: Mutex<Spare>,
     /// Whether programs are replayed as graphs, or launched kernel by kernel.
     pub(super) graphs: bool,
+    /// Runs of a program after which its graph gets kernels of its own.
+    pub(super) join_after: u32,
     pub(super) faults: u64,
     /// [`SCRATCH_BYTES`] for the kernels that run, then [`COUNTERS`] words.
     pub(super) scratch: u64,
@@ -47,6 +54,7 @@ impl Cuda {
             modules: Mutex::default(),
             spare: Mutex::default(),
             graphs: true,
+            join_after: JOIN_AFTER,
             faults: 0,
             scratch: 0,
         };
@@ -61,6 +69,13 @@ impl Cuda {
     /// Launches every kernel by itself instead of replaying a graph. For tests: results have the same bits.
     pub fn without_graphs(mut self) -> Self {
         self.graphs = false;
+        self
+    }
+
+    /// Joins all launches of a program that it can after that many runs, instead of 2,000. For tests and measurements: results
+    /// have the same bits.
+    pub fn joins_after(mut self, runs: u32) -> Self {
+        self.join_after = runs;
         self
     }
 

@@ -1,10 +1,13 @@
 //! Which launches of a program become one in its graph: small maps of steps that need not wait for each other, side by
 //! side; and those that wait for each other, where each is for one block anyway, in turn.
 //!
+//! Those of the same code at first, which learners of other widths have as well. Any, when a program has run so often that
+//! kernels of its own pay: of them a learner of other widths shares three quarters.
+//!
 //! Small launches take about as long as it takes to begin one, and a graph that forks for them waits at both ends. No
 //! launch is joined to one by which the program would take longer, by a count of how long launches take.
 
-use super::lower::{Launch, PARAMETERS};
+use super::lower::{JOINED, Launch, PARAMETERS};
 use std::collections::BTreeSet;
 
 /// Blocks of a map from which on it is left alone: two on each multiprocessor of a large device.
@@ -13,15 +16,21 @@ const FULL: u32 = 264;
 /// Blocks of a map that one block may do instead. Two take it about as long as a launch of their own would.
 const IN_TURN: u32 = 2;
 
-/// Maps of a launch, at most: more are longer to compile, for each new combination.
-const PARTS: usize = 8;
-
 /// About how long launches take, in microseconds on an H200: to begin one, a small map for its first block and for each
 /// block that follows in turn, anything else. An estimate, to tell what others wait for from what may wait.
 const BEGIN: u32 = 1;
 const FIRST: u32 = 2;
 const AGAIN: u32 = 1;
 const LARGE: u32 = 10;
+
+/// Which maps share launches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Join {
+    /// Those of the same code, side by side.
+    Alike,
+    /// All that may, in turn as well.
+    Any,
+}
 
 /// A node of a graph: launches that follow one another, and the earlier nodes that it waits for.
 #[derive(Debug)]
@@ -32,7 +41,12 @@ pub(super) struct Node {
 
 /// The nodes of a program. `ends` says for each step how many launches there are up to its end, `waits` which earlier
 /// steps it waits for.
-pub(super) fn nodes(launches: &[Launch], ends: &[usize], waits: &[Vec<usize>]) -> Vec<Node> {
+pub(super) fn nodes(
+    launches: &[Launch],
+    ends: &[usize],
+    waits: &[Vec<usize>],
+    join: Join,
+) -> Vec<Node> {
     let begins = std::iter::once(0).chain(ends.iter().copied());
     let steps: Vec<&[Launch]> = begins.zip(ends).map(|(a, &b)| &launches[a..b]).collect();
     let small = steps.iter().map(|launches| Small::of(launches)).collect();
@@ -47,7 +61,7 @@ pub(super) fn nodes(launches: &[Launch], ends: &[usize], waits: &[Vec<usize>]) -
         },
         waits: group.waits.into_iter().collect(),
     };
-    merged(small, waits).into_iter().map(node).collect()
+    merged(small, waits, join).into_iter().map(node).collect()
 }
 
 /// What is asked of a step that is one small map.
@@ -79,7 +93,7 @@ struct Group {
 }
 
 /// Groups by dependencies, each after those that it waits for.
-fn merged(small: Vec<Option<Small<'_>>>, waits: &[Vec<usize>]) -> Vec<Group> {
+fn merged(small: Vec<Option<Small<'_>>>, waits: &[Vec<usize>], join: Join) -> Vec<Group> {
     let group = |(step, waits): (usize, &Vec<usize>)| {
         Some(Group {
             strands: vec![vec![step]],
@@ -90,9 +104,12 @@ fn merged(small: Vec<Option<Small<'_>>>, waits: &[Vec<usize>]) -> Vec<Group> {
         groups: waits.iter().enumerate().map(group).collect(),
         times: Times::default(),
         small,
+        join,
     };
     merging.count();
-    merging.join_in_turn();
+    if join == Join::Any {
+        merging.join_in_turn();
+    }
     merging.join_side_by_side();
     merging.end()
 }
@@ -102,6 +119,7 @@ struct Merging<'a> {
     small: Vec<Option<Small<'a>>>,
     groups: Vec<Option<Group>>,
     times: Times,
+    join: Join,
 }
 
 /// When groups run, by their first steps.
@@ -149,9 +167,9 @@ impl Merging<'_> {
     /// The parts of two groups, if they may be one launch.
     fn both(&self, one: usize, other: usize) -> Option<Vec<&Small<'_>>> {
         let parts = [self.parts(one)?, self.parts(other)?].concat();
-        // Each with its block's end or count, and its place.
-        let bytes: usize = parts.iter().map(|part| part.bytes + 16).sum();
-        (parts.len() <= PARTS && bytes <= PARAMETERS).then_some(parts)
+        // Each with an entry, and room to align it.
+        let bytes: usize = parts.iter().map(|part| part.bytes + 24).sum();
+        (parts.len() <= JOINED && bytes <= PARAMETERS).then_some(parts)
     }
 
     /// How long a strand takes after its begin.
@@ -273,10 +291,11 @@ impl Merging<'_> {
 
     fn may_accompany(&self, one: usize, other: usize) -> bool {
         let times = &self.times;
-        if self.both(one, other).is_none()
-            || times.is_before(one, other)
-            || times.is_before(other, one)
-        {
+        let may = self.both(one, other).is_some()
+            && (self.join == Join::Any || self.alike(one, other))
+            && !times.is_before(one, other)
+            && !times.is_before(other, one);
+        if !may {
             return false;
         }
         let begin = times.begins[one].max(times.begins[other]);
@@ -336,11 +355,11 @@ impl Merging<'_> {
 mod tests {
     use super::*;
 
-    /// Small maps with that many blocks; 0 for anything else.
+    /// Small maps with that many blocks, those of more than two of other code; 0 for anything else.
     fn steps(blocks: &[u32]) -> Vec<Option<Small<'static>>> {
         let small = |&blocks: &u32| {
             (blocks > 0).then_some(Small {
-                code: "map",
+                code: if blocks > 2 { "wide" } else { "map" },
                 blocks,
                 bytes: 64,
             })
@@ -365,10 +384,13 @@ mod tests {
             group(&[&[3]], &[1]),
             group(&[&[4, 5]], &[2]),
         ];
-        assert_eq!(merged(steps(&[0, 20, 1, 0, 1, 1]), &waits), expected);
+        assert_eq!(
+            merged(steps(&[0, 20, 1, 0, 1, 1]), &waits, Join::Any),
+            expected
+        );
         // Two blocks need another one's results: a launch of their own.
         let waits = [vec![], vec![0]];
-        assert_eq!(merged(steps(&[3, 1]), &waits).len(), 2);
+        assert_eq!(merged(steps(&[3, 1]), &waits, Join::Any).len(), 2);
         // A map that may wait, for which a product must not.
         let waits = [vec![], vec![], vec![1], vec![2, 0], vec![1]];
         let expected = [
@@ -377,7 +399,23 @@ mod tests {
             group(&[&[3]], &[1]),
             group(&[&[4]], &[0]),
         ];
-        assert_eq!(merged(steps(&[20, 0, 20, 0, 0]), &waits), expected);
+        assert_eq!(
+            merged(steps(&[20, 0, 20, 0, 0]), &waits, Join::Any),
+            expected
+        );
+    }
+
+    #[test]
+    fn maps_of_the_same_code_begin_together() {
+        let waits = [vec![], vec![0], vec![0], vec![0], vec![3], vec![0]];
+        let expected = [
+            group(&[&[0]], &[]),
+            group(&[&[1], &[5]], &[0]),
+            group(&[&[2], &[3]], &[0]),
+            group(&[&[4]], &[2]),
+        ];
+        let small = steps(&[0, 20, 1, 1, 1, 20]);
+        assert_eq!(merged(small, &waits, Join::Alike), expected);
     }
 
     /// How long a program takes, as counted.
@@ -386,6 +424,7 @@ mod tests {
             groups: groups.into_iter().map(Some).collect(),
             times: Times::default(),
             small: steps(blocks),
+            join: Join::Any,
         };
         merging.count();
         merging.times.ends.into_iter().max().unwrap()
@@ -414,7 +453,7 @@ mod tests {
                 let own: BTreeSet<usize> = some.map(|_| step - 1 - random(near) as usize).collect();
                 waits.push(own.into_iter().collect::<Vec<_>>());
             }
-            let groups = merged(steps(&blocks), &waits);
+            let groups = merged(steps(&blocks), &waits, Join::Any);
             let alone = waits.iter().enumerate();
             let alone = alone
                 .map(|(step, waits)| group(&[&[step]], waits))

@@ -8,7 +8,7 @@ use super::args::{BIND, BindArgs, place};
 use super::device::{Cuda, CudaMemory, failed};
 use super::graph::Graph;
 use super::lower::{Launch, Lowering, Scratch, Tables};
-use super::merge::nodes;
+use super::merge::{Join, nodes};
 use super::order::{Touched, dependencies};
 use crate::bound::{Bound, Lap, Step};
 use crate::memory::Gpu;
@@ -49,8 +49,11 @@ pub(crate) struct Ready {
     cuda: Arc<Cuda>,
     graph: Option<Graph>,
     launches: Vec<Launch>,
-    /// For each step, how many launches there are up to its end.
+    /// For each step, how many launches there are up to its end, and the steps that it waits for.
     ends: Vec<usize>,
+    waits: Vec<Vec<usize>>,
+    /// How often it has run.
+    runs: u32,
     /// The table of slots, then the program's constants.
     memory: CudaMemory,
     slots: usize,
@@ -81,6 +84,8 @@ impl Ready {
             graph: None,
             launches,
             ends,
+            waits: dependencies(&touched),
+            runs: 0,
             memory,
             slots,
         };
@@ -89,9 +94,7 @@ impl Ready {
         let own: [u64; OWN_SLOTS] = [constants, cuda.faults, cuda.scratch];
         cuda.write(table + 8 * slots as u64, bytemuck::cast_slice(&own))?;
         if cuda.graphs && !ready.launches.is_empty() {
-            let nodes = nodes(&ready.launches, &ready.ends, &dependencies(&touched));
-            load_maps(cuda, nodes.iter().flat_map(|node| &node.launches))?;
-            ready.graph = Some(Graph::new(cuda, &nodes, table)?);
+            ready.make_graph(Join::Alike)?;
         } else {
             load_maps(cuda, &ready.launches)?;
         }
@@ -103,8 +106,19 @@ impl Ready {
         Arc::ptr_eq(&self.cuda, cuda)
     }
 
+    fn make_graph(&mut self, join: Join) -> Result<(), DeviceError> {
+        let nodes = nodes(&self.launches, &self.ends, &self.waits, join);
+        load_maps(&self.cuda, nodes.iter().flat_map(|node| &node.launches))?;
+        self.graph = Some(Graph::new(&self.cuda, &nodes, self.memory.address())?);
+        Ok(())
+    }
+
     /// Queues one run on memory at these addresses.
-    pub(crate) fn run(&self, addresses: &[u64]) -> Result<(), DeviceError> {
+    pub(crate) fn run(&mut self, addresses: &[u64]) -> Result<(), DeviceError> {
+        if self.graph.is_some() && self.runs == self.cuda.join_after {
+            self.make_graph(Join::Any)?;
+        }
+        self.runs = self.runs.saturating_add(1);
         self.write_table(addresses)?;
         match &self.graph {
             Some(graph) => graph.launch(),

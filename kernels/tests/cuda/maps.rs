@@ -12,12 +12,13 @@ use crate::parity::{
 use crate::stand_in::StandIn;
 use kernels::{
     Binary, Cuda, Device, Float, Instr, Kernel, Load, Map, Operand, Precision, Program, Slot, Step,
-    Store, StoreKind, Unary,
+    Store, StoreKind, Unary, View,
 };
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use tensor::DType;
 
 /// What becomes of an instruction: its kind, and numbers to choose operands by.
@@ -315,31 +316,35 @@ fn program(maps: Vec<Map>, regions: usize, mut choose: impl FnMut(usize) -> usiz
     Program::new(vec![slot], steps).unwrap()
 }
 
-/// Graphs, in which launches of maps are joined, give what launches of each map give, bit for bit.
+/// Graphs, in which launches of maps are joined, give what launches of each map give, bit for bit: with joins of the same
+/// code, then with all.
 fn joined_as_alone(program: &Program) {
     let bytes = program.slots()[0].bytes;
-    let start: Vec<u8> = f32s(bytes / 4, 5);
+    let start = f32s(bytes / 4, 5);
     let results = |device: &Device| {
         let buffer = device.alloc(bytes).unwrap();
-        let run = |timed: bool| {
+        let end = |run: &dyn Fn(&[View<'_>])| {
             buffer.write(0, &start).unwrap();
-            let views = [buffer.view(0, bytes)];
-            if timed {
-                program.time(device, &views).unwrap();
-            } else {
-                program.run(device, &views).unwrap();
-            }
+            run(&[buffer.view(0, bytes)]);
             let mut end = vec![0; bytes];
             buffer.read(0, &mut end).unwrap();
             end
         };
-        [run(false), run(true)]
+        let run = |views: &[View<'_>]| program.run(device, views).unwrap();
+        let time = |views: &[View<'_>]| assert!(!program.time(device, views).unwrap().is_empty());
+        [end(&run), end(&run), end(&time)]
     };
-    let alone = Cuda::open(0, Precision::Fp32).unwrap().without_graphs();
-    let [expected, _] = results(&alone.into());
-    for found in results(&CUDA[0]) {
+    let [expected, ..] = results(&ALONE);
+    for found in results(&JOINED) {
         assert!(expected == found, "{program:?}");
     }
+}
+
+static ALONE: LazyLock<Device> = LazyLock::new(|| cuda().without_graphs().into());
+static JOINED: LazyLock<Device> = LazyLock::new(|| cuda().joins_after(1).into());
+
+fn cuda() -> Cuda {
+    Cuda::open(0, Precision::Fp32).unwrap()
 }
 
 #[test]

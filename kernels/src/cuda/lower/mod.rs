@@ -7,7 +7,7 @@ mod gemm;
 mod map;
 mod shapes;
 
-pub(super) use map::{Maps, PARAMETERS};
+pub(super) use map::{JOINED, Maps, PARAMETERS};
 
 use super::args::{Divisor, FillArgs, place, word};
 use crate::bound::{Array, Bound};

@@ -14,7 +14,7 @@ mod values;
 use super::{Launch, Lowering, word};
 use crate::cuda::args::Divisor;
 use crate::{Binary, Float, Instr, Map, Store, Unary};
-pub(in crate::cuda) use joined::Maps;
+pub(in crate::cuda) use joined::{JOINED, Maps};
 use numbers::Numbers;
 use shape::{Shape, SumShape};
 use space::{Run, Space, Steps, View, flags};
@@ -131,7 +131,7 @@ impl Lowering<'_> {
             threads: THREADS as u32,
             shared: 0,
             args: numbers.into_bytes(),
-            maps: Some(Arc::new(Maps::alone(shape))),
+            maps: Some(Arc::new(Maps::Alone(shape))),
         }])
     }
 
