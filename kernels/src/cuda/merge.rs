@@ -2,7 +2,7 @@
 //! side; and those that wait for each other, where each is for one block anyway, in turn.
 //!
 //! Those of the same code at first, which learners of other widths have as well. Any, when a program has run so often that
-//! kernels of its own pay: of them a learner of other widths shares three quarters.
+//! kernels of its own pay: of those a learner of other widths shares four fifths.
 //!
 //! Small launches take about as long as it takes to begin one, and a graph that forks for them waits at both ends. No
 //! launch is joined to one by which the program would take longer, by a count of how long launches take.

@@ -230,12 +230,22 @@ fn parity_map_of_integers() {
     }
 }
 
-/// The sum of that many arrays.
-fn sum_of_many(loads: usize, points: usize) -> Map {
-    let mut code: Vec<Instr> = (0..loads).map(Instr::Load).collect();
-    for i in 0..loads - 1 {
-        let sum = if i == 0 { 0 } else { loads + i - 1 };
-        code.push(Instr::Binary(Binary::Add, sum, loads - 1 - i));
+/// The sum of that many arrays: all loaded before any is added, or one after another.
+fn sum_of_many(loads: usize, points: usize, at_once: bool) -> Map {
+    let mut code: Vec<Instr> = Vec::new();
+    if at_once {
+        code.extend((0..loads).map(Instr::Load));
+        code.push(Instr::Binary(Binary::Add, 0, loads - 1));
+        for i in 1..loads - 1 {
+            code.push(Instr::Binary(Binary::Add, loads + i - 1, loads - 1 - i));
+        }
+    } else {
+        code.push(Instr::Load(0));
+        for load in 1..loads {
+            let sum = code.len() - 1;
+            code.push(Instr::Load(load));
+            code.push(Instr::Binary(Binary::Add, sum, sum + 1));
+        }
     }
     Map {
         float: Float::F32,
@@ -261,7 +271,7 @@ fn sum_of_many(loads: usize, points: usize) -> Map {
 #[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_map_extremes() {
     for points in [0, 1, 300] {
-        let kernel = Kernel::Map(sum_of_many(120, points));
+        let kernel = Kernel::Map(sum_of_many(120, points, true));
         same(&kernel, &inputs(&kernel));
     }
     let empty = Map {
@@ -373,7 +383,7 @@ fn parity_map_joined() {
         joined_as_alone(&program(steps.iter().map(map).collect(), 24, choose));
     });
     // Numbers in a table, side by side and in turn.
-    let many = sum_of_many(520, 100);
+    let many = sum_of_many(520, 100, false);
     let mut next = 0;
     joined_as_alone(&program(vec![many; 4], 4, |below| {
         next += 1;
