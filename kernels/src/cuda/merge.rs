@@ -8,6 +8,7 @@
 //! launch is joined to one by which the program would take longer, by a count of how long launches take.
 
 use super::lower::{JOINED, Launch, PARAMETERS};
+use super::times::Times;
 use std::collections::BTreeSet;
 
 /// Blocks of a map from which on it is left alone: two on each multiprocessor of a large device.
@@ -122,37 +123,6 @@ struct Merging<'a> {
     join: Join,
 }
 
-/// When groups run, by their first steps.
-#[derive(Default)]
-struct Times {
-    /// Each after those that it waits for.
-    order: Vec<usize>,
-    /// Bit j of row i: group j is done before group i begins.
-    before: Vec<Vec<u64>>,
-    /// Those that wait for it.
-    followers: Vec<Vec<usize>>,
-    /// How long it takes; its earliest begin; its latest end, if the program is not to take longer.
-    lengths: Vec<u32>,
-    begins: Vec<u32>,
-    ends: Vec<u32>,
-}
-
-impl Times {
-    fn is_before(&self, one: usize, other: usize) -> bool {
-        self.before[other][one / 64] >> (one % 64) & 1 == 1
-    }
-
-    /// The earliest end.
-    fn done(&self, group: usize) -> u32 {
-        self.begins[group] + self.lengths[group]
-    }
-
-    /// The latest begin.
-    fn due(&self, group: usize) -> u32 {
-        self.ends[group] - self.lengths[group]
-    }
-}
-
 impl Merging<'_> {
     fn group(&self, at: usize) -> &Group {
         self.groups[at].as_ref().expect("it has not joined another")
@@ -183,55 +153,15 @@ impl Merging<'_> {
     }
 
     /// Counts anew when groups run.
-    ///
-    /// O(groups² / 64), for each group that has grown.
     fn count(&mut self) {
-        let count = self.groups.len();
-        let live: Vec<usize> = (0..count).filter(|&at| self.groups[at].is_some()).collect();
-        let mut times = Times {
-            order: Vec::with_capacity(live.len()),
-            before: vec![vec![0; count.div_ceil(64)]; count],
-            followers: vec![Vec::new(); count],
-            lengths: vec![0; count],
-            begins: vec![0; count],
-            ends: Vec::new(),
+        let length = |group: &Option<Group>| {
+            let strands = group.iter().flat_map(|group| &group.strands);
+            BEGIN + strands.map(|strand| self.work(strand)).max().unwrap_or(0)
         };
-        let mut left = vec![0; count];
-        for &at in &live {
-            let Group { strands, waits } = self.group(at);
-            let work = strands.iter().map(|strand| self.work(strand)).max();
-            times.lengths[at] = BEGIN + work.unwrap_or(0);
-            left[at] = waits.len();
-            waits
-                .iter()
-                .for_each(|&wait| times.followers[wait].push(at));
-        }
-        let mut free: BTreeSet<usize> = live.into_iter().filter(|&at| left[at] == 0).collect();
-        while let Some(at) = free.pop_first() {
-            times.order.push(at);
-            let own = times.before[at].clone();
-            let done = times.done(at);
-            for &next in &times.followers[at] {
-                let before = &mut times.before[next];
-                before
-                    .iter_mut()
-                    .zip(&own)
-                    .for_each(|(to, from)| *to |= from);
-                before[at / 64] |= 1 << (at % 64);
-                times.begins[next] = times.begins[next].max(done);
-                left[next] -= 1;
-                if left[next] == 0 {
-                    free.insert(next);
-                }
-            }
-        }
-        let whole = times.order.iter().map(|&at| times.done(at)).max();
-        times.ends = vec![whole.unwrap_or(0); count];
-        for &at in times.order.iter().rev() {
-            let due = times.followers[at].iter().map(|&next| times.due(next));
-            times.ends[at] = due.min().unwrap_or(times.ends[at]);
-        }
-        self.times = times;
+        let lengths = self.groups.iter().map(length).collect();
+        let waits = self.groups.iter();
+        let waits = waits.map(|group| group.as_ref().map(|group| &group.waits));
+        self.times = Times::new(waits.collect(), lengths);
     }
 
     /// Lets maps of a block or two go on with what the one before them has made.
@@ -291,16 +221,15 @@ impl Merging<'_> {
 
     fn may_accompany(&self, one: usize, other: usize) -> bool {
         let times = &self.times;
-        let may = self.both(one, other).is_some()
-            && (self.join == Join::Any || self.alike(one, other))
-            && !times.is_before(one, other)
-            && !times.is_before(other, one);
-        if !may {
+        if self.groups[one].is_none() || times.is_before(one, other) || times.is_before(other, one)
+        {
             return false;
         }
         let begin = times.begins[one].max(times.begins[other]);
         let length = times.lengths[one].max(times.lengths[other]);
         begin + length <= times.ends[one].min(times.ends[other])
+            && self.both(one, other).is_some()
+            && (self.join == Join::Any || self.alike(one, other))
     }
 
     /// Whether a strand of one group has the code of one of the other.
