@@ -42,7 +42,11 @@ struct Loader {
 
     // The first of a slot's two outer indices. Those of two slots are neighbours where neighbours lie so.
     __device__ __forceinline__ u32 outer(int slot) const {
+#ifdef GEMM_WGMMA
         const u32 thread = threadIdx.x % THREADS;
+#else
+        const u32 thread = threadIdx.x;  // all of the block's
+#endif
         if (K_FAST) return thread / 32 * 16 + thread / 4 % 8 * 2 + slot * (THREADS / 2);
         return SLOTS == 1 ? thread / 4 * 2 : thread / 4 * 4 + slot / 2 * THREADS + slot % 2 * 2;
     }
