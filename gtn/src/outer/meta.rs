@@ -35,6 +35,9 @@ pub struct Step {
     /// Of a population the families of this step's learners, one for each structure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub families: Vec<String>,
+    /// Inner steps, where they [grow](crate::outer::growth::Growth).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inner_steps: Option<usize>,
 }
 
 impl Step {
@@ -43,7 +46,7 @@ impl Step {
         let last = |losses: &[f64]| *losses.last().expect("there is at least one step");
         self.meta_loss += share * losses.total();
         self.real_loss += share * last(&losses.outer);
-        self.inner_loss += share * last(&losses.inner) / class.learners as f64;
+        self.inner_loss += share * last(&losses.inner) / class.extent.learners as f64;
         self.widths.extend(&class.drawn.widths);
         self.families.push(class.drawn.family.clone());
     }
@@ -177,6 +180,9 @@ impl MetaTrainer {
         if !self.config.population().is_mixed() {
             step.families.clear();
         }
+        if self.config.grow_steps.first().is_some() {
+            step.inner_steps = Some(self.config.steps_at(self.outer_step));
+        }
         self.outer_step += 1;
         Ok(step)
     }
@@ -186,7 +192,7 @@ impl MetaTrainer {
         let mut step = Step::default();
         for (i, class) in self.fresh((self.outer_step, lot))?.iter().enumerate() {
             let pupil = self.queue_gradient(class)?;
-            let share = class.learners as f64 / self.config.learners_per_step as f64;
+            let share = class.extent.learners as f64 / self.config.learners_per_step as f64;
             if share == 1.0 {
                 self.adam.measure(pupil.unroll.gradients())?;
             }

@@ -1,6 +1,7 @@
 //! The outer loop: a teacher, the trainings of learners that it teaches, and the updates of what it has learned.
 
 pub mod curriculum;
+pub mod growth;
 pub mod inner;
 pub(crate) mod mean;
 pub mod meta;

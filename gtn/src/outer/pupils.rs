@@ -23,8 +23,16 @@ pub(super) struct Class {
     learner: Learner,
     /// Their weights, those of several with a first axis.
     pub(super) theta: Vec<Array>,
-    /// How many there are.
+    pub(super) extent: Extent,
+}
+
+/// How much a training is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Learners that are trained at once.
     pub(super) learners: usize,
+    /// Inner steps.
+    pub(super) steps: usize,
 }
 
 /// Draws learners of an outer step by their numbers: of several families each its own structure, of one family all the same.
@@ -51,7 +59,10 @@ pub(super) fn draw(
             drawn,
             learner,
             theta: stack(&thetas)?,
-            learners: thetas.len(),
+            extent: Extent {
+                learners: thetas.len(),
+                steps: config.steps_at(outer_step),
+            },
         })
     };
     classes.into_iter().map(class).collect()
@@ -66,7 +77,7 @@ impl Class {
     fn subject(&self) -> Subject {
         Subject {
             structure: self.learner.network().structure(),
-            learners: self.learners,
+            extent: self.extent,
         }
     }
 
@@ -81,11 +92,11 @@ impl Class {
     }
 }
 
-/// What plans are made for: learners of one structure, so many at once.
+/// What plans are made for: learners of one structure, so many at once, and so many steps.
 #[derive(Clone, Debug, PartialEq)]
 struct Subject {
     structure: Network,
-    learners: usize,
+    extent: Extent,
 }
 
 /// The training of learners of one structure, planned, with its memory.
@@ -98,7 +109,7 @@ pub(super) struct Pupil {
 impl Pupil {
     /// How many learners it trains at once.
     pub(super) fn learners(&self) -> usize {
-        self.subject.learners
+        self.subject.extent.learners
     }
 }
 
@@ -133,21 +144,22 @@ struct Sources {
 }
 
 impl Sources {
-    /// Plans the training of so many learners at once.
-    fn plan(&self, learner: &Learner, learners: usize) -> Result<Planned> {
+    /// Plans a training of learners.
+    fn plan(&self, learner: &Learner, extent: Extent) -> Result<Planned> {
         let config = &Config {
-            learners_per_step: learners,
+            learners_per_step: extent.learners,
             learners_at_once: 0,
             ..self.config.clone()
         };
         let training = training(config, self.problem, &self.generator, learner);
-        Planned::new(&training, &config.horizon().free_bytes(self.free))
+        let horizon = config.horizon_of(extent.steps);
+        Planned::new(&training, &horizon.free_bytes(self.free))
     }
 
     /// Plans trainings, and makes the plans ready, until one fails: whoever needs that meets the error himself.
-    fn plan_all(&self, classes: Vec<(Learner, usize)>) -> Vec<Planned> {
-        let plan = |(learner, learners): (Learner, usize)| {
-            let planned = self.plan(&learner, learners).ok()?;
+    fn plan_all(&self, classes: Vec<(Learner, Extent)>) -> Vec<Planned> {
+        let plan = |(learner, extent): (Learner, Extent)| {
+            let planned = self.plan(&learner, extent).ok()?;
             planned.prepare(&self.device).ok()?;
             Some(planned)
         };
@@ -197,7 +209,7 @@ impl Pupils {
             self.kept.remove(at).1
         } else {
             let sources = self.sources(config, problem, generator);
-            sources.plan(&class.learner, class.learners)?
+            sources.plan(&class.learner, class.extent)?
         };
         let unroll = match last {
             Some(pupil) => {
@@ -211,13 +223,18 @@ impl Pupils {
         Ok(Pupil { subject, unroll })
     }
 
-    /// Takes memory for the first training. On a GPU it is that of the widest learner, in which the others find room: to take memory
-    /// there holds the work up. The processor takes pages when they are touched.
+    /// Takes memory for the first training. On a GPU it is that of the widest learner and all steps, in which the others find room: to
+    /// take memory there holds the work up. The processor takes pages when they are touched.
     fn first(&self, planned: Planned, class: &Class, sources: &Sources) -> Result<Unroll> {
         let widest = sources.config.widest(sources.problem)?;
+        let extent = Extent {
+            steps: sources.config.inner_steps,
+            ..class.extent
+        };
+        let is_first = |widest: &Learner| *widest == class.learner && extent == class.extent;
         match &widest[..] {
-            [widest] if self.device.as_cuda().is_some() && *widest != class.learner => {
-                let widest = sources.plan(widest, class.learners)?;
+            [widest] if self.device.as_cuda().is_some() && !is_first(widest) => {
+                let widest = sources.plan(widest, extent)?;
                 let (unroll, _) = Unroll::of(&self.device, widest)?.turn_to(planned)?;
                 Ok(unroll)
             }
@@ -247,10 +264,7 @@ impl Pupils {
             return;
         }
         let sources = self.sources(config, problem, generator);
-        let classes: Vec<_> = new
-            .iter()
-            .map(|c| (c.learner.clone(), c.learners))
-            .collect();
+        let classes: Vec<_> = new.iter().map(|c| (c.learner.clone(), c.extent)).collect();
         self.ahead = Some(Ahead {
             subjects: new.iter().map(|class| class.subject()).collect(),
             planning: std::thread::spawn(move || sources.plan_all(classes)),

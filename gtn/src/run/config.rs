@@ -12,6 +12,7 @@ use crate::nn::{
     Drawn, Family, Generator, GeneratorConfig, Learner, Learners, Member, Norm, Population, Source,
 };
 use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
+use crate::outer::growth::Growth;
 use crate::outer::inner::{Inner, LearnedNames, OptimizerChoice};
 use crate::outer::rule::Rates;
 use crate::outer::training::Lesson;
@@ -79,9 +80,10 @@ impl From<ModeName> for Mode {
 }
 
 /// What a run may change when it is resumed: nothing that decides a shape, a start value or which images are drawn.
-const CHANGEABLE: [&str; 17] = [
+const CHANGEABLE: [&str; 18] = [
     "checkpoint_every",
     "clip",
+    "grow_steps",
     "learners",
     "learners_at_once",
     "leave_out",
@@ -128,6 +130,9 @@ pub struct Config {
     /// Inner steps T: updates of a learner, on one synthetic batch each
     #[arg(long, value_name = "T", default_value = "32", value_parser = count(), help_heading = SIZES)]
     pub inner_steps: usize,
+    /// Begin with FROM inner steps, which grow evenly to all T in N outer steps; evaluations take all T [none: T from the start]
+    #[arg(long, value_name = "FROM:N", default_value_t, hide_default_value = true, help_heading = SIZES)]
+    pub grow_steps: Growth,
     /// Images in a synthetic batch
     #[arg(long, value_name = "B", default_value = "32", value_parser = count(), help_heading = SIZES)]
     pub inner_batch: usize,
@@ -396,21 +401,31 @@ impl Config {
         }
     }
 
-    /// How an outer step unrolls the training of its learner.
+    /// How an outer step unrolls the training of its learner, when all inner steps are reached.
     pub fn horizon(&self) -> Horizon {
-        Horizon::new(self.inner_steps)
-            .outer_at(|step| self.outer_at(step))
+        self.horizon_of(self.inner_steps)
+    }
+
+    /// The same of a training of so many steps.
+    pub fn horizon_of(&self, steps: usize) -> Horizon {
+        Horizon::new(steps)
+            .outer_at(|step| self.outer_at(step, steps))
             .schedule(self.engine.schedule)
             .segments(self.engine.segments)
             .mode(self.engine.mode.into())
     }
 
-    /// Whether the meta-loss has a term after that inner step, counted from 1.
-    pub fn outer_at(&self, step: usize) -> bool {
-        step.is_multiple_of(self.outer_every) || step == self.inner_steps
+    /// Inner steps in an outer step, counted from 0.
+    pub fn steps_at(&self, outer_step: u64) -> usize {
+        self.grow_steps.steps(self.inner_steps, outer_step)
     }
 
-    /// How many terms the meta-loss has.
+    /// Whether the meta-loss has a term after that inner step, counted from 1, of a training of so many.
+    pub fn outer_at(&self, step: usize, steps: usize) -> bool {
+        step.is_multiple_of(self.outer_every) || step == steps
+    }
+
+    /// How many terms the meta-loss has, when all inner steps are reached.
     pub fn outer_count(&self) -> usize {
         self.inner_steps.div_ceil(self.outer_every)
     }
@@ -440,9 +455,20 @@ impl Config {
         Err(Error::usage(message).hint("--curriculum full, shuffled-batch or all-shuffled"))
     }
 
+    /// Refuses inner steps that would shrink.
+    fn check_growth(&self) -> Result<()> {
+        let all = self.inner_steps;
+        let Some(from) = self.grow_steps.first().filter(|&from| from > all) else {
+            return Ok(());
+        };
+        let message = format!("--grow-steps begins with {from} inner steps, and there are {all}");
+        Err(Error::usage(message).hint(format!("--inner-steps {from}, or fewer at the start")))
+    }
+
     /// What no setting by itself can be checked for.
     pub(super) fn check(&self) -> Result<()> {
         Inner::of(self).check()?;
+        self.check_growth()?;
         self.check_examples()?;
         let own = self.learner.widths();
         let [places, given] = [own.layers(), self.widths.layers()];
@@ -479,7 +505,7 @@ mod tests {
     fn settings_of_older_runs_are_understood() {
         let mut old = Config::preset(Preset::Quick).to_toml();
         // So the present version writes them; earlier ones lacked some.
-        assert_eq!(old.lines().count(), 47);
+        assert_eq!(old.lines().count(), 48);
         for line in [
             "generator_channels = [16, 8]",
             "learner = \"base_fc\"",
@@ -501,6 +527,7 @@ mod tests {
                 "cutout",
                 "learners_at_once",
                 "leave_out",
+                "grow_steps",
                 "patience",
                 "validate_learners",
             ]);
@@ -548,7 +575,7 @@ mod tests {
             outer_every: 4,
             ..Config::preset(Preset::Quick)
         };
-        let steps: Vec<usize> = (1..=10).filter(|&s| config.outer_at(s)).collect();
+        let steps: Vec<usize> = (1..=10).filter(|&s| config.outer_at(s, 10)).collect();
         assert_eq!((steps.len(), steps), (config.outer_count(), vec![4, 8, 10]));
     }
 }

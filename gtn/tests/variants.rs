@@ -1,0 +1,68 @@
+//! Variants of the method through the whole program: trained, evaluated, and gone on with from a checkpoint.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod place;
+
+use place::{Place, TINY, json};
+use serde_json::Value;
+use std::fs;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_gtn");
+
+/// Trains a run, and goes on from the last checkpoint but one in a copy of it: with other threads it comes to the same
+/// bits. Gives what the whole run says of itself, and the lines of its metrics.
+fn trained(place: &Place, args: &str) -> (Value, Vec<Value>) {
+    let report = json(&place.run(&format!(
+        "train {TINY} --data-dir data --no-baseline --out run --json {args}"
+    )));
+    fs::create_dir(place.path("again")).unwrap();
+    for (from, to) in [
+        ("config.toml", "config.toml"),
+        ("data.toml", "data.toml"),
+        ("metrics.jsonl", "metrics.jsonl"),
+        ("previous.safetensors", "checkpoint.safetensors"),
+    ] {
+        let from = place.path("run").join(from);
+        fs::copy(from, place.path("again").join(to)).unwrap();
+    }
+    let resume = "train --resume again --data-dir data --no-baseline --threads 2 --json";
+    let again = json(&place.run(resume));
+    assert_eq!(again["outer_step"], report["outer_step"]);
+    for key in ["gtn_accuracy_mean", "gtn_accuracy_min"] {
+        assert_eq!(again[key], report[key], "{key}");
+    }
+    let [checkpoint, same] = ["run", "again"].map(|run| {
+        let path = place.path(run).join("checkpoint.safetensors");
+        tensor::read_safetensors(path).unwrap().0
+    });
+    assert_eq!(checkpoint, same);
+    let metrics = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
+    let line = |line: &str| serde_json::from_str(line).unwrap();
+    (report, metrics.lines().map(line).collect())
+}
+
+#[test]
+fn inner_steps_grow_over_the_outer_ones() {
+    let place = Place::new();
+    let (report, metrics) = trained(&place, "--inner-steps 3 --grow-steps 1:3");
+    let lengths: Vec<&Value> = metrics.iter().map(|line| &line["inner_steps"]).collect();
+    assert_eq!(lengths, [1, 1, 2, 3]);
+    assert_eq!(report["inner_steps"], 3);
+    let config = fs::read_to_string(place.path("run/config.toml")).unwrap();
+    assert!(config.contains("grow_steps = \"1:3\""), "{config}");
+    place.run("train --resume run --data-dir data --no-baseline --outer-steps 5 --grow-steps none");
+
+    for (args, words) in [
+        (
+            "--grow-steps 4",
+            "two numbers above 0 are needed, as in 8:500",
+        ),
+        (
+            "--grow-steps 4:2",
+            "--grow-steps begins with 4 inner steps, and there are 2",
+        ),
+    ] {
+        place.fails(2, &format!("train {TINY} {args}"), words);
+    }
+}
