@@ -66,3 +66,43 @@ fn inner_steps_grow_over_the_outer_ones() {
         place.fails(2, &format!("train {TINY} {args}"), words);
     }
 }
+
+#[test]
+fn muon_teaches_inside_and_lion_moves_outside() {
+    let place = Place::new();
+    let args = "--inner-optimizer muon --outer-optimizer lion --outer-lr 0.003 --learners-per-step 2 --learners-at-once 1";
+    trained(&place, args);
+    let checkpoint = place.path("run/checkpoint.safetensors");
+    let (arrays, _) = tensor::read_safetensors(checkpoint).unwrap();
+    assert!(arrays.contains_key("lion.m.log_lr") && arrays.contains_key("learned.log_momentum"));
+    place.fails(
+        2,
+        "train --resume run --data-dir data --outer-optimizer adam",
+        "outer_optimizer is \"adam\" here and \"lion\" there",
+    );
+    place.run("export run --to exported --data-dir data");
+    for (args, words) in [
+        ("--inner-optimizer lion", "has the slope 0 in the images"),
+        (
+            "--inner-optimizer muon --learners-per-step 2",
+            "muon has matrices of one learner, and several are trained at once",
+        ),
+        (
+            "--outer-optimizer reversible-momentum",
+            "outer steps are not undone",
+        ),
+    ] {
+        place.fails(2, &format!("train {TINY} {args}"), words);
+    }
+}
+
+#[test]
+fn the_rates_of_lion_are_learned_on_real_images() {
+    let place = Place::new();
+    let args = "--inner-optimizer lion --curriculum real-data --learn lr,beta1,weight_decay:shared";
+    trained(&place, args);
+    let checkpoint = place.path("run/checkpoint.safetensors");
+    let (arrays, _) = tensor::read_safetensors(checkpoint).unwrap();
+    let learned = arrays.keys().filter(|name| name.starts_with("learned."));
+    assert!(learned.eq(["learned.log_lr", "learned.log_weight_decay"]));
+}

@@ -526,4 +526,14 @@ fn optimizers(t: &mut Table) {
             Ok([vec![moved], next].concat())
         });
     }
+    for (name, shape) in [
+        ("muon of a tall matrix", &[4, 2][..]),
+        ("muon of a kernel", &[3, 2, 1, 3]),
+        ("muon of a vector", &[3]),
+    ] {
+        t.add(name, spread(&[shape, shape, shape, &[], &[]]), |_, x| {
+            let (moved, next) = Optimizer::Muon.update(x[0], x[1], &x[2..3], &x[3..])?;
+            Ok([vec![moved], next].concat())
+        });
+    }
 }

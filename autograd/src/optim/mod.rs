@@ -1,6 +1,7 @@
-//! Optimisers that can be differentiated: element-wise updates, recorded like everything else.
+//! Optimisers that can be differentiated: updates of one parameter each, recorded like everything else.
 
 mod descent;
+mod muon;
 
 pub use descent::Descent;
 
@@ -21,9 +22,14 @@ use tensor::{DType, Shape};
 /// | `RmsProp` | g / (√v′ + eps), v′ = decay·v + (1 − decay)·g² | v |
 /// | `Adam` | m̂ / (√v̂ + eps) (Kingma and Ba 2015) | m, v, their weights |
 /// | `AdamW` | that + `weight_decay`·θ (Loshchilov and Hutter 2019) | as Adam |
+/// | `Lion` | sign(beta1·m + (1 − beta1)·g) + `weight_decay`·θ, m′ = beta2·m + (1 − beta2)·g (Chen et al. 2023) | m |
+/// | `Muon` | that of `Nesterov`, of matrices made orthogonal (Jordan 2024) | u |
 ///
 /// Every hyper-parameter is a variable, so it can be learned, and be another one at every step. Derivatives
 /// are finite at a zero gradient, also where the second moment is zero: √′(0) = 0 on a tape. There d is 0 without eps, too.
+///
+/// A sign has the slope 0. So through a step of `Lion` a meta-gradient reaches θ, the rate and the weight decay; the
+/// gradient, what it was computed from, beta1 and beta2 get none.
 ///
 /// Squares are of the parameter's type, as the formulas have them: in f32, v does not see gradients below 1e-22, and is
 /// infinite (d is 0) for those above 1.8e19.
@@ -59,11 +65,18 @@ pub enum Optimizer {
     Adam,
     /// Adam with a weight decay that does not pass through the means.
     AdamW,
+    /// The sign of a mean gradient: every element moves by the rate.
+    Lion,
+    /// Momentum that looks ahead, with singular values of about 1: for weights \[units, …\] as matrices \[units, inputs\], by
+    /// five turns of Newton and Schulz's iteration, which the meta-gradient passes through; times √(units / inputs) where
+    /// there are more units. Vectors and scalars move as by `Nesterov`; as published, Adam moves them. Of several learners'
+    /// weights in one array it would make one matrix: it is for one learner at a time.
+    Muon,
 }
 
 impl Optimizer {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Sgd,
         Self::Momentum,
         Self::ReversibleMomentum,
@@ -71,6 +84,8 @@ impl Optimizer {
         Self::RmsProp,
         Self::Adam,
         Self::AdamW,
+        Self::Lion,
+        Self::Muon,
     ];
 
     /// Its name in messages and settings.
@@ -83,6 +98,8 @@ impl Optimizer {
             Self::RmsProp => "rmsprop",
             Self::Adam => "adam",
             Self::AdamW => "adamw",
+            Self::Lion => "lion",
+            Self::Muon => "muon",
         }
     }
 
@@ -107,6 +124,13 @@ impl Optimizer {
                 ("eps", 1e-8),
                 ("weight_decay", 0.01),
             ],
+            Self::Lion => &[
+                ("lr", 1e-4),
+                ("beta1", 0.9),
+                ("beta2", 0.99),
+                ("weight_decay", 0.01),
+            ],
+            Self::Muon => &[("lr", 0.02), ("momentum", 0.95)],
         }
     }
 
@@ -121,12 +145,13 @@ impl Optimizer {
         let scalar = |name| array(name, dtype, Shape::scalar());
         match self {
             Self::Sgd => vec![],
-            Self::Momentum | Self::Nesterov => vec![float("u")],
+            Self::Momentum | Self::Nesterov | Self::Muon => vec![float("u")],
             Self::ReversibleMomentum => {
                 let fixed = reversible::state_shape(theta);
                 vec![float("u"), array("fixed", DType::U32, fixed)]
             }
             Self::RmsProp => vec![float("v")],
+            Self::Lion => vec![float("m")],
             Self::Adam | Self::AdamW => vec![
                 float("m"),
                 float("v"),
@@ -155,9 +180,10 @@ impl Optimizer {
                 let u = ((hyper[1] * state[0])? + g)?;
                 (u, vec![u])
             }
-            Self::Nesterov => {
-                let u = ((hyper[1] * state[0])? + g)?;
-                ((g + (hyper[1] * u)?)?, vec![u])
+            Self::Nesterov => nesterov(g, state, hyper)?,
+            Self::Muon => {
+                let (ahead, next) = nesterov(g, state, hyper)?;
+                (muon::direction(ahead)?, next)
             }
             Self::RmsProp => {
                 let v = moving_mean(hyper[1], state[0], (g * g)?)?;
@@ -167,6 +193,11 @@ impl Optimizer {
             Self::AdamW => {
                 let (direction, next) = adam(g, state, hyper)?;
                 ((direction + (hyper[4] * theta)?)?, next)
+            }
+            Self::Lion => {
+                let sign = moving_mean(hyper[1], state[0], g)?.sign()?;
+                let m = moving_mean(hyper[2], state[0], g)?;
+                ((sign + (hyper[3] * theta)?)?, vec![m])
             }
         };
         let moved = (theta - (hyper[0] * direction)?)?;
@@ -290,6 +321,16 @@ impl Optimizer {
     }
 }
 
+/// The direction of momentum that looks ahead, and its new state.
+fn nesterov<'t>(
+    g: Var<'t>,
+    state: &[Var<'t>],
+    hyper: &[Var<'t>],
+) -> Result<(Var<'t>, Vec<Var<'t>>)> {
+    let u = ((hyper[1] * state[0])? + g)?;
+    Ok(((g + (hyper[1] * u)?)?, vec![u]))
+}
+
 /// The direction of Adam and its new state.
 fn adam<'t>(g: Var<'t>, state: &[Var<'t>], hyper: &[Var<'t>]) -> Result<(Var<'t>, Vec<Var<'t>>)> {
     let (beta1, beta2, eps) = (hyper[1], hyper[2], hyper[3]);
@@ -316,187 +357,4 @@ fn moving_mean<'t>(decay: Var<'t>, old: Var<'t>, new: Var<'t>) -> Result<Var<'t>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Tape, reference};
-    use tensor::{Array, DType};
-
-    /// Three textbook steps of one parameter in plain f64, with 1 − βᵗ.
-    fn textbook(optimizer: Optimizer, mut theta: f64, gradients: [f64; 3], h: &[f64]) -> f64 {
-        let (mut u, mut m, mut v) = (0.0, 0.0, 0.0);
-        for (step, g) in (1..).zip(gradients) {
-            let lr = h[0];
-            match optimizer {
-                Optimizer::Sgd => theta -= lr * g,
-                Optimizer::Momentum | Optimizer::ReversibleMomentum => {
-                    u = h[1] * u + g;
-                    theta -= lr * u;
-                }
-                Optimizer::Nesterov => {
-                    u = h[1] * u + g;
-                    theta -= lr * (g + h[1] * u);
-                }
-                Optimizer::RmsProp => {
-                    v = h[1] * v + (1.0 - h[1]) * g * g;
-                    theta -= lr * g / (v.sqrt() + h[2]);
-                }
-                Optimizer::Adam | Optimizer::AdamW => {
-                    m = h[1] * m + (1.0 - h[1]) * g;
-                    v = h[2] * v + (1.0 - h[2]) * g * g;
-                    let m_hat = m / (1.0 - h[1].powi(step));
-                    let v_hat = v / (1.0 - h[2].powi(step));
-                    let decay = h.get(4).unwrap_or(&0.0) * theta;
-                    theta -= lr * (m_hat / (v_hat.sqrt() + h[3]) + decay);
-                }
-            }
-        }
-        theta
-    }
-
-    fn customary(optimizer: Optimizer) -> Vec<f64> {
-        optimizer.hyper().iter().map(|&(_, value)| value).collect()
-    }
-
-    /// The inputs of steps from a zero state: θ, the gradients, the hyper-parameters; and θ after them.
-    fn record(tape: &Tape, optimizer: Optimizer, steps: usize) -> (Vec<Var<'_>>, Var<'_>) {
-        let scalar = |name: &str| tape.input(name, DType::F64, []).unwrap();
-        let mut inputs = vec![scalar("theta")];
-        inputs.extend((0..steps).map(|_| scalar("gradient")));
-        inputs.extend(optimizer.hyper().iter().map(|(name, _)| scalar(name)));
-        let (gradients, hyper) = inputs[1..].split_at(steps);
-        let zeros = optimizer.state(&Shape::scalar(), DType::F64);
-        let mut state: Vec<_> = zeros
-            .iter()
-            .map(|spec| tape.constant(0.0, spec.dtype, spec.shape.clone()))
-            .collect();
-        let mut theta = inputs[0];
-        for &gradient in gradients {
-            (theta, state) = optimizer.update(theta, gradient, &state, hyper).unwrap();
-        }
-        (inputs, theta)
-    }
-
-    fn run(outs: &[Var<'_>], inputs: &[Var<'_>], values: &[f64]) -> Vec<f64> {
-        let arrays: Vec<Array> = values
-            .iter()
-            .map(|&x| Array::scalar(x, DType::F64))
-            .collect();
-        let given: Vec<_> = inputs.iter().copied().zip(&arrays).collect();
-        let results = reference::run(outs, &given).unwrap();
-        results.iter().map(|array| array.to_f64_vec()[0]).collect()
-    }
-
-    #[test]
-    fn three_steps_are_the_textbook_ones() {
-        let gradients = [0.3, -1.7, 0.01];
-        for optimizer in Optimizer::ALL {
-            let tape = Tape::new();
-            let (inputs, moved) = record(&tape, optimizer, 3);
-            let hyper = customary(optimizer);
-            let values = [&[0.8], &gradients[..], &hyper].concat();
-            let result = run(&[moved], &inputs, &values)[0];
-            let expected = textbook(optimizer, 0.8, gradients, &hyper);
-            // Where 0.9 is a multiple of 2⁻²⁴.
-            let fixed = optimizer == Optimizer::ReversibleMomentum;
-            let allowed = if fixed { 1e-9 } else { 1e-14 };
-            assert!((result - expected).abs() < allowed, "{}", optimizer.name());
-            assert!((result - 0.8).abs() > 1e-5, "{} moves", optimizer.name());
-        }
-    }
-
-    /// From a zero state Adam moves by lr·g/(|g| + eps): slope −lr/eps at g = 0, and none in the rest.
-    #[test]
-    fn derivatives_are_finite_and_right_at_a_zero_gradient() {
-        for optimizer in Optimizer::ALL {
-            let tape = Tape::new();
-            let (inputs, moved) = record(&tape, optimizer, 1);
-            let first = tape.grad(moved, &inputs).unwrap();
-            let sum = tape.sum_of(&first).unwrap();
-            let second = tape.grad(sum, &inputs).unwrap();
-            let mut values = vec![0.8, 0.0];
-            values.extend(customary(optimizer));
-            let outs = [first, second].concat();
-            let results = run(&outs, &inputs, &values);
-            assert!(
-                results.iter().all(|x| x.is_finite()),
-                "{optimizer:?} {results:?}"
-            );
-            let lr = values[2];
-            let slope = match optimizer {
-                Optimizer::Sgd | Optimizer::Momentum | Optimizer::ReversibleMomentum => -lr,
-                Optimizer::Nesterov => -lr * 1.9,
-                Optimizer::RmsProp | Optimizer::Adam | Optimizer::AdamW => -lr / 1e-8,
-            };
-            assert!((results[1] / slope - 1.0).abs() < 1e-14, "{optimizer:?}");
-            let decay = if optimizer == Optimizer::AdamW {
-                0.01
-            } else {
-                0.0
-            };
-            assert!((results[0] - (1.0 - lr * decay)).abs() < 1e-15);
-            assert!((results[2] + decay * 0.8).abs() < 1e-15, "the rate's");
-            let rest = if optimizer == Optimizer::AdamW {
-                3..6
-            } else {
-                3..inputs.len()
-            };
-            assert!(results[rest].iter().all(|&x| x == 0.0), "{optimizer:?}");
-        }
-    }
-
-    #[test]
-    fn adam_without_a_first_mean_has_a_derivative() {
-        let tape = Tape::new();
-        let (inputs, moved) = record(&tape, Optimizer::Adam, 3);
-        let slope = tape.grad(moved, &inputs[5..6]).unwrap()[0];
-        let values = |beta1| [0.0, 0.3, -1.7, 0.01, 1e-3, beta1, 0.999, 1e-8];
-        let at = |out, beta1| run(&[out], &inputs, &values(beta1))[0];
-        let difference = (at(moved, 1e-5) - at(moved, -1e-5)) / 2e-5;
-        let slope = at(slope, 0.0);
-        assert!(
-            (slope / difference - 1.0).abs() < 1e-7,
-            "{slope} {difference}"
-        );
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        let tape = Tape::new();
-        let array = |name: &str, shape: &[usize]| tape.input(name, DType::F32, shape).unwrap();
-        let (theta, wide, rate) = (
-            array("theta", &[2]),
-            array("wide", &[3]),
-            array("rate", &[]),
-        );
-        let refused = |optimizer: Optimizer, g, state: &[_], hyper: &[_]| {
-            optimizer
-                .update(theta, g, state, hyper)
-                .unwrap_err()
-                .to_string()
-        };
-        assert_eq!(
-            refused(Optimizer::Sgd, wide, &[], &[rate]),
-            "sgd: a gradient [3] for a parameter [2]"
-        );
-        assert_eq!(
-            refused(Optimizer::Momentum, theta, &[theta], &[rate]),
-            "momentum: the hyper-parameters are lr, momentum, but 1 were given"
-        );
-        let error = refused(Optimizer::RmsProp, theta, &[], &[rate; 3]);
-        assert_eq!(error, "rmsprop: the state is (v [2]), but () was given");
-        let error = refused(Optimizer::Sgd, theta, &[], &[array("rates", &[4, 1])]);
-        assert_eq!(
-            error,
-            "sgd: hyper-parameters of shapes [4, 1] do not stretch to [2] and its state"
-        );
-    }
-
-    #[test]
-    fn a_rate_per_element() {
-        let tape = Tape::new();
-        let theta = tape.input("theta", DType::F32, [2, 3]).unwrap();
-        let rates = tape.input("rates", DType::F32, [2, 3]).unwrap();
-        let (moved, _) = Optimizer::Sgd.update(theta, theta, &[], &[rates]).unwrap();
-        assert_eq!(moved.shape(), theta.shape());
-    }
-}
+mod tests;

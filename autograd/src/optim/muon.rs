@@ -65,8 +65,15 @@ mod tests {
             let row = |i: usize| (0..4).map(move |j| if i == j { scale * lengths[i] } else { 0.0 });
             let found = of(&[3, 4], (0..3).flat_map(row).collect()).to_f64_vec();
             for (place, x) in found.iter().enumerate() {
-                let wanted = if place % 5 == 0 { 0.65..1.25 } else { 0.0..1e-300 };
-                assert!(wanted.contains(x) || *x == 0.0 && place % 5 > 0, "{place}: {x}");
+                let wanted = if place % 5 == 0 {
+                    0.65..1.25
+                } else {
+                    0.0..1e-300
+                };
+                assert!(
+                    wanted.contains(x) || *x == 0.0 && place % 5 > 0,
+                    "{place}: {x}"
+                );
             }
         }
     }
@@ -88,7 +95,10 @@ mod tests {
         let numbers: Vec<f64> = (0..24).map(|i| f64::from(i * i % 13) - 6.0).collect();
         let kernel = of(&[4, 3, 2, 1], numbers.clone());
         assert_eq!(kernel.shape()[..], [4, 3, 2, 1]);
-        assert_eq!(kernel.to_f64_vec(), of(&[4, 6], numbers.clone()).to_f64_vec());
+        assert_eq!(
+            kernel.to_f64_vec(),
+            of(&[4, 6], numbers.clone()).to_f64_vec()
+        );
         assert_eq!(of(&[24], numbers.clone()).to_f64_vec(), numbers);
         assert_eq!(of(&[2, 3], vec![0.0; 6]).to_f64_vec(), [0.0; 6]);
     }

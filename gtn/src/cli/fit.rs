@@ -46,7 +46,7 @@ pub(super) struct FitArgs {
     /// What moves the weights
     #[arg(long, value_enum, default_value_t = OptimizerChoice(Optimizer::AdamW))]
     optimizer: OptimizerChoice,
-    /// The highest learning rate [default: 0.2, of Adam and its like 0.005]
+    /// The highest learning rate [default: 0.2, of Adam and its like 0.005, of Lion 0.001, of Muon 0.05]
     #[arg(long, value_name = "X", value_parser = above_zero)]
     lr: Option<f64>,
     /// How the rate goes over the steps

@@ -42,3 +42,40 @@ def update(theta, g, state, h):
     v, v_weight = beta2 * v + (1 - beta2) * g * g, beta2 * v_weight + (1 - beta2)
     direction = m / m_weight / ((v / v_weight) ** 0.5 + h["eps"])@DECAY@
     return theta - h["lr"] * direction, (m, v, m_weight, v_weight)
+#: lion
+def first_state(theta):
+    return 0 * theta
+
+
+def update(theta, g, m, h):
+    mean = h["beta1"] * m + (1 - h["beta1"]) * g
+    sign = (mean > 0) * 1.0 - (mean < 0) * 1.0
+    m = h["beta2"] * m + (1 - h["beta2"]) * g
+    return theta - h["lr"] * (sign + h["weight_decay"] * theta), m
+#: muon
+def first_state(theta):
+    return 0 * theta
+
+
+def orthogonal(x):
+    # Newton and Schulz's iteration: singular values come to about 1.
+    a, b, c = 3.4445, -4.7750, 2.0315
+    norm = (x * x).sum() ** 0.5
+    x = x / (norm + (norm == 0) * 1.0)
+    for _ in range(5):
+        tall = x.shape[0] > x.shape[1]
+        square = x.T @ x if tall else x @ x.T
+        square = b * square + c * square @ square
+        x = a * x + (x @ square if tall else square @ x)
+    return x
+
+
+def update(theta, g, u, h):
+    u = h["momentum"] * u + g
+    direction = g + h["momentum"] * u
+    if len(theta.shape) > 1:
+        units = theta.shape[0]
+        matrix = orthogonal(direction.reshape(units, -1))
+        factor = max(1.0, units / matrix.shape[1]) ** 0.5
+        direction = (factor * matrix).reshape(theta.shape)
+    return theta - h["lr"] * direction, u

@@ -1,7 +1,7 @@
 //! The optimiser of the inner steps, and which of its hyper-parameters the outer loop learns.
 
 use crate::error;
-use crate::outer::rule::{Rule, is_adaptive};
+use crate::outer::rule::{Rule, is_adaptive, is_reached};
 use crate::run::config::Config;
 use crate::run::settings::name_of;
 use autograd::prelude::*;
@@ -17,9 +17,15 @@ pub struct OptimizerChoice(pub Optimizer);
 
 impl OptimizerChoice {
     /// A learning rate that suits small learners: about 0.2 where a step is as long as the gradient, and 0.005 where a
-    /// step has about the length of the rate in every weight.
+    /// step has about the length of the rate in every weight; of Lion, whose steps have it in all, a fifth of that. Muon's is
+    /// how far a step moves the outputs of a layer.
     pub fn usual_lr(self) -> f64 {
-        if is_adaptive(self.0) { 0.005 } else { 0.2 }
+        match self.0 {
+            Optimizer::Lion => 0.001,
+            Optimizer::Muon => 0.05,
+            other if is_adaptive(other) => 0.005,
+            _ => 0.2,
+        }
     }
 }
 
@@ -217,7 +223,11 @@ impl Inner {
                 "eps" => config.inner_eps,
                 _ => config.inner_weight_decay,
             },
-            learned: config.learn.of(name),
+            learned: if is_reached(rule.optimizer, name) {
+                config.learn.of(name)
+            } else {
+                Learned::Fixed
+            },
         });
         Self {
             rule,

@@ -67,7 +67,7 @@ pub struct MetaTrainer {
     device: Device,
     config: Config,
     teacher: Teacher,
-    adam: Descent,
+    descent: Descent,
     pupils: Pupils,
     /// The mean of meta-gradients, where there are several in an outer step.
     mean: Option<Mean>,
@@ -91,17 +91,9 @@ impl MetaTrainer {
         let teacher = Teacher::new(device, config, problem)?;
         let learned = learned(config, problem, &teacher.generator);
         let gradients = Values::zeros(device, &learned)?;
-        let adam = Descent::new(
-            &gradients,
-            Optimizer::Adam,
-            &[
-                ("beta1", config.outer_beta1),
-                ("beta2", config.outer_beta2),
-                ("eps", config.outer_eps),
-            ],
-        )?;
+        let descent = Descent::new(&gradients, config.outer_optimizer.0, &config.outer_hyper())?;
         Ok(Self {
-            adam,
+            descent,
             pupils: Pupils::new(device, 1),
             mean: None,
             next: None,
@@ -174,7 +166,7 @@ impl MetaTrainer {
             lots => self.train_lots(lots)?,
         };
         if !self.is_whole() {
-            self.adam.measure(self.gradients())?;
+            self.descent.measure(self.gradients())?;
         }
         step.gradient_norm = self.update(self.gradients())?;
         if !self.config.population().is_mixed() {
@@ -194,7 +186,7 @@ impl MetaTrainer {
             let pupil = self.queue_gradient(class)?;
             let share = class.extent.learners as f64 / self.config.learners_per_step as f64;
             if share == 1.0 {
-                self.adam.measure(pupil.unroll.gradients())?;
+                self.descent.measure(pupil.unroll.gradients())?;
             }
             if i == 0 {
                 self.look_ahead(lot, &pupil)?;
@@ -368,7 +360,7 @@ impl MetaTrainer {
 
     /// Moves the meta-parameters, if the meta-gradient is one to follow; gives its norm.
     fn update(&self, gradients: &Values) -> error::Result<f64> {
-        let norm = self.adam.measured()?;
+        let norm = self.descent.measured()?;
         if !norm.is_finite() {
             return Err(not_finite(self.outer_step, "meta-gradient"));
         }
@@ -381,9 +373,10 @@ impl MetaTrainer {
         } else {
             1.0
         };
-        self.adam.set("scale", scale)?;
-        self.adam.set("lr", config.outer_lr_at(self.outer_step))?;
-        self.adam.step(&self.teacher.values, gradients)?;
+        self.descent.set("scale", scale)?;
+        self.descent
+            .set("lr", config.outer_lr_at(self.outer_step))?;
+        self.descent.step(&self.teacher.values, gradients)?;
         Ok(norm)
     }
 }

@@ -13,7 +13,7 @@ pub enum Rates {
     #[default]
     One,
     /// One for each of four roles: the last weights, those that are normalised afterwards, plain ones, and vectors (biases,
-    /// gains); Adam and its like multiply it by √(200 / inputs) of weights, so that it suits all widths
+    /// gains); Adam and its like, and Lion, multiply it by √(200 / inputs) of weights, so that it suits all widths
     Role,
 }
 
@@ -37,8 +37,13 @@ impl From<Optimizer> for Rule {
 pub fn is_adaptive(optimizer: Optimizer) -> bool {
     matches!(
         optimizer,
-        Optimizer::RmsProp | Optimizer::Adam | Optimizer::AdamW
+        Optimizer::RmsProp | Optimizer::Adam | Optimizer::AdamW | Optimizer::Lion
     )
+}
+
+/// Whether a meta-gradient reaches a hyper-parameter: Lion's decays stand before a sign.
+pub fn is_reached(optimizer: Optimizer, name: &str) -> bool {
+    optimizer != Optimizer::Lion || !name.starts_with("beta")
 }
 
 impl Rule {

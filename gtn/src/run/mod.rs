@@ -3,6 +3,7 @@
 pub mod best;
 pub mod card;
 pub mod checkpoint;
+mod checks;
 pub mod config;
 pub mod memory;
 pub mod run_folder;

@@ -36,10 +36,8 @@ impl MetaTrainer {
     /// With the name of an array that is missing, or of another shape.
     pub fn begin_with(&mut self, arrays: &Arrays) -> error::Result<()> {
         let mut begun = self.arrays()?;
-        for (key, array) in begun
-            .iter_mut()
-            .filter(|(key, _)| !key.starts_with("adam."))
-        {
+        let own = self.optimizer_prefix();
+        for (key, array) in begun.iter_mut().filter(|(key, _)| !key.starts_with(&own)) {
             let missing = || error::Error::run(format!("array {key} is missing"));
             *array = arrays.get(key).ok_or_else(missing)?.clone();
         }
@@ -76,10 +74,16 @@ impl MetaTrainer {
             };
             (&self.teacher.values, spec.name, key)
         });
-        let adam = self.adam.state().specs().map(|spec| {
-            let key = format!("adam.{}", spec.name.replace("generator.", ""));
-            (self.adam.state(), spec.name.clone(), key)
+        let (prefix, state) = (self.optimizer_prefix(), self.descent.state());
+        let kept = state.specs().map(|spec| {
+            let key = format!("{prefix}{}", spec.name.replace("generator.", ""));
+            (state, spec.name.clone(), key)
         });
-        learned.chain(adam).collect()
+        learned.chain(kept).collect()
+    }
+
+    /// What the names of the outer optimiser's arrays begin with.
+    fn optimizer_prefix(&self) -> String {
+        format!("{}.", self.config.outer_optimizer.0.name())
     }
 }

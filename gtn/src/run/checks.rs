@@ -1,0 +1,82 @@
+//! What no setting by itself can be checked for.
+
+use super::config::Config;
+use super::settings::name_of;
+use crate::error::{Error, Result};
+use crate::outer::curriculum::{ImagesChoice, LabelsChoice};
+use crate::outer::inner::Inner;
+use autograd::optim::Optimizer;
+
+impl Config {
+    /// Refuses settings that make no sense together.
+    pub(super) fn check(&self) -> Result<()> {
+        Inner::of(self).check()?;
+        self.check_growth()?;
+        self.check_optimizers()?;
+        self.check_examples()?;
+        self.check_widths()
+    }
+
+    /// Refuses inner steps that would shrink.
+    fn check_growth(&self) -> Result<()> {
+        let all = self.inner_steps;
+        let Some(from) = self.grow_steps.first().filter(|&from| from > all) else {
+            return Ok(());
+        };
+        let message = format!("--grow-steps begins with {from} inner steps, and there are {all}");
+        Err(Error::usage(message).hint(format!("--inner-steps {from}, or fewer at the start")))
+    }
+
+    /// Refuses optimisers where they are of no use.
+    fn check_optimizers(&self) -> Result<()> {
+        let (inner, outer) = (self.inner_optimizer.0, self.outer_optimizer.0);
+        if inner == Optimizer::Lion && self.curriculum.generates() {
+            let message =
+                "a step of lion has the slope 0 in the images: nothing reaches what makes them";
+            return Err(Error::usage(message).hint(
+                "--curriculum real-data learns lion's rates; --outer-optimizer lion moves what is learned",
+            ));
+        }
+        if inner == Optimizer::Muon && self.most_at_once() > 1 {
+            let message = "muon has matrices of one learner, and several are trained at once";
+            return Err(Error::usage(message).hint("--learners-at-once 1"));
+        }
+        if outer == Optimizer::ReversibleMomentum {
+            let message = "outer steps are not undone, as those of reversible-momentum can be";
+            return Err(Error::usage(message).hint("--outer-optimizer momentum"));
+        }
+        Ok(())
+    }
+
+    /// Refuses to learn something of every image where images are new at every step.
+    fn check_examples(&self) -> Result<()> {
+        let learned = [
+            (self.images == ImagesChoice::Pixels, "--images pixels"),
+            (self.labels == LabelsChoice::Soft, "--labels soft"),
+        ];
+        let flag = learned.iter().find(|(learned, _)| *learned);
+        let Some((_, flag)) = flag.filter(|_| !self.curriculum.learns_examples()) else {
+            return Ok(());
+        };
+        let message = format!(
+            "{flag} learns something of every image, and --curriculum {} has new ones at every step",
+            name_of(&self.curriculum)
+        );
+        Err(Error::usage(message).hint("--curriculum full, shuffled-batch or all-shuffled"))
+    }
+
+    /// Refuses other widths than there are layers with widths.
+    fn check_widths(&self) -> Result<()> {
+        let own = self.learner.widths();
+        let [places, given] = [own.layers(), self.widths.layers()];
+        if places == given {
+            return Ok(());
+        }
+        let learner = self.learner.name();
+        let message = format!(
+            "{learner} has {places} layers with widths, and {given} are given: {}",
+            self.widths
+        );
+        Err(Error::usage(message).hint(format!("--widths {own}")))
+    }
+}
