@@ -42,6 +42,42 @@ fn trained(place: &Place, args: &str) -> (Value, Vec<Value>) {
     (report, metrics.lines().map(line).collect())
 }
 
+/// The names of a run's event files, in the order of time.
+fn event_files(place: &Place, run: &str) -> Vec<String> {
+    let files = fs::read_dir(place.path(run)).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.contains("tfevents")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn metrics_go_to_tensorboard_on_wish() {
+    let place = Place::new();
+    let train = format!("train {TINY} --data-dir data --no-baseline --out");
+    place.run(&format!("{train} run --tensorboard"));
+    let [file] = &event_files(&place, "run")[..] else {
+        panic!("one file for one session")
+    };
+    let bytes = fs::read(place.path("run").join(file)).unwrap();
+    let count = |words: &str| {
+        let windows = bytes.windows(words.len());
+        windows.filter(|part| *part == words.as_bytes()).count()
+    };
+    assert_eq!(count("brain.Event:2"), 1);
+    assert_eq!([count("meta_loss"), count("validation_accuracy")], [4, 2]);
+    place.run("train --resume run --data-dir data --no-baseline --outer-steps 6 --tensorboard");
+    let files = event_files(&place, "run");
+    assert_eq!((files.len(), &files[0]), (2, file));
+    assert_eq!(fs::read(place.path("run").join(file)).unwrap(), bytes);
+
+    place.run(&format!("{train} plain"));
+    assert!(event_files(&place, "plain").is_empty());
+    let [with, without] = ["run/previous", "plain/checkpoint"]
+        .map(|path| tensor::read_safetensors(place.path(&format!("{path}.safetensors"))).unwrap());
+    assert_eq!(with.0, without.0);
+}
+
 #[test]
 fn inner_steps_grow_over_the_outer_ones() {
     let place = Place::new();

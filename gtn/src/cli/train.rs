@@ -14,6 +14,7 @@ use crate::ranks::Ranks;
 use crate::run::best::Best;
 use crate::run::config::Config;
 use crate::run::memory;
+use crate::run::events::Events;
 use crate::run::run_folder::{BEST, RunFolder};
 use crate::run::settings::{Settings, above_zero, name_of};
 use crate::run::{card, checkpoint};
@@ -47,6 +48,9 @@ pub(super) struct TrainArgs {
     #[arg(long, value_name = "X", value_parser = above_zero)]
     minutes: Option<f64>,
     #[command(flatten)]
+    /// Write the numbers of metrics.jsonl as event files of `TensorBoard`, too
+    #[arg(long)]
+    tensorboard: bool,
     baselines: eval::BaselineArgs,
     #[command(flatten)]
     settings: Settings,
@@ -75,6 +79,8 @@ struct Run {
     /// What the first rank writes to.
     folder: Option<RunFolder>,
     trainer: MetaTrainer,
+    /// Where the first rank writes metrics for `TensorBoard`.
+    events: Option<Events>,
     /// Settings that are other than in its last checkpoint.
     changed: Table,
     /// The validation that was best so far.
@@ -100,6 +106,9 @@ pub(super) fn run(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     let mut run = open(args, &device, &config, &data.card, ranks)?;
     let ends = args
         .minutes
+    if let Some(folder) = run.folder.as_ref().filter(|_| args.tensorboard) {
+        run.events = Some(Events::begin(folder.path(), run.trainer.outer_step())?);
+    }
         .map(|minutes| begin + Duration::from_secs_f64(60.0 * minutes));
     if !train(&mut run, &device, &data, ends, ranks)? {
         if let Some(folder) = &run.folder {
@@ -181,6 +190,7 @@ fn open(
         folder: None,
         trainer,
         changed: Table::new(),
+        events: None,
         best: None,
     };
     if ranks.is_first() {
@@ -217,6 +227,7 @@ fn resume(
         folder: None,
         trainer: trainer.among(ranks)?,
         changed,
+        events: None,
         best: checkpoint::best(&checkpoint)?,
     };
     // Now all have read what the first is about to change.
@@ -257,6 +268,7 @@ fn train(
         folder,
         trainer,
         changed,
+        events,
         best,
     } = run;
     let config = trainer.config().clone();
@@ -318,6 +330,9 @@ fn train(
         folder.append_metrics(done, &metrics)?;
         progress.at(done, &format!("meta-loss {:.3}{accuracy}", step.meta_loss));
         if let Some(arrays) = arrays.filter(|_| save || is_best) {
+        if let Some(events) = events {
+            events.append(done, &metrics)?;
+        }
             checkpoint::save(folder, trainer, &arrays, *best)?;
         }
         if is_best {

@@ -5,6 +5,7 @@ pub mod card;
 pub mod checkpoint;
 mod checks;
 pub mod config;
+pub(crate) mod events;
 pub mod memory;
 pub mod run_folder;
 pub mod settings;
