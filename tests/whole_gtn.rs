@@ -8,7 +8,7 @@ use gtn::data::Problem;
 use gtn::nn::{Family, Generator, GeneratorConfig, Norm, ParamSpec, Variant, init, stack};
 use gtn::outer::inner::Inner;
 use gtn::outer::rule::{Rates, Rule};
-use gtn::outer::training::{Lesson, Noise, Sizes, by_lesson, with_real_loss};
+use gtn::outer::training::{Lesson, Noise, Sizes, by_labeller, by_lesson, with_real_loss};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::ops::Range;
@@ -17,6 +17,16 @@ const STEPS: usize = 4;
 const OUTER_AT: [usize; 2] = [2, STEPS];
 const BATCH: usize = 10;
 const OUTER_BATCH: usize = 12;
+
+/// What makes the examples, and which of their labels are learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Makes {
+    Images,
+    ImagesOfSoftLabels,
+    PixelsOfSoftLabels,
+    ImagesAndLabels,
+    LabelsOfReal,
+}
 
 /// All that a meta-gradient is taken at, and with respect to.
 struct Gtn {
@@ -32,13 +42,13 @@ impl Gtn {
 
     /// With learners of these numbers, trained at once.
     fn with(learners: &[u64], norm: Norm, mode: Mode) -> Self {
-        let teacher = ([true, false], Noise::Learned, Rates::One);
+        let teacher = (Makes::Images, Noise::Learned, Rates::One);
         Self::taught(teacher, learners, norm, mode)
     }
 
-    /// Taught by a generator or by pixels, with soft labels or not, by one rate or several.
+    /// Taught by what makes images and labels, by one rate or several.
     fn taught(
-        ([generates, soft_labels], noise, rates): ([bool; 2], Noise, Rates),
+        (makes, noise, rates): (Makes, Noise, Rates),
         learners: &[u64],
         norm: Norm,
         mode: Mode,
@@ -48,6 +58,7 @@ impl Gtn {
             variant: Variant::Paper,
             noise: 3,
             classes: 10,
+            labels: makes == Makes::ImagesAndLabels,
             hidden: 6,
             channels: [3, 2],
             image: [28, 28, 1],
@@ -56,6 +67,10 @@ impl Gtn {
         let learner = Family::default()
             .learner([28, 28, 1], 10, &[2, 3, 5], norm)
             .unwrap();
+        let labeller = Family::default()
+            .learner([28, 28, 1], 10, &[2, 3, 4], Norm::Batch)
+            .unwrap();
+        let generates = !matches!(makes, Makes::PixelsOfSoftLabels | Makes::LabelsOfReal);
         let sizes = Sizes {
             problem: Problem::MNIST,
             steps: STEPS,
@@ -67,14 +82,18 @@ impl Gtn {
         let lesson = Lesson {
             generator: generates.then_some(&generator),
             noise,
-            soft_labels,
+            soft_labels: matches!(makes, Makes::ImagesOfSoftLabels | Makes::PixelsOfSoftLabels),
         };
         let mut inner = Inner::momentum(0.1, 0.6);
         inner.rule = Rule {
             rates,
             ..inner.rule
         };
-        let taught = by_lesson(lesson, &learner, sizes, &inner).given(real);
+        let taught = match makes {
+            Makes::LabelsOfReal => by_labeller(&labeller, &learner, sizes, &inner),
+            _ => by_lesson(lesson, &learner, sizes, &inner),
+        };
+        let taught = taught.given(real);
         let starts = taught.weight_specs().to_vec();
         let training = with_real_loss(taught, &learner).learned(&starts);
         let horizon = Horizon::new(STEPS)
@@ -211,10 +230,24 @@ fn length_of_all(learned: &[(Place, Vec<f64>)]) -> f64 {
 #[test]
 fn the_meta_gradient_of_a_gtn_is_the_slope_of_its_meta_loss() {
     for (kind, teacher) in [
-        (Norm::MeanOnly, ([true, false], Noise::Learned, Rates::One)),
-        (Norm::Batch, ([true, false], Noise::Learned, Rates::Role)),
-        (Norm::Batch, ([true, true], Noise::Gaussian, Rates::One)),
-        (Norm::Batch, ([false, true], Noise::Learned, Rates::One)),
+        (Norm::MeanOnly, (Makes::Images, Noise::Learned, Rates::One)),
+        (Norm::Batch, (Makes::Images, Noise::Learned, Rates::Role)),
+        (
+            Norm::Batch,
+            (Makes::ImagesOfSoftLabels, Noise::Gaussian, Rates::One),
+        ),
+        (
+            Norm::Batch,
+            (Makes::PixelsOfSoftLabels, Noise::Learned, Rates::One),
+        ),
+        (
+            Norm::Batch,
+            (Makes::ImagesAndLabels, Noise::Learned, Rates::One),
+        ),
+        (
+            Norm::MeanOnly,
+            (Makes::LabelsOfReal, Noise::Fresh, Rates::One),
+        ),
     ] {
         let mut gtn = Gtn::taught(teacher, &[0], kind, Mode::Mixed);
         gtn.differentiate();

@@ -7,6 +7,7 @@ use gtn::cli::{Machine, Outcome, say};
 use gtn::data;
 use gtn::error::Result;
 use gtn::nn::{Network, Suite};
+use gtn::outer::makers::Makers;
 use gtn::outer::training::training;
 use gtn::run::config::Config;
 use gtn::run::settings::Settings;
@@ -46,7 +47,7 @@ struct Row {
 pub(super) fn run(args: &LearnersArgs) -> Result<Outcome> {
     let (config, device) = (args.settings.resolve()?, args.machine.device()?);
     let problem = data::Problem::MNIST;
-    let generator = config.generator(problem)?;
+    let makers = Makers::of(&config, problem)?;
     let mut learners = Vec::new();
     say(&format!(
         "  {:<22}{:>12}{:>10}{:>12}{:>10}{:>8}",
@@ -54,7 +55,7 @@ pub(super) fn run(args: &LearnersArgs) -> Result<Outcome> {
     ));
     for (name, network) in networks(&config)? {
         let learner = network.learner(problem.image, problem.classes)?;
-        let training = training(&config, problem, &generator, &learner);
+        let training = training(&config, problem, &makers, &learner);
         let values = any_values(&device, &training)?;
         let (mut plan, mut gradient, mut bytes) = (f64::INFINITY, f64::INFINITY, 0);
         for _ in 0..RUNS {

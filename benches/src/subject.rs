@@ -7,7 +7,8 @@ use clap::Args;
 use gtn::cli::Machine;
 use gtn::data;
 use gtn::error::{Error, Result};
-use gtn::nn::{Generator, Learner};
+use gtn::nn::Learner;
+use gtn::outer::makers::Makers;
 use gtn::outer::training::training;
 use gtn::run::config::{Config, Engine, Preset};
 use gtn::run::memory::check_values;
@@ -37,7 +38,7 @@ pub(super) struct Subject {
 
 enum What {
     Setup(Box<Problem>),
-    Run(Box<(Config, Generator, Learner)>),
+    Run(Box<(Config, Makers, Learner)>),
 }
 
 impl SubjectArgs {
@@ -83,7 +84,7 @@ impl SubjectArgs {
         }
         let config = self.settings.resolve()?;
         let problem = data::Problem::MNIST;
-        let generator = config.generator(problem)?;
+        let makers = Makers::of(&config, problem)?;
         // Of the family whose learner takes the most work.
         let widest = config.widest(problem)?.into_iter();
         let learner = widest.max_by_key(Learner::multiply_adds);
@@ -91,7 +92,7 @@ impl SubjectArgs {
         Ok(Subject {
             mode: config.engine.mode.into(),
             horizon: config.horizon(),
-            what: What::Run(Box::new((config, generator, learner))),
+            what: What::Run(Box::new((config, makers, learner))),
         })
     }
 }

@@ -40,6 +40,10 @@ pub enum Draw {
     Choice = 15,
     /// What learners drop in training.
     Dropout = 16,
+    /// Which training images have known classes in a semi-supervised run.
+    Labelled = 17,
+    /// Starting weights of the network that names images.
+    Labeller = 18,
 }
 
 /// A stream of random numbers of its own for each (seed, `what`, `step`, `index`).

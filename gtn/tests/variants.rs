@@ -118,7 +118,10 @@ fn muon_teaches_inside_and_lion_moves_outside() {
     );
     place.run("export run --to exported --data-dir data");
     for (args, words) in [
-        ("--inner-optimizer lion", "has the slope 0 in the images"),
+        (
+            "--inner-optimizer lion",
+            "has the slope 0 in images and labels",
+        ),
         (
             "--inner-optimizer muon --learners-per-step 2",
             "muon has matrices of one learner, and several are trained at once",
@@ -129,6 +132,75 @@ fn muon_teaches_inside_and_lion_moves_outside() {
         ),
     ] {
         place.fails(2, &format!("train {TINY} {args}"), words);
+    }
+}
+
+#[test]
+fn a_generator_makes_images_and_labels() {
+    let place = Place::new();
+    trained(&place, "--labels generator --curriculum no-curriculum");
+    let checkpoint = place.path("run/checkpoint.safetensors");
+    let (arrays, _) = tensor::read_safetensors(checkpoint).unwrap();
+    assert_eq!(arrays["generator.labels.v"].shape()[..], [10, 8]);
+    assert_eq!(arrays["generator.g1.v"].shape()[..], [8, 4]);
+    place.run("sample run --out pictures");
+    place.run("export run --to exported --data-dir data");
+    let npz = tensor::read_npz(place.path("exported/data.npz")).unwrap();
+    let shares = npz["y"].to_f64_vec();
+    let rows = shares.chunks_exact(10);
+    assert!(
+        rows.clone()
+            .all(|row| (row.iter().sum::<f64>() - 1.0).abs() < 1e-6)
+    );
+    assert!(
+        rows.clone()
+            .any(|row| row.iter().all(|&share| share < 0.99))
+    );
+    assert!(place.path("exported/generator.onnx").exists());
+    for args in ["--images pixels", "--curriculum real-data"] {
+        place.fails(
+            2,
+            &format!("train {TINY} --labels generator {args}"),
+            "--labels generator is for images that a generator makes",
+        );
+    }
+}
+
+#[test]
+fn a_labeller_names_unlabelled_images() {
+    let place = Place::new();
+    let args = "--curriculum semi-supervised --labelled 20";
+    let (report, _) = trained(&place, args);
+    assert_eq!(report["ways"][0]["name"], "real images, learned labels");
+    let checkpoint = place.path("run/checkpoint.safetensors");
+    let (arrays, _) = tensor::read_safetensors(checkpoint).unwrap();
+    assert_eq!(arrays["learned.labeller.d1.v"].shape()[..], [4, 147]);
+    assert!(arrays.keys().all(|name| !name.starts_with("generator.")));
+    let judged = json(&place.run("eval run --data-dir data --baseline all --json"));
+    let names = judged["ways"].as_array().unwrap().iter();
+    let names: Vec<&str> = names.map(|way| way["name"].as_str().unwrap()).collect();
+    let rivals = [
+        "real images, 20 labelled, momentum",
+        "real images, 20 labelled, adam",
+        "real images, momentum",
+        "real images, adam",
+    ];
+    assert_eq!(names[1..], rivals);
+    place.run("export run --to exported --data-dir data");
+    assert!(!place.path("exported/generator.onnx").exists());
+    for (args, words) in [
+        ("--labelled 60", "--labelled 60 leaves none of"),
+        (
+            "--labels soft",
+            "--labels soft learns something of every image",
+        ),
+        (
+            "--inner-optimizer lion",
+            "has the slope 0 in images and labels",
+        ),
+    ] {
+        let args = format!("train {TINY} --data-dir data --curriculum semi-supervised {args}");
+        place.fails(2, &args, words);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::eval::evaluate::TrainingData;
 use crate::eval::report::FRESH;
 use crate::export::python::Program;
 use crate::export::{Export, Format, fitted, onnx};
-use crate::outer::curriculum::ImagesChoice;
+use crate::outer::curriculum::{ImagesChoice, LabelsChoice};
 use crate::outer::inner::Inner;
 use crate::outer::teacher::Teacher;
 use crate::run::best::Which;
@@ -106,14 +106,17 @@ fn generator(config: &Config, teacher: &Teacher, run: &Path) -> Result<Option<Ve
     if !config.curriculum.generates() || config.images != ImagesChoice::Generator {
         return Ok(None);
     }
-    let generator = &teacher.generator;
+    let generator = &teacher.makers.generator;
     let params = generator.params().iter();
     let arrays: autograd::Result<Vec<_>> = params
         .map(|param| teacher.values.get(&format!("generator.{}", param.name)))
         .collect();
+    let what = match config.labels {
+        LabelsChoice::Generator => "images as learners take them and their classes y, of noise z",
+        _ => "images as learners take them, of noise z and one-hot classes y",
+    };
     let about = format!(
-        "The generator of {}: images as learners take them, of noise z and one-hot classes y. Its norms are over the batch, \
-         which has {} images.",
+        "The generator of {}: {what}. Its norms are over the batch, which has {} images.",
         run.display(),
         config.inner_batch
     );

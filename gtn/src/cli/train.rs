@@ -9,12 +9,13 @@ use crate::eval::evaluate::{TestSet, Trainee, TrainingData};
 use crate::eval::report::{self, GLANCE};
 use crate::eval::rivals::Rivals;
 use crate::outer::inner::Inner;
+use crate::outer::known;
 use crate::outer::meta::{MetaTrainer, Step};
 use crate::ranks::Ranks;
 use crate::run::best::Best;
 use crate::run::config::Config;
-use crate::run::memory;
 use crate::run::events::Events;
+use crate::run::memory;
 use crate::run::run_folder::{BEST, RunFolder};
 use crate::run::settings::{Settings, above_zero, name_of};
 use crate::run::{card, checkpoint};
@@ -47,10 +48,10 @@ pub(super) struct TrainArgs {
     /// End the training after so many minutes, if it has not ended by then
     #[arg(long, value_name = "X", value_parser = above_zero)]
     minutes: Option<f64>,
-    #[command(flatten)]
     /// Write the numbers of metrics.jsonl as event files of `TensorBoard`, too
     #[arg(long)]
     tensorboard: bool,
+    #[command(flatten)]
     baselines: eval::BaselineArgs,
     #[command(flatten)]
     settings: Settings,
@@ -78,9 +79,9 @@ struct Metrics<'a> {
 struct Run {
     /// What the first rank writes to.
     folder: Option<RunFolder>,
-    trainer: MetaTrainer,
     /// Where the first rank writes metrics for `TensorBoard`.
     events: Option<Events>,
+    trainer: MetaTrainer,
     /// Settings that are other than in its last checkpoint.
     changed: Table,
     /// The validation that was best so far.
@@ -102,13 +103,14 @@ pub(super) fn run(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
         config.dataset = data.choice.clone();
     }
     eval::same_data(ranks, &data)?;
+    known::check(&config, &data.train)?;
     memory::check(&device, &config, data.problem(), ranks.on_machine())?;
     let mut run = open(args, &device, &config, &data.card, ranks)?;
-    let ends = args
-        .minutes
     if let Some(folder) = run.folder.as_ref().filter(|_| args.tensorboard) {
         run.events = Some(Events::begin(folder.path(), run.trainer.outer_step())?);
     }
+    let ends = args
+        .minutes
         .map(|minutes| begin + Duration::from_secs_f64(60.0 * minutes));
     if !train(&mut run, &device, &data, ends, ranks)? {
         if let Some(folder) = &run.folder {
@@ -188,9 +190,9 @@ fn open(
     eval::same_state(ranks, &trainer)?;
     let mut run = Run {
         folder: None,
+        events: None,
         trainer,
         changed: Table::new(),
-        events: None,
         best: None,
     };
     if ranks.is_first() {
@@ -225,9 +227,9 @@ fn resume(
     let (trainer, changed) = checkpoint::load(&checkpoint, device, config, card.problem)?;
     let mut run = Run {
         folder: None,
+        events: None,
         trainer: trainer.among(ranks)?,
         changed,
-        events: None,
         best: checkpoint::best(&checkpoint)?,
     };
     // Now all have read what the first is about to change.
@@ -266,9 +268,9 @@ fn train(
 ) -> Result<bool> {
     let Run {
         folder,
+        events,
         trainer,
         changed,
-        events,
         best,
     } = run;
     let config = trainer.config().clone();
@@ -328,11 +330,11 @@ fn train(
             changed: std::mem::take(changed),
         };
         folder.append_metrics(done, &metrics)?;
-        progress.at(done, &format!("meta-loss {:.3}{accuracy}", step.meta_loss));
-        if let Some(arrays) = arrays.filter(|_| save || is_best) {
         if let Some(events) = events {
             events.append(done, &metrics)?;
         }
+        progress.at(done, &format!("meta-loss {:.3}{accuracy}", step.meta_loss));
+        if let Some(arrays) = arrays.filter(|_| save || is_best) {
             checkpoint::save(folder, trainer, &arrays, *best)?;
         }
         if is_best {

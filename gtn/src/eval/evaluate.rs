@@ -4,7 +4,9 @@ use crate::data::{Dataset, Problem, Split};
 use crate::eval::rivals::RealImages;
 use crate::nn::layers::count_correct;
 use crate::nn::{Learner, Statistics, init};
-use crate::outer::curriculum::ImagesChoice;
+use crate::outer::curriculum::{ImagesChoice, LabelsChoice};
+use crate::outer::known::Known;
+use crate::outer::makers::named;
 use crate::outer::rule::Rule;
 use crate::outer::teacher::Teacher;
 use crate::outer::training::{DROPPED, Sizes, by_images, real_batches};
@@ -189,7 +191,7 @@ pub type Hyper = [(&'static str, Array)];
 pub struct TrainingData {
     /// Images `x` and one-hot classes `y` \[T, B, …\], and hyper-parameters \[T\].
     values: Values,
-    /// The classes, \[T, B\].
+    /// The classes, \[T, B\]; where a network makes them, the likeliest.
     pub labels: Vec<u16>,
 }
 
@@ -208,7 +210,45 @@ impl TrainingData {
         if config.curriculum.generates() {
             return Self::synthetic(device, config, teacher, number);
         }
+        if let Some(labeller) = &teacher.makers.labeller {
+            return Self::named(device, config, teacher, (data, labeller), number);
+        }
         Self::real(device, config, data, number, &teacher.hyper(config)?)
+    }
+
+    /// Unlabelled real images with the classes that a labeller gives them.
+    fn named(
+        device: &Device,
+        config: &Config,
+        teacher: &Teacher,
+        (data, labeller): (&Dataset, &Learner),
+        number: u64,
+    ) -> Result<Self> {
+        let chosen = Known::of(config, &data.train).unlabelled(config, number);
+        let hyper = teacher.hyper(config)?;
+        let mut made = Self::of_images(device, config, data, (&chosen, number), &hyper)?;
+        let sizes = Sizes::of(config, teacher.problem);
+        let (tape, [images, _]) = (Tape::new(), sizes.taught());
+        let specs = sizes.labeller(labeller);
+        let input = |spec: &ArraySpec| tape.input(&spec.name, spec.dtype, spec.shape.clone());
+        let weights = specs.iter().map(input).collect::<Result<Vec<_>>>()?;
+        let x = tape.input("x", F32, &images.shape[1..])?;
+        let names = specs.iter().map(|spec| spec.name.as_str());
+        let given: Vec<_> = weights
+            .iter()
+            .copied()
+            .zip(names)
+            .chain([(x, "x")])
+            .collect();
+        let name = Task::new(device, &given, &[(named(labeller, &weights, x)?, "y")])?;
+        for step in 0..config.inner_steps {
+            name.run(|key| match key {
+                "x" | "y" => made.values.row(key, step),
+                weight => teacher.values.view(weight),
+            })?;
+        }
+        made.labels = made.likeliest(teacher.problem.classes)?;
+        Ok(made)
     }
 
     /// The synthetic images of the training number `number`.
@@ -221,10 +261,18 @@ impl TrainingData {
         teacher: &Teacher,
         number: u64,
     ) -> Result<Self> {
-        let sizes = Sizes::of(config, teacher.problem);
+        let (sizes, generator) = (
+            Sizes::of(config, teacher.problem),
+            &teacher.makers.generator,
+        );
         let [x, y] = sizes.taught();
+        let makes_labels = config.labels == LabelsChoice::Generator;
         let labels = teacher.labels(config, number);
-        let classes = teacher.classes(config, number)?;
+        let classes = if makes_labels {
+            Array::zeros(F32, y.shape.clone())
+        } else {
+            teacher.classes(config, number)?
+        };
         let mut made = Self::new(device, labels, &classes, &teacher.hyper(config)?)?;
         if config.images == ImagesChoice::Pixels {
             made.values.set("x", &teacher.pixels(config, number)?)?;
@@ -233,7 +281,7 @@ impl TrainingData {
         made.values.set("z", &teacher.noise(config, number)?)?;
 
         let tape = Tape::new();
-        let specs = sizes.generator(&teacher.generator);
+        let specs = sizes.generator(generator);
         let (mut given, mut weights) = (Vec::new(), Vec::new());
         for spec in &specs {
             let weight = tape.input(&spec.name, spec.dtype, spec.shape.clone())?;
@@ -241,19 +289,38 @@ impl TrainingData {
             weights.push(weight);
         }
         let z = tape.input("z", F32, [config.inner_batch, config.noise])?;
-        let y = tape.input("y", F32, &y.shape[1..])?;
-        given.extend([(z, "z"), (y, "y")]);
-        let weights = teacher.generator.prepare(&weights)?;
-        let images = teacher.generator.images(&weights, z, y)?;
+        given.push((z, "z"));
+        let weights = generator.prepare(&weights)?;
+        let wanted = if makes_labels {
+            let [images, classes] = generator.images_and_labels(&weights, z)?;
+            vec![(images, "x"), (classes, "y")]
+        } else {
+            let y = tape.input("y", F32, &y.shape[1..])?;
+            given.push((y, "y"));
+            vec![(generator.images(&weights, z, y)?, "x")]
+        };
         made.values.reserve(x)?;
-        let generate = Task::new(device, &given, &[(images, "x")])?;
+        let generate = Task::new(device, &given, &wanted)?;
         for step in 0..config.inner_steps {
             generate.run(|name| match name {
                 "x" | "y" | "z" => made.values.row(name, step),
                 weight => teacher.values.view(weight),
             })?;
         }
+        if makes_labels {
+            made.labels = made.likeliest(teacher.problem.classes)?;
+        }
         Ok(made)
+    }
+
+    /// The likeliest class of every image.
+    fn likeliest(&self, classes: usize) -> Result<Vec<u16>> {
+        let shares = self.values.get("y")?.to_f64_vec();
+        let first_of_most = |row: &[f64]| {
+            let better = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
+            (1..classes).fold(0, better) as u16
+        };
+        Ok(shares.chunks_exact(classes).map(first_of_most).collect())
     }
 
     /// Real images drawn uniformly.

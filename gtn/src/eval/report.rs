@@ -5,6 +5,7 @@ use crate::eval::evaluate::TrainingData;
 use crate::eval::examination::Examination;
 use crate::eval::rivals::{LearnedRates, RealImages, Rivals};
 use crate::eval::tuning::{BASELINES, Recipe, TRIALS, tuned};
+use crate::outer::curriculum::Curriculum;
 use crate::outer::inner::Inner;
 use crate::outer::rule::Rule;
 use crate::run::config::Config;
@@ -150,10 +151,10 @@ pub fn evaluate(
     mut watch: impl FnMut() -> bool,
 ) -> error::Result<Option<Report>> {
     let config = examination.config;
-    let name = if config.curriculum.generates() {
-        "taught by the GTN".to_owned()
-    } else {
-        format!("{REAL}{LEARNED}")
+    let name = match config.curriculum {
+        Curriculum::RealData => format!("{REAL}{LEARNED}"),
+        Curriculum::SemiSupervised => format!("{REAL}learned labels"),
+        _ => "taught by the GTN".to_owned(),
     };
     let mut way = Way::new(name);
     let taught = |number| examination.taught(number);

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::eval::coreset::Choice;
 use crate::outer::curriculum::Curriculum;
 use crate::outer::inner::Inner;
+use crate::outer::known::{Known, drawn_of};
 use crate::outer::rule::Rule;
 use crate::outer::teacher::Teacher;
 use crate::run::config::Config;
@@ -29,6 +30,8 @@ pub enum Baselines {
 pub enum RealImages {
     /// Drawn anew for every learner.
     Fresh,
+    /// The same, out of those of a semi-supervised run whose classes are known: their numbers.
+    Labelled(Vec<usize>),
     /// The same for all, in one order: what they are called, and their T·B numbers.
     Chosen(&'static str, Vec<usize>),
 }
@@ -38,6 +41,7 @@ impl RealImages {
     pub(super) fn prefix(&self) -> String {
         match self {
             Self::Fresh => String::new(),
+            Self::Labelled(known) => format!("{} labelled, ", known.len()),
             Self::Chosen(name, _) => format!("{name}, "),
         }
     }
@@ -48,6 +52,10 @@ impl RealImages {
             Self::Fresh => {
                 let count = config.inner_steps * config.inner_batch;
                 draw_images(config.seed, training, count, data.train.len())
+            }
+            Self::Labelled(known) => {
+                let count = config.inner_steps * config.inner_batch;
+                drawn_of(known, config.seed, training, count)
             }
             Self::Chosen(_, numbers) => numbers.clone(),
         }
@@ -69,7 +77,7 @@ impl LearnedRates {
     /// # Errors
     /// If they were not learned for real images, or for other steps and batches; or if the device fails.
     pub fn of(theirs: &Config, teacher: &Teacher, ours: &Config) -> Result<Self> {
-        if theirs.curriculum.generates() {
+        if theirs.curriculum != Curriculum::RealData {
             let message = "it was not trained on real images";
             return Err(Error::usage(message).hint(format!(
                 "gtn train --curriculum real-data --inner-steps {} --inner-batch {} makes such a run",
@@ -105,7 +113,8 @@ pub struct Rivals {
 }
 
 impl Rivals {
-    /// Chooses the images of baselines.
+    /// Chooses the images of baselines. Those of a semi-supervised run know as many classes as the run; all of them
+    /// know all.
     pub fn new(baselines: Baselines, config: &Config, data: &Dataset) -> Self {
         let count = config.inner_steps * config.inner_batch;
         let chosen = |name, choice: Choice| {
@@ -113,8 +122,12 @@ impl Rivals {
             let numbers = choice.of(&data.train, classes, count, config.seed);
             RealImages::Chosen(name, numbers)
         };
+        let labelled = || RealImages::Labelled(Known::of(config, &data.train).labelled);
+        let some = config.curriculum == Curriculum::SemiSupervised;
         let images = match baselines {
             Baselines::None => vec![],
+            Baselines::Fresh if some => vec![labelled()],
+            Baselines::All if some => vec![labelled(), RealImages::Fresh],
             Baselines::Fresh => vec![RealImages::Fresh],
             Baselines::All => vec![
                 RealImages::Fresh,

@@ -29,6 +29,8 @@ pub struct GeneratorConfig {
     pub noise: usize,
     /// Number of classes.
     pub classes: usize,
+    /// Whether it makes the classes of its images, too; otherwise it is given them.
+    pub labels: bool,
     /// Width of the first layer.
     pub hidden: usize,
     /// Channels of the small images but the last, and of the last: that of half the image's size.
@@ -43,6 +45,7 @@ impl Default for GeneratorConfig {
             variant: Variant::Paper,
             noise: 128,
             classes: 10,
+            labels: false,
             hidden: 1024,
             channels: [128, 64],
             image: [28, 28, 1],
@@ -58,6 +61,8 @@ impl Default for GeneratorConfig {
 ///
 /// with weight norm in every layer, and a leaky rectifier after every batch norm, which always takes the
 /// batch's own statistics. `×2 conv` is nearest-neighbour upsampling and a 3×3 convolution.
+///
+/// One that makes labels, too, takes z alone, and has a second head on the first layer: a dense layer `labels` with a softmax.
 ///
 /// Its forward pass comes in two halves: [`prepare`](Self::prepare) does what depends on the weights only,
 /// once for all inner steps; [`images`](Self::images) does the rest at each.
@@ -102,6 +107,7 @@ impl Generator {
             variant,
             noise,
             classes,
+            labels,
             hidden,
             channels: [quarter, half],
             image: [h, w, c],
@@ -127,13 +133,17 @@ impl Generator {
                 params.extend(ParamSpec::affine(name, units));
             }
         };
-        layer("g1", &[hidden, noise + classes], Some(hidden));
+        let given = if labels { 0 } else { classes };
+        layer("g1", &[hidden, noise + given], Some(hidden));
         layer("g2", &[features, hidden], Some(normed));
         for stage in 1..stages {
             let to = if stage + 1 < stages { quarter } else { half };
             layer(&format!("g{}", 2 + stage), &[to, 3, 3, quarter], Some(to));
         }
         layer(&format!("g{}", 2 + stages), &[c, 3, 3, half], None);
+        if labels {
+            layer("labels", &[classes, hidden], None);
+        }
         Ok(Self {
             config,
             stages,
@@ -175,6 +185,10 @@ impl Generator {
                 prepared.extend(feed.take::<2>()?);
             }
         }
+        if self.config.labels {
+            let [v, s, bias] = feed.take()?;
+            prepared.extend([v, weight_scale(v, s)?, bias]);
+        }
         Ok(prepared)
     }
 
@@ -186,10 +200,29 @@ impl Generator {
         classes: Var<'t>,
     ) -> Result<Var<'t>> {
         let feed = &mut Feed::new("generator", prepared, self.prepared_count())?;
-        let x = z.tape().concat(&[z, classes], 1)?;
-        let x = self.dense(feed, x)?;
-        let x = norm(feed, x)?;
-        let x = self.dense(feed, x)?;
+        let features = self.features(feed, z.tape().concat(&[z, classes], 1)?)?;
+        self.images_of(feed, features)
+    }
+
+    /// Images and their soft classes \[n, `classes`\] from noise alone, of a generator that makes both.
+    pub fn images_and_labels<'t>(&self, prepared: &[Var<'t>], z: Var<'t>) -> Result<[Var<'t>; 2]> {
+        let feed = &mut Feed::new("generator", prepared, self.prepared_count())?;
+        let features = self.features(feed, z)?;
+        let images = self.images_of(feed, features)?;
+        let [v, scale, bias] = feed.take()?;
+        let logits = (dense(features, v, scale)? + bias)?;
+        Ok([images, logits.softmax()?])
+    }
+
+    /// What the first layer makes of its input.
+    fn features<'t>(&self, feed: &mut Feed<'_, 't>, input: Var<'t>) -> Result<Var<'t>> {
+        let x = self.dense(feed, input)?;
+        norm(feed, x)
+    }
+
+    /// What the others make of that.
+    fn images_of<'t>(&self, feed: &mut Feed<'_, 't>, features: Var<'t>) -> Result<Var<'t>> {
+        let x = self.dense(feed, features)?;
         let mut x = match self.config.variant {
             Variant::Paper => self.small_image(norm(feed, x)?)?,
             Variant::Benchmark => norm(feed, self.small_image(x)?)?,

@@ -15,6 +15,8 @@ use serde::Serialize;
 pub enum Curriculum {
     /// Real images, drawn anew at every inner step; only learning rates and momenta are learned
     RealData,
+    /// As real-data, but with images whose classes are not known (see --labelled): a network that is learned names them
+    SemiSupervised,
     /// Fresh noise and fresh labels at every inner step; only the generator learns
     NoCurriculum,
     /// Learned noise; every inner step takes any of it
@@ -48,23 +50,25 @@ pub enum LabelsChoice {
     Fixed,
     /// A distribution over the classes, learned for every image
     Soft,
+    /// A distribution over the classes, which the generator makes of noise, as the image
+    Generator,
 }
 
 impl Curriculum {
     /// Whether a generator makes the images.
     pub fn generates(self) -> bool {
-        self != Self::RealData
+        !matches!(self, Self::RealData | Self::SemiSupervised)
     }
 
     /// Whether something is learned of every example, such as its noise.
     pub fn learns_examples(self) -> bool {
-        !matches!(self, Self::RealData | Self::NoCurriculum)
+        self.generates() && self != Self::NoCurriculum
     }
 
     /// Where the noise comes from.
     pub fn noise(self) -> Noise {
         match self {
-            Self::RealData | Self::NoCurriculum => Noise::Fresh,
+            Self::RealData | Self::SemiSupervised | Self::NoCurriculum => Noise::Fresh,
             Self::AllShuffled | Self::ShuffledBatch | Self::Full => Noise::Learned,
             Self::Gaussian => Noise::Gaussian,
         }
@@ -76,7 +80,11 @@ impl Curriculum {
         let mut rng = rng(seed, Draw::Order, outer_step, 0);
         let mut order: Vec<usize> = (0..steps * batch).collect();
         match self {
-            Self::RealData | Self::NoCurriculum | Self::Full | Self::Gaussian => {}
+            Self::RealData
+            | Self::SemiSupervised
+            | Self::NoCurriculum
+            | Self::Full
+            | Self::Gaussian => {}
             Self::AllShuffled => order.shuffle(&mut rng),
             Self::ShuffledBatch => {
                 let mut batches: Vec<usize> = (0..steps).collect();

@@ -7,6 +7,7 @@ mod state;
 use crate::data::{Dataset, Problem};
 use crate::error;
 use crate::outer::curriculum::Curriculum;
+use crate::outer::known::Known;
 use crate::outer::mean::Mean;
 use crate::outer::pupils::{self, Class, Pupil, Pupils};
 use crate::outer::teacher::{Teacher, learned};
@@ -71,6 +72,8 @@ pub struct MetaTrainer {
     pupils: Pupils,
     /// The mean of meta-gradients, where there are several in an outer step.
     mean: Option<Mean>,
+    /// Which training images are labelled, in a semi-supervised run.
+    known: Option<Known>,
     /// The learners of the lot that comes next, drawn while a GPU works on another.
     next: Option<(Lot, Vec<Class>)>,
     /// Those who train the lots of an outer step.
@@ -89,13 +92,14 @@ impl MetaTrainer {
     /// If there is not enough memory.
     pub fn new(device: &Device, config: &Config, problem: Problem) -> Result<Self> {
         let teacher = Teacher::new(device, config, problem)?;
-        let learned = learned(config, problem, &teacher.generator);
+        let learned = learned(config, problem, &teacher.makers);
         let gradients = Values::zeros(device, &learned)?;
         let descent = Descent::new(&gradients, config.outer_optimizer.0, &config.outer_hyper())?;
         Ok(Self {
             descent,
             pupils: Pupils::new(device, 1),
             mean: None,
+            known: None,
             next: None,
             ranks: Ranks::alone(),
             teacher,
@@ -248,15 +252,15 @@ impl MetaTrainer {
     }
 
     fn learned(&self) -> Vec<ArraySpec> {
-        learned(&self.config, self.teacher.problem, &self.teacher.generator)
+        learned(&self.config, self.teacher.problem, &self.teacher.makers)
     }
 
     /// Computes the meta-gradient of learners, which is with the pupil then. Nobody waits.
     fn queue_gradient(&mut self, class: &Class) -> Result<Pupil> {
         let Teacher {
-            generator, problem, ..
+            makers, problem, ..
         } = &self.teacher;
-        let mut pupil = self.pupils.take(class, &self.config, *problem, generator)?;
+        let mut pupil = self.pupils.take(class, &self.config, *problem, makers)?;
         class.start(&mut self.teacher.values)?;
         if class.drops() {
             let (seed, steps) = (self.config.seed, self.config.inner_steps);
@@ -271,13 +275,21 @@ impl MetaTrainer {
     /// Gives noise, labels and real images for an outer step.
     fn give_data(&mut self, data: &Dataset) -> Result<()> {
         let (config, problem) = (&self.config, self.teacher.problem);
-        if config.curriculum == Curriculum::RealData {
-            let count = config.inner_steps * config.inner_batch;
-            let taught = draw_images(config.seed, self.outer_step, count, data.train.len());
-            let batches = Sizes::of(config, problem).taught();
-            self.give(data, &taught, &batches, Draw::Augment)?;
-        } else {
-            self.teacher.fill(config, self.outer_step)?;
+        let (number, batches) = (self.outer_step, Sizes::of(config, problem).taught());
+        match config.curriculum {
+            Curriculum::RealData => {
+                let count = config.inner_steps * config.inner_batch;
+                let taught = draw_images(config.seed, number, count, data.train.len());
+                self.give(data, &taught, &batches, Draw::Augment)?;
+            }
+            Curriculum::SemiSupervised => {
+                let known = self
+                    .known
+                    .get_or_insert_with(|| Known::of(config, &data.train));
+                let taught = known.unlabelled(config, number);
+                self.give(data, &taught, &batches, Draw::Augment)?;
+            }
+            _ => self.teacher.fill(config, number)?,
         }
         let chosen = self.choose_real(data.train.len());
         let batches = real_loss_batches(&self.config, problem);
@@ -294,7 +306,9 @@ impl MetaTrainer {
     ) -> Result<()> {
         let draw = (augment, self.outer_step);
         let arrays = real_batches(&self.config, data, chosen, batches, draw)?;
-        for (spec, array) in batches.iter().zip(&arrays) {
+        // The classes of images that a labeller names stay away.
+        let named = augment != Draw::Augment || self.teacher.makers.labeller.is_none();
+        for (spec, array) in batches.iter().zip(&arrays).take(1 + usize::from(named)) {
             self.teacher.values.set(&spec.name, array)?;
         }
         Ok(())
@@ -311,10 +325,10 @@ impl MetaTrainer {
     fn look_ahead(&mut self, lot: usize, busy: &Pupil) -> Result<()> {
         let next = self.draw(self.following(lot))?;
         let Teacher {
-            generator, problem, ..
+            makers, problem, ..
         } = &self.teacher;
         let pupils = &mut self.pupils;
-        pupils.plan_ahead(&next.1, busy, &self.config, *problem, generator);
+        pupils.plan_ahead(&next.1, busy, &self.config, *problem, makers);
         self.next = Some(next);
         Ok(())
     }
@@ -336,15 +350,21 @@ impl MetaTrainer {
         Ok((lot, classes))
     }
 
-    /// Draws the real images of the outer losses, out of `count`.
+    /// Draws the real images of the outer losses, out of `count` or of the labelled ones.
     fn choose_real(&self, count: usize) -> Vec<usize> {
+        let labelled = self.known.as_ref().map(|known| &known.labelled);
+        let count = labelled.map_or(count, Vec::len);
         let of_loss = |number: usize| {
             let (seed, outer_step) = (self.config.seed, self.outer_step);
             let mut rng = rng(seed, Draw::OuterBatch, outer_step, number as u64);
             let any = move |_| rng.random_range(0..count);
             (0..self.config.outer_batch).map(any)
         };
-        (0..self.config.outer_count()).flat_map(of_loss).collect()
+        let chosen = (0..self.config.outer_count()).flat_map(of_loss);
+        match labelled {
+            Some(labelled) => chosen.map(|place| labelled[place]).collect(),
+            None => chosen.collect(),
+        }
     }
 
     /// The losses of a meta-gradient, when it is done.

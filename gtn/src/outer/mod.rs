@@ -3,6 +3,8 @@
 pub mod curriculum;
 pub mod growth;
 pub mod inner;
+pub mod known;
+pub mod makers;
 pub(crate) mod mean;
 pub mod meta;
 pub(crate) mod pupils;

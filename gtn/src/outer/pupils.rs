@@ -2,7 +2,8 @@
 
 use crate::data::Problem;
 use crate::device::free_bytes;
-use crate::nn::{Drawn, Generator, Learner, Network, init, stack};
+use crate::nn::{Drawn, Learner, Network, init, stack};
+use crate::outer::makers::Makers;
 use crate::outer::training::training;
 use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
@@ -140,7 +141,7 @@ struct Sources {
     free: Option<usize>,
     config: Config,
     problem: Problem,
-    generator: Generator,
+    makers: Makers,
 }
 
 impl Sources {
@@ -151,7 +152,7 @@ impl Sources {
             learners_at_once: 0,
             ..self.config.clone()
         };
-        let training = training(config, self.problem, &self.generator, learner);
+        let training = training(config, self.problem, &self.makers, learner);
         let horizon = config.horizon_of(extent.steps);
         Planned::new(&training, &horizon.free_bytes(self.free))
     }
@@ -179,13 +180,13 @@ impl Pupils {
         }
     }
 
-    fn sources(&self, config: &Config, problem: Problem, generator: &Generator) -> Sources {
+    fn sources(&self, config: &Config, problem: Problem, makers: &Makers) -> Sources {
         Sources {
             device: self.device.clone(),
             free: self.free,
             config: config.clone(),
             problem,
-            generator: generator.clone(),
+            makers: makers.clone(),
         }
     }
 
@@ -195,7 +196,7 @@ impl Pupils {
         class: &Class,
         config: &Config,
         problem: Problem,
-        generator: &Generator,
+        makers: &Makers,
     ) -> Result<Pupil> {
         let subject = class.subject();
         let last = match self.last.take() {
@@ -208,7 +209,7 @@ impl Pupils {
         let planned = if let Some(at) = self.kept.iter().position(|kept| kept.0 == subject) {
             self.kept.remove(at).1
         } else {
-            let sources = self.sources(config, problem, generator);
+            let sources = self.sources(config, problem, makers);
             sources.plan(&class.learner, class.extent)?
         };
         let unroll = match last {
@@ -217,7 +218,7 @@ impl Pupils {
                 self.kept.push((pupil.subject, before));
                 unroll
             }
-            None => self.first(planned, class, &self.sources(config, problem, generator))?,
+            None => self.first(planned, class, &self.sources(config, problem, makers))?,
         };
         self.forget();
         Ok(Pupil { subject, unroll })
@@ -250,7 +251,7 @@ impl Pupils {
         busy: &Pupil,
         config: &Config,
         problem: Problem,
-        generator: &Generator,
+        makers: &Makers,
     ) {
         if self.device.as_cuda().is_none() {
             return;
@@ -263,7 +264,7 @@ impl Pupils {
         if new.is_empty() {
             return;
         }
-        let sources = self.sources(config, problem, generator);
+        let sources = self.sources(config, problem, makers);
         let classes: Vec<_> = new.iter().map(|c| (c.learner.clone(), c.extent)).collect();
         self.ahead = Some(Ahead {
             subjects: new.iter().map(|class| class.subject()).collect(),

@@ -1,9 +1,10 @@
 //! The teacher: everything that the outer loop learns, and what it gives a learner at every inner step.
 
 use crate::data::Problem;
-use crate::nn::{Generator, init};
+use crate::nn::init;
 use crate::outer::curriculum::{LabelsChoice, noise, one_hot};
 use crate::outer::inner::Inner;
+use crate::outer::makers::Makers;
 use crate::outer::training::{Noise, PIXEL_RANGE, Sizes};
 use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
@@ -14,21 +15,24 @@ use autograd::prelude::*;
 pub struct Teacher {
     /// What the learners learn.
     pub problem: Problem,
-    /// The network that makes the images, of no use where real images teach.
-    pub generator: Generator,
-    /// The generator's parameters where it is of use, the hyper-parameters that are learned, and the tables of what is learned
+    /// The networks that make the images, or name them.
+    pub makers: Makers,
+    /// The parameters of those that are of use, the hyper-parameters that are learned, and the tables of what is learned
     /// of every example ([`tables`](crate::outer::training::Lesson::tables)); and what a training is given beside them.
     pub values: Values,
 }
 
 /// The arrays that are learned, in the order of the outer optimiser.
-pub fn learned(config: &Config, problem: Problem, generator: &Generator) -> Vec<ArraySpec> {
+pub fn learned(config: &Config, problem: Problem, makers: &Makers) -> Vec<ArraySpec> {
     let sizes = Sizes::of(config, problem);
-    let hyper = Inner::of(config).specs(sizes.steps, sizes.dtype).collect();
+    let inner = Inner::of(config);
+    let hyper = inner.specs(sizes.steps, sizes.dtype);
     if !config.curriculum.generates() {
-        return hyper;
+        let labeller = makers.labeller.iter();
+        let labeller = labeller.flat_map(|labeller| sizes.labeller(labeller));
+        return labeller.chain(hyper).collect();
     }
-    let lesson = config.lesson(generator);
+    let lesson = config.lesson(&makers.generator);
     let mut specs = lesson
         .generator
         .map_or_else(Vec::new, |generator| sizes.generator(generator));
@@ -41,29 +45,32 @@ impl Teacher {
     /// Meta-parameters before the first outer step.
     ///
     /// # Errors
-    /// If there is no such generator, or not enough memory.
+    /// As [`Makers::of`], or if there is not enough memory.
     pub fn new(device: &Device, config: &Config, problem: Problem) -> Result<Self> {
-        let generator = config.generator(problem)?;
+        let makers = Makers::of(config, problem)?;
         let sizes = Sizes::of(config, problem);
-        let mut values = Values::zeros(device, &learned(config, problem, &generator))?;
+        let mut values = Values::zeros(device, &learned(config, problem, &makers))?;
         Inner::of(config).start(&mut values, config.inner_steps)?;
         if config.curriculum.generates() {
-            let lesson = config.lesson(&generator);
-            if lesson.generator.is_some() {
+            let lesson = config.lesson(&makers.generator);
+            if let Some(generator) = lesson.generator {
                 let rng = &mut rng(config.seed, Draw::Generator, 0, 0);
-                let specs = sizes.generator(&generator);
-                for (spec, array) in specs.iter().zip(init(generator.params(), F32, rng)?) {
-                    values.set(&spec.name, &array)?;
-                }
+                let arrays = init(generator.params(), F32, rng)?;
+                set(&mut values, &sizes.generator(generator), &arrays)?;
             }
             for spec in lesson.tables(sizes) {
                 let numbers = start(&spec, config, problem);
                 values.set(&spec.name, &Array::new(spec.shape, numbers)?)?;
             }
         }
+        if let Some(labeller) = &makers.labeller {
+            let rng = &mut rng(config.seed, Draw::Labeller, 0, 0);
+            let arrays = init(labeller.params(), F32, rng)?;
+            set(&mut values, &sizes.labeller(labeller), &arrays)?;
+        }
         Ok(Self {
             problem,
-            generator,
+            makers,
             values,
         })
     }
@@ -156,13 +163,18 @@ impl Teacher {
             self.values.set("order", &index(&order(config, number))?)?;
         }
         let sizes = Sizes::of(config, self.problem);
-        if let Some(spec) = config.lesson(&self.generator).draws(sizes) {
+        if let Some(spec) = config.lesson(&self.makers.generator).draws(sizes) {
             let numbers = noise(spec.shape.count(), config.seed, number);
             self.values
                 .set(&spec.name, &Array::new(spec.shape, numbers)?)?;
         }
         Ok(())
     }
+}
+
+/// Puts arrays in their places.
+fn set(values: &mut Values, specs: &[ArraySpec], arrays: &[Array]) -> Result<()> {
+    values.set_all(specs.iter().map(|spec| spec.name.as_str()).zip(arrays))
 }
 
 /// The share of its class in a learned distribution at the start, and its spread of noise and pixels.

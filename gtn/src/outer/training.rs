@@ -4,6 +4,7 @@ use crate::data::{Dataset, Problem};
 use crate::nn::{Generator, Learner, ParamSpec, Statistics};
 use crate::outer::curriculum::{Curriculum, one_hot};
 use crate::outer::inner::Inner;
+use crate::outer::makers::{Makers, named};
 use crate::outer::rule::Rule;
 use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
@@ -82,6 +83,11 @@ impl Sizes {
     pub fn generator(self, generator: &Generator) -> Vec<ArraySpec> {
         specs("generator.", generator.params(), self.dtype).collect()
     }
+
+    /// The same of a labeller.
+    pub fn labeller(self, labeller: &Learner) -> Vec<ArraySpec> {
+        specs("labeller.", labeller.params(), self.dtype).collect()
+    }
 }
 
 fn specs<'a>(
@@ -125,6 +131,12 @@ pub enum Noise {
 pub const PIXEL_RANGE: f64 = 2.0;
 
 impl Lesson<'_> {
+    /// Whether the generator makes the classes, too.
+    pub fn makes_labels(&self) -> bool {
+        self.generator
+            .is_some_and(|generator| generator.config().labels)
+    }
+
     /// The arrays with a row for each of the T·B examples that are learned: some of noise `z` and the logarithm of its spread
     /// `log_spread` \[T·B, noise\], `pixels` \[T·B, rows·columns·channels\] before their tanh, `label_logits` \[T·B, classes\].
     pub fn tables(&self, sizes: Sizes) -> Vec<ArraySpec> {
@@ -156,7 +168,7 @@ impl Lesson<'_> {
 }
 
 /// A learner taught by what is learned. Steps take the examples that `order` \[T·B\] names out of the learned
-/// [tables](Lesson::tables); classes that are not learned are given, `y` \[T, B, classes\].
+/// [tables](Lesson::tables); classes that are neither learned nor made are given, `y` \[T, B, classes\].
 pub fn by_lesson<'a>(
     lesson: Lesson<'a>,
     learner: &'a Learner,
@@ -202,20 +214,29 @@ pub fn by_lesson<'a>(
         });
     }
     let shape = [steps, batch, problem.classes];
-    training = if lesson.soft_labels {
-        training.prepare("y", move |s| {
+    if lesson.soft_labels {
+        training = training.prepare("y", move |s| {
             let rows = s["label_logits"].rows(s["order"])?;
             rows.softmax()?.reshape(shape)
-        })
-    } else {
-        training.given([ArraySpec::new("y", dtype, shape)])
-    };
-    training.per_step(["y"]).loss_and_buffers(move |s| {
-        let images = match lesson.generator {
-            Some(generator) => generator.images(s.list("generator"), s["z"], s["y"])?,
-            None => s["x"],
+        });
+    } else if !lesson.makes_labels() {
+        training = training.given([ArraySpec::new("y", dtype, shape)]);
+    }
+    if !lesson.makes_labels() {
+        training = training.per_step(["y"]);
+    }
+    training.loss_and_buffers(move |s| {
+        let examples = match lesson.generator {
+            Some(generator) if lesson.makes_labels() => {
+                generator.images_and_labels(s.list("generator"), s["z"])?
+            }
+            Some(generator) => {
+                let images = generator.images(s.list("generator"), s["z"], s["y"])?;
+                [images, s["y"]]
+            }
+            None => [s["x"], s["y"]],
         };
-        inner_loss(learner, s, images)
+        inner_loss(learner, s, examples)
     })
 }
 
@@ -225,14 +246,34 @@ pub fn by_images(learner: &Learner, sizes: Sizes, rule: Rule) -> Training<'_> {
     sizes
         .learner(learner, rule)
         .per_step(["x", "y"])
-        .loss_and_buffers(|s| inner_loss(learner, s, s["x"]))
+        .loss_and_buffers(|s| inner_loss(learner, s, [s["x"], s["y"]]))
 }
 
-/// The loss of learners on images with the classes `y`, and the statistics that they leave.
+/// A learner taught by given images `x` \[T, B, …\], whose classes a labeller gives them, which is learned.
+pub fn by_labeller<'a>(
+    labeller: &'a Learner,
+    learner: &'a Learner,
+    sizes: Sizes,
+    inner: &Inner,
+) -> Training<'a> {
+    let [images, _] = sizes.taught();
+    let training = sizes.learner(learner, inner.rule);
+    inner
+        .declare(training, sizes.steps, sizes.dtype)
+        .learned_list("labeller", sizes.labeller(labeller))
+        .given([images])
+        .per_step(["x"])
+        .loss_and_buffers(|s| {
+            let classes = named(labeller, s.list("labeller"), s["x"])?;
+            inner_loss(learner, s, [s["x"], classes])
+        })
+}
+
+/// The loss of learners on images with their classes, and the statistics that they leave.
 fn inner_loss<'t>(
     learner: &Learner,
     s: &Scope<'t>,
-    images: Var<'t>,
+    [images, classes]: [Var<'t>; 2],
 ) -> Result<(Var<'t>, Vec<Var<'t>>)> {
     let statistics = if learner.drops() {
         Statistics::Training(s[DROPPED])
@@ -240,7 +281,7 @@ fn inner_loss<'t>(
         Statistics::Batch
     };
     let (logits, buffers) = learner.logits(s.weights(), images, statistics)?;
-    Ok((sum_of_losses(logits, s["y"])?, buffers))
+    Ok((sum_of_losses(logits, classes)?, buffers))
 }
 
 /// Adds the outer loss: cross-entropy on real images `x_real` \[N, B, …\] with classes `y_real`, with the means that the
@@ -293,16 +334,17 @@ pub fn real_loss_batches(config: &Config, problem: Problem) -> [ArraySpec; 2] {
 pub fn training<'a>(
     config: &Config,
     problem: Problem,
-    generator: &'a Generator,
+    makers: &'a Makers,
     learner: &'a Learner,
 ) -> Training<'a> {
     let (sizes, inner) = (Sizes::of(config, problem), Inner::of(config));
-    let training = match config.curriculum {
-        Curriculum::RealData => {
+    let training = match (&makers.labeller, config.curriculum) {
+        (Some(labeller), _) => by_labeller(labeller, learner, sizes, &inner),
+        (None, Curriculum::RealData) => {
             let by_images = by_images(learner, sizes, inner.rule).given(sizes.taught());
             inner.declare(by_images, sizes.steps, sizes.dtype)
         }
-        _ => by_lesson(config.lesson(generator), learner, sizes, &inner),
+        _ => by_lesson(config.lesson(&makers.generator), learner, sizes, &inner),
     };
     with_real_loss(training.given(real_loss_batches(config, problem)), learner)
 }

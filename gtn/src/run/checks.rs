@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::settings::name_of;
 use crate::error::{Error, Result};
-use crate::outer::curriculum::{ImagesChoice, LabelsChoice};
+use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
 use crate::outer::inner::Inner;
 use autograd::optim::Optimizer;
 
@@ -13,6 +13,7 @@ impl Config {
         Inner::of(self).check()?;
         self.check_growth()?;
         self.check_optimizers()?;
+        self.check_labels()?;
         self.check_examples()?;
         self.check_widths()
     }
@@ -30,9 +31,8 @@ impl Config {
     /// Refuses optimisers where they are of no use.
     fn check_optimizers(&self) -> Result<()> {
         let (inner, outer) = (self.inner_optimizer.0, self.outer_optimizer.0);
-        if inner == Optimizer::Lion && self.curriculum.generates() {
-            let message =
-                "a step of lion has the slope 0 in the images: nothing reaches what makes them";
+        if inner == Optimizer::Lion && self.curriculum != Curriculum::RealData {
+            let message = "a step of lion has the slope 0 in images and labels: nothing reaches what makes them";
             return Err(Error::usage(message).hint(
                 "--curriculum real-data learns lion's rates; --outer-optimizer lion moves what is learned",
             ));
@@ -46,6 +46,16 @@ impl Config {
             return Err(Error::usage(message).hint("--outer-optimizer momentum"));
         }
         Ok(())
+    }
+
+    /// Refuses labels of a generator where there is none.
+    fn check_labels(&self) -> Result<()> {
+        let generates = self.curriculum.generates() && self.images == ImagesChoice::Generator;
+        if self.labels != LabelsChoice::Generator || generates {
+            return Ok(());
+        }
+        let message = "--labels generator is for images that a generator makes";
+        Err(Error::usage(message).hint("--images generator, and a curriculum of synthetic images"))
     }
 
     /// Refuses to learn something of every image where images are new at every step.

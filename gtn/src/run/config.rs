@@ -153,6 +153,9 @@ pub struct Config {
     /// Curriculum: which noise and labels each inner step uses
     #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
     pub curriculum: Curriculum,
+    /// Training images whose classes are known in a semi-supervised run, for the meta-loss; those that teach are the others
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = count(), help_heading = NETWORKS)]
+    pub labelled: usize,
     /// Where the synthetic images come from
     #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
     pub images: ImagesChoice,
@@ -338,6 +341,7 @@ impl Config {
         Generator::new(GeneratorConfig {
             noise: self.noise,
             classes: problem.classes,
+            labels: self.labels == LabelsChoice::Generator,
             hidden: self.generator_hidden,
             channels: self.generator_channels,
             image: problem.image,
@@ -480,7 +484,7 @@ mod tests {
     fn settings_of_older_runs_are_understood() {
         let mut old = Config::preset(Preset::Quick).to_toml();
         // So the present version writes them; earlier ones lacked some.
-        assert_eq!(old.lines().count(), 50);
+        assert_eq!(old.lines().count(), 51);
         for line in [
             "generator_channels = [16, 8]",
             "learner = \"base_fc\"",
@@ -503,6 +507,7 @@ mod tests {
                 "learners_at_once",
                 "leave_out",
                 "grow_steps",
+                "labelled",
                 "outer_optimizer",
                 "outer_weight_decay",
                 "patience",

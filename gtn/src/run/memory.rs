@@ -3,6 +3,7 @@
 use crate::data::Problem;
 use crate::device::free_bytes;
 use crate::error::{Error, Result};
+use crate::outer::makers::Makers;
 use crate::outer::teacher::learned;
 use crate::outer::training::training;
 use crate::run::config::Config;
@@ -69,16 +70,16 @@ fn gib(bytes: f64) -> String {
 /// Bytes of an outer step with the widest learner of the family that takes the most, and those of them that are no matter
 /// of the schedule.
 fn estimate(config: &Config, horizon: &Horizon, problem: Problem) -> autograd::Result<(f64, f64)> {
-    let generator = config.generator(problem)?;
+    let makers = Makers::of(config, problem)?;
     let mut most = (0.0, 0.0);
     for learner in config.widest(problem)? {
-        let training = training(config, problem, &generator, &learner);
+        let training = training(config, problem, &makers, &learner);
         let forecast = Forecast::new(&training, horizon)?;
         // Beside the driver's memory there are the values that it is given, and the outer optimiser.
         let bytes = |spec: &ArraySpec| spec.bytes() as f64;
         let given: f64 = training.given_specs().map(bytes).sum();
         let start: f64 = training.weight_specs().iter().map(bytes).sum();
-        let learned: f64 = learned(config, problem, &generator).iter().map(bytes).sum();
+        let learned: f64 = learned(config, problem, &makers).iter().map(bytes).sum();
         let beside = given + start + 3.0 * learned;
         let all = forecast.bytes as f64 + beside;
         if all > most.0 {

@@ -1,14 +1,15 @@
 //! A generator as ONNX.
 
 use super::Feed;
-use super::graph::{Builder, float, int, ints, word};
+use super::graph::{Builder, Port, float, int, ints, word};
 use crate::error::{Error, Result};
 use crate::nn::layers::{BATCH_NORM_EPS, LEAK};
 use crate::nn::{Generator, GeneratorConfig, Variant};
 use tensor::Array;
 
 /// The bytes of a model that makes `images` \[n, channels, rows, columns\], normalised as learners take them, of noise `z`
-/// \[n, noise\] and classes `y` \[n, classes\]. Its norms are over the batch: n is to be that of the run.
+/// \[n, noise\] and classes `y` \[n, classes\], which are another output of a generator that makes them. Its norms are over the
+/// batch: n is to be that of the run.
 ///
 /// # Errors
 /// If the parameters are not those of [`Generator::params`].
@@ -17,6 +18,7 @@ pub fn generator(of: &Generator, params: &[Array], about: String) -> Result<Vec<
         variant,
         noise,
         classes,
+        labels,
         image: [rows, columns, channels],
         channels: [small, _],
         ..
@@ -27,10 +29,14 @@ pub fn generator(of: &Generator, params: &[Array], about: String) -> Result<Vec<
         params: Feed::of(params),
         plain,
     };
-    let joined = pass.graph.node("Concat", &["z", "y"], vec![int("axis", 1)]);
-    let x = pass.dense(&joined)?;
-    let x = pass.norm(&x, &[0], &[])?;
-    let mut x = pass.dense(&x)?;
+    let input = if labels {
+        "z".to_owned()
+    } else {
+        pass.graph.node("Concat", &["z", "y"], vec![int("axis", 1)])
+    };
+    let x = pass.dense(&input, !plain)?;
+    let features = pass.norm(&x, &[0], &[])?;
+    let mut x = pass.dense(&features, !plain)?;
     let side = |extent: usize| extent.div_ceil(1 << of.stages());
     let shape = [0, side(rows) as i64, side(columns) as i64, small as i64];
     if plain {
@@ -54,18 +60,21 @@ pub fn generator(of: &Generator, params: &[Array], about: String) -> Result<Vec<
     if from != [0, 0] || [whole_rows, whole_columns] != [rows, columns] {
         x = pass.cut(&x, from, [rows, columns]);
     }
-    let mut graph = pass.graph;
-    x = graph.node("Tanh", &[&x], vec![]);
+    x = pass.graph.node("Tanh", &[&x], vec![]);
     if plain {
-        let two = graph.number(2.0);
-        x = graph.node("Mul", &[&x, &two], vec![]);
+        let two = pass.graph.number(2.0);
+        x = pass.graph.node("Mul", &[&x, &two], vec![]);
     }
-    Ok(graph.model(
-        ("generator", about),
-        &[("z", &[noise]), ("y", &[classes])],
-        &x,
-        ("images", &[channels, rows, columns]),
-    ))
+    let (z, y): (Port<'_>, Port<'_>) = (("z", &[noise]), ("y", &[classes]));
+    let images: Port<'_> = ("images", &[channels, rows, columns]);
+    if !labels {
+        let outputs = [(x.as_str(), images)];
+        return Ok(pass.graph.model(("generator", about), &[z, y], &outputs));
+    }
+    let logits = pass.dense(&features, true)?;
+    let shares = pass.graph.node("Softmax", &[&logits], vec![]);
+    let outputs = [(x.as_str(), images), (&shares, y)];
+    Ok(pass.graph.model(("generator", about), &[z], &outputs))
 }
 
 struct Pass<'a> {
@@ -76,9 +85,9 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn dense(&mut self, x: &str) -> Result<String> {
+    fn dense(&mut self, x: &str, biased: bool) -> Result<String> {
         let weights = self.params.weights(true)?;
-        let bias = self.params.bias(!self.plain)?;
+        let bias = self.params.bias(biased)?;
         let turned = vec![int("transB", 1)];
         Ok(self.graph.weighted("Gemm", x, (&weights, bias), turned))
     }

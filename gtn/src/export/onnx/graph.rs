@@ -79,21 +79,21 @@ impl Builder {
         self.node(op, &inputs.collect::<Vec<_>>(), attributes)
     }
 
-    /// The bytes of a model whose result is `last`.
+    /// The bytes of a model with these outputs, each beside the name of the result that it is.
     pub(super) fn model(
         mut self,
         (name, about): (&str, String),
         inputs: &[Port<'_>],
-        last: &str,
-        output: Port<'_>,
+        outputs: &[(&str, Port<'_>)],
     ) -> Vec<u8> {
-        self.nodes.push(Node {
-            input: vec![last.to_owned()],
-            output: vec![output.0.to_owned()],
-            name: output.0.to_owned(),
-            op_type: "Identity".to_owned(),
-            attribute: Vec::new(),
-        });
+        self.nodes
+            .extend(outputs.iter().map(|(result, output)| Node {
+                input: vec![(*result).to_owned()],
+                output: vec![output.0.to_owned()],
+                name: output.0.to_owned(),
+                op_type: "Identity".to_owned(),
+                attribute: Vec::new(),
+            }));
         let model = Model {
             ir_version: IR,
             producer_name: "gtn".to_owned(),
@@ -104,7 +104,7 @@ impl Builder {
                 name: name.to_owned(),
                 initializer: self.constants,
                 input: inputs.iter().map(value).collect(),
-                output: vec![value(&output)],
+                output: outputs.iter().map(|(_, output)| value(output)).collect(),
             }),
             opset_import: vec![Opset {
                 domain: Some(String::new()),

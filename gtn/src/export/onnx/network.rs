@@ -52,8 +52,7 @@ impl Trained<'_> {
         Ok(pass.graph.model(
             ("network", about),
             &[("images", &[channels, rows, columns])],
-            &last.name,
-            ("logits", &last.shape),
+            &[(&last.name, ("logits", &last.shape))],
         ))
     }
 }

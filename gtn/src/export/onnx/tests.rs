@@ -77,7 +77,8 @@ import numpy as np, onnx, onnxruntime
 onnx.checker.check_model('model.onnx', full_check=True)
 arrays = np.load('arrays.npz')
 session = onnxruntime.InferenceSession('model.onnx', providers=['CPUExecutionProvider'])
-found = session.run(None, {i.name: arrays[i.name] for i in session.get_inputs()})[0]
+results = session.run(None, {i.name: arrays[i.name] for i in session.get_inputs()})
+found = np.concatenate([r.reshape(len(r), -1) for r in results], 1) if len(results) > 1 else results[0]
 assert found.shape == arrays['expected'].shape, found.shape
 print(np.abs(found - arrays['expected']).max() / max(1, np.abs(arrays['expected']).max()))
 ";
@@ -187,15 +188,18 @@ fn networks_compute_the_same_elsewhere() {
 #[test]
 fn generators_compute_the_same_elsewhere() {
     let python = python("onnx, onnxruntime, numpy");
-    for (variant, image) in [
-        (Variant::Paper, [8, 8, 1]),
-        (Variant::Paper, [7, 45, 3]),
-        (Variant::Benchmark, [8, 12, 2]),
+    for (variant, image, labels) in [
+        (Variant::Paper, [8, 8, 1], false),
+        (Variant::Paper, [7, 45, 3], false),
+        (Variant::Benchmark, [8, 12, 2], false),
+        (Variant::Paper, [8, 8, 1], true),
+        (Variant::Benchmark, [9, 7, 2], true),
     ] {
         let config = GeneratorConfig {
             variant,
             noise: 5,
             classes: 3,
+            labels,
             hidden: 12,
             channels: [6, 4],
             image,
@@ -210,8 +214,16 @@ fn generators_compute_the_same_elsewhere() {
             let [params @ .., z, y] = a else {
                 unreachable!("parameters, z and y")
             };
-            let images = made.images(&made.prepare(params)?, *z, *y)?;
-            images.permute(&[0, 3, 1, 2])
+            let prepared = made.prepare(params)?;
+            if !labels {
+                let images = made.images(&prepared, *z, *y)?;
+                return images.permute(&[0, 3, 1, 2]);
+            }
+            let [images, shares] = made.images_and_labels(&prepared, *z)?;
+            let images = images
+                .permute(&[0, 3, 1, 2])?
+                .reshape([6, image.iter().product()])?;
+            images.tape().concat(&[images, shares], 1)
         });
         let folder = tempfile::tempdir().unwrap();
         let arrays = [("z", z), ("y", y), ("expected", expected)];

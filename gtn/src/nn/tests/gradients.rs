@@ -60,6 +60,7 @@ fn generators() {
             variant,
             noise: 3,
             classes: 2,
+            labels: false,
             hidden: 4,
             channels: [3, 2],
             image,
@@ -74,6 +75,27 @@ fn generators() {
             &[phi, noise(&[6, 3], 1), noise(&[6, 2], 2)],
         );
     }
+}
+
+#[test]
+fn generators_of_images_and_labels() {
+    let config = GeneratorConfig {
+        noise: 3,
+        classes: 2,
+        labels: true,
+        hidden: 4,
+        channels: [3, 2],
+        image: [8, 8, 1],
+        ..GeneratorConfig::default()
+    };
+    let generator = Generator::new(config).unwrap();
+    check(
+        |_, a| {
+            let prepared = generator.prepare(&split(a[0], generator.params(), &[])?)?;
+            Ok(generator.images_and_labels(&prepared, a[1])?.to_vec())
+        },
+        &[start(generator.params()), noise(&[6, 3], 1)],
+    );
 }
 
 /// Checks the loss of six examples, and the statistics that a step leaves.

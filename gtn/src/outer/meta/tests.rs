@@ -44,9 +44,11 @@ fn a_resumed_run_is_the_run_bit_for_bit() {
         (Curriculum::AllShuffled, 1),
         (Curriculum::NoCurriculum, 2),
         (Curriculum::RealData, 1),
+        (Curriculum::SemiSupervised, 2),
     ] {
         let config = Config {
             learners_per_step,
+            labelled: 40,
             ..config(curriculum)
         };
         let mut whole = trainer(&config, 1);
@@ -388,6 +390,14 @@ fn every_teacher_learns_and_teaches() {
             Curriculum::ShuffledBatch,
             (ImagesChoice::Pixels, LabelsChoice::Fixed),
         ),
+        (
+            Curriculum::Full,
+            (ImagesChoice::Generator, LabelsChoice::Generator),
+        ),
+        (
+            Curriculum::NoCurriculum,
+            (ImagesChoice::Generator, LabelsChoice::Generator),
+        ),
     ] {
         let config = Config {
             images,
@@ -425,6 +435,18 @@ fn every_teacher_learns_and_teaches() {
         let images = lesson.images().unwrap();
         assert_eq!(images.len(), 3 * 10 * 28 * 28);
         assert!(images.iter().all(|x| x.abs() <= 2.0));
+        let arrays = lesson.arrays(config.inner_optimizer.0).unwrap();
+        let shares = arrays["y"].to_f64_vec();
+        for (row, &label) in shares.chunks_exact(10).zip(&lesson.labels) {
+            assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{row:?}");
+            let most = row.iter().copied().fold(0.0, f64::max);
+            // What is learned of an image need not have stayed where it began.
+            let may_move = labels == LabelsChoice::Soft;
+            assert!(
+                may_move || row[usize::from(label)] == most,
+                "{label} of {row:?}"
+            );
+        }
     }
 }
 
@@ -563,6 +585,46 @@ fn of_real_data_only_the_rates_are_learned() {
             .zip(&before[1][1..])
             .all(|(a, b)| a != b)
     );
+}
+
+/// The labeller is learned with the rates; what it is shown has no class, and what the meta-loss is shown has one.
+#[test]
+fn of_unlabelled_images_a_labeller_is_learned() {
+    use crate::eval::evaluate::TrainingData;
+    let config = Config {
+        labelled: 40,
+        ..config(Curriculum::SemiSupervised)
+    };
+    let mut data = data();
+    let mut trainer = trainer(&config, 1);
+    let before = trainer.arrays().unwrap();
+    let step = trainer.step(&data).unwrap();
+    let after = trainer.arrays().unwrap();
+    for (name, array) in after
+        .iter()
+        .filter(|(name, _)| name.starts_with("learned."))
+    {
+        assert_ne!(*array, before[name], "{name}");
+    }
+    assert!(after.contains_key("learned.labeller.d1.v"));
+    assert!(!trainer.teacher().values.has("y"));
+
+    let device = Device::cpu(Some(1)).unwrap();
+    let taught = TrainingData::taught(&device, &config, trainer.teacher(), &data, 7).unwrap();
+    let shares = taught.arrays(config.inner_optimizer.0).unwrap()["y"].to_f64_vec();
+    for row in shares.chunks_exact(10) {
+        assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{row:?}");
+    }
+
+    // Other classes of what is unlabelled change nothing, as long as the same images are.
+    let known = trainer.known.clone().unwrap();
+    for &image in &known.others {
+        data.train.labels[image] = 0;
+    }
+    let mut again = self::trainer(&config, 1);
+    again.known = Some(known);
+    assert_eq!(again.step(&data).unwrap().meta_loss, step.meta_loss);
+    assert_eq!(again.arrays().unwrap(), after);
 }
 
 #[test]
