@@ -2,8 +2,8 @@
 
 use super::{Files, Machine, Outcome, eval, say};
 use crate::error::{Error, Result};
-use crate::eval::evaluate::TrainingData;
 use crate::eval::report::FRESH;
+use crate::eval::training_data::TrainingData;
 use crate::export::python::Program;
 use crate::export::{Export, Format, fitted, onnx};
 use crate::outer::curriculum::{ImagesChoice, LabelsChoice};

@@ -5,8 +5,8 @@ use crate::data::{Dataset, Problem};
 use crate::draw::curves::{self, Series};
 use crate::draw::picture::{ImageGrid, Picture};
 use crate::error::Result;
-use crate::eval::evaluate::TrainingData;
 use crate::eval::report::{Report, Way};
+use crate::eval::training_data::TrainingData;
 use crate::outer::meta::MetaTrainer;
 use std::path::Path;
 

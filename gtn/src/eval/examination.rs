@@ -1,8 +1,9 @@
 //! What an evaluation works with.
 
 use crate::data::Dataset;
-use crate::eval::evaluate::{Hyper, TestSet, Trainee, TrainingData};
+use crate::eval::evaluate::{TestSet, Trainee};
 use crate::eval::rivals::RealImages;
+use crate::eval::training_data::{Hyper, TrainingData};
 use crate::nn::Learner;
 use crate::outer::rule::Rule;
 use crate::outer::teacher::Teacher;

@@ -6,4 +6,5 @@ pub mod examination;
 pub mod report;
 pub mod rivals;
 pub mod suite;
+pub mod training_data;
 pub mod tuning;

@@ -1,9 +1,9 @@
 //! Does it teach? Fresh learners taught by the generator beside learners taught by real images.
 
 use crate::error;
-use crate::eval::evaluate::TrainingData;
 use crate::eval::examination::Examination;
 use crate::eval::rivals::{LearnedRates, RealImages, Rivals};
+use crate::eval::training_data::TrainingData;
 use crate::eval::tuning::{BASELINES, Recipe, TRIALS, tuned};
 use crate::outer::curriculum::Curriculum;
 use crate::outer::inner::Inner;

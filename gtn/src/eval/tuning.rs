@@ -1,9 +1,10 @@
 //! Baselines: how real images teach best, found by trials on validation images.
 
 use crate::error;
-use crate::eval::evaluate::{Trainee, TrainingData};
+use crate::eval::evaluate::Trainee;
 use crate::eval::examination::Examination;
 use crate::eval::rivals::RealImages;
+use crate::eval::training_data::TrainingData;
 use autograd::prelude::*;
 use clap::ValueEnum;
 use serde::Serialize;

@@ -7,7 +7,7 @@ pub mod python;
 use crate::data::Dataset;
 use crate::draw::picture::ImageGrid;
 use crate::error::{Error, Result};
-use crate::eval::evaluate::TrainingData;
+use crate::eval::training_data::TrainingData;
 use crate::run::run_folder::write_atomically;
 use python::{Framework, Program};
 use serde::Serialize;

@@ -376,7 +376,7 @@ fn gradients_of_logarithms_are_slopes() {
 /// What a run with each kind of teacher learns moves, goes on bit for bit, and is what evaluation teaches with.
 #[test]
 fn every_teacher_learns_and_teaches() {
-    use crate::eval::evaluate::TrainingData;
+    use crate::eval::training_data::TrainingData;
     let pixels = (ImagesChoice::Pixels, LabelsChoice::Soft);
     for (curriculum, (images, labels)) in [
         (Curriculum::Gaussian, Default::default()),
@@ -590,7 +590,7 @@ fn of_real_data_only_the_rates_are_learned() {
 /// The labeller is learned with the rates; what it is shown has no class, and what the meta-loss is shown has one.
 #[test]
 fn of_unlabelled_images_a_labeller_is_learned() {
-    use crate::eval::evaluate::TrainingData;
+    use crate::eval::training_data::TrainingData;
     let config = Config {
         labelled: 40,
         ..config(Curriculum::SemiSupervised)

@@ -1,0 +1,233 @@
+//! What a training is given: labelled batches, synthetic or real, with hyper-parameters.
+
+use crate::data::Dataset;
+use crate::eval::rivals::RealImages;
+use crate::nn::Learner;
+use crate::outer::curriculum::{ImagesChoice, LabelsChoice};
+use crate::outer::known::Known;
+use crate::outer::makers::named;
+use crate::outer::teacher::Teacher;
+use crate::outer::training::{Sizes, real_batches};
+use crate::run::config::Config;
+use crate::seeds::Draw;
+use autograd::Task;
+use autograd::prelude::*;
+use tensor::Arrays;
+
+/// A name and \[T\] numbers for every hyper-parameter of an optimiser; \[T, roles\] of a rate by role.
+pub type Hyper = [(&'static str, Array)];
+
+/// T labelled batches with the hyper-parameters to train on them.
+#[derive(Debug)]
+pub struct TrainingData {
+    /// Images `x` and one-hot classes `y` \[T, B, …\], and hyper-parameters \[T\].
+    pub(super) values: Values,
+    /// The classes, \[T, B\]; where a network makes them, the likeliest.
+    pub labels: Vec<u16>,
+}
+
+impl TrainingData {
+    /// What the teacher gives the training number `number`.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn taught(
+        device: &Device,
+        config: &Config,
+        teacher: &Teacher,
+        data: &Dataset,
+        number: u64,
+    ) -> Result<Self> {
+        if config.curriculum.generates() {
+            return Self::synthetic(device, config, teacher, number);
+        }
+        if let Some(labeller) = &teacher.makers.labeller {
+            return Self::named(device, config, teacher, (data, labeller), number);
+        }
+        Self::real(device, config, data, number, &teacher.hyper(config)?)
+    }
+
+    /// Unlabelled real images with the classes that a labeller gives them.
+    fn named(
+        device: &Device,
+        config: &Config,
+        teacher: &Teacher,
+        (data, labeller): (&Dataset, &Learner),
+        number: u64,
+    ) -> Result<Self> {
+        let chosen = Known::of(config, &data.train).unlabelled(config, number);
+        let hyper = teacher.hyper(config)?;
+        let mut made = Self::of_images(device, config, data, (&chosen, number), &hyper)?;
+        let sizes = Sizes::of(config, teacher.problem);
+        let (tape, [images, _]) = (Tape::new(), sizes.taught());
+        let specs = sizes.labeller(labeller);
+        let mut given = inputs(&tape, &specs)?;
+        let weights: Vec<_> = given.iter().map(|(weight, _)| *weight).collect();
+        let x = tape.input("x", F32, &images.shape[1..])?;
+        given.push((x, "x"));
+        let task = Task::new(device, &given, &[(named(labeller, &weights, x)?, "y")])?;
+        made.run(&task, teacher, config.inner_steps)?;
+        made.labels = made.likeliest(teacher.problem.classes)?;
+        Ok(made)
+    }
+
+    /// The synthetic images of the training number `number`.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn synthetic(
+        device: &Device,
+        config: &Config,
+        teacher: &Teacher,
+        number: u64,
+    ) -> Result<Self> {
+        let (problem, generator) = (teacher.problem, &teacher.makers.generator);
+        let sizes = Sizes::of(config, problem);
+        let [x, y] = sizes.taught();
+        let makes_labels = config.labels == LabelsChoice::Generator;
+        let labels = teacher.labels(config, number);
+        let classes = if makes_labels {
+            Array::zeros(F32, y.shape.clone())
+        } else {
+            teacher.classes(config, number)?
+        };
+        let mut made = Self::new(device, labels, &classes, &teacher.hyper(config)?)?;
+        if config.images == ImagesChoice::Pixels {
+            made.values.set("x", &teacher.pixels(config, number)?)?;
+            return Ok(made);
+        }
+        made.values.set("z", &teacher.noise(config, number)?)?;
+
+        let tape = Tape::new();
+        let specs = sizes.generator(generator);
+        let mut given = inputs(&tape, &specs)?;
+        let weights: Vec<_> = given.iter().map(|(weight, _)| *weight).collect();
+        let z = tape.input("z", F32, [config.inner_batch, config.noise])?;
+        given.push((z, "z"));
+        let weights = generator.prepare(&weights)?;
+        let wanted = if makes_labels {
+            let [images, classes] = generator.images_and_labels(&weights, z)?;
+            vec![(images, "x"), (classes, "y")]
+        } else {
+            let y = tape.input("y", F32, &y.shape[1..])?;
+            given.push((y, "y"));
+            vec![(generator.images(&weights, z, y)?, "x")]
+        };
+        made.values.reserve(x)?;
+        let task = Task::new(device, &given, &wanted)?;
+        made.run(&task, teacher, config.inner_steps)?;
+        if makes_labels {
+            made.labels = made.likeliest(problem.classes)?;
+        }
+        Ok(made)
+    }
+
+    /// Runs a network of the teacher at every step.
+    fn run(&self, task: &Task<&str>, teacher: &Teacher, steps: usize) -> Result<()> {
+        (0..steps).try_for_each(|step| {
+            task.run(|name| match name {
+                "x" | "y" | "z" => self.values.row(name, step),
+                weight => teacher.values.view(weight),
+            })
+        })
+    }
+
+    /// The likeliest class of every image.
+    fn likeliest(&self, classes: usize) -> Result<Vec<u16>> {
+        let shares = self.values.get("y")?.to_f64_vec();
+        let first_of_most = |row: &[f64]| {
+            let better = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
+            (1..classes).fold(0, better) as u16
+        };
+        Ok(shares.chunks_exact(classes).map(first_of_most).collect())
+    }
+
+    /// Real images drawn uniformly.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn real(
+        device: &Device,
+        config: &Config,
+        data: &Dataset,
+        number: u64,
+        hyper: &Hyper,
+    ) -> Result<Self> {
+        let chosen = RealImages::Fresh.numbers(config, data, number);
+        Self::of_images(device, config, data, (&chosen, number), hyper)
+    }
+
+    /// Chosen training images, changed at random as the training number `number` has them.
+    ///
+    /// # Errors
+    /// If there are other than T·B, or not enough memory.
+    pub fn of_images(
+        device: &Device,
+        config: &Config,
+        data: &Dataset,
+        (chosen, number): (&[usize], u64),
+        hyper: &Hyper,
+    ) -> Result<Self> {
+        let labels = chosen.iter().map(|&i| data.train.labels[i]).collect();
+        let specs = Sizes::of(config, data.problem()).taught();
+        let [images, classes] =
+            real_batches(config, data, chosen, &specs, (Draw::Augment, number))?;
+        let mut real = Self::new(device, labels, &classes, hyper)?;
+        real.values.set("x", &images)?;
+        Ok(real)
+    }
+
+    /// Classes and hyper-parameters, without images.
+    fn new(device: &Device, labels: Vec<u16>, classes: &Array, hyper: &Hyper) -> Result<Self> {
+        let hyper = hyper.iter().map(|(name, numbers)| (*name, numbers));
+        let values = Values::new(device, [("y", classes)].into_iter().chain(hyper))?;
+        Ok(Self { values, labels })
+    }
+
+    /// All of it by name: `x`, `y`, and the hyper-parameters.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn arrays(&self, optimizer: Optimizer) -> Result<Arrays> {
+        let hyper = optimizer.hyper().iter().map(|(name, _)| *name);
+        let array = |name: &str| Ok((name.to_owned(), self.values.get(name)?));
+        ["x", "y"].into_iter().chain(hyper).map(array).collect()
+    }
+
+    /// The noise from which a generator made the images, if one did: \[T, B, noise\].
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn noise(&self) -> Result<Option<Array>> {
+        let has = self.values.has("z");
+        has.then(|| self.values.get("z")).transpose()
+    }
+
+    /// The same from what [`TrainingData::arrays`] gave, on a device.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn from_arrays(device: &Device, arrays: &Arrays, labels: Vec<u16>) -> Result<Self> {
+        let named = arrays.iter().map(|(name, array)| (name.as_str(), array));
+        let values = Values::new(device, named)?;
+        Ok(Self { values, labels })
+    }
+
+    /// The images, \[T, B, rows, columns, channels\].
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn images(&self) -> Result<Vec<f32>> {
+        let images = self.values.get("x")?;
+        Ok(images.as_f32().expect("they are f32").to_vec())
+    }
+}
+
+/// Inputs for a network's weights, with their names.
+fn inputs<'t, 's>(tape: &'t Tape, specs: &'s [ArraySpec]) -> Result<Vec<(Var<'t>, &'s str)>> {
+    let input = |spec: &'s ArraySpec| {
+        let weight = tape.input(&spec.name, spec.dtype, spec.shape.clone())?;
+        Ok((weight, spec.name.as_str()))
+    };
+    specs.iter().map(input).collect()
+}
