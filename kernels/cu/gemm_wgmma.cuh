@@ -16,8 +16,10 @@ constexpr int BRINGERS = 128, PAIR = BRINGERS / 2;
 // Sixteens of inner indices in a stage, and stages of B in shared memory.
 constexpr int DEPTH = 2, STAGES = 3;
 
-// A stage's barriers: it has come, and it is free again.
+// Barriers of a slot for stages: a stage has come; it is free again for a pair of warps, one for each: the pairs take turns in a
+// slot, and one may come to its barrier before the other has gone through its own.
 constexpr int COME = 1, FREE = COME + STAGES;
+static_assert(STAGES % 2 == 1, "a slot's next stage is the other pair's");
 
 // Writes what was brought of B to the rows of a stage.
 template <int BN, class B>
@@ -56,7 +58,7 @@ __device__ __forceinline__ void bring(Loader<PAIR, BN, DEPTH, B>& of_b, u32 (*ro
     u32 slot = pair;
     for (u32 stage = pair; stage < count; stage += 2) {
         of_b.template load<SURE>(begin + stage * (DEPTH * 16));
-        if (stage >= STAGES) meet<BM * 2 + PAIR>(FREE + slot);
+        if (stage >= STAGES) meet<BM * 2 + PAIR>(FREE + pair * STAGES + slot);
         store_rows(of_b, rows[slot]);
         show_products();
         pass<BM * 2 + PAIR>(COME + slot);
@@ -82,7 +84,7 @@ __device__ __forceinline__ void multiply(Loader<128, 64, DEPTH, A>& of_a, float 
         meet<BM * 2 + PAIR>(COME + slot);
         multiply_row(sums, left, matrix_at(rows[slot]));
         wait_for_products<0>();
-        if (stage + STAGES < count) pass<BM * 2 + PAIR>(FREE + slot);
+        if (stage + STAGES < count) pass<BM * 2 + PAIR>(FREE + (stage + 1) % 2 * STAGES + slot);
         slot = slot + 1 == STAGES ? 0 : slot + 1;
     }
 }

@@ -20,11 +20,13 @@ fn kernels_agree_with_the_processor() {
     };
     let launched = concat!(env!("CARGO_TARGET_TMPDIR"), "/launched");
     let _ = std::fs::remove_file(launched);
-    // Tensor cores of a warpgroup, and of a warp: there, products are all that differs.
+    // Tensor cores of a warpgroup, and of a warp: there, products are all that differs. Only in products do warps have work of
+    // their own.
     let products = ["parity_matmul", "parity_conv", "parity_tiles"];
     for (capability, order, tests) in [
         ("9", "forward", &["parity"][..]),
         ("9", "reversed", &["parity"]),
+        ("9", "starved", &products),
         ("8", "reversed", &products),
     ] {
         let settings = [
@@ -182,6 +184,8 @@ fn parity_matmul() {
     matmul(1, [130, 60, 1000], [true, false, false]);
     matmul(1, [260, 200, 32], [false, true, false]);
     matmul(1, [20, 12, 4100], [true, true, true]);
+    // So many products that nothing is split: an inner index of many stages, which go round in shared memory.
+    matmul(132, [8, 8, 480], [false, false, false]);
 }
 
 fn matmul(batch: usize, [m, n, k]: [usize; 3], [transpose_a, transpose_b, accumulate]: [bool; 3]) {

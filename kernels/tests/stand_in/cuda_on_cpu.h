@@ -3,7 +3,8 @@
 // A CUDA thread is a fiber with a stack of its own; a block's fibers take turns, one block after another. A
 // fiber runs until it meets a barrier, so a missing barrier shows as wrong numbers every time, and a barrier
 // that not all threads reach is found when nobody can run. Fibers run in order of their numbers, or in
-// reverse (CUDA_ON_CPU_ORDER=reversed), so that nothing may depend on the order. Shared memory is static
+// reverse (CUDA_ON_CPU_ORDER=reversed), so that nothing may depend on the order; or one warp, another in each block, runs only
+// when no other can (CUDA_ON_CPU_ORDER=starved), so that whoever may come before it does. Shared memory is static
 // (one block runs at a time); that whose size the launch chooses ends at a page that must not be touched.
 // Asynchronous copies leave poison, and land when their thread waits for them and not before; products of warpgroups read
 // shared memory and write their sums then.
@@ -124,7 +125,7 @@ struct Block {
     Fiber fibers[MOST_THREADS];
     Context host;
     unsigned threads, running, waiting, warp_waiting[MOST_THREADS / 32], numbered[BARRIERS];
-    bool reversed;
+    bool reversed, starved;
     unsigned char* dynamic;
     void (*body)(void*);
     void* argument;
@@ -151,11 +152,15 @@ inline void resume(unsigned i) {
 
 // The fiber that runs after this one, or none.
 inline int next(unsigned from) {
+    const unsigned warps = (block.threads + 31) / 32, last = blockIdx.x % warps;
+    int found = -1;
     for (unsigned k = 1; k <= block.threads; ++k) {
         unsigned i = block.reversed ? (from + block.threads - k) % block.threads : (from + k) % block.threads;
-        if (block.fibers[i].state == READY) return int(i);
+        if (block.fibers[i].state != READY) continue;
+        if (!block.starved || i / 32 != last) return int(i);
+        if (found < 0) found = int(i);
     }
-    return -1;
+    return found;
 }
 
 inline void yield() {
@@ -214,8 +219,9 @@ inline void numbered_barrier(unsigned barrier, unsigned threads, bool waits) {
     } else if (waits) {
         me.state = AT_NUMBERED_BARRIER;
         me.barrier = barrier;
-        yield();
     }
+    // Others may run between, also if it does not wait.
+    yield();
 }
 
 // Memory that ends at a page nobody may touch, at a multiple of 16; all of it is poison at first.
@@ -239,6 +245,7 @@ template <class Body>
 inline void launch(unsigned blocks, unsigned threads, size_t dynamic, Body body) {
     const char* order = getenv("CUDA_ON_CPU_ORDER");
     block.reversed = order && strcmp(order, "reversed") == 0;
+    block.starved = order && strcmp(order, "starved") == 0;
     block.threads = threads;
     block.dynamic = dynamic ? guarded(dynamic) : nullptr;
     block.body = [](void* argument) { (*static_cast<Body*>(argument))(); };
