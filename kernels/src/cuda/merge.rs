@@ -14,6 +14,10 @@ use std::collections::BTreeSet;
 /// Blocks of a map from which on it is left alone: two on each multiprocessor of a large device.
 const FULL: u32 = 264;
 
+/// Steps of a program, at most: counting takes the square of them for every launch that is joined, so some 10 ms for 300 steps and
+/// two seconds for 4,000, which learners that come once would pay for nothing.
+const MOST_STEPS: usize = 300;
+
 /// Blocks of a map that one block may do instead. Two take it about as long as a launch of their own would.
 const IN_TURN: u32 = 2;
 
@@ -108,10 +112,12 @@ fn merged(small: Vec<Option<Small<'_>>>, waits: &[Vec<usize>], join: Join) -> Ve
         join,
     };
     merging.count();
-    if join == Join::Any {
-        merging.join_in_turn();
+    if waits.len() <= MOST_STEPS {
+        if join == Join::Any {
+            merging.join_in_turn();
+        }
+        merging.join_side_by_side();
     }
-    merging.join_side_by_side();
     merging.end()
 }
 
@@ -345,6 +351,16 @@ mod tests {
         ];
         let small = steps(&[0, 20, 1, 1, 1, 20]);
         assert_eq!(merged(small, &waits, Join::Alike), expected);
+    }
+
+    #[test]
+    fn long_programs_stay_as_they_are() {
+        let groups = |count: usize| {
+            let waits: Vec<Vec<usize>> = vec![vec![]; count];
+            merged(steps(&vec![1; count]), &waits, Join::Alike).len()
+        };
+        assert!(groups(MOST_STEPS) < MOST_STEPS);
+        assert_eq!(groups(MOST_STEPS + 1), MOST_STEPS + 1);
     }
 
     /// How long a program takes, as counted.
