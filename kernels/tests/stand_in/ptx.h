@@ -134,7 +134,7 @@ inline const std::map<std::string, Run>& table() {
         {"and.b32", RUN(A(u) & B(u))}, {"min.u32", RUN(A(u) < B(u) ? A(u) : B(u))}, {"mov.u32", RUN(A(u))},
         {"mov.b32", RUN(A(u))}, {"selp.b32", RUN(C(bool) ? A(u) : B(u))},
         {"setp.ge.u32", RUN(A(u) >= B(u))}, {"setp.lt.u32", RUN(A(u) < B(u))}, {"setp.eq.u32", RUN(A(u) == B(u))},
-        {"setp.ne.u32", RUN(A(u) != B(u))}, {"and.pred", RUN(A(bool) && B(bool))}, {"not.pred", RUN(!A(bool))},
+        {"setp.ne.u32", RUN(A(u) != B(u))}, {"and.pred", RUN(A(bool) && B(bool))},
         {"mov.u64", RUN(A(w))}, {"add.u64", RUN(A(w) + B(w))}, {"shr.u64", RUN(A(w) >> B(u))}, {"shl.b64", RUN(A(w) << B(u))},
         {"and.b64", RUN(A(w) & B(w))}, {"cvt.u32.u64", RUN(u(A(w)))},
         {"cvt.f64.f32", RUN(double(A(float)))}, {"cvt.rn.f32.f64", RUN(float(A(double)))},
