@@ -86,7 +86,7 @@ impl Lowering<'_> {
 
     /// The tiles that there are kernels for; with respect to a convolution's weight, none of the largest by warpgroups.
     fn tiles(&self, weight: bool) -> &'static [Tile] {
-        if self.wgmma && self.precision != Precision::Fp32 {
+        if self.wgmma {
             &WGMMA_TILES[usize::from(weight)..]
         } else {
             MMA_TILES
@@ -172,20 +172,17 @@ impl Lowering<'_> {
             rows: word(rows),
             geometry: conv.map_or(Geometry::zeroed(), geometry),
         };
-        let precision = match self.precision {
-            Precision::Fp32 => "fp32",
-            Precision::Tf32 => "tf32",
-            Precision::Bf16 => "bf16",
+        // Of warpgroups: two threads for a row, 128 for B.
+        let (cores, on_cores) = if self.wgmma {
+            ("_wgmma", 2 * word(cut.rows) + 128)
+        } else {
+            ("", 128)
         };
-        let (function, threads) = match (cut.name, precision) {
+        let (function, threads) = match (cut.name, self.precision) {
             ("few", _) => (format!("{name}_few"), 256),
-            (tile, "fp32") => (format!("{name}_{tile}_fp32"), 256),
-            // Two threads for a row, 128 for B.
-            (tile, _) if self.wgmma => (
-                format!("{name}_{tile}_{precision}_wgmma"),
-                2 * word(cut.rows) + 128,
-            ),
-            (tile, _) => (format!("{name}_{tile}_{precision}"), 128),
+            (tile, Precision::Fp32) => (format!("{name}_{tile}_fp32"), 256),
+            (tile, Precision::Tf32) => (format!("{name}_{tile}_tf32{cores}"), on_cores),
+            (tile, Precision::Bf16) => (format!("{name}_{tile}_bf16{cores}"), on_cores),
         };
         let mut launches = vec![Launch::new(function, blocks, threads, &args)];
         if cut.splits > 1 {

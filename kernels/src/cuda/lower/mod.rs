@@ -154,7 +154,7 @@ pub(super) struct Lowering<'a> {
     /// Number of the step, for reports.
     pub(super) step: usize,
     pub(super) precision: Precision,
-    /// Whether its tensor cores multiply for warpgroups: see `wgmma.cuh`.
+    /// Whether warpgroups multiply on its tensor cores: see `wgmma.cuh`.
     pub(super) wgmma: bool,
     pub(super) tables: &'a mut Tables,
     /// Where kernels report what is wrong with their input.
