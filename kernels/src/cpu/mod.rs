@@ -21,6 +21,8 @@ mod conv;
 mod gemm;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod levels;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod loops;
 mod map;
 mod math;
 mod microkernel;
