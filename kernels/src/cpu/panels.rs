@@ -220,43 +220,48 @@ pub(super) unsafe fn sweep<T: Element>(
         .step_by(group)
         .map(|first| first..panels.min(first + group))
     {
-        for tile in 0..tiles {
+        let mut next = 0;
+        for index in 1..=tiles {
             // Rows are dealt out evenly: ten are better done as 5 + 5 than as 8 + 2.
-            let range = tile * rows / tiles..(tile + 1) * rows / tiles;
-            let mut a = [std::ptr::null(); MAX_ROWS];
-            fill(range.clone(), &mut a);
+            let range = next..index * rows / tiles;
+            next = range.end;
+            let mut tile = Tile {
+                a: [std::ptr::null(); MAX_ROWS],
+                walk,
+                b: std::ptr::null(),
+                b_row: b.row,
+                c: std::ptr::null_mut(),
+                c_row: c.row,
+                columns: 0,
+                mode,
+            };
+            fill(range.clone(), &mut tile.a);
             for panel in group.clone() {
-                let columns = width.min(b.columns - panel * width);
-                let kernel = engine.kernel(range.len(), columns);
                 let c = c.from(range.start, panel * width);
-                let b_at = b.at.at().wrapping_add(panel * b.next);
-                if c.col == 1 {
-                    // What other work has put out of the cache comes back while the tile is computed.
-                    let bytes = columns * size_of::<T>();
-                    (0..range.len()).for_each(|i| prefetch_write(c.element(i, 0).cast(), bytes));
-                }
-                let mut tile = Tile {
-                    a,
-                    walk,
-                    b: b_at,
-                    b_row: b.row,
-                    c: c.at,
-                    c_row: c.row,
-                    columns,
-                    mode,
-                };
+                tile.columns = width.min(b.columns - panel * width);
+                tile.b = b.at.at().wrapping_add(panel * b.next);
                 // SAFETY: what the caller promises.
                 unsafe {
                     if c.col == 1 {
-                        kernel(&tile);
+                        // What other work has put out of the cache comes back while the tile is computed.
+                        (0..range.len()).for_each(|i| prefetch_row(c.element(i, 0), tile.columns));
+                        tile.c = c.at;
+                        engine.kernel(range.len(), tile.columns)(&tile);
                     } else {
                         tile.c = edge.as_mut_ptr();
                         tile.c_row = width;
-                        beside(engine, &tile, c, [range.len(), columns]);
+                        beside(engine, &tile, c, [range.len(), tile.columns]);
                     }
                 }
             }
         }
+    }
+}
+
+/// Asks for a row of a tile, which touches three cache lines at most.
+fn prefetch_row<T>(row: *mut T, columns: usize) {
+    for column in [0, columns / 2, columns - 1] {
+        prefetch_write(row.wrapping_add(column).cast(), 1);
     }
 }
 

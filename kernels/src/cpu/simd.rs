@@ -68,6 +68,15 @@ pub(crate) fn level() -> Simd {
     LEVEL.get().unwrap_or_else(Simd::detected)
 }
 
+/// Bits of a vector register of this thread's device; 256 where they are fewer, as two make one.
+pub(crate) fn register_bits() -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if level() == Simd::Avx512 {
+        return 512;
+    }
+    256
+}
+
 /// Asks for memory that is read soon. Any address will do.
 #[inline(always)]
 pub(crate) fn prefetch_read(start: *const u8, bytes: usize) {
@@ -121,14 +130,17 @@ macro_rules! multiversion {
 }
 pub(crate) use multiversion;
 
-/// A block for every stretch of channels that fills a vector of 512 or 256 bits, and then for single channels. It sees
-/// the first as `$first`, and the constant `$W` of them. Loops over so many become single instructions, where those
-/// over any number are unrolled to be faster for more channels than there mostly are.
+/// A block for every stretch of channels that fills so many bits of vectors, 512 if nothing is said, then for those that fill
+/// 256, and then for single channels. It sees the first as `$first`, and the constant `$W` of them. Loops over so many become
+/// single instructions, where those over any number are unrolled to be faster for more channels than there mostly are.
 macro_rules! strips {
-    ($T:ty, $channels:expr, $first:ident, $W:ident => $body:block) => {{
-        let channels = $channels;
+    ($T:ty, $channels:expr, $first:ident, $W:ident => $body:block) => {
+        strips!($T, 512, $channels, $first, $W => $body)
+    };
+    ($T:ty, $bits:expr, $channels:expr, $first:ident, $W:ident => $body:block) => {{
+        let (bits, channels) = ($bits, $channels);
         let mut $first = 0;
-        while size_of::<$T>() == 4 && $first + 16 <= channels {
+        while bits == 512 && size_of::<$T>() == 4 && $first + 16 <= channels {
             const $W: usize = 16;
             $body
             $first += 16;

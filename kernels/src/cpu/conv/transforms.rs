@@ -11,7 +11,7 @@
 use std::ops::{Add, Mul, Neg, Sub};
 
 use crate::cpu::math::Real;
-use crate::cpu::simd::{multiversion, strips};
+use crate::cpu::simd::{multiversion, register_bits, strips};
 
 /// Points along an axis: elements of a transformed tile.
 pub(super) const POINTS: usize = 4;
@@ -216,7 +216,8 @@ unsafe fn along_both<
 multiversion! {
     /// Only [`Tile::open`] calls it, whose caller vouches for the memory.
     fn open<T: Real, F: Transform<N, POINTS>; N>(tile: &Tile<'_, T, N>) {
-        strips!(T, tile.channels, first, W => {
+        // A tile's sixteen numbers of all channels are worked on at once: of twice as many, most would lie on the stack.
+        strips!(T, register_bits(), tile.channels, first, W => {
             // SAFETY: these channels are there.
             unsafe { tile.open_strip::<F, W>(first) }
         });
@@ -226,7 +227,7 @@ multiversion! {
 multiversion! {
     /// Only [`Tile::close`] calls it, whose caller vouches for the memory.
     fn close<T: Real, F: Transform<POINTS, N>; N>(tile: &Tile<'_, T, N>, add: bool) {
-        strips!(T, tile.channels, first, W => {
+        strips!(T, register_bits(), tile.channels, first, W => {
             // SAFETY: as above.
             unsafe { tile.close_strip::<F, W>(first, add) }
         });
