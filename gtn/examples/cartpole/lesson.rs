@@ -14,7 +14,7 @@ const ENTROPY: f64 = 0.01;
 /// Weight of the critic's squared error.
 const VALUE: f64 = 0.5;
 
-/// Layers of the generator. Biases start at 0 and weights large enough (Kaiming et al. 2015) that rows differ: a batch of nearly
+/// Layers of the generator. Biases start at 0 and weights large enough (He et al. 2015) that rows differ: a batch of nearly
 /// equal targets would teach policies to push to one side, and from there no return shows the way back.
 const GENERATOR: &str = "weight_norm off | dense 64 | tanh | dense 64 | tanh | dense";
 /// Layers of the critic, which start as PyTorch's do: so values start near 0.
