@@ -3,7 +3,8 @@
 use crate::bound::{Bound, Lap, Memory, Step};
 use crate::cpu::{self, Cpu};
 use crate::cuda::{self, Cuda, CudaMemory, Precision};
-use crate::memory::{Gpu, HostMemory, host_free_bytes};
+use crate::host::host_free_bytes;
+use crate::memory::{Gpu, HostMemory};
 use crate::{DeviceError, ProgramError, View};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};

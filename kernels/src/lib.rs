@@ -18,6 +18,7 @@ mod cpu;
 mod cuda;
 mod device;
 mod error;
+mod host;
 mod kernel;
 mod memory;
 mod program;
@@ -28,8 +29,9 @@ pub use cpu::{Cpu, Simd};
 pub use cuda::{Cuda, CudaFacts, Precision};
 pub use device::{Buffer, Device};
 pub use error::{DeviceError, ProgramError};
+pub use host::host_free_bytes;
 pub use kernel::Kernel;
-pub use memory::{View, host_free_bytes};
+pub use memory::View;
 pub use program::Program;
 pub use spec::{
     ArgMax, Binary, Concat, Conv, ConvKind, Distribution, Instr, Load, Map, MatMul, Pad, Pair,

@@ -13,15 +13,6 @@ const ALIGNMENT: usize = 64;
 /// Bytes from which memory is taken from the system page by page: two of Linux's huge pages.
 const LARGE: usize = 4 << 20;
 
-/// Bytes of host memory that a program can take without swapping, by Linux; elsewhere unknown.
-pub fn host_free_bytes() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let mut lines = text.lines();
-    let available = lines.find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: usize = available.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1 << 10)
-}
-
 /// Memory that is initialised and aligned to a cache line.
 pub(crate) struct HostMemory {
     start: NonNull<u8>,

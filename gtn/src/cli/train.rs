@@ -105,7 +105,10 @@ pub(super) fn run(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     }
     eval::same_data(ranks, &data)?;
     known::check(&config, &data.train)?;
-    memory::check(&device, &config, data.problem(), ranks.on_machine())?;
+    let fit = memory::check(&device, &config, data.problem(), ranks.on_machine())?;
+    if let Some(fit) = fit.filter(|_| ranks.is_first()) {
+        say(&format!("Memory: {fit}"));
+    }
     let mut run = open(args, &device, &config, &data.card, ranks)?;
     if let Some(folder) = run.folder.as_ref().filter(|_| args.tensorboard) {
         run.events = Some(Events::begin(folder.path(), run.trainer.outer_step())?);

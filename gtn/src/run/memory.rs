@@ -7,29 +7,52 @@ use crate::outer::makers::Makers;
 use crate::outer::teacher::learned;
 use crate::outer::training::training;
 use crate::run::config::Config;
-use autograd::{ArraySpec, Forecast, Horizon, Policy, Training};
+use autograd::{ArraySpec, Horizon, Planned, Policy, Schedule, Training};
 use kernels::Device;
+use std::fmt;
+
+/// What an outer step takes, with the learner that takes the most.
+#[derive(Clone, Copy, Debug)]
+pub struct Fit {
+    /// What is kept between the sweeps; for `auto`, `lean` or a budget, what was chosen.
+    pub schedule: Schedule,
+    /// Bytes in all.
+    pub bytes: f64,
+    /// Those of them that are no matter of the schedule.
+    beside: f64,
+}
+
+impl fmt::Display for Fit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "about {}, schedule {}", size(self.bytes), self.schedule)
+    }
+}
 
 /// Refuses settings that take more memory than the device has free, where that is known, and says which
 /// schedule would fit. The machine's memory is for as many `ranks`.
 ///
 /// # Errors
 /// If they do, or if the networks cannot be planned.
-pub fn check(device: &Device, config: &Config, problem: Problem, ranks: usize) -> Result<()> {
+pub fn check(
+    device: &Device,
+    config: &Config,
+    problem: Problem,
+    ranks: usize,
+) -> Result<Option<Fit>> {
     let Some(free) = free_bytes(device, ranks) else {
-        return Ok(());
+        return Ok(None);
     };
     let horizon = config.horizon().free_bytes(free);
-    let (wanted, beside) = estimate(config, &horizon, problem)?;
-    let free = free as f64;
+    let fit = estimate(config, &horizon, problem)?;
+    let (wanted, free) = (fit.bytes, free as f64);
     if wanted <= free {
-        return Ok(());
+        return Ok(Some(fit));
     }
     // In round numbers, for users to type.
-    let spare = (free - beside).max(0.0) as usize;
+    let spare = (free - fit.beside).max(0.0) as usize;
     let unit = if spare >> 20 > 0 { 20 } else { 10 };
     let budget = Policy::Budget(spare >> unit << unit);
-    let (wanted, free) = (gib(wanted), gib(free));
+    let (wanted, free) = (size(wanted), size(free));
     let error = Error::engine(format!(
         "this run takes about {wanted} of memory, and {free} are free"
     ));
@@ -56,35 +79,43 @@ pub fn check_values(device: &Device, training: &Training<'_>) -> Result<()> {
     match free_bytes(device, 1).map(|free| free as f64) {
         Some(free) if wanted > free => Err(Error::engine(format!(
             "the values of this training take {} of memory, and {} are free",
-            gib(wanted),
-            gib(free)
+            size(wanted),
+            size(free)
         ))),
         _ => Ok(()),
     }
 }
 
-fn gib(bytes: f64) -> String {
-    format!("{:.1} GiB", bytes / f64::from(1 << 30))
+fn size(bytes: f64) -> String {
+    let mib = bytes / f64::from(1 << 20);
+    if mib < 1024.0 {
+        format!("{mib:.0} MiB")
+    } else {
+        format!("{:.1} GiB", mib / 1024.0)
+    }
 }
 
-/// Bytes of an outer step with the widest learner of the family that takes the most, and those of them that are no matter
-/// of the schedule.
-fn estimate(config: &Config, horizon: &Horizon, problem: Problem) -> autograd::Result<(f64, f64)> {
+/// What an outer step takes with the widest learner of the family that takes the most.
+fn estimate(config: &Config, horizon: &Horizon, problem: Problem) -> autograd::Result<Fit> {
     let makers = Makers::of(config, problem)?;
-    let mut most = (0.0, 0.0);
+    let mut most: Option<Fit> = None;
     for learner in config.widest(problem)? {
         let training = training(config, problem, &makers, &learner);
-        let forecast = Forecast::new(&training, horizon)?;
+        let planned = Planned::new(&training, horizon)?;
         // Beside the driver's memory there are the values that it is given, and the outer optimiser.
         let bytes = |spec: &ArraySpec| spec.bytes() as f64;
         let given: f64 = training.given_specs().map(bytes).sum();
         let start: f64 = training.weight_specs().iter().map(bytes).sum();
         let learned: f64 = learned(config, problem, &makers).iter().map(bytes).sum();
         let beside = given + start + 3.0 * learned;
-        let all = forecast.bytes as f64 + beside;
-        if all > most.0 {
-            most = (all, beside);
+        let fit = Fit {
+            schedule: planned.schedule(),
+            bytes: planned.forecast().bytes as f64 + beside,
+            beside,
+        };
+        if most.is_none_or(|most| fit.bytes > most.bytes) {
+            most = Some(fit);
         }
     }
-    Ok(most)
+    Ok(most.expect("a population has a member"))
 }
