@@ -412,6 +412,12 @@ fn the_embedded_digits_need_no_files() {
         output.status.success() && said.contains("digits drawn by the program itself"),
         "{said}"
     );
+    if cfg!(target_os = "linux") {
+        assert!(
+            said.contains("Memory: about ") && said.contains(", schedule store-all\n"),
+            "{said}"
+        );
+    }
     assert!(Path::new(&place.path("run/learning.svg")).exists());
 }
 

@@ -15,9 +15,9 @@ use std::fmt;
 #[derive(Clone, Copy, Debug)]
 pub struct Fit {
     /// What is kept between the sweeps; for `auto`, `lean` or a budget, what was chosen.
-    pub schedule: Schedule,
+    schedule: Schedule,
     /// Bytes in all.
-    pub bytes: f64,
+    bytes: f64,
     /// Those of them that are no matter of the schedule.
     beside: f64,
 }
