@@ -138,6 +138,19 @@ pub(super) struct Panels<T> {
     pub(super) columns: usize,
 }
 
+/// Whether so many rows, so many bytes apart, put each other out of the first-level cache: 64 sets of 8 lines at least.
+pub(super) fn compete(rows: usize, bytes: usize) -> bool {
+    const SETS: usize = 64;
+    let lines = bytes / aligned::LINE;
+    // Lines 2ⁿ apart come back to a set after 64/2ⁿ rows; rows that share lines, or lie an odd number apart, take all sets.
+    let step = if bytes.is_multiple_of(aligned::LINE) {
+        1 << lines.trailing_zeros()
+    } else {
+        1
+    };
+    rows > 8 * (SETS / step.min(SETS))
+}
+
 /// Elements that [`pack`] writes.
 pub(super) fn packed_count<T>(engine: &Engine<T>, depth: usize, columns: usize) -> usize {
     depth * columns.next_multiple_of(engine.columns())

@@ -5,7 +5,7 @@ use std::slice;
 
 use crate::Conv;
 use crate::cpu::microkernel::Element;
-use crate::cpu::panels::Matrix;
+use crate::cpu::panels::{Matrix, aligned};
 
 /// A convolution read as a correlation: every pixel of the result looks at a window of the source.
 ///
@@ -117,14 +117,27 @@ impl Correlation {
             + channel * self.filter.result
     }
 
-    /// Elements of a row of a band.
-    pub(super) fn band_row(&self) -> usize {
+    /// Elements of a row of a band that are read.
+    pub(super) fn covered(&self) -> usize {
         ((self.result[1] - 1) * self.stride[1] + self.window[1]) * self.source[2]
     }
 
+    /// Elements from a row of a band to the next. Rows a multiple of 512 bytes apart would compete for a few sets of the
+    /// first-level cache; with a line between them they do not.
+    pub(super) fn band_row<T>(&self) -> usize {
+        let covered = self.covered();
+        let competes = (covered * size_of::<T>()).is_multiple_of(512);
+        covered + usize::from(competes) * aligned::LINE / size_of::<T>()
+    }
+
     /// Elements of the band under so many rows of the result.
-    pub(super) fn band(&self, rows: usize) -> usize {
-        ((rows - 1) * self.stride[0] + self.window[0]) * self.band_row()
+    pub(super) fn band<T>(&self, rows: usize) -> usize {
+        self.band_rows(rows) * self.band_row::<T>()
+    }
+
+    /// Rows of such a band.
+    pub(super) fn band_rows(&self, rows: usize) -> usize {
+        (rows - 1) * self.stride[0] + self.window[0]
     }
 
     /// Copies what lies under these rows of the result, with zeros where that is outside of the image.
@@ -133,16 +146,16 @@ impl Correlation {
     /// The image must be readable, and the band have room.
     pub(super) unsafe fn cut<T: Element>(&self, image: *const T, rows: Range<usize>, band: *mut T) {
         let [h, w, c] = self.source;
-        let row = self.band_row();
+        let (row, next) = (self.covered(), self.band_row::<T>());
         let left = (self.pad[1].max(0) as usize * c).min(row);
         let skipped = (self.pad[1].min(0).unsigned_abs() * c).min(w * c);
         let inside = (w * c - skipped).min(row - left);
         let first = (rows.start * self.stride[0]) as isize - self.pad[0];
-        for i in 0..self.band(rows.len()) / row {
+        for i in 0..self.band_rows(rows.len()) {
             let y = first + i as isize;
             // SAFETY: what the caller promises.
             unsafe {
-                let to = slice::from_raw_parts_mut(band.add(i * row), row);
+                let to = slice::from_raw_parts_mut(band.add(i * next), row);
                 if (0..h as isize).contains(&y) {
                     let from = image.add(y as usize * w * c + skipped);
                     to[..left].fill(T::default());

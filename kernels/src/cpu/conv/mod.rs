@@ -228,7 +228,7 @@ impl<T: Element> Job<T> {
             unsafe { self.pack_filter(phases, index, filter) };
         }
         let [step_y, step_x] = [
-            spec.stride[0] * spec.band_row(),
+            spec.stride[0] * spec.band_row::<T>(),
             spec.stride[1] * spec.source[2],
         ];
         let rows = spec.result[0];
@@ -243,7 +243,7 @@ impl<T: Element> Job<T> {
             let (image, first) = (piece / bands, piece % bands * at_once);
             let result = self.out.at().wrapping_add(image * height * width * out);
             let image = source.at().wrapping_add(image * spec.source_count());
-            scratch([spec.band(at_once)], |[band]: [*mut T; 1]| {
+            scratch([spec.band::<T>(at_once)], |[band]: [*mut T; 1]| {
                 // SAFETY: an image and its band.
                 unsafe { spec.cut(image, first..rows.min(first + at_once), band) };
                 for index in 0..phases.count() {
@@ -259,11 +259,11 @@ impl<T: Element> Job<T> {
                     let [lines_of_window, columns_of_window] = phase.part.window;
                     let walk = Walk::new(
                         [1, lines_of_window, columns_of_window * spec.source[2]],
-                        [0, spec.band_row(), 1],
+                        [0, spec.band_row::<T>(), 1],
                     );
                     let panels = self.packed_filter(phases, index);
                     let band = band.wrapping_add(
-                        phase.window[0] * spec.band_row() + phase.window[1] * spec.source[2],
+                        phase.window[0] * spec.band_row::<T>() + phase.window[1] * spec.source[2],
                     );
                     for line in 0..lines {
                         let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {

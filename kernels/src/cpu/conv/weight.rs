@@ -7,13 +7,18 @@ use super::correlation::Correlation;
 use super::{BAND_BYTES, Job, PIECES, rows_at_once};
 use crate::Float;
 use crate::cpu::microkernel::{Element, MAX_ROWS, Mode, Walk};
-use crate::cpu::panels::{Matrix, Panels, Shared, for_each, pack, packed_count, scratch, sweep};
+use crate::cpu::panels::{
+    Matrix, Panels, Shared, compete, for_each, pack, packed_count, scratch, sweep,
+};
 
 /// Bytes of all partial sums of a weight gradient, roughly.
 pub(super) const PARTIAL_BYTES: usize = 1 << 22;
 
 /// Pixels that a weight gradient sums over at once, roughly.
 const PIXELS: usize = 1024;
+
+/// Elements of a patch that pixels which compete for the cache are packed for.
+const WORTH_PACKING: usize = 64;
 
 /// Groups of images whose weight gradients are summed separately, and elements of the patches that are
 /// done at once.
@@ -40,14 +45,18 @@ impl<T: Element> Job<T> {
         let ([_, _, c], [rows, width, out]) = (spec.source, spec.result);
         let [groups, block] = groups(spec, float);
         let blocks = spec.patch().div_ceil(block);
-        let row = spec.band_row();
-        let at_once = rows_at_once(PIECES, rows, spec.stride[0] * row * size_of::<T>());
-        let band_count = spec.band(at_once);
+        let row = spec.band_row::<T>();
+        let covered = spec.covered() * size_of::<T>();
+        let at_once = rows_at_once(PIECES, rows, spec.stride[0] * covered);
+        let band_count = spec.band::<T>(at_once);
         // Several whole images, if they are small: sums over few pixels would cost more to keep than to make.
-        let together = (BAND_BYTES / (band_count * size_of::<T>())).min(PIXELS / (rows * width));
+        let together = BAND_BYTES / (spec.band_rows(at_once) * covered);
+        let together = together.min(PIXELS / (rows * width));
         let together = if at_once < rows { 1 } else { together.max(1) };
-        let whole = out.is_multiple_of(self.engine.lanes);
-        let packed = packed_count(&self.engine, together * at_once * width, out);
+        let pixels = together * at_once * width;
+        let competes = block >= WORTH_PACKING && compete(pixels, out * size_of::<T>());
+        let whole = out.is_multiple_of(self.engine.lanes) && !competes;
+        let packed = packed_count(&self.engine, pixels, out);
         let counts = [together * band_count, if whole { 0 } else { packed }];
         for_each(groups * blocks, self.flops, |piece| {
             let (group, start) = (piece / blocks, piece % blocks * block);
@@ -76,8 +85,9 @@ impl<T: Element> Job<T> {
                     let count = at_once.min(rows - first);
                     // The last vector of a row may reach into the next rows, but not out of the array.
                     let end = ((images.end - 1) * rows + first + count) * width * out;
-                    let direct =
-                        whole || end + self.engine.lanes <= spec.images * spec.result_count();
+                    let direct = whole
+                        || !competes
+                            && end + self.engine.lanes <= spec.images * spec.result_count();
                     let b = (images.start * rows + first) * width * out;
                     let b = Matrix {
                         at: result.at().wrapping_add(b),
