@@ -102,6 +102,16 @@ pub fn choose(
     ))
 }
 
+/// Bytes of memory as people read them.
+pub(crate) fn size(bytes: f64) -> String {
+    let mib = bytes / f64::from(1 << 20);
+    if mib < 1024.0 {
+        format!("{mib:.0} MiB")
+    } else {
+        format!("{:.1} GiB", mib / 1024.0)
+    }
+}
+
 /// Bytes that are free for each of so many `ranks` on this machine, where that is known: each has a GPU of its own, and they
 /// share the host's memory.
 pub fn free_bytes(device: &Device, ranks: usize) -> Option<usize> {

@@ -2,6 +2,7 @@
 
 use super::dataset::mean_and_std;
 use super::{Card, Dataset, DatasetChoice, Problem, Split, Want};
+use crate::device::size;
 use crate::error::{Error, Result};
 use crate::seeds::{Draw, rng};
 use kernels::host_free_bytes;
@@ -237,10 +238,9 @@ impl Found {
 
 /// Refuses what does not fit into the memory that is free, where that is known.
 pub(super) fn check_memory(bytes: f64) -> Result<()> {
-    let gib = |bytes: f64| format!("{:.1} GiB", bytes / f64::from(1 << 30));
     match host_free_bytes().map(|free| free as f64) {
         Some(free) if bytes > free => {
-            let (wanted, free) = (gib(bytes), gib(free));
+            let (wanted, free) = (size(bytes), size(free));
             let problem = format!("images of {wanted}, and {free} of memory are free");
             Err(Error::data(problem).hint("smaller images (--resize N) or fewer take less"))
         }

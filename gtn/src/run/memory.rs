@@ -1,7 +1,7 @@
 //! Will it fit? A forecast before anything large is taken.
 
 use crate::data::Problem;
-use crate::device::free_bytes;
+use crate::device::{free_bytes, size};
 use crate::error::{Error, Result};
 use crate::outer::makers::Makers;
 use crate::outer::teacher::learned;
@@ -83,15 +83,6 @@ pub fn check_values(device: &Device, training: &Training<'_>) -> Result<()> {
             size(free)
         ))),
         _ => Ok(()),
-    }
-}
-
-fn size(bytes: f64) -> String {
-    let mib = bytes / f64::from(1 << 20);
-    if mib < 1024.0 {
-        format!("{mib:.0} MiB")
-    } else {
-        format!("{:.1} GiB", mib / 1024.0)
     }
 }
 

@@ -5,6 +5,7 @@ use super::ledger::{Entry, Outcome};
 use super::probe::{latency, naswot, synflow};
 use super::structure::Structure;
 use crate::data::Dataset;
+use crate::device::size;
 use crate::error::{Error, Result};
 use crate::eval::evaluate::{Course, TestSet, Trainee};
 use crate::eval::report::FRESH;
@@ -301,9 +302,9 @@ impl<'a> Bench<'a> {
         let wanted = 4.0 * numbers as f64;
         match self.device.free_bytes().map(|free| free as f64) {
             Some(free) if wanted > free => {
-                let [wanted, free] = [wanted, free].map(|bytes| bytes / f64::from(1 << 30));
+                let [wanted, free] = [wanted, free].map(size);
                 Err(Error::engine(format!(
-                    "its training takes about {wanted:.1} GiB of memory, and {free:.1} GiB are free"
+                    "its training takes about {wanted} of memory, and {free} are free"
                 )))
             }
             _ => Ok(()),
