@@ -311,13 +311,13 @@ impl RunFolder {
         }
         let [unfinished, kept] =
             [format!("{UNFINISHED}{name}"), name.to_owned()].map(|name| self.path.join(name));
-        if unfinished.exists() {
-            fs::remove_file(&unfinished)?;
-        }
+        remove_if_there(&unfinished)?;
         if fs::hard_link(&last, &unfinished).is_err() {
             fs::copy(&last, &unfinished)?;
         }
-        fs::rename(&unfinished, kept)
+        fs::rename(&unfinished, kept)?;
+        // POSIX: where both are names of one file already, as after a kill right here, renaming does nothing.
+        remove_if_there(&unfinished)
     }
 
     /// Makes the previous checkpoint the last one, where there is one: the run broke right after the last.
@@ -359,6 +359,13 @@ impl RunFolder {
         error.and(format!(
             "the last checkpoint, of outer step {outer_step}, is {state}"
         ))
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

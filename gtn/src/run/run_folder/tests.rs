@@ -82,6 +82,18 @@ fn the_last_two_checkpoints_are_kept() {
     assert_eq!((read(CHECKPOINT), read(PREVIOUS)), (vec![4], vec![2]));
 }
 
+/// A run that was killed between two saves keeps again what it had kept.
+#[test]
+fn a_checkpoint_that_was_kept_already_leaves_nothing_unfinished() {
+    let dir = TempDir::new().unwrap();
+    let mut run = RunFolder::create(dir.path()).unwrap();
+    run.save_checkpoint(1, |file| file.write_all(&[1])).unwrap();
+    run.keep_best().unwrap();
+    run.keep_best().unwrap();
+    assert_eq!(names(dir.path()), [BEST, CHECKPOINT, METRICS]);
+    assert_eq!(fs::read(dir.path().join(BEST)).unwrap(), [1]);
+}
+
 #[test]
 fn a_checkpoint_is_called_intact_only_if_it_is() {
     let dir = TempDir::new().unwrap();
