@@ -6,9 +6,10 @@
 use crate::error::{Error, Result, refuse};
 use crate::op::Op;
 use crate::spec::ArraySpec;
+use rustc_hash::FxHashMap;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::fmt;
+use std::rc::Rc;
 use tensor::{ArrayError, DType, Shape};
 
 /// The number of an entry of a tape; greater than those of its operands.
@@ -25,8 +26,8 @@ pub(crate) struct Node {
 
 #[derive(Default)]
 struct Entries {
-    nodes: Vec<Node>,
-    ids: HashMap<Node, Id>,
+    nodes: Vec<Rc<Node>>,
+    ids: FxHashMap<Rc<Node>, Id>,
 }
 
 /// A recording of operations. Create inputs on it, combine them, take derivatives, then make a
@@ -116,16 +117,17 @@ impl Tape {
             dtype,
         };
         let mut entries = self.entries.borrow_mut();
-        let next = entries.nodes.len();
-        let id = *entries.ids.entry(node.clone()).or_insert(next);
-        if id == next {
-            entries.nodes.push(node);
+        if let Some(&id) = entries.ids.get(&node) {
+            return self.var(id);
         }
-        Var { tape: self, id }
+        let (node, id) = (Rc::new(node), entries.nodes.len());
+        entries.ids.insert(Rc::clone(&node), id);
+        entries.nodes.push(node);
+        self.var(id)
     }
 
-    pub(crate) fn node(&self, id: Id) -> Node {
-        self.entries.borrow().nodes[id].clone()
+    pub(crate) fn node(&self, id: Id) -> Rc<Node> {
+        Rc::clone(&self.entries.borrow().nodes[id])
     }
 
     pub(crate) fn with_node<R>(&self, id: Id, f: impl FnOnce(&Node) -> R) -> R {

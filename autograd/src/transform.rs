@@ -165,7 +165,7 @@ impl Tape {
         let node = self.node(id);
         let args = node.args.iter().map(|&arg| self.var(arg)).collect();
         Applied {
-            op: node.op,
+            op: node.op.clone(),
             args,
             out: self.var(id),
         }

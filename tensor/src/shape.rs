@@ -1,6 +1,7 @@
 //! Shapes: the extents of an array, outermost first.
 
 use crate::ArrayError;
+use smallvec::SmallVec;
 use std::fmt;
 use std::ops::Deref;
 
@@ -14,7 +15,10 @@ use std::ops::Deref;
 /// assert_eq!(s.to_string(), "[2, 3, 4]");
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Shape(Vec<usize>);
+pub struct Shape(SmallVec<[usize; INLINE]>);
+
+/// Shapes with no more axes than this need no memory beside them: plans copy thousands.
+const INLINE: usize = 4;
 
 impl Shape {
     /// The shape of a single number.
@@ -69,19 +73,19 @@ impl Deref for Shape {
 
 impl From<Vec<usize>> for Shape {
     fn from(extents: Vec<usize>) -> Self {
-        Self(extents)
+        Self(extents.into())
     }
 }
 
 impl From<&[usize]> for Shape {
     fn from(extents: &[usize]) -> Self {
-        Self(extents.to_vec())
+        Self(extents.into())
     }
 }
 
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(extents: [usize; N]) -> Self {
-        Self(extents.to_vec())
+        Self(extents[..].into())
     }
 }
 

@@ -44,7 +44,7 @@ impl<'t> Var<'t> {
         let node = self.tape().node(self.id);
         match node.op {
             Op::Reshape => self.tape().var(node.args[0]).reshape(shape),
-            Op::Const(_) => self.tape().push(node.op, &[], shape, node.dtype),
+            Op::Const(_) => self.tape().push(node.op.clone(), &[], shape, node.dtype),
             _ => self.tape().push(Op::Reshape, &[self], shape, node.dtype),
         }
     }
@@ -65,12 +65,12 @@ impl<'t> Var<'t> {
         }
         let node = self.tape().node(self.id);
         let permuted: Shape = axes.iter().map(|&a| shape[a]).collect::<Vec<_>>().into();
-        match node.op {
+        match &node.op {
             Op::Permute(first) => {
                 let both: Vec<_> = axes.iter().map(|&a| first[a]).collect();
                 self.tape().var(node.args[0]).permute(&both)
             }
-            Op::Const(_) => self.tape().push(node.op, &[], permuted, node.dtype),
+            Op::Const(_) => self.tape().push(node.op.clone(), &[], permuted, node.dtype),
             _ => {
                 let op = Op::Permute(axes.to_vec());
                 self.tape().push(op, &[self], permuted, node.dtype)
@@ -95,7 +95,7 @@ impl<'t> Var<'t> {
         }
         let node = aligned.tape().node(aligned.id);
         match node.op {
-            Op::Const(_) => self.tape().push(node.op, &[], to, node.dtype),
+            Op::Const(_) => self.tape().push(node.op.clone(), &[], to, node.dtype),
             Op::Broadcast => self.tape().var(node.args[0]).expand(to),
             _ => self.tape().push(Op::Broadcast, &[aligned], to, node.dtype),
         }

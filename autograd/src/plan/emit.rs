@@ -5,7 +5,7 @@ use crate::plan::graph::{Fused, Graph, Kind, kind};
 use crate::plan::view::{View, common_extents};
 use crate::tape::Id;
 use kernels::{Binary, Float, Instr, Load, Map, Store, StoreKind};
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 use tensor::{DType, Shape};
 
 /// Why roots cannot be one program.
@@ -34,7 +34,7 @@ pub(super) struct Emitter<'g> {
     reads: Vec<(Id, usize)>,
     code: Vec<Instr>,
     /// The values of entries under views.
-    known: HashMap<(Id, usize), usize>,
+    known: FxHashMap<(Id, usize), usize>,
 }
 
 /// The number of the view of every point on itself.
@@ -64,7 +64,7 @@ impl<'g> Emitter<'g> {
             loads: Vec::new(),
             reads: Vec::new(),
             code: Vec::new(),
-            known: HashMap::new(),
+            known: FxHashMap::default(),
         };
         let mut stores: Vec<Store> = Vec::new();
         for &root in roots {
@@ -253,7 +253,7 @@ fn float_of(graph: &Graph, root: Id) -> Float {
 fn extents(graph: &Graph, roots: &[Id]) -> Result<Vec<usize>, Refusal> {
     let mut shapes: Vec<&Shape> = Vec::new();
     let mut reshaped: Vec<Id> = Vec::new();
-    let mut seen: HashSet<Id> = HashSet::new();
+    let mut seen: FxHashSet<Id> = FxHashSet::default();
     let mut open: Vec<Id> = Vec::new();
     for &root in roots {
         shapes.push(space(graph, root));

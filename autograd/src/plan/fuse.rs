@@ -44,10 +44,10 @@ struct Cost {
 const LOAD: usize = 1;
 
 impl Graph {
-    pub(super) fn new(nodes: Vec<Node>, outs: Vec<Id>) -> Self {
+    pub(super) fn new(nodes: Vec<Rc<Node>>, outs: Vec<Id>) -> Self {
         let count = nodes.len();
         let mut graph = Self {
-            nodes: nodes.into_iter().map(Rc::new).collect(),
+            nodes,
             outs,
             stored: vec![false; count],
             accumulates: vec![None; count],

@@ -6,7 +6,8 @@ use crate::plan::graph::{Fused, Graph, Item, Kind, kind};
 use crate::plan::sequence::Sequence;
 use crate::tape::Id;
 use kernels::{Map, StoreKind};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Programs that a root tries to join, at most. More find some more to share a pass over memory with, and take more
@@ -27,8 +28,8 @@ const SMALL: usize = 16;
 /// that may keep less alive at a time. What proves unreachable by fused programs is stored as well.
 pub(super) fn items(graph: &mut Graph) -> Vec<Vec<Item>> {
     let absorbed = absorbed(graph);
-    store_unreachable(graph, &absorbed);
-    Groups::new(graph).run(&absorbed)
+    let alone = store_unreachable(graph, &absorbed);
+    Groups::new(graph).run(&absorbed, alone)
 }
 
 /// For each entry whether another launch computes it on its way.
@@ -51,15 +52,23 @@ fn is_fused(graph: &Graph, id: Id) -> bool {
     !own && kind(&graph.nodes[id].op) != Kind::Kernel
 }
 
-/// Stores what no fused program can compute on its way, as a view whose elements do not lie on strides.
-fn store_unreachable(graph: &mut Graph, absorbed: &[bool]) {
+/// Stores what no fused program can compute on its way, as a view whose elements do not lie on strides. Gives the
+/// programs of single roots that it made since it last stored anything.
+fn store_unreachable(graph: &mut Graph, absorbed: &[bool]) -> FxHashMap<Id, Fused> {
     let is_root = |graph: &Graph, id| is_launched(graph, absorbed, id) && is_fused(graph, id);
     let roots = (0..graph.nodes.len()).filter(|&id| is_root(graph, id));
     let mut open: BTreeSet<Id> = roots.collect();
+    let mut alone = FxHashMap::default();
     while let Some(id) = open.pop_first() {
-        let Err(Refusal::Store(unreachable)) = Emitter::fuse(graph, &[id]) else {
-            continue;
+        let unreachable = match Emitter::fuse(graph, &[id]) {
+            Ok(fused) => {
+                alone.insert(id, fused);
+                continue;
+            }
+            Err(Refusal::Store(unreachable)) => unreachable,
+            Err(Refusal::Conflict) => continue,
         };
+        alone.clear();
         for below in unreachable {
             graph.stored[below] = true;
             if is_root(graph, below) {
@@ -68,6 +77,7 @@ fn store_unreachable(graph: &mut Graph, absorbed: &[bool]) {
         }
         open.insert(id);
     }
+    alone
 }
 
 /// Launches, as far as they are made.
@@ -82,7 +92,7 @@ struct Groups<'g> {
     /// The launch that computes an entry.
     maker: Vec<Option<usize>>,
     /// The programs that read an array, by when they can run: that number divided by what is near.
-    readers: HashMap<(Id, usize), BTreeSet<usize>>,
+    readers: FxHashMap<(Id, usize), BTreeSet<usize>>,
 }
 
 /// Two programs in one.
@@ -106,11 +116,11 @@ impl<'g> Groups<'g> {
             times: times(graph),
             is_out,
             maker: vec![None; graph.nodes.len()],
-            readers: HashMap::new(),
+            readers: FxHashMap::default(),
         }
     }
 
-    fn run(mut self, absorbed: &[bool]) -> Vec<Vec<Item>> {
+    fn run(mut self, absorbed: &[bool], mut alone: FxHashMap<Id, Fused>) -> Vec<Vec<Item>> {
         let graph = self.graph;
         for id in (0..graph.nodes.len()).filter(|&id| is_launched(graph, absorbed, id)) {
             if !is_fused(graph, id) {
@@ -123,8 +133,10 @@ impl<'g> Groups<'g> {
                 });
                 continue;
             }
-            let alone = Emitter::fuse(graph, &[id]);
-            let alone = alone.unwrap_or_else(|_| unreachable!("what it needs was stored"));
+            let known = alone
+                .remove(&id)
+                .map_or_else(|| Emitter::fuse(graph, &[id]), Ok);
+            let alone = known.unwrap_or_else(|_| unreachable!("what it needs was stored"));
             if let Some(joined) = self.join(&alone, None) {
                 self.sequence.move_before(joined.first, &joined.before);
                 self.put(joined.into, Item::Map(Rc::new(joined.fused)));
@@ -194,7 +206,7 @@ impl<'g> Groups<'g> {
     }
 
     /// The arrays that a program reads element by element.
-    fn large_reads(&self, fused: &Fused) -> HashSet<Id> {
+    fn large_reads(&self, fused: &Fused) -> FxHashSet<Id> {
         let count = space(self.graph, fused.roots[0]).count();
         let reads = fused.reads.iter().map(|&(id, _)| id);
         reads

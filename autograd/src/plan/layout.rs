@@ -228,8 +228,16 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// Bytes that a launch needs beside its operands and results.
+pub(super) fn workspace(graph: &Graph, item: &Item) -> usize {
+    match item {
+        Item::Map(fused) => fused.map.workspace(),
+        _ => kernel(graph, item).workspace(),
+    }
+}
+
 /// The kernel of a launch.
-pub(super) fn kernel(graph: &Graph, item: &Item) -> Kernel {
+fn kernel(graph: &Graph, item: &Item) -> Kernel {
     let of = |id: Id| match &graph.nodes[id].op {
         Op::Kernel(kernel) => kernel,
         op => unreachable!("{} has no kernel of its own", op.name()),

@@ -3,6 +3,7 @@
 
 use crate::plan::graph::{Graph, Item};
 use crate::tape::Id;
+use std::ops::Range;
 
 /// An array in memory: an input of the plan, or what a launch makes.
 #[derive(Debug)]
@@ -29,9 +30,12 @@ impl Life {
 pub(super) struct Lives {
     /// First those that launches make, in the order of launches, then inputs.
     all: Vec<Life>,
-    /// For each launch the arrays (by their place in `all`) that it reads, each once, and those that it makes.
-    reads: Vec<Vec<usize>>,
-    makes: Vec<Vec<usize>>,
+    /// The arrays (by their place in `all`) that launches read, one launch after the other, each array once a launch;
+    /// and where those of each end.
+    reads: Vec<usize>,
+    ends: Vec<usize>,
+    /// For each launch the arrays that it makes.
+    makes: Vec<Range<usize>>,
     /// For each entry of the graph its array.
     of: Vec<Option<usize>>,
 }
@@ -40,15 +44,17 @@ impl Lives {
     pub(super) fn new(graph: &Graph, launches: &[Item]) -> Self {
         let mut lives = Self {
             all: Vec::new(),
-            reads: Vec::with_capacity(launches.len()),
+            reads: Vec::new(),
+            ends: Vec::with_capacity(launches.len()),
             makes: Vec::with_capacity(launches.len()),
             of: vec![None; graph.nodes.len()],
         };
         for (at, item) in launches.iter().enumerate() {
-            let makes = Graph::computes(item).iter();
-            let makes = makes.map(|&id| lives.push(id, graph.bytes(id), Some(at)));
-            let makes = makes.collect();
-            lives.makes.push(makes);
+            let first = lives.all.len();
+            for &id in Graph::computes(item) {
+                lives.push(id, graph.bytes(id), Some(at));
+            }
+            lives.makes.push(first..lives.all.len());
         }
         for &out in &graph.outs {
             if let Some(life) = lives.of[graph.resolve(out).0] {
@@ -56,14 +62,17 @@ impl Lives {
             }
         }
         for (at, item) in launches.iter().enumerate() {
-            let ids = graph.reads(item).into_iter();
-            let mut reads: Vec<usize> = ids.map(|id| lives.known_or_input(id)).collect();
-            reads.sort_unstable();
-            reads.dedup();
-            reads
-                .iter()
-                .for_each(|&life| lives.all[life].reads.push(at));
-            lives.reads.push(reads);
+            let begin = lives.reads.len();
+            for id in graph.reads(item) {
+                let life = lives.known_or_input(id);
+                // Each once.
+                if lives.all[life].reads.last() != Some(&at) {
+                    lives.all[life].reads.push(at);
+                    lives.reads.push(life);
+                }
+            }
+            lives.reads[begin..].sort_unstable();
+            lives.ends.push(lives.reads.len());
         }
         lives
     }
@@ -119,11 +128,12 @@ impl Lives {
 
     /// The arrays that a launch reads, each once, by their places in [`Lives::all`].
     pub(super) fn reads(&self, launch: usize) -> &[usize] {
-        &self.reads[launch]
+        let begin = launch.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.reads[begin..self.ends[launch]]
     }
 
     /// The arrays that it makes.
-    pub(super) fn makes(&self, launch: usize) -> &[usize] {
-        &self.makes[launch]
+    pub(super) fn makes(&self, launch: usize) -> &[Life] {
+        &self.all[self.makes[launch].clone()]
     }
 }

@@ -21,7 +21,7 @@ mod view;
 
 use crate::error::{Error, Result};
 use crate::spec::ArraySpec;
-use crate::tape::{Id, Tape, Var};
+use crate::tape::{Id, Node, Tape, Var};
 pub use bound::{Bound, Task};
 use graph::{Graph, Item};
 pub(crate) use graph::{Kind, kind};
@@ -34,6 +34,7 @@ pub(crate) use simplify::{Simplified, simplify};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::rc::Rc;
 use tensor::{Array, Shape};
 
 /// Chosen results of a tape, ready to be computed any number of times.
@@ -297,13 +298,13 @@ fn whole(buffers: &[Buffer]) -> Vec<View<'_>> {
         .collect()
 }
 
-fn nodes(tape: &Tape) -> Vec<crate::tape::Node> {
+fn nodes(tape: &Tape) -> Vec<Rc<Node>> {
     (0..tape.len()).map(|id| tape.node(id)).collect()
 }
 
 /// Refuses arrays that are together beyond all memory, so that no sum of their sizes overflows.
-fn check_total(nodes: &[crate::tape::Node]) -> Result<()> {
-    let bytes = |node: &crate::tape::Node| node.shape.count().saturating_mul(node.dtype.size());
+fn check_total(nodes: &[Rc<Node>]) -> Result<()> {
+    let bytes = |node: &Rc<Node>| node.shape.count().saturating_mul(node.dtype.size());
     let total = nodes.iter().map(bytes).fold(0, usize::saturating_add);
     if total <= isize::MAX as usize / 2 {
         return Ok(());

@@ -7,8 +7,9 @@ use crate::plan::graph::{Graph, Item};
 use crate::plan::lives::Lives;
 use crate::plan::places::Slots;
 use crate::tape::Id;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 /// Launches, and what each waits for.
 struct Launches {
@@ -60,7 +61,7 @@ impl Launches {
     /// A result that may go over an input waits for all that read the input: else it would need memory of its
     /// own, and a copy at the end. Only launches that nothing waits for have to, so there is no cycle.
     fn write_over_late(&mut self, graph: &Graph, slots: &Slots) {
-        let inputs: HashMap<usize, Id> =
+        let inputs: FxHashMap<usize, Id> =
             slots.inputs.iter().map(|&(id, slot)| (slot, id)).collect();
         let mut waits: Vec<(usize, Id)> = Vec::new();
         for (&out, slot) in graph.outs.iter().zip(&slots.outputs) {
@@ -68,9 +69,9 @@ impl Launches {
             let writer = writer.filter(|&writer| self.after[writer].is_empty());
             waits.extend(writer.zip(inputs.get(slot).copied()));
         }
-        let writers: HashSet<usize> = waits.iter().map(|&(writer, _)| writer).collect();
+        let writers: FxHashSet<usize> = waits.iter().map(|&(writer, _)| writer).collect();
         for (writer, donor) in waits {
-            let known: HashSet<usize> = self.before[writer].iter().copied().collect();
+            let known: FxHashSet<usize> = self.before[writer].iter().copied().collect();
             let reads = self.lives.of(donor).map_or(&[][..], |life| &life.reads);
             for &reader in reads {
                 if !writers.contains(&reader) && !known.contains(&reader) {
@@ -88,7 +89,7 @@ impl Launches {
         let mut waits: Vec<usize> = self.before.iter().map(Vec::len).collect();
         let mut left: Vec<usize> = arrays.iter().map(|life| life.reads.len()).collect();
         let key = |launch: usize, left: &[usize]| {
-            let made = self.lives.makes(launch).iter().map(|&v| arrays[v].bytes);
+            let made = self.lives.makes(launch).iter().map(|life| life.bytes);
             let reads = self.lives.reads(launch).iter();
             let dying = reads.filter(|&&v| left[v] == 1).map(|&v| arrays[v].bytes);
             (made.sum::<usize>() > dying.sum(), rank[launch], launch)

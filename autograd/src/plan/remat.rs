@@ -11,7 +11,8 @@
 use crate::plan::graph::{Accumulate, Fused, Graph, Item};
 use crate::plan::lives::{Life, Lives};
 use crate::tape::{Id, Node};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// How many places for cuts are looked at.
@@ -54,7 +55,7 @@ fn turn(lives: &Lives, count: usize) -> usize {
 }
 
 /// What is made before the last cut and alive at none.
-fn dropped(lives: &Lives, cuts: &[usize], turn: usize) -> HashSet<Id> {
+fn dropped(lives: &Lives, cuts: &[usize], turn: usize) -> FxHashSet<Id> {
     let end = cuts.last().map_or(0, |&cut| cut + 1);
     let early = lives.in_arena().take_while(|&(made, _)| made < end);
     let lost = early.filter(|&array| !cuts.iter().any(|&cut| crosses(array, cut, turn)));
@@ -155,21 +156,21 @@ struct Rewrite<'g> {
     graph: &'g mut Graph,
     items: Vec<Item>,
     turn: usize,
-    dropped: HashSet<Id>,
+    dropped: FxHashSet<Id>,
     /// For each launch before the turn: the part of it that is needed again.
     again: Vec<Option<Item>>,
     /// The early launch that makes a dropped result.
-    maker: HashMap<Id, usize>,
+    maker: FxHashMap<Id, usize>,
     /// The copy of a dropped result, and views of such.
-    copies: HashMap<Id, Id>,
+    copies: FxHashMap<Id, Id>,
 }
 
 impl<'g> Rewrite<'g> {
-    fn new(graph: &'g mut Graph, items: Vec<Item>, turn: usize, dropped: HashSet<Id>) -> Self {
+    fn new(graph: &'g mut Graph, items: Vec<Item>, turn: usize, dropped: FxHashSet<Id>) -> Self {
         let mut rewrite = Self {
             again: vec![None; turn + 1],
-            maker: HashMap::new(),
-            copies: HashMap::new(),
+            maker: FxHashMap::default(),
+            copies: FxHashMap::default(),
             graph,
             items,
             turn,
@@ -181,7 +182,7 @@ impl<'g> Rewrite<'g> {
 
     /// From the last launch to the first: what reads a dropped result needs it again.
     fn find_needed(&mut self) {
-        let mut needed: HashSet<Id> = HashSet::new();
+        let mut needed: FxHashSet<Id> = FxHashSet::default();
         for at in (0..self.items.len()).rev() {
             let mut item = &self.items[at];
             if at <= self.turn {

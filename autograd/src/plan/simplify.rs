@@ -46,10 +46,9 @@ pub(crate) fn simplify(outs: &[Var<'_>], given: &[Var<'_>]) -> Result<Simplified
     }
     let mut ids: Vec<Id> = vec![Id::MAX; last + 1];
     for id in (0..=last).filter(|&id| needed[id]) {
-        let Node {
-            op, shape, dtype, ..
-        } = tape.node(id);
-        let name = match &op {
+        let node = tape.node(id);
+        let (op, shape, dtype) = (&node.op, node.shape.clone(), node.dtype);
+        let name = match op {
             Op::Input(name, _) => Some(name.as_str()),
             op => is_given[id].then(|| op.name()),
         };
@@ -58,9 +57,9 @@ pub(crate) fn simplify(outs: &[Var<'_>], given: &[Var<'_>]) -> Result<Simplified
             inputs.push((ids[id], id));
             continue;
         }
-        let args = tape.with_node(id, |node| computed_from(node).to_vec());
-        let args: Vec<Var<'_>> = args.iter().map(|&arg| fresh.var(ids[arg])).collect();
-        ids[id] = match &op {
+        let args = computed_from(&node).iter();
+        let args: Vec<Var<'_>> = args.map(|&arg| fresh.var(ids[arg])).collect();
+        ids[id] = match op {
             // −0, for x + (−0) is x, also of −0.
             Op::Perturbation(_) => fresh.constant(-0.0, dtype, shape),
             op if args.is_empty() => fresh.push(op.clone(), &[], shape, dtype)?,

@@ -59,6 +59,7 @@ impl Planner<'_, '_> {
         };
         let keep = match schedule.snapshots {
             Snapshots::Never { .. } => Keep::Buffers,
+            _ if schedule.kept >= steps => Keep::AllActivations,
             _ if schedule.kept > 0 => Keep::Activations,
             _ => Keep::Nothing,
         };
@@ -114,7 +115,7 @@ impl Planner<'_, '_> {
     pub(super) fn cost(&self, plans: &StepPlans, prelude: bool) -> Cost {
         let step = &plans.step;
         let kept = step.prelude.as_ref().filter(|_| prelude);
-        let advance = step.advance.plan().flops();
+        let advance = flops(step.advance.as_ref());
         Cost {
             bytes: self
                 .fixed
@@ -140,7 +141,7 @@ impl Planner<'_, '_> {
     fn fastest(&self, room: usize) -> Result<(Schedule, StepPlans)> {
         // Nothing takes less work than storing everything: where that fits, no more is planned.
         let (keep, prelude) = (true, false);
-        let plans = self.plan(Keep::Activations, prelude, self.horizon.segments)?;
+        let plans = self.plan(Keep::AllActivations, prelude, self.horizon.segments)?;
         let cost = self.cost(&plans, prelude);
         let family = Family {
             keep,
@@ -217,6 +218,7 @@ impl StepPlans {
         let optional = [
             &prepared.prepare,
             &prepared.unprepare,
+            &step.advance,
             &step.kept,
             &step.undo,
         ];
@@ -230,7 +232,7 @@ impl StepPlans {
                     .iter()
                     .flat_map(|prelude| [&prelude.keeping, &prelude.given]),
             )
-            .chain([&step.advance, &step.reverse, &self.outer])
+            .chain([&step.reverse, &self.outer])
             .map(|bound| bound.plan().arena_bytes())
             .max()
             .unwrap_or(0)

@@ -55,7 +55,9 @@ impl Unroll {
                     Advance::GivenPrelude(record) => (prelude.map(|plans| &plans.given), record),
                 };
                 let at = at_step(step, from, to, kept);
-                self.run(plan.unwrap_or(&plans.advance), given, at)?;
+                // Where there is nothing to store, every advance is plain.
+                let plan = plan.or(plans.advance.as_ref());
+                self.run(plan.expect("planned for its schedule"), given, at)?;
                 Ok(at)
             }
             Action::Outer { step, state } => {

@@ -282,7 +282,7 @@ impl Planned {
         let plain = advances - keeping - preludes - given;
         let all = [
             ("prepare", prepared.prepare.as_ref(), 1),
-            ("inner step", Some(&step.advance), plain),
+            ("inner step", step.advance.as_ref(), plain),
             (
                 "inner step, prelude kept",
                 prelude.map(|p| &p.keeping),

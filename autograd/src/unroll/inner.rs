@@ -27,8 +27,10 @@ pub(super) struct Manner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keep {
     Nothing,
-    /// The activations of the step's gradient.
+    /// The activations of the step's gradient, of some steps.
     Activations,
+    /// Those of all steps.
+    AllActivations,
     /// The buffers that it starts from, for the step is undone, and its optimiser cannot tell these.
     Buffers,
 }
@@ -36,7 +38,8 @@ pub(super) enum Keep {
 /// The plans of one inner step.
 #[derive(Debug)]
 pub(super) struct PlannedStep {
-    pub(super) advance: Bound<Source>,
+    /// The advance that stores nothing, if some step has one.
+    pub(super) advance: Option<Bound<Source>>,
     pub(super) kept: Option<Bound<Source>>,
     pub(super) kept_specs: Vec<ArraySpec>,
     pub(super) prelude: Option<PlannedPrelude>,
@@ -75,7 +78,7 @@ impl PlannedStep {
         at_hand.retain(|(var, _)| !step.forward.vars.state.contains(var));
         let kept = match manner.keep {
             Keep::Nothing => Vec::new(),
-            Keep::Activations => {
+            Keep::Activations | Keep::AllActivations => {
                 let (outs, late) = (vars(&step.reversed), vars(&step.late));
                 keep::activations(&tape, &outs, &late, &vars(&at_hand))
             }
@@ -84,7 +87,8 @@ impl PlannedStep {
                 step.forward.vars.state[state.weights + state.optimizer..].to_vec()
             }
         };
-        if manner.keep == Keep::Activations {
+        let activations = matches!(manner.keep, Keep::Activations | Keep::AllActivations);
+        if activations {
             at_hand.extend(numbered(&kept, Source::Kept));
         }
         let given = [&step.given[..], &step.late, &at_hand].concat();
@@ -102,11 +106,12 @@ impl PlannedStep {
             let wanted = [&step.reversed[..], &before].concat();
             Bound::in_segments(&given, &wanted, manner.segments)
         };
-        let keeps = manner.keep == Keep::Activations || !kept.is_empty();
+        let keeps = activations || !kept.is_empty();
+        let plain = manner.keep != Keep::AllActivations;
         let undoes = manner.keep == Keep::Buffers;
         let prelude = manner.prelude.then(|| PlannedPrelude::new(&step, within));
         Ok(Self {
-            advance: advance(&[])?,
+            advance: plain.then(|| advance(&[])).transpose()?,
             kept: keeps
                 .then(|| advance(&numbered(&kept, Source::Kept)))
                 .transpose()?,

@@ -20,12 +20,13 @@ pub(super) fn results<'t>(tape: &'t Tape, outs: &[Var<'t>], state: &[Var<'t>]) -
     let mut network = Network::new(2 * count + 2);
     let (mut late, mut costly) = (vec![false; count], vec![false; count]);
     for id in 0..count {
+        let node = tape.node(id);
         let Node {
             op,
             args,
             shape,
             dtype,
-        } = tape.node(id);
+        } = &*node;
         late[id] = state.iter().any(|var| var.id == id) || args.iter().any(|&arg| late[arg]);
         let contraction = op.is_contraction();
         costly[id] = !late[id] && (contraction || args.iter().any(|&arg| costly[arg]));

@@ -40,6 +40,7 @@ mod window;
 
 use crate::bound::{Arrays, Bound, Lap, Memory, Step};
 use crate::{Conv, DeviceError, Float, Kernel, Pair, ProgramError};
+use rayon::prelude::*;
 pub use simd::Simd;
 use std::fmt;
 use std::time::Instant;
@@ -120,7 +121,7 @@ impl Kernel {
     pub fn workspace(&self) -> usize {
         match self {
             kernel if kernel.is_idle() => 0,
-            Self::Map(map) => map::workspace(map),
+            Self::Map(map) => map.workspace(),
             Self::Conv(conv) | Self::ConvPair(Pair(conv)) => conv::workspace(conv),
             _ => 0,
         }
@@ -141,9 +142,12 @@ impl Ready {
             let compiled = Compiled::new(&step.kernel, simd);
             compiled.map_err(|reason| ProgramError::Step { step: at, reason })
         };
-        let steps = steps.iter().enumerate().map(compile);
+        let compiled: Vec<_> = cpu
+            .pool
+            .install(|| steps.par_iter().enumerate().map(compile).collect());
         Ok(Self {
-            steps: steps.collect::<Result<_, _>>()?,
+            // Of several errors the first.
+            steps: compiled.into_iter().collect::<Result<_, _>>()?,
             simd,
         })
     }
@@ -191,22 +195,25 @@ impl Compiled {
         if kernel.is_idle() {
             return Ok(always(|_| ()));
         }
-        Ok(match kernel.clone() {
-            Kernel::Map(map) => match map::Plan::new(&map, simd)? {
+        Ok(match kernel {
+            Kernel::Map(map) => match map::Plan::new(map, simd)? {
                 Some(plan) => always(move |arrays| plan.run(arrays)),
-                None => always(move |arrays| map::run_empty(map.stores.len(), arrays)),
+                None => {
+                    let stores = map.stores.len();
+                    always(move |arrays| map::run_empty(stores, arrays))
+                }
             },
-            Kernel::MatMul(spec) => always(move |a| {
+            &Kernel::MatMul(spec) => always(move |a| {
                 gemm::matmul(&spec, &[[a.input(0), a.input(1)]], a.output(0));
             }),
-            Kernel::MatMulPair(Pair(spec)) => always(move |a| {
+            &Kernel::MatMulPair(Pair(spec)) => always(move |a| {
                 let products = [[a.input(0), a.input(1)], [a.input(2), a.input(3)]];
                 gemm::matmul(&spec, &products, a.output(0));
             }),
-            Kernel::Conv(spec) => always(move |a| {
+            &Kernel::Conv(spec) => always(move |a| {
                 conv::conv(&spec, a.input(0), a.input(1), a.output(0), a.workspace());
             }),
-            Kernel::ConvPair(Pair(first)) => {
+            &Kernel::ConvPair(Pair(first)) => {
                 let second = Conv {
                     accumulate: true,
                     ..first
@@ -217,26 +224,30 @@ impl Compiled {
                 })
             }
             Kernel::Pad(spec) => {
-                let plan = shapes::PadPlan::new(&spec);
+                let plan = shapes::PadPlan::new(spec);
                 always(move |a| plan.run(a))
             }
-            Kernel::Concat(spec) => always(move |a| shapes::concat(&spec, a)),
+            Kernel::Concat(spec) => {
+                let spec = spec.clone();
+                always(move |a| shapes::concat(&spec, a))
+            }
             Kernel::Take(spec) => {
+                let spec = spec.clone();
                 typed!(spec.float, T => always(move |a| shapes::take::<T>(&spec, a)))
             }
-            Kernel::ArgMax(spec) => {
+            &Kernel::ArgMax(spec) => {
                 typed!(spec.float, T => always(move |a| shapes::argmax::<T>(&spec, a)))
             }
-            Kernel::Random(spec) => {
+            &Kernel::Random(spec) => {
                 typed!(spec.float, T => always(move |a| random::random::<T>(&spec, a)))
             }
-            Kernel::Reversible(spec) => {
+            &Kernel::Reversible(spec) => {
                 typed!(spec.float, T => always(move |a| reversible::reversible::<T>(&spec, a)))
             }
-            Kernel::Rows(spec) => {
+            &Kernel::Rows(spec) => {
                 typed!(spec.float, T => maybe(move |a| shapes::rows::<T>(&spec, a)))
             }
-            Kernel::Window(spec) => {
+            &Kernel::Window(spec) => {
                 typed!(spec.float, T => maybe(move |a| window::window::<T>(&spec, a)))
             }
         })

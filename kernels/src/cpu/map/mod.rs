@@ -39,17 +39,17 @@ const STEP: usize = 128;
 /// Most cells.
 const CELLS: usize = scratch::BYTES / (BLOCK * size_of::<f64>());
 
-/// Bytes of workspace for partial sums.
-pub(crate) fn workspace(map: &Map) -> usize {
-    if map.points() == 0 || !map.stores.iter().any(crate::Store::is_sum) {
-        return 0;
+impl Map {
+    /// Bytes of workspace that the processor needs for partial sums: see [`Kernel::workspace`](crate::Kernel::workspace).
+    pub fn workspace(&self) -> usize {
+        if self.points() == 0 || !self.stores.iter().any(crate::Store::is_sum) {
+            return 0;
+        }
+        let tiling = Tiling::new(self);
+        let stores = self.stores.iter();
+        let partials = stores.map(|store| Plan::partials(self, &tiling, store));
+        partials.sum::<usize>() * self.float.size()
     }
-    let tiling = Tiling::new(map);
-    let partials = map
-        .stores
-        .iter()
-        .map(|store| Plan::partials(map, &tiling, store));
-    partials.sum::<usize>() * map.float.size()
 }
 
 impl Unary {

@@ -4,7 +4,8 @@ use super::assembler::{Assembler, Gpr, If, Jump, RAX, RBP, RBX, RCX, RDX, RSI};
 use super::vectors::{Lanes, Opcode, Prefix, Register};
 use super::{Instr, Loop, Sink, Walk};
 use memmap2::{Mmap, MmapMut};
-use std::collections::{BTreeMap, HashMap};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 /// A compiled loop: of the pointers of its streams, which it moves, and the number of points, one at least.
@@ -18,7 +19,7 @@ type Function = unsafe extern "C" fn(*mut *mut u8, usize);
 pub(super) struct Code(Mmap);
 
 /// Code that is in use, by its bytes. Every mapping takes a page, and layers of a kind have the same loops.
-static IN_USE: LazyLock<Mutex<HashMap<Vec<u8>, Weak<Code>>>> = LazyLock::new(Mutex::default);
+static IN_USE: LazyLock<Mutex<FxHashMap<Vec<u8>, Weak<Code>>>> = LazyLock::new(Mutex::default);
 
 impl Code {
     /// `None` if the loop takes more registers than there are, or the system allows no new code.
