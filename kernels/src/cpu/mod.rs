@@ -196,13 +196,13 @@ impl Compiled {
             return Ok(always(|_| ()));
         }
         Ok(match kernel {
-            Kernel::Map(map) => match map::Plan::new(map, simd)? {
-                Some(plan) => always(move |arrays| plan.run(arrays)),
-                None => {
-                    let stores = map.stores.len();
-                    always(move |arrays| map::run_empty(stores, arrays))
+            Kernel::Map(map) => {
+                let stores = map.stores.len();
+                match map::Plan::new(map, simd)? {
+                    Some(plan) => always(move |arrays| plan.run(arrays)),
+                    None => always(move |arrays| map::run_empty(stores, arrays)),
                 }
-            },
+            }
             &Kernel::MatMul(spec) => always(move |a| {
                 gemm::matmul(&spec, &[[a.input(0), a.input(1)]], a.output(0));
             }),
