@@ -5,10 +5,10 @@
 //! parameter (Meta-SGD, Li et al. 2017). `benches/peers/depth_jax.py` computes the same from the same numbers.
 
 use crate::conditions::Conditions;
-use crate::meta_grad::timed;
+use crate::meta_grad::{planned, timed};
 use crate::resident::Resident;
 use autograd::optim::Optimizer;
-use autograd::{ArraySpec, Forecast, Horizon, Mode, Schedule, Training, Unroll, Values, Var};
+use autograd::{ArraySpec, Forecast, Horizon, Mode, Schedule, Training, Values, Var};
 use gtn::cli::{Outcome, say};
 use gtn::error::{Error, Result};
 use gtn::run::memory::check_values;
@@ -143,6 +143,7 @@ struct Column {
     mode: &'static str,
     schedule: String,
     segments: usize,
+    plan_s: f64,
     median_s: f64,
     min_s: f64,
     arena_bytes: usize,
@@ -209,7 +210,7 @@ impl DepthArgs {
         Forecast::new(&self.deep().training(), &horizon)?;
         let (resident, held) = (Resident::reset(), device.held_bytes());
         device.reset_peak();
-        let mut unroll = Unroll::new(device, &self.deep().training(), &horizon)?;
+        let (plan_s, mut unroll) = planned(device, &self.deep().training(), &horizon)?;
         let (seconds, loss) = timed(self.conditions.repeats, &mut unroll, values)?;
         let (peak_bytes, peak_process_bytes) = (device.peak_bytes() - held, resident.peak());
         let gradient = unroll.gradients().to_arrays()?;
@@ -227,6 +228,7 @@ impl DepthArgs {
             mode: if column > 2 { "mixed" } else { "reverse" },
             schedule: unroll.schedule().to_string(),
             segments: unroll.segments(),
+            plan_s,
             median_s: seconds[seconds.len() / 2],
             min_s: seconds[0],
             arena_bytes: forecast.arena_bytes,
@@ -267,13 +269,14 @@ impl Column {
     fn show(&self) {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         say(&format!(
-            "{} ({}, {} segments): {:.3} s (min {:.3}), {:.1} MiB (arena {:.1}; process {:.1}), {:.1} GFLOP; \
+            "{} ({}, {} segments): {:.3} s (min {:.3}), planned in {:.3} s, {:.1} MiB (arena {:.1}; process {:.1}), {:.1} GFLOP; \
              loss {:.6}, rate gradient {:.6e}",
             self.name,
             self.schedule,
             self.segments,
             self.median_s,
             self.min_s,
+            self.plan_s,
             mib(self.forecast_bytes),
             mib(self.arena_bytes),
             mib(self.peak_process_bytes),

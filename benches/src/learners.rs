@@ -1,7 +1,7 @@
 //! `benches learners`
 
+use crate::meta_grad::planned;
 use crate::subject::any_values;
-use autograd::Unroll;
 use clap::Args;
 use gtn::cli::{Machine, Outcome, say};
 use gtn::data;
@@ -30,6 +30,8 @@ const RUNS: usize = 3;
 struct Report {
     command: &'static str,
     learners: Vec<Row>,
+    /// Seconds of all plans for one of all meta-gradients.
+    plan_share: f64,
 }
 
 #[derive(Serialize)]
@@ -37,7 +39,7 @@ struct Row {
     learner: String,
     parameters: usize,
     multiply_adds: usize,
-    /// To record, differentiate and plan, and to take the memory.
+    /// See [`planned`].
     plan_seconds: f64,
     /// Of a meta-gradient.
     gradient_seconds: f64,
@@ -59,9 +61,8 @@ pub(super) fn run(args: &LearnersArgs) -> Result<Outcome> {
         let values = any_values(&device, &training)?;
         let (mut plan, mut gradient, mut bytes) = (f64::INFINITY, f64::INFINITY, 0);
         for _ in 0..RUNS {
-            let begin = Instant::now();
-            let mut unroll = Unroll::new(&device, &training, &config.horizon())?;
-            plan = plan.min(begin.elapsed().as_secs_f64());
+            let (seconds, mut unroll) = planned(&device, &training, &config.horizon())?;
+            plan = plan.min(seconds);
             unroll.gradient(&values)?;
             let begin = Instant::now();
             unroll.gradient(&values)?;
@@ -84,9 +85,17 @@ pub(super) fn run(args: &LearnersArgs) -> Result<Outcome> {
             bytes,
         });
     }
+    let sum = |of: fn(&Row) -> f64| learners.iter().map(of).sum::<f64>();
+    let (plans, gradients) = (sum(|row| row.plan_seconds), sum(|row| row.gradient_seconds));
+    let plan_share = plans / gradients;
+    say(&format!(
+        "Each in turn, as where every outer step has another one: planning adds {:.1} %",
+        100.0 * plan_share
+    ));
     args.machine.print(&Report {
         command: "learners",
         learners,
+        plan_share,
     })?;
     Ok(Outcome::Done)
 }

@@ -5,7 +5,7 @@ use crate::conditions::{Conditions, flag, or};
 use crate::resident::Resident;
 use crate::{DataKind, Problem, Setup};
 use autograd::optim::Optimizer;
-use autograd::{CotangentNorms, Forecast, Horizon, Phase, Trouble, Unroll, Values};
+use autograd::{CotangentNorms, Forecast, Horizon, Phase, Training, Trouble, Unroll, Values};
 use gtn::cli::{Outcome, say};
 use gtn::error::{Error, Result};
 use gtn::run::config::{Engine, ModeName};
@@ -203,6 +203,8 @@ struct Report {
     precision: Option<&'static str>,
     threads: usize,
     repeats: usize,
+    /// See [`planned`].
+    plan_s: f64,
     median_s: f64,
     min_s: f64,
     /// The median, for each learner.
@@ -220,6 +222,18 @@ struct Report {
     meta_grad_sha256: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     cotangent_norms: Option<Vec<f64>>,
+}
+
+/// A training, ready to run, and the seconds that it took until then: to record, differentiate and plan, to compile, and
+/// to take the memory.
+pub(super) fn planned(
+    device: &Device,
+    training: &Training<'_>,
+    horizon: &Horizon,
+) -> autograd::Result<(f64, Unroll)> {
+    let begin = Instant::now();
+    let unroll = Unroll::new(device, training, horizon)?;
+    Ok((begin.elapsed().as_secs_f64(), unroll))
 }
 
 /// Seconds of every repeat but the first, which warms up; the meta-loss.
@@ -285,7 +299,7 @@ pub(super) fn run(args: &MetaGradArgs) -> Result<Outcome> {
     let (resident, held) = (Resident::reset(), device.held_bytes());
     device.reset_peak();
     let horizon = args.horizon(&problem);
-    let mut unroll = Unroll::new(&device, &problem.training(), &horizon)?;
+    let (plan_s, mut unroll) = planned(&device, &problem.training(), &horizon)?;
     if args.plans {
         for Phase { name, plan, .. } in unroll.phases() {
             say(&format!("{name}\n{plan}\n"));
@@ -324,6 +338,7 @@ pub(super) fn run(args: &MetaGradArgs) -> Result<Outcome> {
             .map(|_| args.conditions.machine.precision.name()),
         threads: device.threads(),
         repeats: seconds.len(),
+        plan_s,
         median_s,
         min_s: seconds[0],
         learner_median_s: median_s / args.setup.learners as f64,
@@ -350,13 +365,14 @@ pub(super) fn run(args: &MetaGradArgs) -> Result<Outcome> {
 impl Report {
     fn show(&self, forecast: &Forecast) {
         say(&format!(
-            "{} {} T={} B={}: {:.4} s (min {:.4}), {:.1} GFLOP/s; {forecast}; loss {:.6}",
+            "{} {} T={} B={}: {:.4} s (min {:.4}), planned in {:.4} s, {:.1} GFLOP/s; {forecast}; loss {:.6}",
             self.setup,
             self.schedule,
             self.steps,
             self.batch,
             self.median_s,
             self.min_s,
+            self.plan_s,
             self.gflops,
             self.loss
         ));
