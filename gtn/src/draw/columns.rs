@@ -29,7 +29,7 @@ pub struct Columns {
 pub struct Column {
     /// Below it.
     pub name: String,
-    /// A point each, with a line at their mean.
+    /// A point each, with a line at the mean of several.
     pub values: Vec<f64>,
     /// How many have no value: a cross each, at the bottom.
     pub broken: usize,
@@ -90,8 +90,8 @@ impl Columns {
             .y_desc(&self.y)
             .axis_desc_style(("sans-serif", 15))
             .label_style(("sans-serif", 13))
-            // Below the values the axis measures nothing.
-            .y_label_formatter(&|&y| if y < least { String::new() } else { label(y) })
+            // Where the crosses stand, the axis measures nothing.
+            .y_label_formatter(&|&y| if y <= row { String::new() } else { label(y) })
             .light_line_style(TRANSPARENT)
             .bold_line_style(BLACK.mix(0.12))
             .draw()?;
@@ -110,7 +110,7 @@ impl Columns {
             context.draw_series(places.map(dot))?;
             let cross = |aside| Cross::new((middle + aside, row), 4, colour.stroke_width(2));
             context.draw_series(beside(column.broken).map(cross))?;
-            if !values.is_empty() {
+            if values.len() > 1 {
                 let mean = values.iter().sum::<f64>() / values.len() as f64;
                 let line = vec![(middle - 0.3, mean), (middle + 0.3, mean)];
                 context.draw_series([PathElement::new(line, BLACK.mix(0.7).stroke_width(2))])?;
@@ -129,11 +129,11 @@ impl Columns {
     }
 }
 
-/// Where points of a column stand beside its middle, so that equal ones are seen: the golden ratio spreads any number of
-/// them evenly.
+/// Where points of a column stand beside its middle, the first in it, so that equal ones are seen: the golden ratio spreads
+/// any number of them evenly.
 fn beside(count: usize) -> impl Iterator<Item = f64> {
     const GOLDEN: f64 = 0.618_033_988_749_895;
-    (0..count).map(|i| 0.5 * ((i as f64 * GOLDEN).fract() - 0.5))
+    (0..count).map(|i| 0.5 * ((0.5 + i as f64 * GOLDEN).fract() - 0.5))
 }
 
 fn label(y: f64) -> String {

@@ -163,7 +163,7 @@ pub fn write(path: &Path, charts: &[Chart]) -> Result<()> {
     write_atomically(path, |file| file.write_all(svg.as_bytes()))
 }
 
-/// As [`write`], but with the name of each curve at its end, where nothing is covered.
+/// As [`write()`], but with the name of each curve at its end, where nothing is covered.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -240,15 +240,18 @@ impl Chart {
                 .y_label_formatter(&label);
         }
         mesh.draw()?;
+        // Bands first: none covers a curve.
+        for (i, series) in series.iter().enumerate().filter(|(_, s)| s.runs > 1) {
+            let points = &series.points;
+            let above = points.iter().map(|p| (p.x, p.high));
+            let below = points.iter().rev().map(|p| (p.x, p.low));
+            let outline: Vec<_> = above.chain(below).collect();
+            let colour = COLOURS[i % COLOURS.len()].mix(0.2);
+            context.draw_series([Polygon::new(outline, colour.filled())])?;
+        }
         for (i, series) in series.iter().enumerate() {
             let points = &series.points;
             let colour = COLOURS[i % COLOURS.len()];
-            if series.runs > 1 {
-                let above = points.iter().map(|p| (p.x, p.high));
-                let below = points.iter().rev().map(|p| (p.x, p.low));
-                let outline: Vec<_> = above.chain(below).collect();
-                context.draw_series([Polygon::new(outline, colour.mix(0.2).filled())])?;
-            }
             let pen = colour.stroke_width(2);
             let line = points.iter().map(|p| (p.x, p.mean));
             // A line needs two places: a single one is drawn as a dot.

@@ -75,7 +75,10 @@ impl Found {
         let curve = |line| Some((of(line, "outer_step")?, of(line, "validation_accuracy")?));
         Ok(Some(Self {
             outcome,
-            seconds: lines.iter().filter_map(|line| of(line, "seconds")).sum(),
+            seconds: lines
+                .iter()
+                .filter_map(|line| of(line, "seconds"))
+                .fold(0.0, |sum, seconds| sum + seconds),
             curve: lines.iter().filter_map(curve).collect(),
         }))
     }

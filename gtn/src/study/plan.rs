@@ -1,15 +1,15 @@
 //! The description of a study, and its runs.
 
 use super::draws::Draws;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::run::config::{Config, Preset};
 use crate::run::run_folder::write_atomically;
-use crate::run::settings::{Overrides, as_word, parse_toml, read_text};
+use crate::run::settings::{Overrides, as_word, name_of, parse_toml, read_text};
 use clap::ValueEnum;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use toml::{Spanned, Table};
+use toml::{Spanned, Table, Value};
 
 /// Runs of a study, beyond which it is a mistake.
 const MOST: u64 = 10_000;
@@ -74,31 +74,12 @@ impl Study {
         file.study(origin, title)
     }
 
-    /// Writes the settings of every run into a folder, or compares them with those that are there.
+    /// Writes the settings of every run into a folder, unless a run has other ones there.
     ///
     /// # Errors
-    /// If a run has other settings there, or a file cannot be written.
+    /// If one has, or a file cannot be written.
     pub fn keep(&self, folder: &Path) -> Result<()> {
-        for run in &self.runs {
-            let path = folder.join(run.settings());
-            if path.exists() {
-                let there = Config::from_toml(&path.display().to_string(), &read_text(&path)?)?;
-                let changes = run.config.changes(&there);
-                if !changes.is_empty() {
-                    let change = |(name, values): (&String, &toml::Value)| {
-                        format!("{name} is {} here and {} there", values[1], values[0])
-                    };
-                    let changes: Vec<String> = changes.iter().map(change).collect();
-                    let error = Error::usage(format!(
-                        "{} has {} with other settings: {}",
-                        folder.display(),
-                        run.name,
-                        changes.join(", ")
-                    ));
-                    return Err(error.hint("--out names another folder"));
-                }
-            }
-        }
+        self.runs.iter().try_for_each(|run| run.compare(folder))?;
         for run in &self.runs {
             let (path, text) = (folder.join(run.settings()), run.config.to_toml());
             if !path.exists() {
@@ -115,6 +96,25 @@ impl Run {
         format!("{}.toml", self.name)
     }
 
+    /// Refuses settings that are others than those in a folder, if it has some.
+    fn compare(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(self.settings());
+        if !path.exists() {
+            return Ok(());
+        }
+        let there = Config::from_toml(&path.display().to_string(), &read_text(&path)?)?;
+        let change = |(name, values): (&String, &Value)| {
+            format!("{name} is {} here and {} there", values[1], values[0])
+        };
+        let changes: Vec<String> = self.config.changes(&there).iter().map(change).collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let (folder, changes) = (folder.display(), changes.join(", "));
+        let message = format!("{folder} has {} with other settings: {changes}", self.name);
+        Err(Error::usage(message).hint("--out names another folder"))
+    }
+
     /// What was drawn, in words.
     pub fn words(&self) -> String {
         let words = self
@@ -127,63 +127,35 @@ impl Run {
 
 impl File {
     fn study(self, origin: &str, title: &str) -> Result<Study> {
-        let refuse = |message: String| Error::usage(message).at(origin);
-        let preset = match &self.preset {
-            Some(name) => Preset::from_str(name, false).map_err(|_| {
-                let names = Preset::value_variants()
-                    .iter()
-                    .map(crate::run::settings::name_of);
-                let names = names.collect::<Vec<_>>().join(", ");
-                refuse(format!("there is no preset `{name}`, but {names}"))
-            })?,
-            None => Preset::default(),
-        };
         let seeds = self.seeds.unwrap_or(1);
         let count = self.draws.as_ref().map_or(1, |draws| draws.count);
-        let all = seeds
-            .saturating_mul(count)
-            .saturating_mul(self.variants.len() as u64);
+        let all = seeds.saturating_mul(count);
+        let all = all.saturating_mul(self.variants.len() as u64);
         if !(1..=MOST).contains(&all) {
-            return Err(refuse(format!(
-                "a study has 1 to {MOST} runs, and this {all}"
-            )));
+            let message = format!("a study has 1 to {MOST} runs, and this {all}");
+            return Err(Error::usage(message).at(origin));
         }
-        let settings = section(&format!("{origin}, settings"), self.settings)?;
-        let mut variants: Vec<_> = self.variants.into_iter().collect();
-        variants.sort_by_key(|(name, _)| name.span().start);
-        let own = |(name, own): (Spanned<String>, Table)| {
-            let place = format!("{origin}, variants.{name}", name = name.get_ref());
-            if !is_name(name.get_ref()) {
-                let message = "a variant's name has letters, digits, spaces and -_+. and begins with a letter or digit";
-                return Err(Error::usage(message).at(place));
-            }
-            let mut values = preset.values();
-            values.change(settings.clone());
-            values.change(section(&place, own)?);
-            Ok((name.into_inner(), values))
-        };
-        let variants: Vec<(String, Overrides)> =
-            variants.into_iter().map(own).collect::<Result<_>>()?;
+        let variants = self.settings(origin)?;
         let place = format!("{origin}, draws.settings");
-        let draws = self.draws.as_ref().map(Draws::all);
-        let draws = draws.transpose().map_err(|e| e.at(&place))?;
+        let draws = self.draws.as_ref().map(Draws::all).transpose();
+        let draws = draws.map_err(|error| error.at(&place))?;
         let mut runs = Vec::new();
         let numbered = (1..=seeds).flat_map(|seed| (1..=count).map(move |draw| (seed, draw)));
-        for (number, (seed, draw)) in numbered.enumerate() {
+        for (number, (seed, draw)) in (1..).zip(numbered) {
             let drawn = draws.as_ref().map(|draws| draws[draw as usize - 1].clone());
-            let change = section(&place, drawn.clone().unwrap_or_default())?;
+            let drawn = drawn.unwrap_or_default();
+            let change = section(&place, drawn.clone())?.with("seed", Some(seed));
+            let word = |(name, value): (&String, &Value)| Some((name.clone(), as_word(value)?));
             for (variant, (name, values)) in variants.iter().enumerate() {
-                let mut values = values.clone();
+                let (name, mut values) = (format!("{name}-{number}"), values.clone());
                 values.change(change.clone());
-                let name = format!("{name}-{}", number + 1);
-                let config = values.with("seed", Some(seed)).config();
-                let word = |(name, value)| (name, as_word(&value).unwrap_or_default());
+                let config = values.config();
                 runs.push(Run {
-                    config: config.map_err(|e| e.at(format!("{origin}, run {name}")))?,
+                    config: config.map_err(|error| error.at(format!("{origin}, run {name}")))?,
                     name,
                     variant,
                     draw: draws.is_some().then_some(draw),
-                    drawn: drawn.clone().into_iter().flatten().map(word).collect(),
+                    drawn: drawn.iter().filter_map(word).collect(),
                 });
             }
         }
@@ -194,12 +166,46 @@ impl File {
             runs,
         })
     }
+
+    /// The names of the variants, in the order of the file, and their settings, without what is drawn.
+    fn settings(&self, origin: &str) -> Result<Vec<(String, Overrides)>> {
+        let mut values = self.preset(origin)?.values();
+        values.change(section(
+            &format!("{origin}, settings"),
+            self.settings.clone(),
+        )?);
+        let mut variants: Vec<_> = self.variants.iter().collect();
+        variants.sort_by_key(|(name, _)| name.span().start);
+        let own = |(name, own): (&Spanned<String>, &Table)| {
+            let name = name.get_ref();
+            let place = format!("{origin}, variants.{name}");
+            if !is_name(name) {
+                let message = "a variant's name has letters, digits, spaces and -_+. and begins with a letter or digit";
+                return Err(Error::usage(message).at(place));
+            }
+            let mut values = values.clone();
+            values.change(section(&place, own.clone())?);
+            Ok((name.clone(), values))
+        };
+        variants.into_iter().map(own).collect()
+    }
+
+    fn preset(&self, origin: &str) -> Result<Preset> {
+        let Some(name) = &self.preset else {
+            return Ok(Preset::default());
+        };
+        Preset::from_str(name, false).map_err(|_| {
+            let names: Vec<_> = Preset::value_variants().iter().map(name_of).collect();
+            let names = names.join(", ");
+            Error::usage(format!("there is no preset `{name}`, but {names}")).at(origin)
+        })
+    }
 }
 
 /// Settings of a file's section.
 fn section(place: &str, table: Table) -> Result<Overrides> {
     if table.contains_key("seed") {
-        let error = Error::new(ErrorKind::Usage, "seed is no setting of a study").at(place);
+        let error = Error::usage("seed is no setting of a study").at(place);
         return Err(error.hint("seeds = 3 runs every variant with the seeds 1 to 3"));
     }
     Overrides::from_table(place, table)

@@ -61,7 +61,10 @@ impl<'a> Table<'a> {
                 runs: own.len(),
                 broke: own.len() - accuracies.len(),
                 accuracy_mean: spread.as_ref().map(|spread| spread.mean),
-                accuracy_std: spread.as_ref().map(|spread| spread.std),
+                accuracy_std: spread
+                    .as_ref()
+                    .filter(|_| accuracies.len() > 1)
+                    .map(|spread| spread.std),
                 accuracy_worst: spread.as_ref().map(|spread| spread.min),
                 accuracy_best: accuracies.iter().copied().reduce(f64::max),
                 minutes: own.iter().map(|found| found.seconds).sum::<f64>() / 60.0,
