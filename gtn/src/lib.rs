@@ -1,6 +1,7 @@
 //! Generative Teaching Networks: a generator learns to make data on which fresh learners learn fast.
 //!
-//! [`outer`] is the outer loop, [`eval`] says whether it worked, [`export`] takes it to other frameworks, [`search`] ranks networks by it, [`mod@fit`] trains one for use, [`run`] holds a run's settings and files, [`cli`]
+//! [`outer`] is the outer loop, [`eval`] says whether it worked, [`export`] takes it to other frameworks, [`search`] ranks networks by it, [`mod@fit`] trains one for use,
+//! [`study`] sets variants of a run beside each other, [`run`] holds a run's settings and files, [`cli`]
 //! is the program around all.
 
 pub mod cli;
@@ -18,3 +19,4 @@ pub mod run;
 pub mod search;
 pub mod seeds;
 pub mod selftest;
+pub mod study;

@@ -44,6 +44,8 @@ pub enum Draw {
     Labelled = 17,
     /// Starting weights of the network that names images.
     Labeller = 18,
+    /// Settings of a study.
+    Study = 19,
 }
 
 /// A stream of random numbers of its own for each (seed, `what`, `step`, `index`).

@@ -14,6 +14,7 @@ mod sample;
 mod search;
 mod selftest;
 mod stop;
+mod study;
 mod train;
 
 use crate::data::{Dataset, DatasetChoice, Place, load};
@@ -22,10 +23,12 @@ use crate::error::{Error, Result};
 use crate::ranks::Ranks;
 use crate::run::card;
 use crate::run::config::Config;
+use crate::run::settings::name_of;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 use kernels::{Device, DeviceError};
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -76,6 +79,11 @@ enum Task {
     Compare(report::CompareArgs),
     /// Rank the networks of a search space by what a run teaches them in seconds
     Search(Box<search::SearchArgs>),
+    /// Train every variant that a file names, and draw them beside each other
+    ///
+    /// Each run is a process of its own; one that breaks is a row with its reason. Writes study.csv, curves.svg and
+    /// spread.svg. The same command goes on where it was stopped.
+    Study(study::StudyArgs),
     /// Train a network on all real images, and write it for use
     ///
     /// Cosine or one-cycle rates, shifts, flips and cutout; checkpoints after every epoch, from which the same command goes on. At
@@ -197,6 +205,29 @@ fn print(result: &impl Serialize) -> Result<()> {
     written.map_err(|e| Error::file("write to", Path::new("standard output"), &e))
 }
 
+/// The flags with which another `gtn` computes as this one does, from the same data sets.
+fn handed_on(machine: &Machine, files: &Files) -> Vec<OsString> {
+    let Machine {
+        device,
+        precision,
+        threads,
+        simd,
+        json: _,
+    } = machine;
+    let words = [
+        Some(("device", name_of(device))),
+        Some(("precision", name_of(precision))),
+        threads.map(|threads| ("threads", threads.to_string())),
+        simd.map(|simd| ("simd", name_of(&simd))),
+    ];
+    let flag = |(name, value)| OsString::from(format!("--{name}={value}"));
+    let mut flags: Vec<OsString> = words.into_iter().flatten().map(flag).collect();
+    if let Some(dir) = &files.data_dir {
+        flags.extend(["--data-dir".into(), dir.clone().into()]);
+    }
+    flags
+}
+
 impl Files {
     /// Loads a run's data set. A run remembers where that was.
     fn data(&self, config: &Config, run: Option<&Path>) -> Result<Dataset> {
@@ -274,6 +305,7 @@ pub fn main() -> ExitCode {
         Some(Task::Data(args)) => data::run(&args),
         Some(Task::Learner(args)) => learner::run(&args),
         Some(Task::Search(args)) => search::run(&args),
+        Some(Task::Study(args)) => study::run(&args),
         Some(Task::Fit(args)) => fit::run(&args),
         Some(Task::Doctor(args)) => doctor::run(&args),
         Some(Task::Selftest(args)) => selftest::run(&args),

@@ -1,14 +1,12 @@
 //! `gtn report` and `gtn compare`: runs as pages, tables and plots.
 
-use super::train::REPORT;
 use super::{Outcome, say, show};
 use crate::draw::curves::{self, Series};
 use crate::draw::page::Page;
 use crate::error::{Error, Result};
 use crate::eval::report::Report;
-use crate::run::run_folder::{CONFIG, METRICS, write_atomically};
+use crate::run::run_folder::{CONFIG, metrics, write_atomically};
 use clap::Args;
-use serde_json::Value;
 use std::fmt::Write;
 use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
@@ -38,7 +36,7 @@ pub(super) struct CompareArgs {
 pub(super) fn report(args: &ReportArgs) -> Result<Outcome> {
     let run = &args.run;
     let settings = read(&run.join(CONFIG))?;
-    let metrics = metrics(&read(&run.join(METRICS))?);
+    let metrics = metrics(run)?;
     let report = evaluation(run)?;
     let pictures: Vec<_> = [
         (
@@ -135,26 +133,13 @@ fn read(path: &Path) -> Result<String> {
     read_to_string(path).map_err(|error| Error::file("read", path, &error))
 }
 
-/// The lines that are JSON; a run that still goes on may be writing the last.
-fn metrics(text: &str) -> Vec<Value> {
-    let lines = text.lines().map(serde_json::from_str);
-    lines.filter_map(std::result::Result::ok).collect()
-}
-
 /// A run's evaluation, if it came to one.
 fn evaluation(run: &Path) -> Result<Option<Report>> {
-    let path = run.join(REPORT);
     if !run.join(CONFIG).exists() {
         return Err(Error::run(format!(
             "{} is no run: it has no {CONFIG}",
             run.display()
         )));
     }
-    if !path.exists() {
-        return Ok(None);
-    }
-    let report = serde_json::from_str(&read(&path)?);
-    report
-        .map(Some)
-        .map_err(|error| Error::run(error).at(path.display()))
+    Report::of_run(run)
 }

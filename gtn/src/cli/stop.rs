@@ -2,6 +2,7 @@
 //! or more later, ends it at once.
 
 use crate::error::{Error, Result};
+use std::io::{copy, sink, stdin};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -24,6 +25,15 @@ pub(super) fn listen() -> Result<()> {
         }
     };
     ctrlc::set_handler(handler).map_err(Error::run)
+}
+
+/// The end of standard input is a request, too.
+pub(super) fn when_input_ends() {
+    std::thread::spawn(|| {
+        // An input that cannot be read has ended.
+        let _ = copy(&mut stdin(), &mut sink());
+        ASKED.get_or_init(Instant::now);
+    });
 }
 
 /// Whether the user wants to stop.

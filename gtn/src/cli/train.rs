@@ -17,7 +17,7 @@ use crate::run::best::Best;
 use crate::run::config::Config;
 use crate::run::events::Events;
 use crate::run::memory;
-use crate::run::run_folder::{BEST, RunFolder};
+use crate::run::run_folder::{BEST, REPORT, RunFolder};
 use crate::run::settings::{Settings, above_zero, name_of};
 use crate::run::{card, checkpoint};
 use clap::Args;
@@ -31,8 +31,6 @@ use toml::Table;
 
 /// Where runs go if nobody says otherwise.
 const RUNS: &str = "runs";
-/// The evaluation, in a run's folder.
-pub(super) const REPORT: &str = "report.json";
 
 /// Settings of `gtn train`.
 #[derive(Debug, Args)]
@@ -52,6 +50,9 @@ pub(super) struct TrainArgs {
     /// Write the numbers of metrics.jsonl as event files of `TensorBoard`, too
     #[arg(long)]
     tensorboard: bool,
+    /// Save and end, as after a signal, when standard input ends: so a run ends with the program that began it
+    #[arg(long, hide = true)]
+    until_input_ends: bool,
     #[command(flatten)]
     baselines: eval::BaselineArgs,
     #[command(flatten)]
@@ -92,6 +93,9 @@ struct Run {
 pub(super) fn run(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     let begin = Instant::now();
     stop::listen()?;
+    if args.until_input_ends {
+        stop::when_input_ends();
+    }
     let mut config = settings(args)?;
     let baselines = args.baselines.which();
     eval::same_settings(ranks, &config, baselines, args.machine.precision)?;

@@ -2,12 +2,17 @@
 
 use crate::error::{Error, Result};
 use crate::run::run_folder::write_atomically;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::ops::Range;
 use std::path::Path;
 
 /// Pixels of one chart.
 const SIZE: (u32, u32) = (760, 440);
+
+/// Pixels of a line of text.
+const LINE: i32 = 17;
 
 /// Colours that also the colour-blind tell apart (Okabe and Ito, "Color Universal Design", 2008).
 pub(super) const COLOURS: [RGBColor; 6] = [
@@ -158,15 +163,35 @@ pub fn write(path: &Path, charts: &[Chart]) -> Result<()> {
     write_atomically(path, |file| file.write_all(svg.as_bytes()))
 }
 
+/// As [`write()`], but with the name of each curve at its end, where nothing is covered.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_named(path: &Path, charts: &[Chart]) -> Result<()> {
+    let svg = drawn(charts, Names::AtEnds)?;
+    write_atomically(path, |file| file.write_all(svg.as_bytes()))
+}
+
 /// The charts, one below the other, as the text of an SVG file.
 pub fn svg(charts: &[Chart]) -> Result<String> {
+    drawn(charts, Names::InLegend)
+}
+
+/// Where the names of curves stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    InLegend,
+    AtEnds,
+}
+
+fn drawn(charts: &[Chart], names: Names) -> Result<String> {
     let mut svg = String::new();
     let root = SVGBackend::with_string(&mut svg, (SIZE.0, SIZE.1 * charts.len() as u32));
     let root = root.into_drawing_area();
     let draw = || {
         root.fill(&WHITE)?;
         for (area, chart) in root.split_evenly((charts.len(), 1)).iter().zip(charts) {
-            chart.draw(area)?;
+            chart.draw(area, names)?;
         }
         root.present()
     };
@@ -177,11 +202,16 @@ pub fn svg(charts: &[Chart]) -> Result<String> {
 
 /// An area of an SVG text, and what drawing there may return.
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+type Plane = Cartesian2d<RangedCoordf64, RangedCoordf64>;
 pub(super) type Drawn<'a> =
     Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
 
 impl Chart {
-    fn draw<'a>(&self, area: &Area<'a>) -> Drawn<'a> {
+    fn draw<'a>(&self, area: &Area<'a>, names: Names) -> Drawn<'a> {
+        let beside = match names {
+            Names::InLegend => 28,
+            Names::AtEnds => self.widest_name() + 28,
+        };
         let series: Vec<Series> = self.series.iter().map(|s| s.placed(self.scale)).collect();
         let points = || series.iter().flat_map(|series| &series.points);
         let xs = span(points().map(|p| p.x), 0.0);
@@ -189,7 +219,7 @@ impl Chart {
         let mut context = ChartBuilder::on(area)
             .caption(&self.title, ("sans-serif", 20))
             .margin(12)
-            .margin_right(28)
+            .margin_right(beside)
             .x_label_area_size(44)
             .y_label_area_size(64)
             .build_cartesian_2d(xs.clone(), ys.clone())?;
@@ -210,15 +240,18 @@ impl Chart {
                 .y_label_formatter(&label);
         }
         mesh.draw()?;
+        // Bands first: none covers a curve.
+        for (i, series) in series.iter().enumerate().filter(|(_, s)| s.runs > 1) {
+            let points = &series.points;
+            let above = points.iter().map(|p| (p.x, p.high));
+            let below = points.iter().rev().map(|p| (p.x, p.low));
+            let outline: Vec<_> = above.chain(below).collect();
+            let colour = COLOURS[i % COLOURS.len()].mix(0.2);
+            context.draw_series([Polygon::new(outline, colour.filled())])?;
+        }
         for (i, series) in series.iter().enumerate() {
             let points = &series.points;
             let colour = COLOURS[i % COLOURS.len()];
-            if series.runs > 1 {
-                let above = points.iter().map(|p| (p.x, p.high));
-                let below = points.iter().rev().map(|p| (p.x, p.low));
-                let outline: Vec<_> = above.chain(below).collect();
-                context.draw_series([Polygon::new(outline, colour.mix(0.2).filled())])?;
-            }
             let pen = colour.stroke_width(2);
             let line = points.iter().map(|p| (p.x, p.mean));
             // A line needs two places: a single one is drawn as a dot.
@@ -235,6 +268,9 @@ impl Chart {
                 .label(series.legend())
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + length, y)], pen));
         }
+        if names == Names::AtEnds {
+            return name_ends(area, context.plotting_area(), &series);
+        }
         context
             .configure_series_labels()
             .position(self.legend_position(&ys))
@@ -242,6 +278,12 @@ impl Chart {
             .border_style(BLACK.mix(0.3))
             .label_font(("sans-serif", 14))
             .draw()
+    }
+
+    /// Pixels that the longest name takes at most.
+    fn widest_name(&self) -> u32 {
+        let letters = self.series.iter().map(|series| series.name.chars().count());
+        8 * letters.max().unwrap_or(0) as u32
     }
 
     /// To the right, where the curves do not end.
@@ -256,6 +298,58 @@ impl Chart {
             SeriesLabelPosition::UpperRight
         }
     }
+}
+
+/// Pixels of a place of a plot, in the area around it.
+pub(super) fn at<'a>(
+    area: &Area<'a>,
+    plot: &DrawingArea<SVGBackend<'a>, Plane>,
+    place: (f64, f64),
+) -> (i32, i32) {
+    let ((x, y), (left, top)) = (plot.map_coordinate(&place), area.get_base_pixel());
+    (x - left, y - top)
+}
+
+/// Writes the name of each curve at its end, in its colour, and those that would overlap below each other.
+fn name_ends<'a>(
+    area: &Area<'a>,
+    plot: &DrawingArea<SVGBackend<'a>, Plane>,
+    series: &[Series],
+) -> Drawn<'a> {
+    let end = |(i, series): (usize, &'_ Series)| {
+        let last = series.points.last()?;
+        Some((i, at(area, plot, (last.x, last.mean))))
+    };
+    let mut ends: Vec<(usize, (i32, i32))> = series.iter().enumerate().filter_map(end).collect();
+    ends.sort_by_key(|(_, (_, y))| *y);
+    let wanted: Vec<i32> = ends.iter().map(|(_, (_, y))| *y).collect();
+    for ((i, (x, _)), y) in ends.into_iter().zip(apart(&wanted)) {
+        let style = ("sans-serif", 14)
+            .into_font()
+            .color(&COLOURS[i % COLOURS.len()]);
+        let style = style.pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw_text(&series[i].name, &style, (x + 8, y))?;
+    }
+    Ok(())
+}
+
+/// Places of lines of text near those that are wanted, which ascend: groups that would overlap are spread around
+/// their middle.
+fn apart(wanted: &[i32]) -> Vec<i32> {
+    // Groups by the sum of their wanted places and the number of lines.
+    let mut groups: Vec<(i32, i32)> = Vec::new();
+    let top = |(sum, lines): (i32, i32)| sum / lines - LINE * (lines - 1) / 2;
+    for &y in wanted {
+        groups.push((y, 1));
+        while let [.., before, last] = groups[..]
+            && top(before) + LINE * before.1 > top(last)
+        {
+            groups.truncate(groups.len() - 2);
+            groups.push((before.0 + last.0, before.1 + last.1));
+        }
+    }
+    let places = |group: (i32, i32)| (0..group.1).map(move |line| top(group) + LINE * line);
+    groups.into_iter().flat_map(places).collect()
 }
 
 /// From the least to the greatest value and a share of that beyond, never empty.
@@ -353,6 +447,28 @@ mod tests {
         assert!(
             first > 10,
             "a curve with its legend, and the dashes of another: {first}"
+        );
+    }
+
+    #[test]
+    fn names_at_ends_stand_apart_and_no_legend_covers_anything() {
+        assert_eq!(apart(&[10, 100]), [10, 100]);
+        assert_eq!(apart(&[100, 101, 102, 300]), [84, 101, 118, 300]);
+        let spread = apart(&[10, 20, 24, 40]);
+        assert!(
+            spread.windows(2).all(|pair| pair[1] - pair[0] >= LINE),
+            "{spread:?}"
+        );
+        let curve = |name| Series::of_run(name, &[0.0, 1.0], &[0.1, 0.9]);
+        let chart = learning(["full", "real <data>"].map(curve).to_vec());
+        let drawn = drawn(&[chart], Names::AtEnds).unwrap();
+        for word in ["full", "real &lt;data&gt;"] {
+            assert_eq!(drawn.matches(&format!("\n{word}\n")).count(), 1, "{drawn}");
+        }
+        assert_eq!(
+            drawn.matches("stroke=\"#0072B2\"").count(),
+            1,
+            "a curve only"
         );
     }
 

@@ -9,9 +9,12 @@ use crate::outer::curriculum::Curriculum;
 use crate::outer::inner::Inner;
 use crate::outer::rule::Rule;
 use crate::run::config::Config;
+use crate::run::run_folder::REPORT;
 use autograd::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
+use std::fs::read_to_string;
+use std::path::Path;
 
 /// What an evaluation found. Accuracies are fractions of the test images.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -211,8 +214,8 @@ pub fn trainings(config: &Config, rivals: &Rivals) -> u64 {
 
 pub(crate) struct Spread {
     pub(crate) mean: f64,
-    std: f64,
-    min: f64,
+    pub(crate) std: f64,
+    pub(crate) min: f64,
     /// Half of the 95 % confidence interval of the mean.
     pub(crate) interval: f64,
 }
@@ -244,6 +247,20 @@ impl Spread {
 }
 
 impl Report {
+    /// That of a run, if it came to one.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn of_run(run: &Path) -> error::Result<Option<Self>> {
+        let path = run.join(REPORT);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = read_to_string(&path).map_err(|e| error::Error::file("read", &path, &e))?;
+        let report = serde_json::from_str(&text);
+        report.map_err(|e| error::Error::run(e).at(path.display()))
+    }
+
     fn new(examination: &Examination<'_>, ways: Vec<Way>) -> Self {
         let Examination {
             config,

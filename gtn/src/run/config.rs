@@ -46,7 +46,7 @@ pub enum Preset {
 
 impl Preset {
     /// Where it differs from the defaults.
-    pub(super) fn values(self) -> Overrides {
+    pub(crate) fn values(self) -> Overrides {
         let text = match self {
             Self::Quick => "",
             Self::Any => include_str!("../../presets/any.toml"),

@@ -6,6 +6,7 @@ pub mod checkpoint;
 mod checks;
 pub mod config;
 pub(crate) mod events;
+pub mod ledger;
 pub mod memory;
 pub mod run_folder;
 pub mod settings;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tempfile::Builder;
 
 /// The configuration that the run follows, as TOML.
@@ -24,6 +25,9 @@ pub const CHECKPOINT: &str = "checkpoint.safetensors";
 pub const BEST: &str = "best.safetensors";
 /// The checkpoint before the last, for a run that broke after the last.
 pub const PREVIOUS: &str = "previous.safetensors";
+
+/// The evaluation, as JSON.
+pub const REPORT: &str = "report.json";
 
 /// How the names of unfinished files begin.
 const UNFINISHED: &str = ".unfinished-";
@@ -384,6 +388,17 @@ fn is_bare(path: &Path) -> io::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// The lines of a run's metrics that are JSON; a run that still goes on may be writing the last.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn metrics(run: &Path) -> Result<Vec<Value>> {
+    let path = run.join(METRICS);
+    let text = fs::read_to_string(&path).map_err(|error| Error::file("read", &path, &error))?;
+    let lines = text.lines().map(serde_json::from_str);
+    Ok(lines.filter_map(std::result::Result::ok).collect())
 }
 
 /// Makes a folder, and those above it.

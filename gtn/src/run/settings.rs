@@ -7,6 +7,7 @@ use crate::outer::inner::OptimizerChoice;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Read;
@@ -55,17 +56,7 @@ impl Overrides {
     /// # Errors
     /// If it cannot be read, is larger than 1 MiB, or as [`Overrides::from_toml`].
     pub fn read(path: &Path) -> Result<Self> {
-        let origin = path.display();
-        let mut text = String::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
-            .map_err(|e| Error::usage(format!("cannot read {origin}: {e}")))?;
-        if text.len() as u64 > LARGEST_FILE {
-            return Err(Error::usage(format!(
-                "{origin}: settings take less than 1 MiB"
-            )));
-        }
-        Self::from_toml(&origin.to_string(), &text)
+        Self::from_toml(&path.display().to_string(), &read_text(path)?)
     }
 
     /// The settings in a TOML text, each of which is checked.
@@ -73,11 +64,14 @@ impl Overrides {
     /// # Errors
     /// If it is no TOML, or has a setting that does not exist or a value that makes no sense; it names the origin.
     pub fn from_toml(origin: &str, text: &str) -> Result<Self> {
-        let table: Table = text.parse().map_err(|e: toml::de::Error| {
-            let before = text.get(..e.span().map_or(0, |span| span.start));
-            let line = before.unwrap_or_default().matches('\n').count() + 1;
-            Error::usage(e.message()).at(format!("{origin}, line {line}"))
-        })?;
+        Self::from_table(origin, parse_toml(origin, text)?)
+    }
+
+    /// The settings in a table of TOML; see [`Overrides::from_toml`].
+    ///
+    /// # Errors
+    /// If it has a setting that does not exist or a value that makes no sense; it names the origin.
+    pub fn from_table(origin: &str, table: Table) -> Result<Self> {
         let word = |(name, value): (String, Value)| match as_word(&value) {
             Some(word) => Ok((name, word)),
             None => Err(Error::usage(format!("{name} is no number, text or list")).at(origin)),
@@ -158,7 +152,32 @@ impl Overrides {
     }
 }
 
-fn as_word(value: &Value) -> Option<String> {
+/// Reads a file of settings.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    let origin = path.display();
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
+        .map_err(|e| Error::usage(format!("cannot read {origin}: {e}")))?;
+    if text.len() as u64 > LARGEST_FILE {
+        return Err(Error::usage(format!(
+            "{origin}: settings take less than 1 MiB"
+        )));
+    }
+    Ok(text)
+}
+
+/// Parses TOML; an error names the origin and the line.
+pub(crate) fn parse_toml<T: DeserializeOwned>(origin: &str, text: &str) -> Result<T> {
+    toml::from_str(text).map_err(|e| {
+        let before = text.get(..e.span().map_or(0, |span| span.start));
+        let line = before.unwrap_or_default().matches('\n').count() + 1;
+        Error::usage(e.message()).at(format!("{origin}, line {line}"))
+    })
+}
+
+/// A value as a flag has it.
+pub(crate) fn as_word(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Integer(_) | Value::Float(_) => Some(value.to_string()),

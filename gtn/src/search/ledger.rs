@@ -2,13 +2,12 @@
 
 use super::estimator::Source;
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::run_folder::{make_folder, write_atomically};
+use crate::run::ledger::{self, Record};
+use crate::run::run_folder::write_atomically;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashSet};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The results, in a search's folder.
 const RESULTS: &str = "results.jsonl";
@@ -30,10 +29,14 @@ pub struct Entry {
     pub planning: f64,
 }
 
-impl Entry {
-    fn key(&self) -> (String, String) {
-        (self.network.clone(), self.source.clone())
+impl Record for Entry {
+    fn key(&self) -> String {
+        key(&self.network, &self.source)
     }
+}
+
+fn key(network: &str, source: &str) -> String {
+    format!("{network} {source}")
 }
 
 /// Numbers, or why there are none.
@@ -46,103 +49,24 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// Results in a folder, for one process at a time.
-#[derive(Debug)]
-pub struct Ledger {
-    folder: PathBuf,
-    file: File,
-    entries: Vec<Entry>,
-    /// Networks and sources of the entries.
-    known: HashSet<(String, String)>,
-}
+/// The results of a search.
+pub type Ledger = ledger::Ledger<Entry>;
 
 impl Ledger {
-    /// Opens a folder, made where there is none, whose results are those of some settings. A last line that was cut off in
-    /// writing is dropped.
+    /// Opens a folder, made where there is none, whose results are those of some settings.
     ///
     /// # Errors
     /// If the folder has results of other settings, or another process writes to it.
     pub fn open(folder: &Path, settings: &Value) -> Result<Self> {
-        make_folder(folder)?;
-        let path = folder.join(RESULTS);
-        let failed = |error| Error::file("write", &path, &error);
-        let mut options = OpenOptions::new();
-        let file = options
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(&path)
-            .map_err(failed)?;
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            return Err(
-                Error::run("another process is writing to this search").at(folder.display())
-            );
-        }
-        let entries = whole_lines(&file).map_err(failed)?;
-        let entries = entries.iter().map(|line| serde_json::from_slice(line));
-        let entries = entries.collect::<Result<Vec<Entry>, _>>();
-        let entries = entries
-            .map_err(|error| Error::run(format!("a damaged line: {error}")).at(path.display()))?;
-        check(folder, settings, entries.is_empty())?;
-        let known = entries.iter().map(Entry::key).collect();
-        Ok(Self {
-            folder: folder.to_owned(),
-            file,
-            entries,
-            known,
-        })
-    }
-
-    /// What is there.
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
+        let ledger = Self::open_file(folder, RESULTS)?;
+        check(folder, settings, ledger.entries().is_empty())?;
+        Ok(ledger)
     }
 
     /// Whether a source's result for a network is there.
     pub fn has(&self, network: &str, source: Source) -> bool {
-        self.known.contains(&(network.to_owned(), source.name()))
+        self.knows(&key(network, &source.name()))
     }
-
-    /// Appends a result: one call for the whole line, so that a killed process leaves all of it or a part at the end.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn append(&mut self, entry: Entry) -> Result<()> {
-        let mut line = serde_json::to_vec(&entry).map_err(Error::run)?;
-        line.push(b'\n');
-        let written = self.file.write_all(&line);
-        written.map_err(|error| Error::file("write", &self.folder.join(RESULTS), &error))?;
-        self.known.insert(entry.key());
-        self.entries.push(entry);
-        Ok(())
-    }
-
-    /// Writes a file beside the results, whole or not at all.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        write_atomically(&self.folder.join(name), |file| file.write_all(bytes))
-    }
-
-    /// The folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-}
-
-/// The lines of a file, without a last one that has no end, which is cut off.
-fn whole_lines(file: &File) -> std::io::Result<Vec<Vec<u8>>> {
-    let mut reader = BufReader::new(file);
-    let (mut lines, mut line, mut end) = (Vec::new(), Vec::new(), 0);
-    while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
-        end += line.len() as u64;
-        lines.push(std::mem::take(&mut line));
-    }
-    if end < file.metadata()?.len() {
-        file.set_len(end)?;
-    }
-    Ok(lines)
 }
 
 /// Compares settings with those that are there, or writes them.

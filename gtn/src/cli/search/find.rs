@@ -1,18 +1,19 @@
 //! The search itself.
 
 use super::super::eval::read_config;
-use super::super::{Cli, Files, Machine, Outcome, Task as Command, say, stop, train};
+use super::super::{Cli, Files, Machine, Outcome, Task as Command, handed_on, say, stop, train};
 use super::hunt::Search;
 use super::work::{Loaded, prepare, workers};
 use crate::error::{Error, Result};
 use crate::eval::report::GLANCE;
 use crate::nn::Space;
 use crate::ranks::Ranks;
-use crate::run::run_folder::{CHECKPOINT, make_folder};
+use crate::run::run_folder::{CHECKPOINT, REPORT, make_folder};
 use crate::run::settings::{above_zero, count, natural};
 use crate::search::{Estimator, Lab, Ledger, Proposals, Source, Strategy};
 use clap::{Args, Parser};
 use serde_json::json;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -161,7 +162,7 @@ pub(super) fn run(args: &FindArgs) -> Result<Outcome> {
 /// Trains a teacher on networks of the space, or goes on with that; none if the user wants to stop.
 fn teacher(args: &FindArgs, out: &Path) -> Result<Option<PathBuf>> {
     let run = out.join("teacher");
-    if run.join(train::REPORT).exists() {
+    if run.join(REPORT).exists() {
         return Ok(Some(run));
     }
     make_folder(out)?;
@@ -189,23 +190,9 @@ fn teacher(args: &FindArgs, out: &Path) -> Result<Option<PathBuf>> {
             .iter()
             .for_each(|file| word("config", file.display().to_string()));
     }
-    args.files
-        .data_dir
-        .iter()
-        .for_each(|dir| word("data-dir", dir.display().to_string()));
-    args.machine
-        .threads
-        .iter()
-        .for_each(|threads| word("threads", threads.to_string()));
-    args.machine
-        .simd
-        .iter()
-        .for_each(|simd| word("simd", crate::run::settings::name_of(simd)));
-    word(
-        "device",
-        crate::run::settings::name_of(&args.machine.device),
-    );
     words.push("--no-baseline".to_owned());
+    let words = words.into_iter().map(OsString::from);
+    let words = words.chain(handed_on(&args.machine, &args.files));
     say("Teacher: a run on networks of the space");
     let Some(Command::Train(args)) = Cli::try_parse_from(words)?.task else {
         return Err(Error::usage("no training"));

@@ -1,0 +1,237 @@
+//! `gtn study`
+
+use super::{Files, Machine, Outcome, handed_on, say, show, stop};
+use crate::draw::{columns, curves};
+use crate::error::{Error, Result};
+use crate::run::ledger::Ledger;
+use crate::run::run_folder::{CHECKPOINT, METRICS, write_atomically};
+use crate::study::{Broke, Found, Outcome as End, Run, Study, Summary, Table};
+use clap::Args;
+use serde::Serialize;
+use std::fs::{File, read_to_string};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// Where studies go if nobody says otherwise.
+const STUDIES: &str = "studies";
+/// Runs that broke, in a study's folder.
+const BROKEN: &str = "broken.jsonl";
+/// Between two looks at a run.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// Settings of `gtn study`.
+#[derive(Debug, Args)]
+pub(super) struct StudyArgs {
+    /// The TOML file that describes the study
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Folder for its runs and results [default: studies/ and the file's name]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    machine: Machine,
+    #[command(flatten)]
+    files: Files,
+}
+
+/// The object that the command ends with.
+#[derive(Serialize)]
+struct Report<'a> {
+    command: &'static str,
+    study: &'a str,
+    out: &'a Path,
+    runs: usize,
+    variants: Vec<Summary>,
+}
+
+/// A study on its way.
+struct Work<'a> {
+    args: &'a StudyArgs,
+    study: &'a Study,
+    folder: &'a Path,
+    broken: Ledger<Broke>,
+}
+
+pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
+    stop::listen()?;
+    let study = Study::read(&args.file)?;
+    let name = args.file.file_stem().unwrap_or_default();
+    let usual = || Path::new(STUDIES).join(name);
+    let folder = &args.out.clone().unwrap_or_else(usual);
+    let mut work = Work {
+        args,
+        study: &study,
+        folder,
+        broken: Ledger::open_file(folder, BROKEN)?,
+    };
+    study.keep(folder)?;
+    work.train()?;
+    let table = Table::new(
+        &study,
+        study
+            .runs
+            .iter()
+            .map(|run| work.found(run))
+            .collect::<Result<_>>()?,
+    );
+    work.write(&table)?;
+    show(table.text().trim_end());
+    let go_on = format!(
+        "The same command goes on with what is in {}",
+        folder.display()
+    );
+    match table.open() {
+        0 => {}
+        _ if stop::asked() => {
+            say(&format!("Stopped. {go_on}"));
+            return Ok(Outcome::Interrupted);
+        }
+        open => {
+            return Err(Error::run(format!("{open} runs were ended from elsewhere")).hint(go_on));
+        }
+    }
+    say(&format!("The results are in {}", folder.display()));
+    args.machine.print(&Report {
+        command: "study",
+        study: &study.title,
+        out: folder,
+        runs: study.runs.len(),
+        variants: table.summaries(),
+    })?;
+    Ok(Outcome::Done)
+}
+
+impl Work<'_> {
+    /// Trains what has not ended yet, until the user wants to stop.
+    fn train(&mut self) -> Result<()> {
+        let mut looked = false;
+        for (number, run) in (1..).zip(&self.study.runs) {
+            if self.found(run)?.is_some() {
+                continue;
+            }
+            if !looked {
+                // What is missing here would break every run.
+                self.args.files.data(&run.config, None)?;
+                looked = true;
+            }
+            if stop::asked() {
+                break;
+            }
+            let place = format!("Run {number} of {}, {}", self.study.runs.len(), run.name);
+            match run.words() {
+                words if words.is_empty() => say(&place),
+                words => say(&format!("{place}: {words}")),
+            }
+            let status = self.train_one(run)?;
+            // Other than by a signal, or as it was asked.
+            if status.code().is_some_and(|code| code != 0 && code != 130) {
+                let reason = self.reason(run, status);
+                let run = run.name.clone();
+                self.broken.append(Broke { run, reason })?;
+            }
+            if let Some(found) = self.found(run)? {
+                say(&format!("{place}: {}", outcome(&found)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What there is of a run that has ended.
+    fn found(&self, run: &Run) -> Result<Option<Found>> {
+        let broke = self
+            .broken
+            .entries()
+            .iter()
+            .find(|broke| broke.run == run.name);
+        Found::read(&self.folder.join(&run.name), broke)
+    }
+
+    /// Trains a run in a process of its own, which also ends when this one does: then its standard input ends.
+    fn train_one(&self, run: &Run) -> Result<ExitStatus> {
+        let folder = self.folder.join(&run.name);
+        wait_until_free(&folder)?;
+        let failed = |error| Error::file("run", Path::new("gtn train"), &error);
+        let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+        command.args(["train", "--until-input-ends", "--baseline", "none"]);
+        if folder.join(CHECKPOINT).exists() {
+            command.arg("--resume").arg(&folder);
+        } else {
+            command
+                .arg("--config")
+                .arg(self.folder.join(run.settings()));
+            command.arg("--out").arg(&folder);
+        }
+        command.args(handed_on(&self.args.machine, &self.args.files));
+        let log = self.log(run);
+        let said = File::create(&log).map_err(|error| Error::file("write", &log, &error))?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(said);
+        let mut child = command.spawn().map_err(failed)?;
+        let mut input = child.stdin.take();
+        loop {
+            if let Some(status) = child.try_wait().map_err(failed)? {
+                return Ok(status);
+            }
+            if stop::asked() && input.take().is_some() {
+                say("Stopping: the run saves after its current step");
+            }
+            sleep(PAUSE);
+        }
+    }
+
+    /// What a run says.
+    fn log(&self, run: &Run) -> PathBuf {
+        self.folder.join(format!("{}.log", run.name))
+    }
+
+    /// The last error that a run said.
+    fn reason(&self, run: &Run, status: ExitStatus) -> String {
+        let said = read_to_string(self.log(run)).unwrap_or_default();
+        let mut lines = said.lines().rev();
+        let error = lines.find_map(|line| line.strip_prefix("error: "));
+        error.map_or_else(|| status.to_string(), str::to_owned)
+    }
+
+    fn write(&self, table: &Table<'_>) -> Result<()> {
+        let csv = table.to_csv()?;
+        write_atomically(&self.folder.join("study.csv"), |file| file.write_all(&csv))?;
+        curves::write_named(&self.folder.join("curves.svg"), &[table.curves()])?;
+        columns::write(&self.folder.join("spread.svg"), &table.columns())
+    }
+}
+
+/// Waits until no process writes to a run: one may still be saving, after the study that began it was killed.
+fn wait_until_free(run: &Path) -> Result<()> {
+    let path = run.join(METRICS);
+    let mut said = false;
+    while !stop::asked() && path.exists() {
+        let file = File::open(&path).map_err(|error| Error::file("read", &path, &error))?;
+        match file.try_lock() {
+            Err(std::fs::TryLockError::WouldBlock) if !said => {
+                say(&format!(
+                    "Waiting for the process that writes to {}",
+                    run.display()
+                ));
+                said = true;
+            }
+            Err(std::fs::TryLockError::WouldBlock) => sleep(PAUSE),
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+fn outcome(found: &Found) -> String {
+    match &found.outcome {
+        End::Done { mean, min, .. } => {
+            let [mean, min] = [mean, min].map(|accuracy| 100.0 * accuracy);
+            let minutes = found.seconds / 60.0;
+            format!("accuracy {mean:.2} %, worst learner {min:.2} %, {minutes:.1} minutes")
+        }
+        End::Broke(reason) => format!("broke: {reason}"),
+    }
+}
