@@ -255,6 +255,17 @@ mod tests {
     }
 
     #[test]
+    fn the_studies_of_the_documents_are_sound() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/studies"));
+        let mut runs = Vec::new();
+        for name in ["ablations", "curricula", "weight-norm"] {
+            let path = folder.join(name).with_extension("toml");
+            runs.push(Study::read(&path).unwrap().runs.len());
+        }
+        assert_eq!(runs, [15, 4, 40]);
+    }
+
+    #[test]
     fn what_is_wrong_is_named_in_one_line() {
         for (text, wanted) in [
             ("", "s.toml, line 1: missing field `variants`"),

@@ -67,7 +67,8 @@ impl<'a> Table<'a> {
                     .map(|spread| spread.std),
                 accuracy_worst: spread.as_ref().map(|spread| spread.min),
                 accuracy_best: accuracies.iter().copied().reduce(f64::max),
-                minutes: own.iter().map(|found| found.seconds).sum::<f64>() / 60.0,
+                // `sum` makes −0 of nothing.
+                minutes: own.iter().fold(0.0, |sum, found| sum + found.seconds) / 60.0,
             }
         };
         self.study.variants.iter().enumerate().map(row).collect()
@@ -245,6 +246,8 @@ mod tests {
         ];
         let table = Table::new(&study, found);
         assert_eq!(table.open(), 2);
+        let nothing = Table::new(&study, vec![None; study.runs.len()]);
+        assert!(!nothing.text().contains("-0"));
         let [a, b] = &table.summaries()[..] else {
             panic!("two variants")
         };
