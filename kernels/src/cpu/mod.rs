@@ -40,7 +40,6 @@ mod window;
 
 use crate::bound::{Arrays, Bound, Lap, Memory, Step};
 use crate::{Conv, DeviceError, Float, Kernel, Pair, ProgramError};
-use rayon::prelude::*;
 pub use simd::Simd;
 use std::fmt;
 use std::time::Instant;
@@ -142,12 +141,9 @@ impl Ready {
             let compiled = Compiled::new(&step.kernel, simd);
             compiled.map_err(|reason| ProgramError::Step { step: at, reason })
         };
-        let compiled: Vec<_> = cpu
-            .pool
-            .install(|| steps.par_iter().enumerate().map(compile).collect());
+        let steps = steps.iter().enumerate().map(compile);
         Ok(Self {
-            // Of several errors the first.
-            steps: compiled.into_iter().collect::<Result<_, _>>()?,
+            steps: steps.collect::<Result<_, _>>()?,
             simd,
         })
     }
