@@ -5,11 +5,11 @@
 
 mod place;
 
-use place::{Place, TINY, json, refused, text};
+use place::{Place, TINY, json, refused, signal, text};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tensor::{Metadata, read_safetensors};
@@ -22,35 +22,12 @@ fn endless() -> String {
     format!("{often} --data-dir data --outer-steps 1000000 --out run")
 }
 
-fn start(place: &Place, args: &str) -> Child {
-    let mut command = place.command(PROGRAM, args);
-    command
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-fn signal(place: &Place, name: &str, child: &Child) {
-    let args = format!("-{name} {}", child.id());
-    assert!(place.command("kill", &args).status().unwrap().success());
-}
-
 fn wait_for(what: impl Fn() -> bool) {
     let begin = Instant::now();
     while !what() {
         assert!(begin.elapsed() < Duration::from_mins(1), "it never came");
         sleep(Duration::from_millis(5));
     }
-}
-
-fn steps(place: &Place) -> Vec<u64> {
-    let lines = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap_or_default();
-    let step = |line: &str| {
-        let line: Value = serde_json::from_str(line).ok()?;
-        line["outer_step"].as_u64()
-    };
-    lines.lines().filter_map(step).collect()
 }
 
 fn saved(place: &Place) -> (u64, Metadata) {
@@ -71,7 +48,7 @@ fn a_run_can_be_killed_at_any_time() {
         } else {
             endless()
         };
-        let mut child = start(&place, &args);
+        let mut child = place.start(&args);
         // Some die before their first checkpoint, the others anywhere from reading it on; on a busy machine, too.
         if kill == 10 {
             wait_for(|| place.path("run/checkpoint.safetensors").exists());
@@ -94,7 +71,7 @@ fn a_run_can_be_killed_at_any_time() {
     let args = format!("train --resume run --data-dir data --threads 1 --outer-steps {goal}");
     let output = place.output(&args);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(steps(&place), (1..=goal).collect::<Vec<_>>());
+    assert_eq!(place.steps("run"), (1..=goal).collect::<Vec<_>>());
     let names = fs::read_dir(place.path("run")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(names.into_iter().all(|name| !name.starts_with('.')));
@@ -111,16 +88,19 @@ fn a_run_saves_when_it_is_asked_to_stop() {
         } else {
             "train --resume run --data-dir data --threads 1"
         };
-        let child = start(&place, args);
-        wait_for(|| steps(&place).last().is_some_and(|&step| step > last));
+        let child = place.start(args);
+        wait_for(|| place.steps("run").last().is_some_and(|&step| step > last));
         // A lost terminal sends several at once.
         let names = [&["TERM"][..], &["HUP"], &["HUP", "TERM"], &["INT"]][stop % 4];
-        names.iter().for_each(|name| signal(&place, name, &child));
+        names.iter().for_each(|name| signal(name, child.id()));
         let output = child.wait_with_output().unwrap();
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(130), "{names:?}: {said}");
         let (step, _) = saved(&place);
-        assert!(step > last && steps(&place).last() == Some(&step), "{said}");
+        assert!(
+            step > last && place.steps("run").last() == Some(&step),
+            "{said}"
+        );
         assert!(
             said.contains("gtn train --resume run --data-dir data"),
             "{said}"
@@ -134,15 +114,15 @@ fn a_run_does_not_need_a_reader() {
     for closed in 0..20 {
         let place = Place::new();
         // Every step has something to say.
-        let mut child = start(&place, &format!("{} --inner-lr 50", endless()));
+        let mut child = place.start(&format!("{} --inner-lr 50", endless()));
         sleep(Duration::from_millis(closed * 3));
         drop(child.stderr.take());
-        wait_for(|| steps(&place).len() > 3);
-        signal(&place, "TERM", &child);
+        wait_for(|| place.steps("run").len() > 3);
+        signal("TERM", child.id());
         assert_eq!(child.wait().unwrap().code(), Some(130));
     }
     let place = Place::new();
-    let mut child = start(&place, &format!("{TINY} --data-dir data --out run"));
+    let mut child = place.start(&format!("{TINY} --data-dir data --out run"));
     drop(child.stderr.take());
     assert!(child.wait().unwrap().success());
     assert!(place.path("run/learning.svg").exists());
@@ -253,12 +233,12 @@ fn odd_metrics_are_said_and_kept() {
         said.contains("warning: run/metrics.jsonl: line 2 is damaged"),
         "{said}"
     );
-    assert_eq!(steps(&place), [1, 3, 4, 5]);
+    assert_eq!(place.steps("run"), [1, 3, 4, 5]);
     fs::remove_file(&path).unwrap();
     let said = text(&place.output(&format!("{resume} 6")).stderr);
     assert!(
         said.contains("warning: run/metrics.jsonl is missing"),
         "{said}"
     );
-    assert_eq!(steps(&place), [6]);
+    assert_eq!(place.steps("run"), [6]);
 }

@@ -5,7 +5,7 @@
 
 mod place;
 
-use place::{Place, TINY, text};
+use place::{Place, TINY, signal, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -109,14 +109,6 @@ fn metrics(place: &Place, run: &str) -> Vec<Value> {
     text.lines().filter_map(line).collect()
 }
 
-fn steps(place: &Place) -> Vec<u64> {
-    let lines = metrics(place, "run");
-    lines
-        .iter()
-        .filter_map(|line| line["outer_step"].as_u64())
-        .collect()
-}
-
 fn saved(place: &Place) -> (u64, Metadata) {
     let (arrays, about) = read_safetensors(place.path("run/checkpoint.safetensors")).unwrap();
     assert!(arrays.values().all(Array::all_finite));
@@ -167,13 +159,6 @@ fn processes(launcher: &Child) -> BTreeMap<usize, u32> {
     found
 }
 
-fn signal(place: &Place, name: &str, process: u32) {
-    let killed = place
-        .command("kill", &format!("-{name} {process}"))
-        .status();
-    assert!(killed.unwrap().success());
-}
-
 #[test]
 fn ranks_change_no_bit() {
     if program().is_none() {
@@ -220,16 +205,18 @@ fn a_run_goes_on_with_any_number_of_ranks() {
         };
         let mut command = ranks(&place, &[(count, program, &args)]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        wait_for("a step", &mut child, || steps(&place).last() > Some(&last));
+        wait_for("a step", &mut child, || {
+            place.steps("run").last() > Some(&last)
+        });
         // Any rank may be asked to stop.
-        signal(&place, "TERM", processes(&child)[&(count - 1)]);
+        signal("TERM", processes(&child)[&(count - 1)]);
         let output = child.wait_with_output().unwrap();
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(130), "{said}");
         assert!(said.contains("gtn train --resume run"), "{said}");
         let (step, _) = saved(&place);
         assert!(
-            step > last && step < 60 && steps(&place).last() == Some(&step),
+            step > last && step < 60 && place.steps("run").last() == Some(&step),
             "{said}"
         );
         last = step;
@@ -260,7 +247,7 @@ fn a_lost_rank_ends_the_run_and_it_goes_on() {
         });
         sleep(Duration::from_millis(kill as u64 * 37 % 150));
         let (lost, begin) = (kill % count, Instant::now());
-        signal(&place, "KILL", processes(&child)[&lost]);
+        signal("KILL", processes(&child)[&lost]);
         let output = child.wait_with_output().unwrap();
         assert!(!output.status.success());
         assert!(
@@ -291,7 +278,7 @@ fn a_lost_rank_ends_the_run_and_it_goes_on() {
         1,
         &format!("{resume} --outer-steps {goal} --no-baseline"),
     );
-    assert_eq!(steps(&place), (1..=goal).collect::<Vec<_>>());
+    assert_eq!(place.steps("run"), (1..=goal).collect::<Vec<_>>());
 }
 
 #[test]

@@ -5,12 +5,10 @@
 
 mod place;
 
-use place::{Place, json, text};
-use serde_json::Value;
+use place::{Place, json, signal, text};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,12 +37,6 @@ fn rows(place: &Place, out: &str) -> Vec<String> {
     let csv = fs::read_to_string(place.path(&format!("{out}/study.csv"))).unwrap();
     let row = |line: &str| line.rsplit_once(',').unwrap().0.to_owned();
     csv.lines().map(row).collect()
-}
-
-fn steps(place: &Place, run: &str) -> Vec<u64> {
-    let lines = fs::read_to_string(place.path(&format!("{run}/metrics.jsonl"))).unwrap_or_default();
-    let step = |line: &str| serde_json::from_str::<Value>(line).ok()?["outer_step"].as_u64();
-    lines.lines().filter_map(step).collect()
 }
 
 #[test]
@@ -120,7 +112,7 @@ fn a_study_that_was_stopped_or_killed_goes_on() {
     let done = || -> usize {
         names()
             .iter()
-            .map(|name| steps(&place, &format!("killed/{name}")).len())
+            .map(|name| place.steps(&format!("killed/{name}")).len())
             .sum()
     };
     let reports = || -> BTreeMap<PathBuf, SystemTime> {
@@ -136,7 +128,7 @@ fn a_study_that_was_stopped_or_killed_goes_on() {
         .enumerate()
     {
         let (before, ended) = (done(), reports());
-        let mut child = start(&place, &args("killed"));
+        let mut child = place.start(&args("killed"));
         let begin = Instant::now();
         while done() < before + 15 && child.try_wait().unwrap().is_none() {
             assert!(
@@ -150,8 +142,7 @@ fn a_study_that_was_stopped_or_killed_goes_on() {
             break;
         }
         killed += 1;
-        let signal = format!("-{name} {}", child.id());
-        assert!(place.command("kill", &signal).status().unwrap().success());
+        signal(name, child.id());
         let output = child.wait_with_output().unwrap();
         let said = text(&output.stderr);
         if name != "KILL" {
@@ -173,17 +164,8 @@ fn a_study_that_was_stopped_or_killed_goes_on() {
     assert_eq!(rows(&place, "killed"), rows(&place, "whole"));
     for name in names().iter().filter(|name| !name.starts_with("broken")) {
         let all: Vec<u64> = (1..=STEPS as u64).collect();
-        assert_eq!(steps(&place, &format!("killed/{name}")), all, "{name}");
+        assert_eq!(place.steps(&format!("killed/{name}")), all, "{name}");
     }
     let broken = fs::read_to_string(place.path("killed/broken.jsonl")).unwrap();
     assert_eq!(broken.lines().count(), 2, "{broken}");
-}
-
-fn start(place: &Place, args: &str) -> Child {
-    let mut command = place.command(PROGRAM, args);
-    command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
 }

@@ -6,7 +6,7 @@ use crate::PROGRAM;
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 /// Settings with which a run takes a moment.
 pub(crate) const TINY: &str = "--dataset mnist --outer-steps 4 --inner-steps 2 --inner-batch 10 --outer-batch 20 \
@@ -54,6 +54,21 @@ impl Place {
         self.command(PROGRAM, args).output().unwrap()
     }
 
+    /// Begins a command, and lets it run.
+    pub(crate) fn start(&self, args: &str) -> Child {
+        let mut command = self.command(PROGRAM, args);
+        let piped = command.stdout(Stdio::null()).stderr(Stdio::piped());
+        piped.spawn().unwrap()
+    }
+
+    /// The outer steps in the metrics of a run, in their order.
+    pub(crate) fn steps(&self, run: &str) -> Vec<u64> {
+        let path = self.path(&format!("{run}/metrics.jsonl"));
+        let lines = fs::read_to_string(path).unwrap_or_default();
+        let step = |line: &str| serde_json::from_str::<Value>(line).ok()?["outer_step"].as_u64();
+        lines.lines().filter_map(step).collect()
+    }
+
     /// Standard output of a command that must end well.
     pub(crate) fn run(&self, args: &str) -> String {
         let output = self.output(args);
@@ -85,6 +100,12 @@ pub(crate) fn refused(output: &Output, code: i32, args: &str, words: &str) {
         error.starts_with("error: ") && error.contains(words),
         "{why}"
     );
+}
+
+/// Sends a signal by its name: TERM, INT, KILL.
+pub(crate) fn signal(name: &str, process: u32) {
+    let args = [format!("-{name}"), process.to_string()];
+    assert!(Command::new("kill").args(args).status().unwrap().success());
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {
