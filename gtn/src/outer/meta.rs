@@ -18,18 +18,22 @@ use crate::seeds::{Draw, draw_images, dropout_keys, rng};
 use autograd::prelude::*;
 use autograd::{Losses, Trouble};
 use rand::RngExt;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-/// What happened in an outer step. Losses are means over its learners.
+/// What happened in an outer step. Losses are means over its learners; NaN, which JSON has as null, where a training ran away.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Step {
     /// The sum of the losses on real data.
+    #[serde(deserialize_with = "number_or_nan")]
     pub meta_loss: f64,
     /// The last of them: that of the trained learner.
+    #[serde(deserialize_with = "number_or_nan")]
     pub real_loss: f64,
     /// The inner loss at the last inner step.
+    #[serde(deserialize_with = "number_or_nan")]
     pub inner_loss: f64,
     /// The norm of the meta-gradient.
+    #[serde(deserialize_with = "number_or_nan")]
     pub gradient_norm: f64,
     /// The widths of this step's learners, in places of their family; of several structures those of all.
     pub widths: Vec<usize>,
@@ -41,13 +45,21 @@ pub struct Step {
     pub inner_steps: Option<usize>,
 }
 
+fn number_or_nan<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
 impl Step {
-    /// Adds learners of one structure, with their share of the step's.
-    fn add(&mut self, losses: &Losses, class: &Class, share: f64) {
+    /// Adds learners of one structure, with their share of the step's; they have no losses if their training ran away.
+    fn add(&mut self, losses: Option<&Losses>, class: &Class, share: f64) {
         let last = |losses: &[f64]| *losses.last().expect("there is at least one step");
-        self.meta_loss += share * losses.total();
-        self.real_loss += share * last(&losses.outer);
-        self.inner_loss += share * last(&losses.inner) / class.extent.learners as f64;
+        let [meta, real, inner] = losses.map_or([f64::NAN; 3], |losses| {
+            let inner = last(&losses.inner) / class.extent.learners as f64;
+            [losses.total(), last(&losses.outer), inner]
+        });
+        self.meta_loss += share * meta;
+        self.real_loss += share * real;
+        self.inner_loss += share * inner;
         self.widths.extend(&class.drawn.widths);
         self.families.push(class.drawn.family.clone());
     }
@@ -79,8 +91,13 @@ pub struct MetaTrainer {
     /// Those who train the lots of an outer step.
     ranks: Ranks,
     outer_step: u64,
+    /// Trainings that ran away, one after another up to now.
+    runaways: usize,
     watch: bool,
 }
+
+/// So many trainings that run away one after another end a run, also one that leaves them out.
+const RUNAWAYS: usize = 10;
 
 /// A lot of learners: its outer step, and its number there.
 type Lot = (u64, usize);
@@ -106,6 +123,7 @@ impl MetaTrainer {
             device: device.clone(),
             config: config.clone(),
             outer_step: 0,
+            runaways: 0,
             watch: false,
         })
     }
@@ -162,7 +180,8 @@ impl MetaTrainer {
     /// before anything is changed.
     ///
     /// # Errors
-    /// If a number is not finite: then nothing was changed. Or if the engine fails.
+    /// If a number is not finite, and such trainings are not left out, or ten came one after another: then nothing was changed.
+    /// Or if the engine fails.
     pub fn step(&mut self, data: &Dataset) -> error::Result<Step> {
         self.give_data(data)?;
         let mut step = match self.config.lots().len() {
@@ -172,7 +191,10 @@ impl MetaTrainer {
         if !self.is_whole() {
             self.descent.measure(self.gradients())?;
         }
-        step.gradient_norm = self.update(self.gradients())?;
+        step.gradient_norm = self.descent.measured()?;
+        if self.follows(&step)? {
+            self.update(step.gradient_norm)?;
+        }
         if !self.config.population().is_mixed() {
             step.families.clear();
         }
@@ -195,7 +217,7 @@ impl MetaTrainer {
             if i == 0 {
                 self.look_ahead(lot, &pupil)?;
             }
-            step.add(&self.losses(&pupil)?, class, share);
+            step.add(self.losses(&pupil)?.as_ref(), class, share);
             if share < 1.0 {
                 let gradients = pupil.unroll.gradients();
                 self.mean()?.add(gradients, share, i == 0)?;
@@ -367,27 +389,40 @@ impl MetaTrainer {
         }
     }
 
-    /// The losses of a meta-gradient, when it is done.
-    fn losses(&self, pupil: &Pupil) -> error::Result<Losses> {
-        let step = self.outer_step;
-        pupil.unroll.losses().map_err(|error| match error {
-            Error::NotFinite { what, step: inner } => {
-                not_finite(step, &format!("{what} at inner step {inner}"))
+    /// The losses of a meta-gradient, when it is done; none of a training that ran away and is left out.
+    fn losses(&self, pupil: &Pupil) -> error::Result<Option<Losses>> {
+        match pupil.unroll.losses() {
+            Ok(losses) => Ok(Some(losses)),
+            Err(Error::NotFinite { .. }) if self.config.leave_out > 0.0 => Ok(None),
+            Err(Error::NotFinite { what, step }) => {
+                let what = format!("{what} at inner step {step}");
+                Err(not_finite(self.outer_step, &what))
             }
-            error => error.into(),
-        })
+            Err(error) => Err(error.into()),
+        }
     }
 
-    /// Moves the meta-parameters, if the meta-gradient is one to follow; gives its norm.
-    fn update(&self, gradients: &Values) -> error::Result<f64> {
-        let norm = self.descent.measured()?;
-        if !norm.is_finite() {
+    /// Whether the meta-gradient of a step is one to follow.
+    fn follows(&mut self, step: &Step) -> error::Result<bool> {
+        let most = self.config.leave_out;
+        if step.meta_loss.is_finite() && step.gradient_norm.is_finite() {
+            self.runaways = 0;
+            return Ok(most == 0.0 || step.gradient_norm <= most);
+        }
+        self.runaways += 1;
+        if most == 0.0 {
             return Err(not_finite(self.outer_step, "meta-gradient"));
         }
-        let config = &self.config;
-        if config.leave_out > 0.0 && norm > config.leave_out {
-            return Ok(norm);
+        if self.runaways == RUNAWAYS {
+            let what = format!("meta-gradient, as {} before it,", RUNAWAYS - 1);
+            return Err(not_finite(self.outer_step, &what));
         }
+        Ok(false)
+    }
+
+    /// Moves the meta-parameters along the meta-gradient, which has that norm.
+    fn update(&self, norm: f64) -> error::Result<()> {
+        let config = &self.config;
         let scale = if config.clip > 0.0 {
             (config.clip / norm).min(1.0)
         } else {
@@ -396,8 +431,8 @@ impl MetaTrainer {
         self.descent.set("scale", scale)?;
         self.descent
             .set("lr", config.outer_lr_at(self.outer_step))?;
-        self.descent.step(&self.teacher.values, gradients)?;
-        Ok(norm)
+        self.descent.step(&self.teacher.values, self.gradients())?;
+        Ok(())
     }
 }
 

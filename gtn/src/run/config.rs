@@ -233,7 +233,8 @@ pub struct Config {
     /// Clip the meta-gradient to this global norm; 0 disables clipping
     #[arg(long, value_name = "X", default_value = "0", value_parser = not_negative, help_heading = OPTIMISERS)]
     pub clip: f64,
-    /// Leave out meta-gradients of a greater global norm, those of trainings that went wild; 0 leaves out none
+    /// Leave out meta-gradients of a greater global norm, those of trainings that went wild or ran away (ten of which in a row end the run); 0 leaves
+    /// out none
     #[arg(long, value_name = "X", default_value = "0", value_parser = not_negative, help_heading = OPTIMISERS)]
     pub leave_out: f64,
     /// How a meta-gradient is computed

@@ -697,3 +697,31 @@ fn a_wild_meta_gradient_is_left_out() {
     assert_eq!(step(1.1 * norm), (norm, false, 1));
     assert_eq!(step(0.9 * norm), (norm, true, 1));
 }
+
+#[test]
+fn trainings_that_run_away_are_left_out_until_ten_in_a_row() {
+    let config = Config {
+        inner_lr: 1e30,
+        outer_steps: 20,
+        leave_out: 100.0,
+        ..config(Curriculum::Full)
+    };
+    let mut trainer = trainer(&config, 1);
+    let before = trainer.arrays().unwrap();
+    for _ in 1..RUNAWAYS {
+        let step = trainer.step(&data()).unwrap();
+        assert!(step.meta_loss.is_nan() && step.widths.len() == 3);
+        // As metrics and other ranks get it.
+        let text = serde_json::to_string(&step).unwrap();
+        assert!(text.contains("\"meta_loss\":null"), "{text}");
+        let read: Step = serde_json::from_str(&text).unwrap();
+        assert!(read.meta_loss.is_nan() && read.widths == step.widths);
+    }
+    assert_eq!(trainer.arrays().unwrap(), before);
+    let error = trainer.step(&data()).unwrap_err().to_string();
+    assert!(
+        error.starts_with("outer step 9: the meta-gradient, as 9 before it, is not finite"),
+        "{error}"
+    );
+    assert_eq!(trainer.outer_step(), 9);
+}
