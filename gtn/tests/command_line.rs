@@ -102,7 +102,7 @@ fn a_run_from_training_to_samples() {
     assert_eq!(number(&found, "worst_gtn"), means.fold(2.0, f64::min));
     assert_eq!(number(&found, "worst_margin"), margins.fold(2.0, f64::min));
     for entry in entries {
-        assert!(["momentum", "adam"].contains(&entry["baseline"].as_str().unwrap()));
+        assert!(["momentum", "adam", "muon"].contains(&entry["baseline"].as_str().unwrap()));
         assert_eq!(entry["runaways"], 0);
         assert!(number(entry, "gtn_accuracy_min") <= number(entry, "gtn_accuracy_mean"));
     }

@@ -31,10 +31,13 @@ fn real_images_teach_in_every_way_that_is_asked_for() {
             "taught by the GTN",
             "real images, momentum",
             "real images, adam",
+            "real images, muon",
             "real images, random subset, momentum",
             "real images, random subset, adam",
+            "real images, random subset, muon",
             "real images, k-centre, momentum",
             "real images, k-centre, adam",
+            "real images, k-centre, muon",
             "real images, learned rates",
         ]
     );

@@ -182,8 +182,10 @@ fn a_labeller_names_unlabelled_images() {
     let rivals = [
         "real images, 20 labelled, momentum",
         "real images, 20 labelled, adam",
+        "real images, 20 labelled, muon",
         "real images, momentum",
         "real images, adam",
+        "real images, muon",
     ];
     assert_eq!(names[1..], rivals);
     place.run("export run --to exported --data-dir data");

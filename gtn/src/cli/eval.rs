@@ -52,7 +52,7 @@ impl Others {
 /// What a run is compared with.
 #[derive(Debug, Args)]
 pub(super) struct BaselineArgs {
-    /// Which real images teach in the baselines, by momentum and by Adam, tuned
+    /// Which real images teach in the baselines, by momentum, by Adam and by Muon, tuned
     #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
     baseline: Baselines,
     /// The same as --baseline none

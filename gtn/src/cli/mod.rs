@@ -61,7 +61,7 @@ enum Task {
     /// Train fresh learners on a run's images, others on real images, and compare them
     ///
     /// Every learner takes T steps: on batches of the generator's images with the learned rates, or on batches of real
-    /// images with a learning rate and momentum tuned for them. The table gives their accuracy on the test images.
+    /// images with an optimiser, a learning rate and a momentum tuned for them. The table gives their accuracy on the test images.
     Eval(Box<eval::EvalArgs>),
     /// Draw a run's synthetic images by class and step
     ///

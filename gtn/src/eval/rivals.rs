@@ -13,7 +13,7 @@ use crate::seeds::draw_images;
 use autograd::prelude::*;
 use clap::ValueEnum;
 
-/// Baselines: which real images teach learners beside the run, under momentum and Adam, each tuned.
+/// Baselines: which real images teach learners beside the run, under momentum, Adam and Muon, each tuned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Baselines {
     /// None, which saves most of an evaluation's time

@@ -4,7 +4,7 @@ use super::super::progress::Progress;
 use super::super::{Files, Machine, say, stop};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::eval::tuning::TRIALS;
+use crate::eval::tuning::{BASELINES, TRIALS};
 use crate::outer::meta::MetaTrainer;
 use crate::run::config::Config;
 use crate::run::run_folder::RunFolder;
@@ -83,7 +83,8 @@ pub(super) fn prepare(
         let recipe = if let Some(recipe) = known {
             recipe
         } else {
-            let mut progress = (Progress::new("Tuning", 2 * TRIALS, 0), 0);
+            let trials = BASELINES.len() as u64 * TRIALS;
+            let mut progress = (Progress::new("Tuning", trials, 0), 0);
             let mut watch = || {
                 progress.1 += 1;
                 progress.0.at(progress.1, "real images");
