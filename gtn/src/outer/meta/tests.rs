@@ -364,7 +364,7 @@ fn gradients_of_logarithms_are_slopes() {
             let along = Array::new([along.len()], along).unwrap();
             trainer.teacher.values.write(name, &along).unwrap();
             let pupil = trainer.queue_gradient(&classes[0]).unwrap();
-            trainer.losses(&pupil).unwrap().total()
+            trainer.losses(&pupil).unwrap().unwrap().total()
         };
         let slope = (moved(h) - moved(-h)) / (2.0 * f64::from(h));
         trainer.teacher.values.write(name, &at).unwrap();
