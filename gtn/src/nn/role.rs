@@ -28,10 +28,8 @@ impl Role {
 pub struct RateGroup {
     /// What it does.
     pub role: Role,
-    /// √(200 / inputs) of weights, 1 of vectors: of 200 inputs, ten times the root mean square of Kaiming's start. A rate
-    /// times this moves layers of all widths by the same part of themselves, as the relative steps of Adafactor do (Shazeer
-    /// and Stern 2018, arXiv 1804.04235, section 8); a network's start has no part in it, so plans fit all starts.
-    pub scale: f64,
+    /// Of weights the units, and the inputs of each. A network's start has no part in it, so plans fit all starts.
+    pub size: Option<[usize; 2]>,
 }
 
 /// The group of every parameter of a learner.
@@ -50,10 +48,7 @@ pub(super) fn rate_groups(params: &[ParamSpec]) -> Vec<RateGroup> {
             Init::Weights(_) => Role::Plain,
             _ => Role::Vector,
         },
-        scale: match &param.init {
-            Init::Weights(_) => (200.0 * param.shape[0] as f64 / param.shape.count() as f64).sqrt(),
-            _ => 1.0,
-        },
+        size: is_weight(param).then(|| [param.shape[0], param.shape.count() / param.shape[0]]),
     };
     params.iter().enumerate().map(group).collect()
 }
@@ -64,7 +59,7 @@ mod tests {
     use crate::nn::Network;
 
     #[test]
-    fn every_parameter_has_its_role_and_weights_their_scale() {
+    fn every_parameter_has_its_role_and_weights_their_size() {
         let network: Network =
             "conv 4 | batch | relu | conv 8 1x1 | mean_only | add(conv 8 | layer) | dense"
                 .parse()
@@ -82,13 +77,11 @@ mod tests {
         assert_eq!(roles(Role::Normed), ["c1.v", "c3.v"]);
         assert_eq!(roles(Role::Plain), ["c2.v"]);
         for (param, group) in found {
-            let fan_in = (param.shape.count() / param.shape[0]) as f64;
-            let size = if group.role == Role::Vector {
-                1.0
-            } else {
-                10.0 * (2.0 / fan_in).sqrt()
-            };
-            assert!((group.scale - size).abs() < 1e-12, "{}", param.name);
+            assert_eq!(group.size.is_none(), group.role == Role::Vector);
+            let count = group
+                .size
+                .map_or(param.shape[0], |[units, inputs]| units * inputs);
+            assert_eq!(count, param.shape.count(), "{}", param.name);
         }
     }
 }

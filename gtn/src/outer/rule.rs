@@ -13,7 +13,8 @@ pub enum Rates {
     #[default]
     One,
     /// One for each of four roles: the last weights, those that are normalised afterwards, plain ones, and vectors (biases,
-    /// gains); Adam and its like, and Lion, multiply it by √(200 / inputs) of weights, so that it suits all widths
+    /// gains); of weights Adam and its like, and Lion, multiply it by √(200 / inputs), Muon by √(units / inputs) where these are
+    /// more, so that it suits all sizes
     Role,
 }
 
@@ -58,15 +59,25 @@ impl Rule {
 
     /// The place of each weight's rate among those of the roles, and its factor; none where all have one.
     pub fn shares(self, rate_groups: &[RateGroup]) -> Option<Vec<(usize, f64)>> {
-        let share = |group: &RateGroup| {
-            let factor = if is_adaptive(self.optimizer) {
-                group.scale
-            } else {
-                1.0
-            };
-            (group.role as usize, factor)
-        };
+        let share = |group: &RateGroup| (group.role as usize, self.factor(group));
         (self.rates == Rates::Role).then(|| rate_groups.iter().map(share).collect())
+    }
+
+    /// What the rate is multiplied with. A step whose numbers have the size of the rate moves layers of all widths by the same part
+    /// of themselves if that is √(200 / inputs), of 200 inputs ten times the root mean square of Kaiming's start (as the relative
+    /// steps of Adafactor: Shazeer and Stern 2018, arXiv 1804.04235, section 8). Muon's has singular values of 1, and more where
+    /// there are more units than inputs; with √(units / inputs) everywhere it moves outputs by the rate where inputs are of size 1 (the
+    /// norm of Yang, Simon and Bernstein 2023, arXiv 2310.17813). Else a head of 2,000 inputs would move its logits six times as far
+    /// as one of 48 after a global mean.
+    fn factor(self, group: &RateGroup) -> f64 {
+        let Some([units, inputs]) = group.size.map(|size| size.map(|n| n as f64)) else {
+            return 1.0;
+        };
+        match self.optimizer {
+            Optimizer::Muon => (units / inputs).sqrt().min(1.0),
+            other if is_adaptive(other) => (200.0 / inputs).sqrt(),
+            _ => 1.0,
+        }
     }
 
     /// A training by this rule of a learner with these groups; `lr` has this rule's shape at every step.
@@ -79,5 +90,29 @@ impl Rule {
             let (role, factor) = shares[weight];
             s["lr"].slice(&[role], &[1])?.reshape([])? * factor
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_of_roles_fit_the_size_of_weights() {
+        let factor = |optimizer, size| {
+            let (rates, role) = (Rates::Role, Role::Head);
+            Rule { optimizer, rates }.factor(&RateGroup { role, size })
+        };
+        // A head after a global mean, one of 2,250 inputs, and more units than inputs.
+        for (size, muon, adam) in [
+            (Some([10, 40]), 0.5, 5.0_f64.sqrt()),
+            (Some([10, 2250]), 1.0 / 15.0, (200.0_f64 / 2250.0).sqrt()),
+            (Some([16, 9]), 1.0, (200.0_f64 / 9.0).sqrt()),
+            (None, 1.0, 1.0),
+        ] {
+            assert!((factor(Optimizer::Muon, size) - muon).abs() < 1e-12);
+            assert!((factor(Optimizer::Adam, size) - adam).abs() < 1e-12);
+            assert_eq!(factor(Optimizer::Momentum, size), 1.0);
+        }
     }
 }
