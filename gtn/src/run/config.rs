@@ -5,24 +5,19 @@ use super::settings::{
     Overrides, above_zero, below_one, between, count, count_or_none, few, fraction, natural,
     not_negative, two_counts,
 };
-use crate::data::{Augment, DatasetChoice, Problem, Want};
+use crate::data::{Augment, DatasetChoice, Want};
 use crate::error::{ErrorKind, Result};
 use crate::nn::widths::Widths;
-use crate::nn::{
-    Drawn, Family, Generator, GeneratorConfig, Learner, Learners, Member, Norm, Population, Source,
-};
+use crate::nn::{Learners, Norm};
 use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
 use crate::outer::growth::Growth;
 use crate::outer::inner::{LearnedNames, OptimizerChoice};
 use crate::outer::rule::Rates;
-use crate::outer::training::Lesson;
-use crate::seeds::{Draw, rng};
 use autograd::optim::Optimizer;
-use autograd::{Horizon, Mode, Policy};
+use autograd::{Mode, Policy};
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 use std::fmt::Display;
-use std::ops::Range;
 use std::str::FromStr;
 use toml::Table;
 
@@ -333,140 +328,12 @@ impl Config {
             .map(|(key, value)| (key.clone(), vec![before[&key].clone(), value].into()))
             .collect()
     }
-
-    /// The generator of these settings.
-    ///
-    /// # Errors
-    /// As [`Generator::new`].
-    pub fn generator(&self, problem: Problem) -> autograd::Result<Generator> {
-        Generator::new(GeneratorConfig {
-            noise: self.noise,
-            classes: problem.classes,
-            labels: self.labels == LabelsChoice::Generator,
-            hidden: self.generator_hidden,
-            channels: self.generator_channels,
-            image: problem.image,
-            ..GeneratorConfig::default()
-        })
-    }
-
-    /// The population from which learners are drawn.
-    pub fn population(&self) -> Population {
-        match &self.learner {
-            Learners::Family(family) => Population::of(Source::Family(Family {
-                widths: self.widths.clone(),
-                norms: vec![self.norm],
-                ..family.clone()
-            })),
-            Learners::Population(population, _) => population.clone(),
-        }
-    }
-
-    /// The learner of an outer step or evaluation, by the step's number and, where a step draws several, its own.
-    ///
-    /// # Errors
-    /// If it does not fit the images.
-    pub fn drawn(
-        &self,
-        problem: Problem,
-        step: u64,
-        number: u64,
-    ) -> autograd::Result<(Drawn, Learner)> {
-        let rng = &mut rng(self.seed, Draw::Widths, step, number);
-        let drawn = self.population().draw(rng)?;
-        let learner = drawn.network.learner(problem.image, problem.classes)?;
-        Ok((drawn, learner))
-    }
-
-    /// The widest learner of each family, which take the most memory.
-    ///
-    /// # Errors
-    /// If one does not fit the images.
-    pub fn widest(&self, problem: Problem) -> autograd::Result<Vec<Learner>> {
-        let Problem { image, classes } = problem;
-        let population = self.population();
-        let widest = |member: &Member| member.source.widest()?.network.learner(image, classes);
-        population.members().iter().map(widest).collect()
-    }
-
-    /// What teaches, with the generator of these settings; see [`Curriculum::generates`].
-    pub fn lesson<'a>(&self, generator: &'a Generator) -> Lesson<'a> {
-        Lesson {
-            generator: (self.images == ImagesChoice::Generator).then_some(generator),
-            noise: self.curriculum.noise(),
-            soft_labels: self.labels == LabelsChoice::Soft,
-        }
-    }
-
-    /// The lots of an outer step's learners, by their numbers: each lot is trained at once, as far as its learners have one
-    /// structure.
-    pub fn lots(&self) -> Vec<Range<usize>> {
-        let (all, most) = (self.learners_per_step, self.most_at_once());
-        let lot = |first| first..all.min(first + most);
-        (0..all).step_by(most).map(lot).collect()
-    }
-
-    /// Learners in a lot, at most.
-    pub fn most_at_once(&self) -> usize {
-        match self.learners_at_once {
-            0 => self.learners_per_step,
-            most => most.min(self.learners_per_step),
-        }
-    }
-
-    /// How an outer step unrolls the training of its learner, when all inner steps are reached.
-    pub fn horizon(&self) -> Horizon {
-        self.horizon_of(self.inner_steps)
-    }
-
-    /// The same of a training of so many steps.
-    pub fn horizon_of(&self, steps: usize) -> Horizon {
-        Horizon::new(steps)
-            .outer_at(|step| self.outer_at(step, steps))
-            .schedule(self.engine.schedule)
-            .segments(self.engine.segments)
-            .mode(self.engine.mode.into())
-    }
-
-    /// Inner steps in an outer step, counted from 0.
-    pub fn steps_at(&self, outer_step: u64) -> usize {
-        self.grow_steps.steps(self.inner_steps, outer_step)
-    }
-
-    /// Whether the meta-loss has a term after that inner step, counted from 1, of a training of so many.
-    pub fn outer_at(&self, step: usize, steps: usize) -> bool {
-        step.is_multiple_of(self.outer_every) || step == steps
-    }
-
-    /// How many terms the meta-loss has, when all inner steps are reached.
-    pub fn outer_count(&self) -> usize {
-        self.inner_steps.div_ceil(self.outer_every)
-    }
-
-    /// The hyper-parameters of the outer optimiser, without its learning rate.
-    pub fn outer_hyper(&self) -> Vec<(&'static str, f64)> {
-        let names = self.outer_optimizer.0.hyper().iter().map(|(name, _)| *name);
-        let value = |name| match name {
-            "beta1" | "momentum" => (name, self.outer_beta1),
-            "beta2" | "decay" => (name, self.outer_beta2),
-            "eps" => (name, self.outer_eps),
-            _ => (name, self.outer_weight_decay),
-        };
-        names.filter(|name| *name != "lr").map(value).collect()
-    }
-
-    /// The outer learning rate at an outer step, counted from 0: half a cosine from `outer_lr` to
-    /// `outer_lr_end` times that (Loshchilov and Hutter 2017).
-    pub fn outer_lr_at(&self, step: u64) -> f64 {
-        let done = step as f64 / self.outer_steps.max(1) as f64;
-        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
-        self.outer_lr * (self.outer_lr_end + (1.0 - self.outer_lr_end) * cosine)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Problem;
 
     #[test]
     fn presets_are_sound_and_come_back_from_toml() {
@@ -526,18 +393,6 @@ mod tests {
     }
 
     #[test]
-    fn the_outer_rate_falls_along_a_cosine() {
-        let config = Config {
-            outer_steps: 100,
-            outer_lr: 2.0,
-            ..Config::preset(Preset::Quick)
-        };
-        let at = |step| config.outer_lr_at(step);
-        assert!((at(0) - 2.0).abs() < 1e-12 && (at(100) - 0.2).abs() < 1e-12);
-        assert!((at(50) - 1.1).abs() < 1e-12);
-    }
-
-    #[test]
     fn a_difference_is_named() {
         let config = Config::preset(Preset::Quick);
         assert_eq!(config.difference(&config), None);
@@ -549,16 +404,5 @@ mod tests {
             config.difference(&other).unwrap(),
             "inner_steps is 32 here and 17 there"
         );
-    }
-
-    #[test]
-    fn the_meta_loss_always_looks_at_the_last_step() {
-        let config = Config {
-            inner_steps: 10,
-            outer_every: 4,
-            ..Config::preset(Preset::Quick)
-        };
-        let steps: Vec<usize> = (1..=10).filter(|&s| config.outer_at(s, 10)).collect();
-        assert_eq!((steps.len(), steps), (config.outer_count(), vec![4, 8, 10]));
     }
 }
