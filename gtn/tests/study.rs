@@ -99,6 +99,23 @@ fn a_study_from_its_file_to_its_pictures() {
     place.fails(2, "study none.toml", "cannot read none.toml");
 }
 
+/// What is wrong outside of a run is no result of it.
+#[test]
+fn a_run_that_cannot_be_written_stops_a_study() {
+    let place = with_study();
+    fs::create_dir(place.path("out")).unwrap();
+    place.write("out/fresh-1", b"in the way");
+    place.fails(1, &args("out"), "run fresh-1: ");
+    let broken = fs::read_to_string(place.path("out/broken.jsonl")).unwrap();
+    assert!(
+        broken.lines().count() == 1 && broken.contains("broken-1"),
+        "{broken}"
+    );
+    fs::remove_file(place.path("out/fresh-1")).unwrap();
+    place.run(&args("out"));
+    assert_eq!(rows(&place, "out").len(), 7);
+}
+
 #[test]
 fn a_study_that_was_stopped_or_killed_goes_on() {
     let place = with_study();

@@ -283,6 +283,9 @@ fn together(run: impl FnOnce(&Ranks) -> Result<Outcome>) -> Result<Outcome> {
     outcome
 }
 
+/// The code of [`Outcome::Broke`].
+const BROKE: u8 = 3;
+
 /// How a command ended, other than by an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
@@ -290,6 +293,8 @@ pub enum Outcome {
     Done,
     /// The user stopped it.
     Interrupted,
+    /// Numbers of a run ran away, as the study that began it learns by the code 3; everybody else gets the error.
+    Broke,
 }
 
 /// Runs `gtn`, as [`program`] does.
@@ -327,6 +332,7 @@ pub fn program<C: Parser>(run: impl FnOnce(C) -> Result<Outcome>) -> ExitCode {
     match run(command) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => ExitCode::from(130),
+        Ok(Outcome::Broke) => ExitCode::from(BROKE),
         Err(error) => fail(&error),
     }
 }

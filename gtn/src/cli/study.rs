@@ -1,6 +1,6 @@
 //! `gtn study`
 
-use super::{Files, Machine, Outcome, handed_on, say, show, stop};
+use super::{BROKE, Files, Machine, Outcome, handed_on, say, show, stop};
 use crate::draw::{columns, curves};
 use crate::error::{Error, Result};
 use crate::run::ledger::Ledger;
@@ -125,11 +125,23 @@ impl Work<'_> {
                 words => say(&format!("{place}: {words}")),
             }
             let status = self.train_one(run)?;
-            // Other than by a signal, or as it was asked.
-            if status.code().is_some_and(|code| code != 0 && code != 130) {
-                let reason = self.reason(run, status);
-                let run = run.name.clone();
-                self.broken.append(Broke { run, reason })?;
+            match status.code() {
+                Some(code) if code == i32::from(BROKE) => {
+                    let reason = self.reason(run, status);
+                    let run = run.name.clone();
+                    self.broken.append(Broke { run, reason })?;
+                }
+                // Done, stopped as it was asked, or ended by a signal.
+                Some(0 | 130) | None => {}
+                Some(_) => {
+                    let error =
+                        Error::run(format!("run {}: {}", run.name, self.reason(run, status)));
+                    let log = self.log(run);
+                    return Err(error.hint(format!(
+                        "{} has all that it said; the same command goes on",
+                        log.display()
+                    )));
+                }
             }
             if let Some(found) = self.found(run)? {
                 say(&format!("{place}: {}", outcome(&found)));
@@ -188,7 +200,7 @@ impl Work<'_> {
         self.folder.join(format!("{}.log", run.name))
     }
 
-    /// The last error that a run said.
+    /// The last error that a run said, without the word.
     fn reason(&self, run: &Run, status: ExitStatus) -> String {
         let said = read_to_string(self.log(run)).unwrap_or_default();
         let mut lines = said.lines().rev();

@@ -91,6 +91,16 @@ struct Run {
 }
 
 pub(super) fn run(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
+    match train_and_evaluate(args, ranks) {
+        Err(error) if args.until_input_ends && error.kind() == ErrorKind::NotFinite => {
+            say(&error.lines());
+            Ok(Outcome::Broke)
+        }
+        outcome => outcome,
+    }
+}
+
+fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     let begin = Instant::now();
     stop::listen()?;
     if args.until_input_ends {
