@@ -57,7 +57,7 @@ impl Place {
     /// Begins a command, and lets it run.
     pub(crate) fn start(&self, args: &str) -> Child {
         let mut command = self.command(PROGRAM, args);
-        let piped = command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         piped.spawn().unwrap()
     }
 
