@@ -67,7 +67,7 @@ impl Config {
         population.members().iter().map(widest).collect()
     }
 
-    /// What teaches, with the generator of these settings; see [`Curriculum::generates`].
+    /// What teaches, with the generator of these settings; see [`Curriculum::generates`](crate::outer::curriculum::Curriculum::generates).
     pub fn lesson<'a>(&self, generator: &'a Generator) -> Lesson<'a> {
         Lesson {
             generator: (self.images == ImagesChoice::Generator).then_some(generator),
