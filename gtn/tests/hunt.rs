@@ -10,7 +10,6 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -55,15 +54,8 @@ fn a_search_can_be_killed_at_any_time() {
     let args = "search run --strategy evolution --images 20 --data-dir data --out killed";
     let mut before: Vec<(String, String)> = Vec::new();
     for kill in 0..50u64 {
-        let mut command = place.command(
-            PROGRAM,
-            &format!("{args} --networks 10000 --workers {}", kill % 3 + 1),
-        );
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let endless = format!("{args} --networks 10000 --workers {}", kill % 3 + 1);
+        let mut child = place.start(&endless);
         // Some die while they read what is there, others in the middle of their work, also on a busy machine.
         if kill % 2 == 1 {
             wait_for(|| entries(&place, "killed").len() > before.len());

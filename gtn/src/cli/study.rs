@@ -200,7 +200,7 @@ impl Work<'_> {
         self.folder.join(format!("{}.log", run.name))
     }
 
-    /// The last error that a run said, without the word.
+    /// The last error that a run said, without the word `error`.
     fn reason(&self, run: &Run, status: ExitStatus) -> String {
         let said = read_to_string(self.log(run)).unwrap_or_default();
         let mut lines = said.lines().rev();

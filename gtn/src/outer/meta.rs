@@ -409,10 +409,10 @@ impl MetaTrainer {
             self.runaways = 0;
             return Ok(most == 0.0 || step.gradient_norm <= most);
         }
-        self.runaways += 1;
         if most == 0.0 {
             return Err(not_finite(self.outer_step, "meta-gradient"));
         }
+        self.runaways += 1;
         if self.runaways == RUNAWAYS {
             let what = format!("meta-gradient, as {} before it,", RUNAWAYS - 1);
             return Err(not_finite(self.outer_step, &what));
