@@ -123,7 +123,7 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     if let Some(fit) = fit.filter(|_| ranks.is_first()) {
         say(&format!("Memory: {fit}"));
     }
-    let mut run = open(args, &device, &config, &data.card, ranks)?;
+    let mut run = open(args, &device, &config, &data, ranks)?;
     if let Some(folder) = run.folder.as_ref().filter(|_| args.tensorboard) {
         run.events = Some(Events::begin(folder.path(), run.trainer.outer_step())?);
     }
@@ -192,9 +192,10 @@ fn open(
     args: &TrainArgs,
     device: &Device,
     config: &Config,
-    card: &Card,
+    data: &Dataset,
     ranks: &Ranks,
 ) -> Result<Run> {
+    let card = &data.card;
     if let Some(run) = &args.resume {
         return resume(run, device, config, card, ranks);
     }
@@ -204,6 +205,8 @@ fn open(
         let (arrays, _) = read_safetensors(&place).map_err(Error::run)?;
         let begun = trainer.begin_with(&arrays);
         begun.map_err(|e| e.at(format!("--from {}", other.display())))?;
+    } else {
+        trainer.begin_with_copies(data)?;
     }
     eval::same_state(ranks, &trainer)?;
     let mut run = Run {

@@ -9,6 +9,7 @@ mod augment;
 mod choice;
 mod cifar;
 mod convert;
+pub mod coreset;
 mod dataset;
 mod folders;
 mod found;

@@ -1,6 +1,5 @@
 //! Evaluation: fresh learners taught by the generator, and others by real images in the best ways that trials find.
 
-pub mod coreset;
 pub mod evaluate;
 pub mod examination;
 pub mod report;

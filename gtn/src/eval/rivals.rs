@@ -1,8 +1,8 @@
 //! What a run's images are compared with: which real images, and how they teach.
 
 use crate::data::Dataset;
+use crate::data::coreset::Choice;
 use crate::error::{Error, Result};
-use crate::eval::coreset::Choice;
 use crate::outer::curriculum::Curriculum;
 use crate::outer::inner::Inner;
 use crate::outer::known::{Known, drawn_of};

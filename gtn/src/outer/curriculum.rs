@@ -41,6 +41,17 @@ pub enum ImagesChoice {
     Pixels,
 }
 
+/// What synthetic images are before the first outer step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartImages {
+    /// Noise, or what a generator with random weights makes of it
+    #[default]
+    Noise,
+    /// Real training images of their classes; a generator first learns to make them
+    Real,
+}
+
 /// What the classes of synthetic images are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

@@ -1,5 +1,6 @@
 //! The outer loop: a teacher, the trainings of learners that it teaches, and the updates of what it has learned.
 
+mod copies;
 pub mod curriculum;
 pub mod growth;
 pub mod inner;

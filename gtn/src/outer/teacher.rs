@@ -5,7 +5,7 @@ use crate::nn::init;
 use crate::outer::curriculum::{LabelsChoice, noise, one_hot};
 use crate::outer::inner::Inner;
 use crate::outer::makers::Makers;
-use crate::outer::training::{Noise, PIXEL_RANGE, Sizes};
+use crate::outer::training::{Noise, PIXEL_RANGE, PIXEL_SPEED, Sizes};
 use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
 use autograd::prelude::*;
@@ -112,7 +112,7 @@ impl Teacher {
     /// If the device fails.
     pub fn pixels(&self, config: &Config, number: u64) -> Result<Array> {
         let pixels = self.rows("pixels", config, number)?.into_iter();
-        let pixels: Vec<f32> = pixels.map(|x| x.tanh() * PIXEL_RANGE as f32).collect();
+        let pixels: Vec<f32> = pixels.map(pixel).collect();
         let [h, w, c] = self.problem.image;
         let shape = [config.inner_steps, config.inner_batch, h, w, c];
         Ok(Array::new(shape, pixels)?)
@@ -172,6 +172,11 @@ impl Teacher {
     }
 }
 
+/// A pixel of what is learned of it.
+fn pixel(learned: f32) -> f32 {
+    (learned * PIXEL_SPEED as f32).tanh() * PIXEL_RANGE as f32
+}
+
 /// Puts arrays in their places.
 fn set(values: &mut Values, specs: &[ArraySpec], arrays: &[Array]) -> Result<()> {
     values.set_all(specs.iter().map(|spec| spec.name.as_str()).zip(arrays))
@@ -194,7 +199,9 @@ fn start(table: &ArraySpec, config: &Config, problem: Problem) -> Vec<f32> {
         }
         "pixels" => {
             let drawn = noise(count, config.seed, 0).into_iter();
-            drawn.map(|x| FIRST_SPREAD * x).collect()
+            drawn
+                .map(|x| FIRST_SPREAD / PIXEL_SPEED as f32 * x)
+                .collect()
         }
         _ => noise(count, config.seed, 0),
     }

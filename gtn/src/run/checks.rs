@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::settings::name_of;
 use crate::error::{Error, Result};
-use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
+use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice, StartImages};
 use crate::outer::inner::Inner;
 use autograd::optim::Optimizer;
 
@@ -62,6 +62,10 @@ impl Config {
     fn check_examples(&self) -> Result<()> {
         let learned = [
             (self.images == ImagesChoice::Pixels, "--images pixels"),
+            (
+                self.start_images == StartImages::Real,
+                "--start-images real",
+            ),
             (self.labels == LabelsChoice::Soft, "--labels soft"),
         ];
         let flag = learned.iter().find(|(learned, _)| *learned);

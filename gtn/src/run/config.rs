@@ -9,7 +9,7 @@ use crate::data::{Augment, DatasetChoice, Want};
 use crate::error::{ErrorKind, Result};
 use crate::nn::widths::Widths;
 use crate::nn::{Learners, Norm};
-use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
+use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice, StartImages};
 use crate::outer::growth::Growth;
 use crate::outer::inner::{LearnedNames, OptimizerChoice};
 use crate::outer::rule::Rates;
@@ -154,6 +154,9 @@ pub struct Config {
     /// Where the synthetic images come from
     #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
     pub images: ImagesChoice,
+    /// What they are before the first outer step
+    #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
+    pub start_images: StartImages,
     /// What the classes of synthetic images are
     #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
     pub labels: LabelsChoice,

@@ -1,7 +1,9 @@
 //! What a checkpoint has of an outer loop.
 
 use super::{MetaTrainer, not_finite};
+use crate::data::Dataset;
 use crate::error;
+use crate::outer::curriculum::StartImages;
 use autograd::prelude::*;
 use tensor::Arrays;
 
@@ -42,6 +44,17 @@ impl MetaTrainer {
             *array = arrays.get(key).ok_or_else(missing)?.clone();
         }
         self.restore(&begun, 0)
+    }
+
+    /// Begins with copies of real images, where the settings say so.
+    ///
+    /// # Errors
+    /// If a class has no training image, or the device fails.
+    pub fn begin_with_copies(&mut self, data: &Dataset) -> error::Result<()> {
+        if self.config.start_images == StartImages::Real {
+            self.teacher.copy_real(&self.device, &self.config, data)?;
+        }
+        Ok(())
     }
 
     /// Takes up where [`MetaTrainer::arrays`] were taken, after `outer_step` outer steps.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::data::Augment;
 use crate::nn::{Learners, Norm};
-use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice};
+use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice, StartImages};
 use crate::outer::inner::OptimizerChoice;
 use crate::outer::rule::{Rates, is_reached};
 use crate::run::config::{Config, Preset};
@@ -374,6 +374,68 @@ fn gradients_of_logarithms_are_slopes() {
 }
 
 /// What a run with each kind of teacher learns moves, goes on bit for bit, and is what evaluation teaches with.
+#[test]
+fn a_teacher_may_begin_with_copies_of_real_images() {
+    use crate::data::coreset::Choice;
+    use crate::eval::training_data::TrainingData;
+    let (data, device) = (data(), Device::cpu(Some(1)).unwrap());
+    let real = data.normalised(&data.train, &Choice::Random.of(&data.train, 10, 30, 1));
+    let distance = |curriculum, (images, labels), start_images| {
+        let config = Config {
+            images,
+            labels,
+            start_images,
+            generator_hidden: 32,
+            generator_channels: [8, 4],
+            noise: 16,
+            ..config(curriculum)
+        };
+        let mut trainer = trainer(&config, 1);
+        trainer.begin_with_copies(&data).unwrap();
+        let lesson = TrainingData::synthetic(&device, &config, trainer.teacher(), 0).unwrap();
+        let made = lesson.images().unwrap();
+        // The copies of a shuffled curriculum come in another order.
+        let order = config.curriculum.order([3, 10], config.seed, 0);
+        let of = |i: usize| &real[i * 784..][..784];
+        let differences = order.iter().flat_map(|&i| of(i)).zip(&made);
+        let squares = differences.map(|(x, y)| f64::from((x.clamp(-1.86, 1.86) - y).powi(2)));
+        squares.sum::<f64>() / made.len() as f64
+    };
+    use ImagesChoice::{Generator, Pixels};
+    use StartImages::{Noise, Real};
+    for curriculum in [Curriculum::Full, Curriculum::AllShuffled] {
+        let pixels = distance(curriculum, (Pixels, LabelsChoice::Soft), Real);
+        assert!(pixels < 1e-9, "{curriculum:?}: {pixels}");
+    }
+    for labels in [LabelsChoice::Fixed, LabelsChoice::Generator] {
+        let [copied, random] =
+            [Real, Noise].map(|start| distance(Curriculum::Full, (Generator, labels), start));
+        assert!(
+            copied < random / 2.0,
+            "{labels:?}: {copied}, and {random} before"
+        );
+    }
+}
+
+#[test]
+fn copies_take_an_image_of_every_class() {
+    let mut data = data();
+    let most = data
+        .train
+        .labels
+        .iter()
+        .map(|&label| label.min(8))
+        .collect();
+    data.train.labels = most;
+    let config = Config {
+        images: ImagesChoice::Pixels,
+        start_images: StartImages::Real,
+        ..config(Curriculum::Full)
+    };
+    let error = trainer(&config, 1).begin_with_copies(&data).unwrap_err();
+    assert!(error.to_string().contains("no training image"), "{error}");
+}
+
 #[test]
 fn every_teacher_learns_and_teaches() {
     use crate::eval::training_data::TrainingData;

@@ -1,0 +1,155 @@
+//! Copies of real images, which a teacher may begin with in the place of noise.
+//!
+//! Images of noise teach nothing, and it takes a thousand outer steps until they teach deep learners as well as real ones. A teacher that
+//! begins with real images is there at once, as in most of dataset distillation (Zhao, Mopuri and Bilen 2021, arXiv 2006.05929).
+
+use crate::data::Dataset;
+use crate::data::coreset::Choice;
+use crate::error::{self, Error};
+use crate::nn::Generator;
+use crate::outer::curriculum::one_hot;
+use crate::outer::teacher::Teacher;
+use crate::outer::training::{PIXEL_RANGE, PIXEL_SPEED, Sizes};
+use crate::run::config::Config;
+use autograd::Task;
+use autograd::prelude::*;
+use std::f64::consts::PI;
+
+/// How often a generator sees every image that it learns to make, and Adam's rate at the first, which falls to 0 as a cosine.
+const PASSES: usize = 30;
+const RATE: f64 = 0.01;
+/// Copies are darker than white: where a tanh is nearly 1, a pixel would hardly move.
+const BRIGHTEST: f64 = 0.93 * PIXEL_RANGE;
+
+impl Teacher {
+    /// Makes the images real ones of their classes, drawn out of the training images: learned pixels are set, and a generator learns to
+    /// make them of its noise.
+    ///
+    /// # Errors
+    /// If a class has no training image, or the device fails.
+    pub fn copy_real(
+        &mut self,
+        device: &Device,
+        config: &Config,
+        data: &Dataset,
+    ) -> error::Result<()> {
+        let count = config.inner_steps * config.inner_batch;
+        let classes = self.problem.classes;
+        let wanted = config.curriculum.labels(count, classes, config.seed, 0);
+        let chosen = Choice::Random.of(&data.train, classes, count, config.seed);
+        let fits = |(&image, &class): (&usize, &u16)| data.train.labels[image] == class;
+        if !chosen.iter().zip(&wanted).all(fits) {
+            let message = "a class has no training image, of which there are to be copies";
+            return Err(Error::run(message).hint("--start-images noise"));
+        }
+        let bound = BRIGHTEST as f32;
+        let mut pixels = data.normalised(&data.train, &chosen);
+        pixels.iter_mut().for_each(|x| *x = x.clamp(-bound, bound));
+        let generator = self.makers.generator.clone();
+        if config.lesson(&generator).generator.is_some() {
+            let classes = one_hot(&wanted, classes);
+            return Ok(self.learn_to_make(device, config, &generator, [&pixels, &classes])?);
+        }
+        let learned = |x: &f32| (x / PIXEL_RANGE as f32).atanh() / PIXEL_SPEED as f32;
+        let shape = [count, self.problem.image_len()];
+        let table = Array::new(shape, pixels.iter().map(learned).collect::<Vec<_>>())?;
+        Ok(self.values.set("pixels", &table)?)
+    }
+
+    /// Trains a generator, and its noise, until it makes images of so many pixels and one-hot classes: the mean square of the difference,
+    /// batch by batch, as it makes them for learners.
+    fn learn_to_make(
+        &self,
+        device: &Device,
+        config: &Config,
+        generator: &Generator,
+        [pixels, classes]: [&[f32]; 2],
+    ) -> Result<()> {
+        let sizes = Sizes::of(config, self.problem);
+        let (steps, batch) = (sizes.steps, sizes.batch);
+        let z = config.lesson(generator).tables(sizes).swap_remove(0);
+        let mut learned = sizes.generator(generator);
+        learned.push(z);
+        let [x, y] = sizes.batches(["x", "y"], 1, batch);
+        let given = [ArraySpec::new("rows", I32, [1, batch]), x, y];
+
+        let copying = copying(device, generator, &learned, &given)?;
+        let (gradients, example) = (
+            Values::zeros(device, &learned)?,
+            Values::zeros(device, &given)?,
+        );
+        let descent = Descent::new(&gradients, Optimizer::Adam, &[])?;
+        for step in 0..PASSES * steps {
+            let first = step % steps * batch;
+            let rows: Vec<i32> = (first..first + batch).map(|row| row as i32).collect();
+            example.write("rows", &Array::new([1, batch], rows)?)?;
+            for (spec, all) in given[1..].iter().zip([pixels, classes]) {
+                let size = spec.shape.count();
+                let own = all[first / batch * size..][..size].to_vec();
+                example.write(&spec.name, &Array::new(spec.shape.clone(), own)?)?;
+            }
+            copying.run(|key| match key {
+                Key::Given(i) => example.row(&given[i].name, 0),
+                Key::Learned(i) => self.values.view(&learned[i].name),
+                Key::Gradient(i) => gradients.view(&learned[i].name),
+            })?;
+            let share = (1.0 + (PI * step as f64 / (PASSES * steps) as f64).cos()) / 2.0;
+            descent.set("lr", RATE * share)?;
+            descent.step(&self.values, &gradients)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where an array of a step of copying lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Given(usize),
+    Learned(usize),
+    Gradient(usize),
+}
+
+/// The gradient, in what is learned, of the difference between what a generator makes of the `given` rows of noise and classes, and the given images.
+fn copying(
+    device: &Device,
+    generator: &Generator,
+    learned: &[ArraySpec],
+    given: &[ArraySpec],
+) -> Result<Task<Key>> {
+    let tape = Tape::new();
+    let whole = |spec: &ArraySpec| tape.input(&spec.name, spec.dtype, spec.shape.clone());
+    let one = |spec: &ArraySpec| tape.input(&spec.name, spec.dtype, &spec.shape[1..]);
+    let theta: Vec<_> = learned.iter().map(whole).collect::<Result<_>>()?;
+    let batch: Vec<_> = given.iter().map(one).collect::<Result<_>>()?;
+    let (&z, params) = theta.split_last().expect("noise is the last");
+    let [rows, x, y] = batch[..] else {
+        unreachable!("rows, images and classes are given");
+    };
+    let (prepared, z) = (generator.prepare(params)?, z.rows(rows)?);
+    let loss = if generator.config().labels {
+        let [images, classes] = generator.images_and_labels(&prepared, z)?;
+        (images.mean_squared_error(x)? + classes.mean_squared_error(y)?)?
+    } else {
+        generator.images(&prepared, z, y)?.mean_squared_error(x)?
+    };
+    let gradients = tape.grad(loss, &theta)?;
+    let inputs = batch
+        .iter()
+        .enumerate()
+        .map(|(i, &var)| (var, Key::Given(i)));
+    let inputs = inputs.chain(
+        theta
+            .iter()
+            .enumerate()
+            .map(|(i, &var)| (var, Key::Learned(i))),
+    );
+    let outputs = gradients
+        .iter()
+        .enumerate()
+        .map(|(i, &var)| (var, Key::Gradient(i)));
+    Task::new(
+        device,
+        &inputs.collect::<Vec<_>>(),
+        &outputs.collect::<Vec<_>>(),
+    )
+}
