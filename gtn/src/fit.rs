@@ -7,7 +7,7 @@ use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::eval::evaluate::{Evaluator, Mark, TestSet};
 use crate::eval::tuning::Recipe;
-use crate::nn::{Learner, Statistics, init};
+use crate::nn::{Learner, Network, Statistics, init};
 use crate::outer::training::{DROPPED, Sizes, real_batches};
 use crate::run::config::Config;
 use crate::seeds::{Draw, dropout_keys, rng};
@@ -34,6 +34,56 @@ enum Key {
     Loss,
 }
 
+/// More logits, made of what comes out of a layer half way, whose loss counts in training only: so gradients reach the layers before
+/// it on a shorter way (Szegedy et al. 2015, arXiv 1409.4842).
+#[derive(Clone, Debug)]
+pub struct Auxiliary {
+    /// What makes them.
+    head: Learner,
+    /// After which of the network's layers.
+    layer: usize,
+    /// What its loss is multiplied with.
+    weight: f64,
+}
+
+impl Auxiliary {
+    /// A head with these layers, which reads what comes out of the [last reduction](Learner::last_reduction) of a network.
+    ///
+    /// # Errors
+    /// If all of the network's images have one size, or the head does not fit the images there.
+    pub fn new(learner: &Learner, head: &Network, classes: usize, weight: f64) -> Result<Self> {
+        let layer = learner.last_reduction().ok_or_else(|| {
+            let message =
+                "an auxiliary head stands where images become smaller, and here they never do";
+            Error::usage(message).hint("without --auxiliary")
+        })?;
+        let [h, w, c] = learner.layers()[layer].shape[..] else {
+            unreachable!("a reduction gives images");
+        };
+        let head = head.learner([h, w, c], classes).map_err(|error| {
+            Error::usage(error)
+                .at(format!("--auxiliary-head on images of {h}×{w}×{c}"))
+                .hint("'relu | mean | dense' suits all sizes")
+        })?;
+        Ok(Self {
+            head,
+            layer,
+            weight,
+        })
+    }
+
+    /// Its part of the loss.
+    fn loss<'t>(
+        &self,
+        params: &[Var<'t>],
+        [images, classes]: [Var<'t>; 2],
+        mode: Statistics<'_, 't>,
+    ) -> autograd::Result<Var<'t>> {
+        let (logits, _) = self.head.logits(params, images, mode)?;
+        logits.cross_entropy(classes)? * self.weight
+    }
+}
+
 /// A network in training.
 #[derive(Debug)]
 pub struct Fit<'a> {
@@ -41,8 +91,10 @@ pub struct Fit<'a> {
     data: &'a Dataset,
     recipe: Recipe,
     epochs: u64,
-    /// Names of weights and buffers.
+    /// Names of weights, those of an auxiliary head after the network's own, and of buffers.
     names: [Vec<String>; 2],
+    /// How many weights are the network's own.
+    own: usize,
     weights: Values,
     gradients: Values,
     /// Images `x` and classes `y`, the loss, and by their names the buffers.
@@ -63,7 +115,7 @@ impl<'a> Fit<'a> {
         device: &Device,
         config: &'a Config,
         data: &'a Dataset,
-        learner: &Learner,
+        (learner, auxiliary): (&Learner, Option<&Auxiliary>),
         recipe: Recipe,
         epochs: u64,
     ) -> Result<Self> {
@@ -83,22 +135,38 @@ impl<'a> Fit<'a> {
                 .map(|param| ArraySpec::new(&*param.name, F32, param.shape.clone()))
                 .collect()
         };
-        let (own, buffers) = (specs(learner.params()), specs(learner.buffers()));
+        let (mut weights, buffers) = (specs(learner.params()), specs(learner.buffers()));
+        let own = weights.len();
+        for spec in auxiliary.map_or_else(Vec::new, |auxiliary| specs(auxiliary.head.params())) {
+            let name = format!("auxiliary.{}", spec.name);
+            weights.push(ArraySpec { name, ..spec });
+        }
         let tape = Tape::new();
         let input = |spec: &ArraySpec| tape.input(&spec.name, F32, spec.shape.clone());
-        let theta: Vec<_> = own.iter().map(input).collect::<autograd::Result<_>>()?;
+        let theta: Vec<_> = weights.iter().map(input).collect::<autograd::Result<_>>()?;
         let images = tape.input("x", F32, &x.shape[1..])?;
         let classes = tape.input("y", F32, &y.shape[1..])?;
         let dropped = tape.input(DROPPED, U32, [4])?;
         let mode = Statistics::Training(dropped);
-        let (logits, statistics) = learner.logits(&theta, images, mode)?;
-        let loss = logits.cross_entropy(classes)?;
+        let (loss, statistics) = match auxiliary {
+            Some(auxiliary) => {
+                let layer = auxiliary.layer;
+                let (logits, half_way, statistics) =
+                    learner.logits_and_layer(&theta[..own], images, mode, layer)?;
+                let more = auxiliary.loss(&theta[own..], [half_way, classes], mode)?;
+                ((logits.cross_entropy(classes)? + more)?, statistics)
+            }
+            None => {
+                let (logits, statistics) = learner.logits(&theta, images, mode)?;
+                (logits.cross_entropy(classes)?, statistics)
+            }
+        };
         let gradients = tape.grad(loss, &theta)?;
-        let weights = theta
+        let trained = theta
             .iter()
             .enumerate()
             .map(|(i, &var)| (var, Key::Weight(i)));
-        let given: Vec<_> = weights
+        let given: Vec<_> = trained
             .chain([(images, Key::Images), (classes, Key::Classes)])
             .chain(learner.drops().then_some((dropped, Key::Dropped)))
             .collect();
@@ -113,13 +181,13 @@ impl<'a> Fit<'a> {
         let found: Vec<_> = found.chain(statistics).chain([(loss, Key::Loss)]).collect();
         let gradient = Task::new(device, &given, &found)?;
 
-        let drawn = init(
-            learner.params(),
-            F32,
-            &mut rng(config.seed, Draw::Learner, 0, 0),
-        )?;
-        let named = own.iter().map(|spec| spec.name.as_str()).zip(&drawn);
-        let gradients = Values::zeros(device, &own)?;
+        let start = |params, what| init(params, F32, &mut rng(config.seed, what, 0, 0));
+        let mut drawn = start(learner.params(), Draw::Learner)?;
+        if let Some(auxiliary) = auxiliary {
+            drawn.extend(start(auxiliary.head.params(), Draw::Auxiliary)?);
+        }
+        let named = weights.iter().map(|spec| &*spec.name).zip(&drawn);
+        let gradients = Values::zeros(device, &weights)?;
         let hyper: Vec<(&str, f64)> = match recipe
             .optimizer
             .hyper()
@@ -136,7 +204,7 @@ impl<'a> Fit<'a> {
             ArraySpec::new(DROPPED, U32, [1, 4]),
         ];
         let names =
-            [&own, &buffers].map(|specs| specs.iter().map(|spec| spec.name.clone()).collect());
+            [&weights, &buffers].map(|specs| specs.iter().map(|spec| spec.name.clone()).collect());
         Ok(Self {
             weights: Values::new(device, named)?,
             descent: Descent::new(&gradients, recipe.optimizer, &hyper)?,
@@ -149,6 +217,7 @@ impl<'a> Fit<'a> {
             recipe,
             epochs,
             names,
+            own,
             step: 0,
         })
     }
@@ -268,7 +337,7 @@ impl<'a> Fit<'a> {
     pub fn judge(&self, device: &Device, split: &Split) -> Result<Mark> {
         let images = TestSet::new(device, self.data, split, usize::MAX)?;
         let (weights, buffers) = (
-            views(&self.weights, &self.names[0]),
+            views(&self.weights, self.own_weights()),
             views(&self.batch, &self.names[1]),
         );
         Ok(self
@@ -276,12 +345,18 @@ impl<'a> Fit<'a> {
             .judge(&weights, &buffers, &images, self.step as usize)?)
     }
 
+    /// The names of the network's weights, without those of an auxiliary head.
+    fn own_weights(&self) -> &[String] {
+        &self.names[0][..self.own]
+    }
+
     /// Weights and statistics by name.
     ///
     /// # Errors
     /// If the device fails.
     pub fn network(&self) -> Result<Arrays> {
-        let weights = self.names[0]
+        let weights = self
+            .own_weights()
             .iter()
             .map(|name| Ok((name.clone(), self.weights.get(name)?)));
         let buffers = self.names[1]
@@ -295,7 +370,8 @@ impl<'a> Fit<'a> {
     /// # Errors
     /// If the device fails.
     pub fn in_order(&self) -> Result<[Vec<Array>; 2]> {
-        let weights = self.names[0]
+        let weights = self
+            .own_weights()
             .iter()
             .map(|name| self.weights.get(name))
             .collect::<autograd::Result<_>>()?;
@@ -312,6 +388,9 @@ impl<'a> Fit<'a> {
     /// If the device fails.
     pub fn arrays(&self) -> Result<Arrays> {
         let mut arrays = self.network()?;
+        for name in &self.names[0][self.own..] {
+            arrays.insert(name.clone(), self.weights.get(name)?);
+        }
         for spec in self.descent.state().specs() {
             arrays.insert(
                 format!("optimizer.{}", spec.name),

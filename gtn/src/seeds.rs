@@ -46,6 +46,8 @@ pub enum Draw {
     Labeller = 18,
     /// Settings of a study.
     Study = 19,
+    /// Starting weights of an auxiliary head.
+    Auxiliary = 20,
 }
 
 /// A stream of random numbers of its own for each (seed, `what`, `step`, `index`).

@@ -173,6 +173,36 @@ fn counts_need_no_run_and_mistakes_are_named() {
 }
 
 #[test]
+fn an_auxiliary_head_trains_a_network_and_is_no_part_of_it() {
+    let place = Place::new();
+    let args = "fit nasbench201,channels=2,cells=1:334131 --dataset mnist --data-dir data --batch 20 --epochs 2 --threads 1 --json";
+    place.run(&format!("{args} --out plain"));
+    let args = format!("{args} --out aided --auxiliary 0.4");
+    place.fails(2, &args, "--auxiliary-head on images of 7×7×8");
+    let aided = || {
+        let mut command = place.command(PROGRAM, &args);
+        let output = command
+            .args(["--auxiliary-head", "relu | mean | dense"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        json(&text(&output.stdout))
+    };
+    // The checkpoint has what it takes to go on: there is nothing left to do, and the same network.
+    assert_eq!(aided(), aided());
+    let arrays = |file: &str| tensor::read_safetensors(place.path(file)).unwrap().0;
+    let checkpoint = arrays("aided/fit.safetensors");
+    for prefix in ["auxiliary.", "optimizer.m.auxiliary."] {
+        let mut names = checkpoint.keys();
+        assert!(names.any(|name| name.starts_with(prefix)), "{prefix}");
+    }
+    let [plain, aided] =
+        ["plain", "aided"].map(|run| arrays(&format!("{run}/network.safetensors")));
+    assert!(plain.keys().eq(aided.keys()));
+    assert_ne!(plain["c1.w"], aided["c1.w"]);
+}
+
+#[test]
 fn a_network_is_fitted_stopped_and_goes_on() {
     let place = Place::new();
     let args = "fit nasbench201,channels=2,cells=1:334131 --dataset mnist --data-dir data --batch 20 --flip 0.5 --crop 2 --threads 1 --json";

@@ -7,12 +7,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::eval::tuning::{Cycle, Recipe};
 use crate::export::Format;
 use crate::export::fitted::Fitted;
-use crate::fit::Fit;
-use crate::nn::Learners;
+use crate::fit::{Auxiliary, Fit};
+use crate::nn::{Learners, Network};
 use crate::outer::inner::OptimizerChoice;
 use crate::run::config::{Config, Preset};
 use crate::run::run_folder::{make_folder, write_atomically};
-use crate::run::settings::{above_zero, count, natural};
+use crate::run::settings::{above_zero, count, natural, not_negative};
 use crate::search::tune;
 use autograd::prelude::Optimizer;
 use clap::Args;
@@ -23,6 +23,10 @@ use std::str::FromStr;
 use tensor::{Metadata, read_safetensors, safetensors_bytes};
 
 const CHECKPOINT: &str = "fit.safetensors";
+
+/// The auxiliary head of Liu, Simonyan and Yang (2019, arXiv 1806.09055), for 8×8 images.
+const HEAD: &str = "weight_norm off | init pytorch | relu | avg 5 stride 3 pad 0 | conv 128 1x1 no_bias | batch | relu | \
+                    conv 768 2x2 pad 0 no_bias | batch | relu | dense";
 
 /// Settings of `gtn fit`.
 #[derive(Debug, Args)]
@@ -52,6 +56,13 @@ pub(super) struct FitArgs {
     /// How the rate goes over the steps
     #[arg(long, value_enum, default_value_t = Cycle::OneCycle)]
     cycle: Cycle,
+    /// What the loss of an auxiliary head is multiplied with, which reads what the last layer gives that makes images smaller (0.4 in the
+    /// paper); 0 for none
+    #[arg(long, value_name = "X", default_value = "0", hide_default_value = true, value_parser = not_negative)]
+    auxiliary: f64,
+    /// The layers of that head: by default the published ones, for images of 8×8 and more there
+    #[arg(long, value_name = "TEXT", default_value = HEAD, hide_default_value = true, value_parser = Network::from_str)]
+    auxiliary_head: Network,
     /// Train on the validation images, too, where nothing is left to choose
     #[arg(long)]
     with_validation: bool,
@@ -108,11 +119,23 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
         momentum: 0.9,
         cycle: args.cycle,
     };
-    let mut fit = Fit::new(&device, &config, &data, &learner, recipe, args.epochs)?;
+    let auxiliary = (args.auxiliary > 0.0)
+        .then(|| {
+            Auxiliary::new(
+                &learner,
+                &args.auxiliary_head,
+                problem.classes,
+                args.auxiliary,
+            )
+        })
+        .transpose()?;
+    let networks = (&learner, auxiliary.as_ref());
+    let mut fit = Fit::new(&device, &config, &data, networks, recipe, args.epochs)?;
     make_folder(&args.out)?;
     let settings = json!({
         "network": learner.network().to_string(), "data": data.card, "seed": args.seed, "batch": args.batch, "epochs": args.epochs,
         "augment": args.augment, "recipe": tune::to_json(&recipe), "with_validation": args.with_validation,
+        "auxiliary": auxiliary.is_some().then(|| json!([args.auxiliary, args.auxiliary_head.to_string()])),
     });
     let mut epochs = resume(args, &mut fit, &settings.to_string())?;
     let steps = fit.steps_of_epoch();

@@ -126,6 +126,38 @@ impl Learner {
         Ok((last.flat()?.x, pass.buffers))
     }
 
+    /// As [`Learner::logits`] of one learner, and between them what comes out of a layer, by its place among [`Learner::layers`].
+    ///
+    /// # Panics
+    /// If it has no such layer.
+    pub fn logits_and_layer<'t>(
+        &self,
+        params: &[Var<'t>],
+        images: Var<'t>,
+        statistics: Statistics<'_, 't>,
+        layer: usize,
+    ) -> Result<(Var<'t>, Var<'t>, Vec<Var<'t>>)> {
+        let (last, pass) = self.pass(params, images, statistics)?;
+        Ok((last.flat()?.x, pass.results[layer], pass.buffers))
+    }
+
+    /// The place among [`Learner::layers`] of the last that makes images smaller, where a third of the network is still to come in the
+    /// usual networks of three stages. Of layers in branches and graphs the outermost count; none, if all images have one size.
+    pub fn last_reduction(&self) -> Option<usize> {
+        let area = |layer: &Described| match layer.shape[..] {
+            [h, w, _] => Some(h * w),
+            _ => None,
+        };
+        let at_depth = |depth: usize| {
+            let layers = self.layers.iter().enumerate();
+            let layers = layers.filter(|(_, layer)| layer.number.matches('.').count() == depth);
+            let areas: Vec<_> = layers.filter_map(|(i, l)| Some((i, area(l)?))).collect();
+            let shrinks = |pair: &&[(usize, usize)]| pair[1].1 < pair[0].1;
+            areas.windows(2).rfind(shrinks).map(|pair| pair[1].0)
+        };
+        (0..3).find_map(at_depth)
+    }
+
     /// What goes into every activation layer for a batch of images, with the statistics of the batch.
     pub fn before_activations<'t>(
         &self,
@@ -160,6 +192,7 @@ impl Learner {
             buffers: Vec::with_capacity(self.buffers.len()),
             nodes: Vec::new(),
             activated: Vec::new(),
+            results: Vec::with_capacity(self.layers.len()),
         };
         let images = Activations::new(images, self.several(params, statistics)?);
         let last = pass.sequence(&self.network.layers, images)?;
@@ -206,6 +239,8 @@ struct Pass<'a, 't> {
     nodes: Vec<(&'a str, Activations<'t>)>,
     /// What went into activation layers.
     activated: Vec<Var<'t>>,
+    /// What came out of every layer, in the order of [`Learner::layers`].
+    results: Vec<Var<'t>>,
 }
 
 impl<'a, 't> Pass<'a, 't> {
@@ -216,6 +251,7 @@ impl<'a, 't> Pass<'a, 't> {
     ) -> Result<Activations<'t>> {
         for layer in layers {
             now = self.layer(layer, now)?;
+            self.results.push(now.x);
         }
         Ok(now)
     }

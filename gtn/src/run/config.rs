@@ -355,7 +355,7 @@ mod tests {
     fn settings_of_older_runs_are_understood() {
         let mut old = Config::preset(Preset::Quick).to_toml();
         // So the present version writes them; earlier ones lacked some.
-        assert_eq!(old.lines().count(), 51);
+        assert_eq!(old.lines().count(), 52);
         for line in [
             "generator_channels = [16, 8]",
             "learner = \"base_fc\"",
@@ -368,7 +368,14 @@ mod tests {
         let new = |line: &str| {
             let kept = ["inner_lr", "inner_momentum", "inner_steps", "inner_batch"];
             let name = line.split(' ').next().unwrap_or_default();
-            let mut new = vec!["segments", "learners_per_step", "learn", "images", "labels"];
+            let mut new = vec![
+                "segments",
+                "learners_per_step",
+                "learn",
+                "images",
+                "start_images",
+                "labels",
+            ];
             new.extend([
                 "resize",
                 "channels",

@@ -263,7 +263,7 @@ pub(crate) fn above_zero(text: &str) -> Result<f64, String> {
     number(text, is_positive, "a number above 0")
 }
 
-pub(super) fn not_negative(text: &str) -> Result<f64, String> {
+pub(crate) fn not_negative(text: &str) -> Result<f64, String> {
     number(text, |x| x >= 0.0, "0 or a number above it")
 }
 

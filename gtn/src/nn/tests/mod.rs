@@ -79,6 +79,45 @@ fn every_learner_gives_logits_and_buffers() {
 }
 
 #[test]
+fn an_auxiliary_head_stands_where_images_become_smaller_for_the_last_time() {
+    for (text, image, wanted) in [
+        (
+            "conv 4 | max 2 | conv 4 stride 2 | relu | mean | dense",
+            16,
+            Some("3"),
+        ),
+        ("conv 4 | relu | mean | dense", 16, None),
+        ("dense 8 | relu | dense", 16, None),
+        // The second residual block that halves, and the second reduction cell.
+        ("nasbench201:334131", 32, Some("6")),
+        ("cells", 32, Some("1.cell7.1")),
+    ] {
+        let Learners::Family(family) = text.parse().unwrap() else {
+            panic!("{text} is one network")
+        };
+        let network = family.network(&family.usual, family.norms[0]).unwrap();
+        let learner = network.learner([image, image, 3], 10).unwrap();
+        let number = learner
+            .last_reduction()
+            .map(|i| &*learner.layers()[i].number);
+        assert_eq!(number, wanted, "{text}");
+        let Some(layer) = learner.last_reduction() else {
+            continue;
+        };
+        let tape = Tape::new();
+        let theta = inputs(&tape, learner.params());
+        let x = tape.input("x", DType::F64, [2, image, image, 3]).unwrap();
+        let found = learner.logits_and_layer(&theta, x, Statistics::Batch, layer);
+        let half_way = found.unwrap().1;
+        assert_eq!(
+            half_way.shape()[1..],
+            learner.layers()[layer].shape[..],
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn names_are_unique_and_layers_must_fit() {
     for family in Family::all() {
         let learner = family
