@@ -110,8 +110,11 @@ fn networks(args: &LearnerArgs) -> Result<Vec<(String, Network)>> {
 
 /// A line for every layer.
 fn layers(name: &str, learner: &Learner) -> String {
+    // Layers of cells in a cell have long numbers.
+    let lengths = learner.layers().iter().map(|layer| layer.number.len() + 2);
+    let first = lengths.fold(10, usize::max);
     let mut table = format!(
-        "{name}\n{}\n\n  {:<10}{:<34}{:>14}{:>12}{:>16}\n",
+        "{name}\n{}\n\n  {:<first$}{:<34}{:>14}{:>12}{:>16}\n",
         learner.network(),
         "",
         "layer",
@@ -123,7 +126,7 @@ fn layers(name: &str, learner: &Learner) -> String {
         let shape: Vec<String> = layer.shape.iter().map(usize::to_string).collect();
         let _ = writeln!(
             table,
-            "  {:<10}{:<34}{:>14}{:>12}{:>16}",
+            "  {:<first$}{:<34}{:>14}{:>12}{:>16}",
             layer.number,
             layer.layer,
             shape.join("×"),
