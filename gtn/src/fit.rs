@@ -148,18 +148,15 @@ impl<'a> Fit<'a> {
         let classes = tape.input("y", F32, &y.shape[1..])?;
         let dropped = tape.input(DROPPED, U32, [4])?;
         let mode = Statistics::Training(dropped);
-        let (loss, statistics) = match auxiliary {
-            Some(auxiliary) => {
-                let layer = auxiliary.layer;
-                let (logits, half_way, statistics) =
-                    learner.logits_and_layer(&theta[..own], images, mode, layer)?;
-                let more = auxiliary.loss(&theta[own..], [half_way, classes], mode)?;
-                ((logits.cross_entropy(classes)? + more)?, statistics)
-            }
-            None => {
-                let (logits, statistics) = learner.logits(&theta, images, mode)?;
-                (logits.cross_entropy(classes)?, statistics)
-            }
+        let (loss, statistics) = if let Some(auxiliary) = auxiliary {
+            let layer = auxiliary.layer;
+            let (logits, half_way, statistics) =
+                learner.logits_and_layer(&theta[..own], images, mode, layer)?;
+            let more = auxiliary.loss(&theta[own..], [half_way, classes], mode)?;
+            ((logits.cross_entropy(classes)? + more)?, statistics)
+        } else {
+            let (logits, statistics) = learner.logits(&theta, images, mode)?;
+            (logits.cross_entropy(classes)?, statistics)
         };
         let gradients = tape.grad(loss, &theta)?;
         let trained = theta

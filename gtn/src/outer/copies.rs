@@ -13,7 +13,7 @@ use crate::outer::training::{PIXEL_RANGE, PIXEL_SPEED, Sizes};
 use crate::run::config::Config;
 use autograd::Task;
 use autograd::prelude::*;
-use std::f64::consts::PI;
+use std::f64::consts::FRAC_PI_2;
 
 /// How often a generator sees every image that it learns to make, and Adam's rate at the first, which falls to 0 as a cosine.
 const PASSES: usize = 30;
@@ -93,7 +93,8 @@ impl Teacher {
                 Key::Learned(i) => self.values.view(&learned[i].name),
                 Key::Gradient(i) => gradients.view(&learned[i].name),
             })?;
-            let share = (1.0 + (PI * step as f64 / (PASSES * steps) as f64).cos()) / 2.0;
+            let done = step as f64 / (PASSES * steps) as f64;
+            let share = (FRAC_PI_2 * done).cos().powi(2);
             descent.set("lr", RATE * share)?;
             descent.step(&self.values, &gradients)?;
         }

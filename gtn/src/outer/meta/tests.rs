@@ -378,6 +378,8 @@ fn gradients_of_logarithms_are_slopes() {
 fn a_teacher_may_begin_with_copies_of_real_images() {
     use crate::data::coreset::Choice;
     use crate::eval::training_data::TrainingData;
+    use ImagesChoice::{Generator, Pixels};
+    use StartImages::{Noise, Real};
     let (data, device) = (data(), Device::cpu(Some(1)).unwrap());
     let real = data.normalised(&data.train, &Choice::Random.of(&data.train, 10, 30, 1));
     let distance = |curriculum, (images, labels), start_images| {
@@ -401,8 +403,6 @@ fn a_teacher_may_begin_with_copies_of_real_images() {
         let squares = differences.map(|(x, y)| f64::from((x.clamp(-1.86, 1.86) - y).powi(2)));
         squares.sum::<f64>() / made.len() as f64
     };
-    use ImagesChoice::{Generator, Pixels};
-    use StartImages::{Noise, Real};
     for curriculum in [Curriculum::Full, Curriculum::AllShuffled] {
         let pixels = distance(curriculum, (Pixels, LabelsChoice::Soft), Real);
         assert!(pixels < 1e-9, "{curriculum:?}: {pixels}");
