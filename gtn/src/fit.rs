@@ -148,6 +148,7 @@ impl<'a> Fit<'a> {
         let classes = tape.input("y", F32, &y.shape[1..])?;
         let dropped = tape.input(DROPPED, U32, [4])?;
         let mode = Statistics::Training(dropped);
+        let drops = learner.drops() || auxiliary.is_some_and(|auxiliary| auxiliary.head.drops());
         let (loss, statistics) = if let Some(auxiliary) = auxiliary {
             let layer = auxiliary.layer;
             let (logits, half_way, statistics) =
@@ -165,7 +166,7 @@ impl<'a> Fit<'a> {
             .map(|(i, &var)| (var, Key::Weight(i)));
         let given: Vec<_> = trained
             .chain([(images, Key::Images), (classes, Key::Classes)])
-            .chain(learner.drops().then_some((dropped, Key::Dropped)))
+            .chain(drops.then_some((dropped, Key::Dropped)))
             .collect();
         let found = gradients
             .into_iter()

@@ -9,6 +9,7 @@ use crate::eval::evaluate::{TestSet, Trainee};
 use crate::eval::report::{self, GLANCE};
 use crate::eval::rivals::Rivals;
 use crate::eval::training_data::TrainingData;
+use crate::outer::curriculum::StartImages;
 use crate::outer::inner::Inner;
 use crate::outer::known;
 use crate::outer::meta::{MetaTrainer, Step};
@@ -206,6 +207,9 @@ fn open(
         let begun = trainer.begin_with(&arrays);
         begun.map_err(|e| e.at(format!("--from {}", other.display())))?;
     } else {
+        if config.start_images == StartImages::Real && ranks.is_first() {
+            say("Begins with copies of real images");
+        }
         trainer.begin_with_copies(data)?;
     }
     eval::same_state(ranks, &trainer)?;

@@ -110,7 +110,8 @@ enum Key {
     Gradient(usize),
 }
 
-/// The gradient, in what is learned, of the difference between what a generator makes of the `given` rows of noise and classes, and the given images.
+/// The gradient, in what is learned, of the difference between the images that are given and those that a generator makes of the given
+/// rows of noise and classes.
 fn copying(
     device: &Device,
     generator: &Generator,
