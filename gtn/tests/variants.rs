@@ -194,7 +194,11 @@ fn a_labeller_names_unlabelled_images() {
         ("--labelled 60", "--labelled 60 leaves none of"),
         (
             "--labels soft",
-            "--labels soft learns something of every image",
+            "--labels soft is for images that are learned one by one",
+        ),
+        (
+            "--images pixels --start-images real",
+            "or --images generator --start-images noise",
         ),
         (
             "--inner-optimizer lion",

@@ -60,23 +60,31 @@ impl Config {
 
     /// Refuses to learn something of every image where images are new at every step.
     fn check_examples(&self) -> Result<()> {
+        let pixels = self.images == ImagesChoice::Pixels;
+        let real = self.start_images == StartImages::Real;
+        let soft = self.labels == LabelsChoice::Soft;
         let learned = [
-            (self.images == ImagesChoice::Pixels, "--images pixels"),
-            (
-                self.start_images == StartImages::Real,
-                "--start-images real",
-            ),
-            (self.labels == LabelsChoice::Soft, "--labels soft"),
+            (pixels, ["--images pixels", "--images generator"]),
+            (real, ["--start-images real", "--start-images noise"]),
+            (soft, ["--labels soft", "--labels fixed"]),
         ];
-        let flag = learned.iter().find(|(learned, _)| *learned);
-        let Some((_, flag)) = flag.filter(|_| !self.curriculum.learns_examples()) else {
-            return Ok(());
+        let flags = |which: usize| {
+            let flags = learned.iter().filter(|(learned, _)| *learned);
+            let flags: Vec<&str> = flags.map(|(_, flags)| flags[which]).collect();
+            flags.join(" ")
         };
+        if flags(0).is_empty() || self.curriculum.learns_examples() {
+            return Ok(());
+        }
         let message = format!(
-            "{flag} learns something of every image, and --curriculum {} has new ones at every step",
+            "{} is for images that are learned one by one, and --curriculum {} has new ones at every step",
+            flags(0),
             name_of(&self.curriculum)
         );
-        Err(Error::usage(message).hint("--curriculum full, shuffled-batch or all-shuffled"))
+        Err(Error::usage(message).hint(format!(
+            "--curriculum full, shuffled-batch or all-shuffled; or {}",
+            flags(1)
+        )))
     }
 
     /// Refuses other widths than there are layers with widths.
