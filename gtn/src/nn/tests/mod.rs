@@ -90,7 +90,11 @@ fn an_auxiliary_head_stands_where_images_become_smaller_for_the_last_time() {
         ("dense 8 | relu | dense", 16, None),
         // The second residual block that halves, and the second reduction cell.
         ("nasbench201:334131", 32, Some("14")),
-        ("cells", 32, Some("1.cell7.1")),
+        (
+            "cells:0414041404140414041404140414041404140414",
+            32,
+            Some("1.cell7.1"),
+        ),
     ] {
         let Learners::Family(family) = text.parse().unwrap() else {
             panic!("{text} is one network")
