@@ -8,8 +8,8 @@ use crate::data::coreset::Choice;
 use crate::error::{self, Error};
 use crate::nn::Generator;
 use crate::outer::curriculum::one_hot;
-use crate::outer::teacher::Teacher;
-use crate::outer::training::{PIXEL_RANGE, PIXEL_SPEED, Sizes};
+use crate::outer::teacher::{Teacher, learned_of};
+use crate::outer::training::{PIXEL_RANGE, Sizes};
 use crate::run::config::Config;
 use autograd::Task;
 use autograd::prelude::*;
@@ -50,9 +50,11 @@ impl Teacher {
             let classes = one_hot(&wanted, classes);
             return Ok(self.learn_to_make(device, config, &generator, [&pixels, &classes])?);
         }
-        let learned = |x: &f32| (x / PIXEL_RANGE as f32).atanh() / PIXEL_SPEED as f32;
         let shape = [count, self.problem.image_len()];
-        let table = Array::new(shape, pixels.iter().map(learned).collect::<Vec<_>>())?;
+        let table = Array::new(
+            shape,
+            pixels.into_iter().map(learned_of).collect::<Vec<_>>(),
+        )?;
         Ok(self.values.set("pixels", &table)?)
     }
 

@@ -177,6 +177,11 @@ fn pixel(learned: f32) -> f32 {
     (learned * PIXEL_SPEED as f32).tanh() * PIXEL_RANGE as f32
 }
 
+/// What is learned of a pixel that is so bright: [`pixel`] undone.
+pub(super) fn learned_of(pixel: f32) -> f32 {
+    (pixel / PIXEL_RANGE as f32).atanh() / PIXEL_SPEED as f32
+}
+
 /// Puts arrays in their places.
 fn set(values: &mut Values, specs: &[ArraySpec], arrays: &[Array]) -> Result<()> {
     values.set_all(specs.iter().map(|spec| spec.name.as_str()).zip(arrays))

@@ -142,7 +142,8 @@ impl Lesson<'_> {
     }
 
     /// The arrays with a row for each of the T·B examples that are learned: some of noise `z` and the logarithm of its spread
-    /// `log_spread` \[T·B, noise\], `pixels` \[T·B, rows·columns·channels\], a [`PIXEL_SPEED`]th of what is before their tanh, `label_logits` \[T·B, classes\].
+    /// `log_spread` \[T·B, noise\], `pixels` \[T·B, rows·columns·channels\], a [`PIXEL_SPEED`]th of what is before their tanh,
+    /// `label_logits` \[T·B, classes\].
     pub fn tables(&self, sizes: Sizes) -> Vec<ArraySpec> {
         let count = sizes.steps * sizes.batch;
         let table = |name, width: usize| ArraySpec::new(name, sizes.dtype, [count, width]);
