@@ -198,7 +198,7 @@ fn a_labeller_names_unlabelled_images() {
         ),
         (
             "--images pixels --start-images real",
-            "or --images generator --start-images noise",
+            "--images pixels --start-images real is for images that are learned",
         ),
         (
             "--inner-optimizer lion",
