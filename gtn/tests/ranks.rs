@@ -5,7 +5,7 @@
 
 mod place;
 
-use place::{Place, TINY, signal, text};
+use place::{Place, TINY, signal, text, truth};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -166,8 +166,11 @@ fn ranks_change_no_bit() {
     }
     let population = "--learner mixed --widths none --learners-per-step 3 --learners-at-once 1 \
         --no-baseline";
-    for (settings, counts) in [(LOTS, &[2, 3][..]), (population, &[2])] {
+    let order = "--learner nasbench201,channels=2,cells=1 --widths none --learners-per-step 4 \
+        --learners-at-once 2 --rank-by truth.csv --no-baseline";
+    for (settings, counts) in [(LOTS, &[2, 3][..]), (population, &[2]), (order, &[2])] {
         let place = Place::new();
+        place.write("truth.csv", truth().as_bytes());
         let args = format!("{TINY} --data-dir data --learners 3 {settings} --out");
         let table = run(&place, 1, &format!("{args} 1"));
         for &count in counts {

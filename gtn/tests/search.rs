@@ -4,8 +4,7 @@
 
 mod place;
 
-use place::{Place, TINY, json, text};
-use std::fmt::Write as _;
+use place::{Place, TINY, json, text, truth};
 use std::fs;
 use std::process::Stdio;
 use std::thread::sleep;
@@ -21,15 +20,7 @@ fn with_run() -> Place {
     place.run(&format!(
         "{tiny} --data-dir data --out run --no-baseline --learners 1"
     ));
-    let mut table = "cell,c10_test200,other\n".to_owned();
-    for i in 0..5u32.pow(6) {
-        let code: String = (0..6)
-            .map(|at| char::from(b'0' + (i / 5u32.pow(at) % 5) as u8))
-            .collect();
-        let convs = code.matches(['2', '3']).count();
-        writeln!(table, "{code},{}.{},1", 80 + convs, i % 97).unwrap();
-    }
-    place.write("truth.csv", table.as_bytes());
+    place.write("truth.csv", truth().as_bytes());
     place
 }
 
@@ -110,6 +101,56 @@ fn estimates_are_compared_with_the_truth_and_the_command_goes_on() {
         &args.replace("--images 20", "--images 10"),
         "has results of other settings: images is 10 here and 20 there",
     );
+}
+
+#[test]
+fn a_run_is_taught_the_order_of_networks() {
+    let place = Place::new();
+    place.write("truth.csv", truth().as_bytes());
+    let space = "nasbench201,channels=2,cells=1,held_out=12";
+    let tiny = TINY.replace("--widths 2,3,4", "--data-dir data --no-baseline");
+    let args = format!("train {tiny} --learner {space} --rank-by truth.csv");
+    let said = place.output(&format!("{args} --out run --learners-per-step 3"));
+    let said = text(&said.stderr);
+    assert!(
+        said.contains("Order: taught by c10_test200 of 15625 networks"),
+        "{said}"
+    );
+    let metrics = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
+    for line in metrics.lines() {
+        let step: serde_json::Value = serde_json::from_str(line).unwrap();
+        let order = &step["order"];
+        assert!(order["pairs"].as_u64() <= Some(3), "{line}");
+        assert!(order["right"].as_u64() <= order["pairs"].as_u64(), "{line}");
+    }
+    // The run has its own copy.
+    fs::rename(place.path("truth.csv"), place.path("other.csv")).unwrap();
+    place.run("train --resume run --outer-steps 5 --rank-weight 1 --data-dir data --no-baseline");
+    let output = place.output(
+        "search correlate run --truth other.csv --sample 12 --images 20 --data-dir data --json --estimators gtn",
+    );
+    let said = text(&output.stderr);
+    assert!(said.contains("are supervised, by truth.csv"), "{said}");
+    assert_eq!(json(&text(&output.stdout))["supervised"], true);
+
+    let by_other = args.replace("truth.csv", "other.csv");
+    for (args, words) in [
+        (by_other.clone(), "and there is one in each"),
+        (
+            by_other.replace(space, "mlp") + " --learners-per-step 2",
+            "--rank-by is for networks of a search space, and mlp is none",
+        ),
+        (
+            args.clone() + " --learners-per-step 2",
+            "cannot read truth.csv",
+        ),
+        (
+            args.replace("truth.csv", "other.csv,speed") + " --learners-per-step 2",
+            "other.csv: no column with the accuracy: speed",
+        ),
+    ] {
+        place.fails(2, &args, words);
+    }
 }
 
 #[test]

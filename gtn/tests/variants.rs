@@ -106,7 +106,8 @@ fn inner_steps_grow_over_the_outer_ones() {
 #[test]
 fn muon_teaches_inside_and_lion_moves_outside() {
     let place = Place::new();
-    let args = "--inner-optimizer muon --outer-optimizer lion --outer-lr 0.003 --learners-per-step 2 --learners-at-once 1";
+    let args =
+        "--inner-optimizer muon --outer-optimizer lion --outer-lr 0.003 --learners-per-step 2";
     trained(&place, args);
     let checkpoint = place.path("run/checkpoint.safetensors");
     let (arrays, _) = tensor::read_safetensors(checkpoint).unwrap();
@@ -121,10 +122,6 @@ fn muon_teaches_inside_and_lion_moves_outside() {
         (
             "--inner-optimizer lion",
             "has the slope 0 in images and labels",
-        ),
-        (
-            "--inner-optimizer muon --learners-per-step 2",
-            "muon has matrices of one learner, and several are trained at once",
         ),
         (
             "--outer-optimizer reversible-momentum",

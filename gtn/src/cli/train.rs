@@ -9,6 +9,7 @@ use crate::eval::evaluate::{TestSet, Trainee};
 use crate::eval::report::{self, GLANCE};
 use crate::eval::rivals::Rivals;
 use crate::eval::training_data::TrainingData;
+use crate::nn::Truth;
 use crate::outer::curriculum::StartImages;
 use crate::outer::inner::Inner;
 use crate::outer::known;
@@ -18,7 +19,7 @@ use crate::run::best::Best;
 use crate::run::config::Config;
 use crate::run::events::Events;
 use crate::run::memory;
-use crate::run::run_folder::{BEST, REPORT, RunFolder};
+use crate::run::run_folder::{ACCURACIES, BEST, REPORT, RunFolder};
 use crate::run::settings::{Settings, above_zero, name_of};
 use crate::run::{card, checkpoint};
 use clap::Args;
@@ -120,11 +121,24 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     }
     eval::same_data(ranks, &data)?;
     known::check(&config, &data.train)?;
+    let truth = truth(&config, args.resume.as_deref())?;
+    if let Some(truth) = truth.as_ref().filter(|_| ranks.is_first()) {
+        let (count, column) = (truth.codes().len(), &truth.column);
+        say(&format!("Order: taught by {column} of {count} networks"));
+    }
+    ranks.same("other accuracies", ErrorKind::Data, || {
+        Ok(truth.as_ref().map(Truth::to_csv))
+    })?;
     let fit = memory::check(&device, &config, data.problem(), ranks.on_machine())?;
     if let Some(fit) = fit.filter(|_| ranks.is_first()) {
         say(&format!("Memory: {fit}"));
     }
     let mut run = open(args, &device, &config, &data, ranks)?;
+    if let (Some(folder), Some(truth)) = (&run.folder, &truth) {
+        let csv = truth.to_csv();
+        folder.write(ACCURACIES, |file| file.write_all(csv.as_bytes()))?;
+    }
+    run.trainer = run.trainer.ranking_by(truth);
     if let Some(folder) = run.folder.as_ref().filter(|_| args.tensorboard) {
         run.events = Some(Events::begin(folder.path(), run.trainer.outer_step())?);
     }
@@ -185,6 +199,16 @@ fn settings(args: &TrainArgs) -> Result<Config> {
         eval::read_config(run)?.with(&args.settings.flags)
     } else {
         args.settings.resolve()
+    }
+}
+
+/// The accuracies whose order is taught, if any is; a resumed run has its own copy.
+fn truth(config: &Config, resumed: Option<&Path>) -> Result<Option<Truth>> {
+    let population = config.population();
+    let copy = resumed.map(|run| run.join(ACCURACIES));
+    match population.space() {
+        Some(space) => config.rank_by.read(copy.as_deref(), space),
+        None => Ok(None),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Learner;
 use super::network::{Activation, Network, Norm, Places, Start, parse, widths_in};
 use super::population::{self, Source};
+use super::space::Code;
 use super::widths::Widths;
 use autograd::{Error, Result};
 use rand::{Rng, RngExt};
@@ -44,6 +45,8 @@ pub struct Family {
 pub struct Drawn {
     /// The name of its family.
     pub family: String,
+    /// Its code, if the family is a search space.
+    pub code: Option<Code>,
     /// Its widths.
     pub widths: Vec<usize>,
     /// The network.
@@ -184,6 +187,7 @@ impl Family {
     ) -> Result<Drawn> {
         Ok(Drawn {
             family: self.name.clone(),
+            code: None,
             network: self.filled(&places, init, weight_norm)?,
             widths: places.widths,
         })

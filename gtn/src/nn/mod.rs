@@ -27,7 +27,7 @@ pub use learner::{Learner, Statistics};
 pub use learners::Learners;
 pub use network::{Network, Norm};
 pub use population::{Member, Population, Source};
-pub use space::{Code, Space};
+pub use space::{Code, Space, Truth};
 pub use suite::Suite;
 pub use together::stack;
 

@@ -12,6 +12,8 @@ pub(super) struct Mean {
     share: Values,
     /// The sum so far, and room for the next.
     sums: [Values; 2],
+    /// Gradients whose shares are not known yet.
+    kept: Vec<Values>,
 }
 
 /// Where an array of the mean lies.
@@ -54,21 +56,53 @@ impl Mean {
                 Values::zeros(device, learned)?,
                 Values::zeros(device, learned)?,
             ],
+            kept: Vec::new(),
         })
     }
 
     /// Adds a gradient times its share of the learners; the `first` begins anew.
     pub(super) fn add(&mut self, gradients: &Values, share: f64, first: bool) -> Result<()> {
-        self.share.write("share", &Array::scalar(share, F32))?;
-        let (names, [before, after]) = (&self.names, &self.sums);
-        self.tasks[usize::from(!first)].run(|key| match key {
-            Key::Share => self.share.view("share"),
-            Key::Gradient(i) => gradients.view(&names[i]),
-            Key::Before(i) => before.view(&names[i]),
-            Key::After(i) => after.view(&names[i]),
-        })?;
+        let [before, after] = &self.sums;
+        self.run(gradients, share, (!first).then_some(before), after)?;
         self.sums.swap(0, 1);
         Ok(())
+    }
+
+    /// Keeps a gradient by its number in a lot, until its share is known.
+    pub(super) fn keep(&mut self, number: usize, gradients: &Values) -> Result<()> {
+        if number == self.kept.len() {
+            let specs: Vec<ArraySpec> = self.sums[0].specs().cloned().collect();
+            self.kept.push(Values::zeros(gradients.device(), &specs)?);
+        }
+        self.run(gradients, 1.0, None, &self.kept[number])
+    }
+
+    /// Adds the gradients that were kept of a lot, times their shares.
+    pub(super) fn add_kept(&mut self, shares: &[f64]) -> Result<()> {
+        let kept = std::mem::take(&mut self.kept);
+        for (i, (gradients, &share)) in kept.iter().zip(shares).enumerate() {
+            self.add(gradients, share, i == 0)?;
+        }
+        self.kept = kept;
+        Ok(())
+    }
+
+    /// Writes a gradient times its share, plus what was `before`, to `after`.
+    fn run(
+        &self,
+        gradients: &Values,
+        share: f64,
+        before: Option<&Values>,
+        after: &Values,
+    ) -> Result<()> {
+        self.share.write("share", &Array::scalar(share, F32))?;
+        let names = &self.names;
+        self.tasks[usize::from(before.is_some())].run(|key| match key {
+            Key::Share => self.share.view("share"),
+            Key::Gradient(i) => gradients.view(&names[i]),
+            Key::Before(i) => before.expect("only a sum has it").view(&names[i]),
+            Key::After(i) => after.view(&names[i]),
+        })
     }
 
     /// The mean, when all were added.

@@ -6,9 +6,11 @@ mod state;
 
 use crate::data::{Dataset, Problem};
 use crate::error;
+use crate::nn::Truth;
 use crate::outer::curriculum::Curriculum;
 use crate::outer::known::Known;
 use crate::outer::mean::Mean;
+use crate::outer::order::Order;
 use crate::outer::pupils::{self, Class, Pupil, Pupils};
 use crate::outer::teacher::{Teacher, learned};
 use crate::outer::training::{DROPPED, Sizes, real_batches, real_loss_batches};
@@ -43,6 +45,9 @@ pub struct Step {
     /// Inner steps, where they [grow](crate::outer::growth::Growth).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inner_steps: Option<usize>,
+    /// How far the learners stand in the order of their accuracies, where that is [taught](crate::outer::order::RankBy).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
 }
 
 fn number_or_nan<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
@@ -71,6 +76,9 @@ impl Step {
         self.inner_loss += lot.inner_loss;
         self.widths.extend(lot.widths);
         self.families.extend(lot.families);
+        if let Some(order) = lot.order {
+            self.order.get_or_insert_default().add(order);
+        }
     }
 }
 
@@ -86,6 +94,8 @@ pub struct MetaTrainer {
     mean: Option<Mean>,
     /// Which training images are labelled, in a semi-supervised run.
     known: Option<Known>,
+    /// The accuracies whose order is taught, if any is.
+    truth: Option<Truth>,
     /// The learners of the lot that comes next, drawn while a GPU works on another.
     next: Option<(Lot, Vec<Class>)>,
     /// Those who train the lots of an outer step.
@@ -117,6 +127,7 @@ impl MetaTrainer {
             pupils: Pupils::new(device, 1),
             mean: None,
             known: None,
+            truth: None,
             next: None,
             ranks: Ranks::alone(),
             teacher,
@@ -147,6 +158,13 @@ impl MetaTrainer {
         self.pupils = Pupils::new(&self.device, ranks.on_machine());
         self.ranks = ranks.clone();
         Ok(self)
+    }
+
+    /// Also teaches the order of the learners of a lot by these accuracies, if there are any; see
+    /// [`rank_weight`](Config::rank_weight).
+    #[must_use]
+    pub fn ranking_by(self, truth: Option<Truth>) -> Self {
+        Self { truth, ..self }
     }
 
     /// How many outer steps are done.
@@ -207,8 +225,10 @@ impl MetaTrainer {
 
     /// Trains the learners of a lot, for their part of the meta-gradient.
     fn train_lot(&mut self, lot: usize) -> error::Result<Step> {
-        let mut step = Step::default();
-        for (i, class) in self.fresh((self.outer_step, lot))?.iter().enumerate() {
+        let classes = self.fresh((self.outer_step, lot))?;
+        let ranked = self.truth.is_some() && classes.len() > 1;
+        let (mut step, mut found) = (Step::default(), Vec::new());
+        for (i, class) in classes.iter().enumerate() {
             let pupil = self.queue_gradient(class)?;
             let share = class.extent.learners as f64 / self.config.learners_per_step as f64;
             if share == 1.0 {
@@ -217,14 +237,43 @@ impl MetaTrainer {
             if i == 0 {
                 self.look_ahead(lot, &pupil)?;
             }
-            step.add(self.losses(&pupil)?.as_ref(), class, share);
-            if share < 1.0 {
-                let gradients = pupil.unroll.gradients();
+            let losses = self.losses(&pupil)?;
+            step.add(losses.as_ref(), class, share);
+            let gradients = pupil.unroll.gradients();
+            if ranked {
+                self.mean()?.keep(i, gradients)?;
+            } else if share < 1.0 {
                 self.mean()?.add(gradients, share, i == 0)?;
             }
+            found.push((losses, share));
             self.pupils.keep(pupil);
         }
+        if ranked {
+            step.order = Some(self.rank(&classes, &found)?);
+        }
         Ok(step)
+    }
+
+    /// Adds the gradients of a lot, each as far as the learners' mean loss and the loss of their order move with its own.
+    fn rank(&mut self, classes: &[Class], found: &[(Option<Losses>, f64)]) -> Result<Order> {
+        let truth = self.truth.as_ref();
+        let accuracy = |class: &Class| truth?.of(class.drawn.code.as_ref()?);
+        let accuracies: Vec<_> = classes.iter().map(accuracy).collect();
+        let mean = |losses: &Losses| losses.total() / losses.outer.len() as f64;
+        let losses = found
+            .iter()
+            .map(|(losses, _)| losses.as_ref().map_or(f64::NAN, mean));
+        let (order, slopes) = Order::of(&losses.collect::<Vec<_>>(), &accuracies);
+        let weight = match order.pairs {
+            0 => 0.0,
+            _ => self.config.rank_weight,
+        };
+        let lot: f64 = found.iter().map(|(_, share)| share).sum();
+        let shares = found.iter().zip(slopes);
+        let shares =
+            shares.map(|((_, share), slope)| (1.0 - weight) * share + weight * lot * slope);
+        self.mean()?.add_kept(&shares.collect::<Vec<_>>())?;
+        Ok(order)
     }
 
     /// Trains all lots, those of this rank here. The meta-gradient is the sum of their parts, first to last.

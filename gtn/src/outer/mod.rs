@@ -8,6 +8,7 @@ pub mod known;
 pub mod makers;
 pub(crate) mod mean;
 pub mod meta;
+pub mod order;
 pub(crate) mod pupils;
 pub mod rule;
 pub mod teacher;

@@ -36,7 +36,8 @@ pub(super) struct Extent {
     pub(super) steps: usize,
 }
 
-/// Draws learners of an outer step by their numbers: of several families each its own structure, of one family all the same.
+/// Draws learners of an outer step by their numbers: of several families each its own structure, of one family all the same. Those
+/// of one structure are a class, if they can be [stacked](Config::most_stacked).
 pub(super) fn draw(
     config: &Config,
     problem: Problem,
@@ -44,13 +45,16 @@ pub(super) fn draw(
     numbers: Range<usize>,
 ) -> Result<Vec<Class>> {
     let several = config.population().is_mixed();
+    let most = config.most_stacked();
     let mut classes: Vec<(Drawn, Learner, Vec<Vec<Array>>)> = Vec::new();
     for number in numbers.start as u64..numbers.end as u64 {
         let structure = if several { number } else { 0 };
         let (drawn, learner) = config.drawn(problem, outer_step, structure)?;
         let rng = &mut rng(config.seed, Draw::Learner, outer_step, number);
         let theta = init(learner.params(), F32, rng)?;
-        match classes.iter_mut().find(|(other, ..)| *other == drawn) {
+        let joins =
+            |(other, _, thetas): &&mut (Drawn, _, Vec<_>)| *other == drawn && thetas.len() < most;
+        match classes.iter_mut().find(joins) {
             Some((_, _, thetas)) => thetas.push(theta),
             None => classes.push((drawn, learner, vec![theta])),
         }

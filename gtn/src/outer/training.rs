@@ -36,7 +36,7 @@ impl Sizes {
             problem,
             steps: config.inner_steps,
             batch: config.inner_batch,
-            learners: config.most_at_once(),
+            learners: config.most_stacked(),
             dtype: F32,
         }
     }

@@ -15,6 +15,7 @@ impl Config {
         self.check_optimizers()?;
         self.check_labels()?;
         self.check_examples()?;
+        self.check_order()?;
         self.check_widths()
     }
 
@@ -36,10 +37,6 @@ impl Config {
             return Err(Error::usage(message).hint(
                 "--curriculum real-data learns lion's rates; --outer-optimizer lion moves what is learned",
             ));
-        }
-        if inner == Optimizer::Muon && self.most_at_once() > 1 {
-            let message = "muon has matrices of one learner, and several are trained at once";
-            return Err(Error::usage(message).hint("--learners-at-once 1"));
         }
         if outer == Optimizer::ReversibleMomentum {
             let message = "outer steps are not undone, as those of reversible-momentum can be";
@@ -85,6 +82,29 @@ impl Config {
             "--curriculum full, shuffled-batch or all-shuffled; or {}",
             flags(1)
         )))
+    }
+
+    /// Refuses to rank where there is nothing to rank.
+    fn check_order(&self) -> Result<()> {
+        if self.rank_by.path().is_none() {
+            return Ok(());
+        }
+        if self.population().space().is_none() {
+            let message = format!(
+                "--rank-by is for networks of a search space, and {} is none",
+                self.learner.name()
+            );
+            return Err(
+                Error::usage(message).hint("--learner nasbench201,channels=8,cells=1,held_out=200")
+            );
+        }
+        if self.most_at_once() < 2 {
+            let message = "--rank-by compares the learners of a lot, and there is one in each";
+            return Err(
+                Error::usage(message).hint("--learners-per-step 4, and --learners-at-once 0 or 2")
+            );
+        }
+        Ok(())
     }
 
     /// Refuses other widths than there are layers with widths.

@@ -12,6 +12,7 @@ use crate::nn::{Learners, Norm};
 use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice, StartImages};
 use crate::outer::growth::Growth;
 use crate::outer::inner::{LearnedNames, OptimizerChoice};
+use crate::outer::order::RankBy;
 use crate::outer::rule::Rates;
 use autograd::optim::Optimizer;
 use autograd::{Mode, Policy};
@@ -76,7 +77,7 @@ impl From<ModeName> for Mode {
 }
 
 /// What a run may change when it is resumed: nothing that decides a shape, a start value or which images are drawn.
-const CHANGEABLE: [&str; 19] = [
+const CHANGEABLE: [&str; 20] = [
     "checkpoint_every",
     "clip",
     "grow_steps",
@@ -92,6 +93,7 @@ const CHANGEABLE: [&str; 19] = [
     "outer_steps",
     "outer_weight_decay",
     "patience",
+    "rank_weight",
     "schedule",
     "segments",
     "validate_every",
@@ -145,6 +147,13 @@ pub struct Config {
     /// How many of them share their kernels, a generator's work and a rank, if not all: results differ in rounding [0: all]
     #[arg(long, value_name = "K", default_value = "0", hide_default_value = true, value_parser = count_or_none(), help_heading = SIZES)]
     pub learners_at_once: usize,
+    /// Teach the order of a search space's networks, too: a file of known accuracies, as `gtn search correlate --truth` reads it, and if need be
+    /// its column after a comma. Estimates by such a run are supervised [none: only what learners lose on real data]
+    #[arg(long, value_name = "FILE[,COLUMN]", default_value_t, hide_default_value = true, help_heading = SIZES)]
+    pub rank_by: RankBy,
+    /// The part of the loss of pairs of learners in a wrong order by their meta-losses; the rest is the learners' mean
+    #[arg(long, value_name = "X", default_value = "0.5", value_parser = fraction, help_heading = SIZES)]
+    pub rank_weight: f64,
     /// Curriculum: which noise and labels each inner step uses
     #[arg(long, value_enum, default_value_t, help_heading = NETWORKS)]
     pub curriculum: Curriculum,
@@ -355,7 +364,7 @@ mod tests {
     fn settings_of_older_runs_are_understood() {
         let mut old = Config::preset(Preset::Quick).to_toml();
         // So the present version writes them; earlier ones lacked some.
-        assert_eq!(old.lines().count(), 52);
+        assert_eq!(old.lines().count(), 54);
         for line in [
             "generator_channels = [16, 8]",
             "learner = \"base_fc\"",
@@ -389,6 +398,8 @@ mod tests {
                 "outer_optimizer",
                 "outer_weight_decay",
                 "patience",
+                "rank_by",
+                "rank_weight",
                 "validate_learners",
             ]);
             new.contains(&name) || name.starts_with("inner_") && !kept.contains(&name)

@@ -9,6 +9,7 @@ use crate::outer::curriculum::{ImagesChoice, LabelsChoice};
 use crate::outer::training::Lesson;
 use crate::seeds::{Draw, rng};
 use autograd::Horizon;
+use autograd::optim::Optimizer;
 use std::ops::Range;
 
 impl Config {
@@ -90,6 +91,19 @@ impl Config {
             0 => self.learners_per_step,
             most => most.min(self.learners_per_step),
         }
+    }
+
+    /// Learners of one structure that share their kernels, at most. Muon has matrices of one learner.
+    pub fn most_stacked(&self) -> usize {
+        match self.inner_optimizer.0 {
+            Optimizer::Muon => 1,
+            _ => self.most_at_once(),
+        }
+    }
+
+    /// Meta-gradients that wait until the order of a lot's learners is known.
+    pub fn waiting(&self) -> usize {
+        self.rank_by.path().map_or(0, |_| self.most_at_once())
     }
 
     /// How an outer step unrolls the training of its learner, when all inner steps are reached.

@@ -98,7 +98,7 @@ fn estimate(config: &Config, horizon: &Horizon, problem: Problem) -> autograd::R
         let given: f64 = training.given_specs().map(bytes).sum();
         let start: f64 = training.weight_specs().iter().map(bytes).sum();
         let learned: f64 = learned(config, problem, &makers).iter().map(bytes).sum();
-        let beside = given + start + 3.0 * learned;
+        let beside = given + start + (3 + config.waiting()) as f64 * learned;
         let fit = Fit {
             schedule: planned.schedule(),
             bytes: planned.forecast().bytes as f64 + beside,

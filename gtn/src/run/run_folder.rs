@@ -19,6 +19,8 @@ pub const CONFIG: &str = "config.toml";
 pub const DATA: &str = "data.toml";
 /// One JSON object per line, each with its `outer_step`.
 pub const METRICS: &str = "metrics.jsonl";
+/// The accuracies whose order the run teaches, as CSV, if it does.
+pub const ACCURACIES: &str = "accuracies.csv";
 /// Everything that is needed to go on.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 /// The checkpoint whose learners were best on validation images.
@@ -383,7 +385,8 @@ fn is_bare(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let name = entry.file_name();
-        if !begun || !(is_unfinished(&entry) || name == CONFIG || name == DATA || name == METRICS) {
+        let ours = [CONFIG, DATA, ACCURACIES, METRICS];
+        if !begun || !(is_unfinished(&entry) || ours.iter().any(|own| name == *own)) {
             return Ok(false);
         }
     }

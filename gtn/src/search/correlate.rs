@@ -204,8 +204,8 @@ pub fn panels(table: &Table, truth: &[f64], estimators: &[Estimator]) -> Vec<Sca
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::Space;
-    use crate::search::{Structure, Truth};
+    use crate::nn::{Space, Truth};
+    use crate::search::Structure;
     use std::path::PathBuf;
 
     /// The correlations of counts on a whole published table.

@@ -13,7 +13,6 @@ pub mod probe;
 mod strategy;
 mod structure;
 mod table;
-mod truth;
 pub mod tune;
 
 pub use estimator::{Estimator, Measure, Source, Teaching};
@@ -22,4 +21,3 @@ pub use ledger::{Entry, Ledger, Outcome};
 pub use strategy::{Proposals, Round, Strategy};
 pub use structure::Structure;
 pub use table::{Cost, Table};
-pub use truth::Truth;

@@ -86,6 +86,19 @@ impl Place {
     }
 }
 
+/// A table of accuracies of all cells of NAS-Bench-201, better with more convolutions.
+pub(crate) fn truth() -> String {
+    let mut table = "cell,c10_test200,other\n".to_owned();
+    for i in 0..5u32.pow(6) {
+        let code: String = (0..6)
+            .map(|at| char::from(b'0' + (i / 5u32.pow(at) % 5) as u8))
+            .collect();
+        let convs = code.matches(['2', '3']).count();
+        writeln!(table, "{code},{}.{},1", 80 + convs, i % 97).unwrap();
+    }
+    table
+}
+
 /// It ends with an error in one line, and at most a hint in another.
 pub(crate) fn refused(output: &Output, code: i32, args: &str, words: &str) {
     let said = text(&output.stderr);

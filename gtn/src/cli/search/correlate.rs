@@ -7,12 +7,12 @@ use super::work::{Loaded, prepare, workers};
 use crate::draw::scatter;
 use crate::error::{Error, Result};
 use crate::eval::report::GLANCE;
-use crate::nn::{Code, Population, Source as Drawn, Space};
+use crate::nn::{Code, Population, Source as Drawn, Space, Truth};
 use crate::run::config::Config;
 use crate::run::settings::count;
 use crate::search::agreement::best_first;
 use crate::search::correlate::{Correlation, panels};
-use crate::search::{Entry, Estimator, Lab, Ledger, Source, Structure, Table, Task, Truth};
+use crate::search::{Entry, Estimator, Lab, Ledger, Source, Structure, Table, Task};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
@@ -99,6 +99,8 @@ struct Report<'a> {
     column: &'a str,
     /// Networks of the sample that the run may have drawn in its meta-training.
     not_held_out: usize,
+    /// Whether the run was taught the order of other networks by their accuracies, on which its estimates depend then.
+    supervised: bool,
     #[serde(flatten)]
     correlation: &'a Correlation,
 }
@@ -114,6 +116,14 @@ pub(super) fn run(args: &CorrelateArgs) -> Result<Outcome> {
         say(&format!(
             "warning: {not_held_out} of {} networks may have been drawn in the run's meta-training",
             codes.len()
+        ));
+    }
+    let table_of_run = config.as_ref().and_then(|config| config.rank_by.path());
+    let supervised = table_of_run.is_some();
+    if let Some(path) = table_of_run {
+        say(&format!(
+            "note: estimates by this run are supervised, by {}",
+            path.display()
         ));
     }
     let (table, folder) = match (&args.run, config) {
@@ -134,6 +144,7 @@ pub(super) fn run(args: &CorrelateArgs) -> Result<Outcome> {
         truth: &args.truth,
         column: &truth.column,
         not_held_out,
+        supervised,
         correlation: &correlation,
     };
     if let Some(folder) = folder {

@@ -15,6 +15,7 @@ mod nasbench201;
 mod nasbench_macro;
 mod options;
 mod own;
+mod truth;
 
 use super::Network;
 use super::families::Drawn;
@@ -27,6 +28,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+pub use truth::Truth;
 
 /// A network of a space: a number for each choice, written in base 36.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -338,6 +340,7 @@ impl Space {
             .map_err(|error| autograd::Error::Setting(error.to_string()))?;
         Ok(Drawn {
             family: self.name_of(code),
+            code: Some(code.clone()),
             widths: Vec::new(),
             network,
         })

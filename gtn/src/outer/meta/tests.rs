@@ -251,6 +251,46 @@ fn lots_sum_to_the_same_step_and_are_resumed() {
     assert_eq!(resumed.arrays().unwrap(), lots.arrays().unwrap());
 }
 
+/// Along the gradient of the loss of the learners' order, that loss falls; without a weight nothing is other than without a table.
+#[test]
+fn the_order_of_learners_is_taught() {
+    let config = |rank_weight| Config {
+        learner: "nasbench201,channels=2,cells=1".parse().unwrap(),
+        widths: "none".parse().unwrap(),
+        learners_per_step: 4,
+        rank_weight,
+        outer_lr: 1e-3,
+        ..config(Curriculum::Full)
+    };
+    let name = |number| {
+        let (drawn, _) = config(0.0).drawn(Problem::MNIST, 0, number).unwrap();
+        drawn.code.unwrap()
+    };
+    let rows: String = (0..4).map(|i| format!("{},{i}\n", name(i))).collect();
+    let table = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(table.path(), format!("code,accuracy\n{rows}")).unwrap();
+    let population = config(0.0).population();
+    let truth = Truth::read(table.path(), None, population.space().unwrap()).unwrap();
+
+    let begin =
+        |weight, truth: Option<&Truth>| trainer(&config(weight), 1).ranking_by(truth.cloned());
+    let moved = |mut trainer: MetaTrainer| {
+        let step = trainer.step(&data()).unwrap();
+        (step, trainer.arrays().unwrap())
+    };
+    let (step, plain) = moved(begin(0.0, None));
+    assert_eq!(step.order, None);
+    let (step, same) = moved(begin(0.0, Some(&truth)));
+    assert_eq!((step.order.unwrap().pairs, same), (6, plain));
+
+    let (before, arrays) = moved(begin(1.0, Some(&truth)));
+    let mut again = begin(1.0, Some(&truth));
+    again.restore(&arrays, 0).unwrap();
+    let (after, _) = moved(again);
+    let [before, after] = [before, after].map(|step| step.order.unwrap().loss);
+    assert!(after < before, "{before} {after}");
+}
+
 /// A population of three structures, which come back.
 fn population() -> Learners {
     let text = "

@@ -1,7 +1,7 @@
 //! Ground truth: the accuracies of fully trained networks of a space, from a file.
 
+use super::{Code, Space};
 use crate::error::{Error, Result};
-use crate::nn::{Code, Space};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
@@ -61,6 +61,13 @@ impl Truth {
     /// All networks, in the order of the file.
     pub fn codes(&self) -> &[Code] {
         &self.codes
+    }
+
+    /// A file from which [`Truth::read`] reads the same.
+    pub fn to_csv(&self) -> String {
+        let row = |code: &Code| format!("{code},{}\n", self.accuracies[code]);
+        let rows: String = self.codes.iter().map(row).collect();
+        format!("code,{}\n{rows}", self.column)
     }
 }
 

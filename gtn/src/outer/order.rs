@@ -1,0 +1,164 @@
+//! The order of an outer step's learners by their meta-losses, beside that of accuracies that are known: a teacher whose
+//! learners shall be ranked learns it, too.
+//!
+//! That is a supervised teacher: it has been shown how good networks are when they are fully trained.
+
+use crate::error::Result;
+use crate::nn::{Space, Truth};
+use serde::{Deserialize, Serialize, Serializer};
+use std::convert::Infallible;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// A difference of two learners' mean losses, in nats, from which on their pair counts as clearly ordered.
+const CLEAR: f64 = 0.1;
+
+/// Where the accuracies of a space's networks stand: in a file, whose column may be named after a comma; or nowhere.
+///
+/// ```
+/// use gtn::outer::order::RankBy;
+/// let table: RankBy = "nasbench201.csv,c100_val200".parse()?;
+/// assert_eq!(table.path().unwrap().to_str(), Some("nasbench201.csv"));
+/// assert_eq!(RankBy::default().to_string(), "none");
+/// # Ok::<(), std::convert::Infallible>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RankBy(Option<(PathBuf, Option<String>)>);
+
+impl RankBy {
+    /// The file, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.as_ref().map(|(path, _)| path.as_path())
+    }
+
+    /// Reads the accuracies of that space's networks, if there is a file: from it, or from a run's `copy`.
+    ///
+    /// # Errors
+    /// As [`Truth::read`].
+    pub fn read(&self, copy: Option<&Path>, space: &Space) -> Result<Option<Truth>> {
+        let read = |(path, column): &(PathBuf, Option<String>)| {
+            Truth::read(copy.unwrap_or(path), column.as_deref(), space)
+        };
+        self.0.as_ref().map(read).transpose()
+    }
+}
+
+impl FromStr for RankBy {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Infallible> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        Ok(Self(Some(match text.rsplit_once(',') {
+            Some((path, column)) => (path.into(), Some(column.to_owned())),
+            None => (text.into(), None),
+        })))
+    }
+}
+
+impl fmt::Display for RankBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some((path, Some(column))) => write!(f, "{},{column}", path.display()),
+            Some((path, None)) => path.display().fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+impl Serialize for RankBy {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// How far learners stand in the order of their accuracies. Only pairs whose accuracies are known and differ count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// How many there are.
+    pub pairs: usize,
+    /// Those of them in which the more accurate learner has the lower loss.
+    pub right: usize,
+    /// The sum of their losses: [`CLEAR`] · ln(1 + exp(d / [`CLEAR`])), where d is what the more accurate learner has more
+    /// of mean loss (RankNet: Burges et al. 2005).
+    pub loss: f64,
+}
+
+impl Order {
+    /// Of learners by their mean losses and, where they are known, their accuracies; and the gradient of the mean of the
+    /// pairs' losses with respect to those, all zero if there is no pair. A loss that is not finite is in no pair.
+    pub(super) fn of(losses: &[f64], accuracies: &[Option<f64>]) -> (Self, Vec<f64>) {
+        let (mut order, mut slopes) = (Self::default(), vec![0.0; losses.len()]);
+        let counts = |&i: &usize| losses[i].is_finite();
+        for better in (0..losses.len()).filter(counts) {
+            for worse in (0..losses.len()).filter(counts) {
+                let (Some(high), Some(low)) = (accuracies[better], accuracies[worse]) else {
+                    continue;
+                };
+                if high <= low {
+                    continue;
+                }
+                let excess = (losses[better] - losses[worse]) / CLEAR;
+                order.pairs += 1;
+                order.right += usize::from(excess < 0.0);
+                // ln(1 + exp x), which does not run over.
+                order.loss += CLEAR * (excess.max(0.0) + (-excess.abs()).exp().ln_1p());
+                let slope = 1.0 / (1.0 + (-excess).exp());
+                slopes[better] += slope;
+                slopes[worse] -= slope;
+            }
+        }
+        let pairs = order.pairs.max(1) as f64;
+        slopes.iter_mut().for_each(|slope| *slope /= pairs);
+        (order, slopes)
+    }
+
+    /// Adds the pairs of another lot.
+    pub(super) fn add(&mut self, other: Self) {
+        self.pairs += other.pairs;
+        self.right += other.right;
+        self.loss += other.loss;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn slopes_are_differences_of_the_mean_loss(
+            learners in prop::collection::vec((0.0..3.0, prop::option::of(80.0..90.0)), 0..6),
+        ) {
+            let (losses, accuracies): (Vec<f64>, Vec<Option<f64>>) = learners.into_iter().unzip();
+            let mean = |losses: &[f64]| {
+                let (order, _) = Order::of(losses, &accuracies);
+                order.loss / order.pairs.max(1) as f64
+            };
+            let (order, slopes) = Order::of(&losses, &accuracies);
+            prop_assert!(order.right <= order.pairs);
+            for (i, slope) in slopes.into_iter().enumerate() {
+                let moved = |by: f64| {
+                    let mut losses = losses.clone();
+                    losses[i] += by;
+                    mean(&losses)
+                };
+                let difference = (moved(1e-6) - moved(-1e-6)) / 2e-6;
+                prop_assert!((slope - difference).abs() < 1e-7, "{slope} {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_has_no_number_or_an_equal_one_is_in_no_pair() {
+        let known = [Some(90.0), Some(80.0), None, Some(80.0), Some(70.0)];
+        let (order, slopes) = Order::of(&[0.1, 50.0, 0.0, 0.3, f64::NAN], &known);
+        assert_eq!((order.pairs, order.right), (2, 2));
+        assert_eq!((slopes[2], slopes[4]), (0.0, 0.0));
+        let (order, _) = Order::of(&[1000.0, 0.0], &known);
+        assert_eq!((order.pairs, order.right, order.loss), (1, 0, 1000.0));
+    }
+}
