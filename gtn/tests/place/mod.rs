@@ -4,6 +4,7 @@
 
 use crate::PROGRAM;
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
