@@ -30,6 +30,8 @@ pub enum Preset {
     Quick,
     /// Learners of many architectures, an hour on two cores
     Any,
+    /// Networks of a search space, whose order `--rank-by` teaches
+    Search,
     /// The published setting for MNIST, hours on a CPU
     Mnist,
     /// The published setting for CIFAR-10, for a GPU
@@ -46,6 +48,7 @@ impl Preset {
         let text = match self {
             Self::Quick => "",
             Self::Any => include_str!("../../presets/any.toml"),
+            Self::Search => include_str!("../../presets/search.toml"),
             Self::Mnist => include_str!("../../presets/mnist.toml"),
             Self::Cifar10 => include_str!("../../presets/cifar10.toml"),
             Self::Cifar10Small => include_str!("../../presets/cifar10-small.toml"),
