@@ -39,7 +39,7 @@ fn orthogonal(matrix: Var<'_>) -> Result<Var<'_>> {
 /// take 10·m²·n + 5·m³ multiply-adds one by one, and 4·m²·n + 14·m³ as three and two.
 const LONG: usize = 2;
 
-/// So many turns of a matrix X, for which X·Xᵀ is squared, or XᵀX, whichever is smaller. With S = b·X·Xᵀ + c·(X·Xᵀ)² a turn takes
+/// So many turns of a matrix X, for which X·Xᵀ is squared, or Xᵀ·X, whichever is smaller. With S = b·X·Xᵀ + c·(X·Xᵀ)² a turn takes
 /// X to (a + S)·X, and so its square to (a + S)·X·Xᵀ·(a + S). X is multiplied once, by the product p + R of all (a + S).
 fn turns_at_once(x: Var<'_>, turns: usize) -> Result<Var<'_>> {
     let [a, b, c] = COEFFICIENTS;

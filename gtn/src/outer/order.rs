@@ -82,7 +82,7 @@ pub struct Order {
     /// Those of them in which the more accurate learner has the lower loss.
     pub right: usize,
     /// The sum of their losses: [`CLEAR`] · ln(1 + exp(d / [`CLEAR`])), where d is what the more accurate learner has more
-    /// of mean loss (RankNet: Burges et al. 2005).
+    /// of mean loss (Burges et al. 2005, `RankNet`).
     pub loss: f64,
 }
 

@@ -266,9 +266,9 @@ fn the_order_of_learners_is_taught() {
         let (drawn, _) = config(0.0).drawn(Problem::MNIST, 0, number).unwrap();
         drawn.code.unwrap()
     };
-    let rows: String = (0..4).map(|i| format!("{},{i}\n", name(i))).collect();
+    let rows: Vec<String> = (0..4).map(|i| format!("{},{i}", name(i))).collect();
     let table = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(table.path(), format!("code,accuracy\n{rows}")).unwrap();
+    std::fs::write(table.path(), format!("code,accuracy\n{}", rows.join("\n"))).unwrap();
     let population = config(0.0).population();
     let truth = Truth::read(table.path(), None, population.space().unwrap()).unwrap();
 
