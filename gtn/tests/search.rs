@@ -113,7 +113,7 @@ fn a_run_is_taught_the_order_of_networks() {
     let said = place.output(&format!("{args} --out run --learners-per-step 3"));
     let said = text(&said.stderr);
     assert!(
-        said.contains("Order: taught by c10_test200 of 15625 networks"),
+        said.contains("Order: taught by c10_test200 of 15"),
         "{said}"
     );
     let metrics = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
@@ -133,6 +133,7 @@ fn a_run_is_taught_the_order_of_networks() {
     assert!(said.contains("are supervised, by truth.csv"), "{said}");
     assert_eq!(json(&text(&output.stdout))["supervised"], true);
 
+    place.write("few.csv", b"code,accuracy\n333333,90\n");
     let by_other = args.replace("truth.csv", "other.csv");
     for (args, words) in [
         (by_other.clone(), "and there is one in each"),
@@ -143,6 +144,10 @@ fn a_run_is_taught_the_order_of_networks() {
         (
             args.clone() + " --learners-per-step 2",
             "cannot read truth.csv",
+        ),
+        (
+            args.replace("truth.csv", "few.csv") + " --learners-per-step 2",
+            "few.csv: 1 of its networks are not held out, and an order needs two",
         ),
         (
             args.replace("truth.csv", "other.csv,speed") + " --learners-per-step 2",

@@ -9,11 +9,11 @@ use crate::eval::evaluate::{TestSet, Trainee};
 use crate::eval::report::{self, GLANCE};
 use crate::eval::rivals::Rivals;
 use crate::eval::training_data::TrainingData;
-use crate::nn::Truth;
 use crate::outer::curriculum::StartImages;
 use crate::outer::inner::Inner;
 use crate::outer::known;
 use crate::outer::meta::{MetaTrainer, Step};
+use crate::outer::order::Ranking;
 use crate::ranks::Ranks;
 use crate::run::best::Best;
 use crate::run::config::Config;
@@ -121,24 +121,24 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     }
     eval::same_data(ranks, &data)?;
     known::check(&config, &data.train)?;
-    let truth = truth(&config, args.resume.as_deref())?;
-    if let Some(truth) = truth.as_ref().filter(|_| ranks.is_first()) {
-        let (count, column) = (truth.codes().len(), &truth.column);
+    let ranking = ranking(&config, args.resume.as_deref())?;
+    if let Some(ranking) = ranking.as_ref().filter(|_| ranks.is_first()) {
+        let (count, column) = (ranking.codes().len(), &ranking.truth().column);
         say(&format!("Order: taught by {column} of {count} networks"));
     }
     ranks.same("other accuracies", ErrorKind::Data, || {
-        Ok(truth.as_ref().map(Truth::to_csv))
+        Ok(ranking.as_ref().map(|ranking| ranking.truth().to_csv()))
     })?;
     let fit = memory::check(&device, &config, data.problem(), ranks.on_machine())?;
     if let Some(fit) = fit.filter(|_| ranks.is_first()) {
         say(&format!("Memory: {fit}"));
     }
     let mut run = open(args, &device, &config, &data, ranks)?;
-    if let (Some(folder), Some(truth)) = (&run.folder, &truth) {
-        let csv = truth.to_csv();
+    if let (Some(folder), Some(ranking)) = (&run.folder, &ranking) {
+        let csv = ranking.truth().to_csv();
         folder.write(ACCURACIES, |file| file.write_all(csv.as_bytes()))?;
     }
-    run.trainer = run.trainer.ranking_by(truth);
+    run.trainer = run.trainer.ranking(ranking);
     if let Some(folder) = run.folder.as_ref().filter(|_| args.tensorboard) {
         run.events = Some(Events::begin(folder.path(), run.trainer.outer_step())?);
     }
@@ -202,8 +202,8 @@ fn settings(args: &TrainArgs) -> Result<Config> {
     }
 }
 
-/// The accuracies whose order is taught, if any is; a resumed run has its own copy.
-fn truth(config: &Config, resumed: Option<&Path>) -> Result<Option<Truth>> {
+/// The networks whose order is taught, if any is; a resumed run has its own copy of their accuracies.
+fn ranking(config: &Config, resumed: Option<&Path>) -> Result<Option<Ranking>> {
     let population = config.population();
     let copy = resumed.map(|run| run.join(ACCURACIES));
     match population.space() {

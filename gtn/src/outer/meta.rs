@@ -6,11 +6,10 @@ mod state;
 
 use crate::data::{Dataset, Problem};
 use crate::error;
-use crate::nn::Truth;
 use crate::outer::curriculum::Curriculum;
 use crate::outer::known::Known;
 use crate::outer::mean::Mean;
-use crate::outer::order::Order;
+use crate::outer::order::{Order, Ranking};
 use crate::outer::pupils::{self, Class, Pupil, Pupils};
 use crate::outer::teacher::{Teacher, learned};
 use crate::outer::training::{DROPPED, Sizes, real_batches, real_loss_batches};
@@ -94,8 +93,8 @@ pub struct MetaTrainer {
     mean: Option<Mean>,
     /// Which training images are labelled, in a semi-supervised run.
     known: Option<Known>,
-    /// The accuracies whose order is taught, if any is.
-    truth: Option<Truth>,
+    /// The networks whose order is taught, if any is.
+    ranking: Option<Ranking>,
     /// The learners of the lot that comes next, drawn while a GPU works on another.
     next: Option<(Lot, Vec<Class>)>,
     /// Those who train the lots of an outer step.
@@ -127,7 +126,7 @@ impl MetaTrainer {
             pupils: Pupils::new(device, 1),
             mean: None,
             known: None,
-            truth: None,
+            ranking: None,
             next: None,
             ranks: Ranks::alone(),
             teacher,
@@ -160,11 +159,11 @@ impl MetaTrainer {
         Ok(self)
     }
 
-    /// Also teaches the order of the learners of a lot by these accuracies, if there are any; see
+    /// Draws learners from these networks, if there are any, and also teaches the order of those of a lot; see
     /// [`rank_weight`](Config::rank_weight).
     #[must_use]
-    pub fn ranking_by(self, truth: Option<Truth>) -> Self {
-        Self { truth, ..self }
+    pub fn ranking(self, ranking: Option<Ranking>) -> Self {
+        Self { ranking, ..self }
     }
 
     /// How many outer steps are done.
@@ -226,7 +225,7 @@ impl MetaTrainer {
     /// Trains the learners of a lot, for their part of the meta-gradient.
     fn train_lot(&mut self, lot: usize) -> error::Result<Step> {
         let classes = self.fresh((self.outer_step, lot))?;
-        let ranked = self.truth.is_some() && classes.len() > 1;
+        let ranked = self.ranking.is_some() && classes.len() > 1;
         let (mut step, mut found) = (Step::default(), Vec::new());
         for (i, class) in classes.iter().enumerate() {
             let pupil = self.queue_gradient(class)?;
@@ -256,8 +255,8 @@ impl MetaTrainer {
 
     /// Adds the gradients of a lot, each as far as the learners' mean loss and the loss of their order move with its own.
     fn rank(&mut self, classes: &[Class], found: &[(Option<Losses>, f64)]) -> Result<Order> {
-        let truth = self.truth.as_ref();
-        let accuracy = |class: &Class| truth?.of(class.drawn.code.as_ref()?);
+        let ranking = self.ranking.as_ref();
+        let accuracy = |class: &Class| ranking?.accuracy(&class.drawn);
         let accuracies: Vec<_> = classes.iter().map(accuracy).collect();
         let mean = |losses: &Losses| losses.total() / losses.outer.len() as f64;
         let losses = found
@@ -417,7 +416,8 @@ impl MetaTrainer {
     fn draw(&self, lot: Lot) -> Result<(Lot, Vec<Class>)> {
         let (outer_step, number) = lot;
         let numbers = self.config.lots()[number].clone();
-        let classes = pupils::draw(&self.config, self.teacher.problem, outer_step, numbers)?;
+        let (problem, ranking) = (self.teacher.problem, self.ranking.as_ref());
+        let classes = pupils::draw(&self.config, problem, ranking, outer_step, numbers)?;
         Ok((lot, classes))
     }
 

@@ -3,8 +3,9 @@
 //!
 //! That is a supervised teacher: it has been shown how good networks are when they are fully trained.
 
-use crate::error::Result;
-use crate::nn::{Space, Truth};
+use crate::error::{Error, Result};
+use crate::nn::{Code, Drawn, Space, Truth};
+use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize, Serializer};
 use std::convert::Infallible;
 use std::fmt;
@@ -35,12 +36,63 @@ impl RankBy {
     /// Reads the accuracies of that space's networks, if there is a file: from it, or from a run's `copy`.
     ///
     /// # Errors
-    /// As [`Truth::read`].
-    pub fn read(&self, copy: Option<&Path>, space: &Space) -> Result<Option<Truth>> {
-        let read = |(path, column): &(PathBuf, Option<String>)| {
-            Truth::read(copy.unwrap_or(path), column.as_deref(), space)
+    /// As [`Truth::read`], or if all that it has but one are held out.
+    pub fn read(&self, copy: Option<&Path>, space: &Space) -> Result<Option<Ranking>> {
+        let Some((path, column)) = &self.0 else {
+            return Ok(None);
         };
-        self.0.as_ref().map(read).transpose()
+        let path = copy.unwrap_or(path);
+        let truth = Truth::read(path, column.as_deref(), space)?;
+        let ranking = Ranking::new(space, truth);
+        ranking.map_err(|error| error.at(path.display())).map(Some)
+    }
+}
+
+/// Networks of a space whose accuracies are known, from which learners are drawn.
+#[derive(Clone, Debug)]
+pub struct Ranking {
+    space: Space,
+    truth: Truth,
+    /// Those that are not held out.
+    codes: Vec<Code>,
+}
+
+impl Ranking {
+    fn new(space: &Space, truth: Truth) -> Result<Self> {
+        let codes = truth.codes().iter().filter(|code| !space.holds_out(code));
+        let codes: Vec<Code> = codes.cloned().collect();
+        if codes.len() < 2 {
+            let count = codes.len();
+            let message =
+                format!("{count} of its networks are not held out, and an order needs two");
+            return Err(Error::usage(message).hint("the accuracies of a hundred networks, or more"));
+        }
+        Ok(Self {
+            space: space.clone(),
+            truth,
+            codes,
+        })
+    }
+
+    /// The accuracies.
+    pub fn truth(&self) -> &Truth {
+        &self.truth
+    }
+
+    /// The networks from which learners are drawn.
+    pub fn codes(&self) -> &[Code] {
+        &self.codes
+    }
+
+    /// Draws a network, uniformly.
+    pub(super) fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> autograd::Result<Drawn> {
+        self.space
+            .drawn(&self.codes[rng.random_range(0..self.codes.len())])
+    }
+
+    /// The accuracy of a network that was drawn here.
+    pub(super) fn accuracy(&self, drawn: &Drawn) -> Option<f64> {
+        self.truth.of(drawn.code.as_ref()?)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::data::Problem;
 use crate::device::free_bytes;
 use crate::nn::{Drawn, Learner, Network, init, stack};
 use crate::outer::makers::Makers;
+use crate::outer::order::Ranking;
 use crate::outer::training::training;
 use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
@@ -41,6 +42,7 @@ pub(super) struct Extent {
 pub(super) fn draw(
     config: &Config,
     problem: Problem,
+    ranking: Option<&Ranking>,
     outer_step: u64,
     numbers: Range<usize>,
 ) -> Result<Vec<Class>> {
@@ -49,7 +51,13 @@ pub(super) fn draw(
     let mut classes: Vec<(Drawn, Learner, Vec<Vec<Array>>)> = Vec::new();
     for number in numbers.start as u64..numbers.end as u64 {
         let structure = if several { number } else { 0 };
-        let (drawn, learner) = config.drawn(problem, outer_step, structure)?;
+        let drawn = match ranking {
+            Some(ranking) => {
+                ranking.draw(&mut rng(config.seed, Draw::Widths, outer_step, structure))
+            }
+            None => config.draw(outer_step, structure),
+        }?;
+        let learner = drawn.network.learner(problem.image, problem.classes)?;
         let rng = &mut rng(config.seed, Draw::Learner, outer_step, number);
         let theta = init(learner.params(), F32, rng)?;
         let joins =

@@ -41,7 +41,16 @@ impl Config {
         }
     }
 
-    /// The learner of an outer step or evaluation, by the step's number and, where a step draws several, its own.
+    /// Draws the network of an outer step or evaluation, by the step's number and, where a step draws several, its own.
+    ///
+    /// # Errors
+    /// If a text is none of a network.
+    pub fn draw(&self, step: u64, number: u64) -> autograd::Result<Drawn> {
+        self.population()
+            .draw(&mut rng(self.seed, Draw::Widths, step, number))
+    }
+
+    /// The same, and its learner.
     ///
     /// # Errors
     /// If it does not fit the images.
@@ -51,8 +60,7 @@ impl Config {
         step: u64,
         number: u64,
     ) -> autograd::Result<(Drawn, Learner)> {
-        let rng = &mut rng(self.seed, Draw::Widths, step, number);
-        let drawn = self.population().draw(rng)?;
+        let drawn = self.draw(step, number)?;
         let learner = drawn.network.learner(problem.image, problem.classes)?;
         Ok((drawn, learner))
     }

@@ -251,44 +251,46 @@ fn lots_sum_to_the_same_step_and_are_resumed() {
     assert_eq!(resumed.arrays().unwrap(), lots.arrays().unwrap());
 }
 
-/// Along the gradient of the loss of the learners' order, that loss falls; without a weight nothing is other than without a table.
+/// Along the gradient of the loss of the learners' order, that loss falls; where no learner is better, their mean counts alone.
 #[test]
 fn the_order_of_learners_is_taught() {
+    let table = tempfile::NamedTempFile::new().unwrap();
     let config = |rank_weight| Config {
         learner: "nasbench201,channels=2,cells=1".parse().unwrap(),
         widths: "none".parse().unwrap(),
         learners_per_step: 4,
+        rank_by: table.path().display().to_string().parse().unwrap(),
         rank_weight,
         outer_lr: 1e-3,
         ..config(Curriculum::Full)
     };
-    let name = |number| {
-        let (drawn, _) = config(0.0).drawn(Problem::MNIST, 0, number).unwrap();
-        drawn.code.unwrap()
-    };
-    let rows: Vec<String> = (0..4).map(|i| format!("{},{i}", name(i))).collect();
-    let table = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(table.path(), format!("code,accuracy\n{}", rows.join("\n"))).unwrap();
     let population = config(0.0).population();
-    let truth = Truth::read(table.path(), None, population.space().unwrap()).unwrap();
-
-    let begin =
-        |weight, truth: Option<&Truth>| trainer(&config(weight), 1).ranking_by(truth.cloned());
+    let space = population.space().unwrap();
+    let begin = |weight, accuracy: fn(usize) -> usize| {
+        let codes = space.sample(40).unwrap().into_iter().enumerate();
+        let rows: Vec<String> = codes
+            .map(|(i, code)| format!("{code},{}", accuracy(i)))
+            .collect();
+        std::fs::write(table.path(), format!("code,accuracy\n{}", rows.join("\n"))).unwrap();
+        let config = config(weight);
+        trainer(&config, 1).ranking(config.rank_by.read(None, space).unwrap())
+    };
     let moved = |mut trainer: MetaTrainer| {
         let step = trainer.step(&data()).unwrap();
-        (step, trainer.arrays().unwrap())
+        (step.order.unwrap(), trainer.arrays().unwrap())
     };
-    let (step, plain) = moved(begin(0.0, None));
-    assert_eq!(step.order, None);
-    let (step, same) = moved(begin(0.0, Some(&truth)));
-    assert_eq!((step.order.unwrap().pairs, same), (6, plain));
+    let (order, plain) = moved(begin(0.0, |i| i));
+    assert_eq!(order.pairs, 6);
+    let (order, equal) = moved(begin(1.0, |_| 7));
+    assert_eq!(order, Order::default());
+    assert_eq!(equal, plain);
 
-    let (before, arrays) = moved(begin(1.0, Some(&truth)));
-    let mut again = begin(1.0, Some(&truth));
+    let (before, arrays) = moved(begin(1.0, |i| i));
+    assert_ne!(arrays, plain);
+    let mut again = begin(1.0, |i| i);
     again.restore(&arrays, 0).unwrap();
     let (after, _) = moved(again);
-    let [before, after] = [before, after].map(|step| step.order.unwrap().loss);
-    assert!(after < before, "{before} {after}");
+    assert!(after.loss < before.loss, "{before:?} {after:?}");
 }
 
 /// A population of three structures, which come back.
@@ -366,7 +368,7 @@ fn a_population_is_drawn_resumed_and_averaged() {
     };
     let found = run(&config(4), None);
     let mut mean = vec![0.0; found.len()];
-    let classes = pupils::draw(&config(4), Problem::MNIST, 0, 0..4).unwrap();
+    let classes = pupils::draw(&config(4), Problem::MNIST, None, 0, 0..4).unwrap();
     assert!(classes.len() > 1);
     for class in classes {
         let share = class.extent.learners as f64 / 4.0;
