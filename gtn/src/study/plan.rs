@@ -292,7 +292,7 @@ mod tests {
             ),
             (
                 "preset = 'mnits'\n[variants.a]",
-                "s.toml: there is no preset `mnits`, but quick, any, mnist,",
+                "s.toml: there is no preset `mnits`, but quick, any, search, mnist,",
             ),
             (
                 "seeds = 0\n[variants.a]",
