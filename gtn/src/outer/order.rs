@@ -133,7 +133,7 @@ pub struct Order {
     pub pairs: usize,
     /// Those of them in which the more accurate learner has the lower loss.
     pub right: usize,
-    /// The sum of their losses: [`CLEAR`] · ln(1 + exp(d / [`CLEAR`])), where d is what the more accurate learner has more
+    /// The sum of their losses: 0.1 · ln(1 + exp(d / 0.1)), where d is what the more accurate learner has more
     /// of mean loss (Burges et al. 2005, `RankNet`).
     pub loss: f64,
 }
