@@ -205,7 +205,10 @@ fn settings(args: &TrainArgs) -> Result<Config> {
 /// The networks whose order is taught, if any is; a resumed run has its own copy of their accuracies.
 fn ranking(config: &Config, resumed: Option<&Path>) -> Result<Option<Ranking>> {
     let population = config.population();
-    let copy = resumed.map(|run| run.join(ACCURACIES));
+    // A run that was killed before it wrote its copy reads the table again.
+    let copy = resumed
+        .map(|run| run.join(ACCURACIES))
+        .filter(|copy| copy.exists());
     match population.space() {
         Some(space) => config.rank_by.read(copy.as_deref(), space),
         None => Ok(None),
