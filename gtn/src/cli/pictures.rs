@@ -2,10 +2,10 @@
 
 use super::say;
 use crate::data::{Dataset, Problem};
-use crate::draw::curves::{self, Series};
+use crate::draw::curves;
 use crate::draw::picture::{ImageGrid, Picture};
 use crate::error::Result;
-use crate::eval::report::{Report, Way};
+use crate::eval::report::Report;
 use crate::eval::training_data::TrainingData;
 use crate::outer::meta::MetaTrainer;
 use std::path::Path;
@@ -63,11 +63,9 @@ pub(super) fn samples_of(data: &Dataset) -> Result<Picture> {
 
 /// Draws how the learners of an evaluation learned.
 pub(super) fn draw_curves(folder: &Path, report: &Report) -> Result<()> {
-    let steps: Vec<f64> = (0..=report.inner_steps).map(|step| step as f64).collect();
-    let series = |way: &Way| Series::of_runs(&way.name, &steps, &way.curves);
-    let series = report.ways.iter().map(series).collect();
+    let series = report.ways.iter().map(|way| report.curve(&way.name, way));
     let path = folder.join("learning.svg");
-    curves::write(&path, &[curves::learning(series)])?;
+    curves::write(&path, &[curves::learning(series.collect())])?;
     say(&format!("Wrote {}", path.display()));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `gtn report` and `gtn compare`: runs as pages, tables and plots.
 
 use super::{Outcome, say, show};
-use crate::draw::curves::{self, Series};
+use crate::draw::curves;
 use crate::draw::page::Page;
 use crate::error::{Error, Result};
 use crate::eval::report::Report;
@@ -79,15 +79,10 @@ pub(super) fn compare(args: &CompareArgs) -> Result<Outcome> {
         .collect::<Result<_>>()?;
     show(table(&found).trim_end());
     if let Some(path) = &args.plot {
-        let most = found.iter().map(|(_, report)| report.inner_steps).max();
-        let steps: Vec<f64> = (0..=most.unwrap_or(0)).map(|step| step as f64).collect();
-        let series = |(name, report): &(String, Report)| {
-            Series::of_runs(name, &steps, &report.ways[0].curves)
-        };
-        curves::write(
-            path,
-            &[curves::learning(found.iter().map(series).collect())],
-        )?;
+        let series = found
+            .iter()
+            .map(|(name, report)| report.curve(name, &report.ways[0]));
+        curves::write(path, &[curves::learning(series.collect())])?;
         say(&format!("Wrote {}", path.display()));
     }
     Ok(Outcome::Done)

@@ -95,11 +95,7 @@ impl Page<'_> {
 }
 
 fn evaluation(report: &Report) -> Result<Markup> {
-    let steps: Vec<f64> = (0..=report.inner_steps).map(|step| step as f64).collect();
-    let series = report
-        .ways
-        .iter()
-        .map(|way| Series::of_runs(&way.name, &steps, &way.curves));
+    let series = report.ways.iter().map(|way| report.curve(&way.name, way));
     let curves = curves::svg(&[curves::learning(series.collect())])?;
     let percent = |x: f64| format!("{:.2} %", 100.0 * x);
     Ok(html! {

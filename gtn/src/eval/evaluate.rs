@@ -251,7 +251,7 @@ impl Trainee {
     }
 
     /// Trains from the same start every time. Gives the accuracy on the test set after the last step; and on `along`, if
-    /// given, before the first step and after each.
+    /// given, after each of [`looks`].
     ///
     /// # Errors
     /// If the training runs away, or the device fails.
@@ -265,8 +265,9 @@ impl Trainee {
             data.values.set(name, array)?;
         }
         let (mut accuracy, mut curve, last) = (0.0, Vec::new(), self.trainer.steps());
+        let looks = looks(last);
         self.trainer.train(&data.values, |step, learner| {
-            if let Some(test) = along {
+            if let Some(test) = along.filter(|_| looks.contains(&step)) {
                 curve.push(self.evaluator.accuracy(learner, test, step)?);
             }
             if step == last {
@@ -276,6 +277,14 @@ impl Trainee {
         })?;
         Ok((accuracy, curve))
     }
+}
+
+/// After which of so many inner steps an evaluation looks at a learner for its curve: before the first (0), after the last, and after
+/// at most 32 between, evenly. A look takes the forward passes of 1,000 images, which is more than a small step does.
+pub(crate) fn looks(steps: usize) -> Vec<usize> {
+    let every = steps.div_ceil(32).max(1);
+    let before = (0..steps).step_by(every);
+    before.chain([steps]).collect()
 }
 
 /// A learner's weights before its training, by name, and the keys of what it drops.
@@ -290,4 +299,19 @@ fn start(
     let keys = dropout_keys(seed, number, steps);
     let keys = learner.drops().then_some((DROPPED.to_owned(), keys));
     Ok(names.zip(drawn).chain(keys).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::looks;
+
+    #[test]
+    fn looks_are_few() {
+        assert_eq!(looks(0), [0]);
+        assert_eq!(looks(3), [0, 1, 2, 3]);
+        assert_eq!(looks(32).len(), 33);
+        assert_eq!(looks(33)[..3], [0, 2, 4]);
+        assert_eq!(looks(128).len(), 33);
+        assert_eq!(looks(1000).last(), Some(&1000));
+    }
 }

@@ -1,6 +1,8 @@
 //! Does it teach? Fresh learners taught by the generator beside learners taught by real images.
 
+use crate::draw::curves::Series;
 use crate::error;
+use crate::eval::evaluate::looks;
 use crate::eval::examination::Examination;
 use crate::eval::rivals::{LearnedRates, RealImages, Rivals};
 use crate::eval::training_data::TrainingData;
@@ -35,6 +37,9 @@ pub struct Report {
     pub widths: String,
     pub dataset: String,
     pub test_images: usize,
+    /// After which inner steps the curves of the ways look; of a report from before it had them, after all.
+    #[serde(default)]
+    pub curve_steps: Vec<usize>,
     /// The way of the run, then those of the baselines.
     pub ways: Vec<Way>,
 }
@@ -70,7 +75,7 @@ pub struct Way {
     pub runaways: usize,
     /// Half of the 95 % confidence interval of the mean (Student's t).
     pub interval: f64,
-    /// Accuracies on validation images before the first inner step and after each, a list for every learner.
+    /// Accuracies on validation images after the steps of [`Report::curve_steps`], a list for every learner.
     pub curves: Vec<Vec<f64>>,
 }
 
@@ -258,7 +263,17 @@ impl Report {
         }
         let text = read_to_string(&path).map_err(|e| error::Error::file("read", &path, &e))?;
         let report = serde_json::from_str(&text);
-        report.map_err(|e| error::Error::run(e).at(path.display()))
+        let mut report: Self = report.map_err(|e| error::Error::run(e).at(path.display()))?;
+        if report.curve_steps.is_empty() {
+            report.curve_steps = (0..=report.inner_steps).collect();
+        }
+        Ok(Some(report))
+    }
+
+    /// The curve of a way: the mean of its learners, in a band from the least to the greatest.
+    pub fn curve(&self, name: &str, way: &Way) -> Series {
+        let steps: Vec<f64> = self.curve_steps.iter().map(|&step| step as f64).collect();
+        Series::of_runs(name, &steps, &way.curves)
     }
 
     fn new(examination: &Examination<'_>, ways: Vec<Way>) -> Self {
@@ -293,6 +308,7 @@ impl Report {
             widths: (*widths).to_owned(),
             dataset: data.card.name.clone(),
             test_images: data.test.len(),
+            curve_steps: looks(config.inner_steps),
             ways,
         }
     }
