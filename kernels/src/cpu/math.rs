@@ -330,7 +330,7 @@ pub(crate) fn cos_sin_turns<T: Real>(x: T) -> (T, T) {
 #[inline(always)]
 pub(crate) fn beats<T: Real>(x: T, best: T) -> bool {
     // Without branches, so that loops over it become vectors.
-    (x > best) | (is_nan(x) & !is_nan(best))
+    !(x <= best) & !is_nan(best)
 }
 
 #[inline(always)]

@@ -51,7 +51,7 @@ pub(crate) fn window<T: Real>(window: &Window, arrays: &Arrays<'_>) -> Result<()
     }
 }
 
-/// The part of a window that lies inside the image.
+/// The part of a window that lies inside the image: so many rows and columns of its pixels.
 struct Inside {
     rows: Range<usize>,
     columns: Range<usize>,
@@ -67,38 +67,54 @@ impl Inside {
         (row * window.window[1] + column, pixel as usize * window.c)
     }
 
-    /// Where the pixels of a window of 2×2, the usual one, begin, if all are inside.
+    /// Whether it is all of a window of K×K pixels.
     #[inline(always)]
-    fn four(&self, window: &Window) -> Option<[usize; 4]> {
-        let whole = self.rows == (0..2) && self.columns == (0..2);
-        (window.window == [2, 2] && whole).then(|| {
-            let pixel = |row, column| self.pixel(window, row, column).1;
-            [pixel(0, 0), pixel(0, 1), pixel(1, 0), pixel(1, 1)]
-        })
+    fn is_whole<const K: usize>(&self, window: &Window) -> bool {
+        window.window == [K, K] && self.rows == (0..K) && self.columns == (0..K)
     }
 
-    /// Whether these offsets are of pixels inside.
+    /// All of a window of K×K pixels, with numbers that the compiler knows: loops over it are unrolled.
     #[inline(always)]
-    fn holds(&self, window: &Window, picks: &[u8]) -> bool {
-        let [kh, kw] = window.window;
-        let mut sound = true;
-        if self.rows == (0..kh) && self.columns == (0..kw) {
-            for &pick in picks {
-                sound &= usize::from(pick) < kh * kw;
-            }
-        } else {
-            for &pick in picks {
-                let (row, column) = (usize::from(pick) / kw, usize::from(pick) % kw);
-                sound &= self.rows.contains(&row) && self.columns.contains(&column);
-            }
-        }
-        sound
+    fn whole<const K: usize>(&self, window: &Window) -> (Self, Window) {
+        let window = Window {
+            window: [K, K],
+            ..*window
+        };
+        let (rows, columns) = (0..K, 0..K);
+        (
+            Self {
+                rows,
+                columns,
+                corner: self.corner,
+            },
+            window,
+        )
     }
+}
+
+/// The block with the window and its part inside; the usual windows, of 2×2 and of 3×3 pixels, have blocks of their own if
+/// all of them is inside, which `$whole` says.
+macro_rules! usual {
+    ($window:ident, $inside:ident, $whole:ident => $body:block) => {
+        if $inside.is_whole::<2>($window) {
+            const $whole: bool = true;
+            let ($inside, $window) = &$inside.whole::<2>($window);
+            $body
+        } else if $inside.is_whole::<3>($window) {
+            const $whole: bool = true;
+            let ($inside, $window) = &$inside.whole::<3>($window);
+            $body
+        } else {
+            const $whole: bool = false;
+            $body
+        }
+    };
 }
 
 /// The windows of an image, in order.
 struct Windows<'a> {
     window: &'a Window,
+    width: usize,
     row: usize,
     column: usize,
 }
@@ -111,7 +127,7 @@ impl Iterator for Windows<'_> {
         let Window {
             h, w, stride, pad, ..
         } = *self.window;
-        if self.column == self.window.out_w() {
+        if self.column == self.width {
             (self.row, self.column) = (self.row + 1, 0);
         }
         let (y, x) = (self.row * stride[0], self.column * stride[1]);
@@ -129,6 +145,7 @@ impl Iterator for Windows<'_> {
 fn windows(window: &Window) -> Windows<'_> {
     Windows {
         window,
+        width: window.out_w(),
         row: 0,
         column: 0,
     }
@@ -147,54 +164,27 @@ fn put<T: Copy, const W: usize>(strip: [T; W], to: &mut [T], first: usize) {
     to[first..][..W].copy_from_slice(&strip);
 }
 
-/// Which of four is the greatest.
-#[inline(always)]
-fn greatest<T: Real, const W: usize>([a, b, c, d]: [[T; W]; 4]) -> [u8; W] {
-    let mut picks = [0; W];
-    for lane in 0..W {
-        let (mut best, mut pick) = (a[lane], 0);
-        (best, pick) = if beats(b[lane], best) {
-            (b[lane], 1)
-        } else {
-            (best, pick)
-        };
-        (best, pick) = if beats(c[lane], best) {
-            (c[lane], 2)
-        } else {
-            (best, pick)
-        };
-        picks[lane] = if beats(d[lane], best) { 3 } else { pick };
-    }
-    picks
-}
-
 multiversion! {
     fn argmax<T: Real>(window: &Window, x: &[T], picks: &mut [u8]) {
         for (picks, inside) in picks.chunks_exact_mut(window.c).zip(windows(window)) {
-            if let Some([a, b, c, d]) = inside.four(window) {
+            usual!(window, inside, _WHOLE => {
+                let (offset, start) = inside.pixel(window, inside.rows.start, inside.columns.start);
                 strips!(T, window.c, first, W => {
-                    let pixels = [strip::<T, W>(x, a + first), strip(x, b + first),
-                        strip(x, c + first), strip(x, d + first)];
-                    put(greatest(pixels), picks, first);
-                });
-                continue;
-            }
-            let (offset, start) = inside.pixel(window, inside.rows.start, inside.columns.start);
-            strips!(T, window.c, first, W => {
-                let mut best = strip::<T, W>(x, start + first);
-                let mut pick = [offset as u32; W];
-                for row in inside.rows.clone() {
-                    for column in inside.columns.clone() {
-                        let (offset, at) = inside.pixel(window, row, column);
-                        let x = strip::<T, W>(x, at + first);
-                        for lane in 0..W {
-                            let wins = beats(x[lane], best[lane]);
-                            best[lane] = if wins { x[lane] } else { best[lane] };
-                            pick[lane] = if wins { offset as u32 } else { pick[lane] };
+                    let mut best = strip::<T, W>(x, start + first);
+                    let mut pick = [offset as u32; W];
+                    for row in inside.rows.clone() {
+                        for column in inside.columns.clone() {
+                            let (offset, at) = inside.pixel(window, row, column);
+                            let x = strip::<T, W>(x, at + first);
+                            for lane in 0..W {
+                                let wins = beats(x[lane], best[lane]);
+                                best[lane] = if wins { x[lane] } else { best[lane] };
+                                pick[lane] = if wins { offset as u32 } else { pick[lane] };
+                            }
                         }
                     }
-                }
-                put(pick.map(|pick| pick as u8), picks, first);
+                    put(pick.map(|pick| pick as u8), picks, first);
+                });
             });
         }
     }
@@ -203,23 +193,27 @@ multiversion! {
 multiversion! {
     /// Whether all picks lie inside.
     fn gather<T: Real>(window: &Window, x: &[T], picks: &[u8], y: &mut [T]) -> bool {
-        let mut sound = true;
+        let mut sound = are_offsets(window, picks);
         let rows = picks.chunks_exact(window.c).zip(y.chunks_exact_mut(window.c));
         for ((picks, y), inside) in rows.zip(windows(window)) {
-            sound &= inside.holds(window, picks);
-            strips!(T, window.c, first, W => {
-                let (picks, mut value) = (strip::<u8, W>(picks, first), [T::ZERO; W]);
-                for row in inside.rows.clone() {
-                    for column in inside.columns.clone() {
-                        let (offset, at) = inside.pixel(window, row, column);
-                        let x = strip::<T, W>(x, at + first);
-                        for lane in 0..W {
-                            let picked = picks[lane] == offset as u8;
-                            value[lane] = if picked { x[lane] } else { value[lane] };
+            usual!(window, inside, WHOLE => {
+                strips!(T, window.c, first, W => {
+                    let (picks, mut value) = (strip::<u8, W>(picks, first), [T::ZERO; W]);
+                    let mut found = [0; W];
+                    for row in inside.rows.clone() {
+                        for column in inside.columns.clone() {
+                            let (offset, at) = inside.pixel(window, row, column);
+                            let x = strip::<T, W>(x, at + first);
+                            for lane in 0..W {
+                                let picked = picks[lane] == offset as u8;
+                                value[lane] = if picked { x[lane] } else { value[lane] };
+                                found[lane] |= u8::from(picked);
+                            }
                         }
                     }
-                }
-                put(value, y, first);
+                    sound &= WHOLE || found.iter().fold(1, |all, found| all & found) == 1;
+                    put(value, y, first);
+                });
             });
         }
         sound
@@ -229,7 +223,7 @@ multiversion! {
 multiversion! {
     /// Whether all picks lie inside.
     fn scatter<T: Real>(window: &Window, y: &[T], picks: &[u8], x: &mut [T]) -> bool {
-        let mut sound = true;
+        let mut sound = are_offsets(window, picks);
         // Pixels of one window only are written once, without being read.
         let disjoint = is_disjoint(window);
         if !(disjoint && is_tiled(window)) {
@@ -237,25 +231,39 @@ multiversion! {
         }
         let rows = picks.chunks_exact(window.c).zip(y.chunks_exact(window.c));
         for ((picks, y), inside) in rows.zip(windows(window)) {
-            sound &= inside.holds(window, picks);
-            strips!(T, window.c, first, W => {
-                let (picks, y) = (strip::<u8, W>(picks, first), strip::<T, W>(y, first));
-                for row in inside.rows.clone() {
-                    for column in inside.columns.clone() {
-                        let (offset, at) = inside.pixel(window, row, column);
-                        let mut sum = if disjoint { [T::ZERO; W] } else { strip(x, at + first) };
-                        for lane in 0..W {
-                            let picked = picks[lane] == offset as u8;
-                            // Sums begin with +0 and so never are −0: adding zero changes nothing.
-                            sum[lane] = sum[lane] + if picked { y[lane] } else { T::ZERO };
+            usual!(window, inside, WHOLE => {
+                strips!(T, window.c, first, W => {
+                    let (picks, y) = (strip::<u8, W>(picks, first), strip::<T, W>(y, first));
+                    let mut found = [0; W];
+                    for row in inside.rows.clone() {
+                        for column in inside.columns.clone() {
+                            let (offset, at) = inside.pixel(window, row, column);
+                            let mut sum = if disjoint { [T::ZERO; W] } else { strip(x, at + first) };
+                            for lane in 0..W {
+                                let picked = picks[lane] == offset as u8;
+                                // Sums begin with +0 and so never are −0: adding zero changes nothing.
+                                sum[lane] = sum[lane] + if picked { y[lane] } else { T::ZERO };
+                                found[lane] |= u8::from(picked);
+                            }
+                            put(sum, x, at + first);
                         }
-                        put(sum, x, at + first);
                     }
-                }
+                    sound &= WHOLE || found.iter().fold(1, |all, found| all & found) == 1;
+                });
             });
         }
         sound
     }
+}
+
+/// Whether all picks lie in a window, inside of the image or not.
+#[inline(always)]
+fn are_offsets(window: &Window, picks: &[u8]) -> bool {
+    let mut greatest = 0;
+    for &pick in picks {
+        greatest = pick.max(greatest);
+    }
+    picks.is_empty() || usize::from(greatest) < window.window[0] * window.window[1]
 }
 
 /// Whether no two windows share a pixel.
