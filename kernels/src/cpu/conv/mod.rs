@@ -3,10 +3,12 @@
 //! A padded copy of a band of an image has the patches in it already: each is a few rows of the window,
 //! contiguous in memory. So the micro-kernel reads them where they are, and only the band is copied.
 //!
-//! Windows of 3×3 with steps of 1 take fewer multiplications where there are channels enough: see [`winograd`].
+//! Windows of 3×3 with steps of 1 take fewer multiplications where there are channels enough: see [`winograd`]. Results of
+//! one channel fill vectors with the pixels of a row: see [`planar`].
 
 mod correlation;
 mod phases;
+mod planar;
 #[cfg(test)]
 mod tests;
 mod tiles;
@@ -43,6 +45,8 @@ enum Form {
     Gather(Phases),
     /// Every pixel of the result, times the filter, is added to a patch of the source.
     Scatter(Correlation),
+    /// The same for a result of one channel, over lines of its pixels.
+    Planar(Correlation),
     /// Tiles of the result are found from transformed tiles of the source.
     Tiled(Tiling),
     /// Every weight is a sum over pixels: of an element of a patch times a pixel of the result.
@@ -86,6 +90,7 @@ impl Form {
         let tiled = |c: &Correlation| {
             Tiling::of(c, spec.float).map(|tiling| (tiling.places(), Self::Tiled(tiling)))
         };
+        let planar = |c: &Correlation| Some((planar::places(c, spec.float)?, Self::Planar(*c)));
         let weight = |c: &Correlation, sides| {
             let tiled = Tiling::of(c, spec.float);
             let tiled = tiled.map(|tiling| (tiling.places(), Self::TiledWeight(tiling, sides)));
@@ -95,6 +100,7 @@ impl Form {
             ConvKind::Forward => least([
                 Some((gather(&forward), Self::Gather(Phases::forward(spec)))),
                 both.then(|| (scatter(&backward), Self::Scatter(backward))),
+                planar(&forward),
                 tiled(&forward),
             ]),
             ConvKind::Input => least([
@@ -103,6 +109,7 @@ impl Form {
                     let phases = Phases::backward(spec);
                     (gather(&backward) / steps, Self::Gather(phases))
                 }),
+                both.then(|| planar(&backward)).flatten(),
                 both.then(|| tiled(&backward)).flatten(),
             ]),
             ConvKind::Weight => {
@@ -145,6 +152,7 @@ fn bytes_of_one(spec: &Conv, form: &Form) -> usize {
         _ if spec.counts().contains(&0) => 0,
         Form::Gather(phases) => phases.count() * panels(phases.patch(), phases.result[2]),
         Form::Scatter(c) => panels(c.result[2], c.patch()),
+        Form::Planar(_) => 0,
         Form::Tiled(tiling) => tiling.filter_count(),
         Form::Weight(c, _) => weight::groups(c, spec.float)[0] * c.patch() * c.result[2],
         Form::TiledWeight(tiling, _) => {
@@ -195,6 +203,7 @@ fn run<T: Element + Real>(spec: &Conv, form: &Form, inputs: [Raw; 2], out: Raw, 
             match form {
                 Form::Gather(phases) => job.gather(phases, &first, &second),
                 Form::Scatter(part) => job.scatter(part, &first, &second),
+                Form::Planar(part) => job.planar(part, &first, &second),
                 Form::Tiled(tiling) => job.tiled(tiling, &first, &second),
                 Form::Weight(part, sides) => {
                     let [source, result] = sides.order([&first, &second]);
@@ -359,49 +368,65 @@ impl<T: Element> Job<T> {
                 .at()
                 .wrapping_add((image * height + top) * width * c);
             let result = result.at().wrapping_add(image * spec.result_count());
-            let sums = if self.accumulate { count } else { 0 };
-            scratch(
-                [chunk * columns * distance, sums],
-                |[products, sums]: [*mut T; 2]| {
-                    let to = if self.accumulate { sums } else { target };
-                    // SAFETY: the scratch memory, or the rows of the source that are ours alone.
-                    unsafe { slice::from_raw_parts_mut(to, count) }.fill(T::default());
-                    let touching = spec.touching(&band);
-                    for first in touching.clone().step_by(chunk) {
-                        let rows = first..touching.end.min(first + chunk);
-                        let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
-                            for (address, pixel) in addresses.iter_mut().zip(range) {
-                                *address = result.wrapping_add((first * columns + pixel) * out);
-                            }
-                        };
-                        let patches = Matrix {
-                            at: products,
-                            row: steps[0],
-                            col: steps[1],
-                        };
-                        let (pixels, walk) = (rows.len() * columns, Walk::line(out, 1));
-                        // SAFETY: pixels of the result, and memory as above.
-                        unsafe {
-                            sweep(
-                                &self.engine,
-                                pixels,
-                                walk,
-                                fill,
-                                &panels,
-                                patches,
-                                Mode::Set,
-                            );
-                            for (i, row) in rows.enumerate() {
-                                spec.paste(row, patches.from(i * columns, 0), &band, to);
-                            }
+            let sum = |products: *mut T, to: *mut T| {
+                let touching = spec.touching(&band);
+                for first in touching.clone().step_by(chunk) {
+                    let rows = first..touching.end.min(first + chunk);
+                    let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
+                        for (address, pixel) in addresses.iter_mut().zip(range) {
+                            *address = result.wrapping_add((first * columns + pixel) * out);
+                        }
+                    };
+                    let patches = Matrix {
+                        at: products,
+                        row: steps[0],
+                        col: steps[1],
+                    };
+                    let (pixels, walk) = (rows.len() * columns, Walk::line(out, 1));
+                    // SAFETY: pixels of the result, and memory as below.
+                    unsafe {
+                        sweep(
+                            &self.engine,
+                            pixels,
+                            walk,
+                            fill,
+                            &panels,
+                            patches,
+                            Mode::Set,
+                        );
+                        for (i, row) in rows.enumerate() {
+                            spec.paste(row, patches.from(i * columns, 0), &band, to);
                         }
                     }
-                    if self.accumulate {
-                        // SAFETY: as above.
-                        (0..count).for_each(|i| unsafe { *target.add(i) += *sums.add(i) });
-                    }
-                },
-            );
+                }
+            };
+            // SAFETY: those rows of the source are ours alone.
+            unsafe { self.sum_up(target, count, chunk * columns * distance, sum) };
+        });
+    }
+
+    /// Lets `sum` add up a stretch of the result from zero, with scratch memory for so many elements; then adds it to what is
+    /// there, if that is asked for.
+    ///
+    /// # Safety
+    /// The stretch must be nobody else's.
+    unsafe fn sum_up(
+        &self,
+        target: *mut T,
+        count: usize,
+        room: usize,
+        sum: impl FnOnce(*mut T, *mut T),
+    ) {
+        let sums = if self.accumulate { count } else { 0 };
+        scratch([room, sums], |[room, sums]: [*mut T; 2]| {
+            let to = if self.accumulate { sums } else { target };
+            // SAFETY: the scratch memory, or the caller's stretch.
+            unsafe { slice::from_raw_parts_mut(to, count) }.fill(T::default());
+            sum(room, to);
+            if self.accumulate {
+                // SAFETY: as above.
+                (0..count).for_each(|i| unsafe { *target.add(i) += *sums.add(i) });
+            }
         });
     }
 }

@@ -155,6 +155,25 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_convolution_from_or_to_one_channel(
+        n in 1_usize..4,
+        image in [1_usize..40, 1..40],
+        channels in 1_usize..40,
+        is_first in any::<bool>(),
+        window in [1_usize..6, 1..6],
+        pad in [0_usize..6, 0..6, 0..6, 0..6],
+        float in prop_oneof![Just(Float::F32), Just(Float::F64)],
+    ) {
+        prop_assume!(window[0] <= image[0] + pad[0] + pad[1]);
+        prop_assume!(window[1] <= image[1] + pad[2] + pad[3]);
+        let channels = if is_first { [1, channels] } else { [channels, 1] };
+        check(Conv { float, pad, ..spec(n, image, channels, window) });
+    }
+}
+
 #[test]
 fn convolutions_of_many_blocks() {
     check(spec(5, [28, 28], [1, 32], [3, 3]));
