@@ -211,4 +211,13 @@ fn a_search_without_a_run_trains_its_teacher_once() {
     );
     assert_eq!(fs::read(place.path("found/results.csv")).unwrap(), csv);
     place.fails(2, "search run --dataset mnist", "cannot be used with");
+    // A teacher that is shown an order, by the preset for it.
+    place.write("truth.csv", b"cell,accuracy\n000000,10\n333333,90\n");
+    let ordered = args.replace("--out found", "--rank-by truth.csv --out ordered");
+    place.run(&ordered);
+    let of_teacher =
+        |file: &str| fs::read_to_string(place.path(&format!("ordered/teacher/{file}"))).unwrap();
+    assert!(of_teacher("metrics.jsonl").contains("\"order\":{\"pairs\""));
+    assert!(of_teacher("config.toml").contains("rank_weight = 0.95"));
+    place.fails(2, "search run --rank-by truth.csv", "cannot be used with");
 }

@@ -28,6 +28,8 @@ pub enum Preset {
     /// Small learners, about five minutes on two cores
     #[default]
     Quick,
+    /// Wider learners and larger batches, an hour on two cores
+    Strong,
     /// Learners of many architectures, an hour on two cores
     Any,
     /// Networks of a search space, whose order `--rank-by` teaches
@@ -47,6 +49,7 @@ impl Preset {
     pub(crate) fn values(self) -> Overrides {
         let text = match self {
             Self::Quick => "",
+            Self::Strong => include_str!("../../presets/strong.toml"),
             Self::Any => include_str!("../../presets/any.toml"),
             Self::Search => include_str!("../../presets/search.toml"),
             Self::Mnist => include_str!("../../presets/mnist.toml"),

@@ -292,7 +292,7 @@ mod tests {
             ),
             (
                 "preset = 'mnits'\n[variants.a]",
-                "s.toml: there is no preset `mnits`, but quick, any, search, mnist,",
+                "s.toml: there is no preset `mnits`, but quick, strong, any, search,",
             ),
             (
                 "seeds = 0\n[variants.a]",

@@ -328,6 +328,10 @@ pub(crate) fn cos_sin_turns<T: Real>(x: T) -> (T, T) {
 
 /// Whether x is greater than the best so far; NaN is greater than all numbers, the first of equals wins.
 #[inline(always)]
+#[expect(
+    clippy::neg_cmp_op_on_partial_ord,
+    reason = "NaN is not less than or equal to any number"
+)]
 pub(crate) fn beats<T: Real>(x: T, best: T) -> bool {
     // Without branches, so that loops over it become vectors.
     !(x <= best) & !is_nan(best)

@@ -7,6 +7,7 @@ use super::work::{Loaded, prepare, workers};
 use crate::error::{Error, Result};
 use crate::eval::report::GLANCE;
 use crate::nn::Space;
+use crate::outer::order::RankBy;
 use crate::ranks::Ranks;
 use crate::run::run_folder::{CHECKPOINT, REPORT, make_folder};
 use crate::run::settings::{above_zero, count, natural};
@@ -37,6 +38,10 @@ pub(super) struct FindArgs {
     /// Without a run: a TOML file with other settings of the training that makes the teacher
     #[arg(long, value_name = "FILE", conflicts_with = "run")]
     config: Option<PathBuf>,
+    /// Without a run: accuracies of networks of the space, whose order the teacher learns, too, by the preset `search`: see
+    /// `gtn train --rank-by`. They need not be on these images
+    #[arg(long, value_name = "FILE[,COLUMN]", conflicts_with = "run")]
+    rank_by: Option<RankBy>,
     /// Without a run: outer steps of that training
     #[arg(long, value_name = "N", default_value = TEACHER_STEPS, value_parser = natural(1), conflicts_with = "run")]
     teacher_steps: u64,
@@ -56,7 +61,7 @@ pub(super) struct FindArgs {
     #[arg(long, value_name = "N", value_parser = natural(1))]
     pub(super) inner_steps: Option<u64>,
     /// What to rank by, as for `gtn search correlate`
-    #[arg(long, value_name = "NAME", default_value = "gtn")]
+    #[arg(long, value_name = "NAME", default_value = "gtn+structure")]
     pub(super) estimator: Estimator,
     /// Learners of every network, whose estimates are averaged
     #[arg(long, value_name = "N", default_value = "1", value_parser = count())]
@@ -177,6 +182,10 @@ fn teacher(args: &FindArgs, out: &Path) -> Result<Option<PathBuf>> {
             .as_ref()
             .map_or_else(|| SPACE.to_owned(), Space::text);
         word("learner", space);
+        if let Some(table) = &args.rank_by {
+            word("preset", "search".to_owned());
+            word("rank-by", table.to_string());
+        }
         word("outer-steps", args.teacher_steps.to_string());
         word("seed", args.seed.to_string());
         word("learners", "1".to_owned());
