@@ -47,10 +47,7 @@ impl<T: Element> Job<T> {
     /// As for the other forms.
     pub(super) unsafe fn planar(&self, spec: &Correlation, source: &Shared<T>, filter: &Shared<T>) {
         let ([_, w, c], [height, width, _]) = (spec.source, spec.result);
-        let (plane, [_, columns_of_window]) = (plane(spec), spec.window);
-        let left = spec.pad[1].max(0) as usize;
-        let skipped = spec.pad[1].min(0).unsigned_abs().min(w);
-        let inside = (w - skipped).min((width + columns_of_window - 1).saturating_sub(left));
+        let next = plane(spec);
         let at_once = rows_at_once(spec.images, height, width * size_of::<T>());
         let bands = height.div_ceil(at_once);
         for_each(spec.images * bands, self.flops, |piece| {
@@ -60,52 +57,93 @@ impl<T: Element> Job<T> {
             let image = source.at().wrapping_add(image * spec.source_count());
             let sum = |planes: *mut T, to: *mut T| {
                 // SAFETY: the scratch memory; zero bits are the number zero.
-                unsafe { planes.write_bytes(0, c * plane) };
+                unsafe { planes.write_bytes(0, c * next) };
+                let planes = Matrix {
+                    at: planes,
+                    row: next,
+                    col: 1,
+                };
                 for row in spec.seen(&band) {
-                    let pixels = Matrix {
-                        at: image.wrapping_add((row * w + skipped) * c),
-                        row: c,
-                        col: 1,
-                    };
-                    let turned = Matrix {
-                        at: planes.wrapping_add(left),
-                        row: plane,
-                        col: 1,
-                    };
-                    // SAFETY: a row of the source, and the planes between their ends.
-                    unsafe { self.engine.transpose([inside, c], pixels, turned) };
-                    let (lowest, seeing) = (row as isize + spec.pad[0], spec.seeing(row));
-                    let seeing = seeing.start.max(band.start)..seeing.end.min(band.end);
-                    let target = Matrix {
-                        at: to.wrapping_add((seeing.start - band.start) * width),
-                        row: width,
-                        col: 1,
-                    };
-                    for column in 0..columns_of_window {
-                        let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
-                            for (address, i) in addresses.iter_mut().zip(range) {
-                                let down = lowest - (seeing.start + i) as isize;
-                                let tap = (down as usize * columns_of_window + column) * c;
-                                *address = filter.at().wrapping_add(spec.weight(tap, 0));
-                            }
-                        };
-                        let walk = Walk::line(c, spec.filter.source);
-                        let panels = Panels {
-                            at: Shared(planes.wrapping_add(column)),
-                            row: plane,
-                            next: self.engine.columns(),
-                            columns: width,
-                        };
-                        // SAFETY: weights, planes, and rows of the result, which are ours alone.
-                        unsafe {
-                            let rows = seeing.len();
-                            sweep(&self.engine, rows, walk, fill, &panels, target, Mode::Add);
-                        }
+                    // SAFETY: a row of the source, the planes, the filter, and rows of the result that are ours alone.
+                    unsafe {
+                        self.turn_over(spec, image.wrapping_add(row * w * c), planes);
+                        self.add_row(spec, row, planes, filter, &band, to);
                     }
                 }
             };
             // SAFETY: those rows of the result are ours alone.
-            unsafe { self.sum_up(target, band.len() * width, c * plane, sum) };
+            unsafe { self.sum_up(target, band.len() * width, c * next, sum) };
         });
+    }
+
+    /// Writes a row of the source, as far as windows see it, into planes whose ends are zero.
+    ///
+    /// # Safety
+    /// The row must be readable, and the planes have room.
+    unsafe fn turn_over(&self, spec: &Correlation, row: *mut T, planes: Matrix<T>) {
+        let [_, w, c] = spec.source;
+        let left = spec.pad[1].max(0) as usize;
+        let skipped = spec.pad[1].min(0).unsigned_abs().min(w);
+        let seen = spec.result[1] + spec.window[1] - 1;
+        let inside = (w - skipped).min(seen.saturating_sub(left));
+        let pixels = Matrix {
+            at: row.wrapping_add(skipped * c),
+            row: c,
+            col: 1,
+        };
+        // SAFETY: what the caller promises.
+        unsafe { (self.engine).transpose([inside, c], pixels, planes.from(0, left)) };
+    }
+
+    /// Adds what a row of the source, in planes, is to all rows of a band of the result that see it.
+    ///
+    /// # Safety
+    /// The planes and the filter must be readable, and `to` be that band.
+    unsafe fn add_row(
+        &self,
+        spec: &Correlation,
+        row: usize,
+        planes: Matrix<T>,
+        filter: &Shared<T>,
+        band: &Range<usize>,
+        to: *mut T,
+    ) {
+        let ([_, width, _], [_, columns]) = (spec.result, spec.window);
+        let (channels, lowest) = (spec.source[2], row as isize + spec.pad[0]);
+        let seeing = spec.seeing(row);
+        let rows = seeing.start.max(band.start)..seeing.end.min(band.end);
+        let target = Matrix {
+            at: to.wrapping_add((rows.start - band.start) * width),
+            row: width,
+            col: 1,
+        };
+        let walk = Walk::line(channels, spec.filter.source);
+        for column in 0..columns {
+            let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
+                for (address, i) in addresses.iter_mut().zip(range) {
+                    let down = (lowest - (rows.start + i) as isize) as usize;
+                    let weight = spec.weight((down * columns + column) * channels, 0);
+                    *address = filter.at().wrapping_add(weight);
+                }
+            };
+            let panels = Panels {
+                at: Shared(planes.element(0, column)),
+                row: planes.row,
+                next: self.engine.columns(),
+                columns: width,
+            };
+            // SAFETY: what the caller promises.
+            unsafe {
+                sweep(
+                    &self.engine,
+                    rows.len(),
+                    walk,
+                    fill,
+                    &panels,
+                    target,
+                    Mode::Add,
+                );
+            }
+        }
     }
 }
