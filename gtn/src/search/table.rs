@@ -101,14 +101,20 @@ impl Table {
         }
     }
 
-    /// The sum of weighted ranks.
+    /// The sum of weighted ranks; the least of all for a network that lacks one of the columns.
     fn sum(&self, terms: &[(&str, f64)]) -> Vec<f64> {
         let mut sums = vec![0.0; self.networks.len()];
         for (column, weight) in terms {
-            let ranks = ranks(&self.column(column));
-            sums.iter_mut()
-                .zip(ranks)
-                .for_each(|(sum, rank)| *sum += weight * rank);
+            let column = self.column(column);
+            let ranks = ranks(&column);
+            for (sum, (value, rank)) in sums.iter_mut().zip(column.iter().zip(ranks)) {
+                let has = *value > f64::NEG_INFINITY;
+                *sum += if has {
+                    weight * rank
+                } else {
+                    f64::NEG_INFINITY
+                };
+            }
         }
         sums
     }
@@ -192,5 +198,40 @@ impl Table {
                 .map_err(Error::run)?;
         }
         writer.into_inner().map_err(Error::run)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many parameters it has.
+    #[test]
+    fn a_network_that_fails_has_no_sum_of_ranks() {
+        let structure = |params| Structure {
+            params,
+            macs: 0,
+            depth: 0,
+            convs: 0,
+            path: 0,
+        };
+        let networks = [("small", 1), ("middle", 2), ("huge", 3)];
+        let networks = networks.map(|(name, params)| (name.to_owned(), Some(structure(params))));
+        let entry = |network: &str, outcome| Entry {
+            network: network.to_owned(),
+            source: "gtn".to_owned(),
+            outcome,
+            seconds: 1.0,
+            planning: 0.0,
+        };
+        let accuracy = |x| Outcome::Values(BTreeMap::from([("gtn".to_owned(), x)]));
+        let entries = [
+            entry("small", accuracy(0.5)),
+            entry("middle", accuracy(0.9)),
+            entry("huge", Outcome::Failed("too little memory".to_owned())),
+        ];
+        let table = Table::new(networks.to_vec(), &entries);
+        let estimates = table.estimates(&"gtn+3*params".parse().unwrap());
+        assert_eq!(estimates, [1.0, 5.0, f64::NEG_INFINITY]);
     }
 }
