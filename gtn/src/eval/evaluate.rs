@@ -251,7 +251,7 @@ impl Trainee {
     }
 
     /// Trains from the same start every time. Gives the accuracy on the test set after the last step; and on `along`, if
-    /// given, after each of [`looks`].
+    /// given, along the way: after at most 34 of the steps, evenly.
     ///
     /// # Errors
     /// If the training runs away, or the device fails.
