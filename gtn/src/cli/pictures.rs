@@ -2,7 +2,7 @@
 
 use super::say;
 use crate::data::{Dataset, Problem};
-use crate::draw::curves;
+use crate::draw::curves::{self, Series};
 use crate::draw::picture::{ImageGrid, Picture};
 use crate::error::Result;
 use crate::eval::report::Report;
@@ -63,7 +63,10 @@ pub(super) fn samples_of(data: &Dataset) -> Result<Picture> {
 
 /// Draws how the learners of an evaluation learned.
 pub(super) fn draw_curves(folder: &Path, report: &Report) -> Result<()> {
-    let series = report.ways.iter().map(|way| report.curve(&way.name, way));
+    let series = report
+        .ways
+        .iter()
+        .map(|way| Series::of_way(&way.name, report, way));
     let path = folder.join("learning.svg");
     curves::write(&path, &[curves::learning(series.collect())])?;
     say(&format!("Wrote {}", path.display()));

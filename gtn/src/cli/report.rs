@@ -1,7 +1,7 @@
 //! `gtn report` and `gtn compare`: runs as pages, tables and plots.
 
 use super::{Outcome, say, show};
-use crate::draw::curves;
+use crate::draw::curves::{self, Series};
 use crate::draw::page::Page;
 use crate::error::{Error, Result};
 use crate::eval::report::Report;
@@ -81,7 +81,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<Outcome> {
     if let Some(path) = &args.plot {
         let series = found
             .iter()
-            .map(|(name, report)| report.curve(name, &report.ways[0]));
+            .map(|(name, report)| Series::of_way(name, report, &report.ways[0]));
         curves::write(path, &[curves::learning(series.collect())])?;
         say(&format!("Wrote {}", path.display()));
     }

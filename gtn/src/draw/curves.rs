@@ -1,6 +1,7 @@
 //! Curves as an SVG file, such as accuracy over inner steps.
 
 use crate::error::{Error, Result};
+use crate::eval::report::{Report, Way};
 use crate::run::run_folder::write_atomically;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
@@ -59,6 +60,12 @@ impl Series {
             points: points.collect(),
             runs: runs.len(),
         }
+    }
+
+    /// How the learners of a way learned, which is one of the report's.
+    pub fn of_way(name: &str, report: &Report, way: &Way) -> Self {
+        let steps: Vec<f64> = report.curve_steps.iter().map(|&step| step as f64).collect();
+        Self::of_runs(name, &steps, &way.curves)
     }
 
     /// The values of one run.

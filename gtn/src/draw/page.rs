@@ -95,7 +95,10 @@ impl Page<'_> {
 }
 
 fn evaluation(report: &Report) -> Result<Markup> {
-    let series = report.ways.iter().map(|way| report.curve(&way.name, way));
+    let series = report
+        .ways
+        .iter()
+        .map(|way| Series::of_way(&way.name, report, way));
     let curves = curves::svg(&[curves::learning(series.collect())])?;
     let percent = |x: f64| format!("{:.2} %", 100.0 * x);
     Ok(html! {

@@ -1,6 +1,5 @@
 //! Does it teach? Fresh learners taught by the generator beside learners taught by real images.
 
-use crate::draw::curves::Series;
 use crate::error;
 use crate::eval::evaluate::looks;
 use crate::eval::examination::Examination;
@@ -268,12 +267,6 @@ impl Report {
             report.curve_steps = (0..=report.inner_steps).collect();
         }
         Ok(Some(report))
-    }
-
-    /// The curve of a way: the mean of its learners, in a band from the least to the greatest.
-    pub fn curve(&self, name: &str, way: &Way) -> Series {
-        let steps: Vec<f64> = self.curve_steps.iter().map(|&step| step as f64).collect();
-        Series::of_runs(name, &steps, &way.curves)
     }
 
     fn new(examination: &Examination<'_>, ways: Vec<Way>) -> Self {
