@@ -251,7 +251,7 @@ impl Trainee {
     }
 
     /// Trains from the same start every time. Gives the accuracy on the test set after the last step; and on `along`, if
-    /// given, along the way: after at most 34 of the steps, evenly.
+    /// given, along the way: after at most 33 of the steps, evenly.
     ///
     /// # Errors
     /// If the training runs away, or the device fails.
@@ -279,8 +279,8 @@ impl Trainee {
     }
 }
 
-/// After which of so many inner steps an evaluation looks at a learner for its curve: before the first (0), after the last, and after
-/// at most 32 between, evenly. A look takes the forward passes of 1,000 images, which is more than a small step does.
+/// After which of so many inner steps an evaluation looks at a learner for its curve: after the last, and at
+/// most 32 times before, evenly from the start (0). A look takes the forward passes of 1,000 images, which is more than a small step does.
 pub(crate) fn looks(steps: usize) -> Vec<usize> {
     let every = steps.div_ceil(32).max(1);
     let before = (0..steps).step_by(every);
