@@ -362,3 +362,87 @@ fn numbers_that_run_away_name_rank_and_step() {
     assert!(line.ends_with("is not finite"), "{line}");
     assert_eq!((output.status.code(), saved(&place).0), (Some(1), 0));
 }
+
+/// A search from nothing, small, and what ranks its networks.
+const SEARCH: &str = "search --dataset mnist --data-dir data --space nasbench201,channels=2,cells=1 --config tiny.toml \
+    --teacher-steps 2 --images 20 --threads 1 --estimator gtn+structure";
+
+/// A place with the settings of its teacher.
+fn with_settings() -> Place {
+    let place = Place::new();
+    let settings = "inner_steps = 2\ninner_batch = 10\nouter_batch = 20\nnoise = 4\ngenerator_hidden = 8\n\
+        generator_channels = [3, 2]\nlearners_per_step = 3\nlearners_at_once = 1\n";
+    place.write("tiny.toml", settings.as_bytes());
+    place
+}
+
+#[test]
+fn a_search_is_shared() {
+    if program().is_none() {
+        return;
+    }
+    let place = with_settings();
+    place.write("truth.csv", truth().as_bytes());
+    let correlate = "--truth truth.csv --sample 14 --images 20 --data-dir data --threads 1 --estimators gtn,real";
+    for count in [1, 2, 3] {
+        let searched = format!("{SEARCH} --strategy evolution --networks 25 --out {count}");
+        run(&place, count, &searched);
+        let teacher = format!("{count}/teacher");
+        run(
+            &place,
+            count,
+            &format!("search correlate {teacher} {correlate}"),
+        );
+    }
+    let read = |path: String| fs::read(place.path(&path)).unwrap();
+    for count in [2, 3] {
+        assert!(checkpoint(&place, &format!("{count}/teacher")) == checkpoint(&place, "1/teacher"));
+        for file in [
+            "results.csv",
+            "teacher/correlate/results.csv",
+            "teacher/correlate/recipes.json",
+        ] {
+            let (one, several) = (read(format!("1/{file}")), read(format!("{count}/{file}")));
+            assert_eq!(text(&several), text(&one), "{count} ranks, {file}");
+        }
+    }
+}
+
+#[test]
+fn a_search_that_lost_a_rank_goes_on() {
+    let Some(program) = program() else { return };
+    let place = with_settings();
+    let args = format!("{SEARCH} --networks 120 --out");
+    run(&place, 1, &format!("{args} whole"));
+    let args = format!("{args} search");
+    let lines = || {
+        let path = place.path("search/results.jsonl");
+        fs::read_to_string(path).unwrap_or_default().lines().count()
+    };
+    for (signalled, rank) in [("TERM", 1), ("KILL", 1), ("KILL", 0)] {
+        let before = lines();
+        let mut command = ranks(&place, &[(2, program, &args)]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        wait_for("a result", &mut child, || lines() > before);
+        signal(signalled, processes(&child)[&rank]);
+        let output = child.wait_with_output().unwrap();
+        let said = text(&output.stderr);
+        if signalled == "TERM" {
+            assert_eq!(output.status.code(), Some(130), "{said}");
+            assert!(said.contains("The same command goes on"), "{said}");
+        } else {
+            assert!(!output.status.success());
+            let lost = format!("rank {rank} (process");
+            let line = error(&output);
+            assert!(
+                line.contains(&lost) && line.ends_with("was lost: the run ends"),
+                "{line}"
+            );
+        }
+        assert!(lines() < 120, "{said}");
+    }
+    run(&place, 1, &args);
+    assert_eq!(lines(), 240);
+    let csv = |run: &str| fs::read_to_string(place.path(&format!("{run}/results.csv"))).unwrap();
+    assert_eq!(csv("search"), csv("whole"));
+}

@@ -309,7 +309,7 @@ pub fn main() -> ExitCode {
         Some(Task::Compare(args)) => report::compare(&args),
         Some(Task::Data(args)) => data::run(&args),
         Some(Task::Learner(args)) => learner::run(&args),
-        Some(Task::Search(args)) => search::run(&args),
+        Some(Task::Search(args)) => together(|ranks| search::run(&args, ranks)),
         Some(Task::Study(args)) => study::run(&args),
         Some(Task::Fit(args)) => fit::run(&args),
         Some(Task::Doctor(args)) => doctor::run(&args),

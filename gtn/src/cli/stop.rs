@@ -32,8 +32,13 @@ pub(super) fn when_input_ends() {
     std::thread::spawn(|| {
         // An input that cannot be read has ended.
         let _ = copy(&mut stdin(), &mut sink());
-        ASKED.get_or_init(Instant::now);
+        ask();
     });
+}
+
+/// The same, where another rank was asked.
+pub(super) fn ask() {
+    ASKED.get_or_init(Instant::now);
 }
 
 /// Whether the user wants to stop.

@@ -39,7 +39,7 @@ struct Rank {
     number: usize,
     /// Whether an error was agreed on: everybody is on the way out.
     failed: Cell<bool>,
-    /// The outer step that a watch names when another rank is lost.
+    /// The outer step that a watch names when another rank is lost; 0 outside of a training.
     step: Arc<AtomicU64>,
 }
 
@@ -150,7 +150,7 @@ impl Ranks {
         self.neighbours().filter(shared).count()
     }
 
-    /// Says at which outer step this rank is, for the line about a rank that is lost.
+    /// Says at which outer step this rank is, for the line about a rank that is lost; 0 where it is at none.
     pub fn at_step(&self, step: u64) {
         self.0.step.store(step, Ordering::Relaxed);
     }

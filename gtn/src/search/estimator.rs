@@ -1,6 +1,7 @@
 //! What networks are ranked by.
 
 use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
@@ -22,7 +23,7 @@ pub struct Estimator {
 }
 
 /// What has to be computed for a column that is not counted from the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Source {
     /// A training.
     Training(Teaching),
@@ -35,7 +36,7 @@ pub enum Source {
 }
 
 /// How learners are trained for an estimate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Teaching {
     /// Whether real images teach, and not the run.
     pub real: bool,

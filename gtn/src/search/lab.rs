@@ -17,6 +17,7 @@ use crate::outer::rule::Rule;
 use crate::outer::teacher::Teacher;
 use crate::run::config::Config;
 use kernels::{Cpu, Device};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -48,7 +49,7 @@ pub struct Lab<'a> {
 }
 
 /// A source to compute for a network.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// The network.
     pub code: Code,

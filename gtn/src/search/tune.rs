@@ -18,16 +18,16 @@ use serde_json::{Value, json};
 /// Where the numbers of the learners start that recipes are compared on.
 const FIRST: u64 = FRESH / 4;
 /// Learners that decide between the best recipes of two optimisers.
-const FINALISTS: u64 = 8;
+const FINALISTS: usize = 8;
 
-/// The recipe with which networks of the space are best on validation images after so many steps on real ones. `watch` may
-/// stop it by `false`: then there is none.
+/// The recipe with which networks of the space are best on validation images after so many steps on real ones. The ranks share
+/// the trials. `watch` may stop it by `false`: then there is none.
 ///
 /// # Errors
 /// If there is not enough memory.
 pub fn recipe(
     lab: &Lab<'_>,
-    device: &Device,
+    (device, ranks): (&Device, &Ranks),
     teacher: &Teacher,
     steps: usize,
     watch: &mut impl FnMut() -> bool,
@@ -42,7 +42,7 @@ pub fn recipe(
     let glance = TestSet::new(device, lab.data, &lab.data.validation, lab.images)?;
     let examination = Examination {
         device,
-        ranks: &Ranks::alone(),
+        ranks,
         config: &config,
         teacher,
         data: lab.data,
@@ -56,16 +56,17 @@ pub fn recipe(
         let Some(recipe) = tuned(&examination, &RealImages::Fresh, baseline, FIRST, watch)? else {
             return Ok(None);
         };
-        let mut sum = 0.0;
-        for number in (FIRST + FINALISTS..).take(FINALISTS as usize) {
+        let found = ranks.deal(FINALISTS, |i| {
+            let number = FIRST + (FINALISTS + i) as u64;
             let mut trainee = examination.trainee(recipe.optimizer.into(), number)?;
             let mut real = examination.real(&RealImages::Fresh, &recipe.hyper(steps), number)?;
             match trainee.train(&mut real, &glance, None) {
-                Ok((accuracy, _)) => sum += accuracy,
-                Err(autograd::Error::NotFinite { .. }) => {}
-                Err(error) => return Err(error.into()),
+                Ok((accuracy, _)) => Ok(Some(accuracy)),
+                Err(autograd::Error::NotFinite { .. }) => Ok(Some(0.0)),
+                Err(error) => Err(error.into()),
             }
-        }
+        })?;
+        let sum = found.into_iter().flatten().sum();
         if best.is_none_or(|(_, other)| sum > other) {
             best = Some((recipe, sum));
         }

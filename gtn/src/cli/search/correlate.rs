@@ -3,11 +3,13 @@
 use super::super::eval::read_config;
 use super::super::progress::Progress;
 use super::super::{Files, Machine, Outcome, say, show, stop};
-use super::work::{Loaded, prepare, workers};
+use super::crew::{Crew, same_settings};
+use super::work::{Loaded, prepare};
 use crate::draw::scatter;
 use crate::error::{Error, Result};
 use crate::eval::report::GLANCE;
 use crate::nn::{Code, Population, Source as Drawn, Space, Truth};
+use crate::ranks::Ranks;
 use crate::run::config::Config;
 use crate::run::settings::count;
 use crate::search::agreement::best_first;
@@ -57,7 +59,7 @@ pub(super) struct CorrelateArgs {
     /// Also show what searches would have found
     #[arg(long, value_enum, value_name = "WITH")]
     compare: Option<Compare>,
-    /// Networks that are computed at once [default: on a processor one for each thread]
+    /// Networks that are computed at once, on every rank [default: on a processor one for each thread]
     #[arg(long, value_name = "N", value_parser = count())]
     workers: Option<usize>,
     /// Folder for the results [default: correlate in the run's folder]
@@ -105,7 +107,7 @@ struct Report<'a> {
     correlation: &'a Correlation,
 }
 
-pub(super) fn run(args: &CorrelateArgs) -> Result<Outcome> {
+pub(super) fn run(args: &CorrelateArgs, ranks: &Ranks) -> Result<Outcome> {
     let config = args.run.as_deref().map(read_config).transpose()?;
     let population = config.as_ref().map(Config::population);
     let space = space(args, population.as_ref())?;
@@ -127,10 +129,12 @@ pub(super) fn run(args: &CorrelateArgs) -> Result<Outcome> {
         ));
     }
     let (table, folder) = match (&args.run, config) {
-        (Some(run), Some(config)) => match computed(args, run, &config, &space, &codes)? {
+        (Some(run), Some(config)) => match computed(args, run, &config, &space, &codes, ranks)? {
             Some(found) => found,
-            None => return Ok(Outcome::Interrupted),
+            None if stop::asked() => return Ok(Outcome::Interrupted),
+            None => return Ok(Outcome::Done),
         },
+        _ if !ranks.is_first() => return Ok(Outcome::Done),
         _ => (counted(args, &space, &codes)?, args.out.clone()),
     };
     let accuracies: Vec<f64> = codes.iter().filter_map(|code| truth.of(code)).collect();
@@ -241,32 +245,45 @@ fn counted(args: &CorrelateArgs, space: &Space, codes: &[Code]) -> Result<Table>
     ))
 }
 
-/// Computes what is not there yet; none if the user wants to stop.
+/// Computes what is not there yet. None if the user wants to stop, and on other ranks than the first, which has all results.
 fn computed(
     args: &CorrelateArgs,
     run: &Path,
     config: &Config,
     space: &Space,
     codes: &[Code],
+    ranks: &Ranks,
 ) -> Result<Option<(Table, Option<PathBuf>)>> {
     stop::listen()?;
     let Loaded {
         device,
         trainer,
         data,
-    } = Loaded::new(run, config, &args.machine, &args.files)?;
+    } = Loaded::new(run, config, &args.machine, &args.files, ranks)?;
     let area = args.estimators.iter().any(Estimator::needs_area);
     let folder = args.out.clone().unwrap_or_else(|| run.join("correlate"));
     let settings = json!({
         "run": config.to_toml(), "outer_step": trainer.outer_step(), "space": space.name(), "seeds": args.seeds,
         "images": args.images, "area": area,
     });
-    let mut ledger = Ledger::open(&folder, &settings)?;
+    same_settings(ranks, &settings)?;
+    let ledger = ranks.is_first().then(|| Ledger::open(&folder, &settings));
+    let ledger = ledger.transpose()?;
     let mut lab = Lab::new(config, space, &data, [args.seeds, args.images], area);
     let sources = sources(args);
-    if !prepare(&mut lab, &device, &trainer, &ledger, &sources)? {
+    if !prepare(&mut lab, &device, &trainer, (&folder, ranks), &sources)? {
         return Ok(None);
     }
+    let crew = Crew {
+        lab: &lab,
+        device: &device,
+        workers: args.workers.unwrap_or(device.threads()),
+        ranks,
+    };
+    let Some(mut ledger) = ledger else {
+        crew.help()?;
+        return Ok(None);
+    };
     let all = codes.iter().flat_map(|code| {
         sources.iter().map(|&source| Task {
             code: code.clone(),
@@ -287,12 +304,8 @@ fn computed(
         ledger.append(entry)?;
         Ok(!stop::asked())
     };
-    lab.run(
-        &device,
-        workers(args.workers, &args.machine, &device),
-        &tasks,
-        keep,
-    )?;
+    crew.compute(&tasks, keep)?;
+    crew.let_go()?;
     if stop::asked() {
         say(&format!(
             "Stopped. The same command goes on with what is in {}",

@@ -2,8 +2,9 @@
 
 use super::super::eval::read_config;
 use super::super::{Cli, Files, Machine, Outcome, Task as Command, handed_on, say, stop, train};
+use super::crew::{Crew, same_settings};
 use super::hunt::Search;
-use super::work::{Loaded, prepare, workers};
+use super::work::{Loaded, prepare};
 use crate::error::{Error, Result};
 use crate::eval::report::GLANCE;
 use crate::nn::Space;
@@ -75,7 +76,7 @@ pub(super) struct FindArgs {
     /// Networks to show
     #[arg(long, value_name = "N", default_value = "10", value_parser = count())]
     pub(super) top: usize,
-    /// Networks that are computed at once [default: on a processor one for each thread]
+    /// Networks that are computed at once, on every rank [default: on a processor one for each thread]
     #[arg(long, value_name = "N", value_parser = count())]
     workers: Option<usize>,
     /// Folder for the results, and to go on with those that are there [default: search in the run's folder, or ./search]
@@ -87,7 +88,7 @@ pub(super) struct FindArgs {
     files: Files,
 }
 
-pub(super) fn run(args: &FindArgs) -> Result<Outcome> {
+pub(super) fn run(args: &FindArgs, ranks: &Ranks) -> Result<Outcome> {
     let begin = Instant::now();
     stop::listen()?;
     let out = args.out.clone().unwrap_or_else(|| match &args.run {
@@ -96,7 +97,7 @@ pub(super) fn run(args: &FindArgs) -> Result<Outcome> {
     });
     let run = match &args.run {
         Some(run) => run.clone(),
-        None => match teacher(args, &out)? {
+        None => match teacher(args, &out, ranks)? {
             Some(run) => run,
             None => return Ok(Outcome::Interrupted),
         },
@@ -111,13 +112,15 @@ pub(super) fn run(args: &FindArgs) -> Result<Outcome> {
         device,
         trainer,
         data,
-    } = Loaded::new(&run, &config, &args.machine, &args.files)?;
+    } = Loaded::new(&run, &config, &args.machine, &args.files, ranks)?;
     let area = args.estimator.needs_area();
     let settings = json!({
         "run": config.to_toml(), "outer_step": trainer.outer_step(), "space": space.name(), "seeds": args.seeds,
         "images": args.images, "area": area,
     });
-    let ledger = Ledger::open(&out, &settings)?;
+    same_settings(ranks, &settings)?;
+    let ledger = ranks.is_first().then(|| Ledger::open(&out, &settings));
+    let ledger = ledger.transpose()?;
     let mut lab = Lab::new(&config, &space, &data, [args.seeds, args.images], area);
     let proposals = Proposals {
         strategy: args.strategy,
@@ -134,21 +137,25 @@ pub(super) fn run(args: &FindArgs) -> Result<Outcome> {
         .collect();
     sources.sort_unstable();
     sources.dedup();
-    if !prepare(&mut lab, &device, &trainer, &ledger, &sources)? {
+    if !prepare(&mut lab, &device, &trainer, (&out, ranks), &sources)? {
         return Ok(Outcome::Interrupted);
     }
+    let crew = Crew {
+        lab: &lab,
+        device: &device,
+        workers: args.workers.unwrap_or(device.threads()),
+        ranks,
+    };
+    let Some(ledger) = ledger else {
+        crew.help()?;
+        return Ok(Outcome::Done);
+    };
     let ends = args
         .minutes
         .map(|minutes| begin + Duration::from_secs_f64(60.0 * minutes));
     let mut search = Search::new(args, &lab, &proposals, ledger, ends);
-    let finished = search.all(|lab, tasks, done| {
-        lab.run(
-            &device,
-            workers(args.workers, &args.machine, &device),
-            tasks,
-            done,
-        )
-    })?;
+    let finished = search.all(|tasks, done| crew.compute(tasks, done))?;
+    crew.let_go()?;
     if !finished {
         say(&format!(
             "Stopped. The same command goes on with what is in {}",
@@ -157,7 +164,7 @@ pub(super) fn run(args: &FindArgs) -> Result<Outcome> {
         return Ok(Outcome::Interrupted);
     }
     // One after another: what else runs would be measured, too.
-    if !search.latencies(|lab, tasks, done| lab.run(&device, 1, tasks, done))? {
+    if !search.latencies(|tasks, done| lab.run(&device, 1, tasks, done))? {
         return Ok(Outcome::Interrupted);
     }
     search.report(&out)?;
@@ -165,15 +172,18 @@ pub(super) fn run(args: &FindArgs) -> Result<Outcome> {
 }
 
 /// Trains a teacher on networks of the space, or goes on with that; none if the user wants to stop.
-fn teacher(args: &FindArgs, out: &Path) -> Result<Option<PathBuf>> {
+fn teacher(args: &FindArgs, out: &Path, ranks: &Ranks) -> Result<Option<PathBuf>> {
     let run = out.join("teacher");
-    if run.join(REPORT).exists() {
+    // As the first rank sees it: it writes there from now on.
+    let there = [REPORT, CHECKPOINT].map(|file| run.join(file).exists());
+    let [is_whole, is_begun] = ranks.gather(Ok(there))?[0];
+    if is_whole {
         return Ok(Some(run));
     }
     make_folder(out)?;
     let mut words = vec!["gtn".to_owned(), "train".to_owned()];
     let mut word = |name: &str, value: String| words.push(format!("--{name}={value}"));
-    if run.join(CHECKPOINT).exists() {
+    if is_begun {
         word("resume", run.display().to_string());
     } else {
         word("out", run.display().to_string());
@@ -206,5 +216,7 @@ fn teacher(args: &FindArgs, out: &Path) -> Result<Option<PathBuf>> {
     let Some(Command::Train(args)) = Cli::try_parse_from(words)?.task else {
         return Err(Error::usage("no training"));
     };
-    Ok((train::run(&args, &Ranks::alone())? == Outcome::Done).then_some(run))
+    let outcome = train::run(&args, ranks)?;
+    ranks.at_step(0);
+    Ok((outcome == Outcome::Done).then_some(run))
 }

@@ -71,7 +71,7 @@ impl<'a> Search<'a> {
     /// All rounds; false if the user wants to stop.
     pub(super) fn all(
         &mut self,
-        compute: impl Fn(&Lab<'_>, &[Task], Done<'_>) -> Result<()>,
+        compute: impl Fn(&[Task], Done<'_>) -> Result<()>,
     ) -> Result<bool> {
         let mut left = self.args.inner_steps;
         let mut progress = Progress::new("Network", self.proposals.trainings() as u64, 0);
@@ -119,7 +119,7 @@ impl<'a> Search<'a> {
                 }
                 Ok(!stop::asked() && !late())
             };
-            compute(self.lab, &tasks, &mut done)?;
+            compute(&tasks, &mut done)?;
             if stop::asked() {
                 return Ok(false);
             }
@@ -154,7 +154,7 @@ impl<'a> Search<'a> {
     /// Times of all networks that have an estimate; false if the user wants to stop.
     pub(super) fn latencies(
         &self,
-        compute: impl Fn(&Lab<'_>, &[Task], Done<'_>) -> Result<()>,
+        compute: impl Fn(&[Task], Done<'_>) -> Result<()>,
     ) -> Result<bool> {
         let source = Source::Latency;
         let tried = self.tried();
@@ -176,7 +176,7 @@ impl<'a> Search<'a> {
             progress.0.at(progress.1, "");
             Ok(!stop::asked())
         };
-        compute(self.lab, &tasks, &mut done)?;
+        compute(&tasks, &mut done)?;
         Ok(!stop::asked())
     }
 

@@ -1,12 +1,14 @@
 //! `gtn search`
 
 mod correlate;
+mod crew;
 mod find;
 mod hunt;
 mod work;
 
 use super::Outcome;
 use crate::error::Result;
+use crate::ranks::Ranks;
 use clap::{Args, Subcommand};
 
 /// Settings of `gtn search`.
@@ -30,9 +32,9 @@ enum Task {
     Correlate(Box<correlate::CorrelateArgs>),
 }
 
-pub(super) fn run(args: &SearchArgs) -> Result<Outcome> {
+pub(super) fn run(args: &SearchArgs, ranks: &Ranks) -> Result<Outcome> {
     match &args.task {
-        Some(Task::Correlate(args)) => correlate::run(args),
-        None => find::run(&args.find),
+        Some(Task::Correlate(args)) => correlate::run(args, ranks),
+        None => find::run(&args.find, ranks),
     }
 }

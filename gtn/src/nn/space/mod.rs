@@ -24,6 +24,7 @@ use crate::seeds::{Draw, rng};
 use options::Options;
 use own::Own;
 use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 pub use truth::Truth;
 
 /// A network of a space: a number for each choice, written in base 36.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Code(Vec<u8>);
 
 impl Code {

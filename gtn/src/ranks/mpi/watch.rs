@@ -37,10 +37,15 @@ pub(super) fn start(
         }
         let left = |(number, id): &&(usize, u32)| *number < own && lives(*id);
         if seen.iter().find(left).is_none() {
-            let step = step.load(Ordering::Relaxed);
+            let (place, hint) = match step.load(Ordering::Relaxed) {
+                0 => (String::new(), "give the same command again"),
+                step => (
+                    format!(" at outer step {step}"),
+                    "--resume goes on from its last checkpoint",
+                ),
+            };
             eprintln!(
-                "error: rank {number} (process {process}) was lost at outer step {step}: the run ends\n\
-                 hint: --resume goes on from its last checkpoint"
+                "error: rank {number} (process {process}) was lost{place}: the run ends\nhint: {hint}"
             );
         }
         thread::sleep(FAREWELL);

@@ -1,0 +1,92 @@
+//! Who computes: the workers of this rank and those of all others, which the first rank tells what to do.
+
+use super::super::stop;
+use crate::error::{ErrorKind, Result};
+use crate::ranks::Ranks;
+use crate::search::{Entry, Lab, Task};
+use kernels::Device;
+
+/// Tasks of every worker between two meetings of the ranks: the more there are, the less they wait for whoever has the largest
+/// networks, and the more a kill loses.
+const EACH: usize = 4;
+
+/// All who compute. The first rank has the results and decides what comes next; each has a lab of its own.
+pub(super) struct Crew<'a> {
+    pub(super) lab: &'a Lab<'a>,
+    pub(super) device: &'a Device,
+    /// Networks at once on every rank.
+    pub(super) workers: usize,
+    pub(super) ranks: &'a Ranks,
+}
+
+impl Crew<'_> {
+    /// Computes tasks, and gives every result to `done`, which may end all by `false`. For the first rank.
+    ///
+    /// # Errors
+    /// Those of `done`, or of any rank.
+    pub(super) fn compute(
+        &self,
+        tasks: &[Task],
+        mut done: impl FnMut(Entry) -> Result<bool>,
+    ) -> Result<()> {
+        if self.ranks.count() == 1 {
+            return self.lab.run(self.device, self.workers, tasks, done);
+        }
+        for lot in tasks.chunks(EACH * self.workers * self.ranks.count()) {
+            self.ranks.gather(Ok(lot.to_vec()))?;
+            let mut go = true;
+            for entry in self.share(lot)? {
+                go &= done(entry)?;
+            }
+            if !go {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes what the first rank says, until it lets go. For the others.
+    ///
+    /// # Errors
+    /// Those of any rank.
+    pub(super) fn help(&self) -> Result<()> {
+        loop {
+            let mut said: Vec<Vec<Task>> = self.ranks.gather(Ok(Vec::new()))?;
+            let lot = said.swap_remove(0);
+            if lot.is_empty() {
+                return Ok(());
+            }
+            self.share(&lot)?;
+        }
+    }
+
+    /// Lets the others go.
+    ///
+    /// # Errors
+    /// Those of any rank.
+    pub(super) fn let_go(&self) -> Result<()> {
+        self.ranks.gather(Ok(Vec::<Task>::new()))?;
+        Ok(())
+    }
+
+    /// Everybody's results of a lot, whose tasks are dealt out by number.
+    fn share(&self, lot: &[Task]) -> Result<Vec<Entry>> {
+        let own = lot.iter().skip(self.ranks.number());
+        let own: Vec<Task> = own.step_by(self.ranks.count()).cloned().collect();
+        let mut found = Vec::new();
+        let ran = self.lab.run(self.device, self.workers, &own, |entry| {
+            found.push(entry);
+            Ok(!stop::asked())
+        });
+        let all = self.ranks.gather(ran.map(|()| (found, stop::asked())))?;
+        if all.iter().any(|(_, asked)| *asked) {
+            stop::ask();
+        }
+        Ok(all.into_iter().flat_map(|(found, _)| found).collect())
+    }
+}
+
+/// Refuses ranks that were started to rank in another way.
+pub(super) fn same_settings(ranks: &Ranks, settings: &serde_json::Value) -> Result<()> {
+    ranks.same("other settings", ErrorKind::Usage, || Ok(settings.clone()))
+}
