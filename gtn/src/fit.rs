@@ -3,8 +3,8 @@
 //! Each step is a gradient on a batch and a move of an optimiser; images come in another order in every epoch, changed at random.
 //! At the end the statistics of norms over batches are means over many batches, with the trained weights.
 
-use crate::data::{Dataset, Split};
-use crate::error::{Error, Result};
+use crate::data::{Dataset, Problem, Split};
+use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{Evaluator, Mark, TestSet};
 use crate::eval::tuning::Recipe;
 use crate::nn::{Learner, Network, Statistics, init};
@@ -30,7 +30,8 @@ enum Key {
     Gradient(usize),
     Images,
     Classes,
-    Dropped,
+    /// Keys of what the network drops (0), and its auxiliary head (1).
+    Dropped(usize),
     Loss,
 }
 
@@ -51,8 +52,9 @@ impl Auxiliary {
     ///
     /// # Errors
     /// If all of the network's images have one size, or the head does not fit the images there.
-    pub fn new(learner: &Learner, head: &Network, classes: usize, weight: f64) -> Result<Self> {
-        let layer = learner.last_reduction().ok_or_else(|| {
+    pub fn new(learner: &Learner, head: &Network, problem: Problem, weight: f64) -> Result<Self> {
+        let Problem { image, classes } = problem;
+        let layer = learner.last_reduction(image).ok_or_else(|| {
             let message =
                 "an auxiliary head stands where images become smaller, and here they never do";
             Error::usage(message).hint("without --auxiliary")
@@ -147,13 +149,19 @@ impl<'a> Fit<'a> {
         let images = tape.input("x", F32, &x.shape[1..])?;
         let classes = tape.input("y", F32, &y.shape[1..])?;
         let dropped = tape.input(DROPPED, U32, [4])?;
+        let dropped_by_head = tape.input("auxiliary.dropped", U32, [4])?;
         let mode = Statistics::Training(dropped);
-        let drops = learner.drops() || auxiliary.is_some_and(|auxiliary| auxiliary.head.drops());
+        let head_drops = auxiliary.is_some_and(|auxiliary| auxiliary.head.drops());
+        let keys = [
+            (learner.drops(), dropped, Key::Dropped(0)),
+            (head_drops, dropped_by_head, Key::Dropped(1)),
+        ];
         let (loss, statistics) = if let Some(auxiliary) = auxiliary {
             let layer = auxiliary.layer;
             let (logits, half_way, statistics) =
                 learner.logits_and_layer(&theta[..own], images, mode, layer)?;
-            let more = auxiliary.loss(&theta[own..], [half_way, classes], mode)?;
+            let of_head = Statistics::Training(dropped_by_head);
+            let more = auxiliary.loss(&theta[own..], [half_way, classes], of_head)?;
             ((logits.cross_entropy(classes)? + more)?, statistics)
         } else {
             let (logits, statistics) = learner.logits(&theta, images, mode)?;
@@ -166,7 +174,10 @@ impl<'a> Fit<'a> {
             .map(|(i, &var)| (var, Key::Weight(i)));
         let given: Vec<_> = trained
             .chain([(images, Key::Images), (classes, Key::Classes)])
-            .chain(drops.then_some((dropped, Key::Dropped)))
+            .chain(
+                keys.into_iter()
+                    .filter_map(|(drops, var, key)| drops.then_some((var, key))),
+            )
             .collect();
         let found = gradients
             .into_iter()
@@ -199,7 +210,7 @@ impl<'a> Fit<'a> {
             x,
             y,
             ArraySpec::new("loss", F32, []),
-            ArraySpec::new(DROPPED, U32, [1, 4]),
+            ArraySpec::new(DROPPED, U32, [2, 4]),
         ];
         let names =
             [&weights, &buffers].map(|specs| specs.iter().map(|spec| spec.name.clone()).collect());
@@ -233,7 +244,7 @@ impl<'a> Fit<'a> {
     /// Trains for an epoch; gives the mean loss. `watch` may stop it by `false`: then there is none, and the epoch is lost.
     ///
     /// # Errors
-    /// If the loss is not finite.
+    /// If the loss or the gradient is not finite.
     pub fn train(&mut self, watch: &mut impl FnMut() -> bool) -> Result<Option<f64>> {
         let (steps, epoch) = (self.steps_of_epoch(), self.epoch());
         let order = self.order(epoch);
@@ -241,15 +252,14 @@ impl<'a> Fit<'a> {
         for chosen in order.chunks_exact(self.config.inner_batch) {
             self.forward_and_back(chosen, self.step)?;
             let loss = self.batch.get("loss")?.to_f64_vec()[0];
-            if !loss.is_finite() {
-                let error = Error::new(
-                    crate::error::ErrorKind::NotFinite,
-                    format!("step {}: the loss is not finite", self.step + 1),
-                );
-                return Err(error.hint("a smaller --lr"));
+            let norm = self.descent.norm(&self.gradients)?;
+            for (what, number) in [("loss", loss), ("gradient", norm)] {
+                if !number.is_finite() {
+                    let message = format!("step {}: the {what} is not finite", self.step + 1);
+                    return Err(Error::new(ErrorKind::NotFinite, message).hint("a smaller --lr"));
+                }
             }
             sum += loss;
-            let norm = self.descent.norm(&self.gradients)?;
             self.descent.set("scale", (CLIP / norm).min(1.0))?;
             let share = self
                 .recipe
@@ -285,7 +295,7 @@ impl<'a> Fit<'a> {
         )?;
         self.batch.write("x", &x)?;
         self.batch.write("y", &y)?;
-        let keys = dropout_keys(self.config.seed, number, 1);
+        let keys = dropout_keys(self.config.seed, number, 2);
         self.batch.write(DROPPED, &keys)?;
         self.gradient.run(|key| match key {
             Key::Weight(i) => self.weights.view(&self.names[0][i]),
@@ -293,7 +303,7 @@ impl<'a> Fit<'a> {
             Key::Gradient(i) => self.gradients.view(&self.names[0][i]),
             Key::Images => self.batch.row("x", 0),
             Key::Classes => self.batch.row("y", 0),
-            Key::Dropped => self.batch.row(DROPPED, 0),
+            Key::Dropped(who) => self.batch.row(DROPPED, who),
             Key::Loss => self.batch.view("loss"),
         })?;
         Ok(())

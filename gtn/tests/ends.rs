@@ -242,3 +242,15 @@ fn odd_metrics_are_said_and_kept() {
     );
     assert_eq!(place.steps("run"), [6]);
 }
+
+/// Ten in a row end a run that leaves them out, also one that was resumed between them; its validations count them as none right.
+#[test]
+fn runaways_are_counted_beyond_a_checkpoint() {
+    let place = Place::new();
+    let ten = "outer step 9: the meta-gradient, as 9 before it, is not finite";
+    let away = format!("{TINY} --data-dir data --no-baseline --inner-lr 1e30 --leave-out 100");
+    place.fails(1, &format!("{away} --outer-steps 20 --out whole"), ten);
+    place.run(&format!("{away} --outer-steps 6 --out run"));
+    let resume = "train --resume run --outer-steps 20 --data-dir data --no-baseline --threads 1";
+    place.fails(1, resume, ten);
+}

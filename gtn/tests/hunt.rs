@@ -211,6 +211,15 @@ fn a_search_without_a_run_trains_its_teacher_once() {
     );
     assert_eq!(fs::read(place.path("found/results.csv")).unwrap(), csv);
     place.fails(2, "search run --dataset mnist", "cannot be used with");
+    // What was given for a teacher holds for the one that is there.
+    for (other, words) in [
+        ("--teacher-steps 3", "outer_steps is 2, and here 3"),
+        ("--dataset fashion-mnist", "dataset is \"mnist\", and here \"fashion-mnist\""),
+        ("--rank-by truth.csv", "rank_by is \"none\", and here \"truth.csv\""),
+    ] {
+        let words = format!("the teacher there has other settings: {words}");
+        place.fails(2, &format!("{args} {other}"), &words);
+    }
     // A teacher that is shown an order, by the preset for it.
     place.write("truth.csv", b"cell,accuracy\n000000,10\n333333,90\n");
     let ordered = args.replace("--out found", "--rank-by truth.csv --out ordered");

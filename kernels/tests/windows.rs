@@ -119,6 +119,32 @@ fn check(window: Window) {
     }
 }
 
+#[test]
+fn a_pick_in_the_window_and_outside_of_the_image_is_an_error() {
+    let window = |kind| {
+        Kernel::Window(Window {
+            float: Float::F32,
+            kind,
+            n: 1,
+            h: 2,
+            w: 2,
+            c: 1,
+            window: [3, 3],
+            stride: [1, 1],
+            pad: [1; 4],
+        })
+    };
+    for kind in [WindowKind::Gather, WindowKind::Scatter] {
+        let run = |picks: [u8; 4]| {
+            let inputs = [encode(Float::F32, &[1.0; 4]), picks.to_vec()];
+            Layout::new(window(kind)).run(&device(1), &inputs)
+        };
+        assert!(run([4; 4]).is_ok());
+        // The corner of the first window is border.
+        assert!(run([0, 4, 4, 4]).is_err(), "{kind:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
     #[test]

@@ -3,8 +3,8 @@
 use crate::error::Result;
 use crate::tape::Var;
 
-/// Coefficients of x·(a + b·x² + c·x⁴), which takes all numbers of (0, 1] to about 0.7 to 1.2 in five turns (Jordan 2024). Larger ones
-/// for a would lift small singular values sooner, and then it would not settle.
+/// Coefficients of x·(a + b·x² + c·x⁴), which takes numbers from about 0.002 to 1 to about 0.7 to 1.2 in five turns, and makes smaller ones
+/// a⁵ = 485 times as large (Jordan 2024). A larger a would lift those sooner, and then it would not settle.
 const COEFFICIENTS: [f64; 3] = [3.4445, -4.7750, 2.0315];
 const TURNS: usize = 5;
 

@@ -12,10 +12,9 @@ pub(super) const ALIGN: usize = 64;
 /// choose before all others, and the search moves only them. With 16, arenas of set-ups A and C stay 1 to 3 % larger;
 /// 128 is no better.
 const LARGE: usize = 64;
-/// Comparisons of two arrays for one arena, at most; a comparison takes 3 ns. More find smaller arenas where none so far
-/// is as small as possible: the largest plan of set-up B needs 9 million until it is, all others of A to C less.
+/// Comparisons of two arrays for one arena, at most; a comparison takes 3 ns. The largest plan of set-up B needed 9 million until its arena
+/// was the least, all others of A to C less; few come so far since the search ends at [`CLOSE`].
 const COMPARISONS: usize = 1 << 24;
-
 /// An arena that has at most this part (one in so many) more than the least is small enough: to look for the rest took 50 ms, half of all
 /// planning, for some networks of a search space, and found nothing.
 const CLOSE: usize = 1024;

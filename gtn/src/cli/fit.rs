@@ -120,14 +120,7 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
         cycle: args.cycle,
     };
     let auxiliary = (args.auxiliary > 0.0)
-        .then(|| {
-            Auxiliary::new(
-                &learner,
-                &args.auxiliary_head,
-                problem.classes,
-                args.auxiliary,
-            )
-        })
+        .then(|| Auxiliary::new(&learner, &args.auxiliary_head, problem, args.auxiliary))
         .transpose()?;
     let networks = (&learner, auxiliary.as_ref());
     let mut fit = Fit::new(&device, &config, &data, networks, recipe, args.epochs)?;

@@ -124,7 +124,9 @@ impl Work<'_> {
                 words if words.is_empty() => say(&place),
                 words => say(&format!("{place}: {words}")),
             }
-            let status = self.train_one(run)?;
+            let Some(status) = self.train_one(run)? else {
+                break;
+            };
             match status.code() {
                 Some(code) if code == i32::from(BROKE) => {
                     let reason = self.reason(run, status);
@@ -161,9 +163,13 @@ impl Work<'_> {
     }
 
     /// Trains a run in a process of its own, which also ends when this one does: then its standard input ends.
-    fn train_one(&self, run: &Run) -> Result<ExitStatus> {
+    /// None if the user wants to stop before it begins.
+    fn train_one(&self, run: &Run) -> Result<Option<ExitStatus>> {
         let folder = self.folder.join(&run.name);
         wait_until_free(&folder)?;
+        if stop::asked() {
+            return Ok(None);
+        }
         let failed = |error| Error::file("run", Path::new("gtn train"), &error);
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
         command.args(["train", "--until-input-ends", "--baseline", "none"]);
@@ -186,7 +192,7 @@ impl Work<'_> {
         let mut input = child.stdin.take();
         loop {
             if let Some(status) = child.try_wait().map_err(failed)? {
-                return Ok(status);
+                return Ok(Some(status));
             }
             if stop::asked() && input.take().is_some() {
                 say("Stopping: the run saves after its current step");

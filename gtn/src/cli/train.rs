@@ -448,7 +448,7 @@ fn broken(folder: &mut RunFolder, outer_step: u64, error: Error) -> Error {
     ))
 }
 
-/// The mean accuracy of fresh learners on some validation images.
+/// The mean accuracy of fresh learners on some validation images; one that runs away has none right, as in an evaluation.
 fn validate(
     device: &Device,
     config: &Config,
@@ -464,7 +464,11 @@ fn validate(
         let mut taught = TrainingData::taught(device, config, trainer.teacher(), data, number)?;
         let (_, learner) = config.drawn(problem, number, 0)?;
         let mut trainee = Trainee::new(device, config, problem, &learner, rule, number)?;
-        sum += trainee.train(&mut taught, glance, None)?.0;
+        match trainee.train(&mut taught, glance, None) {
+            Ok((accuracy, _)) => sum += accuracy,
+            Err(autograd::Error::NotFinite { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(sum / config.validate_learners as f64)
 }

@@ -141,9 +141,9 @@ impl Learner {
         Ok((last.flat()?.x, pass.results[layer], pass.buffers))
     }
 
-    /// The place among [`Learner::layers`] of the last that makes images smaller, where a third of the network is still to come in the
-    /// usual networks of three stages. Of layers in branches and graphs the outermost count; none, if all images have one size.
-    pub fn last_reduction(&self) -> Option<usize> {
+    /// The place among [`Learner::layers`] of the last that makes images of those sizes smaller, where a third of the network is still to
+    /// come in the usual networks of three stages. Of layers in branches and graphs the outermost count; none, if all images have one size.
+    pub fn last_reduction(&self, [h, w, _]: [usize; 3]) -> Option<usize> {
         let area = |layer: &Described| match layer.shape[..] {
             [h, w, _] => Some(h * w),
             _ => None,
@@ -151,7 +151,10 @@ impl Learner {
         let at_depth = |depth: usize| {
             let layers = self.layers.iter().enumerate();
             let layers = layers.filter(|(_, layer)| layer.number.matches('.').count() == depth);
-            let areas: Vec<_> = layers.filter_map(|(i, l)| Some((i, area(l)?))).collect();
+            let areas = layers.filter_map(|(i, layer)| Some((i, area(layer)?)));
+            // What is before the first layer of a branch is not known here.
+            let before = (depth == 0).then_some((0, h * w));
+            let areas: Vec<_> = before.into_iter().chain(areas).collect();
             let shrinks = |pair: &&[(usize, usize)]| pair[1].1 < pair[0].1;
             areas.windows(2).rfind(shrinks).map(|pair| pair[1].0)
         };

@@ -66,7 +66,7 @@ pub enum LabelsChoice {
 }
 
 impl Curriculum {
-    /// Whether a generator makes the images.
+    /// Whether images are synthetic.
     pub fn generates(self) -> bool {
         !matches!(self, Self::RealData | Self::SemiSupervised)
     }

@@ -9,7 +9,7 @@ use crate::error;
 use crate::outer::curriculum::Curriculum;
 use crate::outer::known::Known;
 use crate::outer::mean::Mean;
-use crate::outer::order::{Order, Ranking};
+use crate::outer::order::{Order, Ranked, Ranking};
 use crate::outer::pupils::{self, Class, Pupil, Pupils};
 use crate::outer::teacher::{Teacher, learned};
 use crate::outer::training::{DROPPED, Sizes, real_batches, real_loss_batches};
@@ -256,13 +256,16 @@ impl MetaTrainer {
     /// Adds the gradients of a lot, each as far as the learners' mean loss and the loss of their order move with its own.
     fn rank(&mut self, classes: &[Class], found: &[(Option<Losses>, f64)]) -> Result<Order> {
         let ranking = self.ranking.as_ref();
-        let accuracy = |class: &Class| ranking?.accuracy(&class.drawn);
-        let accuracies: Vec<_> = classes.iter().map(accuracy).collect();
         let mean = |losses: &Losses| losses.total() / losses.outer.len() as f64;
-        let losses = found
+        let networks = classes
             .iter()
-            .map(|(losses, _)| losses.as_ref().map_or(f64::NAN, mean));
-        let (order, slopes) = Order::of(&losses.collect::<Vec<_>>(), &accuracies);
+            .zip(found)
+            .map(|(class, (losses, _))| Ranked {
+                loss: losses.as_ref().map_or(f64::NAN, mean),
+                accuracy: ranking.and_then(|ranking| ranking.accuracy(&class.drawn)),
+                learners: class.extent.learners,
+            });
+        let (order, slopes) = Order::of(&networks.collect::<Vec<_>>());
         let weight = match order.pairs {
             0 => 0.0,
             _ => self.config.rank_weight,

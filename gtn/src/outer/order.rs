@@ -126,6 +126,26 @@ impl Serialize for RankBy {
     }
 }
 
+/// A network of an outer step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ranked {
+    /// The mean loss of its learners, over the terms of the meta-loss; NaN of one that ran away.
+    pub(super) loss: f64,
+    /// Its accuracy, if it is known.
+    pub(super) accuracy: Option<f64>,
+    /// How many of the step's learners are of it.
+    pub(super) learners: usize,
+}
+
+impl Ranked {
+    /// Whether both losses are numbers, and this one's network is known to be more accurate.
+    fn goes_before(&self, other: &Self) -> bool {
+        let are_numbers = self.loss.is_finite() && other.loss.is_finite();
+        are_numbers
+            && matches!((self.accuracy, other.accuracy), (Some(own), Some(other)) if own > other)
+    }
+}
+
 /// How far learners stand in the order of their accuracies. Only pairs whose accuracies are known and differ count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Order {
@@ -139,27 +159,24 @@ pub struct Order {
 }
 
 impl Order {
-    /// Of learners by their mean losses and, where they are known, their accuracies; and the gradient of the mean of the
-    /// pairs' losses with respect to those, all zero if there is no pair. A loss that is not finite is in no pair.
-    pub(super) fn of(losses: &[f64], accuracies: &[Option<f64>]) -> (Self, Vec<f64>) {
-        let (mut order, mut slopes) = (Self::default(), vec![0.0; losses.len()]);
-        let counts = |&i: &usize| losses[i].is_finite();
-        for better in (0..losses.len()).filter(counts) {
-            for worse in (0..losses.len()).filter(counts) {
-                let (Some(high), Some(low)) = (accuracies[better], accuracies[worse]) else {
-                    continue;
-                };
-                if high <= low {
+    /// Of networks, and the gradient of the mean of the pairs' losses with respect to each one's loss, all zero if there is no pair.
+    pub(super) fn of(networks: &[Ranked]) -> (Self, Vec<f64>) {
+        let (mut order, mut slopes) = (Self::default(), vec![0.0; networks.len()]);
+        for (i, better) in networks.iter().enumerate() {
+            for (j, worse) in networks.iter().enumerate() {
+                if !better.goes_before(worse) {
                     continue;
                 }
-                let excess = (losses[better] - losses[worse]) / CLEAR;
-                order.pairs += 1;
-                order.right += usize::from(excess < 0.0);
+                let pairs = better.learners * worse.learners;
+                let excess = (better.loss - worse.loss) / CLEAR;
+                order.pairs += pairs;
+                order.right += if excess < 0.0 { pairs } else { 0 };
                 // ln(1 + exp x), which does not run over.
-                order.loss += CLEAR * (excess.max(0.0) + (-excess.abs()).exp().ln_1p());
-                let slope = 1.0 / (1.0 + (-excess).exp());
-                slopes[better] += slope;
-                slopes[worse] -= slope;
+                let loss = CLEAR * (excess.max(0.0) + (-excess.abs()).exp().ln_1p());
+                order.loss += pairs as f64 * loss;
+                let slope = pairs as f64 / (1.0 + (-excess).exp());
+                slopes[i] += slope;
+                slopes[j] -= slope;
             }
         }
         let pairs = order.pairs.max(1) as f64;
@@ -183,20 +200,21 @@ mod tests {
     proptest! {
         #[test]
         fn slopes_are_differences_of_the_mean_loss(
-            learners in prop::collection::vec((0.0..3.0, prop::option::of(80.0..90.0)), 0..6),
+            drawn in prop::collection::vec((0.0..3.0, prop::option::of(80.0..90.0), 1_usize..4), 0..6),
         ) {
-            let (losses, accuracies): (Vec<f64>, Vec<Option<f64>>) = learners.into_iter().unzip();
-            let mean = |losses: &[f64]| {
-                let (order, _) = Order::of(losses, &accuracies);
+            let networks = drawn.into_iter().map(|(loss, accuracy, learners)| Ranked { loss, accuracy, learners });
+            let networks: Vec<Ranked> = networks.collect();
+            let mean = |networks: &[Ranked]| {
+                let (order, _) = Order::of(networks);
                 order.loss / order.pairs.max(1) as f64
             };
-            let (order, slopes) = Order::of(&losses, &accuracies);
+            let (order, slopes) = Order::of(&networks);
             prop_assert!(order.right <= order.pairs);
             for (i, slope) in slopes.into_iter().enumerate() {
                 let moved = |by: f64| {
-                    let mut losses = losses.clone();
-                    losses[i] += by;
-                    mean(&losses)
+                    let mut networks = networks.clone();
+                    networks[i].loss += by;
+                    mean(&networks)
                 };
                 let difference = (moved(1e-6) - moved(-1e-6)) / 2e-6;
                 prop_assert!((slope - difference).abs() < 1e-7, "{slope} {difference}");
@@ -207,10 +225,38 @@ mod tests {
     #[test]
     fn who_has_no_number_or_an_equal_one_is_in_no_pair() {
         let known = [Some(90.0), Some(80.0), None, Some(80.0), Some(70.0)];
-        let (order, slopes) = Order::of(&[0.1, 50.0, 0.0, 0.3, f64::NAN], &known);
+        let of = |losses: &[f64]| {
+            let networks = losses.iter().zip(known);
+            let networks = networks.map(|(&loss, accuracy)| ranked(loss, accuracy, 1));
+            Order::of(&networks.collect::<Vec<_>>())
+        };
+        let (order, slopes) = of(&[0.1, 50.0, 0.0, 0.3, f64::NAN]);
         assert_eq!((order.pairs, order.right), (2, 2));
         assert_eq!((slopes[2], slopes[4]), (0.0, 0.0));
-        let (order, _) = Order::of(&[1000.0, 0.0], &known);
+        let (order, _) = of(&[1000.0, 0.0]);
         assert_eq!((order.pairs, order.right, order.loss), (1, 0, 1000.0));
+    }
+
+    fn ranked(loss: f64, accuracy: Option<f64>, learners: usize) -> Ranked {
+        Ranked {
+            loss,
+            accuracy,
+            learners,
+        }
+    }
+
+    #[test]
+    fn learners_of_one_network_count_each() {
+        let (good, bad) = (Some(90.0), Some(80.0));
+        let together = Order::of(&[ranked(0.5, good, 3), ranked(0.4, bad, 2)]);
+        let apart = [(0.5, good); 3].into_iter().chain([(0.4, bad); 2]);
+        let apart: Vec<_> = apart
+            .map(|(loss, accuracy)| ranked(loss, accuracy, 1))
+            .collect();
+        let apart = Order::of(&apart);
+        assert_eq!((together.0.pairs, together.0.right), (6, 0));
+        assert_eq!((apart.0.pairs, apart.0.right), (6, 0));
+        assert!((together.0.loss - apart.0.loss).abs() < 1e-12);
+        assert!((together.1[0] - apart.1[..3].iter().sum::<f64>()).abs() < 1e-12);
     }
 }

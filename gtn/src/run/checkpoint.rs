@@ -13,6 +13,8 @@ use toml::Table;
 
 const CONFIG: &str = "config";
 const OUTER_STEP: &str = "outer_step";
+/// Where it is not 0.
+const RUNAWAYS: &str = "runaways";
 
 /// Saves the state of a trainer, its [`MetaTrainer::finite_arrays`], in its run folder, and which validation was best so far.
 ///
@@ -28,6 +30,8 @@ pub fn save(
         (CONFIG.to_owned(), trainer.config().to_toml()),
         (OUTER_STEP.to_owned(), trainer.outer_step().to_string()),
     ]);
+    let runaways = Some(trainer.runaways()).filter(|&count| count > 0);
+    about.extend(runaways.map(|count| (RUNAWAYS.to_owned(), count.to_string())));
     about.extend(best.into_iter().flat_map(Best::entries));
     let bytes = safetensors_bytes(arrays, &about).map_err(Error::run)?;
     folder.save_checkpoint(trainer.outer_step(), |file| file.write_all(&bytes))
@@ -71,5 +75,7 @@ pub fn load(
     let mut trainer = MetaTrainer::new(device, config, problem)?;
     let restored = trainer.restore(&arrays, step);
     restored.map_err(|error| error.at(&place))?;
-    Ok((trainer, config.changes(&saved)))
+    let runaways = about.get(RUNAWAYS).map_or(Ok(0), |count| count.parse());
+    let runaways = runaways.map_err(|_| refuse("no number of runaways in it".into()))?;
+    Ok((trainer.after_runaways(runaways), config.changes(&saved)))
 }

@@ -150,14 +150,16 @@ pub struct Config {
     /// Learners that an outer step trains on the same synthetic batches; the meta-loss is their mean
     #[arg(long, value_name = "K", default_value = "1", value_parser = count(), help_heading = SIZES)]
     pub learners_per_step: usize,
-    /// How many of them share their kernels, a generator's work and a rank, if not all: results differ in rounding [0: all]
+    /// How many of them share their kernels, a generator's work and a rank, if not all: results differ in rounding, and with --rank-by
+    /// pairs are of those only [0: all]
     #[arg(long, value_name = "K", default_value = "0", hide_default_value = true, value_parser = count_or_none(), help_heading = SIZES)]
     pub learners_at_once: usize,
     /// Teach the order of a search space's networks, too: a file of known accuracies, as `gtn search correlate --truth` reads it, and if need be
     /// its column after a comma. Estimates by such a run are supervised [none: only what learners lose on real data]
     #[arg(long, value_name = "FILE[,COLUMN]", default_value_t, hide_default_value = true, help_heading = SIZES)]
     pub rank_by: RankBy,
-    /// The part of the loss of pairs of learners in a wrong order by their meta-losses; the rest is the learners' mean
+    /// The part of the loss of pairs of learners, which is large where they stand in a wrong order by their meta-losses; the rest is the
+    /// learners' mean
     #[arg(long, value_name = "X", default_value = "0.5", value_parser = fraction, help_heading = SIZES)]
     pub rank_weight: f64,
     /// Curriculum: which noise and labels each inner step uses
@@ -332,9 +334,13 @@ impl Config {
     /// The first setting in which two differ and which a run cannot change: its name and both values.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let (ours, theirs) = (self.table(), other.table());
-        let (key, value) = ours.iter().find(|(key, value)| {
-            theirs.get(*key) != Some(value) && !CHANGEABLE.contains(&key.as_str())
-        })?;
+        // Pairs that are ranked are of one lot.
+        let lots_count = self.rank_by.path().is_some();
+        let changeable =
+            |key: &str| CHANGEABLE.contains(&key) && !(lots_count && key == "learners_at_once");
+        let (key, value) = ours
+            .iter()
+            .find(|(key, value)| theirs.get(*key) != Some(value) && !changeable(key))?;
         Some(format!("{key} is {value} here and {} there", theirs[key]))
     }
 

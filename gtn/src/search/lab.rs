@@ -16,6 +16,7 @@ use crate::outer::inner::Inner;
 use crate::outer::rule::Rule;
 use crate::outer::teacher::Teacher;
 use crate::run::config::Config;
+use crate::run::settings::name_of;
 use kernels::{Cpu, Device};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -116,9 +117,10 @@ impl<'a> Lab<'a> {
             return Err(error.hint("fewer after @, or a run with more --inner-steps"));
         }
         if !self.config.curriculum.generates() {
-            return Err(Error::usage(
-                "a run with --curriculum real-data makes no images to rank with",
-            )
+            let curriculum = name_of(&self.config.curriculum);
+            return Err(Error::usage(format!(
+                "a run with --curriculum {curriculum} makes no images to rank with"
+            ))
             .hint("the estimator real"));
         }
         let config = self.config_of(steps);

@@ -215,13 +215,22 @@ fn runs_report_indices_outside() {
         stride: [2, 2],
         pad: [0; 4],
     };
-    for kind in [WindowKind::Gather, WindowKind::Scatter] {
-        let kernel = Kernel::Window(Window { kind, ..window });
-        let error = Layout::new(kernel).run(&device, &[bytes(&[1.0_f32; 4]), vec![9]]);
-        assert_eq!(
-            error.unwrap_err().to_string(),
-            "step 0: windows: an offset lies outside of its window or image"
-        );
+    // Of a window with borders: its corner is outside of the image.
+    let bordered = Window {
+        window: [3, 3],
+        stride: [1, 1],
+        pad: [1; 4],
+        ..window
+    };
+    for (window, picks) in [(window, vec![9]), (bordered, vec![0, 4, 4, 4])] {
+        for kind in [WindowKind::Gather, WindowKind::Scatter] {
+            let kernel = Kernel::Window(Window { kind, ..window });
+            let error = Layout::new(kernel).run(&device, &[bytes(&[1.0_f32; 4]), picks.clone()]);
+            assert_eq!(
+                error.unwrap_err().to_string(),
+                "step 0: windows: an offset lies outside of its window or image"
+            );
+        }
     }
 }
 

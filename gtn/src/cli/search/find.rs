@@ -11,7 +11,7 @@ use crate::nn::Space;
 use crate::outer::order::RankBy;
 use crate::ranks::Ranks;
 use crate::run::run_folder::{CHECKPOINT, REPORT, make_folder};
-use crate::run::settings::{above_zero, count, natural};
+use crate::run::settings::{Overrides, above_zero, count, natural};
 use crate::search::{Estimator, Lab, Ledger, Proposals, Source, Strategy};
 use clap::{Args, Parser};
 use serde_json::json;
@@ -43,9 +43,9 @@ pub(super) struct FindArgs {
     /// `gtn train --rank-by`. They need not be on these images
     #[arg(long, value_name = "FILE[,COLUMN]", conflicts_with = "run")]
     rank_by: Option<RankBy>,
-    /// Without a run: outer steps of that training
-    #[arg(long, value_name = "N", default_value = TEACHER_STEPS, value_parser = natural(1), conflicts_with = "run")]
-    teacher_steps: u64,
+    /// Without a run: outer steps of that training [default: those of the file; of the preset with --rank-by; else 150]
+    #[arg(long, value_name = "N", value_parser = natural(1), conflicts_with = "run")]
+    teacher_steps: Option<u64>,
     /// The space [default: the run's, or nasbench201,channels=8,cells=1]
     #[arg(long, value_name = "SPACE")]
     space: Option<Space>,
@@ -172,33 +172,59 @@ pub(super) fn run(args: &FindArgs, ranks: &Ranks) -> Result<Outcome> {
 }
 
 /// Trains a teacher on networks of the space, or goes on with that; none if the user wants to stop.
+///
+/// # Errors
+/// If there is one of other settings than those that were given now.
 fn teacher(args: &FindArgs, out: &Path, ranks: &Ranks) -> Result<Option<PathBuf>> {
     let run = out.join("teacher");
     // As the first rank sees it: it writes there from now on.
     let there = [REPORT, CHECKPOINT].map(|file| run.join(file).exists());
     let [is_whole, is_begun] = ranks.gather(Ok(there))?[0];
+    let file = args.config.as_deref().map(Overrides::read).transpose()?;
+    let file = file.unwrap_or_default();
+    if is_whole || is_begun {
+        let given = file
+            .clone()
+            .with("learner", args.space.as_ref().map(Space::text))
+            .with("dataset", args.dataset.as_ref())
+            .with("resize", args.resize)
+            .with("rank_by", args.rank_by.as_ref())
+            .with("outer_steps", args.teacher_steps);
+        same_teacher(&run, &given)?;
+    }
     if is_whole {
         return Ok(Some(run));
     }
     make_folder(out)?;
+    let in_file = |name: &str| file.names().any(|other| other == name);
     let mut words = vec!["gtn".to_owned(), "train".to_owned()];
     let mut word = |name: &str, value: String| words.push(format!("--{name}={value}"));
     if is_begun {
         word("resume", run.display().to_string());
     } else {
         word("out", run.display().to_string());
-        let space = args
-            .space
-            .as_ref()
-            .map_or_else(|| SPACE.to_owned(), Space::text);
-        word("learner", space);
+        if let Some(space) = &args.space {
+            word("learner", space.text());
+        } else if !in_file("learner") {
+            word("learner", SPACE.to_owned());
+        }
         if let Some(table) = &args.rank_by {
             word("preset", "search".to_owned());
             word("rank-by", table.to_string());
         }
-        word("outer-steps", args.teacher_steps.to_string());
-        word("seed", args.seed.to_string());
-        word("learners", "1".to_owned());
+        if let Some(steps) = args.teacher_steps {
+            word("outer-steps", steps.to_string());
+        } else if args.rank_by.is_none() && !in_file("outer_steps") {
+            word("outer-steps", TEACHER_STEPS.to_owned());
+        }
+        for (name, usual) in [
+            ("seed", args.seed.to_string()),
+            ("learners", "1".to_owned()),
+        ] {
+            if !in_file(name) {
+                word(name, usual);
+            }
+        }
         args.dataset
             .iter()
             .for_each(|dataset| word("dataset", dataset.clone()));
@@ -219,4 +245,19 @@ fn teacher(args: &FindArgs, out: &Path, ranks: &Ranks) -> Result<Option<PathBuf>
     let outcome = train::run(&args, ranks)?;
     ranks.at_step(0);
     Ok((outcome == Outcome::Done).then_some(run))
+}
+
+/// Refuses a teacher that was made by other settings than these.
+fn same_teacher(run: &Path, given: &Overrides) -> Result<()> {
+    let there = read_config(run)?;
+    let changes = there.with(given)?.changes(&there);
+    let Some((name, values)) = changes.iter().next() else {
+        return Ok(());
+    };
+    let (before, now) = (&values[0], &values[1]);
+    let message =
+        format!("the teacher there has other settings: {name} is {before}, and here {now}");
+    Err(Error::usage(message)
+        .at(run.display())
+        .hint("--out names another folder"))
 }

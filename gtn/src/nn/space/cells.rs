@@ -24,6 +24,16 @@ pub(super) fn largest() -> Vec<u8> {
     [0, 4, 1, 4].repeat(2 * NODES)
 }
 
+/// A text for all codes of one function: a node's sum has no order.
+pub(super) fn function(code: &[u8]) -> String {
+    let node = |node: &[u8]| {
+        let mut terms = [&node[..2], &node[2..]];
+        terms.sort_unstable();
+        format!("{terms:?}")
+    };
+    code.chunks_exact(4).map(node).collect()
+}
+
 pub(super) fn text(code: &[u8], options: &Options) -> String {
     let (normal, reduction) = code.split_at(code.len() / 2);
     let count = options.cells.unwrap_or(1);

@@ -123,14 +123,14 @@ impl Space {
             .map_err(|error| error.at("its largest network"))?;
         let codes = space.sample(options.held_out)?;
         let twins: HashSet<String> = codes.iter().map(|code| space.twin(code)).collect();
-        if twins.len() as u64 >= space.variety() {
-            return Err(Error::usage(format!(
-                "{} networks are held out, of {}",
-                codes.len(),
-                space.variety()
-            )));
-        }
         space.held_out = Arc::new(HeldOut { codes, twins });
+        // Codes are more than functions, so what is left is not their difference.
+        let rng = &mut rng(options.split, Draw::Split, 0, 3);
+        if (0..100_000).all(|_| space.holds_out(&space.any(rng))) {
+            let count = space.held_out().len();
+            let message = format!("{count} networks are held out, and hardly one is left to draw");
+            return Err(Error::usage(message).hint("a smaller held_out"));
+        }
         Ok(space)
     }
 
@@ -212,6 +212,7 @@ impl Space {
     pub fn twin(&self, code: &Code) -> String {
         match self.kind {
             Kind::NasBench201 => nasbench201::function(code.choices()),
+            Kind::Cells => cells::function(code.choices()),
             _ => code.to_string(),
         }
     }

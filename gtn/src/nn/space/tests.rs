@@ -128,6 +128,15 @@ fn every_drawn_network_is_a_learner_and_comes_back_from_text() {
 }
 
 #[test]
+fn sums_have_no_order() {
+    let space: Space = "cells,channels=4,cells=1".parse().unwrap();
+    let rest = "0414".repeat(9);
+    let twin = |node: &str| space.twin(&space.code(&format!("{node}{rest}")).unwrap());
+    assert_eq!(twin("0412"), twin("1204"));
+    assert_ne!(twin("0412"), twin("0214"));
+}
+
+#[test]
 fn what_is_held_out_is_never_drawn() {
     let space: Space = "nasbench201,channels=4,cells=1,held_out=2000,split=3"
         .parse()
@@ -193,6 +202,10 @@ fn mistakes_are_named() {
         (
             "nasbench201,held_out=99999",
             "99999 networks wanted, and nasbench201 has 15625",
+        ),
+        (
+            "nasbench-macro,held_out=3969",
+            "3969 networks are held out, and hardly one is left to draw",
         ),
         ("network = \"relu\"\n[choose]\n", "own: nothing to choose"),
         (

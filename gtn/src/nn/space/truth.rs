@@ -120,7 +120,13 @@ fn of_csv(text: &str, column: Option<&str>) -> Result<Rows> {
 fn of_json(text: &str, column: Option<&str>) -> Result<Rows> {
     let networks: serde_json::Map<String, Value> =
         serde_json::from_str(text).map_err(Error::usage)?;
-    let column = column.unwrap_or("mean_acc");
+    let first = networks.values().next();
+    let known = |name: &&&str| first.is_some_and(|network| network[**name].is_number());
+    let column = column.or_else(|| ACCURACIES.iter().find(known).copied());
+    let column = column.ok_or_else(|| {
+        let names = ACCURACIES.join(", ");
+        Error::usage(format!("no accuracy of its first network: {names}")).hint("--column NAME")
+    })?;
     let row = |(code, network): (&String, &Value)| {
         let accuracy = network[column].as_f64();
         let accuracy = accuracy

@@ -88,6 +88,7 @@ fn an_auxiliary_head_stands_where_images_become_smaller_for_the_last_time() {
         ),
         ("conv 4 | relu | mean | dense", 16, None),
         ("dense 8 | relu | dense", 16, None),
+        ("conv 8 3x3 stride 2 | relu | mean | dense", 16, Some("1")),
         // The second residual block that halves, and the second reduction cell.
         ("nasbench201:334131", 32, Some("14")),
         (
@@ -102,10 +103,10 @@ fn an_auxiliary_head_stands_where_images_become_smaller_for_the_last_time() {
         let network = family.network(&family.usual, family.norms[0]).unwrap();
         let learner = network.learner([image, image, 3], 10).unwrap();
         let number = learner
-            .last_reduction()
+            .last_reduction([image, image, 3])
             .map(|i| &*learner.layers()[i].number);
         assert_eq!(number, wanted, "{text}");
-        let Some(layer) = learner.last_reduction() else {
+        let Some(layer) = learner.last_reduction([image, image, 3]) else {
             continue;
         };
         let tape = Tape::new();

@@ -8,7 +8,7 @@ use autograd::prelude::*;
 use tensor::Arrays;
 
 impl MetaTrainer {
-    /// Everything that the next outer step depends on, by name.
+    /// All arrays that the next outer step depends on, by name.
     ///
     /// # Errors
     /// If the device fails.
@@ -55,6 +55,18 @@ impl MetaTrainer {
             self.teacher.copy_real(&self.device, &self.config, data)?;
         }
         Ok(())
+    }
+
+    /// Trainings that ran away, one after another up to now: what the next outer step depends on beside the arrays.
+    pub fn runaways(&self) -> usize {
+        self.runaways
+    }
+
+    /// Takes up where so many had run away.
+    #[must_use]
+    pub fn after_runaways(mut self, count: usize) -> Self {
+        self.runaways = count;
+        self
     }
 
     /// Takes up where [`MetaTrainer::arrays`] were taken, after `outer_step` outer steps.

@@ -45,7 +45,7 @@ enum Form {
     Gather(Phases),
     /// Every pixel of the result, times the filter, is added to a patch of the source.
     Scatter(Correlation),
-    /// The same for a result of one channel, over lines of its pixels.
+    /// For a result of one channel: every row of the source, as planes, times a row of the filter is added to rows of the result.
     Planar(Correlation),
     /// Tiles of the result are found from transformed tiles of the source.
     Tiled(Tiling),
