@@ -116,6 +116,13 @@ fn a_run_from_training_to_samples() {
         "eval run --suite nothing.toml",
         "cannot read suite nothing.toml",
     );
+    let large = "[[learner]]\nname = 'large'\nlayers = 'conv 4 40x40 pad 0 | mean | dense'\n";
+    fs::write(place.path("large.toml"), format!("{suite}{large}")).unwrap();
+    place.fails(
+        2,
+        "eval run --data-dir data --suite large.toml",
+        "suite large.toml, large: learner, layer 1: `conv 4 40x40 pad 0` does not fit",
+    );
 
     place.run("report run");
     let page = fs::read_to_string(place.path("run/report.html")).unwrap();
@@ -200,6 +207,55 @@ fn what_is_exported_teaches_in_jax() {
     assert!(number(&jax, "accuracy_mean") > 0.15, "it teaches: {jax}");
 }
 
+/// A fit has a network, and a run has images: neither gets what is for the other.
+#[test]
+fn what_does_not_fit_a_fit_or_a_run_is_refused_and_leaves_nothing() {
+    let place = Place::new();
+    place.run(&format!(
+        "train {TINY} --outer-steps 1 --no-baseline --out run"
+    ));
+    let fit = "fit nasbench201,channels=2,cells=1:334131 --dataset mnist --data-dir data --batch 20 --epochs 1 --threads 1 --out";
+    place.fails(2, &format!("{fit} run"), "run: the folder is not empty");
+    assert!(!place.path("run/network.safetensors").exists());
+    for _ in 0..2 {
+        place.run(&format!("{fit} fitted"));
+    }
+    for flag in [
+        "--learner linear",
+        "--norm batch",
+        "--widths 3,4",
+        "--checkpoint best",
+        "--checkpoint last",
+    ] {
+        let name = flag.split(' ').next().unwrap();
+        let words = format!("fitted: {name} is for a run");
+        place.fails(2, &format!("export fitted --to other {flag}"), &words);
+    }
+    for (args, words) in [
+        ("fitted --format images", "a trained network has no images"),
+        (
+            "run --format torch",
+            "this is for networks that `gtn fit` made",
+        ),
+    ] {
+        place.fails(2, &format!("export {args} --to other"), words);
+    }
+    place.run(&format!(
+        "train {TINY} --outer-steps 1 --no-baseline --images pixels --out pixels"
+    ));
+    let args = "export pixels --format onnx --to other";
+    place.fails(1, args, "the run has no generator");
+    assert!(!place.path("other").exists());
+}
+
+#[test]
+fn more_minutes_than_a_clock_counts_are_no_end() {
+    let place = Place::new();
+    let args = format!("train {TINY} --no-baseline --minutes 1e18 --out run");
+    place.run(&args);
+    assert_eq!(place.steps("run"), [1, 2, 3, 4]);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_run_that_is_stopped_goes_on_and_a_full_disk_leaves_its_checkpoint() {
@@ -258,6 +314,14 @@ fn checkpoints_that_cannot_be_gone_on_from_are_refused() {
         &format!("{resume} --inner-steps 3"),
         "other settings: inner_steps is 3 here and 2 there",
     );
+    let settings = fs::read_to_string(place.path("run/config.toml")).unwrap();
+    place.fails(
+        2,
+        &format!("{resume} --outer-steps 3"),
+        "--outer-steps is 3, and the run has done 4",
+    );
+    let now = fs::read_to_string(place.path("run/config.toml")).unwrap();
+    assert_eq!(now, settings);
     place.fails(
         2,
         &format!("{resume} --inner-steps 0"),

@@ -331,6 +331,47 @@ fn arrays_and_tables() {
 }
 
 #[test]
+fn classes_whose_names_are_paths_stay_below_the_folder() {
+    let place = Place::new();
+    let absolute = place.path("absolute").display().to_string();
+    let classes = ["../escaped", &absolute, "", "oak"];
+    let row = |i: usize| format!("{},{},{},9,0\n", classes[i % 4], i % 5, i % 7);
+    place.write("paths.csv", (0..60).map(row).collect::<String>().as_bytes());
+    let tiny = TINY.replace("--dataset mnist", "--dataset paths.csv");
+    place.run(&format!(
+        "train {tiny} --outer-steps 1 --no-baseline --out run"
+    ));
+    place.run("export run --to out/images --format images");
+    for name in ["out/escaped", "absolute"] {
+        assert!(!place.path(name).exists(), "{name}");
+    }
+    let folders = fs::read_dir(place.path("out/images")).unwrap();
+    let mut names: Vec<String> = folders
+        .map(|folder| folder.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let mut expected = ["___escaped", &absolute.replace('/', "_"), "unnamed", "oak"];
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+}
+
+/// Its images teach, and the colour that never changes is 0 to learners.
+#[test]
+fn a_colour_that_is_never_there_is_no_fault() {
+    let place = Place::new();
+    let row = |i: usize| {
+        let pixel = |p: usize| format!("{},{},0", i * (p + 3) % 251, i * (p + 7) % 241);
+        let pixels: Vec<String> = (0..4).map(pixel).collect();
+        format!("{},{}\n", i % 2, pixels.join(","))
+    };
+    place.write("warm.csv", (0..60).map(row).collect::<String>().as_bytes());
+    let found = json(&place.run("data warm.csv --json"));
+    assert_eq!([&found["mean"][2], &found["std"][2]], [&0.0, &1.0]);
+    assert!(found["std"][0].as_f64().unwrap() < 0.5, "{found}");
+    trains(&place, "warm.csv", "image = [2, 2, 3]\nclasses = 2");
+}
+
+#[test]
 fn a_run_goes_on_with_data_that_has_moved() {
     let place = Place::new();
     let row = |i: usize| format!("{},{},{},9,0\n", i % 2, i % 5, i % 7);
@@ -373,6 +414,10 @@ fn data_sets_of_no_use_are_refused() {
     place.write("oblong.csv", b"0,1,2,3,4,5\n1,2,3,4,5,6\n");
     place.write("same.csv", "1,5,5,5,5\n2,5,5,5,5\n".repeat(40).as_bytes());
     place.write("few.csv", b"0,1,2,3,4\n1,2,3,4,5\n");
+    place.write("single.csv", "1,1,2,3,5\n".repeat(40).as_bytes());
+    fs::create_dir(place.path("pair")).unwrap();
+    place.write("pair/train.csv", b"oak,9,8,7,6\nelm,1,2,3,5\n");
+    place.write("pair/test.csv", b"ash,9,8,7,6\n");
     let named = |images: Array| {
         let labels = Array::new([4], vec![0, 1, 0, 1]).unwrap();
         Arrays::from([
@@ -447,6 +492,8 @@ fn data_sets_of_no_use_are_refused() {
         ),
         ("same.csv", "same.csv: all training images have one colour"),
         ("few.csv", "few.csv: no class has 6 training images"),
+        ("single.csv", "single.csv: all images are of one class"),
+        ("pair", "pair: test image 0 has the label ash"),
         (
             "floats.npz",
             "floats.npz: x_train: elements of type f32, and pixels are bytes",

@@ -191,10 +191,8 @@ fn a_search_without_a_run_trains_its_teacher_once() {
     let place = Place::new();
     let args = "search --dataset mnist --data-dir data --space nasbench201,channels=2,cells=1 --teacher-steps 2 --config small.toml \
                 --networks 3 --images 20 --out found --threads 1 --json";
-    place.write(
-        "small.toml",
-        b"inner_steps = 2\ninner_batch = 10\nouter_batch = 20\nnoise = 4\ngenerator_hidden = 8\ngenerator_channels = '3,2'\n",
-    );
+    let small = "inner_steps = 2\ninner_batch = 10\nouter_batch = 20\nnoise = 4\ngenerator_hidden = 8\ngenerator_channels = '3,2'\n";
+    place.write("small.toml", small.as_bytes());
     let first = json(&place.run(args));
     assert_eq!(first["networks"], 3);
     let checkpoint = fs::read(place.path("found/teacher/checkpoint.safetensors")).unwrap();
@@ -214,12 +212,30 @@ fn a_search_without_a_run_trains_its_teacher_once() {
     // What was given for a teacher holds for the one that is there.
     for (other, words) in [
         ("--teacher-steps 3", "outer_steps is 2, and here 3"),
-        ("--dataset fashion-mnist", "dataset is \"mnist\", and here \"fashion-mnist\""),
-        ("--rank-by truth.csv", "rank_by is \"none\", and here \"truth.csv\""),
+        (
+            "--dataset fashion-mnist",
+            "dataset is \"mnist\", and here \"fashion-mnist\"",
+        ),
+        (
+            "--rank-by truth.csv",
+            "rank_by is \"none\", and here \"truth.csv\"",
+        ),
     ] {
         let words = format!("the teacher there has other settings: {words}");
         place.fails(2, &format!("{args} {other}"), &words);
     }
+    // A file has the last word where no flag is given.
+    place.write(
+        "own.toml",
+        format!("{small}outer_steps = 1\nseed = 7\n").as_bytes(),
+    );
+    let own = args.replace("--teacher-steps 2 --config small.toml", "--config own.toml");
+    place.run(&own.replace("--out found", "--out own"));
+    let config = fs::read_to_string(place.path("own/teacher/config.toml")).unwrap();
+    assert!(
+        config.contains("outer_steps = 1\n") && config.contains("seed = 7\n"),
+        "{config}"
+    );
     // A teacher that is shown an order, by the preset for it.
     place.write("truth.csv", b"cell,accuracy\n000000,10\n333333,90\n");
     let ordered = args.replace("--out found", "--rank-by truth.csv --out ordered");

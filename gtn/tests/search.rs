@@ -133,6 +133,7 @@ fn a_run_is_taught_the_order_of_networks() {
     assert_eq!(json(&text(&output.stdout))["supervised"], true);
 
     place.write("few.csv", b"code,accuracy\n333333,90\n");
+    place.write("equal.csv", b"code,accuracy\n333333,90\n222222,90\n");
     let by_other = args.replace("truth.csv", "other.csv");
     for (args, words) in [
         (by_other.clone(), "and there is one in each"),
@@ -147,6 +148,10 @@ fn a_run_is_taught_the_order_of_networks() {
         (
             args.replace("truth.csv", "few.csv") + " --learners-per-step 2",
             "few.csv: 1 of its networks are not held out, and an order needs two",
+        ),
+        (
+            args.replace("truth.csv", "equal.csv") + " --learners-per-step 2",
+            "equal.csv: 2 of its networks are not held out, and an order needs two of different accuracies",
         ),
         (
             args.replace("truth.csv", "other.csv,speed") + " --learners-per-step 2",
@@ -203,6 +208,18 @@ fn counts_need_no_run_and_mistakes_are_named() {
         ("--sample 100", "--sample 5", "a number from 10"),
     ] {
         place.fails(2, &counts.replace(from, to), words);
+    }
+    let all = "search correlate --space nasbench201 --estimators params --sample all --truth";
+    for (rows, words) in [
+        ("", "0 networks, and to rank takes two"),
+        ("334131,90\n", "1 networks, and to rank takes two"),
+        (
+            "334131,90\n334131,10\n",
+            "network 334131 has two accuracies, 90 and 10",
+        ),
+    ] {
+        place.write("rows.csv", format!("code,accuracy\n{rows}").as_bytes());
+        place.fails(2, &format!("{all} rows.csv"), words);
     }
     let run =
         "search correlate run --truth truth.csv --sample 10 --data-dir data --estimators gtn@3";
@@ -323,5 +340,60 @@ fn a_network_is_fitted_stopped_and_goes_on() {
         .output();
     if let Ok(compiled) = compiled {
         assert!(compiled.status.success(), "{}", text(&compiled.stderr));
+    }
+}
+
+/// The estimates of `results.csv`, best first.
+fn estimates(place: &Place, folder: &str) -> Vec<f64> {
+    let rows = csv::Reader::from_path(place.path(&format!("{folder}/results.csv"))).unwrap();
+    let estimate = |row: csv::Result<csv::StringRecord>| row.unwrap()[1].parse().ok();
+    rows.into_records().filter_map(estimate).collect()
+}
+
+#[test]
+fn the_last_round_of_halving_is_ranked_by_itself() {
+    let place = with_run();
+    place.run(
+        "search run --strategy halving --networks 24 --images 20 --data-dir data --estimator gtn+gtn-loss+structure --out halved",
+    );
+    // Three are left: each of three columns has the ranks 0, 1 and 2.
+    let best = estimates(&place, "halved");
+    assert_eq!(best[..3].iter().sum::<f64>(), 9.0, "{best:?}");
+    // One training for two columns.
+    let results = fs::read_to_string(place.path("halved/results.jsonl")).unwrap();
+    let whole = results
+        .lines()
+        .filter(|line| line.contains("\"source\":\"gtn\""));
+    assert_eq!(whole.count(), 3, "{results}");
+}
+
+#[test]
+fn a_training_of_one_step_has_an_area() {
+    let place = with_run();
+    place.run(
+        "search run --networks 3 --images 20 --data-dir data --estimator gtn-area@1 --out area",
+    );
+    assert_eq!(estimates(&place, "area").len(), 3);
+}
+
+#[test]
+fn networks_that_do_not_fit_are_not_drawn_and_own_spaces_are_known_by_their_text() {
+    let place = Place::new();
+    let deep = "max 2 | max 2 | max 2 | max 2 | max 2";
+    let space =
+        format!("network = \"conv 2 | a | mean | dense\"\n[choose]\na = [\"{deep}\", \"relu\"]");
+    place.write("mine.toml", space.as_bytes());
+    let tiny = TINY.replace(
+        "--widths 2,3,4",
+        "--data-dir data --no-baseline --learner mine.toml",
+    );
+    place.run(&format!(
+        "{tiny} --outer-steps 12 --validate-every 100 --out run"
+    ));
+    place.write("truth.csv", b"code,accuracy\n0,80\n1,90\n");
+    let args = "search correlate run --truth truth.csv --sample all --data-dir data --estimators params --json";
+    for space in ["", " --space mine.toml"] {
+        let report = json(&place.run(&format!("{args}{space}")));
+        assert_eq!(report["not_held_out"], 2, "{space}");
     }
 }

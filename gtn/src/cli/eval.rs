@@ -12,7 +12,7 @@ use crate::eval::rivals::{Baselines, LearnedRates, Rivals};
 use crate::eval::suite::{Entry, SuiteReport};
 use crate::eval::training_data::TrainingData;
 use crate::nn::widths::Widths;
-use crate::nn::{Learner, Learners, Norm, Suite};
+use crate::nn::{Learner, Learners, Network, Norm, Suite};
 use crate::outer::meta::MetaTrainer;
 use crate::ranks::{Ranks, fingerprint};
 use crate::run::best::Which;
@@ -285,13 +285,10 @@ impl Run<'_> {
 
     /// Evaluates every network of a suite.
     fn evaluate_suite(&self, suite: &Suite) -> Result<Option<SuiteReport>> {
-        let Problem { image, classes } = self.data.problem();
+        let learners = learners(suite, self.data.problem())?;
         let mut progress = self.progress(suite.networks.len() as u64);
         let mut entries = Vec::new();
-        for (name, network) in &suite.networks {
-            let learner = network
-                .learner(image, classes)
-                .map_err(|error| Error::from(error).at(format!("suite {}, {name}", suite.name)))?;
+        for ((name, network), learner) in suite.networks.iter().zip(learners) {
             let draw = |_| Ok(learner.clone());
             let text = network.to_string();
             let Some(report) = self.one(([&text, ""], &draw), &mut progress)? else {
@@ -340,9 +337,41 @@ impl Run<'_> {
     }
 }
 
+/// The learners of a suite, all of them before the first is trained: one that does not fit the images would cost the
+/// results of those before it.
+fn learners(suite: &Suite, Problem { image, classes }: Problem) -> Result<Vec<Learner>> {
+    let learner = |(name, network): &(String, Network)| {
+        let place = format!("suite {}, {name}", suite.name);
+        let learner = network.learner(image, classes);
+        learner.map_err(|error| Error::usage(error).at(place))
+    };
+    suite.networks.iter().map(learner).collect()
+}
+
 /// Draws what a run teaches, in its folder or another.
 pub(super) fn draw(folder: &Path, device: &Device, trainer: &MetaTrainer) -> Result<()> {
     let config = trainer.config();
     let lesson = TrainingData::synthetic(device, config, trainer.teacher(), report::FRESH)?;
     pictures::draw_lesson(folder, trainer, &lesson)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suite_is_built_whole_before_it_is_trained() {
+        let text = "[[learner]]\nname = 'small'\nlayers = 'mean | dense'\n\
+                    [[learner]]\nname = 'large'\nlayers = 'conv 4 40x40 pad 0 | mean | dense'\n";
+        let suite = Suite::from_toml("mine.toml", text).unwrap();
+        let error = learners(&suite, Problem::MNIST).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let line = error.to_string();
+        assert!(line.starts_with("suite mine.toml, large: "), "{line}");
+        let wide = Problem {
+            image: [48, 48, 1],
+            ..Problem::MNIST
+        };
+        assert_eq!(learners(&suite, wide).unwrap().len(), 2);
+    }
 }

@@ -27,9 +27,9 @@ pub(super) struct ExportArgs {
     /// Folder for what is written
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// Which checkpoint of the run
-    #[arg(long, value_enum, default_value_t)]
-    checkpoint: Which,
+    /// Which checkpoint of the run [default: last]
+    #[arg(long, value_enum)]
+    checkpoint: Option<Which>,
     /// Form of what is written [default: npz of a run, which includes generator.onnx; of a fit torch and onnx]
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -62,7 +62,8 @@ pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
     let population = config.with(&args.others.changes())?.population();
     let device = args.machine.device()?;
     let problem = card::problem(run)?;
-    let (trainer, _) = checkpoint::load(&args.checkpoint.of(run)?, &device, &config, problem)?;
+    let checkpoint = args.checkpoint.unwrap_or_default().of(run)?;
+    let (trainer, _) = checkpoint::load(&checkpoint, &device, &config, problem)?;
     let mut data = args.files.data(&config, Some(&args.run))?;
     card::adopt(run, &mut data)?;
     let source = &population.members()[0].source;
@@ -71,7 +72,6 @@ pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
         .network
         .learner(problem.image, problem.classes)?;
     let lesson = TrainingData::taught(&device, &config, trainer.teacher(), &data, FRESH)?;
-    make_folder(&args.to)?;
     let (outer_step, rule) = (trainer.outer_step(), Inner::of(&config).rule);
     let export = Export {
         lesson: &lesson,
@@ -86,6 +86,8 @@ pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
         batch: config.inner_batch,
         generator: generator(&config, trainer.teacher(), run)?,
     };
+    export.check(format)?;
+    make_folder(&args.to)?;
     export
         .write(&args.to, format)
         .map_err(|e: Error| e.at(args.to.display()))?;
@@ -125,6 +127,8 @@ fn generator(config: &Config, teacher: &Teacher, run: &Path) -> Result<Option<Ve
 
 /// Writes what `gtn fit` made in other forms.
 fn fit(args: &ExportArgs) -> Result<Outcome> {
+    refuse_flags_of_runs(args)?;
+    fitted::Fitted::check(args.format)?;
     let fitted = fitted::Fitted::read(&args.run)?;
     make_folder(&args.to)?;
     let written = fitted.write(&args.to, args.format);
@@ -134,4 +138,17 @@ fn fit(args: &ExportArgs) -> Result<Outcome> {
         "command": "export", "fit": args.run, "to": args.to, "format": args.format, "network": fitted.network(),
     }))?;
     Ok(Outcome::Done)
+}
+
+/// A fit has one network and no checkpoints: who asks for another would get what was not asked for.
+fn refuse_flags_of_runs(args: &ExportArgs) -> Result<()> {
+    let others = args.others.changes();
+    let checkpoint = args.checkpoint.map(|_| "checkpoint");
+    let Some(flag) = others.names().chain(checkpoint).next() else {
+        return Ok(());
+    };
+    let problem = format!("--{flag} is for a run, and `gtn fit` made this");
+    Err(Error::usage(problem)
+        .at(args.run.display())
+        .hint(format!("leave out --{flag}: a fit has one network")))
 }

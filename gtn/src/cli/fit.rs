@@ -11,14 +11,14 @@ use crate::fit::{Auxiliary, Fit};
 use crate::nn::{Learners, Network};
 use crate::outer::inner::OptimizerChoice;
 use crate::run::config::{Config, Preset};
-use crate::run::run_folder::{make_folder, write_atomically};
+use crate::run::run_folder::{is_empty, make_folder, write_atomically};
 use crate::run::settings::{above_zero, count, natural, not_negative};
 use crate::search::tune;
 use autograd::prelude::Optimizer;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tensor::{Metadata, read_safetensors, safetensors_bytes};
 
@@ -92,6 +92,7 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
         let error = Error::usage(format!("{} is more than one network", args.network.name()));
         return Err(error.hint("a network of a space is written nasbench201:334131"));
     };
+    check_folder(&args.out)?;
     let config = Config {
         seed: args.seed,
         dataset: args.dataset.clone(),
@@ -202,6 +203,16 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// Refuses a folder of something else: `gtn export` of a run would find the network of a fit in it.
+fn check_folder(folder: &Path) -> Result<()> {
+    if !folder.is_dir() || folder.join(CHECKPOINT).is_file() || is_empty(folder)? {
+        return Ok(());
+    }
+    let problem = format!("the folder is not empty, and has no {CHECKPOINT} to go on from");
+    let error = Error::usage(problem).at(folder.display());
+    Err(error.hint("--out names another folder"))
+}
+
 /// Goes on with what is in the folder, if there is something of these settings; gives the epochs that are done.
 fn resume(args: &FitArgs, fit: &mut Fit<'_>, settings: &str) -> Result<Vec<Passage>> {
     let path = args.out.join(CHECKPOINT);
@@ -227,4 +238,26 @@ fn resume(args: &FitArgs, fit: &mut Fit<'_>, settings: &str) -> Result<Vec<Passa
         args.epochs
     ));
     Ok(epochs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fit_writes_into_no_folder_of_something_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        check_folder(&folder.join("none")).unwrap();
+        check_folder(folder).unwrap();
+        // What is left of one that was killed before its first checkpoint.
+        std::fs::write(folder.join(".unfinished-x"), "half").unwrap();
+        check_folder(folder).unwrap();
+        std::fs::write(folder.join("config.toml"), "seed = 1").unwrap();
+        let error = check_folder(folder).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.lines().ends_with("hint: --out names another folder"));
+        std::fs::write(folder.join(CHECKPOINT), "").unwrap();
+        check_folder(folder).unwrap();
+    }
 }

@@ -33,6 +33,7 @@ use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Generative Teaching Networks: learn to make training data that teaches fresh networks in a few steps.
 ///
@@ -251,6 +252,12 @@ impl Files {
 /// Whether another rank speaks for all.
 static SILENT: AtomicBool = AtomicBool::new(false);
 
+/// When the minutes are over that a user gives. More than a clock can count have no end.
+pub(super) fn end_after(begin: Instant, minutes: Option<f64>) -> Option<Instant> {
+    let span = Duration::try_from_secs_f64(60.0 * minutes?).ok()?;
+    begin.checked_add(span)
+}
+
 fn is_silent() -> bool {
     SILENT.load(Ordering::Relaxed)
 }
@@ -368,4 +375,20 @@ fn usage(error: clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     fail(&error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_minutes_than_a_clock_counts_have_no_end() {
+        let begin = Instant::now();
+        assert_eq!(end_after(begin, None), None);
+        let half = Duration::from_secs(30);
+        assert_eq!(end_after(begin, Some(0.5)), Some(begin + half));
+        for minutes in [3e17, 1e18, 1e300, f64::MAX] {
+            assert_eq!(end_after(begin, Some(minutes)), None, "{minutes}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::eval::{self, Evaluated};
 use super::progress::Progress;
-use super::{Files, Machine, Outcome, pictures, say, show, stop};
+use super::{Files, Machine, Outcome, end_after, pictures, say, show, stop};
 use crate::data::{Card, Dataset};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{TestSet, Trainee};
@@ -27,7 +27,7 @@ use kernels::Device;
 use serde::Serialize;
 use std::mem::discriminant;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tensor::read_safetensors;
 use toml::Table;
 
@@ -142,9 +142,7 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     if let Some(folder) = run.folder.as_ref().filter(|_| args.tensorboard) {
         run.events = Some(Events::begin(folder.path(), run.trainer.outer_step())?);
     }
-    let ends = args
-        .minutes
-        .map(|minutes| begin + Duration::from_secs_f64(60.0 * minutes));
+    let ends = end_after(begin, args.minutes);
     if !train(&mut run, &device, &data, ends, ranks)? {
         if let Some(folder) = &run.folder {
             say_stopped(args, folder.path(), run.trainer.outer_step());
@@ -277,6 +275,7 @@ fn resume(
 ) -> Result<Run> {
     let checkpoint = RunFolder::checkpoint_in(path)?;
     let (trainer, changed) = checkpoint::load(&checkpoint, device, config, card.problem)?;
+    check_outer_steps(config, trainer.outer_step())?;
     let mut run = Run {
         folder: None,
         events: None,
@@ -308,6 +307,16 @@ fn resume(
         run.folder = Some(folder);
     }
     Ok(run)
+}
+
+/// Refuses an end that lies behind the run: its settings would contradict its checkpoint.
+fn check_outer_steps(config: &Config, done: u64) -> Result<()> {
+    let wanted = config.outer_steps;
+    if wanted >= done {
+        return Ok(());
+    }
+    let problem = format!("--outer-steps is {wanted}, and the run has done {done}");
+    Err(Error::usage(problem).hint(format!("{done} ends it where it is, and more go on")))
 }
 
 /// The outer loop, with checkpoints, until all its steps are done or its time is over; `false` if the user stopped it.

@@ -66,6 +66,13 @@ impl Split {
         &self.images[i * size..][..size]
     }
 
+    /// The numbers of `count` images (all, if there are fewer), evenly from the first to the last, so that a split in the order of its
+    /// classes gives of each as many.
+    pub(crate) fn spread(&self, count: usize) -> Vec<usize> {
+        let count = count.min(self.len());
+        (0..count).map(|i| i * self.len() / count).collect()
+    }
+
     /// The images whose number is wanted.
     pub(super) fn part(&self, wanted: impl Fn(usize) -> bool) -> Self {
         let mut part = Self::default();
@@ -100,7 +107,7 @@ pub struct Card {
     pub class_names: Vec<String>,
     /// For each channel, the mean of the training pixels divided by 255.
     pub mean: Vec<f32>,
-    /// For each channel, the standard deviation of the training pixels divided by 255.
+    /// For each channel, the standard deviation of the training pixels divided by 255; 1 where they are all the same.
     pub std: Vec<f32>,
 }
 

@@ -86,10 +86,11 @@ impl Found {
             (seed, Draw::ValidationSplit),
         )?;
         let published = self.statistics.filter(|_| image == self.image);
-        let (mean, std) = published.unwrap_or_else(|| mean_and_std(&train.images, image[2]));
-        if std.contains(&0.0) {
-            return Err(Error::data("all training images have one colour"));
-        }
+        let own = || -> Result<_> {
+            let (mean, std) = mean_and_std(&train.images, image[2]);
+            Ok((mean, spread(std)?))
+        };
+        let (mean, std) = published.map_or_else(own, Ok)?;
         let title = match &choice {
             DatasetChoice::Named(set) => set.title(),
             _ => &self.name,
@@ -116,6 +117,15 @@ impl Found {
             origin,
         })
     }
+}
+
+/// By what each channel is divided: a channel that never changes stays 0, and says nothing of an image.
+fn spread(std: Vec<f32>) -> Result<Vec<f32>> {
+    if std.iter().all(|&spread| spread == 0.0) {
+        return Err(Error::data("all training images have one colour"));
+    }
+    let or_one = |spread| if spread == 0.0 { 1.0 } else { spread };
+    Ok(std.into_iter().map(or_one).collect())
 }
 
 /// What is left to train on, and the images that are given for another part or else held out of these.
@@ -245,5 +255,19 @@ pub(super) fn check_memory(bytes: f64) -> Result<()> {
             Err(Error::data(problem).hint("smaller images (--resize N) or fewer take less"))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_that_never_changes_is_divided_by_one() {
+        assert_eq!(spread(vec![0.25, 0.5, 0.0]).unwrap(), [0.25, 0.5, 1.0]);
+        for std in [vec![0.0], vec![0.0; 3]] {
+            let error = spread(std).unwrap_err().to_string();
+            assert_eq!(error, "all training images have one colour");
+        }
     }
 }

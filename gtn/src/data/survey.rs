@@ -26,7 +26,7 @@ pub struct Survey {
     pub test: Vec<usize>,
     /// For each channel, the mean of the training pixels divided by 255.
     pub mean: Vec<f32>,
-    /// For each channel, the standard deviation of the training pixels divided by 255.
+    /// For each channel, the standard deviation of the training pixels divided by 255; 1 where they are all the same.
     pub std: Vec<f32>,
     /// Test images that are also among those to train on or to validate with.
     pub test_images_seen: usize,

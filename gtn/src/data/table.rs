@@ -44,6 +44,7 @@ fn found(path: &Path, (train, test): (PathBuf, Option<PathBuf>)) -> Result<Found
         }
         test_rows = Some(rows);
     }
+    let placed = |found: Result<Found>| found.map_err(|error| error.at(path.display()));
     // Labels that are all numbers are in the order of numbers, others in that of words.
     let all = train_rows
         .labels
@@ -53,9 +54,15 @@ fn found(path: &Path, (train, test): (PathBuf, Option<PathBuf>)) -> Result<Found
         .map(|label| label.parse::<i64>())
         .any(|number| number.is_err())
     {
-        return Found::of_labels(path, image, train_rows, test_rows);
+        return placed(Found::of_labels(path, image, train_rows, test_rows));
     }
-    Found::of_labels(path, image, numbers(train_rows), test_rows.map(numbers))
+    let test_rows = test_rows.map(numbers);
+    placed(Found::of_labels(
+        path,
+        image,
+        numbers(train_rows),
+        test_rows,
+    ))
 }
 
 /// With labels that are numbers.
@@ -67,7 +74,7 @@ fn numbers(rows: Labelled<String>) -> Labelled<i64> {
     }
 }
 
-/// Images, and how many pixels each has. A first row whose second field is no number is a headline.
+/// Images, and how many pixels each has; without a headline, if the first row is one.
 fn rows(file: &Path) -> Result<(Labelled<String>, usize)> {
     // A pixel takes two bytes of text or more.
     check_memory(file.metadata().map_or(0.0, |file| file.len() as f64 / 2.0))?;
@@ -76,24 +83,42 @@ fn rows(file: &Path) -> Result<(Labelled<String>, usize)> {
         .trim(csv::Trim::All)
         .from_path(file);
     let damaged = |error: csv::Error| Error::data(error);
-    let (mut images, mut labels, mut pixels) = (Vec::new(), Vec::new(), 0);
-    for (row, record) in reader.map_err(damaged)?.into_records().enumerate() {
+    let mut records = reader.map_err(damaged)?.into_records();
+    let Some(first) = records.next() else {
+        return Err(Error::data("no images"));
+    };
+    let first = first.map_err(damaged)?;
+    let (mut images, mut labels) = (Vec::new(), Vec::new());
+    for (row, record) in records.enumerate() {
         let record = record.map_err(damaged)?;
-        if row == 0
-            && record
-                .get(1)
-                .is_some_and(|field| field.parse::<f64>().is_err())
-        {
-            continue;
-        }
-        pixels = record.len() - 1;
-        images.extend(image(&record).map_err(|e| e.at(format!("row {}", row + 1)))?);
+        images.extend(image(&record).map_err(|e| e.at(format!("row {}", row + 2)))?);
         labels.push(record[0].to_owned());
+    }
+    // What the first row is shows only beside the others.
+    if !is_headline(&first, &labels) {
+        images.splice(0..0, image(&first).map_err(|e| e.at("row 1"))?);
+        labels.insert(0, first[0].to_owned());
     }
     if labels.is_empty() {
         return Err(Error::data("no images"));
     }
-    Ok((Labelled { images, labels }, pixels))
+    Ok((Labelled { images, labels }, first.len() - 1))
+}
+
+/// Whether the first row names columns: by words; by numbers, as pandas does where nobody gave names; or by a word over
+/// labels that are numbers.
+fn is_headline(first: &StringRecord, other_labels: &[String]) -> bool {
+    let is_number = |field: &str| field.parse::<f64>().is_ok();
+    if first.get(1).is_some_and(|field| !is_number(field)) {
+        return true;
+    }
+    let counts_from = |least: usize| {
+        let mut pixels = first.iter().skip(1).zip(least..);
+        pixels.all(|(field, number)| field.parse() == Ok(number))
+    };
+    let others_are_numbers =
+        || !other_labels.is_empty() && other_labels.iter().all(|label| is_number(label));
+    !is_number(&first[0]) && (counts_from(0) || counts_from(1) || others_are_numbers())
 }
 
 fn image(record: &StringRecord) -> Result<Vec<u8>> {
@@ -121,4 +146,73 @@ fn size(pixels: usize) -> Result<[usize; 3]> {
     let problem =
         format!("{pixels} pixels in a row are no square image, n×n grey or n×n×3 coloured");
     Err(Error::data(problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write;
+
+    /// The labels of a file of that text, and its pixels.
+    fn read(text: &str) -> Result<(Vec<String>, Vec<u8>)> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("some.csv");
+        std::fs::write(&file, text).unwrap();
+        let (rows, pixels) = rows(&file)?;
+        assert_eq!(rows.images.len(), pixels * rows.labels.len());
+        Ok((rows.labels, rows.images))
+    }
+
+    #[test]
+    fn numbers_of_columns_are_a_headline() {
+        let rows = "3,9,8,7,6\n5,1,2,3,4\n";
+        let own = (
+            vec!["3".to_owned(), "5".to_owned()],
+            vec![9, 8, 7, 6, 1, 2, 3, 4],
+        );
+        for headline in [
+            "",
+            "label,0,1,2,3\n",
+            "label,1,2,3,4\n",
+            "label,p1,p2,p3,p4\n",
+            "\"\",0,1,2,3\n",
+            "label,7,7,9,1000\n",
+        ] {
+            assert_eq!(
+                read(&format!("{headline}{rows}")).unwrap(),
+                own,
+                "{headline}"
+            );
+        }
+        let (labels, images) = read("label,0,1,2,3\noak,9,8,7,6\nelm,1,2,3,4\n").unwrap();
+        assert_eq!(
+            (&labels[..], images),
+            (&["oak", "elm"].map(str::to_owned)[..], own.1)
+        );
+    }
+
+    #[test]
+    fn more_columns_than_bytes_are_numbered() {
+        let mut text = "label".to_owned();
+        for column in 0..784 {
+            write!(text, ",{column}").unwrap();
+        }
+        let row = format!("\n7{}", ",5".repeat(784));
+        let (labels, images) = read(&(text + &row)).unwrap();
+        assert_eq!((labels, images), (vec!["7".to_owned()], vec![5; 784]));
+    }
+
+    #[test]
+    fn a_first_image_is_no_headline() {
+        for (text, labels) in [
+            ("oak,4,3,2,1\nelm,1,2,3,4\n", ["oak", "elm"]),
+            ("0,1,2,3,4\n1,1,2,3,4\n", ["0", "1"]),
+            ("0,0,1,2,3\noak,1,2,3,4\n", ["0", "oak"]),
+        ] {
+            assert_eq!(read(text).unwrap().0, labels, "{text}");
+        }
+        assert_eq!(read("oak,4,3,2,1\n").unwrap().0, ["oak"]);
+        let error = read("0,1,2,3,256\n1,1,2,3,4\n").unwrap_err().to_string();
+        assert!(error.starts_with("row 1: field 5 is `256`"), "{error}");
+    }
 }

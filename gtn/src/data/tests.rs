@@ -227,6 +227,24 @@ fn the_embedded_set_is_normalised_by_its_own_numbers() {
 }
 
 #[test]
+fn a_spread_has_of_each_class_of_an_ordered_split() {
+    let split = Split {
+        images: vec![0; 30],
+        labels: (0..30).map(|i| i / 10).collect(),
+    };
+    let labels = |count| -> Vec<u16> {
+        split
+            .spread(count)
+            .iter()
+            .map(|&i| split.labels[i])
+            .collect()
+    };
+    assert_eq!(labels(6), [0, 0, 1, 1, 2, 2]);
+    assert_eq!(split.spread(40), (0..30).collect::<Vec<_>>());
+    assert!(Split::default().spread(3).is_empty());
+}
+
+#[test]
 fn normalised_takes_the_chosen_images_in_order() {
     let mut data = Dataset::drawn(0, [1; 3]);
     let image = [1, 2, 3];

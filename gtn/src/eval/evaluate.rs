@@ -25,12 +25,13 @@ pub struct TestSet {
 }
 
 impl TestSet {
-    /// The first `count` images of a split (all, if it has fewer).
+    /// So many images of a split (all, if it has fewer), evenly spread over it: a split may be in the order of its classes.
     ///
     /// # Errors
     /// If there is not enough memory.
     pub fn new(device: &Device, data: &Dataset, split: &Split, count: usize) -> Result<Self> {
-        let count = count.min(split.len());
+        let spread = split.spread(count);
+        let count = spread.len();
         let n = count.div_ceil(BATCH);
         let [h, w, c] = data.problem().image;
         let batches = Values::zeros(
@@ -44,8 +45,8 @@ impl TestSet {
             ],
         )?;
         for (batch, first) in (0..count).step_by(BATCH).enumerate() {
-            let chosen: Vec<usize> = (first..count.min(first + BATCH)).collect();
-            let mut images = data.normalised(split, &chosen);
+            let chosen = &spread[first..count.min(first + BATCH)];
+            let mut images = data.normalised(split, chosen);
             images.resize(BATCH * h * w * c, 0.0);
             let mut labels: Vec<i32> = chosen.iter().map(|&i| i32::from(split.labels[i])).collect();
             // No class: never counted.

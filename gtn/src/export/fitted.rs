@@ -77,6 +77,20 @@ impl Fitted {
         self.learner.network().to_string()
     }
 
+    /// Refuses a format that a trained network does not have.
+    ///
+    /// # Errors
+    /// Of usage, if the format is one of images.
+    pub fn check(format: Option<Format>) -> Result<()> {
+        match format {
+            Some(Format::Npz | Format::Images) => {
+                let error = Error::usage("a trained network has no images");
+                Err(error.hint("--format torch, onnx or safetensors"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes it into a folder that is there: without a format for PyTorch and as ONNX.
     ///
     /// # Errors
@@ -90,10 +104,7 @@ impl Fitted {
             Some(Format::Torch) => self.write_torch(to),
             Some(Format::Onnx) => self.write_onnx(to),
             Some(Format::Safetensors) => self.write_safetensors(to),
-            Some(Format::Npz | Format::Images) => {
-                let error = Error::usage("a trained network has no images");
-                Err(error.hint("--format torch, onnx or safetensors"))
-            }
+            Some(Format::Npz | Format::Images) => Self::check(format),
         }
     }
 

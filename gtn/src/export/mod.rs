@@ -11,6 +11,7 @@ use crate::eval::training_data::TrainingData;
 use crate::run::run_folder::write_atomically;
 use python::{Framework, Program};
 use serde::Serialize;
+use std::collections::HashSet;
 use std::path::Path;
 use tensor::{Array, Arrays, Metadata, write_npz, write_safetensors};
 
@@ -47,10 +48,25 @@ pub struct Export<'a> {
 }
 
 impl Export<'_> {
+    /// Refuses a format that it does not have.
+    ///
+    /// # Errors
+    /// As [`Export::write`] would, before there is a folder.
+    pub fn check(&self, format: Format) -> Result<()> {
+        match format {
+            Format::Onnx if self.generator.is_none() => Err(Error::run("the run has no generator")),
+            Format::Torch => {
+                let error = Error::usage("this is for networks that `gtn fit` made");
+                Err(error.hint("--format npz writes a run's images with a program for PyTorch"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes it into a folder that is there.
     ///
     /// # Errors
-    /// If a file cannot be written.
+    /// If it does not have that format, or a file cannot be written.
     pub fn write(&self, folder: &Path, format: Format) -> Result<()> {
         let arrays = || -> Result<Arrays> {
             let mut arrays = self.lesson.arrays(self.program.rule.optimizer)?;
@@ -78,11 +94,9 @@ impl Export<'_> {
                 write_safetensors(path, &arrays()?, &about).map_err(Error::run)
             }
             Format::Images => self.write_images(folder),
-            Format::Onnx if self.generator.is_some() => self.write_generator(folder),
-            Format::Onnx => Err(Error::run("the run has no generator")),
-            Format::Torch => {
-                let error = Error::usage("this is for networks that `gtn fit` made");
-                Err(error.hint("--format npz writes a run's images with a program for PyTorch"))
+            Format::Onnx | Format::Torch => {
+                self.check(format)?;
+                self.write_generator(folder)
             }
         }
     }
@@ -112,9 +126,9 @@ impl Export<'_> {
         let images = self.lesson.images()?;
         let size = self.data.problem().image;
         let labels = &self.lesson.labels;
+        let names = folder_names(&self.data.card.class_names);
         for (i, image) in images.chunks_exact(size.iter().product()).enumerate() {
-            let class = &self.data.card.class_names[usize::from(labels[i])];
-            let folder = folder.join(class);
+            let folder = folder.join(&names[usize::from(labels[i])]);
             std::fs::create_dir_all(&folder).map_err(|e| Error::file("make", &folder, &e))?;
             let picture = ImageGrid::new(image, &labels[i..=i], 1, size)?.every_image();
             let [step, place] = [i / self.batch, i % self.batch];
@@ -122,6 +136,46 @@ impl Export<'_> {
         }
         Ok(())
     }
+}
+
+/// A folder for each class, below the one that was asked for whatever a data set calls its classes. Names that are folders
+/// already stay; others that would be one folder with them, or among themselves, get a number.
+fn folder_names(classes: &[String]) -> Vec<String> {
+    let safe: Vec<String> = classes.iter().map(|class| folder_name(class)).collect();
+    let both = || classes.iter().zip(&safe);
+    let kept = both().filter(|(class, name)| class == name);
+    let mut taken: HashSet<String> = kept.map(|(class, _)| class.clone()).collect();
+    let own = |(class, name): (&String, &String)| {
+        if class == name {
+            name.clone()
+        } else {
+            free(name, &mut taken)
+        }
+    };
+    both().map(own).collect()
+}
+
+/// The name without what leads to another folder or hides one.
+fn folder_name(class: &str) -> String {
+    let visible = class.trim_start_matches('.');
+    let dots = class.len() - visible.len();
+    let is_odd = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
+    let name = "_".repeat(dots) + &visible.replace(is_odd, "_");
+    if name.is_empty() {
+        "unnamed".to_owned()
+    } else {
+        name
+    }
+}
+
+/// The name, with the first number that makes it another than those taken.
+fn free(name: &str, taken: &mut HashSet<String>) -> String {
+    let (mut free, mut number) = (name.to_owned(), 1);
+    while !taken.insert(free.clone()) {
+        number += 1;
+        free = format!("{name}-{number}");
+    }
+    free
 }
 
 /// The test images as bytes, and their classes.
@@ -139,4 +193,40 @@ fn test_images(data: &Dataset) -> Result<Arrays> {
         ("x_test".to_owned(), images.map_err(Error::run)?),
         ("y_test".to_owned(), labels.map_err(Error::run)?),
     ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(classes: &[&str]) -> Vec<String> {
+        let classes: Vec<String> = classes.iter().map(|&class| class.to_owned()).collect();
+        folder_names(&classes)
+    }
+
+    #[test]
+    fn classes_are_folders_below_the_one_that_was_asked_for() {
+        let odd = ["../escaped", "/tmp/abs", "", "..", "a\\b", "C:", "x\n\0y"];
+        let safe = [
+            "___escaped",
+            "_tmp_abs",
+            "unnamed",
+            "__",
+            "a_b",
+            "C_",
+            "x__y",
+        ];
+        assert_eq!(names(&odd), safe);
+        let usual = ["7", "T-shirt", "maple tree", "Ahorn.A", "é"];
+        assert_eq!(names(&usual), usual);
+    }
+
+    #[test]
+    fn every_class_has_a_folder_of_its_own() {
+        let found = names(&["a/b", "a:b", "a_b", "a_b-2", "", "unnamed"]);
+        assert_eq!(
+            found,
+            ["a_b-3", "a_b-4", "a_b", "a_b-2", "unnamed-2", "unnamed"]
+        );
+    }
 }

@@ -61,10 +61,12 @@ impl Ranking {
     fn new(space: &Space, truth: Truth) -> Result<Self> {
         let codes = truth.codes().iter().filter(|code| !space.holds_out(code));
         let codes: Vec<Code> = codes.cloned().collect();
-        if codes.len() < 2 {
+        let accuracies: Vec<_> = codes.iter().filter_map(|code| truth.of(code)).collect();
+        if accuracies.iter().all(|accuracy| *accuracy == accuracies[0]) {
             let count = codes.len();
-            let message =
-                format!("{count} of its networks are not held out, and an order needs two");
+            let message = format!(
+                "{count} of its networks are not held out, and an order needs two of different accuracies"
+            );
             return Err(Error::usage(message).hint("the accuracies of a hundred networks, or more"));
         }
         Ok(Self {

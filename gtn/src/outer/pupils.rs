@@ -7,6 +7,7 @@ use crate::outer::makers::Makers;
 use crate::outer::order::Ranking;
 use crate::outer::training::training;
 use crate::run::config::Config;
+use crate::run::derived::fitting;
 use crate::seeds::{Draw, rng};
 use autograd::Planned;
 use autograd::prelude::*;
@@ -51,13 +52,13 @@ pub(super) fn draw(
     let mut classes: Vec<(Drawn, Learner, Vec<Vec<Array>>)> = Vec::new();
     for number in numbers.start as u64..numbers.end as u64 {
         let structure = if several { number } else { 0 };
-        let drawn = match ranking {
+        let (drawn, learner) = match ranking {
             Some(ranking) => {
-                ranking.draw(&mut rng(config.seed, Draw::Widths, outer_step, structure))
+                let rng = &mut rng(config.seed, Draw::Widths, outer_step, structure);
+                fitting(problem, || ranking.draw(rng))?
             }
-            None => config.draw(outer_step, structure),
-        }?;
-        let learner = drawn.network.learner(problem.image, problem.classes)?;
+            None => config.drawn(problem, outer_step, structure)?,
+        };
         let rng = &mut rng(config.seed, Draw::Learner, outer_step, number);
         let theta = init(learner.params(), F32, rng)?;
         let joins =

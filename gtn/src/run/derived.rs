@@ -12,6 +12,30 @@ use autograd::Horizon;
 use autograd::optim::Optimizer;
 use std::ops::Range;
 
+/// Draws until a network fits the images, at most.
+const DRAWS: usize = 1000;
+
+/// The first of some networks whose learner fits the images: of a user's own space a few may be too deep for them.
+///
+/// # Errors
+/// If none of a thousand fits: that of the last, with its name. Or if a text is none of a network.
+pub(crate) fn fitting(
+    problem: Problem,
+    mut draw: impl FnMut() -> autograd::Result<Drawn>,
+) -> autograd::Result<(Drawn, Learner)> {
+    for _ in 1..DRAWS {
+        let drawn = draw()?;
+        if let Ok(learner) = drawn.network.learner(problem.image, problem.classes) {
+            return Ok((drawn, learner));
+        }
+    }
+    let drawn = draw()?;
+    let learner = drawn.network.learner(problem.image, problem.classes);
+    let named = |error| autograd::Error::Setting(format!("{}: {error}", drawn.family));
+    let learner = learner.map_err(named)?;
+    Ok((drawn, learner))
+}
+
 impl Config {
     /// The generator of these settings.
     ///
@@ -41,28 +65,19 @@ impl Config {
         }
     }
 
-    /// Draws the network of an outer step or evaluation, by the step's number and, where a step draws several, its own.
+    /// Draws the network of an outer step or evaluation and its learner, by the step's number and, where a step draws several, its own.
     ///
     /// # Errors
-    /// If a text is none of a network.
-    pub fn draw(&self, step: u64, number: u64) -> autograd::Result<Drawn> {
-        self.population()
-            .draw(&mut rng(self.seed, Draw::Widths, step, number))
-    }
-
-    /// The same, and its learner.
-    ///
-    /// # Errors
-    /// If it does not fit the images.
+    /// As [`fitting`].
     pub fn drawn(
         &self,
         problem: Problem,
         step: u64,
         number: u64,
     ) -> autograd::Result<(Drawn, Learner)> {
-        let drawn = self.draw(step, number)?;
-        let learner = drawn.network.learner(problem.image, problem.classes)?;
-        Ok((drawn, learner))
+        let rng = &mut rng(self.seed, Draw::Widths, step, number);
+        let population = self.population();
+        fitting(problem, || population.draw(rng))
     }
 
     /// The widest learner of each family, which take the most memory.

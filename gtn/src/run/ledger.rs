@@ -47,10 +47,15 @@ impl<R: Record> Ledger<R> {
             return Err(error.at(folder.display()));
         }
         let entries = whole_lines(&file).map_err(failed)?;
-        let entries = entries.iter().map(|line| serde_json::from_slice(line));
-        let entries = entries.collect::<Result<Vec<R>, _>>();
-        let entries = entries
-            .map_err(|error| Error::run(format!("a damaged line: {error}")).at(path.display()))?;
+        let read = |(number, line): (usize, &Vec<u8>)| {
+            serde_json::from_slice(line).map_err(|error| {
+                let error = Error::run(format!("line {number} is damaged: {error}"));
+                error
+                    .at(path.display())
+                    .hint("without that line the rest is used, and what it had is computed again")
+            })
+        };
+        let entries = (1..).zip(&entries).map(read).collect::<Result<Vec<R>>>()?;
         let known = entries.iter().map(R::key).collect();
         Ok(Self {
             folder: folder.to_owned(),

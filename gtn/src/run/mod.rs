@@ -5,7 +5,7 @@ pub mod card;
 pub mod checkpoint;
 mod checks;
 pub mod config;
-mod derived;
+pub(crate) mod derived;
 pub(crate) mod events;
 pub mod ledger;
 pub mod memory;

@@ -404,6 +404,20 @@ pub fn metrics(run: &Path) -> Result<Vec<Value>> {
     Ok(lines.filter_map(std::result::Result::ok).collect())
 }
 
+/// Whether a folder has nothing in it but what a killed process left behind.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_empty(path: &Path) -> Result<bool> {
+    let read = |e: io::Error| Error::file("read", path, &e);
+    for entry in fs::read_dir(path).map_err(read)? {
+        if !is_unfinished(&entry.map_err(read)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Makes a folder, and those above it.
 pub fn make_folder(path: &Path) -> Result<()> {
     let is_other = |p: &&Path| p.exists() && !p.is_dir();

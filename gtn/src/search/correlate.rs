@@ -66,12 +66,12 @@ impl Correlation {
         compare: bool,
     ) -> Self {
         let row = |estimator: &Estimator| {
-            let cost = table.cost(estimator);
+            let (cost, estimates) = (table.cost(estimator), table.estimates(estimator));
             let row = Row {
-                agreement: Agreement::of(&table.estimates(estimator), truth, seed),
+                agreement: Agreement::of(&estimates, truth, seed),
                 seconds_per_network: cost.seconds,
                 planning_seconds_per_network: cost.planning,
-                failed: cost.failed,
+                failed: estimates.iter().filter(|own| !own.is_finite()).count(),
             };
             (estimator.to_string(), row)
         };
@@ -139,7 +139,7 @@ impl Correlation {
             let _ = write!(
                 table,
                 "\nFound in {SEARCHES} searches, each among {} networks (accuracy in percent):\n\n",
-                self.sample / 2
+                self.sample.div_ceil(2)
             );
             for name in std::iter::once("random").chain(self.order.iter().map(String::as_str)) {
                 let Found {

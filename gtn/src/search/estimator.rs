@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,6 +13,7 @@ use std::str::FromStr;
 /// let estimator: Estimator = "gtn@64+2*structure".parse()?;
 /// assert_eq!(estimator.to_string(), "gtn@64+2*structure");
 /// assert_eq!(estimator.sources().len(), 1);
+/// assert_eq!("gtn+gtn-loss".parse::<Estimator>()?.sources().len(), 1);
 /// assert!("gnt".parse::<Estimator>().is_err());
 /// # Ok::<(), gtn::error::Error>(())
 /// ```
@@ -135,12 +137,11 @@ impl Source {
 }
 
 impl Estimator {
-    /// What it needs to have computed.
+    /// What it needs to have computed, each once.
     pub fn sources(&self) -> Vec<Source> {
-        self.terms
-            .iter()
-            .filter_map(|(column, _)| Source::of_column(column))
-            .collect()
+        let of_term = |(column, _): &(String, f64)| Source::of_column(column);
+        let sources: BTreeSet<Source> = self.terms.iter().filter_map(of_term).collect();
+        sources.into_iter().collect()
     }
 
     /// The same after so many steps, where it does not name a number itself.

@@ -280,7 +280,7 @@ impl<'a> Bench<'a> {
                 for &number in &numbers {
                     trainee.begin(&learner, config.seed, number)?;
                     let course = self.follow(&mut trainee, teaching, number)?;
-                    for (measure, value) in measures(&course) {
+                    for (measure, value) in measures(&course, self.lab.area) {
                         *sums.entry(teaching.column(measure)).or_default() +=
                             value / numbers.len() as f64;
                     }
@@ -380,15 +380,15 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// The measures of a training.
-fn measures(course: &Course) -> Vec<(Measure, f64)> {
+/// The measures of a training; the area too, if it was looked at along the way.
+fn measures(course: &Course, area: bool) -> Vec<(Measure, f64)> {
     let last = course.marks.last().expect("the last step is looked at");
     let mut found = vec![
         (Measure::Accuracy, last.accuracy),
         (Measure::Loss, -last.loss),
         (Measure::Speed, -course.losses.iter().sum::<f64>()),
     ];
-    if course.marks.len() > 1 {
+    if area {
         let sum: f64 = course.marks.iter().map(|mark| mark.accuracy).sum();
         found.push((Measure::Area, sum / course.marks.len() as f64));
     }

@@ -86,9 +86,9 @@ const IMAGES: usize = 64;
 /// If the network cannot be computed.
 pub fn naswot(device: &Device, learner: &Learner, data: &Dataset, seed: u64) -> Result<f64> {
     let theta = init(learner.params(), F32, &mut rng(seed, Draw::Learner, 0, 0))?;
-    let count = IMAGES.min(data.train.len());
+    let chosen = data.train.spread(IMAGES);
+    let count = chosen.len();
     let [h, w, c] = data.problem().image;
-    let chosen: Vec<usize> = (0..count).collect();
     let images = Array::new([count, h, w, c], data.normalised(&data.train, &chosen))?;
     let tape = Tape::new();
     let input = |array: &Array| tape.input("array", F32, array.shape().clone());

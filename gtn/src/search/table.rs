@@ -30,8 +30,6 @@ pub struct Cost {
     pub planning: f64,
     /// Networks.
     pub networks: usize,
-    /// Networks without a result.
-    pub failed: usize,
 }
 
 impl Table {
@@ -63,7 +61,6 @@ impl Table {
                     values[at].extend(own);
                 }
                 Outcome::Failed(reason) => {
-                    cost.failed += 1;
                     reasons[at].get_or_insert_with(|| format!("{}: {reason}", entry.source));
                 }
             }
@@ -143,16 +140,17 @@ impl Table {
 
     /// What an estimator takes for a network.
     pub fn cost(&self, estimator: &Estimator) -> Cost {
-        let sources: BTreeSet<_> = estimator.sources().into_iter().collect();
-        sources.into_iter().fold(Cost::default(), |sum, source| {
-            let own = self.costs.get(&source.name()).copied().unwrap_or_default();
-            Cost {
-                seconds: sum.seconds + own.seconds,
-                planning: sum.planning + own.planning,
-                networks: sum.networks.max(own.networks),
-                failed: sum.failed + own.failed,
-            }
-        })
+        estimator
+            .sources()
+            .into_iter()
+            .fold(Cost::default(), |sum, source| {
+                let own = self.costs.get(&source.name()).copied().unwrap_or_default();
+                Cost {
+                    seconds: sum.seconds + own.seconds,
+                    planning: sum.planning + own.planning,
+                    networks: sum.networks.max(own.networks),
+                }
+            })
     }
 
     /// All but measured times as CSV, with estimates: a line for each network in an order, named by `name`.

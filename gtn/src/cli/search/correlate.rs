@@ -191,6 +191,10 @@ fn sampled(args: &CorrelateArgs, space: &Space, truth: &Truth) -> Result<Vec<Cod
         Sample::All => truth.codes().to_vec(),
         Sample::First(count) => space.sample(count)?,
     };
+    if codes.len() < 2 {
+        let (place, count) = (args.truth.display(), codes.len());
+        return Err(Error::usage(format!("{count} networks, and to rank takes two")).at(place));
+    }
     if let Some(code) = codes.iter().find(|code| truth.of(code).is_none()) {
         let error = Error::usage(format!(
             "no accuracy of {} in {}",
@@ -209,7 +213,7 @@ fn may_be_drawn(population: &Population, space: &Space, codes: &[Code]) -> usize
             .members()
             .iter()
             .any(|member| match &member.source {
-                Drawn::Space(other) => other.family() == space.family() && !other.holds_out(code),
+                Drawn::Space(other) => other.has_networks_of(space) && !other.holds_out(code),
                 Drawn::Family(_) => false,
             })
     };

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Between two looks for the best network.
 const GLIMPSE: Duration = Duration::from_secs(1);
+/// Networks whose latency is measured, one after another, which takes some 30 ms each.
+const TIMED: usize = 200;
 /// Between two tables of the best networks.
 const PAUSE: Duration = Duration::from_secs(20);
 
@@ -151,18 +153,20 @@ impl<'a> Search<'a> {
         whole
     }
 
-    /// Times of all networks that have an estimate; false if the user wants to stop.
+    /// Times of the best networks; false if the user wants to stop.
     pub(super) fn latencies(
         &self,
         compute: impl Fn(&[Task], Done<'_>) -> Result<()>,
     ) -> Result<bool> {
         let source = Source::Latency;
         let tried = self.tried();
-        let (table, estimates, _) = self.ranking();
+        let (table, estimates, order) = self.ranking();
         let wanted = |at: &usize| {
             estimates[*at].is_finite() && !self.ledger.borrow().has(&table.networks[*at], source)
         };
-        let tasks: Vec<Task> = (0..tried.len())
+        let tasks: Vec<Task> = order
+            .into_iter()
+            .take(TIMED)
             .filter(wanted)
             .map(|at| Task {
                 code: tried[at].0.clone(),
@@ -222,25 +226,20 @@ impl<'a> Search<'a> {
         let codes: Vec<Code> = tried.iter().map(|(code, _)| code.clone()).collect();
         let table = self.table(&codes);
         let halves = self.args.strategy == Strategy::Halving;
-        let of_part = |part| table.estimates(&self.proposals.estimator_of(part));
-        let by_round: Vec<Vec<f64>> = self
-            .rounds
-            .iter()
-            .map(|round| {
-                if halves {
-                    of_part(round.part)
-                } else {
-                    Vec::new()
-                }
-            })
-            .collect();
-        let whole = if halves { Vec::new() } else { of_part(1) };
-        let place = |at: usize| {
-            if halves {
-                (tried[at].1, by_round[tried[at].1][at])
-            } else {
-                (0, whole[at])
-            }
+        let whole = table.estimates(self.proposals.estimator);
+        // Among those of its round, as the round was cut.
+        let of_round = |round: &Round| -> HashMap<String, f64> {
+            let table = self.table(&round.codes);
+            let estimates = table.estimates(&self.proposals.estimator_of(round.part));
+            table.networks.into_iter().zip(estimates).collect()
+        };
+        let by_round: Vec<_> = match halves {
+            true => self.rounds.iter().map(of_round).collect(),
+            false => Vec::new(),
+        };
+        let place = |at: usize| match by_round.get(tried[at].1) {
+            Some(round) => (tried[at].1, round[&table.networks[at]]),
+            None => (0, whole[at]),
         };
         let mut order: Vec<usize> = (0..codes.len()).collect();
         order.sort_by(|&a, &b| {

@@ -4,6 +4,7 @@ mod correlate;
 mod crew;
 mod find;
 mod hunt;
+mod teacher;
 mod work;
 
 use super::Outcome;

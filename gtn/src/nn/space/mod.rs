@@ -27,6 +27,7 @@ use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fmt;
+use std::mem::discriminant;
 use std::str::FromStr;
 use std::sync::Arc;
 pub use truth::Truth;
@@ -325,9 +326,12 @@ impl Space {
         }
     }
 
-    /// Which of the spaces it is: the name without sizes.
-    pub fn family(&self) -> String {
-        self.name().split(',').next().unwrap_or_default().to_owned()
+    /// Whether the other one has the same networks, of any sizes; of a user's own the text must be the same.
+    pub fn has_networks_of(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Own(own), Kind::Own(other)) => own.toml == other.toml,
+            (own, other) => discriminant(own) == discriminant(other),
+        }
     }
 
     /// What a network is called.

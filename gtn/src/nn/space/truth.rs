@@ -42,8 +42,14 @@ impl Truth {
             let code = space
                 .code(&name)
                 .map_err(|error| error.at(path.display()))?;
-            if accuracies.insert(code.clone(), accuracy).is_none() {
-                codes.push(code);
+            match accuracies.insert(code.clone(), accuracy) {
+                None => codes.push(code),
+                Some(other) if other == accuracy => {}
+                Some(other) => {
+                    let message =
+                        format!("network {code} has two accuracies, {other} and {accuracy}");
+                    return Err(Error::usage(message).at(path.display()));
+                }
             }
         }
         Ok(Self {
@@ -88,12 +94,11 @@ fn of_csv(text: &str, column: Option<&str>) -> Result<Rows> {
     };
     let missing = |what: &str, names: &[&str]| {
         Error::usage(format!("no column with the {what}: {}", names.join(", ")))
-            .hint(format!("it has {}", header.join(", ")))
+            .hint(format!("--column NAME; it has {}", header.join(", ")))
     };
     let code = find(&CODES).ok_or_else(|| missing("code", &CODES))?;
     let wanted = column.map_or(ACCURACIES.to_vec(), |column| vec![column]);
-    let accuracy =
-        find(&wanted).ok_or_else(|| missing("accuracy", &wanted).hint("--column NAME"))?;
+    let accuracy = find(&wanted).ok_or_else(|| missing("accuracy", &wanted))?;
     let row = |(number, row): (usize, csv::Result<csv::StringRecord>)| {
         let row = row.map_err(Error::usage)?;
         let found = row[accuracy]
