@@ -233,10 +233,8 @@ impl<'a> Search<'a> {
             let estimates = table.estimates(&self.proposals.estimator_of(round.part));
             table.networks.into_iter().zip(estimates).collect()
         };
-        let by_round: Vec<_> = match halves {
-            true => self.rounds.iter().map(of_round).collect(),
-            false => Vec::new(),
-        };
+        let ranked = self.rounds.iter().filter(|_| halves);
+        let by_round: Vec<_> = ranked.map(of_round).collect();
         let place = |at: usize| match by_round.get(tried[at].1) {
             Some(round) => (tried[at].1, round[&table.networks[at]]),
             None => (0, whole[at]),
