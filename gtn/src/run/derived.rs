@@ -68,7 +68,7 @@ impl Config {
     /// Draws the network of an outer step or evaluation and its learner, by the step's number and, where a step draws several, its own.
     ///
     /// # Errors
-    /// As [`fitting`].
+    /// If none of a thousand draws fits the images.
     pub fn drawn(
         &self,
         problem: Problem,
