@@ -100,8 +100,13 @@ impl Correlation {
 
     /// A line for every estimator.
     pub fn table(&self) -> String {
+        let width = self
+            .order
+            .iter()
+            .map(|name| name.len() + 2)
+            .fold(22, usize::max);
         let mut table = format!(
-            "{} networks; bootstrap intervals of 95 %:\n\n  {:<22}{:>22}{:>9}{:>10}{:>11}{:>8}{:>7}{:>11}\n",
+            "{} networks; bootstrap intervals of 95 %:\n\n  {:<width$}{:>22}{:>9}{:>10}{:>11}{:>8}{:>7}{:>11}\n",
             self.sample,
             "",
             "Spearman",
@@ -123,7 +128,7 @@ impl Correlation {
             let spearman = format!("{:.3} ({low:.3}–{high:.3})", agreement.spearman);
             let _ = write!(
                 table,
-                "  {name:<22}{spearman:>22}{:>9.3}{:>10.3}{:>11.3}{:>8.3}{:>7.3}{seconds_per_network:>11.3}",
+                "  {name:<width$}{spearman:>22}{:>9.3}{:>10.3}{:>11.3}{:>8.3}{:>7.3}{seconds_per_network:>11.3}",
                 agreement.kendall,
                 agreement.top_half,
                 agreement.top_tenth,
@@ -151,7 +156,7 @@ impl Correlation {
                 } = &self.found[name];
                 let _ = writeln!(
                     table,
-                    "  {name:<22}first {first:.2} ± {first_interval:.2}, best of five {best_of_five:.2} ± {best_of_five_interval:.2}"
+                    "  {name:<width$}first {first:.2} ± {first_interval:.2}, best of five {best_of_five:.2} ± {best_of_five_interval:.2}"
                 );
             }
         }
