@@ -88,7 +88,7 @@ impl Found {
         let published = self.statistics.filter(|_| image == self.image);
         let own = || -> Result<_> {
             let (mean, std) = mean_and_std(&train.images, image[2]);
-            Ok((mean, spread(std)?))
+            Ok((mean, divisors(std)?))
         };
         let (mean, std) = published.map_or_else(own, Ok)?;
         let title = match &choice {
@@ -120,7 +120,7 @@ impl Found {
 }
 
 /// By what each channel is divided: a channel that never changes stays 0, and says nothing of an image.
-fn spread(std: Vec<f32>) -> Result<Vec<f32>> {
+fn divisors(std: Vec<f32>) -> Result<Vec<f32>> {
     if std.iter().all(|&spread| spread == 0.0) {
         return Err(Error::data("all training images have one colour"));
     }
@@ -264,9 +264,9 @@ mod tests {
 
     #[test]
     fn a_channel_that_never_changes_is_divided_by_one() {
-        assert_eq!(spread(vec![0.25, 0.5, 0.0]).unwrap(), [0.25, 0.5, 1.0]);
+        assert_eq!(divisors(vec![0.25, 0.5, 0.0]).unwrap(), [0.25, 0.5, 1.0]);
         for std in [vec![0.0], vec![0.0; 3]] {
-            let error = spread(std).unwrap_err().to_string();
+            let error = divisors(std).unwrap_err().to_string();
             assert_eq!(error, "all training images have one colour");
         }
     }
