@@ -3,7 +3,7 @@
 use super::super::eval::read_config;
 use super::super::progress::Progress;
 use super::super::{Files, Machine, Outcome, say, show, stop};
-use super::crew::{Crew, same_settings};
+use super::crew::{Crew, ledger};
 use super::work::{Loaded, prepare};
 use crate::draw::scatter;
 use crate::error::{Error, Result};
@@ -14,10 +14,9 @@ use crate::run::config::Config;
 use crate::run::settings::count;
 use crate::search::agreement::best_first;
 use crate::search::correlate::{Correlation, panels};
-use crate::search::{Entry, Estimator, Lab, Ledger, Source, Structure, Table, Task};
+use crate::search::{Entry, Estimator, Lab, Source, Structure, Table, Task};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Images of CIFAR-10, where no run says what images are.
@@ -266,14 +265,8 @@ fn computed(
     } = Loaded::new(run, config, &args.machine, &args.files, ranks)?;
     let area = args.estimators.iter().any(Estimator::needs_area);
     let folder = args.out.clone().unwrap_or_else(|| run.join("correlate"));
-    let settings = json!({
-        "run": config.to_toml(), "outer_step": trainer.outer_step(), "space": space.name(), "seeds": args.seeds,
-        "images": args.images, "area": area,
-    });
-    same_settings(ranks, &settings)?;
-    let ledger = ranks.is_first().then(|| Ledger::open(&folder, &settings));
-    let ledger = ledger.transpose()?;
     let mut lab = Lab::new(config, space, &data, [args.seeds, args.images], area);
+    let ledger = ledger(&folder, &lab, trainer.outer_step(), ranks)?;
     let sources = sources(args);
     if !prepare(&mut lab, &device, &trainer, (&folder, ranks), &sources)? {
         return Ok(None);

@@ -3,8 +3,10 @@
 use super::super::stop;
 use crate::error::{ErrorKind, Result};
 use crate::ranks::Ranks;
-use crate::search::{Entry, Lab, Task};
+use crate::search::{Entry, Lab, Ledger, Task};
 use kernels::Device;
+use serde_json::json;
+use std::path::Path;
 
 /// Tasks of every worker between two meetings of the ranks: the more there are, the less they wait for whoever has the largest
 /// networks, and the more a kill loses.
@@ -86,7 +88,21 @@ impl Crew<'_> {
     }
 }
 
-/// Refuses ranks that were started to rank in another way.
-pub(super) fn same_settings(ranks: &Ranks, settings: &serde_json::Value) -> Result<()> {
-    ranks.same("other settings", ErrorKind::Usage, || Ok(settings.clone()))
+/// The results in a folder, which the first rank keeps: of a run after so many outer steps, and of how the lab judges.
+///
+/// # Errors
+/// If the results there, or another rank, are of other settings.
+pub(super) fn ledger(
+    folder: &Path,
+    lab: &Lab<'_>,
+    outer_step: u64,
+    ranks: &Ranks,
+) -> Result<Option<Ledger>> {
+    let settings = json!({
+        "run": lab.config.to_toml(), "outer_step": outer_step, "space": lab.space.name(), "seeds": lab.seeds,
+        "images": lab.images, "area": lab.area,
+    });
+    ranks.same("other settings", ErrorKind::Usage, || Ok(settings.clone()))?;
+    let open = || Ledger::open(folder, &settings);
+    ranks.is_first().then(open).transpose()
 }

@@ -2,7 +2,7 @@
 
 use super::super::eval::read_config;
 use super::super::{Files, Machine, Outcome, end_after, say, stop};
-use super::crew::{Crew, same_settings};
+use super::crew::{Crew, ledger};
 use super::hunt::Search;
 use super::teacher::teacher;
 use super::work::{Loaded, prepare};
@@ -12,9 +12,8 @@ use crate::nn::Space;
 use crate::outer::order::RankBy;
 use crate::ranks::Ranks;
 use crate::run::settings::{above_zero, count, natural};
-use crate::search::{Estimator, Lab, Ledger, Proposals, Source, Strategy};
+use crate::search::{Estimator, Lab, Proposals, Source, Strategy};
 use clap::Args;
-use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -108,14 +107,8 @@ pub(super) fn run(args: &FindArgs, ranks: &Ranks) -> Result<Outcome> {
         data,
     } = Loaded::new(&run, &config, &args.machine, &args.files, ranks)?;
     let area = args.estimator.needs_area();
-    let settings = json!({
-        "run": config.to_toml(), "outer_step": trainer.outer_step(), "space": space.name(), "seeds": args.seeds,
-        "images": args.images, "area": area,
-    });
-    same_settings(ranks, &settings)?;
-    let ledger = ranks.is_first().then(|| Ledger::open(&out, &settings));
-    let ledger = ledger.transpose()?;
     let mut lab = Lab::new(&config, &space, &data, [args.seeds, args.images], area);
+    let ledger = ledger(&out, &lab, trainer.outer_step(), ranks)?;
     let proposals = Proposals {
         strategy: args.strategy,
         space: &space,
