@@ -81,6 +81,35 @@ fn real_images_teach_in_every_way_that_is_asked_for() {
     place.fails(2, "eval run --against longer --data-dir data", words);
 }
 
+#[test]
+fn real_images_may_teach_for_longer() {
+    let place = Place::new();
+    place.run(&format!("train {TINY} --no-baseline --out run"));
+    let eval = "eval run --data-dir data --no-baseline --real-steps";
+    let found = json(&place.run(&format!("{eval} 34 --json")));
+    let ways = found["ways"].as_array().unwrap();
+    let of = |way: &Value| {
+        let (name, steps) = (way["name"].as_str().unwrap(), way["steps"].as_u64());
+        (name.to_owned(), steps.unwrap())
+    };
+    let real = |optimizer| (format!("real images, 34 steps, {optimizer}"), 34);
+    assert_eq!(
+        ways.iter().map(of).collect::<Vec<_>>(),
+        [
+            ("taught by the GTN".to_owned(), 2),
+            real("momentum"),
+            real("adam"),
+            real("muon")
+        ]
+    );
+    // Looks at the start and after every step; of more than 32 after every second one.
+    let looks = |way: &Value| way["curves"][0].as_array().unwrap().len();
+    assert_eq!([0, 1].map(|i| looks(&ways[i])), [3, 18]);
+    // The strongest baseline would have as many steps as the run.
+    assert_eq!(found["baseline"], Value::Null);
+    place.fails(2, &format!("{eval} 0"), "'0' for '--real-steps");
+}
+
 /// The validations of a run, and the outer step of the first that no other is better than.
 fn validations(place: &Place) -> (Vec<f64>, usize) {
     let metrics = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();

@@ -91,6 +91,9 @@ pub(super) struct EvalArgs {
     checkpoint: Which,
     #[command(flatten)]
     baselines: BaselineArgs,
+    /// Baselines that train longer as well, by so many steps on real images drawn anew: how many do they need to teach as well?
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = count())]
+    real_steps: Vec<usize>,
     /// One more row: real images with the rates that RUN2 learned for them (--curriculum real-data, equal steps and batch)
     #[arg(long, value_name = "RUN2")]
     against: Option<PathBuf>,
@@ -142,7 +145,12 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
     let changes = args.others.changes().with("learners", args.learners);
     let changed = config.with(&changes)?;
     let baselines = args.baselines.which();
-    same_settings(ranks, &changed, baselines, args.machine.precision)?;
+    same_settings(
+        ranks,
+        &changed,
+        (baselines, &args.real_steps),
+        args.machine.precision,
+    )?;
     let device = args.machine.device_of(ranks)?;
     let checkpoint = args.checkpoint.of(&args.run)?;
     let problem = card::problem(&args.run)?;
@@ -152,6 +160,7 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
     same_data(ranks, &data)?;
     same_state(ranks, &trainer)?;
     let mut rivals = Rivals::new(baselines, &changed, &data);
+    rivals.steps.clone_from(&args.real_steps);
     if let Some(other) = &args.against {
         let learned = learned_rates(other, &device, &changed, &data, ranks);
         let learned = learned.map_err(|e| e.at(format!("--against {}", other.display())))?;
@@ -189,13 +198,14 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
 pub(super) fn same_settings(
     ranks: &Ranks,
     config: &Config,
-    baselines: Baselines,
+    (baselines, real_steps): (Baselines, &[usize]),
     precision: PrecisionChoice,
 ) -> Result<()> {
     let settings = || {
         Ok((
             config.to_toml(),
             name_of(&baselines),
+            real_steps.to_vec(),
             precision.name().to_owned(),
         ))
     };

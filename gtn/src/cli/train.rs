@@ -110,7 +110,7 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     }
     let mut config = settings(args)?;
     let baselines = args.baselines.which();
-    eval::same_settings(ranks, &config, baselines, args.machine.precision)?;
+    eval::same_settings(ranks, &config, (baselines, &[]), args.machine.precision)?;
     let device = args.machine.device_of(ranks)?;
     let mut data = args.files.data(&config, args.resume.as_deref())?;
     if let Some(run) = &args.resume {

@@ -64,7 +64,7 @@ impl Series {
 
     /// How the learners of a way learned, which is one of the report's.
     pub fn of_way(name: &str, report: &Report, way: &Way) -> Self {
-        let steps: Vec<f64> = report.curve_steps.iter().map(|&step| step as f64).collect();
+        let steps: Vec<f64> = report.looks(way).iter().map(|&step| step as f64).collect();
         Self::of_runs(name, &steps, &way.curves)
     }
 

@@ -120,6 +120,9 @@ fn evaluation(report: &Report) -> Result<Markup> {
                 }
             }
         }
+        @if let Some(steps) = report.equal_steps() {
+            p { (steps) }
+        }
         @if report.margin().is_some_and(|margin| margin <= 0.0) {
             p.bad { "This run does not teach yet: real images teach better." }
         }

@@ -26,7 +26,7 @@ pub struct Report {
     pub gtn_accuracy_min: f64,
     /// Learners that the run taught and whose training ran away.
     pub runaways: usize,
-    /// The strongest baseline: that with the greatest mean on the test images.
+    /// The strongest baseline at equal steps: that with the greatest mean on the test images.
     #[serde(flatten)]
     pub strongest: Option<Strongest>,
     pub inner_steps: usize,
@@ -36,7 +36,7 @@ pub struct Report {
     pub widths: String,
     pub dataset: String,
     pub test_images: usize,
-    /// After which inner steps the curves of the ways look; of a report from before it had them, after all.
+    /// After which inner steps the curves look of ways that have the run's; of a report from before it had them, after all.
     #[serde(default)]
     pub curve_steps: Vec<usize>,
     /// The way of the run, then those of the baselines.
@@ -63,6 +63,9 @@ pub struct Strongest {
 pub struct Way {
     /// Who teaches: "taught by the GTN", "real images, adam", "real images, k-centre, adam".
     pub name: String,
+    /// Inner steps of its learners; 0 in a report from before they could differ from the run's.
+    #[serde(default)]
+    pub steps: usize,
     /// What was tuned.
     #[serde(skip)]
     recipe: Option<Recipe>,
@@ -74,7 +77,7 @@ pub struct Way {
     pub runaways: usize,
     /// Half of the 95 % confidence interval of the mean (Student's t).
     pub interval: f64,
-    /// Accuracies on validation images after the steps of [`Report::curve_steps`], a list for every learner.
+    /// Accuracies on validation images after the steps of [`Report::looks`], a list for every learner.
     pub curves: Vec<Vec<f64>>,
 }
 
@@ -88,9 +91,10 @@ const REAL: &str = "real images, ";
 const LEARNED: &str = "learned rates";
 
 impl Way {
-    fn new(name: String) -> Self {
+    fn new(name: String, config: &Config) -> Self {
         Self {
             name,
+            steps: config.inner_steps,
             recipe: None,
             tuned: None,
             accuracies: Vec::new(),
@@ -163,22 +167,38 @@ pub fn evaluate(
         Curriculum::SemiSupervised => format!("{REAL}learned labels"),
         _ => "taught by the GTN".to_owned(),
     };
-    let mut way = Way::new(name);
+    let mut way = Way::new(name, config);
     let taught = |number| examination.taught(number);
     if !way.train(examination, Inner::of(config).rule, taught, &mut watch)? {
         return Ok(None);
     }
     let mut ways = vec![way];
     for images in &rivals.images {
-        for baseline in BASELINES {
-            let Some(way) = tuned_way(examination, images, baseline, &mut watch)? else {
-                return Ok(None);
-            };
-            ways.push(way);
-        }
+        let Some(tuned) = tuned_ways(examination, images, "", &mut watch)? else {
+            return Ok(None);
+        };
+        ways.extend(tuned);
+    }
+    for &inner_steps in &rivals.steps {
+        let config = &Config {
+            inner_steps,
+            ..config.clone()
+        };
+        let (longer, called) = (
+            Examination {
+                config,
+                ..*examination
+            },
+            format!("{inner_steps} steps, "),
+        );
+        let images = RealImages::drawn(config, examination.data);
+        let Some(tuned) = tuned_ways(&longer, &images, &called, &mut watch)? else {
+            return Ok(None);
+        };
+        ways.extend(tuned);
     }
     if let Some(LearnedRates { rule, hyper }) = &rivals.learned {
-        let mut way = Way::new(format!("{REAL}{LEARNED}"));
+        let mut way = Way::new(format!("{REAL}{LEARNED}"), config);
         let real = |number| examination.real(&RealImages::Fresh, hyper, number);
         if !way.train(examination, *rule, real, &mut watch)? {
             return Ok(None);
@@ -188,10 +208,27 @@ pub fn evaluate(
     Ok(Some(Report::new(examination, ways)))
 }
 
-/// What real images make of learners under an optimiser, whose numbers are tuned first.
-fn tuned_way(
+/// What real images make of learners under each optimiser, whose numbers are tuned first.
+fn tuned_ways(
     examination: &Examination<'_>,
     images: &RealImages,
+    called: &str,
+    watch: &mut impl FnMut() -> bool,
+) -> error::Result<Option<Vec<Way>>> {
+    let mut ways = Vec::new();
+    for baseline in BASELINES {
+        let Some(way) = tuned_way(examination, (images, called), baseline, watch)? else {
+            return Ok(None);
+        };
+        ways.push(way);
+    }
+    Ok(Some(ways))
+}
+
+/// The same under one of them.
+fn tuned_way(
+    examination: &Examination<'_>,
+    (images, called): (&RealImages, &str),
     baseline: (Optimizer, f64),
     watch: &mut impl FnMut() -> bool,
 ) -> error::Result<Option<Way>> {
@@ -199,7 +236,8 @@ fn tuned_way(
         return Ok(None);
     };
     let (prefix, optimizer) = (images.prefix(), recipe.optimizer.name());
-    let mut way = Way::new(format!("{REAL}{prefix}{optimizer}"));
+    let name = format!("{REAL}{called}{prefix}{optimizer}");
+    let mut way = Way::new(name, examination.config);
     way.recipe = Some(recipe);
     way.tuned = Some(recipe.to_string());
     let hyper = recipe.hyper(examination.config.inner_steps);
@@ -211,7 +249,7 @@ fn tuned_way(
 /// How often [`evaluate`] calls its `watch` in all.
 pub fn trainings(config: &Config, rivals: &Rivals) -> u64 {
     let learners = config.learners as u64;
-    let tuned = (rivals.images.len() * BASELINES.len()) as u64;
+    let tuned = ((rivals.images.len() + rivals.steps.len()) * BASELINES.len()) as u64;
     let untuned = 1 + u64::from(rivals.learned.is_some());
     untuned * learners + tuned * (TRIALS + learners)
 }
@@ -266,7 +304,38 @@ impl Report {
         if report.curve_steps.is_empty() {
             report.curve_steps = (0..=report.inner_steps).collect();
         }
+        for way in report.ways.iter_mut().filter(|way| way.steps == 0) {
+            way.steps = report.inner_steps;
+        }
         Ok(Some(report))
+    }
+
+    /// After which inner steps the curves of a way look.
+    pub fn looks(&self, way: &Way) -> Vec<usize> {
+        if way.steps == self.inner_steps {
+            self.curve_steps.clone()
+        } else {
+            looks(way.steps)
+        }
+    }
+
+    /// In how many steps real images teach as well as the run, in words; none if they were given no other number of steps.
+    pub fn equal_steps(&self) -> Option<String> {
+        let real = &self.ways[1..];
+        real.iter().find(|way| way.steps != self.inner_steps)?;
+        let reaches = |way: &&Way| way.mean() >= self.gtn_accuracy_mean;
+        let Some(enough) = real.iter().filter(reaches).map(|way| way.steps).min() else {
+            let most = real.iter().map(|way| way.steps).max()?;
+            return Some(format!("Real images do not teach as well in {most} steps."));
+        };
+        let fewer = real
+            .iter()
+            .map(|way| way.steps)
+            .filter(|&steps| steps < enough);
+        let not = fewer
+            .max()
+            .map_or_else(String::new, |steps| format!(", not in {steps}"));
+        Some(format!("Real images teach as well in {enough} steps{not}."))
     }
 
     fn new(examination: &Examination<'_>, ways: Vec<Way>) -> Self {
@@ -277,9 +346,10 @@ impl Report {
             ..
         } = examination;
         let gtn = Spread::of(&ways[0].accuracies);
-        let spreads = ways[1..]
+        let equal = ways[1..]
             .iter()
-            .map(|way| (Spread::of(&way.accuracies), way));
+            .filter(|way| way.steps == config.inner_steps);
+        let spreads = equal.map(|way| (Spread::of(&way.accuracies), way));
         let strongest = spreads.max_by(|(a, _), (b, _)| a.mean.total_cmp(&b.mean));
         Self {
             gtn_accuracy_mean: gtn.mean,
@@ -345,6 +415,9 @@ impl Report {
             }
             table.push('\n');
         }
+        if let Some(steps) = self.equal_steps() {
+            let _ = write!(table, "\n{steps}\n");
+        }
         if let Some(margin) = self.margin().filter(|&margin| margin <= 0.0) {
             let points = -100.0 * margin;
             let _ = write!(
@@ -359,6 +432,52 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::config::Preset;
+
+    /// The report of a run of two steps, and of real images in 2, 4, 8 of them.
+    fn report(taught: f64, real: [f64; 3]) -> Report {
+        let way = |(steps, accuracy): (usize, f64)| {
+            let config = Config {
+                inner_steps: steps,
+                ..Config::preset(Preset::Quick)
+            };
+            let mut way = Way::new(format!("{REAL}adam"), &config);
+            way.add(Some((accuracy, vec![0.0; looks(steps).len()])));
+            way
+        };
+        let ways = [(2, taught)]
+            .into_iter()
+            .chain([2, 4, 8].into_iter().zip(real));
+        Report {
+            gtn_accuracy_mean: taught,
+            gtn_accuracy_std: 0.0,
+            gtn_accuracy_min: taught,
+            runaways: 0,
+            strongest: None,
+            inner_steps: 2,
+            inner_batch: 1,
+            learners: 1,
+            learner: String::new(),
+            widths: String::new(),
+            dataset: String::new(),
+            test_images: 1,
+            curve_steps: looks(2),
+            ways: ways.map(way).collect(),
+        }
+    }
+
+    #[test]
+    fn it_says_how_many_steps_real_images_need() {
+        let said = |taught| report(taught, [0.5, 0.7, 0.8]).equal_steps().unwrap();
+        assert_eq!(said(0.5), "Real images teach as well in 2 steps.");
+        assert_eq!(said(0.6), "Real images teach as well in 4 steps, not in 2.");
+        assert_eq!(said(0.9), "Real images do not teach as well in 8 steps.");
+        assert!(report(0.9, [0.5; 3]).table().contains(" in 8 steps.\n"));
+        let mut equal = report(0.9, [0.5; 3]);
+        assert_eq!(equal.looks(&equal.ways[3]).len(), 9);
+        equal.ways.truncate(2);
+        assert_eq!(equal.equal_steps(), None);
+    }
 
     #[test]
     fn spreads_are_those_of_samples() {

@@ -37,6 +37,14 @@ pub enum RealImages {
 }
 
 impl RealImages {
+    /// Those that are drawn anew for every learner, out of all whose classes the run knows.
+    pub fn drawn(config: &Config, data: &Dataset) -> Self {
+        match config.curriculum {
+            Curriculum::SemiSupervised => Self::Labelled(Known::of(config, &data.train).labelled),
+            _ => Self::Fresh,
+        }
+    }
+
     /// How a way is called in which they teach: "k-centre, " before the optimiser.
     pub(super) fn prefix(&self) -> String {
         match self {
@@ -108,6 +116,8 @@ impl LearnedRates {
 pub struct Rivals {
     /// Which real images teach, under optimisers that are tuned.
     pub images: Vec<RealImages>,
+    /// Trainings of so many steps each on real images that are drawn anew: how long must they be to teach as well?
+    pub steps: Vec<usize>,
     /// Rates that were learned for fresh real images.
     pub learned: Option<LearnedRates>,
 }
@@ -122,13 +132,11 @@ impl Rivals {
             let numbers = choice.of(&data.train, classes, count, config.seed);
             RealImages::Chosen(name, numbers)
         };
-        let labelled = || RealImages::Labelled(Known::of(config, &data.train).labelled);
         let some = config.curriculum == Curriculum::SemiSupervised;
         let images = match baselines {
             Baselines::None => vec![],
-            Baselines::Fresh if some => vec![labelled()],
-            Baselines::All if some => vec![labelled(), RealImages::Fresh],
-            Baselines::Fresh => vec![RealImages::Fresh],
+            Baselines::Fresh => vec![RealImages::drawn(config, data)],
+            Baselines::All if some => vec![RealImages::drawn(config, data), RealImages::Fresh],
             Baselines::All => vec![
                 RealImages::Fresh,
                 chosen("random subset", Choice::Random),
@@ -137,6 +145,7 @@ impl Rivals {
         };
         Self {
             images,
+            steps: Vec::new(),
             learned: None,
         }
     }
