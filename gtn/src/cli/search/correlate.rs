@@ -2,19 +2,17 @@
 
 use super::super::eval::read_config;
 use super::super::progress::Progress;
-use super::super::{Files, Machine, Outcome, say, show, stop};
-use super::crew::{Crew, ledger};
-use super::work::{Loaded, prepare};
+use super::super::{Outcome, say, show, stop};
+use super::crew::Crew;
+use super::work::{Work, WorkArgs, say_stopped};
 use crate::draw::scatter;
 use crate::error::{Error, Result};
-use crate::eval::report::GLANCE;
 use crate::nn::{Code, Population, Source as Drawn, Space, Truth};
 use crate::ranks::Ranks;
 use crate::run::config::Config;
-use crate::run::settings::count;
 use crate::search::agreement::best_first;
 use crate::search::correlate::{Correlation, panels};
-use crate::search::{Entry, Estimator, Lab, Source, Structure, Table, Task};
+use crate::search::{Entry, Estimator, Ledger, Source, Structure, Table, Task};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -49,25 +47,14 @@ pub(super) struct CorrelateArgs {
         default_value = "gtn,gtn-loss,gtn-speed,real,params,macs,depth,structure,synflow,naswot,gtn+structure,real+structure"
     )]
     estimators: Vec<Estimator>,
-    /// Learners of every network, whose estimates are averaged
-    #[arg(long, value_name = "N", default_value = "1", value_parser = count())]
-    seeds: usize,
-    /// Validation images that judge a learner
-    #[arg(long, value_name = "N", default_value_t = GLANCE, value_parser = count())]
-    images: usize,
     /// Also show what searches would have found
     #[arg(long, value_enum, value_name = "WITH")]
     compare: Option<Compare>,
-    /// Networks that are computed at once, on every rank [default: on a processor one for each thread]
-    #[arg(long, value_name = "N", value_parser = count())]
-    workers: Option<usize>,
     /// Folder for the results [default: correlate in the run's folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    machine: Machine,
-    #[command(flatten)]
-    files: Files,
+    work: WorkArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -170,7 +157,7 @@ pub(super) fn run(args: &CorrelateArgs, ranks: &Ranks) -> Result<Outcome> {
         )?;
         say(&format!("The results are in {}", folder.display()));
     }
-    args.machine.print(&report)?;
+    args.work.machine.print(&report)?;
     Ok(Outcome::Done)
 }
 
@@ -219,20 +206,10 @@ fn may_be_drawn(population: &Population, space: &Space, codes: &[Code]) -> usize
     codes.iter().filter(draws).count()
 }
 
-fn sources(args: &CorrelateArgs) -> Vec<Source> {
-    let mut sources: Vec<Source> = args
-        .estimators
-        .iter()
-        .flat_map(Estimator::sources)
-        .collect();
-    sources.sort_unstable();
-    sources.dedup();
-    sources
-}
-
 /// A table of counts.
 fn counted(args: &CorrelateArgs, space: &Space, codes: &[Code]) -> Result<Table> {
-    if let Some(source) = sources(args).first() {
+    let mut sources = args.estimators.iter().flat_map(Estimator::sources);
+    if let Some(source) = sources.next() {
         let error = Error::usage(format!("the estimator {} needs a run", source.name()));
         return Err(
             error.hint("gtn search correlate RUN …, or --estimators params,macs,depth,structure")
@@ -258,29 +235,34 @@ fn computed(
     ranks: &Ranks,
 ) -> Result<Option<(Table, Option<PathBuf>)>> {
     stop::listen()?;
-    let Loaded {
-        device,
-        trainer,
-        data,
-    } = Loaded::new(run, config, &args.machine, &args.files, ranks)?;
-    let area = args.estimators.iter().any(Estimator::needs_area);
     let folder = args.out.clone().unwrap_or_else(|| run.join("correlate"));
-    let mut lab = Lab::new(config, space, &data, [args.seeds, args.images], area);
-    let ledger = ledger(&folder, &lab, trainer.outer_step(), ranks)?;
-    let sources = sources(args);
-    if !prepare(&mut lab, &device, &trainer, (&folder, ranks), &sources)? {
-        return Ok(None);
-    }
-    let crew = Crew {
-        lab: &lab,
-        device: &device,
-        workers: args.workers.unwrap_or(device.threads()),
-        ranks,
+    let work = Work {
+        run,
+        config,
+        space,
+        estimators: args.estimators.iter().collect(),
+        folder: &folder,
     };
-    let Some(mut ledger) = ledger else {
-        crew.help()?;
+    let sources = work.sources();
+    let table = work.led(&args.work, ranks, |crew, ledger| {
+        complete(crew, ledger, codes, &sources)
+    })?;
+    let Some(table) = table.flatten() else {
+        if ranks.is_first() {
+            say_stopped(&folder);
+        }
         return Ok(None);
     };
+    Ok(Some((table, Some(folder))))
+}
+
+/// All results of those networks, old and new; none if the user wants to stop.
+fn complete(
+    crew: &Crew<'_>,
+    mut ledger: Ledger,
+    codes: &[Code],
+    sources: &[Source],
+) -> Result<Option<Table>> {
     let all = codes.iter().flat_map(|code| {
         sources.iter().map(|&source| Task {
             code: code.clone(),
@@ -304,18 +286,12 @@ fn computed(
     crew.compute(&tasks, keep)?;
     crew.let_go()?;
     if stop::asked() {
-        say(&format!(
-            "Stopped. The same command goes on with what is in {}",
-            folder.display()
-        ));
         return Ok(None);
     }
     let network = |code: &Code| {
-        (
-            code.to_string(),
-            lab.learner(code).ok().map(|(_, structure)| structure),
-        )
+        let learner = crew.lab.learner(code).ok();
+        (code.to_string(), learner.map(|(_, structure)| structure))
     };
-    let table = Table::new(codes.iter().map(network).collect(), ledger.entries());
-    Ok(Some((table, Some(folder))))
+    let networks = codes.iter().map(network).collect();
+    Ok(Some(Table::new(networks, ledger.entries())))
 }

@@ -1,18 +1,16 @@
 //! The search itself.
 
 use super::super::eval::read_config;
-use super::super::{Files, Machine, Outcome, end_after, say, stop};
-use super::crew::{Crew, ledger};
+use super::super::{Outcome, end_after, stop};
 use super::hunt::Search;
 use super::teacher::teacher;
-use super::work::{Loaded, prepare};
+use super::work::{Work, WorkArgs, say_stopped};
 use crate::error::{Error, Result};
-use crate::eval::report::GLANCE;
 use crate::nn::Space;
 use crate::outer::order::RankBy;
 use crate::ranks::Ranks;
 use crate::run::settings::{above_zero, count, natural};
-use crate::search::{Estimator, Lab, Proposals, Source, Strategy};
+use crate::search::{Estimator, Proposals, Strategy};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -57,28 +55,17 @@ pub(super) struct FindArgs {
     /// What to rank by, as for `gtn search correlate`
     #[arg(long, value_name = "NAME", default_value = "gtn+structure")]
     pub(super) estimator: Estimator,
-    /// Learners of every network, whose estimates are averaged
-    #[arg(long, value_name = "N", default_value = "1", value_parser = count())]
-    seeds: usize,
-    /// Validation images that judge a learner
-    #[arg(long, value_name = "N", default_value_t = GLANCE, value_parser = count())]
-    images: usize,
     /// Seed of what is proposed
     #[arg(long, value_name = "N", default_value = "1", value_parser = natural(0))]
     pub(super) seed: u64,
     /// Networks to show
     #[arg(long, value_name = "N", default_value = "10", value_parser = count())]
     pub(super) top: usize,
-    /// Networks that are computed at once, on every rank [default: on a processor one for each thread]
-    #[arg(long, value_name = "N", value_parser = count())]
-    workers: Option<usize>,
     /// Folder for the results, and to go on with those that are there [default: search in the run's folder, or ./search]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) machine: Machine,
-    #[command(flatten)]
-    pub(super) files: Files,
+    pub(super) work: WorkArgs,
 }
 
 pub(super) fn run(args: &FindArgs, ranks: &Ranks) -> Result<Outcome> {
@@ -101,14 +88,6 @@ pub(super) fn run(args: &FindArgs, ranks: &Ranks) -> Result<Outcome> {
     let space = space.ok_or_else(|| {
         Error::usage("a space is needed, as the run is of none").hint("--space nasbench201")
     })?;
-    let Loaded {
-        device,
-        trainer,
-        data,
-    } = Loaded::new(&run, &config, &args.machine, &args.files, ranks)?;
-    let area = args.estimator.needs_area();
-    let mut lab = Lab::new(&config, &space, &data, [args.seeds, args.images], area);
-    let ledger = ledger(&out, &lab, trainer.outer_step(), ranks)?;
     let proposals = Proposals {
         strategy: args.strategy,
         space: &space,
@@ -117,41 +96,37 @@ pub(super) fn run(args: &FindArgs, ranks: &Ranks) -> Result<Outcome> {
         estimator: &args.estimator,
         steps: config.inner_steps,
     };
-    let mut sources: Vec<Source> = proposals
-        .parts()
+    let parts = proposals.parts();
+    let estimators: Vec<Estimator> = parts
         .iter()
-        .flat_map(|&part| proposals.estimator_of(part).sources())
+        .map(|&part| proposals.estimator_of(part))
         .collect();
-    sources.sort_unstable();
-    sources.dedup();
-    if !prepare(&mut lab, &device, &trainer, (&out, ranks), &sources)? {
-        return Ok(Outcome::Interrupted);
-    }
-    let crew = Crew {
-        lab: &lab,
-        device: &device,
-        workers: args.workers.unwrap_or(device.threads()),
-        ranks,
+    let work = Work {
+        run: &run,
+        config: &config,
+        space: &space,
+        estimators: estimators.iter().collect(),
+        folder: &out,
     };
-    let Some(ledger) = ledger else {
-        crew.help()?;
-        return Ok(Outcome::Done);
-    };
-    let ends = end_after(begin, args.minutes);
-    let mut search = Search::new(args, &lab, &proposals, ledger, ends);
-    let finished = search.all(|tasks, done| crew.compute(tasks, done))?;
-    crew.let_go()?;
-    if !finished {
-        say(&format!(
-            "Stopped. The same command goes on with what is in {}",
-            out.display()
-        ));
-        return Ok(Outcome::Interrupted);
-    }
-    // One after another: what else runs would be measured, too.
-    if !search.latencies(|tasks, done| lab.run(&device, 1, tasks, done))? {
-        return Ok(Outcome::Interrupted);
-    }
-    search.report(&out)?;
-    Ok(Outcome::Done)
+    let finished = work.led(&args.work, ranks, |crew, ledger| {
+        let ends = end_after(begin, args.minutes);
+        let mut search = Search::new(args, crew.lab, &proposals, ledger, ends);
+        let finished = search.all(|tasks, done| crew.compute(tasks, done))?;
+        crew.let_go()?;
+        if !finished {
+            say_stopped(&out);
+            return Ok(false);
+        }
+        // One after another: what else runs would be measured, too.
+        if !search.latencies(|tasks, done| crew.lab.run(crew.device, 1, tasks, done))? {
+            return Ok(false);
+        }
+        search.report(&out)?;
+        Ok(true)
+    })?;
+    Ok(match finished {
+        Some(false) => Outcome::Interrupted,
+        None if stop::asked() => Outcome::Interrupted,
+        _ => Outcome::Done,
+    })
 }

@@ -346,7 +346,7 @@ impl<'a> Search<'a> {
             "report.json",
             &serde_json::to_vec_pretty(&report).map_err(Error::run)?,
         )?;
-        self.args.machine.print(&report)
+        self.args.work.machine.print(&report)
     }
 
     /// Estimates over what networks cost, with a line through those that no other is better and cheaper than.

@@ -54,7 +54,7 @@ pub(super) fn teacher(args: &FindArgs, out: &Path, ranks: &Ranks) -> Result<Opti
     say("Teacher: a run on networks of the space");
     let words = ["gtn".to_owned(), "train".to_owned()].into_iter();
     let words = words.chain(flags).map(OsString::from);
-    let words = words.chain(handed_on(&args.machine, &args.files));
+    let words = words.chain(handed_on(&args.work.machine, &args.work.files));
     let Some(Command::Train(training)) = Cli::try_parse_from(words)?.task else {
         return Err(Error::usage("no training"));
     };

@@ -1,17 +1,23 @@
-//! What both commands need: a run with its data, and what is made once for all networks.
+//! What both commands do before they rank networks: load a run with its data, make what is the same for all networks, and
+//! bring together who computes.
 
 use super::super::eval::{same_data, same_state};
 use super::super::progress::Progress;
 use super::super::{Files, Machine, say, stop};
+use super::crew::{Crew, ledger};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::eval::report::GLANCE;
 use crate::eval::tuning::{BASELINES, TRIALS};
+use crate::nn::Space;
 use crate::outer::meta::MetaTrainer;
 use crate::ranks::Ranks;
 use crate::run::config::Config;
 use crate::run::run_folder::{RunFolder, write_atomically};
+use crate::run::settings::count;
 use crate::run::{card, checkpoint};
-use crate::search::{Lab, Source, Teaching, tune};
+use crate::search::{Estimator, Lab, Ledger, Source, Teaching, tune};
+use clap::Args;
 use kernels::Device;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -19,38 +25,103 @@ use std::path::Path;
 /// How real images teach, in the folder of the results.
 const RECIPES: &str = "recipes.json";
 
-/// A run, loaded.
-pub(super) struct Loaded {
-    pub(super) device: Device,
-    pub(super) trainer: MetaTrainer,
-    pub(super) data: Dataset,
+/// How networks are judged, and by whom.
+#[derive(Debug, Args)]
+pub(super) struct WorkArgs {
+    /// Learners of every network, whose estimates are averaged
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count())]
+    seeds: usize,
+    /// Validation images that judge a learner
+    #[arg(long, value_name = "N", default_value_t = GLANCE, value_parser = count())]
+    images: usize,
+    /// Networks that are computed at once, on every rank [default: on a processor one for each thread]
+    #[arg(long, value_name = "N", value_parser = count())]
+    workers: Option<usize>,
+    #[command(flatten)]
+    pub(super) machine: Machine,
+    #[command(flatten)]
+    pub(super) files: Files,
 }
 
-impl Loaded {
-    pub(super) fn new(
-        run: &Path,
-        config: &Config,
-        machine: &Machine,
-        files: &Files,
+/// What is to be ranked, by what, and where the results go.
+pub(super) struct Work<'a> {
+    /// The folder of the run that teaches, and its settings.
+    pub(super) run: &'a Path,
+    pub(super) config: &'a Config,
+    pub(super) space: &'a Space,
+    pub(super) estimators: Vec<&'a Estimator>,
+    pub(super) folder: &'a Path,
+}
+
+impl Work<'_> {
+    /// What the estimators need, each once.
+    pub(super) fn sources(&self) -> Vec<Source> {
+        let sources = self.estimators.iter();
+        let mut sources: Vec<Source> = sources.flat_map(|estimator| estimator.sources()).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        sources
+    }
+
+    /// Has the first rank `lead` the others; none on those, and if the user wants to stop before all is ready.
+    ///
+    /// # Errors
+    /// If the run, its data or the results in the folder cannot be used, or those of `lead` or of any rank.
+    pub(super) fn led<R>(
+        &self,
+        args: &WorkArgs,
         ranks: &Ranks,
-    ) -> Result<Self> {
-        let device = machine.device_of(ranks)?;
+        lead: impl FnOnce(&Crew<'_>, Ledger) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let Self { config, folder, .. } = *self;
+        let device = args.machine.device_of(ranks)?;
+        let (trainer, data) = self.load(args, &device, ranks)?;
+        let area = self.estimators.iter().any(|one| one.needs_area());
+        let mut lab = Lab::new(config, self.space, &data, [args.seeds, args.images], area);
+        let ledger = ledger(folder, &lab, trainer.outer_step(), ranks)?;
+        let sources = self.sources();
+        if !prepare(&mut lab, &device, &trainer, (folder, ranks), &sources)? {
+            return Ok(None);
+        }
+        let crew = Crew {
+            lab: &lab,
+            device: &device,
+            workers: args.workers.unwrap_or(device.threads()),
+            ranks,
+        };
+        match ledger {
+            Some(ledger) => lead(&crew, ledger).map(Some),
+            None => crew.help().map(|()| None),
+        }
+    }
+
+    fn load(
+        &self,
+        args: &WorkArgs,
+        device: &Device,
+        ranks: &Ranks,
+    ) -> Result<(MetaTrainer, Dataset)> {
+        let Self { run, config, .. } = *self;
         let checkpoint = RunFolder::checkpoint_in(run)?;
-        let (trainer, _) = checkpoint::load(&checkpoint, &device, config, card::problem(run)?)?;
-        let mut data = files.data(config, Some(run))?;
+        let (trainer, _) = checkpoint::load(&checkpoint, device, config, card::problem(run)?)?;
+        let mut data = args.files.data(config, Some(run))?;
         card::adopt(run, &mut data)?;
         same_data(ranks, &data)?;
         same_state(ranks, &trainer)?;
-        Ok(Self {
-            device,
-            trainer,
-            data,
-        })
+        Ok((trainer, data))
     }
 }
 
+/// Says that the work was stopped, and how it goes on.
+pub(super) fn say_stopped(folder: &Path) {
+    let place = folder.display();
+    say(&format!(
+        "Stopped. The same command goes on with what is in {place}"
+    ));
+}
+
 /// Lessons and recipes, which are found once and kept in the folder of the results; false if the user wants to stop.
-pub(super) fn prepare(
+fn prepare(
     lab: &mut Lab<'_>,
     device: &Device,
     trainer: &MetaTrainer,
