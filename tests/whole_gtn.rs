@@ -24,6 +24,8 @@ enum Makes {
     Images,
     ImagesOfSoftLabels,
     PixelsOfSoftLabels,
+    /// So few that they come again within a step, and from step to step.
+    FewPixelsOfSoftLabels,
     ImagesAndLabels,
     LabelsOfReal,
 }
@@ -70,11 +72,20 @@ impl Gtn {
         let labeller = Family::default()
             .learner([28, 28, 1], 10, &[2, 3, 4], Norm::Batch)
             .unwrap();
-        let generates = !matches!(makes, Makes::PixelsOfSoftLabels | Makes::LabelsOfReal);
+        let of_pixels = matches!(
+            makes,
+            Makes::PixelsOfSoftLabels | Makes::FewPixelsOfSoftLabels
+        );
+        let generates = !of_pixels && makes != Makes::LabelsOfReal;
+        let examples = match makes {
+            Makes::FewPixelsOfSoftLabels => 7,
+            _ => STEPS * BATCH,
+        };
         let sizes = Sizes {
             problem: Problem::MNIST,
             steps: STEPS,
             batch: BATCH,
+            examples,
             learners: learners.len(),
             dtype: F64,
         };
@@ -82,7 +93,7 @@ impl Gtn {
         let lesson = Lesson {
             generator: generates.then_some(&generator),
             noise,
-            soft_labels: matches!(makes, Makes::ImagesOfSoftLabels | Makes::PixelsOfSoftLabels),
+            soft_labels: of_pixels || makes == Makes::ImagesOfSoftLabels,
         };
         let mut inner = Inner::momentum(0.1, 0.6);
         inner.rule = Rule {
@@ -105,7 +116,7 @@ impl Gtn {
             starts,
         };
         let given = training.given_specs().chain(training.learned_specs());
-        gtn.fill(given);
+        gtn.fill(given, examples);
         let (specs, params) = if generates {
             (sizes.generator(&generator), generator.params())
         } else {
@@ -138,7 +149,7 @@ impl Gtn {
     }
 
     /// Everything else.
-    fn fill<'a>(&mut self, specs: impl Iterator<Item = &'a ArraySpec>) {
+    fn fill<'a>(&mut self, specs: impl Iterator<Item = &'a ArraySpec>, examples: usize) {
         // With seeds from 0 on, a window or rectifier changes sides too near: see `slope`.
         for (spec, seed) in specs.zip(1..) {
             let count = spec.shape.count();
@@ -152,10 +163,10 @@ impl Gtn {
                     let hot = |i: usize| f64::from(u8::from(i / 10 % 10 == i % 10));
                     array((0..count).map(hot).collect())
                 }
-                // The examples of the noise from the last to the first.
+                // The examples from the last to the first, again and again.
                 "order" => {
-                    let last_first: Vec<i32> = (0..count as i32).rev().collect();
-                    Array::new([count], last_first).unwrap()
+                    let last_first = (0..count).rev().map(|place| (place % examples) as i32);
+                    Array::new([count], last_first.collect::<Vec<_>>()).unwrap()
                 }
                 _ => Array::uniform(F64, spec.shape.clone(), [-1.0, 1.0], seed),
             };
@@ -239,6 +250,10 @@ fn the_meta_gradient_of_a_gtn_is_the_slope_of_its_meta_loss() {
         (
             Norm::Batch,
             (Makes::PixelsOfSoftLabels, Noise::Learned, Rates::One),
+        ),
+        (
+            Norm::Batch,
+            (Makes::FewPixelsOfSoftLabels, Noise::Learned, Rates::One),
         ),
         (
             Norm::Batch,

@@ -133,6 +133,32 @@ fn muon_teaches_inside_and_lion_moves_outside() {
 }
 
 #[test]
+fn few_examples_teach_again_and_again() {
+    for (args, table) in [
+        ("--images pixels --labels soft", "learned.pixels"),
+        // The second batch of copies that the generator learns to make is filled up with the first of them.
+        ("--curriculum all-shuffled", "learned.z"),
+    ] {
+        let place = Place::new();
+        let few = format!("--start-images real --examples 15 {args}");
+        trained(&place, &few);
+        let (arrays, _) =
+            tensor::read_safetensors(place.path("run/checkpoint.safetensors")).unwrap();
+        assert_eq!(arrays[table].shape()[0], 15, "{args}");
+
+        // Two steps of ten images have the first five twice; a generator's batch norm makes them anew in each batch.
+        place.run("export run --to exported --data-dir data");
+        let taught = tensor::read_npz(place.path("exported/data.npz")).unwrap();
+        let images = taught["x"].to_f64_vec();
+        let mut rows: Vec<&[f64]> = images.chunks_exact(784).collect();
+        assert_eq!(rows.len(), 20);
+        rows.sort_by(|a, b| a.partial_cmp(b).unwrap());
+        rows.dedup();
+        assert!(rows.len() == 15 || table == "learned.z", "{args}");
+    }
+}
+
+#[test]
 fn a_generator_makes_images_and_labels() {
     let place = Place::new();
     trained(&place, "--labels generator --curriculum no-curriculum");

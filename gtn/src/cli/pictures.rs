@@ -13,18 +13,19 @@ use std::path::Path;
 /// Columns of the sheet of samples.
 const COLUMNS: usize = 16;
 
-/// Draws every synthetic image of a training, and a sheet of some by class and step.
+/// Draws every synthetic image of a training until they come again, and a sheet of some by class and step.
 pub(super) fn draw_lesson(
     folder: &Path,
     trainer: &MetaTrainer,
     lesson: &TrainingData,
 ) -> Result<()> {
     let images = lesson.images()?;
-    let (batch, shape) = (
-        trainer.config().inner_batch,
-        trainer.teacher().problem.image,
-    );
-    let grid = ImageGrid::new(&images, &lesson.labels, batch, shape)?;
+    let (config, problem) = (trainer.config(), trainer.teacher().problem);
+    let batch = config.inner_batch;
+    let places = config.example_count().next_multiple_of(batch);
+    let count = places.min(lesson.labels.len());
+    let images = &images[..count * problem.image_len()];
+    let grid = ImageGrid::new(images, &lesson.labels[..count], batch, problem.image)?;
     for (name, picture) in [
         ("curriculum.png", grid.every_image()),
         ("samples.png", grid.by_class_and_step(COLUMNS)),

@@ -32,7 +32,7 @@ pub enum RealImages {
     Fresh,
     /// The same, out of those of a semi-supervised run whose classes are known: their numbers.
     Labelled(Vec<usize>),
-    /// The same for all, in one order: what they are called, and their T·B numbers.
+    /// The same for all, in one order, again and again: what they are called, and the numbers of as many as the run makes.
     Chosen(&'static str, Vec<usize>),
 }
 
@@ -65,7 +65,10 @@ impl RealImages {
                 let count = config.inner_steps * config.inner_batch;
                 drawn_of(known, config.seed, training, count)
             }
-            Self::Chosen(_, numbers) => numbers.clone(),
+            Self::Chosen(_, numbers) => {
+                let count = config.inner_steps * config.inner_batch;
+                numbers.iter().copied().cycle().take(count).collect()
+            }
         }
     }
 }
@@ -126,7 +129,7 @@ impl Rivals {
     /// Chooses the images of baselines. Those of a semi-supervised run know as many classes as the run; all of them
     /// know all.
     pub fn new(baselines: Baselines, config: &Config, data: &Dataset) -> Self {
-        let count = config.inner_steps * config.inner_batch;
+        let count = config.example_count();
         let chosen = |name, choice: Choice| {
             let classes = data.problem().classes;
             let numbers = choice.of(&data.train, classes, count, config.seed);

@@ -8,7 +8,7 @@ use crate::data::coreset::Choice;
 use crate::error::{self, Error};
 use crate::nn::Generator;
 use crate::outer::curriculum::one_hot;
-use crate::outer::teacher::{Teacher, learned_of};
+use crate::outer::teacher::{Teacher, index, learned_of};
 use crate::outer::training::{PIXEL_RANGE, Sizes};
 use crate::run::config::Config;
 use autograd::Task;
@@ -33,7 +33,7 @@ impl Teacher {
         config: &Config,
         data: &Dataset,
     ) -> error::Result<()> {
-        let count = config.inner_steps * config.inner_batch;
+        let count = config.example_count();
         let classes = self.problem.classes;
         let wanted = config.curriculum.labels(count, classes, config.seed, 0);
         let chosen = Choice::Random.of(&data.train, classes, count, config.seed);
@@ -59,7 +59,7 @@ impl Teacher {
     }
 
     /// Trains a generator, and its noise, until it makes images of so many pixels and one-hot classes: the mean square of the difference,
-    /// batch by batch, as it makes them for learners.
+    /// batch by batch, as it makes them for learners; the first images fill up the last batch.
     fn learn_to_make(
         &self,
         device: &Device,
@@ -68,7 +68,8 @@ impl Teacher {
         [pixels, classes]: [&[f32]; 2],
     ) -> Result<()> {
         let sizes = Sizes::of(config, self.problem);
-        let (steps, batch) = (sizes.steps, sizes.batch);
+        let (examples, batch) = (sizes.examples, sizes.batch);
+        let steps = PASSES * examples.div_ceil(batch);
         let z = config.lesson(generator).tables(sizes).swap_remove(0);
         let mut learned = sizes.generator(generator);
         learned.push(z);
@@ -81,13 +82,14 @@ impl Teacher {
             Values::zeros(device, &given)?,
         );
         let descent = Descent::new(&gradients, Optimizer::Adam, &[])?;
-        for step in 0..PASSES * steps {
-            let first = step % steps * batch;
-            let rows: Vec<i32> = (first..first + batch).map(|row| row as i32).collect();
-            example.write("rows", &Array::new([1, batch], rows)?)?;
+        for step in 0..steps {
+            let first = step % examples.div_ceil(batch) * batch;
+            let rows: Vec<usize> = (first..first + batch).map(|row| row % examples).collect();
+            example.write("rows", &index(&rows)?.reshape([1, batch])?)?;
             for (spec, all) in given[1..].iter().zip([pixels, classes]) {
-                let size = spec.shape.count();
-                let own = all[first / batch * size..][..size].to_vec();
+                let size = spec.shape.count() / batch;
+                let own = |&row: &usize| &all[row * size..][..size];
+                let own: Vec<f32> = rows.iter().flat_map(own).copied().collect();
                 example.write(&spec.name, &Array::new(spec.shape.clone(), own)?)?;
             }
             copying.run(|key| match key {
@@ -95,7 +97,7 @@ impl Teacher {
                 Key::Learned(i) => self.values.view(&learned[i].name),
                 Key::Gradient(i) => gradients.view(&learned[i].name),
             })?;
-            let done = step as f64 / (PASSES * steps) as f64;
+            let done = step as f64 / steps as f64;
             let share = (FRAC_PI_2 * done).cos().powi(2);
             descent.set("lr", RATE * share)?;
             descent.step(&self.values, &gradients)?;

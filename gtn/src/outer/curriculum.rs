@@ -86,24 +86,35 @@ impl Curriculum {
     }
 
     /// For every place in the training of outer step `outer_step`, T·B in all, the number of the example
-    /// that stands there.
-    pub fn order(self, [steps, batch]: [usize; 2], seed: u64, outer_step: u64) -> Vec<usize> {
+    /// that stands there. Fewer `examples` come again when all have come; batches that come in any order are whole.
+    pub fn order(
+        self,
+        [steps, batch]: [usize; 2],
+        examples: usize,
+        seed: u64,
+        outer_step: u64,
+    ) -> Vec<usize> {
         let mut rng = rng(seed, Draw::Order, outer_step, 0);
-        let mut order: Vec<usize> = (0..steps * batch).collect();
-        match self {
-            Self::RealData
-            | Self::SemiSupervised
-            | Self::NoCurriculum
-            | Self::Full
-            | Self::Gaussian => {}
-            Self::AllShuffled => order.shuffle(&mut rng),
-            Self::ShuffledBatch => {
-                let mut batches: Vec<usize> = (0..steps).collect();
-                batches.shuffle(&mut rng);
-                let of_batch = |&b: &usize| b * batch..(b + 1) * batch;
-                order = batches.iter().flat_map(of_batch).collect();
+        let mut pass = || -> Vec<usize> {
+            let mut order: Vec<usize> = (0..examples).collect();
+            match self {
+                Self::AllShuffled => order.shuffle(&mut rng),
+                Self::ShuffledBatch => {
+                    let mut batches: Vec<&[usize]> = order.chunks(batch).collect();
+                    batches.shuffle(&mut rng);
+                    order = batches.concat();
+                }
+                Self::RealData
+                | Self::SemiSupervised
+                | Self::NoCurriculum
+                | Self::Full
+                | Self::Gaussian => {}
             }
-        }
+            order
+        };
+        let passes = (steps * batch).div_ceil(examples);
+        let mut order: Vec<usize> = (0..passes).flat_map(|_| pass()).collect();
+        order.truncate(steps * batch);
         order
     }
 
@@ -126,15 +137,6 @@ pub fn noise(count: usize, seed: u64, outer_step: u64) -> Vec<f32> {
     (0..count).map(draw).collect()
 }
 
-/// Where every example stands in an order.
-pub fn places(order: &[usize]) -> Vec<usize> {
-    let mut places = vec![0; order.len()];
-    for (place, &example) in order.iter().enumerate() {
-        places[example] = place;
-    }
-    places
-}
-
 /// One row of `classes` numbers for each label: 1 at the class, 0 elsewhere.
 pub fn one_hot(labels: &[u16], classes: usize) -> Vec<f32> {
     let mut rows = vec![0.0; labels.len() * classes];
@@ -153,22 +155,45 @@ mod tests {
     #[test]
     fn every_order_has_every_example_once() {
         for &curriculum in Curriculum::value_variants() {
-            let mut order = curriculum.order(SIZES, 3, 5);
+            let mut order = curriculum.order(SIZES, 60, 3, 5);
             order.sort_unstable();
             assert!(order.into_iter().eq(0..60), "{curriculum:?}");
         }
     }
 
     #[test]
+    fn fewer_examples_come_again_when_all_have_come() {
+        let order = |curriculum: Curriculum, examples| curriculum.order([5, 4], examples, 3, 5);
+        let full: Vec<usize> = (0..20).map(|place| place % 6).collect();
+        assert_eq!(order(Curriculum::Full, 6), full);
+        assert_eq!(order(Curriculum::Gaussian, 6), full);
+        for (curriculum, examples) in [(Curriculum::AllShuffled, 6), (Curriculum::ShuffledBatch, 8)]
+        {
+            let order = order(curriculum, examples);
+            assert_eq!(order.len(), 20);
+            let passes: Vec<&[usize]> = order.chunks_exact(examples).collect();
+            for pass in &passes {
+                let mut pass = pass.to_vec();
+                pass.sort_unstable();
+                assert!(pass.into_iter().eq(0..examples), "{curriculum:?}");
+            }
+            assert_ne!(passes[0], passes[1], "{curriculum:?}");
+        }
+        // Each batch is all that there is.
+        assert_eq!(order(Curriculum::ShuffledBatch, 4), [0, 1, 2, 3].repeat(5));
+    }
+
+    #[test]
     fn shuffled_batches_stay_whole_and_full_stays_as_it_is() {
-        let order = Curriculum::ShuffledBatch.order(SIZES, 3, 5);
+        let order = Curriculum::ShuffledBatch.order(SIZES, 60, 3, 5);
         for batch in order.chunks(15) {
             assert!(
                 batch[0].is_multiple_of(15) && batch.iter().copied().eq(batch[0]..batch[0] + 15)
             );
         }
-        assert!(Curriculum::Full.order(SIZES, 3, 5).into_iter().eq(0..60));
-        let all = Curriculum::AllShuffled.order(SIZES, 3, 5);
+        let full = Curriculum::Full.order(SIZES, 60, 3, 5);
+        assert!(full.into_iter().eq(0..60));
+        let all = Curriculum::AllShuffled.order(SIZES, 60, 3, 5);
         assert!(
             all.chunks(15)
                 .any(|batch| batch.iter().any(|i| i / 15 != batch[0] / 15))
@@ -178,7 +203,7 @@ mod tests {
     #[test]
     fn orders_change_with_the_outer_step_and_come_back() {
         for curriculum in [Curriculum::AllShuffled, Curriculum::ShuffledBatch] {
-            let order = |step| curriculum.order([16, 4], 3, step);
+            let order = |step| curriculum.order([16, 4], 64, 3, step);
             assert_ne!(order(1), order(2));
             assert_eq!(order(1), order(1));
         }
@@ -200,14 +225,6 @@ mod tests {
         }
         let fresh = |step| Curriculum::NoCurriculum.labels(60, 10, 1, step);
         assert_ne!(fresh(1), fresh(2));
-    }
-
-    #[test]
-    fn places_undo_an_order() {
-        let order = Curriculum::AllShuffled.order([4, 3], 1, 1);
-        let back: Vec<usize> = places(&order).iter().map(|&i| order[i]).collect();
-        assert_eq!(back, (0..12).collect::<Vec<_>>());
-        assert_ne!(order, back);
     }
 
     #[test]

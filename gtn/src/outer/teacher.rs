@@ -214,7 +214,7 @@ fn start(table: &ArraySpec, config: &Config, problem: Problem) -> Vec<f32> {
 
 /// The class of every example of the training number `number`.
 fn labels(config: &Config, problem: Problem, number: u64) -> Vec<u16> {
-    let count = config.inner_steps * config.inner_batch;
+    let count = config.example_count();
     let curriculum = config.curriculum;
     curriculum.labels(count, problem.classes, config.seed, number)
 }
@@ -229,11 +229,13 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
 /// For every place in a training, T·B in all, the number of the example that stands there.
 fn order(config: &Config, number: u64) -> Vec<usize> {
     let sizes = [config.inner_steps, config.inner_batch];
-    config.curriculum.order(sizes, config.seed, number)
+    let examples = config.example_count();
+    let curriculum = config.curriculum;
+    curriculum.order(sizes, examples, config.seed, number)
 }
 
 /// Numbers of rows, for the engine.
-fn index(rows: &[usize]) -> Result<Array> {
+pub(super) fn index(rows: &[usize]) -> Result<Array> {
     let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
     Ok(Array::new([rows.len()], rows)?)
 }

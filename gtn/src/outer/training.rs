@@ -22,6 +22,8 @@ pub struct Sizes {
     pub steps: usize,
     /// Images of an inner step.
     pub batch: usize,
+    /// Examples of which something is learned; the T·B places of a training take them in turn.
+    pub examples: usize,
     /// Learners that are trained at once on the same batches. Their weights and buffers have a first axis for them, if
     /// there is more than one.
     pub learners: usize,
@@ -36,6 +38,7 @@ impl Sizes {
             problem,
             steps: config.inner_steps,
             batch: config.inner_batch,
+            examples: config.example_count(),
             learners: config.most_stacked(),
             dtype: F32,
         }
@@ -141,12 +144,11 @@ impl Lesson<'_> {
             .is_some_and(|generator| generator.config().labels)
     }
 
-    /// The arrays with a row for each of the T·B examples that are learned: some of noise `z` and the logarithm of its spread
-    /// `log_spread` \[T·B, noise\], `pixels` \[T·B, rows·columns·channels\], a [`PIXEL_SPEED`]th of what is before their tanh,
-    /// `label_logits` \[T·B, classes\].
+    /// The arrays with a row for each of the N examples that are learned (T·B of them, or fewer that come again): some of noise `z` and the logarithm of its spread
+    /// `log_spread` \[N, noise\], `pixels` \[N, rows·columns·channels\], a [`PIXEL_SPEED`]th of what is before their tanh,
+    /// `label_logits` \[N, classes\].
     pub fn tables(&self, sizes: Sizes) -> Vec<ArraySpec> {
-        let count = sizes.steps * sizes.batch;
-        let table = |name, width: usize| ArraySpec::new(name, sizes.dtype, [count, width]);
+        let table = |name, width: usize| ArraySpec::new(name, sizes.dtype, [sizes.examples, width]);
         let mut tables = Vec::new();
         match self.generator.map(|generator| generator.config().noise) {
             Some(noise) if self.noise != Noise::Fresh => {

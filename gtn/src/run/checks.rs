@@ -15,6 +15,7 @@ impl Config {
         self.check_optimizers()?;
         self.check_labels()?;
         self.check_examples()?;
+        self.check_passes()?;
         self.check_order()?;
         self.check_widths()
     }
@@ -82,6 +83,38 @@ impl Config {
             "--curriculum full, shuffled-batch or all-shuffled; or {}",
             flags(1)
         )))
+    }
+
+    /// Refuses examples that no training would see, or that are none.
+    fn check_passes(&self) -> Result<()> {
+        let [steps, batch] = [self.inner_steps, self.inner_batch];
+        let (examples, places) = (self.examples, steps.saturating_mul(batch));
+        let (why, hint) = if examples == 0 {
+            return Ok(());
+        } else if !self.curriculum.learns_examples() {
+            let curriculum = name_of(&self.curriculum);
+            (
+                format!("--curriculum {curriculum} has new ones at every step"),
+                "--examples 0, or --curriculum full".to_owned(),
+            )
+        } else if examples > places {
+            (
+                format!("{steps} steps of {batch} see {places} of them"),
+                format!("--examples {places}, or more steps"),
+            )
+        } else if self.curriculum == Curriculum::ShuffledBatch && !examples.is_multiple_of(batch) {
+            (
+                format!("--curriculum shuffled-batch has whole batches of {batch}"),
+                format!(
+                    "--examples {}",
+                    examples.next_multiple_of(batch).min(places)
+                ),
+            )
+        } else {
+            return Ok(());
+        };
+        let message = format!("--examples {examples} makes no sense: {why}");
+        Err(Error::usage(message).hint(hint))
     }
 
     /// Refuses to rank where there is nothing to rank.

@@ -141,6 +141,9 @@ pub struct Config {
     /// Images in a synthetic batch
     #[arg(long, value_name = "B", default_value = "32", value_parser = count(), help_heading = SIZES)]
     pub inner_batch: usize,
+    /// Synthetic examples that are learned, which a training goes through again and again [0: one for every place in it, T·B]
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = count_or_none(), help_heading = SIZES)]
+    pub examples: usize,
     /// Real images in each term of the meta-loss
     #[arg(long, value_name = "N", default_value = "128", value_parser = count(), help_heading = SIZES)]
     pub outer_batch: usize,
@@ -376,7 +379,7 @@ mod tests {
     fn settings_of_older_runs_are_understood() {
         let mut old = Config::preset(Preset::Quick).to_toml();
         // So the present version writes them; earlier ones lacked some.
-        assert_eq!(old.lines().count(), 54);
+        assert_eq!(old.lines().count(), 55);
         for line in [
             "generator_channels = [16, 8]",
             "learner = \"base_fc\"",
@@ -396,6 +399,7 @@ mod tests {
                 "images",
                 "start_images",
                 "labels",
+                "examples",
             ];
             new.extend([
                 "resize",

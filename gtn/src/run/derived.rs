@@ -116,6 +116,14 @@ impl Config {
         }
     }
 
+    /// Examples of which something is learned: one for every place in a training, if the settings say no other number.
+    pub fn example_count(&self) -> usize {
+        match self.examples {
+            0 => self.inner_steps * self.inner_batch,
+            count => count,
+        }
+    }
+
     /// Learners of one structure that share their kernels, at most. Muon has matrices of one learner.
     pub fn most_stacked(&self) -> usize {
         match self.inner_optimizer.0 {

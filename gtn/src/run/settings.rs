@@ -456,6 +456,32 @@ mod tests {
         let few = resolve("widths = '5'", &[]).unwrap_err();
         let wanted = "error: base_fc has 3 layers with widths, and 1 are given: 5\nhint: --widths ";
         assert!(few.lines().starts_with(wanted), "{few:?}");
+        for (examples, curriculum, why, hint) in [
+            (
+                1025,
+                "full",
+                "32 steps of 32 see 1024 of them",
+                "--examples 1024, ",
+            ),
+            (
+                33,
+                "shuffled-batch",
+                "--curriculum shuffled-batch has whole batches of 32",
+                "--examples 64",
+            ),
+            (
+                32,
+                "no-curriculum",
+                "--curriculum no-curriculum has new ones",
+                "--examples 0, ",
+            ),
+        ] {
+            let text = format!("examples = {examples}\ncurriculum = '{curriculum}'");
+            let lines = resolve(&text, &[]).unwrap_err().lines();
+            let wanted = format!("error: --examples {examples} makes no sense: {why}");
+            assert!(lines.starts_with(&wanted), "{lines}");
+            assert!(lines.contains(&format!("\nhint: {hint}")), "{lines}");
+        }
         let typo = resolve("inner_step = 4", &[]).unwrap_err();
         assert!(
             typo.lines()

@@ -71,6 +71,7 @@ impl Small {
             problem: Problem::MNIST,
             steps: STEPS,
             batch: BATCH,
+            examples: STEPS * BATCH,
             learners: self.learners,
             dtype: self.dtype,
         }

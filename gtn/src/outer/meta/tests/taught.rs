@@ -55,7 +55,7 @@ fn a_teacher_may_begin_with_copies_of_real_images() {
         let lesson = TrainingData::synthetic(&device, &config, trainer.teacher(), 0).unwrap();
         let made = lesson.images().unwrap();
         // The copies of a shuffled curriculum come in another order.
-        let order = config.curriculum.order([3, 10], config.seed, 0);
+        let order = config.curriculum.order([3, 10], 30, config.seed, 0);
         let of = |i: usize| &real[i * 784..][..784];
         let differences = order.iter().flat_map(|&i| of(i)).zip(&made);
         let squares = differences.map(|(x, y)| f64::from((x.clamp(-1.86, 1.86) - y).powi(2)));
