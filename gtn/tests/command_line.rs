@@ -356,7 +356,13 @@ fn checkpoints_that_cannot_be_gone_on_from_are_refused() {
 fn settings_that_make_no_sense_are_refused() {
     let place = Place::new();
     place.write("settings.toml", b"inner_step = 3");
+    let layers = b"[[learner]]\nlayers = 'conv 4 40x40 pad 0 | mean | dense'\n";
+    place.write("large.toml", layers);
     for (args, words) in [
+        (
+            "--learner large.toml --dataset mnist --data-dir data",
+            "learner, layer 1: `conv 4 40x40 pad 0` does not fit an input of shape [28, 28, 1]",
+        ),
         ("--inner-steps 0", "0 is not in 1..=1048576"),
         ("--learners-per-step 0", "0 is not in 1..=1048576"),
         (

@@ -121,6 +121,8 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     }
     eval::same_data(ranks, &data)?;
     known::check(&config, &data.train)?;
+    let fits = config.widest(data.problem());
+    fits.map_err(|e| Error::usage(e).at(format!("--learner {}", config.learner.name())))?;
     let ranking = ranking(&config, args.resume.as_deref())?;
     if let Some(ranking) = ranking.as_ref().filter(|_| ranks.is_first()) {
         let (count, column) = (ranking.codes().len(), &ranking.truth().column);
