@@ -84,9 +84,8 @@ fn real_images_teach_in_every_way_that_is_asked_for() {
 #[test]
 fn real_images_may_teach_for_longer() {
     let place = Place::new();
-    place.run(&format!("train {TINY} --no-baseline --out run"));
-    let eval = "eval run --data-dir data --no-baseline --real-steps";
-    let found = json(&place.run(&format!("{eval} 34 --json")));
+    let train = format!("train {TINY} --no-baseline --out run --json --real-steps");
+    let found = json(&place.run(&format!("{train} 34")));
     let ways = found["ways"].as_array().unwrap();
     let of = |way: &Value| {
         let (name, steps) = (way["name"].as_str().unwrap(), way["steps"].as_u64());
@@ -107,7 +106,14 @@ fn real_images_may_teach_for_longer() {
     assert_eq!([0, 1].map(|i| looks(&ways[i])), [3, 18]);
     // The strongest baseline would have as many steps as the run.
     assert_eq!(found["baseline"], Value::Null);
+
+    let eval = "eval run --data-dir data --no-baseline --real-steps";
+    let again = json(&place.run(&format!("{eval} 34 --json")));
+    assert_eq!(again["ways"], found["ways"]);
     place.fails(2, &format!("{eval} 0"), "'0' for '--real-steps");
+    place.run("report run");
+    let page = fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert!(page.contains("<p>Real images "), "how long they need");
 }
 
 /// The validations of a run, and the outer step of the first that no other is better than.

@@ -58,15 +58,25 @@ pub(super) struct BaselineArgs {
     /// The same as --baseline none
     #[arg(long, conflicts_with = "baseline")]
     no_baseline: bool,
+    /// Baselines that train longer as well, by so many steps on real images drawn anew: how many do they need to teach as well?
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = count())]
+    real_steps: Vec<usize>,
 }
 
 impl BaselineArgs {
-    /// The baselines that the user wants.
-    pub(super) fn which(&self) -> Baselines {
+    fn which(&self) -> Baselines {
         if self.no_baseline {
             Baselines::None
         } else {
             self.baseline
+        }
+    }
+
+    /// The baselines that the user wants.
+    pub(super) fn rivals(&self, config: &Config, data: &Dataset) -> Rivals {
+        Rivals {
+            steps: self.real_steps.clone(),
+            ..Rivals::new(self.which(), config, data)
         }
     }
 }
@@ -91,9 +101,6 @@ pub(super) struct EvalArgs {
     checkpoint: Which,
     #[command(flatten)]
     baselines: BaselineArgs,
-    /// Baselines that train longer as well, by so many steps on real images drawn anew: how many do they need to teach as well?
-    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = count())]
-    real_steps: Vec<usize>,
     /// One more row: real images with the rates that RUN2 learned for them (--curriculum real-data, equal steps and batch)
     #[arg(long, value_name = "RUN2")]
     against: Option<PathBuf>,
@@ -144,13 +151,7 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
     let config = read_config(&args.run)?;
     let changes = args.others.changes().with("learners", args.learners);
     let changed = config.with(&changes)?;
-    let baselines = args.baselines.which();
-    same_settings(
-        ranks,
-        &changed,
-        (baselines, &args.real_steps),
-        args.machine.precision,
-    )?;
+    same_settings(ranks, &changed, &args.baselines, args.machine.precision)?;
     let device = args.machine.device_of(ranks)?;
     let checkpoint = args.checkpoint.of(&args.run)?;
     let problem = card::problem(&args.run)?;
@@ -159,8 +160,7 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
     card::adopt(&args.run, &mut data)?;
     same_data(ranks, &data)?;
     same_state(ranks, &trainer)?;
-    let mut rivals = Rivals::new(baselines, &changed, &data);
-    rivals.steps.clone_from(&args.real_steps);
+    let mut rivals = args.baselines.rivals(&changed, &data);
     if let Some(other) = &args.against {
         let learned = learned_rates(other, &device, &changed, &data, ranks);
         let learned = learned.map_err(|e| e.at(format!("--against {}", other.display())))?;
@@ -198,14 +198,14 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
 pub(super) fn same_settings(
     ranks: &Ranks,
     config: &Config,
-    (baselines, real_steps): (Baselines, &[usize]),
+    baselines: &BaselineArgs,
     precision: PrecisionChoice,
 ) -> Result<()> {
     let settings = || {
         Ok((
             config.to_toml(),
-            name_of(&baselines),
-            real_steps.to_vec(),
+            name_of(&baselines.which()),
+            baselines.real_steps.clone(),
             precision.name().to_owned(),
         ))
     };

@@ -7,7 +7,6 @@ use crate::data::{Card, Dataset};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{TestSet, Trainee};
 use crate::eval::report::{self, GLANCE};
-use crate::eval::rivals::Rivals;
 use crate::eval::training_data::TrainingData;
 use crate::outer::curriculum::StartImages;
 use crate::outer::inner::Inner;
@@ -109,8 +108,7 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
         stop::when_input_ends();
     }
     let mut config = settings(args)?;
-    let baselines = args.baselines.which();
-    eval::same_settings(ranks, &config, (baselines, &[]), args.machine.precision)?;
+    eval::same_settings(ranks, &config, &args.baselines, args.machine.precision)?;
     let device = args.machine.device_of(ranks)?;
     let mut data = args.files.data(&config, args.resume.as_deref())?;
     if let Some(run) = &args.resume {
@@ -163,7 +161,7 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
         config: &config,
         trainer,
         data: &data,
-        rivals: &Rivals::new(baselines, &config, &data),
+        rivals: &args.baselines.rivals(&config, &data),
     };
     let Some(report) = evaluated.evaluate()? else {
         return Ok(Outcome::Interrupted);
