@@ -6,7 +6,7 @@
 use crate::data::{Dataset, Problem, Split};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{Evaluator, Mark, TestSet};
-use crate::eval::tuning::Recipe;
+use crate::eval::tuning::{Cycle, Recipe};
 use crate::nn::{Learner, Network, Statistics, init};
 use crate::outer::training::{DROPPED, Sizes, real_batches};
 use crate::run::config::Config;
@@ -85,6 +85,17 @@ impl Auxiliary {
         logits.cross_entropy(classes)? * self.weight
     }
 }
+
+/// Images in a batch, unless another number is asked for.
+pub const BATCH: usize = 128;
+
+/// How weights move, unless it is said otherwise.
+pub const RECIPE: Recipe = Recipe {
+    optimizer: Optimizer::AdamW,
+    lr: 0.005,
+    momentum: 0.9,
+    cycle: Cycle::OneCycle,
+};
 
 /// A network in training.
 #[derive(Debug)]

@@ -99,6 +99,40 @@ fn a_search_can_be_killed_at_any_time() {
 }
 
 #[test]
+fn the_best_networks_are_trained_on_all_images_at_the_end() {
+    let place = with_run("nasbench201,channels=2,cells=1");
+    let args =
+        "search run --images 20 --data-dir data --networks 5 --fit-epochs 2 --json --out found";
+    let column = |found: &Value, name: &str| -> Vec<Value> {
+        let top = found["top"].as_array().unwrap().iter();
+        top.map(|best| best[name].clone()).collect()
+    };
+    let ranked = json(&place.run(args));
+    assert_eq!(column(&ranked, "fitted"), vec![Value::Null; 5]);
+    let found = json(&place.run(&format!("{args} --fit 3")));
+    let (names, before) = (column(&found, "network"), column(&ranked, "network"));
+    let fitted = column(&found, "fitted");
+    let accuracies: Vec<f64> = fitted[..3].iter().map(|x| x.as_f64().unwrap()).collect();
+    assert!(accuracies.is_sorted_by(|a, b| a >= b), "{accuracies:?}");
+    assert_eq!(fitted[3..], [Value::Null, Value::Null]);
+    assert_eq!(names[3..], before[3..]);
+    let set = |names: &[Value]| names.iter().map(Value::to_string).collect::<HashSet<_>>();
+    assert_eq!(set(&names[..3]), set(&before[..3]));
+
+    // So does the command for one network.
+    let best = names[0].as_str().unwrap();
+    let fit = json(&place.run(&format!(
+        "fit {best} --dataset mnist --data-dir data --epochs 2 --batch 50 --json --out fitted"
+    )));
+    assert_eq!(fit["validation_accuracy"], fitted[0]);
+
+    let results = entries(&place, "found");
+    let again = json(&place.run(&format!("{args} --fit 3")));
+    assert_eq!(again["top"], found["top"]);
+    assert_eq!(entries(&place, "found"), results, "nothing twice");
+}
+
+#[test]
 fn every_strategy_ranks_and_spends_what_it_may() {
     let place = with_run("nasbench201,channels=2,cells=1");
     let search = |more: &str| {

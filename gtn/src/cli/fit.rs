@@ -7,14 +7,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::eval::tuning::{Cycle, Recipe};
 use crate::export::Format;
 use crate::export::fitted::Fitted;
-use crate::fit::{Auxiliary, Fit};
+use crate::fit::{Auxiliary, BATCH, Fit, RECIPE};
 use crate::nn::{Learners, Network};
 use crate::outer::inner::OptimizerChoice;
 use crate::run::config::{Config, Preset};
 use crate::run::run_folder::{is_empty, make_folder, write_atomically};
 use crate::run::settings::{above_zero, count, natural, not_negative};
 use crate::search::tune;
-use autograd::prelude::Optimizer;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -45,16 +44,16 @@ pub(super) struct FitArgs {
     #[arg(long, value_name = "N", default_value = "20", value_parser = natural(1))]
     epochs: u64,
     /// Images in a batch
-    #[arg(long, value_name = "N", default_value = "128", value_parser = count())]
+    #[arg(long, value_name = "N", default_value_t = BATCH, value_parser = count())]
     batch: usize,
     /// What moves the weights
-    #[arg(long, value_enum, default_value_t = OptimizerChoice(Optimizer::AdamW))]
+    #[arg(long, value_enum, default_value_t = OptimizerChoice(RECIPE.optimizer))]
     optimizer: OptimizerChoice,
     /// The highest learning rate [default: 0.2, of Adam and its like 0.005, of Lion 0.001, of Muon 0.05]
     #[arg(long, value_name = "X", value_parser = above_zero)]
     lr: Option<f64>,
     /// How the rate goes over the steps
-    #[arg(long, value_enum, default_value_t = Cycle::OneCycle)]
+    #[arg(long, value_enum, default_value_t = RECIPE.cycle)]
     cycle: Cycle,
     /// What the loss of an auxiliary head is multiplied with, which reads what the last layer gives that makes images smaller (0.4 in the
     /// paper); 0 for none
@@ -117,7 +116,7 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
     let recipe = Recipe {
         optimizer: args.optimizer.0,
         lr: args.lr.unwrap_or_else(|| args.optimizer.usual_lr()),
-        momentum: 0.9,
+        momentum: RECIPE.momentum,
         cycle: args.cycle,
     };
     let auxiliary = (args.auxiliary > 0.0)

@@ -14,7 +14,8 @@ use std::str::FromStr;
 /// assert_eq!(estimator.to_string(), "gtn@64+2*structure");
 /// assert_eq!(estimator.sources().len(), 1);
 /// assert_eq!("gtn+gtn-loss".parse::<Estimator>()?.sources().len(), 1);
-/// assert!("gnt".parse::<Estimator>().is_err());
+/// assert!("fit@3".parse::<Estimator>().is_ok());
+/// assert!("gnt".parse::<Estimator>().is_err() && "fit@0".parse::<Estimator>().is_err());
 /// # Ok::<(), gtn::error::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +36,8 @@ pub enum Source {
     Naswot,
     /// [`latency`](super::probe::latency).
     Latency,
+    /// The validation accuracy after a [`Fit`](crate::fit::Fit) of so many epochs, as `gtn fit` has it unless it is told otherwise.
+    Fit(u64),
 }
 
 /// How learners are trained for an estimate.
@@ -109,6 +112,9 @@ impl Teaching {
     }
 }
 
+/// What stands before the epochs in the column of a fit.
+const FIT: &str = "fit@";
+
 /// The column of measured times, which is none to rank by.
 pub(super) const LATENCY: &str = "latency_ms";
 
@@ -123,6 +129,7 @@ impl Source {
             Self::Synflow => "synflow".to_owned(),
             Self::Naswot => "naswot".to_owned(),
             Self::Latency => "latency".to_owned(),
+            Self::Fit(epochs) => format!("{FIT}{epochs}"),
         }
     }
 
@@ -131,7 +138,13 @@ impl Source {
         match column {
             "synflow" => Some(Self::Synflow),
             "naswot" => Some(Self::Naswot),
-            column => Teaching::of_column(column).map(|(teaching, _)| Self::Training(teaching)),
+            column => match column.strip_prefix(FIT) {
+                Some(epochs) => {
+                    let epochs = epochs.parse().ok();
+                    epochs.filter(|&epochs| epochs > 0).map(Self::Fit)
+                }
+                None => Teaching::of_column(column).map(|(teaching, _)| Self::Training(teaching)),
+            },
         }
     }
 }
@@ -196,7 +209,7 @@ impl FromStr for Estimator {
             if Source::of_column(column).is_none() && !COUNTED.contains(&column) {
                 let error = Error::usage(format!("there is no estimator `{column}`"));
                 return Err(error.hint(format!(
-                    "gtn and real, each also with -area, -loss or -speed and then @STEPS; synflow, naswot, {}; and sums as gtn+structure",
+                    "gtn and real, each also with -area, -loss or -speed and then @STEPS; fit@EPOCHS, synflow, naswot, {}; and sums as gtn+structure",
                     COUNTED.join(", ")
                 )));
             }

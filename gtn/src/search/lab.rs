@@ -11,6 +11,7 @@ use crate::eval::evaluate::{Course, TestSet, Trainee};
 use crate::eval::report::FRESH;
 use crate::eval::training_data::TrainingData;
 use crate::eval::tuning::Recipe;
+use crate::fit::{BATCH, Fit, RECIPE};
 use crate::nn::{Code, Learner, Space};
 use crate::outer::inner::Inner;
 use crate::outer::rule::Rule;
@@ -43,6 +44,8 @@ pub struct Lab<'a> {
     pub images: usize,
     /// Whether to judge after every quarter of the steps.
     pub area: bool,
+    /// Whether the user wants to stop: asked at every step of a fit, which takes minutes.
+    pub stopped: fn() -> bool,
     /// How real images teach, for every number of steps.
     pub recipes: HashMap<usize, Recipe>,
     /// The batches that the run teaches, for every number of steps and learner.
@@ -66,6 +69,7 @@ impl<'a> Lab<'a> {
         data: &'a Dataset,
         [seeds, images]: [usize; 2],
         area: bool,
+        stopped: fn() -> bool,
     ) -> Self {
         let (recipes, lessons) = (HashMap::new(), HashMap::new());
         Self {
@@ -75,6 +79,7 @@ impl<'a> Lab<'a> {
             seeds,
             images,
             area,
+            stopped,
             recipes,
             lessons,
         }
@@ -187,7 +192,10 @@ impl<'a> Lab<'a> {
                         let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) else {
                             return;
                         };
-                        if send.send(Ok(bench.entry(task))).is_err() {
+                        let Some(entry) = bench.entry(task) else {
+                            return;
+                        };
+                        if send.send(Ok(entry)).is_err() {
                             return;
                         }
                     }
@@ -231,11 +239,12 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Computes a source. What goes wrong with a network is a result, too.
-    fn entry(&mut self, task: &Task) -> Entry {
+    /// Computes a source; none if the user wants to stop meanwhile. What goes wrong with a network is a result, too.
+    fn entry(&mut self, task: &Task) -> Option<Entry> {
         let begin = Instant::now();
         let mut planning = 0.0;
         let outcome = match self.values(task, &mut planning) {
+            Ok(values) if values.is_empty() => return None,
             Ok(values) => match values.iter().find(|(_, value)| !value.is_finite()) {
                 Some((name, _)) => Outcome::Failed(format!("{name} is not finite")),
                 None => Outcome::Values(values),
@@ -243,15 +252,16 @@ impl<'a> Bench<'a> {
             Err(error) => Outcome::Failed(error.to_string()),
         };
         let seconds = begin.elapsed().as_secs_f64();
-        Entry {
+        Some(Entry {
             network: task.code.to_string(),
             source: task.source.name(),
             outcome,
             seconds,
             planning,
-        }
+        })
     }
 
+    /// By column; no column if the user wants to stop.
     fn values(&mut self, task: &Task, planning: &mut f64) -> Result<BTreeMap<String, f64>> {
         let begin = Instant::now();
         let (learner, _) = self.lab.learner(&task.code)?;
@@ -271,6 +281,13 @@ impl<'a> Bench<'a> {
                 LATENCY.to_owned(),
                 latency(&self.device, &learner, problem)?,
             )])),
+            Source::Fit(epochs) => {
+                let fitted = self.fitted(&learner, epochs)?;
+                Ok(fitted
+                    .map(|accuracy| (task.source.name(), accuracy))
+                    .into_iter()
+                    .collect())
+            }
             Source::Training(teaching) => {
                 let mut sums: BTreeMap<String, f64> = BTreeMap::new();
                 let numbers: Vec<u64> = self.lab.numbers().collect();
@@ -288,6 +305,25 @@ impl<'a> Bench<'a> {
                 Ok(sums)
             }
         }
+    }
+
+    /// The accuracy on all validation images after a fit to all training images; none if the user wants to stop.
+    fn fitted(&self, learner: &Learner, epochs: u64) -> Result<Option<f64>> {
+        let Lab { config, data, .. } = *self.lab;
+        let config = Config {
+            inner_batch: BATCH.min(data.train.len()),
+            inner_steps: 1,
+            learners_per_step: 1,
+            ..config.clone()
+        };
+        let mut fit = Fit::new(&self.device, &config, data, (learner, None), RECIPE, epochs)?;
+        while fit.epoch() < epochs {
+            if fit.train(&mut || !(self.lab.stopped)())?.is_none() {
+                return Ok(None);
+            }
+        }
+        fit.average_statistics()?;
+        Ok(Some(fit.judge(&self.device, &data.validation)?.accuracy))
     }
 
     /// Refuses a learner whose training would take more memory than is free, by a count that leaves small things out.

@@ -38,7 +38,7 @@ pub(super) struct CorrelateArgs {
     /// The space [default: the run's]
     #[arg(long, value_name = "SPACE")]
     space: Option<Space>,
-    /// What to rank by: gtn and real, each also with -area, -loss or -speed and then @STEPS; synflow, naswot, params, macs,
+    /// What to rank by: gtn and real, each also with -area, -loss or -speed and then @STEPS; fit@EPOCHS (trained on all images); synflow, naswot, params, macs,
     /// depth, convs, path, structure; and sums of ranks as gtn+structure or 2*gtn+params
     #[arg(
         long,

@@ -2,15 +2,15 @@
 
 use super::super::eval::read_config;
 use super::super::{Outcome, end_after, stop};
-use super::hunt::Search;
+use super::hunt::{Done, Search};
 use super::teacher::teacher;
 use super::work::{Work, WorkArgs, say_stopped};
 use crate::error::{Error, Result};
 use crate::nn::Space;
 use crate::outer::order::RankBy;
 use crate::ranks::Ranks;
-use crate::run::settings::{above_zero, count, natural};
-use crate::search::{Estimator, Proposals, Strategy};
+use crate::run::settings::{above_zero, count, count_or_none, natural};
+use crate::search::{Estimator, Proposals, Strategy, Task};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -55,6 +55,12 @@ pub(super) struct FindArgs {
     /// What to rank by, as for `gtn search correlate`
     #[arg(long, value_name = "NAME", default_value = "gtn+structure")]
     pub(super) estimator: Estimator,
+    /// At the end train the best N on all training images; then the most accurate on the validation images is the best [0: none]
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = count_or_none())]
+    pub(super) fit: usize,
+    /// Times that these see every training image
+    #[arg(long, value_name = "N", default_value = "3", value_parser = natural(1))]
+    pub(super) fit_epochs: u64,
     /// Seed of what is proposed
     #[arg(long, value_name = "N", default_value = "1", value_parser = natural(0))]
     pub(super) seed: u64,
@@ -111,7 +117,8 @@ pub(super) fn run(args: &FindArgs, ranks: &Ranks) -> Result<Outcome> {
     let finished = work.led(&args.work, ranks, |crew, ledger| {
         let ends = end_after(begin, args.minutes);
         let mut search = Search::new(args, crew.lab, &proposals, ledger, ends);
-        let finished = search.all(|tasks, done| crew.compute(tasks, done))?;
+        let compute = |tasks: &[Task], done: Done<'_>| crew.compute(tasks, done);
+        let finished = search.all(compute)? && search.fits(compute)?;
         crew.let_go()?;
         if !finished {
             say_stopped(&out);

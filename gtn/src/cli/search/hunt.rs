@@ -31,6 +31,8 @@ struct Best {
     parameters: Option<usize>,
     multiply_adds: Option<usize>,
     latency_ms: Option<f64>,
+    /// The validation accuracy after a fit.
+    fitted: Option<f64>,
     reason: Option<String>,
 }
 
@@ -47,7 +49,7 @@ pub(super) struct Search<'a> {
 }
 
 /// Computes tasks, and gives the results to a function.
-type Done<'d> = &'d mut dyn FnMut(Entry) -> Result<bool>;
+pub(super) type Done<'d> = &'d mut dyn FnMut(Entry) -> Result<bool>;
 
 impl<'a> Search<'a> {
     pub(super) fn new(
@@ -153,12 +155,39 @@ impl<'a> Search<'a> {
         whole
     }
 
+    /// Trains the best networks on all images; false if the user wants to stop.
+    pub(super) fn fits(&self, compute: impl Fn(&[Task], Done<'_>) -> Result<()>) -> Result<bool> {
+        self.of_best(self.args.fit, (self.fit(), "Fit"), compute)
+    }
+
+    /// What they are trained for.
+    fn fit(&self) -> Source {
+        Source::Fit(self.args.fit_epochs)
+    }
+
+    /// The accuracies of those that were.
+    fn fitted(&self, table: &Table) -> Vec<Option<f64>> {
+        let column = table.column(&self.fit().name()).into_iter();
+        column
+            .map(|accuracy| Some(accuracy).filter(|x| x.is_finite()))
+            .collect()
+    }
+
     /// Times of the best networks; false if the user wants to stop.
     pub(super) fn latencies(
         &self,
         compute: impl Fn(&[Task], Done<'_>) -> Result<()>,
     ) -> Result<bool> {
-        let source = Source::Latency;
+        self.of_best(TIMED, (Source::Latency, "Latency"), compute)
+    }
+
+    /// A source of so many of the best networks.
+    fn of_best(
+        &self,
+        count: usize,
+        (source, title): (Source, &'static str),
+        compute: impl Fn(&[Task], Done<'_>) -> Result<()>,
+    ) -> Result<bool> {
         let tried = self.tried();
         let (table, estimates, order) = self.ranking();
         let wanted = |at: &usize| {
@@ -166,14 +195,14 @@ impl<'a> Search<'a> {
         };
         let tasks: Vec<Task> = order
             .into_iter()
-            .take(TIMED)
+            .take(count)
             .filter(wanted)
             .map(|at| Task {
                 code: tried[at].0.clone(),
                 source,
             })
             .collect();
-        let mut progress = (Progress::new("Latency", tasks.len() as u64, 0), 0);
+        let mut progress = (Progress::new(title, tasks.len() as u64, 0), 0);
         let mut done = |entry| {
             self.ledger.borrow_mut().append(entry)?;
             progress.1 += 1;
@@ -220,7 +249,7 @@ impl<'a> Search<'a> {
         tried
     }
 
-    /// All networks, best first: those of the last round of halving before others.
+    /// All networks, best first: those that were trained on all images before others, and those of the last round of halving.
     fn ranking(&self) -> (Table, Vec<f64>, Vec<usize>) {
         let tried = self.tried();
         let codes: Vec<Code> = tried.iter().map(|(code, _)| code.clone()).collect();
@@ -239,11 +268,14 @@ impl<'a> Search<'a> {
             Some(round) => (tried[at].1, round[&table.networks[at]]),
             None => (0, whole[at]),
         };
+        let fitted = self.fitted(&table);
         let mut order: Vec<usize> = (0..codes.len()).collect();
         order.sort_by(|&a, &b| {
             let ((round_a, a_is), (round_b, b_is)) = (place(a), place(b));
-            round_b
-                .cmp(&round_a)
+            let accuracy = |at: usize| fitted[at].unwrap_or(f64::NEG_INFINITY);
+            accuracy(b)
+                .total_cmp(&accuracy(a))
+                .then(round_b.cmp(&round_a))
                 .then(b_is.total_cmp(&a_is))
                 .then_with(|| codes[a].cmp(&codes[b]))
         });
@@ -262,15 +294,18 @@ impl<'a> Search<'a> {
     /// The best so far, a line each.
     fn top(&self) -> String {
         let (table, estimates, order) = self.ranking();
+        let (latencies, fitted) = (table.latencies(), self.fitted(&table));
         let line = |(place, &at): (usize, &usize)| {
             let (params, macs) = table.structures[at].map_or((0, 0), |own| (own.params, own.macs));
-            let latency =
-                table.latencies()[at].map_or_else(String::new, |ms| format!("{ms:>11.3}"));
+            let latency = latencies[at].map_or_else(String::new, |ms| format!("{ms:.3}"));
+            let fitted = fitted[at].map_or_else(String::new, |x| format!("{:.2} %", 100.0 * x));
+            let measured = format!("{latency:>11}{fitted:>11}");
+            let measured = measured.trim_end();
             let name = self.name(&table.networks[at]);
             match &table.reasons[at] {
                 Some(reason) => format!("  {:>3}  {name:<44}  {reason}", place + 1),
                 None => format!(
-                    "  {:>3}  {name:<44}{:>10.4}{params:>12}{macs:>14}{latency}",
+                    "  {:>3}  {name:<44}{:>10.4}{params:>12}{macs:>14}{measured}",
                     place + 1,
                     estimates[at]
                 ),
@@ -283,8 +318,13 @@ impl<'a> Search<'a> {
             .map(line)
             .collect();
         let head = format!(
-            "       {:<44}{:>10}{:>12}{:>14}{:>11}",
-            "network", "estimate", "parameters", "multiply-adds", "ms/image"
+            "       {:<44}{:>10}{:>12}{:>14}{:>11}{}",
+            "network",
+            "estimate",
+            "parameters",
+            "multiply-adds",
+            "ms/image",
+            if self.args.fit > 0 { "     fitted" } else { "" }
         );
         format!("{head}\n{}", lines.join("\n"))
     }
@@ -301,7 +341,7 @@ impl<'a> Search<'a> {
                 Error::usage("no network was tried").hint("more --minutes or --inner-steps")
             );
         }
-        let latencies = table.latencies();
+        let (latencies, fitted) = (table.latencies(), self.fitted(&table));
         let ledger = self.ledger.borrow();
         ledger.write(
             "results.csv",
@@ -329,6 +369,7 @@ impl<'a> Search<'a> {
             parameters: table.structures[at].map(|own| own.params),
             multiply_adds: table.structures[at].map(|own| own.macs),
             latency_ms: latencies[at],
+            fitted: fitted[at],
             reason: table.reasons[at].clone(),
         };
         let top: Vec<Best> = order.iter().take(self.args.top).map(best).collect();

@@ -77,7 +77,8 @@ impl Work<'_> {
         let device = args.machine.device_of(ranks)?;
         let (trainer, data) = self.load(args, &device, ranks)?;
         let area = self.estimators.iter().any(|one| one.needs_area());
-        let mut lab = Lab::new(config, self.space, &data, [args.seeds, args.images], area);
+        let sizes = [args.seeds, args.images];
+        let mut lab = Lab::new(config, self.space, &data, sizes, area, stop::asked);
         let ledger = ledger(folder, &lab, trainer.outer_step(), ranks)?;
         let sources = self.sources();
         if !prepare(&mut lab, &device, &trainer, (folder, ranks), &sources)? {
