@@ -7,8 +7,12 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
 
-/// Pixels of a column, and what is beside them all.
-const WIDTH: [u32; 2] = [190, 110];
+/// Pixels of a column: of few, of many; and what is beside them all.
+const WIDTHS: [u32; 2] = [190, 90];
+const BESIDE: u32 = 110;
+const FEW: usize = 6;
+/// Pixels that a letter takes, about.
+const LETTER: u32 = 8;
 const HEIGHT: u32 = 460;
 /// Pixels of a line of text.
 const LINE: i32 = 18;
@@ -55,8 +59,9 @@ pub fn write(path: &Path, columns: &Columns) -> Result<()> {
 
 fn svg(columns: &Columns) -> Result<String> {
     let mut svg = String::new();
-    let width = WIDTH[0] * columns.columns.len().max(2) as u32 + WIDTH[1];
-    let root = SVGBackend::with_string(&mut svg, (width, HEIGHT)).into_drawing_area();
+    let width = columns.width() * columns.columns.len().max(2) as u32 + BESIDE;
+    let height = HEIGHT + (columns.name_lines() - 1) * LINE as u32;
+    let root = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
     let draw = || {
         root.fill(&WHITE)?;
         columns.draw(&root)?;
@@ -68,6 +73,36 @@ fn svg(columns: &Columns) -> Result<String> {
 }
 
 impl Columns {
+    /// Pixels of a column.
+    fn width(&self) -> u32 {
+        WIDTHS[usize::from(self.columns.len() > FEW)]
+    }
+
+    /// A name in lines that fit a column, as far as its words do; of few columns it is one line.
+    fn lines(&self, name: &str) -> Vec<String> {
+        let most = (self.width() / LETTER) as usize;
+        let mut lines: Vec<String> = Vec::new();
+        for word in name.split_whitespace() {
+            match lines.last_mut() {
+                Some(line) if self.columns.len() <= FEW || line.len() + word.len() < most => {
+                    *line += " ";
+                    *line += word;
+                }
+                _ => lines.push(word.to_owned()),
+            }
+        }
+        lines
+    }
+
+    /// Lines of the name that has the most.
+    fn name_lines(&self) -> u32 {
+        let names = self
+            .columns
+            .iter()
+            .map(|column| self.lines(&column.name).len());
+        names.max().unwrap_or(1).max(1) as u32
+    }
+
     fn draw<'a>(&self, area: &Area<'a>) -> Drawn<'a> {
         let values = self.columns.iter().flat_map(|column| &column.values);
         let mut ys = span(values.copied().filter(|value| value.is_finite()), 0.05);
@@ -80,7 +115,7 @@ impl Columns {
         let mut context = ChartBuilder::on(area)
             .caption(&self.title, ("sans-serif", 20))
             .margin(12)
-            .x_label_area_size(2 * LINE as u32 + 8)
+            .x_label_area_size((self.name_lines() + 1) * LINE as u32 + 8)
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..self.columns.len().max(1) as f64, ys)?;
         context
@@ -118,11 +153,13 @@ impl Columns {
             let (x, _) = at(area, context.plotting_area(), (middle, row));
             let style = ("sans-serif", 14).into_font().color(&BLACK);
             let style = style.pos(Pos::new(HPos::Center, VPos::Top));
-            area.draw_text(&column.name, &style, (x, bottom + 6))?;
+            let mut below = self.lines(&column.name);
             if column.broken > 0 {
                 let all = column.values.len() + column.broken;
-                let broke = format!("× {} of {all} broke", column.broken);
-                area.draw_text(&broke, &style, (x, bottom + 6 + LINE))?;
+                below.push(format!("× {} of {all} broke", column.broken));
+            }
+            for (line, text) in (0..).zip(&below) {
+                area.draw_text(text, &style, (x, bottom + 6 + line * LINE))?;
             }
         }
         Ok(())
@@ -164,6 +201,16 @@ mod tests {
         assert_eq!(drawn.matches("<circle").count(), 4);
         for word in ["Norms", "accuracy", "with", "without", "× 2 of 3 broke"] {
             assert!(drawn.contains(&format!("\n{word}\n")), "{word} in {drawn}");
+        }
+        // Names of many columns are cut into lines.
+        let many = vec![column("real loss at the end only", &[0.5], 1); FEW + 1];
+        let drawn = svg(&columns(many)).unwrap();
+        for line in ["real loss", "at the end", "only", "× 1 of 2 broke"] {
+            assert_eq!(
+                drawn.matches(&format!("\n{line}\n")).count(),
+                FEW + 1,
+                "{line}"
+            );
         }
         for nothing in [
             vec![],
