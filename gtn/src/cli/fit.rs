@@ -98,8 +98,6 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
         want: args.want,
         augment: args.augment,
         inner_batch: args.batch,
-        inner_steps: 1,
-        learners_per_step: 1,
         ..Config::preset(Preset::Quick)
     };
     let device = args.machine.device()?;

@@ -312,8 +312,6 @@ impl<'a> Bench<'a> {
         let Lab { config, data, .. } = *self.lab;
         let config = Config {
             inner_batch: BATCH.min(data.train.len()),
-            inner_steps: 1,
-            learners_per_step: 1,
             ..config.clone()
         };
         let mut fit = Fit::new(&self.device, &config, data, (learner, None), RECIPE, epochs)?;

@@ -38,8 +38,8 @@ pub(super) struct CorrelateArgs {
     /// The space [default: the run's]
     #[arg(long, value_name = "SPACE")]
     space: Option<Space>,
-    /// What to rank by: gtn and real, each also with -area, -loss or -speed and then @STEPS; fit@EPOCHS (trained on all images); synflow, naswot, params, macs,
-    /// depth, convs, path, structure; and sums of ranks as gtn+structure or 2*gtn+params
+    /// What to rank by: gtn and real, each also with -area, -loss or -speed and then @STEPS; fit@EPOCHS (trained on all images);
+    /// synflow, naswot, params, macs, depth, convs, path, structure; and sums of ranks as gtn+structure or 2*gtn+params
     #[arg(
         long,
         value_name = "NAME,…",
@@ -243,17 +243,14 @@ fn computed(
         estimators: args.estimators.iter().collect(),
         folder: &folder,
     };
-    let sources = work.sources();
     let table = work.led(&args.work, ranks, |crew, ledger| {
-        complete(crew, ledger, codes, &sources)
-    })?;
-    let Some(table) = table.flatten() else {
-        if ranks.is_first() {
+        let table = complete(crew, ledger, codes, &work.sources())?;
+        if table.is_none() {
             say_stopped(&folder);
         }
-        return Ok(None);
-    };
-    Ok(Some((table, Some(folder))))
+        Ok(table)
+    })?;
+    Ok(table.flatten().map(|table| (table, Some(folder))))
 }
 
 /// All results of those networks, old and new; none if the user wants to stop.

@@ -82,6 +82,9 @@ impl Work<'_> {
         let ledger = ledger(folder, &lab, trainer.outer_step(), ranks)?;
         let sources = self.sources();
         if !prepare(&mut lab, &device, &trainer, (folder, ranks), &sources)? {
+            if ranks.is_first() {
+                say_stopped(folder);
+            }
             return Ok(None);
         }
         let crew = Crew {
