@@ -2,7 +2,7 @@
 
 use crate::op::Op;
 use crate::tape::{Id, Node};
-use kernels::{Instr, Map, Store};
+use kernels::{Instr, Kernel, Map, Store};
 use std::rc::Rc;
 use tensor::Shape;
 
@@ -200,6 +200,31 @@ impl Graph {
         match item {
             Item::Map(fused) => &fused.roots,
             Item::Kernel(id) | Item::Accumulate(id) | Item::Pair(id) => std::slice::from_ref(id),
+        }
+    }
+
+    /// The kernel of a launch.
+    pub(super) fn kernel(&self, item: &Item) -> Kernel {
+        let of = |id: Id| match &self.nodes[id].op {
+            Op::Kernel(kernel) => kernel,
+            op => unreachable!("{} has no kernel of its own", op.name()),
+        };
+        match item {
+            Item::Map(fused) => Kernel::Map(fused.map.clone()),
+            Item::Kernel(id) => of(*id).clone(),
+            Item::Accumulate(id) => {
+                let product = of(self.accumulate(*id).product);
+                product.added().expect("a contraction")
+            }
+            Item::Pair(id) => of(self.pair(*id)[0]).paired().expect("a contraction"),
+        }
+    }
+
+    /// Bytes that a launch needs beside its operands and results.
+    pub(super) fn workspace(&self, item: &Item) -> usize {
+        match item {
+            Item::Map(fused) => fused.map.workspace(),
+            _ => self.kernel(item).workspace(),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! From launches to a program: which order is the leanest, and where in memory its arrays lie.
 
-use crate::op::Op;
 use crate::plan::graph::{Graph, Item};
 use crate::plan::memory::{lower_bound, place};
 use crate::plan::peak::{Held, Stay};
@@ -109,7 +108,7 @@ impl<'a> Writer<'a> {
                 let reads: Vec<(Place, usize)> = reads.collect();
                 let results = fused.roots.iter().map(|&id| (id, places.of(id)));
                 let results: Vec<(Id, Place)> = results.collect();
-                self.step(kernel(graph, item), &reads, &results, scratch);
+                self.step(graph.kernel(item), &reads, &results, scratch);
                 return;
             }
             Item::Kernel(id) => graph.nodes[*id].args.clone(),
@@ -126,7 +125,7 @@ impl<'a> Writer<'a> {
         let reads: Vec<(Place, usize)> = args.iter().map(|&arg| places.source(arg)).collect();
         let results = Graph::computes(item).iter();
         let results: Vec<(Id, Place)> = results.map(|&id| (id, places.of(id))).collect();
-        self.step(kernel(graph, item), &reads, &results, scratch);
+        self.step(graph.kernel(item), &reads, &results, scratch);
     }
 
     fn step(
@@ -225,31 +224,6 @@ impl<'a> Writer<'a> {
     fn copy_map(&self, id: Id) -> Kernel {
         let graph = &self.places.graph;
         copy_map(graph.nodes[id].dtype, graph.shape(id).count())
-    }
-}
-
-/// Bytes that a launch needs beside its operands and results.
-pub(super) fn workspace(graph: &Graph, item: &Item) -> usize {
-    match item {
-        Item::Map(fused) => fused.map.workspace(),
-        _ => kernel(graph, item).workspace(),
-    }
-}
-
-/// The kernel of a launch.
-fn kernel(graph: &Graph, item: &Item) -> Kernel {
-    let of = |id: Id| match &graph.nodes[id].op {
-        Op::Kernel(kernel) => kernel,
-        op => unreachable!("{} has no kernel of its own", op.name()),
-    };
-    match item {
-        Item::Map(fused) => Kernel::Map(fused.map.clone()),
-        Item::Kernel(id) => of(*id).clone(),
-        Item::Accumulate(id) => {
-            let product = of(graph.accumulate(*id).product);
-            product.added().expect("a contraction")
-        }
-        Item::Pair(id) => of(graph.pair(*id)[0]).paired().expect("a contraction"),
     }
 }
 

@@ -2,7 +2,6 @@
 //! time, or in an interval of the arena of its own.
 
 use crate::plan::graph::{Accumulate, Fused, Graph, Item};
-use crate::plan::layout::workspace;
 use crate::plan::lives::Lives;
 use crate::plan::memory::Interval;
 use crate::plan::view::View;
@@ -160,7 +159,7 @@ impl<'g> Places<'g> {
                 self.place_result(at, id, holder);
             }
         }
-        let bytes = workspace(&self.graph, &self.items[at]);
+        let bytes = self.graph.workspace(&self.items[at]);
         self.scratch[at] = (bytes > 0).then(|| self.interval(bytes, at, at));
     }
 

@@ -3,11 +3,12 @@
 use super::budget::{self, Candidate, Cost, Family};
 use super::horizon::Horizon;
 use super::inner::{Keep, Manner, PlannedStep};
-use super::plans::{Source, plan_clip, plan_outer};
+use super::plans::{plan_clip, plan_outer};
 use super::prepared::Prepared;
 use super::records::record_bytes;
 use super::schedule::{Policy, Schedule};
 use super::script::{Count, Snapshots};
+use super::source::Source;
 use super::training::Training;
 use crate::error::{Error, Result};
 use crate::plan::Bound;

@@ -1,23 +1,12 @@
 //! The driver at work: actions of a script become runs of plans.
 
 use super::away::Away;
-use super::memory::Given;
-use super::plans::Source;
+use super::memory::{At, Given};
 use super::script::{Action, Advance};
+use super::source::Source;
 use super::{Planned, Unroll};
 use crate::error::Result;
 use crate::plan::Bound;
-
-/// Where the driver stands: the step, and the records in use; `kept` is that of the step's activations, or of its
-/// prelude's results.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct At {
-    pub(super) step: usize,
-    pub(super) from: usize,
-    pub(super) to: usize,
-    pub(super) kept: usize,
-    pub(super) outer: usize,
-}
 
 impl Unroll {
     /// One action of the script. Gives where the driver stands after it.

@@ -1,7 +1,8 @@
 //! The plans of an inner step.
 
-use super::plans::{Source, numbered};
+use super::plans::numbered;
 use super::prepared::Prepared;
+use super::source::Source;
 use super::step::{Forward, Mode, Origin};
 use super::training::Training;
 use super::{keep, prelude};

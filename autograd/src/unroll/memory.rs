@@ -1,10 +1,9 @@
 //! The memory of an unrolled training, and where in it the array of a key lies.
 
 use super::Losses;
-use super::drive::At;
-use super::plans::{Place, Slice, Source};
 use super::prepared::Prepared;
 use super::records::{Records, bytes_of};
+use super::source::{Place, Slice, Source};
 use super::values::Values;
 use crate::error::{Error, Result};
 use crate::plan::{self, Bound};
@@ -61,6 +60,17 @@ pub(super) struct Given<'a> {
     fixed: Vec<View<'a>>,
     /// For every array of the state: where it starts, if values say so.
     starts: Vec<Option<View<'a>>>,
+}
+
+/// Where the driver stands: the step, and the records in use; `kept` is that of the step's activations, or of its
+/// prelude's results.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct At {
+    pub(super) step: usize,
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) kept: usize,
+    pub(super) outer: usize,
 }
 
 /// Memory of these sizes, in their order: `used` memory in its place, where it is large enough. All of it together is never

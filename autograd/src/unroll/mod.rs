@@ -21,6 +21,7 @@ mod prepared;
 mod records;
 mod schedule;
 mod script;
+mod source;
 mod stash;
 mod step;
 mod timing;
@@ -40,9 +41,8 @@ pub use values::Values;
 
 use crate::error::{Error, Result};
 use away::Away;
-use drive::At;
 use kernels::{Buffer, Device};
-use memory::{Memory, Sizes};
+use memory::{At, Memory, Sizes};
 use records::record_bytes;
 use script::Action;
 use stash::{Stash, stash_words};

@@ -1,7 +1,7 @@
 //! The arrays that steps and outer losses read: where each lies, how it is cut, and what is computed once per
 //! meta-gradient to have it.
 
-use super::plans::{Place, Slice, Source};
+use super::source::{Place, Slice, Source};
 use super::training::{Entry, Scope, Training};
 use crate::error::{Error, Result, refuse};
 use crate::plan::{Bound, spec_of};

@@ -1,7 +1,7 @@
 //! One inner step as a stretch of tape: forward, and backward in either mode.
 
-use super::plans::Slice;
 use super::prepared::Prepared;
+use super::source::Slice;
 use super::training::{Scope, Training};
 use crate::error::{Error, Result, refuse};
 use crate::ops::shape::broadcast_shapes;

@@ -1,8 +1,7 @@
 //! Where the time of a meta-gradient goes.
 
-use super::drive::At;
-use super::memory::Given;
-use super::plans::Source;
+use super::memory::{At, Given};
+use super::source::Source;
 use super::{Losses, Unroll, Values};
 use crate::error::Result;
 use crate::plan::Bound;

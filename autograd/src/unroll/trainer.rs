@@ -1,11 +1,10 @@
 //! Training without a meta-gradient: for evaluation, and for whoever wants the trained weights.
 
-use super::drive::At;
 use super::inner::plan_advance;
-use super::memory::{Memory, Sizes};
-use super::plans::Source;
+use super::memory::{At, Memory, Sizes};
 use super::prepared::Prepared;
 use super::records::Records;
+use super::source::Source;
 use super::training::Training;
 use super::values::Values;
 use crate::error::{Error, Result};

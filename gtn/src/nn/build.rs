@@ -1,26 +1,10 @@
 //! Makes a learner of a network: shapes, parameters and buffers of every layer.
 
-use super::learner::Learner;
+use super::learner::{Described, Learner};
 use super::network::{Layer, Network, Node, Norm, Scheme, Window};
 use super::{Init, ParamSpec};
 use autograd::{Error, Result};
 use std::fmt::Display;
-
-/// A layer of a learner, as a table shows it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Described {
-    /// Numbers from 1: of the layer, and within `add` and `concat` of the branch and of the layer there, as 3.1.2. In a graph
-    /// the name of the node stands for the branch, as in 3.n1.2, and `result` for the last.
-    pub number: String,
-    /// The layer as text; of branches the word alone.
-    pub layer: String,
-    /// Of one example after it.
-    pub shape: Vec<usize>,
-    /// Its parameters.
-    pub parameters: usize,
-    /// Multiply-adds of its convolution or product, for one example.
-    pub multiply_adds: usize,
-}
 
 impl Network {
     /// The learner with these layers for images \[h, w, c\] of so many classes. Convolutions are named c1, c2, … and

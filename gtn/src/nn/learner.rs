@@ -1,6 +1,5 @@
 //! Learners: networks that are trained on what the generator makes.
 
-use super::build::Described;
 use super::layers::{batch_norm, kernel, mean_only_batch_norm, per_channel};
 use super::network::{Activation, Layer, Network, Norm};
 use super::role::{RateGroup, rate_groups};
@@ -47,6 +46,22 @@ pub struct Learner {
     buffers: Vec<ParamSpec>,
     layers: Vec<Described>,
     drops: bool,
+}
+
+/// A layer of a learner, as a table shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Described {
+    /// Numbers from 1: of the layer, and within `add` and `concat` of the branch and of the layer there, as 3.1.2. In a graph
+    /// the name of the node stands for the branch, as in 3.n1.2, and `result` for the last.
+    pub number: String,
+    /// The layer as text; of branches the word alone.
+    pub layer: String,
+    /// Of one example after it.
+    pub shape: Vec<usize>,
+    /// Its parameters.
+    pub parameters: usize,
+    /// Multiply-adds of its convolution or product, for one example.
+    pub multiply_adds: usize,
 }
 
 impl Learner {

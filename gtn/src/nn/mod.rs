@@ -19,11 +19,10 @@ mod together;
 pub mod widths;
 mod windows;
 
-pub use build::Described;
 pub use families::{Drawn, Family};
 pub use generator::{Generator, GeneratorConfig, Variant};
 pub use init::{Init, ParamSpec, init};
-pub use learner::{Learner, Statistics};
+pub use learner::{Described, Learner, Statistics};
 pub use learners::Learners;
 pub use network::{Network, Norm};
 pub use population::{Member, Population, Source};

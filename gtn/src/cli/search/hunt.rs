@@ -2,7 +2,7 @@
 
 use super::super::progress::Progress;
 use super::super::{say, show, stop};
-use super::find::FindArgs;
+use super::args::FindArgs;
 use crate::draw::scatter::{self, Scatter};
 use crate::error::{Error, Result};
 use crate::nn::Code;

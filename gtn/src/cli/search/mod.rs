@@ -1,5 +1,6 @@
 //! `gtn search`
 
+mod args;
 mod correlate;
 mod crew;
 mod find;
@@ -19,7 +20,7 @@ pub(super) struct SearchArgs {
     #[command(subcommand)]
     task: Option<Task>,
     #[command(flatten)]
-    find: find::FindArgs,
+    find: args::FindArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,7 +2,7 @@
 
 use super::super::eval::read_config;
 use super::super::{Cli, Outcome, Task as Command, handed_on, say, train};
-use super::find::FindArgs;
+use super::args::FindArgs;
 use crate::data::DatasetChoice;
 use crate::error::{Error, Result};
 use crate::nn::Space;
