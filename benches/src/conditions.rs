@@ -2,7 +2,7 @@
 
 use gtn::cli::Machine;
 use gtn::device::SimdChoice;
-use gtn::run::settings::name_of;
+use gtn::run::values::name_of;
 use std::process::Command;
 
 /// Settings of all benchmarks of meta-gradients. Peers run on the processor, so that is the default.

@@ -12,7 +12,7 @@ use autograd::{ArraySpec, Forecast, Horizon, Mode, Schedule, Training, Values, V
 use gtn::cli::{Outcome, say};
 use gtn::error::{Error, Result};
 use gtn::run::memory::check_values;
-use gtn::run::settings::count;
+use gtn::run::values::count;
 use kernels::Device;
 use serde::Serialize;
 use tensor::{Array, DType, Shape};

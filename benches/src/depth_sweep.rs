@@ -7,7 +7,7 @@ use crate::peers;
 use crate::record::{Point, Record, RecordArgs, Sizes, Subject, last_line, this_program};
 use gtn::cli::Outcome;
 use gtn::error::Result;
-use gtn::run::settings::count;
+use gtn::run::values::count;
 use std::process::Command;
 
 /// Settings of `benches depth-sweep`.

@@ -10,7 +10,7 @@ use gtn::cli::{Outcome, say};
 use gtn::error::{Error, Result};
 use gtn::run::config::{Engine, ModeName};
 use gtn::run::memory::check_values;
-use gtn::run::settings::{count_or_none, name_of};
+use gtn::run::values::{count_or_none, name_of};
 use kernels::Device;
 use serde::Serialize;
 use sha2::{Digest, Sha256};

@@ -12,7 +12,8 @@ use gtn::outer::makers::Makers;
 use gtn::outer::training::training;
 use gtn::run::config::{Config, Engine, Preset};
 use gtn::run::memory::check_values;
-use gtn::run::settings::{Overrides, Settings, count};
+use gtn::run::settings::{Overrides, Settings};
+use gtn::run::values::count;
 use kernels::Device;
 use tensor::{Array, Shape};
 

@@ -10,7 +10,7 @@ use gtn::cli::Outcome;
 use gtn::device::DeviceChoice;
 use gtn::error::{Error, Result};
 use gtn::run::config::ModeName;
-use gtn::run::settings::name_of;
+use gtn::run::values::name_of;
 use kernels::host_free_bytes;
 use std::path::PathBuf;
 use std::process::Command;

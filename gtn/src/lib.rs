@@ -20,3 +20,4 @@ pub mod search;
 pub mod seeds;
 pub mod selftest;
 pub mod study;
+mod text;

@@ -114,7 +114,7 @@ fn a_run_from_training_to_samples() {
     place.fails(
         2,
         "eval run --suite nothing.toml",
-        "cannot read suite nothing.toml",
+        "cannot read nothing.toml",
     );
     let large = "[[learner]]\nname = 'large'\nlayers = 'conv 4 40x40 pad 0 | mean | dense'\n";
     fs::write(place.path("large.toml"), format!("{suite}{large}")).unwrap();

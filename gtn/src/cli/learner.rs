@@ -4,7 +4,7 @@ use super::{Outcome, show};
 use crate::error::{Error, Result};
 use crate::nn::widths::Widths;
 use crate::nn::{Family, Learner, Learners, Network, Norm, Suite};
-use crate::run::settings::count;
+use crate::run::values::count;
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write;

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::ranks::Ranks;
 use crate::run::card;
 use crate::run::config::Config;
-use crate::run::settings::name_of;
+use crate::run::values::name_of;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 use kernels::{Device, DeviceError};

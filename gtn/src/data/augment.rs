@@ -1,6 +1,6 @@
 //! Changes of real images at random, so that learners do not see the same ones again and again.
 
-use crate::run::settings::fraction;
+use crate::run::values::fraction;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use rand::{Rng, RngExt};
 use serde::Serialize;

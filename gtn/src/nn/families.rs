@@ -1,13 +1,11 @@
 //! Families of learners: networks whose text leaves widths, depth, normalisation and activation open.
 
 use super::Learner;
+use super::drawn::Drawn;
 use super::network::{Activation, Network, Norm, Places, Start, parse, widths_in};
-use super::population::{self, Source};
-use super::space::Code;
 use super::widths::Widths;
 use autograd::{Error, Result};
 use rand::{Rng, RngExt};
-use std::sync::LazyLock;
 
 /// A family of learners. Where a choice has several values, a learner's is drawn from them.
 ///
@@ -40,47 +38,7 @@ pub struct Family {
     pub weight_norms: Vec<bool>,
 }
 
-/// A learner's network, as it was drawn.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Drawn {
-    /// The name of its family.
-    pub family: String,
-    /// Its code, if the family is a search space.
-    pub code: Option<Code>,
-    /// Its widths.
-    pub widths: Vec<usize>,
-    /// The network.
-    pub network: Network,
-}
-
-static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
-    let families = population::members(include_str!("families.toml"));
-    let families = families.expect("the built-in families are sound: a test says so");
-    let family = |member: population::Member| match member.source {
-        Source::Family(family) => Some(family),
-        Source::Space(_) => None,
-    };
-    families.into_iter().filter_map(family).collect()
-});
-
-impl Default for Family {
-    /// The learner of Such et al. (2020) for MNIST.
-    fn default() -> Self {
-        FAMILIES[0].clone()
-    }
-}
-
 impl Family {
-    /// The built-in family of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        FAMILIES.iter().find(|family| family.name == name).cloned()
-    }
-
-    /// All built-in families.
-    pub fn all() -> &'static [Self] {
-        &FAMILIES
-    }
-
     /// A family of a user's own, by its text.
     ///
     /// # Errors

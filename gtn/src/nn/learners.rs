@@ -7,8 +7,10 @@ use super::population::{Population, Source, no_family};
 use super::space::Space;
 use super::widths::Widths;
 use crate::error::Error;
+use crate::text;
 use serde::{Serialize, Serializer};
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 /// What the learners of a run are. Its text has all that it takes to make them again, also where they came from a file.
@@ -83,8 +85,7 @@ impl Learners {
     }
 
     fn from_file(path: &str) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Error::usage(format!("cannot read {path}: {error}")))?;
+        let text = text::read(Path::new(path))?;
         if Space::is_toml(&text) {
             let space = Space::from_toml(path, &text)?;
             return Ok(Self::Population(Population::of(Source::Space(space)), text));

@@ -4,6 +4,7 @@
 //! described by [`ParamSpec`]s, made by [`init`], and given to the recording functions as variables.
 
 mod build;
+mod drawn;
 mod families;
 mod generator;
 mod init;
@@ -19,7 +20,8 @@ mod together;
 pub mod widths;
 mod windows;
 
-pub use families::{Drawn, Family};
+pub use drawn::Drawn;
+pub use families::Family;
 pub use generator::{Generator, GeneratorConfig, Variant};
 pub use init::{Init, ParamSpec, init};
 pub use learner::{Described, Learner, Statistics};

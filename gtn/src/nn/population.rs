@@ -1,14 +1,18 @@
-//! Populations: families of learners and search spaces with weights, from which outer steps draw.
+//! Files of learners: the built-in families, and populations, which are families and search spaces with weights, from which
+//! outer steps draw.
 
-use super::families::{Drawn, Family};
+use super::drawn::Drawn;
+use super::families::Family;
 use super::network::{Activation, Norm, Start};
 use super::space::Space;
 use super::widths::Widths;
 use crate::error::{Error, Result};
+use crate::text::parse_toml;
 use rand::{Rng, RngExt};
 use serde::Deserialize;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::LazyLock;
 use toml::Value;
 
 /// A family or space of a population.
@@ -206,13 +210,38 @@ impl Population {
     }
 }
 
+static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
+    let families = members(include_str!("families.toml"));
+    let families = families.expect("the built-in families are sound: a test says so");
+    let family = |member: Member| match member.source {
+        Source::Family(family) => Some(family),
+        Source::Space(_) => None,
+    };
+    families.into_iter().filter_map(family).collect()
+});
+
+impl Default for Family {
+    /// The learner of Such et al. (2020) for MNIST.
+    fn default() -> Self {
+        FAMILIES[0].clone()
+    }
+}
+
+impl Family {
+    /// The built-in family of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        FAMILIES.iter().find(|family| family.name == name).cloned()
+    }
+
+    /// All built-in families.
+    pub fn all() -> &'static [Self] {
+        &FAMILIES
+    }
+}
+
 /// The learners of a file.
 pub(super) fn members(text: &str) -> Result<Vec<Member>> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        let before = text.get(..error.span().map_or(0, |span| span.start));
-        let line = before.unwrap_or_default().matches('\n').count() + 1;
-        Error::usage(error.message()).at(format!("line {line}"))
-    })?;
+    let file: File = parse_toml(text)?;
     if file.learner.is_empty() {
         let error = Error::usage("no learner: each begins with a line [[learner]]");
         return Err(error.hint("family = \"base_fc\", or layers = \"conv 16 | relu | dense\""));

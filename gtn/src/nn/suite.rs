@@ -3,6 +3,7 @@
 use super::network::Network;
 use super::population::members;
 use crate::error::{Error, Result};
+use crate::text;
 use std::path::Path;
 
 /// Networks with names.
@@ -51,10 +52,8 @@ impl Suite {
             return suite;
         }
         let names = Self::BUILT_IN.map(|(name, _)| name).join(", ");
-        let text = std::fs::read_to_string(Path::new(name)).map_err(|error| {
-            let error = Error::usage(format!("cannot read suite {name}: {error}"));
-            error.hint(format!("a suite is a TOML file of learners, or {names}"))
-        })?;
+        let hint = || format!("a suite is a TOML file of learners, or {names}");
+        let text = text::read(Path::new(name)).map_err(|error| error.hint(hint()))?;
         Self::from_toml(name, &text)
     }
 

@@ -1,6 +1,5 @@
 //! Curricula: in which order a learner sees what noise and which classes.
 
-use crate::outer::training::Noise;
 use crate::seeds::{Draw, rng};
 use clap::ValueEnum;
 use rand::RngExt;
@@ -63,6 +62,17 @@ pub enum LabelsChoice {
     Soft,
     /// A distribution over the classes, which the generator makes of noise, as the image
     Generator,
+}
+
+/// Where a generator's noise comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noise {
+    /// It is drawn anew for every training.
+    Fresh,
+    /// Every vector is learned.
+    Learned,
+    /// A mean and a spread are learned for every number, and it is drawn anew around them.
+    Gaussian,
 }
 
 impl Curriculum {

@@ -3,6 +3,7 @@
 mod copies;
 pub mod curriculum;
 pub mod growth;
+pub mod hyper;
 pub mod inner;
 pub mod known;
 pub mod makers;

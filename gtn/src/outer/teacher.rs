@@ -2,10 +2,10 @@
 
 use crate::data::Problem;
 use crate::nn::init;
-use crate::outer::curriculum::{LabelsChoice, noise, one_hot};
+use crate::outer::curriculum::{LabelsChoice, Noise, noise, one_hot};
 use crate::outer::inner::Inner;
 use crate::outer::makers::Makers;
-use crate::outer::training::{Noise, PIXEL_RANGE, PIXEL_SPEED, Sizes};
+use crate::outer::training::{PIXEL_RANGE, PIXEL_SPEED, Sizes};
 use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
 use autograd::prelude::*;

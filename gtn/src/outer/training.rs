@@ -2,7 +2,7 @@
 
 use crate::data::{Dataset, Problem};
 use crate::nn::{Generator, Learner, ParamSpec, Statistics};
-use crate::outer::curriculum::{Curriculum, one_hot};
+use crate::outer::curriculum::{Curriculum, Noise, one_hot};
 use crate::outer::inner::Inner;
 use crate::outer::makers::{Makers, named};
 use crate::outer::rule::Rule;
@@ -117,17 +117,6 @@ pub struct Lesson<'a> {
     pub noise: Noise,
     /// Whether the classes of every image are learned, as a distribution.
     pub soft_labels: bool,
-}
-
-/// Where a generator's noise comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Noise {
-    /// It is drawn anew for every training.
-    Fresh,
-    /// Every vector is learned.
-    Learned,
-    /// A mean and a spread are learned for every number, and it is drawn anew around them.
-    Gaussian,
 }
 
 /// The greatest size of a synthetic pixel: it is this times a tanh, as a generator's.

@@ -1,7 +1,7 @@
 //! What no setting by itself can be checked for.
 
 use super::config::Config;
-use super::settings::name_of;
+use super::values::name_of;
 use crate::error::{Error, Result};
 use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice, StartImages};
 use crate::outer::inner::Inner;

@@ -1,17 +1,16 @@
 //! Settings. Each is one field of [`Config`] with its flag, range, default (the preset `quick`), section and help;
-//! from there come the command line, TOML files, presets and the man page.
+//! from there come the command line, TOML files, presets and the man page (`settings.rs`).
 
-use super::settings::{
-    Overrides, above_zero, below_one, between, count, count_or_none, few, fraction, natural,
-    not_negative, two_counts,
+use super::values::{
+    above_zero, below_one, between, count, count_or_none, few, fraction, natural, not_negative,
+    two_counts,
 };
 use crate::data::{Augment, DatasetChoice, Want};
-use crate::error::{ErrorKind, Result};
 use crate::nn::widths::Widths;
 use crate::nn::{Learners, Norm};
 use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice, StartImages};
 use crate::outer::growth::Growth;
-use crate::outer::inner::{LearnedNames, OptimizerChoice};
+use crate::outer::hyper::{LearnedNames, OptimizerChoice};
 use crate::outer::order::RankBy;
 use crate::outer::rule::Rates;
 use autograd::optim::Optimizer;
@@ -42,25 +41,6 @@ pub enum Preset {
     /// CIFAR-10 at 16×16 with small learners, for two cores
     #[value(name = "cifar10-small")]
     Cifar10Small,
-}
-
-impl Preset {
-    /// Where it differs from the defaults.
-    pub(crate) fn values(self) -> Overrides {
-        let text = match self {
-            Self::Quick => "",
-            Self::Strong => include_str!("../../presets/strong.toml"),
-            Self::Any => include_str!("../../presets/any.toml"),
-            Self::Search => include_str!("../../presets/search.toml"),
-            Self::Mnist => include_str!("../../presets/mnist.toml"),
-            Self::Cifar10 => include_str!("../../presets/cifar10.toml"),
-            Self::Cifar10Small => include_str!("../../presets/cifar10-small.toml"),
-        };
-        let preset = Overrides::from_toml("preset", text);
-        let mut values = Overrides::default();
-        values.change(preset.expect("presets are sound: a test says so"));
-        values
-    }
 }
 
 /// How derivatives of inner steps are taken; see [`Mode`].
@@ -294,37 +274,11 @@ pub struct Engine {
     pub mode: ModeName,
 }
 
-fn as_text<T: Display, S: Serializer>(value: &T, to: S) -> std::result::Result<S::Ok, S::Error> {
+fn as_text<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(value)
 }
 
 impl Config {
-    /// The settings of a preset.
-    pub fn preset(preset: Preset) -> Self {
-        let config = preset.values().config();
-        config.expect("presets are sound: a test says so")
-    }
-
-    /// Reads what [`Config::to_toml`] wrote.
-    ///
-    /// # Errors
-    /// If it is something else; it names the origin.
-    pub fn from_toml(origin: &str, text: &str) -> Result<Self> {
-        let values = Overrides::from_toml(origin, text);
-        let config = values.and_then(|values| values.config().map_err(|e| e.at(origin)));
-        config.map_err(|error| error.of(ErrorKind::Run))
-    }
-
-    /// These settings changed by others.
-    ///
-    /// # Errors
-    /// If the result makes no sense.
-    pub fn with(&self, changes: &Overrides) -> Result<Self> {
-        let mut values = Overrides::from_toml("settings", &self.to_toml())?;
-        values.change(changes.clone());
-        values.config()
-    }
-
     /// All settings as TOML.
     pub fn to_toml(&self) -> String {
         self.table().to_string()

@@ -11,3 +11,4 @@ pub mod ledger;
 pub mod memory;
 pub mod run_folder;
 pub mod settings;
+pub mod values;

@@ -1,16 +1,14 @@
 //! Settings as text: from a preset, a TOML file and flags, laid over each other and then parsed, once, as flags.
 
 use super::config::{Config, Preset};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::nn::Learners;
-use crate::outer::inner::OptimizerChoice;
-use clap::builder::{RangedU64ValueParser, TypedValueParser};
+use crate::outer::hyper::OptimizerChoice;
+use crate::text;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -47,16 +45,13 @@ impl Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides(BTreeMap<String, String>);
 
-/// A file of settings has a kilobyte; a device has no end.
-const LARGEST_FILE: u64 = 1 << 20;
-
 impl Overrides {
     /// Reads a TOML file.
     ///
     /// # Errors
-    /// If it cannot be read, is larger than 1 MiB, or as [`Overrides::from_toml`].
+    /// If it cannot be read, or as [`Overrides::from_toml`].
     pub fn read(path: &Path) -> Result<Self> {
-        Self::from_toml(&path.display().to_string(), &read_text(path)?)
+        Self::from_toml(&path.display().to_string(), &text::read(path)?)
     }
 
     /// The settings in a TOML text, each of which is checked.
@@ -64,7 +59,8 @@ impl Overrides {
     /// # Errors
     /// If it is no TOML, or has a setting that does not exist or a value that makes no sense; it names the origin.
     pub fn from_toml(origin: &str, text: &str) -> Result<Self> {
-        Self::from_table(origin, parse_toml(origin, text)?)
+        let table = text::parse_toml(text).map_err(|error| error.at(origin))?;
+        Self::from_table(origin, table)
     }
 
     /// The settings in a table of TOML; see [`Overrides::from_toml`].
@@ -152,28 +148,51 @@ impl Overrides {
     }
 }
 
-/// Reads a file of settings.
-pub(crate) fn read_text(path: &Path) -> Result<String> {
-    let origin = path.display();
-    let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
-        .map_err(|e| Error::usage(format!("cannot read {origin}: {e}")))?;
-    if text.len() as u64 > LARGEST_FILE {
-        return Err(Error::usage(format!(
-            "{origin}: settings take less than 1 MiB"
-        )));
+impl Preset {
+    /// Where it differs from the defaults.
+    pub(crate) fn values(self) -> Overrides {
+        let text = match self {
+            Self::Quick => "",
+            Self::Strong => include_str!("../../presets/strong.toml"),
+            Self::Any => include_str!("../../presets/any.toml"),
+            Self::Search => include_str!("../../presets/search.toml"),
+            Self::Mnist => include_str!("../../presets/mnist.toml"),
+            Self::Cifar10 => include_str!("../../presets/cifar10.toml"),
+            Self::Cifar10Small => include_str!("../../presets/cifar10-small.toml"),
+        };
+        let preset = Overrides::from_toml("preset", text);
+        let mut values = Overrides::default();
+        values.change(preset.expect("presets are sound: a test says so"));
+        values
     }
-    Ok(text)
 }
 
-/// Parses TOML; an error names the origin and the line.
-pub(crate) fn parse_toml<T: DeserializeOwned>(origin: &str, text: &str) -> Result<T> {
-    toml::from_str(text).map_err(|e| {
-        let before = text.get(..e.span().map_or(0, |span| span.start));
-        let line = before.unwrap_or_default().matches('\n').count() + 1;
-        Error::usage(e.message()).at(format!("{origin}, line {line}"))
-    })
+impl Config {
+    /// The settings of a preset.
+    pub fn preset(preset: Preset) -> Self {
+        let config = preset.values().config();
+        config.expect("presets are sound: a test says so")
+    }
+
+    /// Reads what [`Config::to_toml`] wrote.
+    ///
+    /// # Errors
+    /// If it is something else; it names the origin.
+    pub fn from_toml(origin: &str, text: &str) -> Result<Self> {
+        let values = Overrides::from_toml(origin, text);
+        let config = values.and_then(|values| values.config().map_err(|e| e.at(origin)));
+        config.map_err(|error| error.of(ErrorKind::Run))
+    }
+
+    /// These settings changed by others.
+    ///
+    /// # Errors
+    /// If the result makes no sense.
+    pub fn with(&self, changes: &Overrides) -> Result<Self> {
+        let mut values = Overrides::from_toml("settings", &self.to_toml())?;
+        values.change(changes.clone());
+        values.config()
+    }
 }
 
 /// A value as a flag has it.
@@ -217,93 +236,6 @@ impl FromArgMatches for Overrides {
         }
         Ok(())
     }
-}
-
-/// How a choice is written on the command line.
-pub fn name_of(value: &impl ValueEnum) -> String {
-    let value = value.to_possible_value();
-    value.map_or_else(String::new, |value| value.get_name().to_owned())
-}
-
-/// Larger sizes are mistakes, and their products overflow.
-const LARGEST_SIZE: u64 = 1 << 20;
-
-/// A size or a number of things.
-pub fn count() -> impl TypedValueParser<Value = usize> {
-    let range = RangedU64ValueParser::<u64>::new().range(1..=LARGEST_SIZE);
-    range.map(|count| count as usize)
-}
-
-/// As [`count`], or 0, which stands for a default.
-pub fn count_or_none() -> impl TypedValueParser<Value = usize> {
-    let range = RangedU64ValueParser::<u64>::new().range(0..=LARGEST_SIZE);
-    range.map(|count| count as usize)
-}
-
-/// Learners that are trained one after another.
-pub(super) fn few() -> impl TypedValueParser<Value = usize> {
-    let range = RangedU64ValueParser::<u64>::new().range(1..=64);
-    range.map(|count| count as usize)
-}
-
-/// A whole number that TOML can hold.
-pub(crate) fn natural(least: u64) -> RangedU64ValueParser<u64> {
-    RangedU64ValueParser::new().range(least..=i64::MAX as u64)
-}
-
-/// A number that is used as an f32, and has to make sense as that.
-fn number(text: &str, fits: fn(f32) -> bool, wanted: &str) -> Result<f64, String> {
-    let number: Option<f64> = text.parse().ok();
-    let number = number.filter(|&number| (number as f32).is_finite() && fits(number as f32));
-    number.ok_or_else(|| format!("{wanted} is needed, in 32 bits"))
-}
-
-/// A number that is above 0 as an f32.
-pub(crate) fn above_zero(text: &str) -> Result<f64, String> {
-    number(text, is_positive, "a number above 0")
-}
-
-pub(crate) fn not_negative(text: &str) -> Result<f64, String> {
-    number(text, |x| x >= 0.0, "0 or a number above it")
-}
-
-pub(super) fn below_one(text: &str) -> Result<f64, String> {
-    number(
-        text,
-        |x| (0.0..1.0).contains(&x),
-        "a number from 0 to below 1",
-    )
-}
-
-/// Between 0 and 1, as what is learned by its logarithm and must not grow without end.
-pub(super) fn between(text: &str) -> Result<f64, String> {
-    number(
-        text,
-        |x| is_positive(x) && x < 1.0,
-        "a number above 0 and below 1",
-    )
-}
-
-/// With all 24 bits: what is smaller moves nothing.
-fn is_positive(x: f32) -> bool {
-    x >= f32::MIN_POSITIVE
-}
-
-pub(crate) fn fraction(text: &str) -> Result<f64, String> {
-    number(text, |x| (0.0..=1.0).contains(&x), "a number from 0 to 1")
-}
-
-pub(super) fn two_counts(text: &str) -> Result<[usize; 2], String> {
-    let count = |n: &str| {
-        n.trim()
-            .parse()
-            .ok()
-            .filter(|n| (1..=LARGEST_SIZE as usize).contains(n))
-    };
-    let counts: Option<Vec<usize>> = text.split(',').map(count).collect();
-    counts
-        .and_then(|counts| counts.try_into().ok())
-        .ok_or_else(|| format!("two numbers from 1 to {LARGEST_SIZE} are needed, as in 64,32"))
 }
 
 #[cfg(test)]
@@ -489,15 +421,14 @@ mod tests {
         );
     }
 
+    #[cfg(unix)]
     #[test]
     fn files_without_an_end_are_refused() {
-        let read = |path: &Path| Overrides::read(path).unwrap_err().to_string();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("large.toml");
-        std::fs::write(&path, " ".repeat(1 << 20) + " ").unwrap();
-        assert!(read(&path).ends_with("settings take less than 1 MiB"));
-        assert!(read(&dir.path().join("none")).starts_with("cannot read "));
-        #[cfg(unix)]
-        assert!(read(Path::new("/dev/zero")).starts_with("/dev/zero: "));
+        let endless = "/dev/zero";
+        let wanted = "cannot read /dev/zero: it has more than 64 MiB";
+        let error = Overrides::read(Path::new(endless)).unwrap_err();
+        assert_eq!(error.to_string(), wanted);
+        let error = crate::nn::Suite::parse(endless).unwrap_err();
+        assert_eq!(error.to_string(), wanted);
     }
 }

@@ -17,7 +17,7 @@ use crate::outer::inner::Inner;
 use crate::outer::rule::Rule;
 use crate::outer::teacher::Teacher;
 use crate::run::config::Config;
-use crate::run::settings::name_of;
+use crate::run::values::name_of;
 use kernels::{Cpu, Device};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};

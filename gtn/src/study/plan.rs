@@ -4,7 +4,9 @@ use super::draws::Draws;
 use crate::error::{Error, Result};
 use crate::run::config::{Config, Preset};
 use crate::run::run_folder::write_atomically;
-use crate::run::settings::{Overrides, as_word, name_of, parse_toml, read_text};
+use crate::run::settings::{Overrides, as_word};
+use crate::run::values::name_of;
+use crate::text;
 use clap::ValueEnum;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -62,7 +64,7 @@ impl Study {
     /// If it cannot be read, or as [`Study::from_toml`].
     pub fn read(path: &Path) -> Result<Self> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        Self::from_toml(&path.display().to_string(), &stem, &read_text(path)?)
+        Self::from_toml(&path.display().to_string(), &stem, &text::read(path)?)
     }
 
     /// The study that a text describes; without a title it has another.
@@ -70,7 +72,7 @@ impl Study {
     /// # Errors
     /// If a name in it is unknown, or the settings of a run make no sense; it names the origin.
     pub fn from_toml(origin: &str, title: &str, text: &str) -> Result<Self> {
-        let file: File = parse_toml(origin, text)?;
+        let file: File = text::parse_toml(text).map_err(|error| error.at(origin))?;
         file.study(origin, title)
     }
 
@@ -102,7 +104,7 @@ impl Run {
         if !path.exists() {
             return Ok(());
         }
-        let there = Config::from_toml(&path.display().to_string(), &read_text(&path)?)?;
+        let there = Config::from_toml(&path.display().to_string(), &text::read(&path)?)?;
         let change = |(name, values): (&String, &Value)| {
             format!("{name} is {} here and {} there", values[1], values[0])
         };
@@ -268,7 +270,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_in_one_line() {
         for (text, wanted) in [
-            ("", "s.toml, line 1: missing field `variants`"),
+            ("", "s.toml: line 1: missing field `variants`"),
             ("variants.a = 3", "line 1: invalid type: integer `3`"),
             (
                 "[variants.a]\n[variant.b]",

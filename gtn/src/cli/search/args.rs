@@ -3,7 +3,7 @@
 use super::work::WorkArgs;
 use crate::nn::Space;
 use crate::outer::order::RankBy;
-use crate::run::settings::{above_zero, count, count_or_none, natural};
+use crate::run::values::{above_zero, count, count_or_none, natural};
 use crate::search::{Estimator, Strategy};
 use clap::Args;
 use std::path::PathBuf;

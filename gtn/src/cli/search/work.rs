@@ -14,7 +14,7 @@ use crate::outer::meta::MetaTrainer;
 use crate::ranks::Ranks;
 use crate::run::config::Config;
 use crate::run::run_folder::{RunFolder, write_atomically};
-use crate::run::settings::count;
+use crate::run::values::count;
 use crate::run::{card, checkpoint};
 use crate::search::{Estimator, Lab, Ledger, Source, Teaching, tune};
 use clap::Args;

@@ -11,6 +11,7 @@
 //! `nasbench201:334131`, with the sizes before the colon.
 
 mod cells;
+pub(super) mod code;
 mod nasbench201;
 mod nasbench_macro;
 mod options;
@@ -18,39 +19,19 @@ mod own;
 mod truth;
 
 use super::Network;
-use super::families::Drawn;
+use super::drawn::Drawn;
 use crate::error::{Error, Result};
 use crate::seeds::{Draw, rng};
+pub use code::Code;
 use options::Options;
 use own::Own;
 use rand::{Rng, RngExt};
-use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
-use std::fmt;
 use std::mem::discriminant;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 pub use truth::Truth;
-
-/// A network of a space: a number for each choice, written in base 36.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Code(Vec<u8>);
-
-impl Code {
-    /// The number chosen at every place.
-    pub fn choices(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digit = |&choice: &u8| {
-            char::from_digit(choice.into(), 36).expect("a place has at most 36 choices")
-        };
-        f.write_str(&self.0.iter().map(digit).collect::<String>())
-    }
-}
 
 /// A set of networks from which some may be drawn, and some held out.
 ///
@@ -377,8 +358,7 @@ impl FromStr for Space {
             return Self::from_toml("own", text);
         }
         if text.ends_with(".toml") {
-            let toml = std::fs::read_to_string(text)
-                .map_err(|error| Error::usage(format!("cannot read {text}: {error}")))?;
+            let toml = crate::text::read(Path::new(text))?;
             return Self::from_toml(text, &toml);
         }
         let (name, options) = text.split_once(',').unwrap_or((text, ""));

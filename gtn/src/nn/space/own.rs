@@ -16,6 +16,7 @@
 use super::options::Options;
 use crate::error::{Error, Result};
 use crate::nn::{Family, Network};
+use crate::text::parse_toml;
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -50,11 +51,7 @@ struct File {
 
 impl Own {
     pub(super) fn from_toml(origin: &str, text: &str) -> Result<(Self, Options)> {
-        let file: File = toml::from_str(text).map_err(|error| {
-            let before = text.get(..error.span().map_or(0, |span| span.start));
-            let line = before.unwrap_or_default().matches('\n').count() + 1;
-            Error::usage(error.message()).at(format!("line {line}"))
-        })?;
+        let file: File = parse_toml(text)?;
         let choices = file
             .choose
             .iter()

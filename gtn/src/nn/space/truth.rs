@@ -2,6 +2,7 @@
 
 use super::{Code, Space};
 use crate::error::{Error, Result};
+use crate::text;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
@@ -28,9 +29,7 @@ impl Truth {
     /// # Errors
     /// If the file cannot be read, or names what is no network of the space.
     pub fn read(path: &Path, column: Option<&str>, space: &Space) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Error::file("read", path, &error).of(crate::error::ErrorKind::Usage)
-        })?;
+        let text = text::read(path)?;
         let rows = if text.trim_start().starts_with('{') {
             of_json(&text, column)
         } else {

@@ -288,7 +288,7 @@ fn mistakes_in_a_file_name_the_learner() {
         Suite::parse("none.toml")
             .unwrap_err()
             .to_string()
-            .contains("cannot read suite none.toml")
+            .contains("cannot read none.toml")
     );
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::data::Augment;
 use crate::nn::{Learners, Norm};
 use crate::outer::curriculum::{Curriculum, ImagesChoice, LabelsChoice, StartImages};
-use crate::outer::inner::OptimizerChoice;
+use crate::outer::hyper::OptimizerChoice;
 use crate::outer::rule::{Rates, is_reached};
 use crate::run::config::{Config, Preset};
 use clap::ValueEnum;

@@ -1,0 +1,38 @@
+//! Text files of a user, such as settings, learners and tables.
+
+use crate::error::{Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Settings take a kilobyte and the largest tables two megabytes; a device has no end.
+const LARGEST_FILE: u64 = 1 << 26;
+
+/// Reads a text file.
+///
+/// # Errors
+/// If it cannot be read, or has more than 64 MiB.
+pub(crate) fn read(path: &Path) -> Result<String> {
+    let read = || {
+        let mut text = String::new();
+        let mut file = File::open(path)?.take(LARGEST_FILE + 1);
+        if file.read_to_string(&mut text)? as u64 > LARGEST_FILE {
+            return Err(io::Error::other("it has more than 64 MiB"));
+        }
+        Ok(text)
+    };
+    read().map_err(|error| Error::file("read", path, &error).of(ErrorKind::Usage))
+}
+
+/// Parses TOML.
+///
+/// # Errors
+/// If it makes no sense; the error names the line.
+pub(crate) fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T> {
+    toml::from_str(text).map_err(|error| {
+        let before = text.get(..error.span().map_or(0, |span| span.start));
+        let line = before.unwrap_or_default().matches('\n').count() + 1;
+        Error::usage(error.message()).at(format!("line {line}"))
+    })
+}
