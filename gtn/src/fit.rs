@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{Evaluator, Mark, TestSet};
 use crate::eval::tuning::{Cycle, Recipe};
 use crate::nn::{Learner, Network, Statistics, init};
+use crate::outer::hyper::OptimizerChoice;
 use crate::outer::training::{DROPPED, Sizes, real_batches};
 use crate::run::config::Config;
 use crate::seeds::{Draw, dropout_keys, rng};
@@ -92,7 +93,7 @@ pub const BATCH: usize = 128;
 /// How weights move, unless it is said otherwise.
 pub const RECIPE: Recipe = Recipe {
     optimizer: Optimizer::AdamW,
-    lr: 0.005,
+    lr: OptimizerChoice(Optimizer::AdamW).usual_lr(),
     momentum: 0.9,
     cycle: Cycle::OneCycle,
 };

@@ -60,8 +60,8 @@ impl Planner<'_, '_> {
         };
         let keep = match schedule.snapshots {
             Snapshots::Never { .. } => Keep::Buffers,
-            _ if schedule.kept >= steps => Keep::AllActivations,
-            _ if schedule.kept > 0 => Keep::Activations,
+            _ if schedule.kept >= steps => Keep::Activations { always: true },
+            _ if schedule.kept > 0 => Keep::Activations { always: false },
             _ => Keep::Nothing,
         };
         Ok((schedule, self.plan(keep, schedule.prelude, segments)?))
@@ -88,7 +88,7 @@ impl Planner<'_, '_> {
 
     /// Plans without activations kept, and with them; for schedules with preludes kept and for those without.
     fn both(&self, segments: usize) -> Result<[StepPlans; 2]> {
-        let [plain, keeping] = [Keep::Nothing, Keep::Activations];
+        let [plain, keeping] = [Keep::Nothing, Keep::Activations { always: false }];
         Ok([
             self.plan(plain, true, segments)?,
             self.plan(keeping, true, segments)?,
@@ -142,7 +142,11 @@ impl Planner<'_, '_> {
     fn fastest(&self, room: usize) -> Result<(Schedule, StepPlans)> {
         // Nothing takes less work than storing everything: where that fits, no more is planned.
         let (keep, prelude) = (true, false);
-        let plans = self.plan(Keep::AllActivations, prelude, self.horizon.segments)?;
+        let plans = self.plan(
+            Keep::Activations { always: true },
+            prelude,
+            self.horizon.segments,
+        )?;
         let cost = self.cost(&plans, prelude);
         let family = Family {
             keep,

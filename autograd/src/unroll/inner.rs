@@ -28,10 +28,10 @@ pub(super) struct Manner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keep {
     Nothing,
-    /// The activations of the step's gradient, of some steps.
-    Activations,
-    /// Those of all steps.
-    AllActivations,
+    /// The activations of the step's gradient: of every step, or only of some.
+    Activations {
+        always: bool,
+    },
     /// The buffers that it starts from, for the step is undone, and its optimiser cannot tell these.
     Buffers,
 }
@@ -79,7 +79,7 @@ impl PlannedStep {
         at_hand.retain(|(var, _)| !step.forward.vars.state.contains(var));
         let kept = match manner.keep {
             Keep::Nothing => Vec::new(),
-            Keep::Activations | Keep::AllActivations => {
+            Keep::Activations { .. } => {
                 let (outs, late) = (vars(&step.reversed), vars(&step.late));
                 keep::activations(&tape, &outs, &late, &vars(&at_hand))
             }
@@ -88,7 +88,7 @@ impl PlannedStep {
                 step.forward.vars.state[state.weights + state.optimizer..].to_vec()
             }
         };
-        let activations = matches!(manner.keep, Keep::Activations | Keep::AllActivations);
+        let activations = matches!(manner.keep, Keep::Activations { .. });
         if activations {
             at_hand.extend(numbered(&kept, Source::Kept));
         }
@@ -108,7 +108,7 @@ impl PlannedStep {
             Bound::in_segments(&given, &wanted, manner.segments)
         };
         let keeps = activations || !kept.is_empty();
-        let plain = manner.keep != Keep::AllActivations;
+        let plain = manner.keep != Keep::Activations { always: true };
         let undoes = manner.keep == Keep::Buffers;
         let prelude = manner.prelude.then(|| PlannedPrelude::new(&step, within));
         Ok(Self {

@@ -17,7 +17,7 @@ impl OptimizerChoice {
     /// A learning rate that suits small learners: about 0.2 where a step is as long as the gradient, and 0.005 where a
     /// step has about the length of the rate in every weight; of Lion, whose steps have it in all, a fifth of that. Muon's is
     /// how far a step moves the outputs of a layer.
-    pub fn usual_lr(self) -> f64 {
+    pub const fn usual_lr(self) -> f64 {
         match self.0 {
             Optimizer::Lion => 0.001,
             Optimizer::Muon => 0.05,

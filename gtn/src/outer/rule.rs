@@ -35,7 +35,7 @@ impl From<Optimizer> for Rule {
 }
 
 /// Whether a step has about the length of the rate in every number, however long the gradient is.
-pub fn is_adaptive(optimizer: Optimizer) -> bool {
+pub const fn is_adaptive(optimizer: Optimizer) -> bool {
     matches!(
         optimizer,
         Optimizer::RmsProp | Optimizer::Adam | Optimizer::AdamW | Optimizer::Lion
