@@ -130,6 +130,14 @@ fn the_best_networks_are_trained_on_all_images_at_the_end() {
     let again = json(&place.run(&format!("{args} --fit 3")));
     assert_eq!(again["top"], found["top"]);
     assert_eq!(entries(&place, "found"), results, "nothing twice");
+
+    // What else was trained in the folder does not count.
+    let one = json(&place.run(&format!("{args} --fit 1")));
+    assert_eq!(column(&one, "network"), before);
+    let trained = column(&one, "fitted");
+    assert_eq!(trained.iter().filter(|x| !x.is_null()).count(), 1);
+    assert!(!trained[0].is_null());
+    assert_eq!(entries(&place, "found"), results);
 }
 
 #[test]

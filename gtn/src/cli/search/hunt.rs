@@ -36,6 +36,16 @@ struct Best {
     reason: Option<String>,
 }
 
+/// All networks of a search.
+struct Ranking {
+    table: Table,
+    estimates: Vec<f64>,
+    /// Validation accuracies of those that were trained on all images, as the search asks for.
+    fitted: Vec<Option<f64>>,
+    /// Best first.
+    order: Vec<usize>,
+}
+
 /// A search on its way.
 pub(super) struct Search<'a> {
     args: &'a FindArgs,
@@ -165,14 +175,6 @@ impl<'a> Search<'a> {
         Source::Fit(self.args.fit_epochs)
     }
 
-    /// The accuracies of those that were.
-    fn fitted(&self, table: &Table) -> Vec<Option<f64>> {
-        let column = table.column(&self.fit().name()).into_iter();
-        column
-            .map(|accuracy| Some(accuracy).filter(|x| x.is_finite()))
-            .collect()
-    }
-
     /// Times of the best networks; false if the user wants to stop.
     pub(super) fn latencies(
         &self,
@@ -189,7 +191,12 @@ impl<'a> Search<'a> {
         compute: impl Fn(&[Task], Done<'_>) -> Result<()>,
     ) -> Result<bool> {
         let tried = self.tried();
-        let (table, estimates, order) = self.ranking();
+        let Ranking {
+            table,
+            estimates,
+            order,
+            ..
+        } = self.ranking();
         let wanted = |at: &usize| {
             estimates[*at].is_finite() && !self.ledger.borrow().has(&table.networks[*at], source)
         };
@@ -249,8 +256,9 @@ impl<'a> Search<'a> {
         tried
     }
 
-    /// All networks, best first: those that were trained on all images before others, and those of the last round of halving.
-    fn ranking(&self) -> (Table, Vec<f64>, Vec<usize>) {
+    /// All networks: of halving those of the last round first, and the first by their estimates, as many as are trained on all
+    /// images, by their accuracies then. What else was trained in the folder does not count.
+    fn ranking(&self) -> Ranking {
         let tried = self.tried();
         let codes: Vec<Code> = tried.iter().map(|(code, _)| code.clone()).collect();
         let table = self.table(&codes);
@@ -268,23 +276,38 @@ impl<'a> Search<'a> {
             Some(round) => (tried[at].1, round[&table.networks[at]]),
             None => (0, whole[at]),
         };
-        let fitted = self.fitted(&table);
         let mut order: Vec<usize> = (0..codes.len()).collect();
         order.sort_by(|&a, &b| {
             let ((round_a, a_is), (round_b, b_is)) = (place(a), place(b));
-            let accuracy = |at: usize| fitted[at].unwrap_or(f64::NEG_INFINITY);
-            accuracy(b)
-                .total_cmp(&accuracy(a))
-                .then(round_b.cmp(&round_a))
-                .then(b_is.total_cmp(&a_is))
-                .then_with(|| codes[a].cmp(&codes[b]))
+            let by_estimate = round_b.cmp(&round_a).then(b_is.total_cmp(&a_is));
+            by_estimate.then_with(|| codes[a].cmp(&codes[b]))
         });
         let estimates = (0..codes.len()).map(|at| place(at).1).collect();
-        (table, estimates, order)
+        let first = self.args.fit.min(order.len());
+        let accuracies = table.column(&self.fit().name());
+        let mut fitted = vec![None; codes.len()];
+        for &at in &order[..first] {
+            fitted[at] = Some(accuracies[at]).filter(|accuracy| accuracy.is_finite());
+        }
+        order[..first].sort_by(|&a, &b| {
+            let accuracy = |at: usize| fitted[at].unwrap_or(f64::NEG_INFINITY);
+            accuracy(b).total_cmp(&accuracy(a))
+        });
+        Ranking {
+            table,
+            estimates,
+            fitted,
+            order,
+        }
     }
 
     fn best_line(&self) -> String {
-        let (table, estimates, order) = self.ranking();
+        let Ranking {
+            table,
+            estimates,
+            order,
+            ..
+        } = self.ranking();
         match order.first().filter(|&&at| estimates[at].is_finite()) {
             Some(&at) => format!("best {} with {:.4}", table.networks[at], estimates[at]),
             None => String::new(),
@@ -293,8 +316,13 @@ impl<'a> Search<'a> {
 
     /// The best so far, a line each.
     fn top(&self) -> String {
-        let (table, estimates, order) = self.ranking();
-        let (latencies, fitted) = (table.latencies(), self.fitted(&table));
+        let Ranking {
+            table,
+            estimates,
+            fitted,
+            order,
+        } = self.ranking();
+        let latencies = table.latencies();
         let line = |(place, &at): (usize, &usize)| {
             let (params, macs) = table.structures[at].map_or((0, 0), |own| (own.params, own.macs));
             let latency = latencies[at].map_or_else(String::new, |ms| format!("{ms:.3}"));
@@ -335,13 +363,18 @@ impl<'a> Search<'a> {
 
     /// The tables and pictures of a search that ended.
     pub(super) fn report(&self, out: &Path) -> Result<()> {
-        let (table, estimates, order) = self.ranking();
+        let Ranking {
+            table,
+            estimates,
+            fitted,
+            order,
+        } = self.ranking();
         if order.is_empty() {
             return Err(
                 Error::usage("no network was tried").hint("more --minutes or --inner-steps")
             );
         }
-        let (latencies, fitted) = (table.latencies(), self.fitted(&table));
+        let latencies = table.latencies();
         let ledger = self.ledger.borrow();
         ledger.write(
             "results.csv",
