@@ -6,9 +6,10 @@
 use autograd::prelude::*;
 use gtn::data::Problem;
 use gtn::nn::{Family, Generator, GeneratorConfig, Norm, ParamSpec, Variant, init, stack};
+use gtn::outer::curriculum::Noise;
 use gtn::outer::inner::Inner;
 use gtn::outer::rule::{Rates, Rule};
-use gtn::outer::training::{Lesson, Noise, Sizes, by_labeller, by_lesson, with_real_loss};
+use gtn::outer::training::{Lesson, Sizes, by_labeller, by_lesson, with_real_loss};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::ops::Range;
