@@ -42,6 +42,7 @@ struct Ranking {
     estimates: Vec<f64>,
     /// Validation accuracies of those that were trained on all images, as the search asks for.
     fitted: Vec<Option<f64>>,
+    latencies: Vec<Option<f64>>,
     /// Best first.
     order: Vec<usize>,
 }
@@ -128,7 +129,7 @@ impl<'a> Search<'a> {
                 }
                 progress.at(count as u64, &best);
                 if shown.elapsed() >= PAUSE {
-                    progress.say(&self.top());
+                    progress.say(&self.top(&self.ranking()));
                     shown = Instant::now();
                 }
                 Ok(!stop::asked() && !late())
@@ -191,20 +192,14 @@ impl<'a> Search<'a> {
         compute: impl Fn(&[Task], Done<'_>) -> Result<()>,
     ) -> Result<bool> {
         let tried = self.tried();
-        let Ranking {
-            table,
-            estimates,
-            order,
-            ..
-        } = self.ranking();
-        let wanted = |at: &usize| {
-            estimates[*at].is_finite() && !self.ledger.borrow().has(&table.networks[*at], source)
+        let found = self.ranking();
+        let wanted = |at: &&usize| {
+            let network = &found.table.networks[**at];
+            found.estimates[**at].is_finite() && !self.ledger.borrow().has(network, source)
         };
-        let tasks: Vec<Task> = order
-            .into_iter()
-            .take(count)
-            .filter(wanted)
-            .map(|at| Task {
+        let first = found.order.iter().take(count).filter(wanted);
+        let tasks: Vec<Task> = first
+            .map(|&at| Task {
                 code: tried[at].0.clone(),
                 source,
             })
@@ -294,6 +289,7 @@ impl<'a> Search<'a> {
             accuracy(b).total_cmp(&accuracy(a))
         });
         Ranking {
+            latencies: table.latencies(),
             table,
             estimates,
             fitted,
@@ -302,31 +298,23 @@ impl<'a> Search<'a> {
     }
 
     fn best_line(&self) -> String {
-        let Ranking {
-            table,
-            estimates,
-            order,
-            ..
-        } = self.ranking();
-        match order.first().filter(|&&at| estimates[at].is_finite()) {
-            Some(&at) => format!("best {} with {:.4}", table.networks[at], estimates[at]),
-            None => String::new(),
+        let found = self.ranking();
+        match found.order.first().map(|&at| (at, found.estimates[at])) {
+            Some((at, estimate)) if estimate.is_finite() => {
+                format!("best {} with {estimate:.4}", found.table.networks[at])
+            }
+            _ => String::new(),
         }
     }
 
     /// The best so far, a line each.
-    fn top(&self) -> String {
-        let Ranking {
-            table,
-            estimates,
-            fitted,
-            order,
-        } = self.ranking();
-        let latencies = table.latencies();
+    fn top(&self, found: &Ranking) -> String {
+        let table = &found.table;
         let line = |(place, &at): (usize, &usize)| {
             let (params, macs) = table.structures[at].map_or((0, 0), |own| (own.params, own.macs));
-            let latency = latencies[at].map_or_else(String::new, |ms| format!("{ms:.3}"));
-            let fitted = fitted[at].map_or_else(String::new, |x| format!("{:.2} %", 100.0 * x));
+            let latency = found.latencies[at].map_or_else(String::new, |ms| format!("{ms:.3}"));
+            let fitted =
+                found.fitted[at].map_or_else(String::new, |x| format!("{:.2} %", 100.0 * x));
             let measured = format!("{latency:>11}{fitted:>11}");
             let measured = measured.trim_end();
             let name = self.name(&table.networks[at]);
@@ -335,11 +323,12 @@ impl<'a> Search<'a> {
                 None => format!(
                     "  {:>3}  {name:<44}{:>10.4}{params:>12}{macs:>14}{measured}",
                     place + 1,
-                    estimates[at]
+                    found.estimates[at]
                 ),
             }
         };
-        let lines: Vec<String> = order
+        let lines: Vec<String> = found
+            .order
             .iter()
             .take(self.args.top)
             .enumerate()
@@ -363,46 +352,38 @@ impl<'a> Search<'a> {
 
     /// The tables and pictures of a search that ended.
     pub(super) fn report(&self, out: &Path) -> Result<()> {
-        let Ranking {
-            table,
-            estimates,
-            fitted,
-            order,
-        } = self.ranking();
+        let found = self.ranking();
+        let Ranking { table, order, .. } = &found;
         if order.is_empty() {
             return Err(
                 Error::usage("no network was tried").hint("more --minutes or --inner-steps")
             );
         }
-        let latencies = table.latencies();
         let ledger = self.ledger.borrow();
         ledger.write(
             "results.csv",
-            &table.to_csv(&order, &estimates, |code| self.name(code))?,
+            &table.to_csv(order, &found.estimates, |code| self.name(code))?,
         )?;
         let measured = order.iter().filter_map(|&at| {
             Some(format!(
                 "{},{}\n",
                 self.name(&table.networks[at]),
-                latencies[at]?
+                found.latencies[at]?
             ))
         });
         ledger.write(
             "latency.csv",
             ("network,latency_ms\n".to_owned() + &measured.collect::<String>()).as_bytes(),
         )?;
-        scatter::write(
-            &out.join("pareto.svg"),
-            &self.panels(&table, &estimates, &latencies),
-        )?;
-        show(&self.top());
+        scatter::write(&out.join("pareto.svg"), &self.panels(&found))?;
+        show(&self.top(&found));
         let best = |&at: &usize| Best {
             network: self.name(&table.networks[at]),
-            estimate: Some(estimates[at]).filter(|estimate| estimate.is_finite()),
+            estimate: Some(found.estimates[at]).filter(|estimate| estimate.is_finite()),
             parameters: table.structures[at].map(|own| own.params),
             multiply_adds: table.structures[at].map(|own| own.macs),
-            latency_ms: latencies[at],
-            fitted: fitted[at],
+            latency_ms: found.latencies[at],
+            fitted: found.fitted[at],
             reason: table.reasons[at].clone(),
         };
         let top: Vec<Best> = order.iter().take(self.args.top).map(best).collect();
@@ -424,9 +405,10 @@ impl<'a> Search<'a> {
     }
 
     /// Estimates over what networks cost, with a line through those that no other is better and cheaper than.
-    fn panels(&self, table: &Table, estimates: &[f64], latencies: &[Option<f64>]) -> Vec<Scatter> {
+    fn panels(&self, found: &Ranking) -> Vec<Scatter> {
         let of = |count: fn(&Structure) -> usize| -> Vec<Option<f64>> {
-            table
+            found
+                .table
                 .structures
                 .iter()
                 .map(|own| own.as_ref().map(|own| count(own) as f64))
@@ -435,12 +417,12 @@ impl<'a> Search<'a> {
         let costs = [
             ("parameters", of(|own| own.params)),
             ("multiply-adds", of(|own| own.macs)),
-            ("latency, ms", latencies.to_vec()),
+            ("latency, ms", found.latencies.clone()),
         ];
         let panel = |(name, costs): (&str, Vec<Option<f64>>)| {
             let points = costs
                 .iter()
-                .zip(estimates)
+                .zip(&found.estimates)
                 .filter_map(|(cost, &estimate)| Some(((*cost)?, estimate)));
             let points: Vec<(f64, f64)> = points.filter(|point| point.1.is_finite()).collect();
             Scatter {
