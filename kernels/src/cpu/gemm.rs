@@ -5,8 +5,9 @@
 use std::ops::Range;
 
 use super::blocks::{Blocks, LONG};
+use super::matrix::Matrix;
 use super::microkernel::{Element, Engine, MAX_ROWS, Mode, Walk};
-use super::panels::{Matrix, Panels, Shared, pack, scratch, sweep, workers};
+use super::panels::{Panels, Shared, pack, scratch, sweep, workers};
 use super::parallel::{Pieces, share};
 use crate::bound::Raw;
 use crate::spec::Spec;

@@ -6,17 +6,8 @@
 #[path = "../../tests/common/mod.rs"]
 pub(super) mod common;
 
-use super::simd::Simd;
+use super::simd::{LIMIT, Simd};
 use std::process::Command;
-
-/// Says what the best level is that a process may find, by its index.
-const LIMIT: &str = "KERNELS_TEST_LIMIT";
-
-/// What [`LIMIT`] says, the best if nothing.
-pub(super) fn limit() -> Simd {
-    let limit = std::env::var(LIMIT).map(|limit| Simd::ALL[limit.parse::<usize>().unwrap()]);
-    limit.unwrap_or(Simd::Avx512)
-}
 
 #[test]
 fn all_tests_pass_at_lower_levels() {

@@ -1,7 +1,41 @@
-//! Matrices turned over, a square block in registers at a time.
+//! Matrices in memory, and turning them over, a square block in registers at a time.
 
-use super::microkernel::Element;
-use super::panels::Matrix;
+/// A matrix in memory: its first element, and elements from a row, or from a column, to the next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Matrix<T> {
+    pub(super) at: *mut T,
+    pub(super) row: usize,
+    pub(super) col: usize,
+}
+
+impl<T: Copy> Matrix<T> {
+    #[inline(always)]
+    pub(super) fn element(&self, row: usize, col: usize) -> *mut T {
+        self.at.wrapping_add(row * self.row + col * self.col)
+    }
+
+    /// The same from this element on.
+    pub(super) fn from(self, row: usize, col: usize) -> Self {
+        Self {
+            at: self.element(row, col),
+            ..self
+        }
+    }
+
+    pub(super) fn transposed(self) -> Self {
+        Self {
+            row: self.col,
+            col: self.row,
+            ..self
+        }
+    }
+}
+
+/// An element whose blocks can be turned over in registers.
+pub(super) trait Turn: Copy {
+    /// A block with rows and columns exchanged.
+    fn four(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4];
+}
 
 /// Writes the columns of a matrix of `[rows, columns]` as rows; both have contiguous rows. All of the matrix must be
 /// readable, and the result writable.
@@ -11,7 +45,7 @@ pub(super) type Transpose<T> = unsafe fn([usize; 2], Matrix<T>, Matrix<T>);
 ///
 /// # Safety
 /// As for [`Transpose`].
-pub(super) unsafe fn by_fours<T: Element>(size: [usize; 2], from: Matrix<T>, to: Matrix<T>) {
+pub(super) unsafe fn by_fours<T: Turn>(size: [usize; 2], from: Matrix<T>, to: Matrix<T>) {
     let [rows, columns] = size;
     let [whole_rows, whole_columns] = size.map(|side| side / 4 * 4);
     // SAFETY: what the caller promises.
@@ -21,7 +55,7 @@ pub(super) unsafe fn by_fours<T: Element>(size: [usize; 2], from: Matrix<T>, to:
             for i in (0..whole_rows).step_by(4) {
                 for j in (stretch..whole_columns.min(stretch + 64)).step_by(4) {
                     let row = |l| from.element(i + l, j).cast::<[T; 4]>().read_unaligned();
-                    let columns = T::transpose([row(0), row(1), row(2), row(3)]);
+                    let columns = T::four([row(0), row(1), row(2), row(3)]);
                     for (l, column) in columns.into_iter().enumerate() {
                         to.element(j + l, i)
                             .cast::<[T; 4]>()
@@ -37,25 +71,28 @@ pub(super) unsafe fn by_fours<T: Element>(size: [usize; 2], from: Matrix<T>, to:
     }
 }
 
-/// A block with rows and columns exchanged.
-#[inline(always)]
-pub(super) fn four<T: Copy>(rows: [[T; 4]; 4]) -> [[T; 4]; 4] {
-    std::array::from_fn(|j| std::array::from_fn(|i| rows[i][j]))
+impl Turn for f64 {
+    #[inline(always)]
+    fn four(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4] {
+        std::array::from_fn(|j| std::array::from_fn(|i| rows[i][j]))
+    }
 }
 
-/// As [`four`]: where there are shuffles, in eight of them, which the compiler does not find by itself.
-#[inline(always)]
-pub(super) fn four_f32(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE is part of every x86-64, and both types are sixteen plain numbers.
-    unsafe {
-        use std::arch::x86_64::{__m128, _MM_TRANSPOSE4_PS};
-        let [mut a, mut b, mut c, mut d]: [__m128; 4] = std::mem::transmute(rows);
-        _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
-        std::mem::transmute([a, b, c, d])
+impl Turn for f32 {
+    /// By eight shuffles where there are some, which the compiler does not find by itself.
+    #[inline(always)]
+    fn four(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4] {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: SSE is part of every x86-64, and both types are sixteen plain numbers.
+        unsafe {
+            use std::arch::x86_64::{__m128, _MM_TRANSPOSE4_PS};
+            let [mut a, mut b, mut c, mut d]: [__m128; 4] = std::mem::transmute(rows);
+            _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
+            std::mem::transmute([a, b, c, d])
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        std::array::from_fn(|j| std::array::from_fn(|i| rows[i][j]))
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    four(rows)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -152,6 +189,7 @@ pub(super) mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::microkernel::Element;
     use proptest::prelude::*;
 
     fn check<T: Element + PartialEq + std::fmt::Debug>(

@@ -10,10 +10,9 @@
 use std::mem::MaybeUninit;
 use std::ops::AddAssign;
 
-use super::panels::Matrix;
+use super::matrix::{self, Matrix, Transpose, Turn};
 #[cfg(target_arch = "x86_64")]
 use super::simd::Simd;
-use super::transpose::{self, Transpose};
 
 /// Most rows that a tile has on any machine.
 pub(super) const MAX_ROWS: usize = 8;
@@ -137,12 +136,9 @@ impl<T> Engine<T> {
 }
 
 /// An element type that has kernels.
-pub(super) trait Element: Copy + Default + AddAssign + Send + Sync + 'static {
+pub(super) trait Element: Turn + Default + AddAssign + Send + Sync + 'static {
     /// The best kernels that this machine runs.
     fn engine() -> Engine<Self>;
-
-    /// A block with rows and columns exchanged.
-    fn transpose(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4];
 }
 
 /// Memory for another of the same type.
@@ -254,7 +250,7 @@ macro_rules! kernels {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{CHAIN, Engine, Mode, Tile, room_for, transpose};
+    use super::{CHAIN, Engine, Mode, Tile, matrix, room_for};
     use std::arch::asm;
     use std::arch::x86_64::{
         __m256, __m256d, __m256i, __m512, __m512d, _mm256_add_pd, _mm256_add_ps,
@@ -424,31 +420,31 @@ mod x86 {
         lanes: 16,
         kernels: kernels!(avx512_f32: 1 2 3 4 5 6 7 8),
         copy: copy_avx512_f32,
-        transpose: transpose::x86::by_sixteens,
+        transpose: matrix::x86::by_sixteens,
     };
     pub(super) const AVX512_F64: Engine<f64> = Engine {
         lanes: 8,
         kernels: kernels!(avx512_f64: 1 2 3 4 5 6 7 8),
         copy: copy_avx512_f64,
-        transpose: transpose::by_fours,
+        transpose: matrix::by_fours,
     };
     pub(super) const AVX2_F32: Engine<f32> = Engine {
         lanes: 8,
         kernels: kernels!(avx2_f32: 1 2 3 4 5 6),
         copy: copy_avx2_f32,
-        transpose: transpose::by_fours,
+        transpose: matrix::by_fours,
     };
     pub(super) const AVX2_F64: Engine<f64> = Engine {
         lanes: 4,
         kernels: kernels!(avx2_f64: 1 2 3 4 5 6),
         copy: copy_avx2_f64,
-        transpose: transpose::by_fours,
+        transpose: matrix::by_fours,
     };
 }
 
 /// Plain loops that the compiler turns into whatever 128-bit vectors the target always has.
 mod portable {
-    use super::{CHAIN, Engine, Mode, Tile, room_for, transpose};
+    use super::{CHAIN, Engine, Mode, Tile, matrix, room_for};
     use std::convert::identity;
 
     macro_rules! vector {
@@ -545,18 +541,18 @@ mod portable {
         lanes: 4,
         kernels: kernels!(portable_f32: 1 2 3 4 5 6),
         copy: copy_portable_f32,
-        transpose: transpose::by_fours,
+        transpose: matrix::by_fours,
     };
     pub(super) const F64: Engine<f64> = Engine {
         lanes: 2,
         kernels: kernels!(portable_f64: 1 2 3 4 5 6),
         copy: copy_portable_f64,
-        transpose: transpose::by_fours,
+        transpose: matrix::by_fours,
     };
 }
 
 macro_rules! element {
-    ($T:ty, $avx512:ident, $avx2:ident, $portable:ident, $transpose:path) => {
+    ($T:ty, $avx512:ident, $avx2:ident, $portable:ident) => {
         impl Element for $T {
             fn engine() -> Engine<Self> {
                 #[cfg(target_arch = "x86_64")]
@@ -567,13 +563,8 @@ macro_rules! element {
                 }
                 portable::$portable
             }
-
-            #[inline(always)]
-            fn transpose(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4] {
-                $transpose(rows)
-            }
         }
     };
 }
-element!(f32, AVX512_F32, AVX2_F32, F32, transpose::four_f32);
-element!(f64, AVX512_F64, AVX2_F64, F64, transpose::four);
+element!(f32, AVX512_F32, AVX2_F32, F32);
+element!(f64, AVX512_F64, AVX2_F64, F64);

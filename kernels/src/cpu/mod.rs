@@ -25,6 +25,7 @@ mod levels;
 mod loops;
 mod map;
 mod math;
+mod matrix;
 mod microkernel;
 mod panels;
 mod parallel;
@@ -35,7 +36,6 @@ mod scratch;
 mod shapes;
 mod simd;
 mod special;
-mod transpose;
 mod window;
 
 use crate::bound::{Arrays, Bound, Lap, Memory, Step};

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::matrix::Matrix;
 use super::microkernel::{Element, Engine, MAX_COLUMNS, MAX_ROWS, Mode, Tile, Walk};
 use super::parallel::{Pieces, share};
 use super::scratch as thread;
@@ -93,37 +94,6 @@ impl<T> Shared<T> {
 unsafe impl<T> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Shared<T> {}
-
-/// A matrix in memory: its first element, and elements from a row, or from a column, to the next.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Matrix<T> {
-    pub(super) at: *mut T,
-    pub(super) row: usize,
-    pub(super) col: usize,
-}
-
-impl<T: Element> Matrix<T> {
-    #[inline(always)]
-    pub(super) fn element(&self, row: usize, col: usize) -> *mut T {
-        self.at.wrapping_add(row * self.row + col * self.col)
-    }
-
-    /// The same from this element on.
-    pub(super) fn from(self, row: usize, col: usize) -> Self {
-        Self {
-            at: self.element(row, col),
-            ..self
-        }
-    }
-
-    pub(super) fn transposed(self) -> Self {
-        Self {
-            row: self.col,
-            col: self.row,
-            ..self
-        }
-    }
-}
 
 /// The matrix B, cut into panels of [`Engine::columns`] columns.
 #[derive(Clone, Copy)]

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::slice;
 
 use crate::Conv;
+use crate::cpu::matrix::Matrix;
 use crate::cpu::microkernel::Element;
-use crate::cpu::panels::{Matrix, aligned};
+use crate::cpu::panels::aligned;
 
 /// A convolution read as a correlation: every pixel of the result looks at a window of the source.
 ///

@@ -20,10 +20,9 @@ use std::ops::Range;
 use std::slice;
 
 use super::math::Real;
+use super::matrix::Matrix;
 use super::microkernel::{Element, Engine, MAX_COLUMNS, MAX_ROWS, Mode, Walk};
-use super::panels::{
-    Matrix, Panels, Shared, aligned, for_each, pack, packed_count, scratch, sweep,
-};
+use super::panels::{Panels, Shared, aligned, for_each, pack, packed_count, scratch, sweep};
 use crate::bound::Raw;
 use crate::spec::Spec;
 use crate::{Conv, ConvKind, Float};

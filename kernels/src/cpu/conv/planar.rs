@@ -10,8 +10,9 @@ use std::ops::Range;
 use super::correlation::Correlation;
 use super::{BAND_BYTES, Job, rows_at_once};
 use crate::Float;
+use crate::cpu::matrix::Matrix;
 use crate::cpu::microkernel::{Element, MAX_COLUMNS, MAX_ROWS, Mode, Walk};
-use crate::cpu::panels::{Matrix, Panels, Shared, for_each, sweep};
+use crate::cpu::panels::{Panels, Shared, for_each, sweep};
 
 /// Elements from a plane to the next.
 fn plane(c: &Correlation) -> usize {

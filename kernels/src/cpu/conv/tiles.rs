@@ -7,8 +7,9 @@ use super::correlation::Correlation;
 use super::transforms::{POINTS, RESULTS, TAPS};
 use super::weight::PARTIAL_BYTES;
 use crate::Float;
+use crate::cpu::matrix::Matrix;
 use crate::cpu::microkernel::{Element, MAX_COLUMNS, MAX_ROWS};
-use crate::cpu::panels::{Matrix, aligned};
+use crate::cpu::panels::aligned;
 
 /// Matrix products that the transforms leave.
 pub(super) const PRODUCTS: usize = POINTS * POINTS;

@@ -6,10 +6,9 @@ use std::slice;
 use super::correlation::Correlation;
 use super::{BAND_BYTES, Job, PIECES, rows_at_once};
 use crate::Float;
+use crate::cpu::matrix::Matrix;
 use crate::cpu::microkernel::{Element, MAX_ROWS, Mode, Walk};
-use crate::cpu::panels::{
-    Matrix, Panels, Shared, compete, for_each, pack, packed_count, scratch, sweep,
-};
+use crate::cpu::panels::{Panels, Shared, compete, for_each, pack, packed_count, scratch, sweep};
 
 /// Bytes of all partial sums of a weight gradient, roughly.
 pub(super) const PARTIAL_BYTES: usize = 1 << 22;
