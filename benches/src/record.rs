@@ -175,11 +175,10 @@ impl Record {
             "json",
             serde_json::to_string_pretty(&whole).map_err(Error::run)? + "\n",
         )?;
-        let title = format!("{}, {}, {}", whole.title, whole.machine, whole.date);
-        curves::write(
-            &path("svg"),
-            &charts(&title, self.subject.axis, &self.points),
-        )?;
+        let (axis, label) = self.subject.axis;
+        let label = format!("{label} ({}, {})", whole.machine, whole.date);
+        let charts = charts(whole.title, (axis, &label), &self.points);
+        curves::write_named(&path("svg"), &charts)?;
         let saved = ["csv", "json", "svg"].map(|kind| path(kind).display().to_string());
         say(&format!("Written: {}", saved.join(", ")));
         on.print(&whole)?;

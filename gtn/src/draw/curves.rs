@@ -290,7 +290,7 @@ impl Chart {
     /// Pixels that the longest name takes at most.
     fn widest_name(&self) -> u32 {
         let letters = self.series.iter().map(|series| series.name.chars().count());
-        8 * letters.max().unwrap_or(0) as u32
+        7 * letters.max().unwrap_or(0) as u32
     }
 
     /// To the right, where the curves do not end.
