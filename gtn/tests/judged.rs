@@ -116,6 +116,26 @@ fn real_images_may_teach_for_longer() {
     assert!(page.contains("<p>Real images "), "how long they need");
 }
 
+#[test]
+fn a_run_may_take_a_share_of_its_rates() {
+    let place = Place::new();
+    // So large a rate that a share of it teaches better.
+    let train = format!("train {TINY} --no-baseline --out run --json --inner-lr 4 --outer-steps 1");
+    let whole = json(&place.run(&train));
+    let eval = "eval run --data-dir data --no-baseline --json";
+    let tuned = json(&place.run(&format!("{eval} --tune-rates")));
+    let said = tuned["ways"][0]["tuned"].as_str().unwrap();
+    let share: f64 = said
+        .strip_suffix(" of the learned rates")
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(share < 1.0, "{said}");
+    let mean = |report: &Value| report["gtn_accuracy_mean"].as_f64().unwrap();
+    assert!(mean(&tuned) > mean(&whole), "{said}: {tuned}, {whole}");
+    assert_eq!(json(&place.run(eval))["ways"], whole["ways"]);
+}
+
 /// The validations of a run, and the outer step of the first that no other is better than.
 fn validations(place: &Place) -> (Vec<f64>, usize) {
     let metrics = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();

@@ -62,6 +62,9 @@ pub(super) struct BaselineArgs {
     /// Baselines that train longer as well, by so many steps on real images drawn anew: how many do they need to teach as well?
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = count())]
     real_steps: Vec<usize>,
+    /// Tune how much of the run's learned rates its learners take, as the rates of baselines are tuned
+    #[arg(long)]
+    tune_rates: bool,
 }
 
 impl BaselineArgs {
@@ -76,6 +79,7 @@ impl BaselineArgs {
     /// The baselines that the user wants.
     pub(super) fn rivals(&self, config: &Config, data: &Dataset) -> Rivals {
         Rivals {
+            tune_rates: self.tune_rates,
             steps: self.real_steps.clone(),
             ..Rivals::new(self.which(), config, data)
         }
@@ -206,7 +210,7 @@ pub(super) fn same_settings(
         Ok((
             config.to_toml(),
             name_of(&baselines.which()),
-            baselines.real_steps.clone(),
+            (baselines.real_steps.clone(), baselines.tune_rates),
             precision.name().to_owned(),
         ))
     };

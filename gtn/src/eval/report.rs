@@ -5,7 +5,7 @@ use crate::eval::evaluate::looks;
 use crate::eval::examination::Examination;
 use crate::eval::rivals::{LearnedRates, RealImages, Rivals};
 use crate::eval::training_data::TrainingData;
-use crate::eval::tuning::{BASELINES, Recipe, TRIALS, tuned};
+use crate::eval::tuning::{BASELINES, Recipe, SHARE_TRIALS, TRIALS, tuned, tuned_share};
 use crate::outer::curriculum::Curriculum;
 use crate::outer::inner::Inner;
 use crate::outer::rule::Rule;
@@ -167,11 +167,9 @@ pub fn evaluate(
         Curriculum::SemiSupervised => format!("{REAL}learned labels"),
         _ => "taught by the GTN".to_owned(),
     };
-    let mut way = Way::new(name, config);
-    let taught = |number| examination.taught(number);
-    if !way.train(examination, Inner::of(config).rule, taught, &mut watch)? {
+    let Some(way) = taught_way(examination, name, rivals.tune_rates, &mut watch)? else {
         return Ok(None);
-    }
+    };
     let mut ways = vec![way];
     for images in &rivals.images {
         let Some(tuned) = tuned_ways(examination, images, "", &mut watch)? else {
@@ -206,6 +204,33 @@ pub fn evaluate(
         ways.push(way);
     }
     Ok(Some(Report::new(examination, ways)))
+}
+
+/// What the run makes of learners, perhaps with a share of its rates that is tuned first.
+fn taught_way(
+    examination: &Examination<'_>,
+    name: String,
+    tune: bool,
+    watch: &mut impl FnMut() -> bool,
+) -> error::Result<Option<Way>> {
+    let mut way = Way::new(name, examination.config);
+    let rule = Inner::of(examination.config).rule;
+    let trained = if tune {
+        let Some(share) = tuned_share(examination, FRESH / 2, watch)? else {
+            return Ok(None);
+        };
+        way.tuned = Some(format!("{share} of the learned rates"));
+        let taught = |number| examination.taught(number)?.with_share_of_rates(share);
+        way.train(examination, rule, taught, watch)?
+    } else {
+        way.train(
+            examination,
+            rule,
+            |number| examination.taught(number),
+            watch,
+        )?
+    };
+    Ok(trained.then_some(way))
 }
 
 /// What real images make of learners under each optimiser, whose numbers are tuned first.
@@ -251,7 +276,8 @@ pub fn trainings(config: &Config, rivals: &Rivals) -> u64 {
     let learners = config.learners as u64;
     let tuned = ((rivals.images.len() + rivals.steps.len()) * BASELINES.len()) as u64;
     let untuned = 1 + u64::from(rivals.learned.is_some());
-    untuned * learners + tuned * (TRIALS + learners)
+    let shares = u64::from(rivals.tune_rates) * SHARE_TRIALS;
+    untuned * learners + shares + tuned * (TRIALS + learners)
 }
 
 pub(crate) struct Spread {

@@ -114,9 +114,11 @@ impl LearnedRates {
     }
 }
 
-/// All that a run is compared with.
+/// All that a run is compared with, and how.
 #[derive(Debug, Default)]
 pub struct Rivals {
+    /// The run's own rates are tuned for each network, too, by their share.
+    pub tune_rates: bool,
     /// Which real images teach, under optimisers that are tuned.
     pub images: Vec<RealImages>,
     /// Trainings of so many steps each on real images that are drawn anew: how long must they be to teach as well?
@@ -148,8 +150,7 @@ impl Rivals {
         };
         Self {
             images,
-            steps: Vec::new(),
-            learned: None,
+            ..Self::default()
         }
     }
 }

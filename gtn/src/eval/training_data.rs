@@ -184,6 +184,18 @@ impl TrainingData {
         Ok(Self { values, labels })
     }
 
+    /// The same with a share of the learning rates.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub(super) fn with_share_of_rates(mut self, share: f64) -> Result<Self> {
+        let rates = self.values.get("lr")?;
+        let scaled = rates.to_f64_vec().into_iter().map(|lr| (lr * share) as f32);
+        let scaled = Array::new(rates.shape().clone(), scaled.collect::<Vec<_>>())?;
+        self.values.set("lr", &scaled)?;
+        Ok(self)
+    }
+
     /// All of it by name: `x`, `y`, and the hyper-parameters.
     ///
     /// # Errors

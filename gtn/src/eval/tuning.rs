@@ -1,10 +1,12 @@
-//! Baselines: how real images teach best, found by trials on validation images.
+//! How real images teach best, and how much of a run's rates a network wants: found by trials on validation images.
 
 use crate::error;
 use crate::eval::evaluate::Trainee;
 use crate::eval::examination::Examination;
 use crate::eval::rivals::RealImages;
 use crate::eval::training_data::TrainingData;
+use crate::outer::inner::Inner;
+use crate::outer::rule::Rule;
 use autograd::prelude::*;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -100,7 +102,7 @@ const RATES: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0];
 const MOMENTA: [f64; 3] = [0.0, 0.5, 0.9];
 const CYCLES: [Cycle; 2] = [Cycle::Constant, Cycle::OneCycle];
 
-/// Every recipe is tried on the first learner, the best 12 on the next two as well, the best 4 of these on five more. A
+/// Every choice is tried on the first learner, the best 12 on the next two as well, the best 4 of these on five more. A
 /// large rate may teach a few learners by luck and ruin the next, so the few must not decide.
 const ROUNDS: [(usize, std::ops::Range<u64>); 3] = [(12, 0..1), (4, 1..3), (1, 3..8)];
 const LEARNERS: u64 = 8;
@@ -121,11 +123,16 @@ fn recipes(optimizer: Optimizer, highest: f64) -> impl Iterator<Item = Recipe> {
     RATES.into_iter().flat_map(with_momenta).flatten()
 }
 
-/// The recipe with which learners are best on validation images after training on these real ones. Learners and their batches are
-/// numbered from `first`; the ranks share the recipes of a round. `watch` may stop it by `false`: then there is none.
+/// The shares of a run's learned rates to try.
+const SHARES: [f64; 9] = [0.125, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8];
+
+/// How often [`tuned_share`] calls its `watch` in all.
+pub const SHARE_TRIALS: u64 = (2 * SHARES.len() + 4) as u64;
+
+/// The recipe with which learners are best on validation images after training on these real ones.
 ///
 /// # Errors
-/// If there is not enough memory.
+/// As [`best`].
 pub fn tuned(
     examination: &Examination<'_>,
     images: &RealImages,
@@ -133,20 +140,57 @@ pub fn tuned(
     first: u64,
     watch: &mut impl FnMut() -> bool,
 ) -> error::Result<Option<Recipe>> {
+    let lesson = |recipe: Recipe, number| {
+        let hyper = recipe.hyper(examination.config.inner_steps);
+        examination.real(images, &hyper, number)
+    };
+    let choices = recipes(optimizer, highest).collect();
+    best(
+        examination,
+        (optimizer.into(), choices),
+        lesson,
+        first,
+        watch,
+    )
+}
+
+/// The share of the rates that a run has learned with which its learners are best on validation images: a network that no
+/// training drew may want others, as each has its own on real images.
+///
+/// # Errors
+/// As [`best`].
+pub fn tuned_share(
+    examination: &Examination<'_>,
+    first: u64,
+    watch: &mut impl FnMut() -> bool,
+) -> error::Result<Option<f64>> {
+    let lesson = |share, number| examination.taught(number)?.with_share_of_rates(share);
+    let rule = Inner::of(examination.config).rule;
+    best(examination, (rule, SHARES.to_vec()), lesson, first, watch)
+}
+
+/// The choice with which learners are best on validation images after their lesson. Learners and their lessons are
+/// numbered from `first`; the ranks share the choices of a round. `watch` may stop it by `false`: then there is none.
+///
+/// # Errors
+/// If there is not enough memory.
+fn best<C: Copy>(
+    examination: &Examination<'_>,
+    (rule, choices): (Rule, Vec<C>),
+    lesson: impl Fn(C, u64) -> Result<TrainingData>,
+    first: u64,
+    watch: &mut impl FnMut() -> bool,
+) -> error::Result<Option<C>> {
     let mut learners = (first..first + LEARNERS)
-        .map(|number| Ok((examination.trainee(optimizer.into(), number)?, number)))
+        .map(|number| Ok((examination.trainee(rule, number)?, number)))
         .collect::<Result<Vec<_>>>()?;
-    let mut choices: Vec<(Recipe, f64)> = recipes(optimizer, highest)
-        .map(|recipe| (recipe, 0.0))
-        .collect();
+    let mut choices: Vec<(C, f64)> = choices.into_iter().map(|choice| (choice, 0.0)).collect();
     for (keep, numbers) in ROUNDS {
         let learners = &mut learners[numbers.start as usize..numbers.end as usize];
         let sums = examination.ranks.deal(choices.len(), |i| {
-            let (recipe, mut sum) = choices[i];
+            let (choice, mut sum) = choices[i];
             for (trainee, number) in learners.iter_mut() {
-                let hyper = recipe.hyper(examination.config.inner_steps);
-                let mut real = examination.real(images, &hyper, *number)?;
-                sum += accuracy(examination, trainee, &mut real)?;
+                sum += accuracy(examination, trainee, &mut lesson(choice, *number)?)?;
             }
             Ok(watch().then_some(sum))
         })?;
@@ -165,9 +209,9 @@ pub fn tuned(
 fn accuracy(
     examination: &Examination<'_>,
     trainee: &mut Trainee,
-    real: &mut TrainingData,
+    lesson: &mut TrainingData,
 ) -> Result<f64> {
-    match trainee.train(real, examination.glance, None) {
+    match trainee.train(lesson, examination.glance, None) {
         Ok((accuracy, _)) => Ok(accuracy),
         Err(Error::NotFinite { .. }) => Ok(0.0),
         Err(error) => Err(error),
