@@ -243,3 +243,27 @@ fn inputs<'t, 's>(tape: &'t Tape, specs: &'s [ArraySpec]) -> Result<Vec<(Var<'t>
     };
     specs.iter().map(input).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_the_rates_changes_nothing_else() {
+        let array = |shape: &[usize], numbers: &[f32]| Array::new(shape, numbers.to_vec()).unwrap();
+        let given: Arrays = [
+            ("x", array(&[2, 1], &[1.0, 2.0])),
+            ("y", array(&[2, 1], &[0.0, 1.0])),
+            ("lr", array(&[2, 2], &[0.5, 0.25, 4.0, 3.0])),
+            ("momentum", array(&[2], &[0.9, 0.5])),
+        ]
+        .map(|(name, array)| (name.to_owned(), array))
+        .into();
+        let device = Device::cpu(Some(1)).unwrap();
+        let data = TrainingData::from_arrays(&device, &given, vec![0, 1]).unwrap();
+        let shared = data.with_share_of_rates(0.5).unwrap();
+        let mut expected = given.clone();
+        expected.insert("lr".into(), array(&[2, 2], &[0.25, 0.125, 2.0, 1.5]));
+        assert_eq!(shared.arrays(Optimizer::Momentum).unwrap(), expected);
+    }
+}
