@@ -2,6 +2,7 @@
 
 use super::lower::{COUNTERS, Launch, Maps, SCRATCH_BYTES};
 use super::modules::Modules;
+use super::refused::failed;
 use super::spare::Spare;
 use super::{CudaFacts, Precision, probe};
 use crate::DeviceError;
@@ -309,32 +310,5 @@ fn describe_fault([fault, step, value, at, limit]: [u32; FAULT_WORDS]) -> Option
         _ => Some(format!(
             "step {step}: windows: an offset lies outside of its window or image"
         )),
-    }
-}
-
-/// One line of what the driver refused.
-pub(super) fn failed(what: &'static str, DriverError(code): DriverError) -> DeviceError {
-    use sys::CUresult as Code;
-    let advice = match code {
-        Code::CUDA_ERROR_ILLEGAL_ADDRESS
-        | Code::CUDA_ERROR_LAUNCH_FAILED
-        | Code::CUDA_ERROR_MISALIGNED_ADDRESS
-        | Code::CUDA_ERROR_HARDWARE_STACK_ERROR
-        | Code::CUDA_ERROR_ILLEGAL_INSTRUCTION
-        | Code::CUDA_ERROR_INVALID_ADDRESS_SPACE
-        | Code::CUDA_ERROR_INVALID_PC
-        | Code::CUDA_ERROR_LAUNCH_TIMEOUT
-        | Code::CUDA_ERROR_ECC_UNCORRECTABLE
-        | Code::CUDA_ERROR_NVLINK_UNCORRECTABLE
-        | Code::CUDA_ERROR_ASSERT
-        | Code::CUDA_ERROR_CONTEXT_IS_DESTROYED => {
-            "; the device is lost for this process: start again from the last checkpoint"
-        }
-        _ => "",
-    };
-    DeviceError::Cuda {
-        what,
-        // The name of the code, not the driver's text: asking for that needs a driver that works.
-        reason: format!("{code:?}{advice}"),
     }
 }

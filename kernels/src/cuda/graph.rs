@@ -1,9 +1,10 @@
 //! CUDA graphs: the launches of a program, each of which waits for those that it depends on and no others.
 
-use super::device::{Cuda, failed};
+use super::device::Cuda;
 use super::lower::Launch;
 use super::merge::Node;
 use super::ready::{Parameters, prepare};
+use super::refused::failed;
 use crate::DeviceError;
 use cudarc::driver::{DriverError, sys};
 use std::ffi::c_void;

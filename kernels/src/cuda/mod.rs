@@ -25,6 +25,8 @@ mod probe;
 #[cfg(feature = "cuda")]
 mod ready;
 #[cfg(feature = "cuda")]
+mod refused;
+#[cfg(feature = "cuda")]
 mod spare;
 #[cfg(feature = "cuda")]
 mod times;

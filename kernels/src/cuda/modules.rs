@@ -1,7 +1,7 @@
 //! The device code that ships in this library, loaded family by family when a program first needs it.
 
-use super::device::failed;
 use super::lower::Maps;
+use super::refused::failed;
 use crate::DeviceError;
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, sys};
 use cudarc::nvrtc::Ptx;

@@ -3,9 +3,10 @@
 
 use super::CudaFacts;
 use super::args::{FillArgs, place};
-use super::device::{Cuda, failed};
+use super::device::Cuda;
 use super::lower::Launch;
 use super::ready::launch;
+use super::refused::failed;
 use crate::DeviceError;
 use crate::memory::Gpu;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};

@@ -5,11 +5,12 @@
 //! and the order of the stream keeps runs apart.
 
 use super::args::{BIND, BindArgs, place};
-use super::device::{Cuda, CudaMemory, failed};
+use super::device::{Cuda, CudaMemory};
 use super::graph::Graph;
 use super::lower::{Launch, Lowering, Scratch, Tables};
 use super::merge::{Join, nodes};
 use super::order::{Touched, dependencies};
+use super::refused::failed;
 use crate::bound::{Bound, Lap, Step};
 use crate::memory::Gpu;
 use crate::{DeviceError, ProgramError};
