@@ -154,6 +154,7 @@ impl<'a, R: Serialize> Evaluated<'a, R> {
 
 pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
     let config = read_config(&args.run)?;
+    let suite = args.suite.as_deref().map(Suite::parse).transpose()?;
     let changes = args.others.changes().with("learners", args.learners);
     let changed = config.with(&changes)?;
     same_settings(ranks, &changed, &args.baselines, args.machine.precision)?;
@@ -181,8 +182,8 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
         rivals: &rivals,
     };
     let outer_step = trainer.outer_step();
-    if let Some(name) = &args.suite {
-        let Some(report) = run.evaluate_suite(&Suite::parse(name)?)? else {
+    if let Some(suite) = &suite {
+        let Some(report) = run.evaluate_suite(suite)? else {
             return Ok(Outcome::Interrupted);
         };
         show(report.table().trim_end());
