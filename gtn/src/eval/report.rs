@@ -214,22 +214,18 @@ fn taught_way(
     watch: &mut impl FnMut() -> bool,
 ) -> error::Result<Option<Way>> {
     let mut way = Way::new(name, examination.config);
-    let rule = Inner::of(examination.config).rule;
-    let trained = if tune {
+    let share = if tune {
         let Some(share) = tuned_share(examination, FRESH / 2, watch)? else {
             return Ok(None);
         };
         way.tuned = Some(format!("{share} of the learned rates"));
-        let taught = |number| examination.taught(number)?.with_share_of_rates(share);
-        way.train(examination, rule, taught, watch)?
+        share
     } else {
-        way.train(
-            examination,
-            rule,
-            |number| examination.taught(number),
-            watch,
-        )?
+        1.0
     };
+    let taught = |number| examination.taught(number)?.with_share_of_rates(share);
+    let rule = Inner::of(examination.config).rule;
+    let trained = way.train(examination, rule, taught, watch)?;
     Ok(trained.then_some(way))
 }
 

@@ -1,6 +1,6 @@
 """Trains networks on the batches of a Generative Teaching Network, in PyTorch.
 
-    python train_torch.py [--learners 8] [--seed 0] [--data data.npz]
+    python train_torch.py [--learners 8] [--seed 0] [--data data.npz] [--rates 1]
 
 Needs torch and numpy. data.npz, written beside this file, has
     x        synthetic images, already normalised, [steps, batch, rows, columns, channels]
@@ -8,7 +8,8 @@ Needs torch and numpy. data.npz, written beside this file, has
     lr, ...  a number for every step and hyper-parameter of the optimizer; of some runs a rate for each role of weights
     z        the noise of which generator.onnx makes x, if there is one, [steps, batch, noise]
     x_test   real test images, bytes [images, rows, columns, channels]; y_test their classes
-Each network starts anew, takes one step on each batch in order, and is tested. The last line is a JSON object.
+Each network starts anew, takes one step on each batch in order, and is tested. With --rates 0.5 it takes half of the learning
+rates: `gtn eval RUN --tune-rates` finds the share that suits a network. The last line is a JSON object.
 """
 
 import argparse
@@ -223,8 +224,10 @@ def main():
     parser.add_argument("--learners", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", default="data.npz")
+    parser.add_argument("--rates", type=float, default=1.0, help="share of the learning rates")
     args = parser.parse_args()
     data = dict(np.load(args.data))
+    data["lr"] = data["lr"] * np.float32(args.rates)
     batches = torch.from_numpy(data["x"]).permute(0, 1, 4, 2, 3)
     classes = torch.from_numpy(data["y"])
     accuracies = []
