@@ -264,7 +264,7 @@ mod tests {
             let path = folder.join(name).with_extension("toml");
             runs.push(Study::read(&path).unwrap().runs.len());
         }
-        assert_eq!(runs, [15, 4, 40]);
+        assert_eq!(runs, [45, 4, 40]);
     }
 
     #[test]
