@@ -132,7 +132,7 @@ pub const SHARE_TRIALS: u64 = (2 * SHARES.len() + 4) as u64;
 /// The recipe with which learners are best on validation images after training on these real ones.
 ///
 /// # Errors
-/// As [`best`].
+/// If there is not enough memory.
 pub fn tuned(
     examination: &Examination<'_>,
     images: &RealImages,
@@ -158,7 +158,7 @@ pub fn tuned(
 /// training drew may want others, as each has its own on real images.
 ///
 /// # Errors
-/// As [`best`].
+/// If there is not enough memory.
 pub fn tuned_share(
     examination: &Examination<'_>,
     first: u64,
