@@ -34,7 +34,10 @@ impl<T: Copy> Matrix<T> {
 /// An element whose blocks can be turned over in registers.
 pub(super) trait Turn: Copy {
     /// A block with rows and columns exchanged.
-    fn four(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4];
+    #[inline(always)]
+    fn four(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4] {
+        std::array::from_fn(|j| std::array::from_fn(|i| rows[i][j]))
+    }
 }
 
 /// Writes the columns of a matrix of `[rows, columns]` as rows; both have contiguous rows. All of the matrix must be
@@ -71,27 +74,20 @@ pub(super) unsafe fn by_fours<T: Turn>(size: [usize; 2], from: Matrix<T>, to: Ma
     }
 }
 
-impl Turn for f64 {
-    #[inline(always)]
-    fn four(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4] {
-        std::array::from_fn(|j| std::array::from_fn(|i| rows[i][j]))
-    }
-}
+impl Turn for f64 {}
 
 impl Turn for f32 {
-    /// By eight shuffles where there are some, which the compiler does not find by itself.
+    /// By eight shuffles, which the compiler does not find by itself.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn four(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4] {
-        #[cfg(target_arch = "x86_64")]
+        use std::arch::x86_64::{__m128, _MM_TRANSPOSE4_PS};
         // SAFETY: SSE is part of every x86-64, and both types are sixteen plain numbers.
         unsafe {
-            use std::arch::x86_64::{__m128, _MM_TRANSPOSE4_PS};
             let [mut a, mut b, mut c, mut d]: [__m128; 4] = std::mem::transmute(rows);
             _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
             std::mem::transmute([a, b, c, d])
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        std::array::from_fn(|j| std::array::from_fn(|i| rows[i][j]))
     }
 }
 
