@@ -54,7 +54,7 @@ fn real(n: usize, seed: u64) -> Result<[Array; 2]> {
     Ok([Array::new([n, 64], images)?.cast(F32), labels.cast(F32)])
 }
 
-/// Distils for so many outer steps, each with a fresh network and fresh images.
+/// Distils for `steps` outer steps, each with a fresh network and fresh images.
 fn run(steps: u64) -> Result<(Vec<f64>, Array)> {
     let own = (0..16).map(|i| f32::from(u8::from(i % 5 == 0)));
     let labels = Array::new([4, 4], own.collect::<Vec<f32>>())?;

@@ -29,7 +29,7 @@ fn learn(start: &[(&str, &Array)], waves: impl Iterator<Item = [Array; 4]>) -> R
     waves.map(outer_step).collect()
 }
 
-/// The errors of a network on so many waves in turn, after five steps on each; it learns from all of them.
+/// The errors of a network after five steps on each of `waves` waves in turn; it learns from all of them.
 fn errors(waves: u64) -> Result<Vec<f64>> {
     let weight = |i: usize, o: usize| Array::normal(F32, [i, o], (i as f64).powf(-0.5), o as u64);
     let bias = |units: usize| Array::zeros(F32, [1, units]);

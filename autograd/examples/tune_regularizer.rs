@@ -26,8 +26,8 @@ fn data(examples: usize, seed: u64) -> Result<[Array; 2]> {
     Ok([x, Array::new([examples, 1], y)?].map(|array| array.cast(F32)))
 }
 
-/// Moves the decays for so many outer steps. Gives the error on validation data before and after, and the
-/// decays.
+/// Moves the decays for `outer_steps` outer steps. Gives the error on validation data before and after, and
+/// the decays.
 fn tune(outer_steps: usize) -> Result<([f64; 2], Vec<f64>)> {
     let ([x, y], [x_valid, y_valid]) = (data(25, 1)?, data(200, 3)?);
     let (weights, decays) = (

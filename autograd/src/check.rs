@@ -13,9 +13,9 @@ use tensor::{Array, DType};
 pub struct Options {
     /// 1: first derivatives only; 2: second derivatives as well.
     pub orders: usize,
-    /// Directions are random numbers that depend on it.
+    /// The seed of the random directions.
     pub seed: u64,
-    /// How far an input is moved for differences, relative to its greatest number (to 1 if that is less).
+    /// How far an input is moved for differences, relative to its largest magnitude (to 1 if that is less).
     pub step: f64,
     /// Relative error allowed against differences.
     pub differences: f64,
@@ -61,7 +61,7 @@ pub enum CheckError {
 /// The greatest relative error of everything that was checked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// What was checked, and how far it was from holding exactly.
+    /// Every identity that was checked, with its greatest relative error.
     pub worst: Vec<(&'static str, f64)>,
 }
 
@@ -82,15 +82,15 @@ const MIXED: &str = "reverse over forward = forward over reverse";
 const SYMMETRY: &str = "⟨w, H·v⟩ = ⟨v, H·w⟩";
 const HESSIAN: &str = "H·v = central difference of the gradient";
 
-/// Errors are relative to the greatest number compared, or to this share of the greatest result (of 1 if
-/// that is less) where it is more: what is smaller is rounding.
+/// Errors are relative to the largest magnitude compared, but at least to this share of the largest
+/// magnitude of the result (of 1 if that is less): smaller differences are rounding.
 const FLOOR: f64 = 0.01;
 
 /// Checks the derivatives of a function at a point: of all its results with respect to all its f64
 /// inputs, input by input, along random directions. Other inputs (indices, keys) are passed on.
 ///
-/// J is the first derivative, H the second one of ⟨u, f⟩. Points must lie further from kinks than
-/// [`Options::step`].
+/// In the report, J is the Jacobian of f, and H the Hessian of ⟨u, f⟩ for a random u. Points must lie
+/// further from kinks than [`Options::step`].
 ///
 /// ```
 /// use autograd::check::{self, Options};
@@ -258,7 +258,7 @@ struct Recorded<'t> {
     positions: Vec<usize>,
     /// Cotangents of the results.
     u: Vec<Var<'t>>,
-    /// Tangents of the inputs.
+    /// Two independent tangents of each input: `v` and `w`.
     v: Vec<Var<'t>>,
     w: Vec<Var<'t>>,
     /// Jᵀ·u for each input: the gradient of ⟨u, f⟩.

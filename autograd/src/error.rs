@@ -35,7 +35,7 @@ pub enum Error {
     NotFinite {
         /// Which number.
         what: &'static str,
-        /// The inner step, counted from 0.
+        /// For an inner loss the step, counted from 0; for an outer loss how many steps were done before it.
         step: usize,
     },
     /// Snapshots cannot be kept in a file.
@@ -62,7 +62,7 @@ pub enum Error {
     Program(#[from] ProgramError),
 }
 
-/// As people read it: a `main` that returns an error prints this.
+/// The message itself: a `main` that returns an error prints its `Debug` form.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")

@@ -21,13 +21,13 @@
 #![doc = include_str!("../examples/learn_learning_rate.rs")]
 //! ```
 //!
-//! A learned array that is named as a weight is where that weight starts: so MAML is
+//! A learned array with the name of a weight is the weight's initial value. So this is MAML:
 //!
 //! ```no_run
 #![doc = include_str!("../examples/maml_sine.rs")]
 //! ```
 //!
-//! and an array that the inner loss reads is training data: distillation to pixels is
+//! A learned array that the inner loss reads is training data. So this is distillation to pixels:
 //!
 //! ```no_run
 #![doc = include_str!("../examples/distill_pixels.rs")]

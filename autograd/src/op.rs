@@ -29,16 +29,16 @@ pub(crate) enum Op {
     Permute(Vec<usize>),
     /// Axes of extent 1 repeated to the node's shape.
     Broadcast,
-    /// A box of the node's shape that starts here.
+    /// The part of the operand that has the node's shape and starts at this index along each axis.
     Slice(Vec<usize>),
     // Reduction: sums over the flagged axes, which keep extent 1.
     Sum(Vec<bool>),
-    /// What a device has a kernel of its own for.
+    /// An operation that devices have a kernel for.
     Kernel(Kernel),
 }
 
 impl Op {
-    /// The number of the type that is nearest.
+    /// A constant of this type. The value is rounded if the type is f32, and kept as it is otherwise.
     pub(crate) fn constant(value: f64, dtype: DType) -> Self {
         let nearest = match dtype {
             DType::F32 => f64::from(value as f32),
@@ -57,7 +57,7 @@ impl Op {
         }
     }
 
-    /// As people call it: an input by its own name.
+    /// Its name in messages: for an input the name that it was given.
     pub(crate) fn label(&self) -> String {
         match self {
             Self::Input(name, _) => name.clone(),

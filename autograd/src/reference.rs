@@ -42,8 +42,8 @@ pub fn primitives_of(outs: &[Var<'_>]) -> BTreeSet<&'static str> {
         .collect()
 }
 
-/// Computes results of one tape from its inputs; everything is done and given in f64, which holds
-/// integers and rounded casts exactly. For inputs of f32 it says what infinite precision would give.
+/// Computes results of one tape from its inputs. All arithmetic and all results are f64, which represents
+/// integers and rounded casts exactly. For inputs of f32 it gives what far more precise arithmetic would.
 pub fn run(outs: &[Var<'_>], inputs: &[(Var<'_>, &Array)]) -> Result<Vec<Array>> {
     let Some(first) = outs.first() else {
         return Ok(Vec::new());

@@ -1,7 +1,7 @@
 //! How every primitive is differentiated.
 //!
-//! A primitive has one entry, from which both directions follow (compare JAX's `deflinear`, `defbilinear`). Entries
-//! record primitives, so derivatives have derivatives, to any order.
+//! A primitive has one rule, from which both directions follow (compare JAX's `deflinear`, `defbilinear`).
+//! Rules record primitives, so derivatives have derivatives, to any order.
 
 use crate::error::Result;
 use crate::op::Op;
@@ -9,37 +9,41 @@ use crate::tape::Var;
 use kernels::{Binary, Conv, ConvKind, Kernel, MatMul, Unary, Window, WindowKind};
 use std::f64::consts::FRAC_2_SQRT_PI;
 
-/// One application of a primitive, as derivative entries see it.
+/// One application of a primitive, as its rule sees it.
 pub(crate) struct Applied<'t> {
     pub(crate) op: Op,
     pub(crate) args: Vec<Var<'t>>,
     pub(crate) out: Var<'t>,
 }
 
-/// The cotangent of argument number `.2`, given that of the result, `.1`.
+/// From an application, the cotangent of its result, and the number of an argument: the cotangent of that
+/// argument.
 type Transpose<'a> = Box<dyn for<'t> Fn(&Applied<'t>, Var<'t>, usize) -> Result<Var<'t>> + 'a>;
 
-/// The factor from argument to result, element by element; `None` where it is zero everywhere.
+/// From an application and the number of an argument: the element-wise partial derivative of the result
+/// with respect to that argument; `None` if it is zero everywhere.
 type Partial<'a> = Box<dyn for<'t> Fn(&Applied<'t>, usize) -> Result<Option<Var<'t>>> + 'a>;
 
 /// How a primitive is differentiated.
 pub(crate) enum Rule<'a> {
-    /// The result does not change with the arguments (or jumps: the derivative is zero where it exists).
+    /// The derivative is zero wherever it exists: the result does not depend on the arguments, or it is
+    /// piecewise constant.
     Constant,
     /// Jointly linear in all arguments but the `fixed` ones. The tangent of a linear operation is the
-    /// operation itself.
+    /// operation itself, applied to tangents.
     Linear {
         fixed: &'static [usize],
         transpose: Transpose<'a>,
     },
     /// Linear in each of two arguments: the tangent is op(ẋ, y) + op(x, ẏ).
     Bilinear(Transpose<'a>),
-    /// Element-wise: tangents and cotangents are multiplied by the partials. Zero wins, for a partial may be
-    /// infinite where nothing depends on it.
+    /// Element-wise: tangents and cotangents are multiplied by the partials. The product is `strong_mul`,
+    /// in which 0 times anything is 0: a partial may be infinite where the (co)tangent is zero.
     Pointwise(Partial<'a>),
-    /// Element-wise: tangents and cotangents pass where the partial, 0 or 1, is 1.
+    /// Element-wise, with partials of 0 or 1: tangents and cotangents pass where the partial is 1, and are
+    /// 0 elsewhere.
     Gate(Partial<'a>),
-    /// There is none; the reason, and what to do.
+    /// There is no derivative. Says why, and what to do instead.
     Undefined(&'static str),
 }
 
@@ -70,7 +74,7 @@ impl<'a> Rule<'a> {
 }
 
 impl Op {
-    /// The derivative entry.
+    /// How this operation is differentiated.
     pub(crate) fn rule(&self) -> Rule<'_> {
         match self {
             Self::Input(..) | Self::Perturbation(_) | Self::Const(_) | Self::Iota(_) => {
@@ -175,12 +179,14 @@ fn unary(f: Unary) -> Rule<'static> {
         Unary::Sqrt => Rule::pointwise(|at, _| {
             let [zero, half, one] = [0.0, 0.5, 1.0].map(|x| at.out.constant_like(x));
             let positive = zero.less(at.out)?;
-            // Chosen before the division too: the slope of the slope at 0 would be 0·∞.
+            // The select inside keeps 0 out of the division: without it, the second derivative at 0 would
+            // be 0·∞.
             let slope = (half / positive.select(at.out, one)?)?;
             positive.select(slope, zero).map(Some)
         }),
         Unary::Rsqrt => Rule::pointwise(|at, _| (at.out.powi(3)? * -0.5).map(Some)),
-        // Slopes are functions of x, not of the result: near 1 that has lost their digits.
+        // The slopes are computed from x, not from the result: near its limits, ±1 for tanh and 1 for
+        // sigmoid, the result has lost the digits that the slope depends on.
         Unary::Tanh => Rule::pointwise(|at, _| at.args[0].unary(Unary::TanhSlope).map(Some)),
         Unary::TanhSlope => {
             Rule::pointwise(|at, _| ((at.args[0].tanh()? * at.out)? * -2.0).map(Some))
@@ -273,7 +279,7 @@ impl<'t> Applied<'t> {
         Ok(Some(self.out.constant_like(value)))
     }
 
-    /// Records a kernel whose result is like an argument.
+    /// Records a kernel whose result has the shape and type of argument number `like`.
     fn transposed(&self, kernel: Kernel, args: &[Var<'t>], like: usize) -> Result<Var<'t>> {
         let like = self.args[like];
         like.tape().kernel(kernel, args, like.shape(), like.dtype())

@@ -38,7 +38,7 @@ impl ArraySpec {
         }
     }
 
-    /// Bytes of the array; `usize::MAX` where there are more.
+    /// Bytes of the array, or `usize::MAX` if there are more.
     pub fn bytes(&self) -> usize {
         self.shape.count().saturating_mul(self.dtype.size())
     }
@@ -48,7 +48,7 @@ impl ArraySpec {
         self.bytes() / self.rows().max(1)
     }
 
-    /// The extent of the first axis.
+    /// The extent of the first axis; 1 for a scalar.
     pub(crate) fn rows(&self) -> usize {
         self.shape.first().copied().unwrap_or(1)
     }
@@ -78,7 +78,7 @@ impl From<&Self> for ArraySpec {
     }
 }
 
-/// The description of an array that is at hand.
+/// The description of an existing array.
 impl From<(&str, &Array)> for ArraySpec {
     fn from((name, array): (&str, &Array)) -> Self {
         Self::new(name, array.dtype(), array.shape().clone())

@@ -64,8 +64,8 @@ impl Tape {
         self.len() == 0
     }
 
-    /// An array that is given when the plan runs. The name is for people, in messages: two inputs of one name
-    /// are two inputs.
+    /// An array that is given when the plan runs. The name is only for messages: two inputs with the same
+    /// name are different inputs.
     pub fn input(&self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Result<Var<'_>> {
         self.push(Op::Input(name.into(), self.len()), &[], shape.into(), dtype)
     }
@@ -76,13 +76,14 @@ impl Tape {
         specs.iter().map(input).collect()
     }
 
-    /// An array whose elements all are `value`. A shape beyond all memory is refused where the array is used.
+    /// An array with `value` at every element. A shape too large for any memory is refused only when the
+    /// array is used.
     pub fn constant(&self, value: f64, dtype: DType, shape: impl Into<Shape>) -> Var<'_> {
         self.enter(Op::constant(value, dtype), &[], shape.into(), dtype)
     }
 
-    /// An array of zeros that derivatives see as a variable: `y + perturbation` computes as `y`, and the
-    /// tangent of the perturbation is added to that of `y`. No arithmetic remains of it in a plan.
+    /// An array of zeros that derivatives treat as a variable: `y + perturbation` has the value of `y`, and
+    /// its tangent is the sum of both tangents. Plans leave the addition out.
     pub fn perturbation(&self, dtype: DType, shape: impl Into<Shape>) -> Var<'_> {
         self.enter(Op::Perturbation(self.len()), &[], shape.into(), dtype)
     }
@@ -96,7 +97,7 @@ impl Tape {
         self.push(Op::Iota(axis), &[], shape, dtype)
     }
 
-    /// Records an operation, after a look at the size of its result.
+    /// Records an operation; refuses a result that is too large for any memory.
     pub(crate) fn push(
         &self,
         op: Op,
@@ -108,7 +109,8 @@ impl Tape {
         Ok(self.enter(op, args, shape, dtype))
     }
 
-    /// Records an operation whose result has the shape of what it is made of.
+    /// Records an operation without checking the size of its result: for results that are no larger than an
+    /// operand, and for leaves, whose size is checked where they are used.
     pub(crate) fn enter(&self, op: Op, args: &[Var<'_>], shape: Shape, dtype: DType) -> Var<'_> {
         let node = Node {
             op,
@@ -155,7 +157,7 @@ impl Tape {
     }
 }
 
-/// Refuses a shape beyond all memory.
+/// Refuses a shape that is too large for any memory.
 pub(crate) fn check_size(op: &'static str, shape: &Shape) -> Result<()> {
     let refused = |error: ArrayError| Error::Record {
         op,

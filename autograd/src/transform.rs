@@ -6,7 +6,7 @@ use crate::rules::{Applied, Rule};
 use crate::tape::{Id, Tape, Var};
 
 impl Tape {
-    /// Gradients of a scalar with respect to some variables, zeros where it does not depend on them.
+    /// Gradients of a scalar with respect to some variables; zeros for those that it does not depend on.
     ///
     /// ```
     /// # use autograd::Tape; use tensor::DType;
@@ -27,8 +27,9 @@ impl Tape {
         self.vjp(&[(loss, loss.constant_like(1.0))], wrt)
     }
 
-    /// Vector-Jacobian products: what cotangents of some results mean for `wrt` (reverse mode).
-    /// Variables in `wrt` are taken as independent of each other.
+    /// Vector-Jacobian products (reverse mode): the cotangents of `wrt` that follow from cotangents of some
+    /// results. Variables in `wrt` are taken as independent of each other: what depends on one of them
+    /// through another does not count.
     ///
     /// ```
     /// # use autograd::Tape; use tensor::DType;
@@ -83,8 +84,8 @@ impl Tape {
             .collect())
     }
 
-    /// Jacobian-vector products: how results move when variables move along tangents (forward mode).
-    /// It reads any stretch of tape, one that a gradient wrote included.
+    /// Jacobian-vector products (forward mode): the tangents of `outs` that follow from tangents of some
+    /// variables. Whatever is recorded can be differentiated, gradients included.
     ///
     /// ```
     /// # use autograd::{Plan, Tape}; use kernels::Device; use tensor::{Array, DType};
@@ -132,8 +133,8 @@ impl Tape {
             .collect())
     }
 
-    /// Hessian-vector products of a scalar, forward over reverse: how its gradients with respect to `wrt`
-    /// move along `direction` (one tangent per variable).
+    /// Hessian-vector products of a scalar, forward over reverse: the tangents of its gradients with
+    /// respect to `wrt` along `direction`, which has one tangent for each variable.
     ///
     /// ```
     /// # use autograd::{Plan, Tape}; use kernels::Device; use tensor::{Array, DType};
@@ -182,7 +183,8 @@ impl Tape {
                         && node.args.iter().any(|&arg| depends[arg])
                 });
         }
-        // A cast to an integer must be seen, so that it is refused.
+        // So far no integer depends on anything. Casts to integers are marked after all, so that they are
+        // refused.
         for id in 0..=last {
             depends[id] |= self.with_node(id, |node| {
                 matches!(node.op, Op::Cast(_)) && !node.dtype.is_float() && depends[node.args[0]]
@@ -191,8 +193,8 @@ impl Tape {
         depends
     }
 
-    /// Fails where a derivative would have to pass what has none. Both directions ask: in reverse no
-    /// cotangent comes to an integer, and a zero would be silent.
+    /// Fails if a derivative would have to pass through an operation that has none. Both directions call
+    /// it: in reverse, no cotangent ever reaches an integer, so the gradient would silently be zero.
     fn refuse_undefined(&self, depends: &[bool], needed: &[bool]) -> Result<()> {
         for id in (0..depends.len()).filter(|&id| depends[id] && needed[id]) {
             let applied = self.applied(id);
@@ -222,7 +224,7 @@ pub(crate) fn is_zero(var: Var<'_>) -> bool {
     var.as_constant() == Some(0.0)
 }
 
-/// Adds two (co)tangents. One that is known to be zero is not added: 0 + x is no kernel's work.
+/// Adds two (co)tangents. If one is known to be zero, this is the other: 0 + x would cost a kernel.
 pub(crate) fn add<'t>(a: Var<'t>, b: Var<'t>) -> Result<Var<'t>> {
     match (is_zero(a), is_zero(b)) {
         (true, _) => Ok(b),

@@ -58,7 +58,7 @@ fn tangents_of_convolutions() {
     });
 }
 
-/// The gradient of the weight, whose tangent pairs two convolutions of the third kind.
+/// The gradient of a weight is a convolution too; its tangent pairs two of these.
 #[test]
 fn tangents_of_a_weight_gradient() {
     check(

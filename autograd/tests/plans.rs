@@ -100,8 +100,8 @@ fn gradients_of_a_whole_learner_agree_with_differences_and_modes_with_each_other
     }
 }
 
-/// A result may go over an input as soon as nobody reads that any more, and straight there; but not while another
-/// result is to be that input.
+/// A result may be written straight over an input as soon as no later launch reads that input, unless
+/// another result is to be that input.
 #[test]
 fn results_go_over_inputs_that_are_done_with() {
     let device = Device::cpu(Some(1)).unwrap();

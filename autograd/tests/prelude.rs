@@ -99,7 +99,7 @@ fn preludes_grow_with_the_steps_and_snapshots_do_not() {
     }
 }
 
-/// Of a step on rows as they are, nothing is worth to be kept, and the schedule says so.
+/// Where a step reads its rows as they are, nothing is worth keeping, and the schedule says so.
 #[test]
 fn without_a_contraction_nothing_is_kept() {
     let training = training(STEPS).loss(|s| {

@@ -14,9 +14,9 @@ use proptest::prelude::*;
 use std::ops::Range;
 use tensor::Arrays;
 
-/// A network with a running mean and with noise drawn inside the step, taught by data that a linear generator makes.
-/// Steps take their data in turn from so many rows. Everything but labels, keys and outer data is learned: the start,
-/// too.
+/// A network with a running mean and with noise drawn inside the step, taught by data that a linear
+/// generator makes. Steps take their data in turn from `rows` rows. Everything but labels, keys and outer
+/// data is learned: the start, too.
 fn training(optimizer: Optimizer, dtype: DType, rows: usize, steps: usize) -> Training<'static> {
     let array = |name: &str, shape: &[usize]| ArraySpec::new(name, dtype, shape);
     let weights = [array("w", &[5, 4]), array("v", &[3, 5])];

@@ -1,4 +1,4 @@
-//! Sizes beyond all memory are one-line errors, wherever a shape is made.
+//! Sizes that no memory holds are one-line errors, wherever a shape is made.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use autograd::prelude::*;

@@ -114,7 +114,7 @@ fn one_array_is_read_in_every_way_at_once() {
     checked_gradients(&training, &outer_at_2_and_5());
 }
 
-/// The same array, read whole only and by row only, and by nobody but a prepared one.
+/// The same array, read only whole, only by row, and only by a prepared one.
 #[test]
 fn gradients_reach_what_is_learned_on_every_way() {
     let bare = || {

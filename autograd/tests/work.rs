@@ -39,7 +39,8 @@ fn products(schedule: Schedule, mode: Mode) -> f64 {
     flops as f64 / (STEPS * 2 * SIDE * SIDE * SIDE) as f64
 }
 
-/// 9 F where all is kept, 11 F where each step is computed again: less what a first layer has not.
+/// 9 F where all is kept, 11 F where each step is computed again: less the products that a first layer does
+/// not have.
 #[test]
 fn work_is_as_counted_by_hand() {
     // A gradient is 3 F; that of the data is not needed for it. Its tangent is 6 F; the data has no tangent

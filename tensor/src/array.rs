@@ -61,7 +61,7 @@ pub enum ArrayError {
     Count {
         /// The shape asked for.
         shape: Shape,
-        /// The numbers there are.
+        /// How many numbers were given.
         count: usize,
     },
     /// More or fewer bytes than the shape and the element type need.
@@ -71,10 +71,10 @@ pub enum ArrayError {
         dtype: DType,
         /// The shape asked for.
         shape: Shape,
-        /// The bytes there are.
+        /// How many bytes were given.
         bytes: usize,
     },
-    /// The axes are not each axis of the shape once.
+    /// The axes are not a permutation of the shape's axes.
     #[error("axes {axes:?} are no permutation of the {} axes of shape {shape}", shape.len())]
     Axes {
         /// The axes asked for.
@@ -99,7 +99,7 @@ macro_rules! each {
     };
 }
 
-/// A number that has a place in [`Data`]: every one of them is an f64 exactly.
+/// An element type of [`Data`]. An f64 represents every value of every element type exactly.
 trait Element: bytemuck::Pod {
     fn wide(self) -> f64;
     fn narrow(wide: f64) -> Self;
@@ -132,11 +132,11 @@ element!(u8, U8, |x| x as u8);
 element!(i32, I32, |x| x as i32);
 element!(u32, U32, |x| x as u32);
 
-/// The f32 next to `x` whose last bit is odd, or `x` itself where it is an f32.
+/// Rounds to odd: gives `x` itself if it is an f32, else the neighbouring f32 whose last bit is 1.
 ///
-/// Rounding once more from there, to a type at least two bits shorter, gives what rounding `x` in
-/// one go would have given (Boldo and Melquiond 2008); the f64 conversions of `half` 2.7 look at
-/// the upper 32 bits only, and so take numbers just above a tie for ties.
+/// Rounding the result once more, to a type at least two bits shorter, gives the same as rounding `x` once
+/// (Boldo and Melquiond 2008). The f64 conversions of `half` 2.7 do not: they look at the upper 32 bits
+/// only, and so take a number just above a tie for a tie.
 fn round_to_odd(x: f64) -> f32 {
     let near = x as f32;
     let wide = f64::from(near);
@@ -194,8 +194,8 @@ impl Array {
     /// An array of `shape` with these numbers in row-major order, their type its element type.
     ///
     /// # Errors
-    /// [`ArrayError::Count`] if there are not as many numbers as the shape has places, [`ArrayError::Size`] if its
-    /// extents are beyond all memory.
+    /// [`ArrayError::Count`] if the shape has not as many elements as there are numbers,
+    /// [`ArrayError::Size`] if it is too large for any memory.
     pub fn new(shape: impl Into<Shape>, data: impl Into<Data>) -> Result<Self, ArrayError> {
         let (shape, data) = (shape.into(), data.into());
         shape.check()?;
@@ -207,23 +207,25 @@ impl Array {
         }
     }
 
-    /// `value` at every place, converted as [`Array::cast`] does.
+    /// An array with `value` at every element, converted as [`Array::cast`] does.
     ///
     /// # Panics
-    /// If there is not so much memory: ask [`Shape::check`] and size before, where the shape comes from outside. The same
-    /// is true of [`Array::zeros`], [`Array::normal`] and [`Array::uniform`].
+    /// If there is not enough memory. If the shape comes from outside, call [`Shape::check`] first, and
+    /// compare its size with the memory that there is. The same applies to [`Array::zeros`],
+    /// [`Array::normal`] and [`Array::uniform`].
     pub fn full(dtype: DType, shape: impl Into<Shape>, value: f64) -> Self {
         let shape = shape.into();
         let data = Data::collect(dtype, std::iter::repeat_n(value, shape.count()));
         Self { shape, data }
     }
 
-    /// Zero at every place.
+    /// An array of zeros.
     pub fn zeros(dtype: DType, shape: impl Into<Shape>) -> Self {
         Self::full(dtype, shape, 0.0)
     }
 
-    /// Normal numbers of mean 0, drawn in f64 and converted: a seed means the same numbers in every element type.
+    /// Normally distributed numbers with mean 0 and this standard deviation. They are drawn in f64 and
+    /// converted, so a seed gives the same numbers in every element type.
     ///
     /// ```
     /// use tensor::{Array, DType};
@@ -235,7 +237,8 @@ impl Array {
         Self::drawn(dtype, shape.into(), seed, draw)
     }
 
-    /// Numbers drawn evenly from `low` to below `high`, in f64, and converted.
+    /// Uniformly distributed numbers, `low` included and `high` excluded. They are drawn in f64 and
+    /// converted.
     ///
     /// # Panics
     /// If `low` is not below `high`.
@@ -268,8 +271,8 @@ impl Array {
     /// An array from the bytes of its elements, in this machine's byte order and at any alignment.
     ///
     /// # Errors
-    /// [`ArrayError::Bytes`] if there are not as many bytes as the elements take, [`ArrayError::Size`] if the extents are
-    /// beyond all memory.
+    /// [`ArrayError::Bytes`] if the elements do not take as many bytes, [`ArrayError::Size`] if the shape
+    /// is too large for any memory.
     pub fn from_bytes(
         dtype: DType,
         shape: impl Into<Shape>,
@@ -327,8 +330,8 @@ impl Array {
         each!(&self.data, v => v.iter().map(|x| x.wide()).collect())
     }
 
-    /// The same numbers as another element type: floats round to nearest, ties to even; integers
-    /// drop the fraction and stop at the ends of their range, and take NaN for 0.
+    /// The same numbers as another element type. Floats round to nearest, ties to even. Integers drop the
+    /// fraction, saturate at the ends of their range, and turn NaN into 0.
     ///
     /// ```
     /// use tensor::{Array, DType};
@@ -351,7 +354,8 @@ impl Array {
     /// The same numbers in the same order under another shape.
     ///
     /// # Errors
-    /// [`ArrayError::Count`] if the new shape has another number of places.
+    /// [`ArrayError::Count`] if the new shape has another number of elements, [`ArrayError::Size`] if it is
+    /// too large for any memory.
     pub fn reshape(self, shape: impl Into<Shape>) -> Result<Self, ArrayError> {
         Self::new(shape, self.data)
     }
@@ -386,7 +390,7 @@ impl Array {
         })
     }
 
-    /// Whether no number is infinite or NaN.
+    /// Whether every number is finite.
     pub fn all_finite(&self) -> bool {
         each!(&self.data, v => v.iter().all(|x| x.wide().is_finite()))
     }

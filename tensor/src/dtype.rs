@@ -32,7 +32,7 @@ impl DType {
         }
     }
 
-    /// Whether derivatives exist for it.
+    /// Whether it is a floating-point type. Only floats have derivatives.
     pub const fn is_float(self) -> bool {
         matches!(self, DType::F32 | DType::F64 | DType::BF16 | DType::F16)
     }

@@ -37,10 +37,10 @@ pub struct FileError {
 /// What is wrong with a file of arrays.
 #[derive(Debug, Error)]
 pub enum Fault {
-    /// The system would not give the bytes.
+    /// The operating system could not read the file.
     #[error("cannot be read: {}", reason(.0))]
     Read(io::Error),
-    /// The system would not take the bytes.
+    /// The operating system could not write the file.
     #[error("cannot be written: {}", reason(.0))]
     Write(io::Error),
     /// Cut short, damaged, or another kind of file.
@@ -72,12 +72,13 @@ pub enum Fault {
         /// The number in it.
         value: i64,
     },
-    /// The format keeps this name for itself.
+    /// The format reserves this name.
     #[error("cannot be written: no array may be named {0:?}")]
     Name(String),
 }
 
-/// The system's words without its number, and without the name of an unfinished file that stands behind it.
+/// The operating system's message up to the error number. After the number, `tempfile` names the unfinished
+/// temporary file, which would only confuse.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error")
@@ -103,11 +104,11 @@ impl Fault {
     }
 }
 
-/// How a file may hold what becomes an [`Array`].
+/// How a file stores the elements of an array: as one of our element types, or as integers that become
+/// [`DType::I32`].
 #[derive(Clone, Copy)]
 enum Stored {
     As(DType),
-    /// Integers that become [`DType::I32`].
     I8,
     I16,
     U16,
@@ -124,7 +125,7 @@ impl Stored {
         }
     }
 
-    /// The bytes of an array of this shape, which are as many as there are.
+    /// Refuses a shape whose elements do not take exactly `held` bytes.
     fn check(
         self,
         format: &'static str,
@@ -132,7 +133,7 @@ impl Stored {
         shape: &[usize],
         held: u64,
     ) -> Result<(), Fault> {
-        // Extents of zero hide nothing here: a hostile shape may overflow the strides as well.
+        // A zero counts as 1 here, so that it cannot hide a large extent: strides would overflow as well.
         let most = shape.iter().try_fold(self.size(), |bytes, &extent| {
             bytes.checked_mul(extent.max(1))
         });
@@ -171,7 +172,8 @@ impl Stored {
 
 type Decoded = Result<Array, Fault>;
 
-/// Integers of N bytes, as labels come from numpy, in the integer type there is.
+/// Reads integers of N bytes as [`DType::I32`], the only signed integer type. Labels come from numpy in
+/// other widths.
 fn narrow<const N: usize>(
     name: &str,
     bytes: &[u8],
@@ -187,8 +189,8 @@ fn narrow<const N: usize>(
     Ok(Data::I32(numbers.map(fits).collect::<Result<_, _>>()?))
 }
 
-/// Writes a file so that its path holds either what it held before or all of the new bytes, also
-/// after a crash: a temporary file beside it, flushed to the disk, takes its place.
+/// Writes a file so that its path holds either the old bytes or all of the new ones, even after a crash.
+/// The bytes go to a temporary file beside it, which is flushed to the disk and then renamed.
 fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
@@ -201,7 +203,7 @@ fn write_atomically(
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // Readable as the umask allows, as any other file; temporary ones are private otherwise.
+        // Permissions follow the umask, as for any other file. Temporary files are private by default.
         builder.permissions(PermissionsExt::from_mode(0o666));
     }
     let mut file = builder.tempfile_in(folder)?;

@@ -17,7 +17,8 @@ use std::ops::Deref;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Shape(SmallVec<[usize; INLINE]>);
 
-/// Shapes with no more axes than this need no memory beside them: plans copy thousands.
+/// The number of axes that are stored inline. A shape with more axes allocates, and plans copy thousands of
+/// shapes. Raising it makes every `Shape` larger.
 const INLINE: usize = 4;
 
 impl Shape {
@@ -26,11 +27,13 @@ impl Shape {
         Self::default()
     }
 
-    /// The most elements that an array may have, 2⁶⁰ − 1 on 64 bits: their bytes fit an `isize`.
+    /// The most elements that an array may have: 2⁶⁰ − 1 on 64-bit machines. Even at 8 bytes an element,
+    /// their bytes fit an `isize`.
     pub const MOST: usize = isize::MAX as usize / 8;
 
-    /// Refuses a shape whose extents, but for zeros, multiply to more than [`Shape::MOST`]. In one that passes no
-    /// product of some extents overflows, nor do strides.
+    /// Refuses a shape whose nonzero extents multiply to more than [`Shape::MOST`]. Zeros are left out so
+    /// that they cannot hide a large extent: in a shape that passes, neither strides nor the product of any
+    /// of its extents overflow.
     ///
     /// # Errors
     /// [`ArrayError::Size`]
@@ -45,7 +48,7 @@ impl Shape {
         })
     }
 
-    /// The number of elements; `usize::MAX` where there are more.
+    /// The number of elements, or `usize::MAX` if there are more.
     pub fn count(&self) -> usize {
         if self.0.contains(&0) {
             return 0;

@@ -10,17 +10,17 @@ use tensor::Shape;
 /// The extents of images \[n, h, w, channels\] and of weights \[out, kh, kw, c\].
 type Pair = ([usize; 4], [usize; 4]);
 
-/// Step, border and such of a convolution.
+/// Stride and padding of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvOptions {
-    /// Vertical and horizontal step.
+    /// Vertical and horizontal stride.
     pub stride: [usize; 2],
     /// Zero rows above and below, zero columns left and right.
     pub pad: [usize; 4],
 }
 
 impl ConvOptions {
-    /// Step 1 and `n` zeros on every side.
+    /// Stride 1 and `n` zeros on every side.
     pub fn padded(n: usize) -> Self {
         Self {
             stride: [1, 1],

@@ -9,7 +9,8 @@ use kernels::{Binary, Float, Unary};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use tensor::DType;
 
-/// How many operations back a simplification looks: each looks at up to two operands, so at most 2⁶ of them.
+/// How many operations back a simplification looks. Each has up to two operands to look at, so a
+/// simplification visits at most 2⁶ operations; one more doubles that.
 const BACK: usize = 6;
 
 impl<'t> Var<'t> {
@@ -53,7 +54,8 @@ impl<'t> Var<'t> {
         if let Some(simpler) = simplify(op, float, x, y) {
             return simpler;
         }
-        // Sums and products do not depend on the order: one order, so that both are one entry.
+        // Operands that may be swapped are put in the order of their numbers, so that x ∘ y and y ∘ x are
+        // one entry.
         let commutes = matches!(
             op,
             Binary::Add | Binary::Mul | Binary::StrongMul | Binary::Equal
@@ -66,8 +68,8 @@ impl<'t> Var<'t> {
         self.tape().push(Op::Binary(op), &[x, y], shape, x.dtype())
     }
 
-    /// Whether all elements are known to be finite and not zero: then no product with it is NaN that need not be. Looks
-    /// so many operations back.
+    /// Whether all elements are known to be finite and nonzero. Then a plain product with them may replace
+    /// a strong one: it is never 0·∞. Looks `back` operations back.
     fn is_tame(self, back: usize) -> bool {
         let arg = |id| self.tape().var(id).is_tame(back - 1);
         self.tape().with_node(self.id, |node| match node.op {
@@ -79,9 +81,9 @@ impl<'t> Var<'t> {
         })
     }
 
-    /// The square of a root or of a magnitude, without it: there its second derivative at 0 is right, which it would
-    /// not be through √ or |·|. Also of what is a multiple of one, or a view. `None` of all else. Looks so many
-    /// operations back.
+    /// The square of √s or |x|, recorded as s or x·x; also of a product with such a factor, and of one that
+    /// is reshaped or broadcast. `None` for all else. The second derivatives of s and x·x at 0 are right;
+    /// those through √ and |·| would not be. Looks `back` operations back.
     fn square_of_root(self, back: usize) -> Result<Option<Var<'t>>> {
         let Some(back) = back.checked_sub(1) else {
             return Ok(None);
@@ -152,14 +154,14 @@ impl<'t> Var<'t> {
         self.tape().enter(Op::Cast(to), &[self], shape, to)
     }
 
-    /// The same numbers, which derivatives take as given.
+    /// The same numbers, which derivatives treat as constants.
     pub fn stop_gradient(self) -> Var<'t> {
         self.tape()
             .enter(Op::StopGradient, &[self], self.shape(), self.dtype())
     }
 
-    /// The same numbers, whose derivative is that of `smooth`: for what is rounded, or a jump, with a smooth
-    /// stand-in (a straight-through estimator). The stand-in is not computed.
+    /// The same numbers with the derivative of `smooth` (a straight-through estimator): for a function that
+    /// rounds or jumps, and a smooth stand-in for it. The values of `smooth` are not computed.
     pub fn with_derivative_of(self, smooth: Var<'t>) -> Result<Var<'t>> {
         self.tape().expect_own("straight_through", &[smooth])?;
         if self.shape() != smooth.shape() || self.dtype() != smooth.dtype() {
@@ -201,8 +203,8 @@ functions! {
     exp = Unary::Exp;
     /// ln x
     log = Unary::Log;
-    /// √x; its derivative at 0 is taken as 0, so that second derivatives through √ at 0 are those of a flat function.
-    /// Squares of roots, (√s)², are recorded as s, and have the right ones. For √Σx² see [`norm`](Var::norm).
+    /// √x. Its derivatives at 0 are taken as 0. (√s)² is recorded as s, which has the right derivatives.
+    /// For √Σx² see [`norm`](Var::norm).
     sqrt = Unary::Sqrt;
     /// 1/√x
     rsqrt = Unary::Rsqrt;
@@ -272,7 +274,7 @@ macro_rules! operator {
                 other.constant_like(self).binary($op, other)
             }
         }
-        // So that `x * x + x` needs no `?`: an error on the way is the error of the whole.
+        // So that `x * x + x` needs no `?`: an error in an operand is the error of the whole.
         impl<'t> $trait<Var<'t>> for Result<Var<'t>> {
             type Output = Self;
             fn $method(self, other: Var<'t>) -> Self {
@@ -309,7 +311,8 @@ impl Tape {
     }
 }
 
-/// What x ∘ y is, to the bit, when one side is a known number; both have the result's shape.
+/// A simpler form of x ∘ y, if there is one: where an operand is a known number, or both operands are the
+/// same root or magnitude. Both have the result's shape.
 fn simplify<'t>(op: Binary, float: Float, x: Var<'t>, y: Var<'t>) -> Option<Result<Var<'t>>> {
     let (a, b) = (x.as_constant(), y.as_constant());
     if let (Some(a), Some(b)) = (a, b) {

@@ -7,7 +7,7 @@ impl<'t> Var<'t> {
     /// x where x > 0, else 0; its derivative at 0 is 0.
     pub fn relu(self) -> Result<Var<'t>> {
         let zero = self.constant_like(0.0);
-        // The question is put so that NaN stays NaN.
+        // NaN ≤ 0 is false, so NaN stays NaN.
         self.less_eq(zero)?.select(zero, self)
     }
 
@@ -35,7 +35,7 @@ impl<'t> Var<'t> {
         -softplus
     }
 
-    /// x, but `least` below it and `most` above it; the derivative there is 0. NaN stays NaN.
+    /// x, limited to the range from `least` to `most`; the derivative outside of it is 0. NaN stays NaN.
     pub fn clamp(self, least: f64, most: f64) -> Result<Var<'t>> {
         self.max(self.constant_like(least))?
             .min(self.constant_like(most))

@@ -1,4 +1,4 @@
-//! Indices: rows by number, pooling windows, the greatest, random numbers.
+//! Indices: rows by index, pooling windows, argmax, random numbers.
 
 use crate::error::{Result, refuse};
 use crate::ops::float_of;
@@ -33,7 +33,7 @@ impl<'t> Var<'t> {
             .kernel(kernel, &[self, index], shape, self.dtype())
     }
 
-    /// The index (i32) of the greatest along an axis, which goes; the first of equals.
+    /// The index (i32) of the greatest element along an axis, the first of equals. The axis is removed.
     pub fn argmax(self, axis: usize) -> Result<Var<'t>> {
         let float = float_of("argmax", &[self])?;
         let shape = self.shape();
@@ -64,7 +64,7 @@ impl<'t> Var<'t> {
         index.expand(shape)?.equal(counter)
     }
 
-    /// The greatest pixel of every window over images \[n, h, w, c\]; borders never win, ties go to the
+    /// The greatest pixel of every window over images \[n, h, w, c\]. Padding never wins, ties go to the
     /// first. `pad`: rows above and below, columns left and right.
     pub fn max_pool(
         self,
@@ -112,9 +112,9 @@ impl<'t> Var<'t> {
 }
 
 impl Tape {
-    /// Random numbers that depend on the key (u32 \[4\]: seed low, seed high, outer step, inner step) and on
-    /// `op`, which tells apart several draws: the same key gives the same numbers, so a step that is
-    /// recomputed is the step.
+    /// Random numbers that depend only on the key (u32 \[4\]: seed low, seed high, outer step, inner step)
+    /// and on `op`, which tells apart several draws with one key. So a step that is recomputed draws the
+    /// same numbers.
     pub fn random<'t>(
         &'t self,
         key: Var<'t>,

@@ -9,8 +9,8 @@ impl<'t> Var<'t> {
         Ok(self.row("max_last")?.max)
     }
 
-    /// ln softmax along the last axis. Nothing overflows, and all digits are right at both ends: that of a class
-    /// which is nearly certain is −ln(1 + the odds of all others).
+    /// ln softmax along the last axis. Nothing overflows, and no digits are lost where a probability is
+    /// near 0 or near 1: that of the likeliest class is computed as −ln(1 + the odds of all others).
     pub fn log_softmax(self) -> Result<Var<'t>> {
         let Row { max, is_max, .. } = self.row("log_softmax")?;
         let zero = self.constant_like(0.0);
@@ -23,7 +23,7 @@ impl<'t> Var<'t> {
         self.log_softmax()?.exp()
     }
 
-    /// ln Σeˣ along the last axis, which stays with extent 1; −∞ of nothing but −∞.
+    /// ln Σeˣ along the last axis, which stays with extent 1; −∞ if all elements are −∞.
     pub fn logsumexp(self) -> Result<Var<'t>> {
         let Row { max, is_max } = self.row("logsumexp")?;
         let nothing = max.equal(max.constant_like(f64::NEG_INFINITY))?;
@@ -79,7 +79,7 @@ impl<'t> Var<'t> {
                 ),
             );
         }
-        // A class that is not labelled counts nothing, also where its probability is 0.
+        // A class whose label is 0 adds nothing, even where its log-probability is −∞.
         let likelihood = labels
             .strong_mul(self.log_softmax()?)?
             .sum(&[models, models + 1])?;

@@ -1,4 +1,4 @@
-//! Recording: for each primitive its shape rule, and what is simpler where operands are known.
+//! Recording: the shape rule of each primitive, and simplifications where operands are known.
 
 pub(crate) mod contraction;
 mod elementwise;
@@ -17,8 +17,8 @@ use kernels::{Float, Kernel};
 use tensor::{DType, Shape};
 
 impl<'t> Applied<'t> {
-    /// The same operation on other operands of the same shapes, recorded on their tape. What is known of
-    /// the operands (constants, zeros) makes it simpler.
+    /// The same operation on other operands of the same shapes, recorded on their tape. It is simplified
+    /// where operands are known to be constants.
     pub(crate) fn again(&self, args: &[Var<'t>]) -> Result<Var<'t>> {
         match &self.op {
             Op::Input(..) | Op::Perturbation(_) | Op::Const(_) | Op::Iota(_) => Ok(self.out),
@@ -42,8 +42,9 @@ impl<'t> Applied<'t> {
 }
 
 impl Tape {
-    /// Records a kernel; zeros, if what it is linear in is zero or empty. A product with zeros is computed: the
-    /// other factor may be infinite.
+    /// Records a kernel. Records zeros instead if it is linear and its operands are zero or empty, or if it
+    /// is bilinear and an operand is empty. A product with an operand of zeros is computed: the other
+    /// factor may be infinite.
     pub(crate) fn kernel<'t>(
         &'t self,
         kernel: Kernel,

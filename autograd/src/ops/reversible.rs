@@ -1,5 +1,6 @@
-//! Momentum in fixed point, whose steps can be undone (`kernels::Reversible`). None of it has a derivative:
-//! an optimiser pairs the floats with smooth ones that have ([`Var::with_derivative_of`]).
+//! Momentum in fixed point, whose steps can be undone (`kernels::Reversible`). None of these operations has
+//! a derivative. An optimiser gives their float results the derivatives of the usual formulas
+//! ([`Var::with_derivative_of`]).
 
 use crate::error::{Result, refuse};
 use crate::ops::float_of;
@@ -12,7 +13,8 @@ pub(crate) fn state_shape(theta: &Shape) -> Shape {
     [Reversible::words(theta.count())].into()
 }
 
-/// The state after a step: from (θ, u) if the one before it is zeros. `rates` are lr and momentum.
+/// The state after a step. If the state before it is all zeros, the step starts from `theta` and `u`
+/// instead. `rates` are the learning rate and the momentum.
 pub(crate) fn advance<'t>(
     state: Var<'t>,
     [theta, u, gradient]: [Var<'t>; 3],

@@ -8,7 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use tensor::{DType, Shape};
 
-/// The longest axis with a border, 2²⁶: an index for each element is recorded, 256 MiB of them.
+/// The most elements of an axis with its border, 2²⁶. `reflect_pad` and `edge_pad` record an index of 4
+/// bytes for each, 256 MiB in all.
 const LONGEST: usize = 1 << 26;
 
 /// The common shape under numpy's rules: aligned at the last axis, extents of 1 stretch.
@@ -123,7 +124,7 @@ impl<'t> Var<'t> {
         self.tape().push(op, &[self], extents.into(), self.dtype())
     }
 
-    /// A border of zeros: so many elements before and after along every axis.
+    /// Adds a border of zeros, with `before` and `after` elements along every axis.
     pub fn pad(self, before: &[usize], after: &[usize]) -> Result<Var<'t>> {
         let shape = self.shape();
         if before.len() != shape.len() || after.len() != shape.len() {
@@ -144,7 +145,7 @@ impl<'t> Var<'t> {
         self.tape().kernel(kernel, &[self], padded, self.dtype())
     }
 
-    /// Picks by constant indices along an axis; an index may come several times.
+    /// Picks elements along an axis by constant indices; an index may occur several times.
     pub fn take(self, axis: usize, index: &[u32]) -> Result<Var<'t>> {
         let shape = self.shape();
         if axis >= shape.len() || index.iter().any(|&i| i as usize >= shape[axis]) {
@@ -153,7 +154,7 @@ impl<'t> Var<'t> {
                 format!("indices {index:?} along axis {axis} of {shape}"),
             );
         }
-        // Picking only moves bits: those of integers as well.
+        // Picking only moves bits, so 32-bit integers are moved as if they were f32.
         let float = match self.dtype() {
             DType::F64 => Float::F64,
             DType::F32 | DType::I32 | DType::U32 => Float::F32,
@@ -173,7 +174,7 @@ impl<'t> Var<'t> {
         self.tape().kernel(kernel, &[self], taken, self.dtype())
     }
 
-    /// A border of `n` on both sides of an axis that mirrors the array without its edge.
+    /// A border of `n` on both sides of an axis that mirrors the array without repeating its edge.
     pub fn reflect_pad(self, axis: usize, n: usize) -> Result<Var<'t>> {
         let extent = self.bordered("reflect_pad", axis, n)?;
         if n >= extent {
@@ -196,7 +197,8 @@ impl<'t> Var<'t> {
         self.take(axis, &index)
     }
 
-    /// The extent of an axis that is to get borders of `n`, whose elements are picked by number.
+    /// The extent of an axis that is to get borders of `n` elements; refuses one that would become too
+    /// long.
     fn bordered(self, name: &'static str, axis: usize, n: usize) -> Result<usize> {
         let extent = self.shape().get(axis).copied().unwrap_or(0);
         let bordered = n.saturating_mul(2).saturating_add(extent);
@@ -263,7 +265,7 @@ impl<'t> Var<'t> {
         )
     }
 
-    /// Sums over some axes, which go.
+    /// Sums over some axes, which are removed.
     pub fn sum(self, axes: &[usize]) -> Result<Var<'t>> {
         let kept: Vec<_> = (0..self.shape().len())
             .filter(|i| !axes.contains(i))
@@ -345,12 +347,13 @@ impl Tape {
     }
 }
 
-/// Fewer terms that follow each other than this are not summed in a pass over the whole array, where axes further
-/// out are summed too.
+/// In elements. If fewer contiguous terms than this are summed, and outer axes as well, the contiguous ones
+/// are summed in a second pass, over the small result of the first.
 const SHORT_SUM: usize = 64;
 
-/// The flags of the sum to begin with, where the last terms follow each other, and further terms lie apart: over these,
-/// which adds row to row. So the channels of a group are summed after the pixels.
+/// Whether to split a sum over contiguous terms and outer axes in two: gives the flags of the first sum,
+/// over the outer axes only, which adds row to row. For example, the channels of a group are summed after
+/// the pixels.
 fn outer_of_two(shape: &Shape, flags: &[bool]) -> Option<Vec<bool>> {
     let long = |&axis: &usize| shape[axis] > 1;
     let last = (0..shape.len())

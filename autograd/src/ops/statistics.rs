@@ -1,5 +1,5 @@
-//! Norms, means and variances, composed of the primitives: right also where squares leave the range of the type, and
-//! where numbers are far from zero.
+//! Norms, means and variances, composed of the primitives. They stay accurate where squares overflow or
+//! underflow, and where a mean is large compared with the deviation.
 
 use crate::error::{Result, refuse};
 use crate::tape::{Tape, Var};
@@ -12,15 +12,16 @@ pub struct Moments<'t> {
     pub mean: Var<'t>,
     /// The mean of the squared distances from the mean: divided by the count, not the count − 1.
     pub variance: Var<'t>,
-    /// The array less its mean.
+    /// The array minus its mean.
     pub centered: Var<'t>,
-    /// The variance in squares of a unit, and 1/unit: 1, unless squares would overflow.
+    /// The variance times `inverse`².
     scaled: Var<'t>,
+    /// Scales numbers before they are squared: a power of two, 1 unless the squares would overflow.
     inverse: Var<'t>,
 }
 
 impl<'t> Moments<'t> {
-    /// Of an array whose mean and variance are known.
+    /// The moments of an array whose mean and variance are known already.
     pub fn given(x: Var<'t>, mean: Var<'t>, variance: Var<'t>) -> Result<Self> {
         Ok(Self {
             mean,
@@ -38,10 +39,13 @@ impl<'t> Moments<'t> {
     }
 }
 
-/// 1/unit and unit of numbers whose magnitudes have this sum: powers of two with which squares do not overflow, nor
-/// underflow if they are `small`; 1 in the middle of the range, and where all are zero.
+/// \[1/unit, unit\] for numbers whose magnitudes add up to `total`. Both are powers of two. Numbers times
+/// 1/unit can be squared and summed without overflow and, if `small`, without underflow. The unit is 1 in
+/// the middle of the range, and where all numbers are zero.
 fn units(total: Var<'_>, small: bool) -> Result<[Var<'_>; 2]> {
-    // The greatest of 2²³ numbers (of f64 2⁴⁰) is at least so small a part of their sum.
+    // Exponents of two. Numbers whose magnitudes add up to less than 2^`least` are scaled up by 2^`up`;
+    // from 2^`most` on they are scaled down by 2^`down`. At 2^`least` the greatest of 2²³ numbers is at
+    // least 2⁻⁶³ (in f64 of 2⁴⁰ numbers 2⁻⁴⁴⁰), so its square is still a normal number.
     let [least, most, up, down] = match total.dtype() {
         DType::F32 => [-40, 60, 90, -65],
         _ => [-400, 500, 600, -520],
@@ -62,17 +66,18 @@ fn units(total: Var<'_>, small: bool) -> Result<[Var<'_>; 2]> {
 impl<'t> Var<'t> {
     /// Mean, variance and distances from the mean over some axes.
     ///
-    /// The mean is found in two passes, the second over what the first left (Chan, Golub and `LeVeque` 1983): all
-    /// digits are right also where the mean is large beside the deviation.
+    /// The mean is computed in two passes, the second over what the first left (Chan, Golub and `LeVeque`
+    /// 1983). So all digits are right even where the mean is large compared with the deviation.
     pub fn moments(self, axes: &[usize]) -> Result<Moments<'t>> {
         let [inverse, unit] = units(self.abs()?.sum_keep(axes)?, false)?;
         let mean = self.mean_keep(axes)?;
         let apart = (self - mean)?;
-        // The rounding error of the mean; its derivative is none.
+        // The rounding error of the mean. It has no derivative.
         let rest = apart.mean_keep(axes)?.stop_gradient();
         let square = |x: Var<'t>| (x * inverse)? * (x * inverse)?;
         let squares = square(apart)?.mean_keep(axes)?;
-        // The factor 1/unit² is in range, and per channel: derivatives are spared one per element.
+        // The same variance for derivatives only: it is never computed, so it may overflow. Its derivative
+        // multiplies by 1/unit² once per mean instead of once per element.
         let plain = ((apart * apart)?.mean_keep(axes)? * (inverse * inverse)?)?;
         let squares = squares.with_derivative_of(plain)?;
         let scaled = (squares - square(rest)?)?.max(mean.constant_like(0.0))?;
@@ -90,15 +95,16 @@ impl<'t> Var<'t> {
         Ok(self.moments(axes)?.variance)
     }
 
-    /// √Σx² over some axes, which stay with extent 1. Squares neither overflow nor underflow. The derivative is x/‖x‖,
-    /// and 0 where all are 0.
+    /// √Σx² over some axes, which stay with extent 1. The squares neither overflow nor underflow. The
+    /// derivative is x/‖x‖, and 0 where all of x are 0.
     pub fn norm_keep(self, axes: &[usize]) -> Result<Var<'t>> {
         let (squares, [_, unit]) = self.squares(axes)?;
         squares.sqrt()? * unit
     }
 
-    /// 1/‖x‖ as two factors, for derivatives of the whole may overflow: a power of two, which is 1 in the middle of
-    /// the range, and the rest, which is 0 where all of x are 0. Axes stay with extent 1.
+    /// 1/‖x‖ as two factors, because derivatives of their product may overflow. The first is a power of
+    /// two, 1 in the middle of the range. The second is the rest, and 0 where all of x are 0. The axes stay
+    /// with extent 1.
     pub fn inverse_norm_keep(self, axes: &[usize]) -> Result<[Var<'t>; 2]> {
         let (squares, [inverse, _]) = self.squares(axes)?;
         let zero = squares.constant_like(0.0);
@@ -124,7 +130,7 @@ impl<'t> Var<'t> {
         self.tape().norm_of(&[self])
     }
 
-    /// Σx² in units, and these.
+    /// Σ(x/unit)² over some axes, and \[1/unit, unit\].
     fn squares(self, axes: &[usize]) -> Result<(Var<'t>, [Var<'t>; 2])> {
         let [inverse, unit] = units(self.abs()?.sum_keep(axes)?, true)?;
         let scaled = (self * inverse)?;

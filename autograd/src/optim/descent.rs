@@ -1,4 +1,4 @@
-//! The optimisers of the inner loop at work outside: they move named arrays along their gradients.
+//! The inner loop's optimisers in the outer loop: they move named arrays along their gradients.
 
 use super::Optimizer;
 use crate::error::{Error, Result};
@@ -107,7 +107,7 @@ impl Descent {
         })
     }
 
-    /// The norm that was measured last, when that is done.
+    /// The norm that was measured last. Waits until it is computed.
     ///
     /// # Errors
     /// If the device fails.

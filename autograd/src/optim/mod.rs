@@ -25,14 +25,15 @@ use tensor::{DType, Shape};
 /// | `Lion` | sign(beta1·m + (1 − beta1)·g) + `weight_decay`·θ, m′ = beta2·m + (1 − beta2)·g (Chen et al. 2023) | m |
 /// | `Muon` | that of `Nesterov`, of matrices made orthogonal (Jordan 2024) | u |
 ///
-/// Every hyper-parameter is a variable, so it can be learned, and be another one at every step. Derivatives
-/// are finite at a zero gradient, also where the second moment is zero: √′(0) = 0 on a tape. There d is 0 without eps, too.
+/// Every hyper-parameter is a variable, so it can be learned, and differ from step to step. Derivatives are
+/// finite at a zero gradient, even where the second moment is zero, because a tape takes √′(0) as 0. In
+/// that case d is 0, even without eps.
 ///
-/// A sign has the slope 0. So through a step of `Lion` a meta-gradient reaches θ, the rate and the weight decay; the
-/// gradient, what it was computed from, beta1 and beta2 get none.
+/// The derivative of a sign is 0. So through a step of `Lion` a meta-gradient reaches θ, the rate and the
+/// weight decay; the gradient, what it was computed from, beta1 and beta2 get none.
 ///
-/// Squares are of the parameter's type, as the formulas have them: in f32, v does not see gradients below 1e-22, and is
-/// infinite (d is 0) for those above 1.8e19.
+/// Squares are computed in the parameter's type, as the formulas have them. In f32, gradients below 1e-22
+/// add nothing to v, and those above 1.8e19 make it infinite; then d is 0.
 ///
 /// ```
 /// use autograd::{Tape, optim::Optimizer};
@@ -53,24 +54,26 @@ pub enum Optimizer {
     /// Heavy ball (Polyak 1964).
     Momentum,
     /// Heavy ball in fixed point, of which every step can be undone exactly (Maclaurin et al. 2015): with
-    /// [`Schedule::reversible`](crate::Schedule::reversible) a training keeps no states. Weights, velocities
-    /// and gradients are multiples of 2⁻⁴⁶ below 2¹⁵, a momentum one of 2⁻²⁴ in [0, 1]; what is outside becomes
-    /// NaN. Derivatives are those of `Momentum` at the same points. A rate and a momentum for all elements.
+    /// [`Schedule::reversible`](crate::Schedule::reversible) a training keeps no states. Weights,
+    /// velocities and gradients are multiples of 2⁻⁴⁶ below 2¹⁵, and the momentum is a multiple of 2⁻²⁴ in
+    /// [0, 1]; what is outside becomes NaN. Derivatives are those of `Momentum` at the same points. The
+    /// rate and the momentum are one number each for all elements of a weight.
     ReversibleMomentum,
     /// Momentum that looks ahead (Nesterov 1983, as Sutskever et al. 2013 write it).
     Nesterov,
     /// Steps divided by the root of a moving mean of squares (Hinton 2012).
     RmsProp,
-    /// Moving means of the gradient and its square, both freed of their start at zero.
+    /// Moving means of the gradient and of its square, both corrected for their start at zero.
     Adam,
     /// Adam with a weight decay that does not pass through the means.
     AdamW,
     /// The sign of a mean gradient: every element moves by the rate.
     Lion,
-    /// Momentum that looks ahead, with singular values of about 1: for weights \[units, …\] as matrices \[units, inputs\], by
-    /// five turns of Newton and Schulz's iteration, which the meta-gradient passes through; times √(units / inputs) where
-    /// there are more units. Vectors and scalars move as by `Nesterov`; as published, Adam moves them. Of several learners'
-    /// weights in one array it would make one matrix: it is for one learner at a time.
+    /// Momentum that looks ahead, with all singular values made about 1. It takes weights \[units, …\] as
+    /// matrices \[units, inputs\], runs five Newton–Schulz iterations, which the meta-gradient passes
+    /// through, and multiplies by √(units / inputs) where there are more units than inputs. Vectors and
+    /// scalars move as by `Nesterov`; as published, Adam moves them. It is for one learner at a time: it
+    /// would make one matrix of the weights of several learners in one array.
     Muon,
 }
 
@@ -163,8 +166,9 @@ impl Optimizer {
 
     /// Records one update of one parameter: gives θ′ and the new state.
     ///
-    /// `state` as [`Optimizer::state`] lists it, `hyper` as [`Optimizer::hyper`] does: scalars, or arrays
-    /// that stretch to θ where they meet it only (a rate per element).
+    /// `state` as [`Optimizer::state`] lists it, `hyper` as [`Optimizer::hyper`] does. A hyper-parameter is
+    /// a scalar; it may be an array that broadcasts to θ (a rate per element) if it only meets arrays of
+    /// that shape.
     pub fn update<'t>(
         self,
         theta: Var<'t>,
@@ -248,8 +252,8 @@ impl Optimizer {
         Ok(vec![reversible::velocity(fixed, gradient)?, fixed])
     }
 
-    /// The loss of trained weights, but NaN if an update was out of range: among the weights, a NaN might not
-    /// be seen, as behind a `ReLU`.
+    /// The loss of trained weights, or NaN if an update went out of range. Such an update makes a weight
+    /// NaN, but the loss alone might not show it, for example behind a `ReLU`.
     pub(crate) fn checked<'t>(self, mut loss: Var<'t>, theta: &[Var<'t>]) -> Result<Var<'t>> {
         if self == Self::ReversibleMomentum {
             for &weight in theta {
@@ -343,7 +347,7 @@ fn adam<'t>(g: Var<'t>, state: &[Var<'t>], hyper: &[Var<'t>]) -> Result<(Var<'t>
     Ok((direction, vec![m, v, m_weight, v_weight]))
 }
 
-/// x/y, and 0 where both are: without eps, what has no gradient stays where it is.
+/// x/y, and 0 where both are 0: so without eps, a parameter without a gradient stays where it is.
 fn quotient<'t>(x: Var<'t>, y: Var<'t>) -> Result<Var<'t>> {
     let zero = y.constant_like(0.0);
     let both = x.abs()?.max(y)?.equal(zero)?;

@@ -3,8 +3,9 @@
 use crate::error::Result;
 use crate::tape::Var;
 
-/// Coefficients of x·(a + b·x² + c·x⁴), which takes numbers from about 0.002 to 1 to about 0.7 to 1.2 in five turns, and makes smaller ones
-/// a⁵ = 485 times as large (Jordan 2024). A larger a would lift those sooner, and then it would not settle.
+/// Coefficients of x·(a + b·x² + c·x⁴) (Jordan 2024). Five iterations take numbers from about 0.002 to 1
+/// into about 0.7 to 1.2, and make smaller ones a⁵ = 485 times as large. A larger a would lift those
+/// sooner, but then the iteration would not settle.
 const COEFFICIENTS: [f64; 3] = [3.4445, -4.7750, 2.0315];
 const TURNS: usize = 5;
 
@@ -22,15 +23,15 @@ pub(super) fn direction(momentum: Var<'_>) -> Result<Var<'_>> {
     (orthogonal(matrix)? * factor)?.reshape(shape)
 }
 
-/// A matrix with the same singular vectors, and singular values of about 1, by Newton and Schulz's iteration. It is
-/// recorded turn by turn, so its derivative is exact for what it gives.
+/// A matrix with the same singular vectors, and singular values of about 1, by Newton–Schulz iteration. It
+/// is recorded iteration by iteration, so its derivative is exact for what it gives.
 fn orthogonal(matrix: Var<'_>) -> Result<Var<'_>> {
     let [a, b, c] = COEFFICIENTS;
     let tall = matrix.shape()[0] > matrix.shape()[1];
     let [unit, rest] = matrix.inverse_norm_keep(&[0, 1])?;
     let mut x = ((matrix * unit)? * rest)?;
     for _ in 0..TURNS {
-        // The smaller of both products: X·Xᵀ, or XᵀX.
+        // The smaller of the two products: X·Xᵀ, or Xᵀ·X.
         let square = x.matmul_with(x, tall, !tall)?;
         let polynomial = ((square * b)? + (square.matmul(square)? * c)?)?;
         let turned = if tall {

@@ -161,7 +161,7 @@ impl<K: Copy + Eq> Task<K> {
         })
     }
 
-    /// Runs on the arrays that the keys stand for. On a GPU nobody waits.
+    /// Runs on the arrays that the keys stand for. On a GPU the host does not wait.
     ///
     /// # Errors
     /// If the device fails.

@@ -28,7 +28,7 @@ pub(super) struct Emitter<'g> {
     graph: &'g Graph,
     roots: &'g [Id],
     extents: Vec<usize>,
-    /// How entries are looked at, the first point by point.
+    /// The views under which entries are read; the first is the identity.
     views: Vec<View>,
     loads: Vec<Load>,
     reads: Vec<(Id, usize)>,
@@ -37,10 +37,10 @@ pub(super) struct Emitter<'g> {
     known: FxHashMap<(Id, usize), usize>,
 }
 
-/// The number of the view of every point on itself.
+/// The index of the identity in `views`.
 const IDENTITY: usize = 0;
 
-/// What an entry under a view comes to.
+/// How the value of an entry under a view is found.
 enum Found {
     /// A value of the code.
     Value(usize),
@@ -123,8 +123,8 @@ impl<'g> Emitter<'g> {
         })
     }
 
-    /// The value of an entry: read if it is stored, else computed. Calls go as deep as operations follow each other in one
-    /// program, of which there are no more than its code may have instructions.
+    /// The value of an entry: read if it is stored, else computed. The recursion is no deeper than a
+    /// program has instructions, and their number is limited.
     fn value(&mut self, id: Id, view: usize) -> Result<usize, Refusal> {
         let (mut id, mut view) = (id, view);
         loop {

@@ -12,18 +12,19 @@ use std::cmp::Reverse;
 use std::rc::Rc;
 use tensor::DType;
 
-/// Instructions of a fused program, at most. Longer ones save launches and passes over memory, but hold more values at a
-/// time than there is fast memory for: the CPU has room for 256 and a CUDA thread for some 190. The longest of set-ups A,
-/// B and C has 71.
+/// The most instructions of a fused program. Raising it saves launches and passes over memory. But a longer
+/// program holds more values at a time: the CPU has room for 256, and a CUDA thread for some 190. The
+/// longest program of set-ups A, B and C has 71.
 pub(super) const CODE_LIMIT: usize = 160;
-/// A value that several entries read is stored if it takes more work than this to compute it again, in additions per
-/// element (a load and a store cost about as much); a scalar that one reader repeats for its own elements, from twice this.
+/// In additions per element. A value that several entries read is stored if computing it again takes more
+/// work than this: a store and a load cost about as much. For a scalar that one reader repeats for each of
+/// its own elements, the limit is twice this.
 const RECOMPUTE_LIMIT: usize = 6;
-/// A value that several entries read is stored if it is computed from at least so many arrays of its size: to read two
-/// again costs no more than to write and read one.
+/// In arrays. A value that several entries read is stored if it is computed from at least this many arrays
+/// of its size: reading two again costs no more than writing one and reading it.
 const REREAD_LIMIT: usize = 3;
-/// A partial sum is stored if its next term comes this many launches or more after its first array: until then all of its
-/// arrays would stay in memory.
+/// In launches. A partial sum is stored if its next term is computed more than this many launches after the
+/// first of its arrays: otherwise all of these arrays would stay in memory until then.
 const WAIT: usize = 8;
 
 /// What it takes to compute an entry where it is read.
@@ -33,14 +34,15 @@ struct Cost {
     work: usize,
     /// Instructions, as if nothing were shared.
     code: usize,
-    /// The arrays that it reads, of its own size or larger: no more than matter, the largest.
+    /// The arrays that it reads, of its own size or larger: the largest [`REREAD_LIMIT`] of them.
     arrays: Vec<Id>,
-    /// How many launches it waits for, one after the other, and how many the first of its arrays waits for.
+    /// The longest chain of launches that it waits for.
     begin: usize,
+    /// The same for the earliest computed array that it reads; `usize::MAX` if there is none.
     first: usize,
 }
 
-/// An entry that is read from memory.
+/// The instructions that it takes to read an entry from memory.
 const LOAD: usize = 1;
 
 impl Graph {
@@ -59,7 +61,8 @@ impl Graph {
         graph
     }
 
-    /// Kernels, their operands, and outputs.
+    /// Stores what has to be in memory: inputs, kernels and their operands, sums, casts between types, and
+    /// outputs.
     fn store_what_must_be(&mut self) {
         for id in 0..self.nodes.len() {
             if matches!(
@@ -82,7 +85,7 @@ impl Graph {
                     let arg = node.args[0];
                     let works = matches!(to, DType::F32 | DType::F64);
                     if works && self.nodes[arg].dtype != to {
-                        // A map computes in one type: whatever comes from another is read from memory.
+                        // A map computes in one type: operands of another type are read from memory.
                         self.store_origin(arg);
                     }
                     self.stored[id] |= !works;
@@ -186,7 +189,7 @@ impl Graph {
             }
             let cost = self.cost(id, &costs);
             let node = &self.nodes[id];
-            // A read converts at no cost.
+            // A load converts at no cost.
             let converts = matches!(node.op, Op::Cast(_)) && self.stored[node.args[0]];
             let costly = cost.work > RECOMPUTE_LIMIT || cost.arrays.len() >= REREAD_LIMIT;
             let repeated = if node.shape.count() == 1 {
@@ -240,8 +243,8 @@ impl Graph {
         cost
     }
 
-    /// The terms of a long sum that come one after the other are added as they come: otherwise all of them would
-    /// wait for the last.
+    /// Adds the terms of a long sum as they are computed. Otherwise all of them would wait in memory for
+    /// the last.
     fn store_partial_sum(&mut self, id: Id, costs: &[Cost]) {
         let args = [self.nodes[id].args[0], self.nodes[id].args[1]];
         for (partial, term) in [(args[0], args[1]), (args[1], args[0])] {
@@ -276,7 +279,8 @@ impl Graph {
         }
     }
 
-    /// Whether a reader of each entry repeats its value for many elements of its own.
+    /// For each entry: whether a reader broadcasts it, and so would compute it again for many of its own
+    /// elements.
     fn grows(&self) -> Vec<bool> {
         let mut grows = vec![false; self.nodes.len()];
         for (reader, node) in self.nodes.iter().enumerate().rev() {

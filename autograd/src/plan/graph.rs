@@ -13,9 +13,11 @@ pub(super) struct Graph {
     pub(super) outs: Vec<Id>,
     /// Whether the result of an entry is in memory of its own.
     pub(super) stored: Vec<bool>,
-    /// A sum whose second term is a product used nowhere else: the product is added in place.
+    /// For each entry: if it is a sum with a product used nowhere else, the product's kernel adds to the
+    /// other term in place.
     pub(super) accumulates: Vec<Option<Accumulate>>,
-    /// A sum of two products of equal shapes that nothing else needs, as a tangent is: one kernel does it all.
+    /// For each entry: if it is a sum of two such products of equal shapes, as the tangent of a product is,
+    /// one kernel computes both and adds them.
     pub(super) pairs: Vec<Option<[Id; 2]>>,
 }
 
@@ -152,7 +154,8 @@ impl Graph {
         }
     }
 
-    /// The same launches, in the same order, without results that nobody reads, nor what only these need.
+    /// The same launches, in the same order, without results that are never read and without what only
+    /// these need.
     pub(super) fn without_unread(&self, items: Vec<Item>) -> Vec<Item> {
         let mut is_read = vec![false; self.nodes.len()];
         self.outs

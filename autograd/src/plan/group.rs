@@ -10,22 +10,24 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-/// Programs that a root tries to join, at most. More find some more to share a pass over memory with, and take more
-/// time to plan.
+/// The most programs that a root tries to join. Raising it saves a few more passes over memory, and makes
+/// planning slower.
 const CANDIDATES: usize = 32;
-/// Programs that a root looks at for that, at most, and launches between the two that may have to come first. It bounds
-/// the time of plans where one array is read by thousands of programs.
+/// The most programs that a root looks at to find those, and the most launches that may have to be moved
+/// before a joined program. It bounds planning time where thousands of programs read one array.
 const LOOKS: usize = 1024;
-/// How many launches apart two roots of one program may be, counted from the first launch and from the last. A program
-/// waits for the operands of all its roots, and until then keeps them: with a tangent of the first layer and a cotangent
-/// of the same layer, which read the same array, it would wait for the whole forward pass and half of the backward pass.
+/// In launches. Two roots of one program may be at most this far apart, counted from the first launch and
+/// from the last. A program waits for the operands of all its roots, and keeps them until then. For
+/// example, a tangent and a cotangent of the first layer read the same array; one program of both would
+/// wait for the whole forward pass and half of the backward pass.
 const REACH: usize = 8;
-/// A result that is smaller than its iteration space by this factor or more, as a sum is, may be further apart: to hold
-/// it for long costs little.
+/// A factor. A result smaller than its iteration space by this factor or more, such as a sum, may be
+/// further apart as counted from the last launch: holding it for long costs little.
 const SMALL: usize = 16;
 
-/// All work of a graph as launches, operands first, in one or two ways: in few passes, and in some more
-/// that may keep less alive at a time. What proves unreachable by fused programs is stored as well.
+/// All work of a graph as launches, operands first. Gives one or two versions: one with few passes over
+/// memory, and one with more passes that may keep less alive at a time. It also stores what no fused
+/// program can compute on its way.
 pub(super) fn items(graph: &mut Graph) -> Vec<Vec<Item>> {
     let absorbed = absorbed(graph);
     let alone = store_unreachable(graph, &absorbed);
@@ -86,12 +88,12 @@ struct Groups<'g> {
     items: Vec<Item>,
     /// An order of them in which operands come first.
     sequence: Sequence,
-    /// For each entry: how many stored ones it waits for, one after the other, and how many wait for it.
+    /// For each entry: the longest chain of stored entries before it, and the longest after it.
     times: Vec<[usize; 2]>,
     is_out: Vec<bool>,
     /// The launch that computes an entry.
     maker: Vec<Option<usize>>,
-    /// The programs that read an array, by when they can run: that number divided by what is near.
+    /// The programs that read an array, by the array and the time at which they can run (see `time`).
     readers: FxHashMap<(Id, usize), BTreeSet<usize>>,
 }
 
@@ -99,8 +101,9 @@ struct Groups<'g> {
 struct Joined {
     /// The earlier launch that the later one joins.
     into: usize,
-    /// Which of both is first in the sequence: there the new one comes, after these launches.
+    /// Which of the two is first in the sequence. The joined program takes its place.
     first: usize,
+    /// The launches that have to be moved before it.
     before: Vec<usize>,
     fused: Fused,
 }
@@ -154,7 +157,7 @@ impl<'g> Groups<'g> {
         }
     }
 
-    /// Makes one program of two that a later root has related.
+    /// Joins programs that share an array only since a later root joined one of them.
     fn merge(&mut self) {
         for later in (0..self.items.len()).rev() {
             let Item::Map(fused) = &self.items[later] else {
@@ -172,7 +175,7 @@ impl<'g> Groups<'g> {
         }
     }
 
-    /// All launches in a sequence in which they can run, without what nobody reads.
+    /// All launches in a sequence in which they can run, without results that are never read.
     fn ordered(&self) -> Vec<Item> {
         let order = self.sequence.order();
         let items = order.map(|index| self.items[index].clone()).collect();
@@ -199,7 +202,8 @@ impl<'g> Groups<'g> {
         self.items[index] = item;
     }
 
-    /// When a program can run: programs that are near each other have the same number, or numbers side by side.
+    /// When a program can run, in units of [`REACH`] + 1 launches: programs within reach of each other have
+    /// the same time or adjacent ones.
     fn time(&self, fused: &Fused) -> usize {
         let begins = fused.roots.iter().map(|&root| self.times[root][0]);
         begins.min().unwrap_or(0) / (REACH + 1)
@@ -236,7 +240,8 @@ impl<'g> Groups<'g> {
         })
     }
 
-    /// The latest program that `fused` can become a part of, and both together. It is launch `own`, or none yet.
+    /// The latest program that `fused` can join, and the joined program. `own` is the launch of `fused`, if
+    /// it has one yet.
     fn join(&self, fused: &Fused, own: Option<usize>) -> Option<Joined> {
         let count = space(self.graph, fused.roots[0]).count();
         let near = |&other: &Id| {
@@ -283,8 +288,8 @@ impl<'g> Groups<'g> {
         None
     }
 
-    /// Whether two roots can be computed at one time: neither waits long for the operands of the other, and what is
-    /// made early for it is not large.
+    /// Whether two roots can share a program: neither waits long for the operands of the other, and a
+    /// result that is held for long is small.
     fn near(&self, a: Id, b: Id, count: usize) -> bool {
         let [begin, end] = [0, 1].map(|side| [a, b].map(|id| self.times[id][side]));
         let far = |[a, b]: [usize; 2]| a.abs_diff(b) > REACH;

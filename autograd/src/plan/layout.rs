@@ -176,7 +176,8 @@ impl<'a> Writer<'a> {
         self.results.iter().enumerate().map(note).collect()
     }
 
-    /// What is in the arena from which step to which: of arrays in one interval each until the next is written over it.
+    /// What is in the arena, from which step to which. Of several arrays in one interval, each stays until
+    /// the next is written over it.
     fn stays(&self) -> Vec<Stay> {
         let intervals = self.places.intervals.iter();
         let mut until: Vec<usize> = intervals.map(|i| self.last_step(i.last)).collect();

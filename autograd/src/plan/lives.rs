@@ -30,9 +30,9 @@ impl Life {
 pub(super) struct Lives {
     /// First those that launches make, in the order of launches, then inputs.
     all: Vec<Life>,
-    /// The arrays (by their place in `all`) that launches read, one launch after the other, each array once a launch;
-    /// and where those of each end.
+    /// The arrays that launches read, by their place in `all`: launch after launch, each array once a launch.
     reads: Vec<usize>,
+    /// For each launch: where its part of `reads` ends.
     ends: Vec<usize>,
     /// For each launch the arrays that it makes.
     makes: Vec<Range<usize>>,

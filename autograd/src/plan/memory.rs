@@ -1,22 +1,24 @@
 //! Places in the arena: arrays that are never alive at the same time share bytes.
 //!
-//! To find the smallest arena is NP-hard (dynamic storage allocation: Garey and Johnson 1979, problem SR2). So arrays
-//! choose places one after the other, in a few orders; then a search in bounded time looks for a better order.
+//! To find the smallest arena is NP-hard (dynamic storage allocation: Garey and Johnson 1979, problem SR2).
+//! So arrays are placed one after the other, in a few orders; then a search in bounded time looks for a
+//! better order.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Alignment of every array, in bytes: a cache line.
 pub(super) const ALIGN: usize = 64;
-/// An array is large if it has at least this part (one in so many) of the bytes of the fullest launch. Large arrays
-/// choose before all others, and the search moves only them. With 16, arenas of set-ups A and C stay 1 to 3 % larger;
-/// 128 is no better.
+/// An array is large if it takes at least 1/`LARGE` of the bytes alive at the fullest launch. Large arrays
+/// are placed before all others, and the search moves only them. With 16, arenas of set-ups A and C stay 1
+/// to 3 % larger; 128 is no better.
 const LARGE: usize = 64;
-/// Comparisons of two arrays for one arena, at most; a comparison takes 3 ns. The largest plan of set-up B needed 9 million until its arena
-/// was the least, all others of A to C less; few come so far since the search ends at [`CLOSE`].
+/// The most comparisons of two arrays for one arena; a comparison takes 3 ns. The largest plan of set-up B
+/// needed 9 million until its arena was the least; all others of A to C needed fewer. Few plans get that
+/// far, because the search ends at [`CLOSE`].
 const COMPARISONS: usize = 1 << 24;
-/// An arena that has at most this part (one in so many) more than the least is small enough: to look for the rest took 50 ms, half of all
-/// planning, for some networks of a search space, and found nothing.
+/// The search ends once the arena is larger than the least by at most 1/`CLOSE`. Looking for the rest took
+/// 50 ms, half of all planning, for some networks of a search space, and found nothing.
 const CLOSE: usize = 1024;
 
 /// Bytes that are needed from one launch to another, both included.
@@ -125,8 +127,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Lets choose first: the largest, the largest over their life, the longest alive, or those alive when the most
-    /// is. None is best for all plans.
+    /// Tries four orders: first the largest, the largest in bytes times lifetime, the longest alive, or
+    /// those alive when the most bytes are. None is best for all plans.
     fn try_rules(&mut self, alive: Vec<usize>) {
         let maxima = Maxima::new(alive);
         for rule in 0..4 {
@@ -152,9 +154,10 @@ impl Search<'_> {
         }
     }
 
-    /// Lets one large array after the other choose earlier or later, at random (and always the same), as long as the
-    /// large ones do not need more for that. Where they need less than all arrays did, the others follow; one that finds
-    /// no place will choose first among these.
+    /// Moves one large array after another to a random position in the order (the same numbers in every
+    /// run). A move stays if the large arrays need no more memory with it. If they need less than the best
+    /// arena so far, the other arrays are placed as well. One of these that finds no place goes first among
+    /// them from then on.
     fn move_large(&mut self) {
         let is_large = |&i: &usize| self.intervals[i].size() >= self.least / LARGE;
         let (mut large, mut rest): (Vec<usize>, Vec<usize>) =
@@ -162,7 +165,8 @@ impl Search<'_> {
         if large.is_empty() {
             std::mem::swap(&mut large, &mut rest);
         }
-        // Knuth's multiplier, as numbers of `rand` may change with its versions, and plans with them.
+        // A generator with Knuth's multiplier. The numbers of `rand` may change with its versions, and
+        // plans with them.
         let mut random = 1u64;
         let mut below = |n: usize| {
             random = random
@@ -191,8 +195,8 @@ impl Search<'_> {
     }
 }
 
-/// Lets the earliest choose first, the larger of those that begin at one launch: in time that grows with the number of
-/// arrays and of holes between them.
+/// Places the arrays by their first launch, the larger first if that is the same. The time grows with the
+/// number of arrays and of holes between them.
 fn earliest_first(intervals: &[Interval]) -> (Vec<usize>, Placing) {
     let mut order: Vec<usize> = (0..intervals.len()).collect();
     order.sort_by_key(|&i| (intervals[i].first, Reverse(intervals[i].size())));
@@ -257,7 +261,7 @@ pub(super) fn lower_bound(intervals: &[Interval]) -> usize {
     alive(intervals).into_iter().max().unwrap_or(0)
 }
 
-/// The maxima of all stretches of numbers whose length is a power of two: two of them overlap to any stretch.
+/// The maxima of all stretches of numbers whose length is a power of two. Two of these cover any stretch.
 struct Maxima(Vec<Vec<usize>>);
 
 impl Maxima {

@@ -1,7 +1,13 @@
 //! Plans: chosen results of a tape as a program with known memory and work.
 //!
-//! simplify (dead code, common entries, zeros) → fuse (what reaches memory) → group (element-wise chains with
-//! their reductions as launches) → order (which launch when) → remat (what is made again) → layout (liveness, places in one arena, updates in place).
+//! The passes, in this order:
+//!
+//! * `simplify` removes dead code, merges equal entries and drops known zeros.
+//! * `fuse` decides which results reach memory.
+//! * `group` makes launches of element-wise chains and their reductions.
+//! * `order` decides which launch runs when.
+//! * `remat` decides what is recomputed to save memory.
+//! * `layout` finds lifetimes, places arrays in one arena, and updates in place where it can.
 
 mod bound;
 mod emit;
@@ -58,7 +64,7 @@ pub struct Plan {
     /// For each input: its entry on the tape.
     sources: Vec<Id>,
     outputs: Vec<ArraySpec>,
-    /// For each output: the input that it is written over.
+    /// For each output the input that it is written over, if any.
     donors: Vec<Option<usize>>,
     arena_bytes: usize,
     least_bytes: usize,
@@ -74,9 +80,10 @@ impl Plan {
         Self::in_segments(outs, 1)
     }
 
-    /// As [`Plan::new`], with less memory for more work: up to that many segments of the way to where the most
-    /// is alive are told apart, of which only what enters the next is kept. What else is read later is
-    /// computed again then, segment by segment, and at most once. The results are the same, bit for bit.
+    /// As [`Plan::new`], with less memory for more work (activation checkpointing). The launches up to the
+    /// memory peak are cut into at most `segments` segments, and only arrays that cross from one segment
+    /// into the next are kept. What else is read after the peak is recomputed then, segment by segment and
+    /// at most once. The results are the same, bit for bit.
     ///
     /// ```
     /// use autograd::{Plan, Tape};
@@ -94,8 +101,9 @@ impl Plan {
         Self::build(outs, &[], segments, |_, _| Ok(vec![None; outs.len()]))
     }
 
-    /// As [`Plan::in_segments`], with some results given instead of computed. `donors` says for each output which
-    /// input it is written over, knowing the inputs by their descriptions and entries on the tape.
+    /// As [`Plan::in_segments`], with some results given instead of computed. `donors` is told the inputs,
+    /// by their descriptions and entries on the tape; it says for each output which input it is written
+    /// over, if any.
     fn build(
         outs: &[Var<'_>],
         given: &[Var<'_>],
@@ -201,7 +209,8 @@ impl Plan {
         Peak::of(&self.stays, self.launches())
     }
 
-    /// Makes it ready for a device, so that the first run is like all others: see [`Program::prepare`].
+    /// Makes it ready for a device, so that the first run takes no longer than later ones: see
+    /// [`Program::prepare`].
     pub fn prepare(&self, device: &Device) -> Result<()> {
         Ok(self.program.prepare(device)?)
     }
@@ -275,7 +284,7 @@ pub(crate) fn read(view: View<'_>, spec: &ArraySpec) -> Result<Array> {
     Ok(Array::from_bytes(spec.dtype, spec.shape.clone(), &bytes)?)
 }
 
-/// The description of an entry, for messages by what it is.
+/// The description of an entry, with its operation as the name, for messages.
 pub(crate) fn spec_of(var: Var<'_>) -> ArraySpec {
     let name = var.tape().with_node(var.id, |node| node.op.label());
     ArraySpec::new(name, var.dtype(), var.shape())
@@ -302,7 +311,8 @@ fn nodes(tape: &Tape) -> Vec<Rc<Node>> {
     (0..tape.len()).map(|id| tape.node(id)).collect()
 }
 
-/// Refuses arrays that are together beyond all memory, so that no sum of their sizes overflows.
+/// Refuses a plan whose arrays together are too large for any memory, so that no sum of their sizes
+/// overflows.
 fn check_total(nodes: &[Rc<Node>]) -> Result<()> {
     let bytes = |node: &Rc<Node>| node.shape.count().saturating_mul(node.dtype.size());
     let total = nodes.iter().map(bytes).fold(0, usize::saturating_add);

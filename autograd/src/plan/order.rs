@@ -58,8 +58,9 @@ impl Launches {
         }
     }
 
-    /// A result that may go over an input waits for all that read the input: else it would need memory of its
-    /// own, and a copy at the end. Only launches that nothing waits for have to, so there is no cycle.
+    /// A result that may be written over an input waits for all readers of that input. Otherwise it would
+    /// need memory of its own, and a copy at the end. Only launches that nothing waits for are held back,
+    /// so there is no cycle.
     fn write_over_late(&mut self, graph: &Graph, slots: &Slots) {
         let inputs: FxHashMap<usize, Id> =
             slots.inputs.iter().map(|&(id, slot)| (slot, id)).collect();
@@ -82,8 +83,8 @@ impl Launches {
         }
     }
 
-    /// List scheduling: again and again one of the launches whose operands are there. Those that free as much
-    /// as they take go first; the others, and those among themselves, by rank.
+    /// List scheduling: takes one ready launch after another, that is one whose operands are computed.
+    /// Launches that free at least as many bytes as they take go first. Among equals, the rank decides.
     fn list(&self, rank: &[usize]) -> Vec<usize> {
         let arrays = self.lives.all();
         let mut waits: Vec<usize> = self.before.iter().map(Vec::len).collect();
@@ -122,9 +123,9 @@ impl Launches {
         order
     }
 
-    /// The place of each launch when every result is computed as it is demanded, depth first: the longest way
-    /// before the shorter ones, so that what runs beside it (a tangent beside its primal) keeps pace. `order` is any
-    /// in which operands come first.
+    /// The rank of each launch if every result is computed on demand, depth first. The operand with the
+    /// longest chain of launches comes first, so that what runs beside it (a tangent beside its primal)
+    /// keeps pace. `order` is any order in which operands come first.
     fn demand(&self, order: &[usize]) -> Vec<usize> {
         let count = self.before.len();
         let mut height = vec![0usize; count];
@@ -139,7 +140,7 @@ impl Launches {
         shallow_first(&mut last);
         let mut rank = vec![usize::MAX; count];
         let mut done = 0;
-        // A stack of launches, each a second time below its operands: it is done when it comes up again.
+        // A stack. Each launch is pushed once more below its operands, and is done when it comes up again.
         let mut open: Vec<(usize, bool)> = last.into_iter().map(|launch| (launch, false)).collect();
         while let Some((launch, complete)) = open.pop() {
             if rank[launch] < usize::MAX {

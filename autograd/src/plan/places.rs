@@ -123,8 +123,8 @@ impl<'g> Places<'g> {
         copied
     }
 
-    /// Whether `result` of launch `at` may be written over the input `donor`: nobody reads that any more, or
-    /// this launch is the last to do so, element by element.
+    /// Whether `result` of launch `at` may be written over the input `donor`: no later launch reads
+    /// `donor`, and if this one does, it reads it element by element.
     fn updates_in_place(&self, at: usize, result: Id, donor: Id) -> bool {
         match self.lives.last_read(donor) {
             Some(last) if last > at => return false,
@@ -215,8 +215,9 @@ impl<'g> Places<'g> {
         reads.all(|&(other, _)| other == id || self.of[other] != self.of[id])
     }
 
-    /// Copies what could not be computed where it is wanted: inputs first, for results may go over them; and of
-    /// those that go over each other one is set aside before.
+    /// Copies what could not be computed where the caller wants it. Inputs are copied first, because
+    /// results may be written over them. If inputs are to be written over each other, one is set aside in
+    /// the arena before.
     fn plan_copies(&mut self, copied: &[(Id, usize)]) {
         let base = |id: Id| self.graph.resolve(id).0;
         let (passed, made): (Vec<_>, Vec<_>) = copied

@@ -1,12 +1,13 @@
 //! Recomputation inside a computation: less memory for more work.
 //!
-//! A computation that goes out and comes back, such as a loss and its gradient, is at its fullest where it
-//! turns. Of what was made on the way out, only what is alive at a few cuts is kept (Chen et al. 2016, arXiv
-//! 1604.06174). Between them everything is dropped, and made again by the same launches when it is read on the
-//! way back: the segment nearest to the turn is never dropped, and of the others only one is there at a time.
+//! A loss and its gradient take the most memory where the forward pass ends and the backward pass begins:
+//! at the *turn*. Of what was made before it, only what is alive at a few *cuts* is kept (activation
+//! checkpointing, Chen et al. 2016, arXiv 1604.06174). Everything else is dropped, and recomputed by the
+//! same launches when the backward pass reads it. The segment nearest to the turn is never dropped. Of the
+//! others, only one is in memory at a time.
 //!
-//! Nothing is known of layers here. A cut is a place in the order of launches where little is alive, and
-//! which cuts are best is found by dynamic programming over the bytes that are there at one time.
+//! Nothing is known of layers here. A cut is a place in the order of launches where little is alive.
+//! Dynamic programming over the bytes in memory at one time finds the best cuts.
 
 use crate::plan::graph::{Accumulate, Fused, Graph, Item};
 use crate::plan::lives::{Life, Lives};
@@ -15,11 +16,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-/// How many places for cuts are looked at.
+/// The most places that are considered for cuts. The time of the search grows with its square.
 const PLACES: usize = 128;
 
-/// The same launches with some repeated, so that at most so many segments are told apart. The graph gets
-/// entries for the results that are made again.
+/// The same launches, with some repeated, so that those before the turn are cut into at most `segments`
+/// segments. The graph gets new entries for recomputed results.
 pub(super) fn in_segments(graph: &mut Graph, items: Vec<Item>, segments: usize) -> Vec<Item> {
     let lives = Lives::new(graph, &items);
     let turn = turn(&lives, items.len());
@@ -54,7 +55,7 @@ fn turn(lives: &Lives, count: usize) -> usize {
     turn
 }
 
-/// What is made before the last cut and alive at none.
+/// The arrays that are made before the last cut and alive at no cut.
 fn dropped(lives: &Lives, cuts: &[usize], turn: usize) -> FxHashSet<Id> {
     let end = cuts.last().map_or(0, |&cut| cut + 1);
     let early = lives.in_arena().take_while(|&(made, _)| made < end);
@@ -119,12 +120,12 @@ impl Cuts {
         }
     }
 
-    /// The cuts with the least at one time: before and in a segment, all that is kept at its begin, and all
-    /// that it holds itself.
+    /// The cuts that need the least memory at one time. While a segment is in memory, so is all that is
+    /// kept before it.
     fn choose(&self, segments: usize) -> Vec<usize> {
         let end = self.places.len() - 1;
-        // The least from place `p − 1` on, and the next cut (the turn, if there is none): with one segment, with
-        // two, and so on.
+        // For each p: the least from place `p − 1` on, and the next cut (the turn, if there is none). One
+        // table for one segment, one for two, and so on.
         let mut least: Vec<(usize, usize)> = (0..=end).map(|p| (self.inner[end][p], end)).collect();
         let mut tables = vec![least.clone()];
         for _ in 1..segments.min(self.places.len()) {

@@ -1,5 +1,5 @@
-//! A sequence into which launches are put at any place, as order maintenance has it (Dietz and Sleator 1987): a launch
-//! has a number that grows along the sequence, with gaps between the numbers.
+//! A sequence of launches with insertion at any place (order maintenance, Dietz and Sleator 1987). Each
+//! launch has a number. The numbers grow along the sequence, with gaps for what is inserted.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    /// Puts launch after launch at the end: 0, then 1, and so on.
+    /// Appends the next launch: 0, then 1, and so on.
     pub(super) fn push(&mut self) {
         let end = self.launches.last_key_value();
         let number = end.map_or(0, |(last, _)| last + GAP);
@@ -28,7 +28,7 @@ impl Sequence {
         self.numbers[launch]
     }
 
-    /// Lets `moved` (in the order of the sequence) come right before `next`.
+    /// Moves the launches `moved`, in the order of the sequence, to right before `next`.
     pub(super) fn move_before(&mut self, next: usize, moved: &[usize]) {
         for &launch in moved {
             self.remove(launch);
@@ -45,7 +45,7 @@ impl Sequence {
         }
     }
 
-    /// Lets two launches change places.
+    /// Swaps the places of two launches.
     pub(super) fn swap(&mut self, a: usize, b: usize) {
         self.numbers.swap(a, b);
         for launch in [a, b] {
@@ -57,7 +57,8 @@ impl Sequence {
         self.launches.remove(&self.numbers[launch]);
     }
 
-    /// The number before a launch, and how far so many parts of the gap between them are apart.
+    /// The number of the launch before `next`, and the step that divides the gap between the two into
+    /// `parts`; 0 if the gap is too small.
     fn gap(&self, next: usize, parts: u64) -> (u64, u64) {
         let number = self.numbers[next];
         let before = self.launches.range(..number).next_back();

@@ -13,9 +13,9 @@ pub(crate) struct Simplified {
     pub(crate) inputs: Vec<(Id, Id)>,
 }
 
-/// Records what `outs` need on a fresh tape, where perturbations are zeros, and what only derivatives see is gone.
-/// Zeros vanish and equal entries merge while it is recorded. The entries `given` become inputs: what they are
-/// computed from is not needed.
+/// Records what `outs` need on a fresh tape. Perturbations become zeros, and operations that only matter to
+/// derivatives are left out. While it is recorded, known zeros vanish and equal entries merge. The entries
+/// `given` become inputs: what they are computed from is not needed.
 pub(crate) fn simplify(outs: &[Var<'_>], given: &[Var<'_>]) -> Result<Simplified> {
     let fresh = Tape::new();
     let mut inputs = Vec::new();
@@ -60,7 +60,7 @@ pub(crate) fn simplify(outs: &[Var<'_>], given: &[Var<'_>]) -> Result<Simplified
         let args = computed_from(&node).iter();
         let args: Vec<Var<'_>> = args.map(|&arg| fresh.var(ids[arg])).collect();
         ids[id] = match op {
-            // −0, for x + (−0) is x, also of −0.
+            // −0, because x + (−0) is x for every x, also for −0.
             Op::Perturbation(_) => fresh.constant(-0.0, dtype, shape),
             op if args.is_empty() => fresh.push(op.clone(), &[], shape, dtype)?,
             Op::StopGradient | Op::StraightThrough => args[0],

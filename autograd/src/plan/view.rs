@@ -105,7 +105,8 @@ pub(super) struct Coordinates {
     pub(super) steps: Vec<(usize, usize)>,
 }
 
-/// The coarsest extents that all of the shapes (of equal count) are groupings of; `None` if there are none.
+/// The coarsest extents from which every one of the shapes (of equal count) is made by merging neighbours;
+/// `None` if there are none.
 pub(super) fn common_extents<'a>(shapes: impl Iterator<Item = &'a Shape>) -> Option<Vec<usize>> {
     let mut cuts = vec![1usize];
     for shape in shapes {

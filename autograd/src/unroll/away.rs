@@ -20,7 +20,8 @@ pub(super) struct Places {
     pub(super) folder: PathBuf,
 }
 
-/// Snapshots on their way to the file or back.
+/// The most snapshots on their way to the file or back at one time. Each needs a buffer in the host's
+/// memory.
 const UNDER_WAY: usize = 2;
 
 impl Places {
@@ -45,7 +46,7 @@ pub(super) struct Away {
 }
 
 impl Away {
-    /// Memory for `count` snapshots of so many bytes, and the file if there is one.
+    /// Memory for `count` snapshots of `snapshot` bytes each, and the file if there is one.
     pub(super) fn new(places: &Places, count: usize, snapshot: usize) -> Result<Self> {
         let on_disk = places.on_disk.min(count);
         let file = (on_disk > 0)
@@ -138,7 +139,7 @@ impl Worker {
         let (finished, done) = sync_channel(UNDER_WAY);
         let work = move || {
             for task in waiting {
-                // Nobody listens any more only when the run is over.
+                // Sending fails only when the run is over and nobody listens.
                 let _ = finished.send(perform(&mut file, snapshot, task));
             }
         };

@@ -46,9 +46,10 @@ pub(super) fn evaluations(steps: usize, c: usize, kept: usize) -> u64 {
     stretches + u64::try_from(advances).expect("fewer than could ever be run")
 }
 
-/// Records of state that it takes: the snapshots, and beside them the way to the last stretch and the states
-/// in it. Without activations kept (`kept` is 0), the state after the step to be reversed is held as well,
-/// while that before it is reached again in more than one step: from the third repetition on, most often.
+/// Records of state that it takes: the snapshots, and beside them the way to the last stretch and the
+/// states in it. Without activations kept (`kept` is 0), the state after the step to be reversed is held as
+/// well, while the state before it is reached again in more than one step; that happens mostly from the
+/// third repetition on.
 pub(super) fn states(steps: usize, c: usize, kept: usize) -> usize {
     let q = kept.max(1);
     if steps <= q {
@@ -58,8 +59,8 @@ pub(super) fn states(steps: usize, c: usize, kept: usize) -> usize {
     c.min(steps.div_ceil(q) - 1) + 1 + q + held
 }
 
-/// The steps that are advanced again before their stretch is reversed. The first sweep goes past a whole
-/// stretch before each of its snapshots, if it is not done after one sweep; all but those and the last stretch.
+/// How many steps are advanced again before their stretch is reversed, if one sweep is not enough: all but
+/// the last stretch, and the stretch right before each snapshot of the first sweep.
 pub(super) fn repeated(steps: usize, c: usize, kept: usize) -> usize {
     steps.saturating_sub(kept.max(1).saturating_mul(c + 1))
 }

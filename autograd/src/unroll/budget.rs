@@ -16,20 +16,24 @@ pub(super) struct Family {
     pub(super) cost: Cost,
 }
 
-/// What things take: bytes, and floating-point operations.
+/// What things take: bytes, and work in floating-point operations.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cost {
-    /// Everything but what is kept between the sweeps.
+    /// Bytes of everything but what is kept between the sweeps.
     pub(super) bytes: usize,
-    /// A record of state, of activations, and of what a prelude makes.
+    /// Bytes of a record of state.
     pub(super) state: usize,
+    /// Bytes of a record of activations.
     pub(super) kept: usize,
+    /// Bytes of a record of results of a prelude.
     pub(super) prelude: usize,
-    /// Work of a step advanced, and advanced so that what its prelude makes is kept, or given that.
+    /// Work of advancing a step.
     pub(super) advance: u64,
+    /// Work of advancing a step and keeping the results of its prelude.
     pub(super) keeping: u64,
+    /// Work of advancing a step that is given the results of its prelude.
     pub(super) given: u64,
-    /// Work of a step reversed: with the advance that keeps activations for it, if they are kept.
+    /// Work of reversing a step. If activations are kept, it includes the advance that keeps them.
     pub(super) reverse: u64,
     /// Work of all outer losses.
     pub(super) outer: u64,
@@ -52,7 +56,7 @@ impl Cost {
     pub(super) fn work(&self, count: &Count) -> u64 {
         let keeping = if count.kept > 0 { count.reversals } else { 0 };
         let preludes = count.preludes as u64;
-        // Of long trainings there are schedules that nobody could run.
+        // For long trainings, some schedules take more work than a `u64` holds.
         [
             (
                 count.advances - keeping - preludes - count.given,
@@ -83,7 +87,7 @@ impl Family {
         self.candidate(steps, 1, steps)
     }
 
-    /// What so many snapshots take, with stretches of `kept` steps.
+    /// What `c` snapshots take, with stretches of `kept` steps.
     fn candidate(&self, steps: usize, c: usize, kept: usize) -> Candidate {
         let schedule = match kept {
             0 if c + 1 >= steps => Schedule::per_step(),
@@ -117,10 +121,10 @@ fn most_snapshots(steps: usize, kept: usize) -> usize {
     steps.div_ceil(kept.max(1)).max(2) - 1
 }
 
-/// Of the schedules for which work² times bytes is least, or at most 3 % more, that with the least work: half the
-/// memory is worth 1.4 times the work, and of what is nearly as good the quicker is taken, for FLOPs do not tell
-/// of all work. Of long trainings not all numbers of snapshots and lengths of stretches are tried, but some in every
-/// octave.
+/// The schedule with the least work among those whose price, work² times bytes, is at most 3 % above the
+/// least. So half the memory is worth 1.4 times the work. Of schedules that are nearly as good the quicker
+/// is taken, because FLOPs are not all work. For long trainings, not every number of snapshots and length
+/// of stretches is tried, but some in every octave.
 pub(super) fn balance(families: &[Family], steps: usize) -> Candidate {
     let of_length = |family: &Family, kept: usize| {
         let family = *family;
@@ -165,10 +169,10 @@ pub(super) fn nearly(least: usize) -> usize {
     (NEARLY * least as f64) as usize
 }
 
-/// How many times the least price, or the least bytes, is nearly as good.
+/// A factor: up to this many times the least price, or the least bytes, is nearly as good.
 const NEARLY: f64 = 1.03;
 
-/// What [`balance`] makes nearly least.
+/// The price by which [`balance`] chooses.
 fn price(&(work, bytes, _): &Candidate) -> f64 {
     (work as f64).powi(2) * bytes as f64
 }

@@ -32,7 +32,8 @@ pub(super) struct StepPlans {
     pub(super) clip: Option<Bound<Source>>,
 }
 
-/// `auto` takes one part in so many of the memory that is free; the rest is for values, other programs and what comes later.
+/// `auto` takes at most 1/`AUTO_SHARE` of the free memory. The rest is left for values, other programs, and
+/// what is allocated later.
 const AUTO_SHARE: usize = 2;
 
 /// The most segments that are tried for a budget.
@@ -138,7 +139,7 @@ impl Planner<'_, '_> {
         }
     }
 
-    /// The schedule with the least work within so many bytes, or, where none fits, nearly the leanest.
+    /// The schedule with the least work within `room` bytes, or, where none fits, nearly the leanest.
     fn fastest(&self, room: usize) -> Result<(Schedule, StepPlans)> {
         // Nothing takes less work than storing everything: where that fits, no more is planned.
         let (keep, prelude) = (true, false);
@@ -176,9 +177,9 @@ impl Planner<'_, '_> {
         })
     }
 
-    /// The schedule with the least work within a budget, if any fits, with its plans; and the least budget that would do.
-    /// More and more segments are tried as long as they save memory, and nothing fits or what fits advances steps more
-    /// than once to save it.
+    /// The schedule with the least work within a budget, if any fits, with its plans; and the least budget
+    /// that would do. The number of segments is doubled as long as that saves memory, and either nothing
+    /// fits or what fits advances steps more than once.
     fn within(&self, budget: usize) -> Result<(Option<(Schedule, StepPlans)>, usize)> {
         let steps = self.horizon.steps;
         let mut best: Option<(Candidate, StepPlans)> = None;
@@ -207,7 +208,7 @@ impl Planner<'_, '_> {
     }
 }
 
-/// Of both plans those of a schedule.
+/// The plans of a schedule, out of those without and those with activations kept.
 fn settled(schedule: Schedule, [plain, keeping]: [StepPlans; 2]) -> StepPlans {
     let mut plans = if schedule.kept > 0 { keeping } else { plain };
     if !schedule.prelude {

@@ -32,7 +32,8 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// How many times longer or shorter a cotangent may become before that is trouble: a useful number.
+    /// A useful factor for [`CotangentNorms::trouble`]: how many times longer or shorter a cotangent may
+    /// become.
     pub const FACTOR: f64 = 1e3;
 }
 

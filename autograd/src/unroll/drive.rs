@@ -58,7 +58,7 @@ impl Unroll {
                 };
                 self.run(&self.planned.outer, given, at)?;
                 if step <= self.planned.script.begin {
-                    // Before the window a loss is looked at, but nothing flows back from it.
+                    // An outer loss before the window is evaluated, but nothing flows back from it.
                     self.memory.cotangents.zero(0)?;
                 }
                 Ok(at)

@@ -1,4 +1,4 @@
-//! What a meta-gradient takes, known before any memory is.
+//! What a meta-gradient takes, known before any memory is allocated.
 
 use super::choice::{Planner, StepPlans};
 use super::horizon::Horizon;
@@ -32,8 +32,8 @@ pub struct Forecast {
     /// Bytes of snapshots on disk.
     pub disk_bytes: usize,
     /// Evaluations of an inner step and its gradient: in the forward sweep, again to reach a state that was
-    /// not kept, and again within a step's own reversal where no activations are kept. Times 3 F (2 F within a
-    /// reversal, where the weights' gradient is not needed), and 6 F for every reversal, this is the work; with
+    /// not kept, and again within a step's own reversal where no activations are kept. The work is 3 F for
+    /// each (2 F within a reversal, where the weights' gradient is not needed), 6 F for every reversal, and
     /// that of preludes.
     pub evaluations: u64,
     /// Floating-point operations.
@@ -66,7 +66,7 @@ impl fmt::Display for Forecast {
     }
 }
 
-/// Bytes as people read them: at least three digits.
+/// Bytes as people read them.
 struct Size(usize);
 
 impl fmt::Display for Size {
@@ -98,8 +98,8 @@ impl fmt::Display for Work {
 /// A plan of an unrolled training, and what it is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Phase<'a> {
-    /// `prepare`, `inner step`, `inner step, prelude kept`, `inner step, prelude given`, `inner step, kept`,
-    /// `backward`, `outer loss` or `unprepare`.
+    /// `prepare`, `inner step`, `inner step, prelude kept`, `inner step, prelude given`,
+    /// `inner step, kept`, `backward`, `backward, undoing`, `clip`, `outer loss` or `unprepare`.
     pub name: &'static str,
     /// The plan.
     pub plan: &'a Plan,
@@ -252,8 +252,8 @@ impl Planned {
         self.schedule
     }
 
-    /// Makes the plans ready for a device, which otherwise happens when they get memory. Another thread may do it, while the
-    /// device works.
+    /// Makes the plans ready for a device. [`Unroll::of`](crate::Unroll::of) does so otherwise. Another
+    /// thread may do it while the device works.
     ///
     /// # Errors
     /// If a plan does not suit the device.
@@ -273,7 +273,7 @@ impl Planned {
         } = self.count;
         // Where activations are kept, every step that is reversed was advanced once with those.
         let keeping = self.step.kept.as_ref().map_or(0, |_| reversals);
-        // Steps that are undone are not reversed from their starts, but for the first.
+        // All steps but the first are undone instead of being reversed from their starts.
         let undone = self.step.undo.as_ref().map_or(0, |_| reversals - 1);
         let outer = self.horizon.outer_steps.len() as u64;
         let (prepared, step) = (&self.prepared, &self.step);

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use kernels::Device;
 use std::path::PathBuf;
 
-/// The most inner steps, 2³²: years of them. No count of work or memory overflows for fewer.
+/// The most inner steps: 2³² of them take years. For fewer, no count of work or memory overflows.
 const LONGEST: usize = 1 << 32;
 
 /// How a training is unrolled: the number of steps, where the outer loss is evaluated, the schedule, the mode, and whether
@@ -68,9 +68,10 @@ impl Horizon {
         }
     }
 
-    /// So many bytes of memory are free where it will run, or nobody knows how many (`None`, the default): for
-    /// [`Policy::Auto`], which takes half of them at most. [`Unroll::new`](crate::Unroll::new) asks its device, if this is
-    /// `None`. It decides about time and memory only: all schedules give the same meta-gradient, bit for bit.
+    /// How many bytes of memory are free where it will run; `None`, the default, if that is unknown.
+    /// [`Policy::Auto`] takes at most half of them. [`Unroll::new`](crate::Unroll::new) asks its device if
+    /// this is `None`. It decides about time and memory only: all schedules give the same meta-gradient,
+    /// bit for bit.
     #[must_use]
     pub fn free_bytes(self, bytes: impl Into<Option<usize>>) -> Self {
         Self {
@@ -79,7 +80,8 @@ impl Horizon {
         }
     }
 
-    /// The same, to run on that device: its free memory, where `auto` asks for it and nobody has said.
+    /// The same horizon, to run on that device: `auto` takes its free memory into account, unless the
+    /// caller has said how much is free.
     pub(super) fn on(&self, device: &Device) -> Self {
         let free_bytes = match self.policy {
             Policy::Auto => self.free_bytes.or_else(|| device.free_bytes()),
@@ -88,11 +90,11 @@ impl Horizon {
         self.clone().free_bytes(free_bytes)
     }
 
-    /// Up to that many segments of a step's gradient and its tangent are told apart, as by
-    /// [`Plan::in_segments`](crate::Plan::in_segments): a deep learner takes less memory, and up to 3 F more work
-    /// for every step that is reversed. The plans of the step itself and of the outer loss are cut as far as
-    /// they must be to need no more than that. 1, the default, computes nothing again; a
-    /// [`Policy::Budget`] and [`Policy::Auto`] may take more.
+    /// Cuts a step's gradient and its tangent into at most that many segments, as
+    /// [`Plan::in_segments`](crate::Plan::in_segments) does. A deep learner then takes less memory, and up
+    /// to 3 F more work for every step that is reversed (F is the work of one forward pass). The plans of
+    /// the step itself and of the outer loss are cut only as far as they would take more memory than that.
+    /// 1, the default, recomputes nothing; a [`Policy::Budget`] and [`Policy::Auto`] may take more.
     #[must_use]
     pub fn segments(self, segments: usize) -> Self {
         Self { segments, ..self }
@@ -104,8 +106,8 @@ impl Horizon {
         Self { mode, ..self }
     }
 
-    /// So many of the schedule's snapshots, those that are needed last, lie in a file in `folder`. They are
-    /// written and read while steps are computed. The meta-gradient is the same, bit for bit.
+    /// Keeps that many of the schedule's snapshots, those that are needed last, in a file in `folder`. They
+    /// are written and read while steps are computed. The meta-gradient is the same, bit for bit.
     ///
     /// With `per-step` and as many as there are steps, the device holds two states, whatever T is.
     #[must_use]
@@ -115,16 +117,17 @@ impl Horizon {
         self
     }
 
-    /// So many of the schedule's snapshots, those that are needed last but for the ones on disk, lie in the
-    /// host's memory: of use where the device is a GPU.
+    /// Keeps that many of the schedule's snapshots in the host's memory: of those that are not on disk the
+    /// ones that are needed last. Of use where the device is a GPU.
     #[must_use]
     pub fn in_host(mut self, snapshots: usize) -> Self {
         self.away.in_host = snapshots;
         self
     }
 
-    /// The cotangent of the state is shortened to this norm wherever it is longer on its way back through the
-    /// steps: not the exact meta-gradient, but one that does not explode. Often used with a window.
+    /// Scales the cotangent of the state down to this norm, wherever it is longer on its way back through
+    /// the steps. That is not the exact meta-gradient, but one that does not explode. Often used with a
+    /// window.
     #[must_use]
     pub fn clip(self, norm: f64) -> Self {
         Self {

@@ -16,7 +16,8 @@ use crate::tape::{Tape, Var};
 pub(super) struct Manner {
     /// T
     pub(super) steps: usize,
-    /// Into how many segments the backward plan may be cut; the others are as far as they take more.
+    /// The most segments of the backward plan. The other plans are cut only as far as they would take more
+    /// memory than that one.
     pub(super) segments: usize,
     pub(super) mode: Mode,
     pub(super) keep: Keep,
@@ -32,7 +33,8 @@ pub(super) enum Keep {
     Activations {
         always: bool,
     },
-    /// The buffers that it starts from, for the step is undone, and its optimiser cannot tell these.
+    /// The buffers that it starts from: undoing the step recovers weights and optimiser state, but not
+    /// these.
     Buffers,
 }
 
@@ -60,7 +62,7 @@ pub(super) struct PlannedPrelude {
 /// A step's plan without a backward pass.
 pub(super) fn plan_advance(training: &Training<'_>, prepared: &Prepared) -> Result<Bound<Source>> {
     let tape = Tape::new();
-    // In reverse mode a forward pass is the plainest.
+    // Reverse mode records the plainest forward pass.
     let forward = training.record_forward(&tape, prepared, Mode::Reverse, Origin::Given)?;
     let (given, wanted) = (inputs(prepared, &forward), advanced(&forward));
     Bound::new(&given, &wanted)
@@ -127,7 +129,7 @@ impl PlannedStep {
 impl PlannedPrelude {
     /// None if nothing is worth storing.
     fn new(step: &Recorded<'_>, within: (usize, usize)) -> Result<Option<Self>> {
-        // Where perturbations are recorded there may be products that no plan has.
+        // Products with perturbations, which no plan computes, must not count as contractions.
         let Simplified { tape, outs, inputs } = simplify(&vars(&step.advanced), &[])?;
         let key = |source| step.given.iter().find(|(var, _)| var.id == source);
         let mut given: Vec<(Var<'_>, Source)> = Vec::new();

@@ -4,9 +4,9 @@ use crate::op::Op;
 use crate::plan::{Kind, kind};
 use crate::tape::{Id, Tape, Var};
 
-/// Results of kernels and sums that `outs` need and that do not depend on `late` (what is only known in the
-/// backward sweep), as far as something late reads them, nor are `at_hand` or only needed for what is.
-/// Element-wise work on them is done again: it is cheaper than keeping it.
+/// The activations to keep for the backward sweep: results of kernels and sums that it reads, but that do
+/// not depend on `late`, its own inputs. What is `at_hand` then is left out, and so is what only that
+/// needs. Element-wise work on what is kept is done again: that is cheaper than keeping its results.
 pub(super) fn activations<'t>(
     tape: &'t Tape,
     outs: &[Var<'t>],

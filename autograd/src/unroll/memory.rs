@@ -11,7 +11,7 @@ use crate::spec::ArraySpec;
 use kernels::{Buffer, Device, View};
 use std::sync::Arc;
 
-/// Everything that the driver holds; a mere training has no records of most of it.
+/// Everything that the driver holds. Most of it is empty for a training without a meta-gradient.
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) device: Device,
@@ -24,8 +24,9 @@ pub(super) struct Memory {
     pub(super) kept: Records,
     /// Results of preludes.
     pub(super) preludes: Records,
-    /// The arrays that are prepared, and their gradients: one record each.
+    /// The arrays that are prepared: one record.
     own: Records,
+    /// Their gradients: one record.
     own_gradients: Records,
     /// The meta-gradient.
     pub(super) gradients: Values,
@@ -34,7 +35,7 @@ pub(super) struct Memory {
     arena: Buffer,
 }
 
-/// How much of everything.
+/// The arrays of each kind of record, and how many records there are.
 pub(super) struct Sizes<'a> {
     pub(super) steps: usize,
     pub(super) outer: usize,
@@ -73,8 +74,10 @@ pub(super) struct At {
     pub(super) outer: usize,
 }
 
-/// Memory of these sizes, in their order: `used` memory in its place, where it is large enough. All of it together is never
-/// more than the larger of both needs, so over many trainings never more than the largest needs; what goes back goes first.
+/// Memory of at least these sizes, in their order. A used buffer is taken for the size at its place if it
+/// is large enough. In all, this is never more than the larger of what was held and what is needed; so over
+/// many trainings it is never more than the largest needs. What is not used again is freed before anything
+/// is allocated.
 fn reuse(device: &Device, used: Vec<Buffer>, sizes: &[usize]) -> Result<Vec<Buffer>> {
     let needed = sizes.iter().copied().fold(0, usize::saturating_add);
     let held: usize = used.iter().map(Buffer::bytes).sum();
@@ -222,7 +225,7 @@ impl Memory {
         self.gradients.clear()
     }
 
-    /// The values of an array that every step sees, when all work queued before is done: a number for each step.
+    /// The values of an array that has a number for every step. Waits until all queued work is done.
     pub(super) fn per_step(&self, seen: usize, given: &Given<'_>) -> Result<Vec<f64>> {
         let seen = &self.prepared.seen[seen];
         let spec = self.prepared.spec(seen.place);
@@ -232,7 +235,7 @@ impl Memory {
             .collect())
     }
 
-    /// The losses, when everything is done. The first that is not finite is an error.
+    /// The losses. Waits until everything is done. The first loss that is not finite is an error.
     pub(super) fn losses(&self, outer_steps: &[usize]) -> Result<Losses> {
         let losses = self.losses.column(0)?;
         let mut inner: Vec<f64> = losses.iter().map(|loss| loss.to_f64_vec()[0]).collect();

@@ -130,8 +130,9 @@ impl Unroll {
         Self::placed(device, planned, Vec::new())
     }
 
-    /// Goes over to another planned training in the memory of this one, as far as it is enough, and gives back the plans of this
-    /// one. Learners of many structures need the memory of the largest then, and no time to take it anew.
+    /// Switches to another planned training, in the memory of this one as far as that is enough, and gives
+    /// back the plans of this one. So learners of many structures need the memory of the largest, and it is
+    /// not allocated anew for each.
     ///
     /// ```
     /// # use autograd::prelude::*; use autograd::Planned;
@@ -199,7 +200,8 @@ impl Unroll {
         self.planned.schedule()
     }
 
-    /// Into how many segments a step's gradient and its tangent may be cut; for a budget or `auto`, what was chosen for it.
+    /// The most segments of a step's gradient and its tangent; for a budget or `auto`, what was chosen for
+    /// it.
     pub fn segments(&self) -> usize {
         self.planned.horizon.segments
     }
@@ -229,8 +231,9 @@ impl Unroll {
         &self.memory.gradients
     }
 
-    /// From now on [`Unroll::gradient`] also measures the cotangent of θ at every step, or no longer. It
-    /// reads the cotangent back to the host at every step: for finding out where a gradient explodes or vanishes.
+    /// Whether [`Unroll::gradient`] also measures the cotangent of θ at every step from now on. That reads
+    /// the cotangent back to the host at every step. It is for finding out where a gradient explodes or
+    /// vanishes.
     pub fn watch_cotangents(&mut self, watch: bool) {
         self.norms = watch.then(CotangentNorms::default);
     }
@@ -240,8 +243,9 @@ impl Unroll {
         self.norms.as_ref()
     }
 
-    /// Trains and differentiates: afterwards the meta-gradient is in [`Unroll::gradients`]. The values are those of every
-    /// array that the training declares, and of the weights that start from nothing learned or prepared.
+    /// Trains and differentiates: afterwards the meta-gradient is in [`Unroll::gradients`]. `values` needs
+    /// every array that the training declares, and the initial values of weights that do not start from
+    /// anything learned or prepared.
     ///
     /// # Errors
     /// If a value is missing or has another type or shape. If an inner or outer loss is not finite: it names the step.
@@ -250,8 +254,9 @@ impl Unroll {
         self.losses()
     }
 
-    /// As [`Unroll::gradient`], but nobody waits for a GPU: more work can be queued before
-    /// [`Unroll::losses`] are read. Before it starts, [`Schedule::reversible`] reads the momenta.
+    /// As [`Unroll::gradient`], but the host does not wait for a GPU: more work can be queued before
+    /// [`Unroll::losses`] are read. Only [`Schedule::reversible`] waits, before it starts, to read the
+    /// momenta.
     ///
     /// # Errors
     /// As [`Unroll::gradient`], but for losses.
@@ -269,7 +274,7 @@ impl Unroll {
         let watched = self.norms.is_some();
         let mut norms = vec![0.0; if watched { script.steps + 1 } else { 0 }];
         let mut now = At::default();
-        // The driver only reads itself as it walks, but for the snapshots that it puts away.
+        // The walk borrows `self`, and also changes the snapshots that lie away: so these are taken out.
         let mut away = std::mem::take(&mut self.away);
         let outer_steps = &self.planned.horizon.outer_steps;
         let outer = |step| outer_steps.binary_search(&step).is_ok();
@@ -299,8 +304,8 @@ impl Unroll {
         Ok(())
     }
 
-    /// The losses of the last meta-gradient, when everything is done. The first that is not finite is an
-    /// error.
+    /// The losses of the last meta-gradient. Waits until everything is done. The first loss that is not
+    /// finite is an error.
     ///
     /// # Errors
     /// If a loss is not finite, or the device failed.

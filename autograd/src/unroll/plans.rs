@@ -23,8 +23,8 @@ impl Prepared {
             .collect()
     }
 
-    /// Gradients, each added to what is there of it already, or put there if nothing else is. Inputs for sums are added
-    /// to `given`.
+    /// Where gradients go. Each is added to what is accumulated there already, or just written there if
+    /// nothing else contributes (`alone`). Inputs for the sums are added to `given`.
     pub(super) fn gradients<'t>(
         &self,
         tape: &'t Tape,
@@ -70,8 +70,9 @@ impl Prepared {
     }
 }
 
-/// The outer loss; its gradient is added to the cotangents of θ and of the buffers, and to the gradients of what is
-/// learned. In up to so many segments, if it takes more than so many bytes.
+/// The outer loss. Its gradient is added to the cotangents of θ and of the buffers, and to the gradients of
+/// what is learned. `within` says into how many segments the plan may be cut, and up to how many bytes it
+/// need not be.
 pub(super) fn plan_outer(
     training: &Training<'_>,
     prepared: &Prepared,
@@ -114,12 +115,12 @@ pub(super) fn plan_outer(
     Bound::within(&given, &wanted, within)
 }
 
-/// Shortens the cotangent of the state to a norm.
+/// Scales the cotangent of the state down to a norm.
 pub(super) fn plan_clip(training: &Training<'_>, norm: f64) -> Result<Bound<Source>> {
     let tape = Tape::new();
     let cotangents = tape.inputs(&training.state_specs().cotangents())?;
     let length = tape.norm_of(&cotangents)?;
-    // Never longer; and as it was where it is not too long, bit for bit.
+    // At most 1. Exactly 1 where the norm is not above the limit, so such a cotangent keeps its bits.
     let limit = length.constant_like(norm);
     let factor = (limit / length.max(limit)?)?;
     let mut wanted = Vec::new();

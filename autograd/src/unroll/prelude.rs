@@ -6,15 +6,17 @@
 use crate::tape::{Node, Tape, Var};
 use std::collections::VecDeque;
 
-/// What of a step to keep so that no contraction of its prelude need be computed again: the fewest bytes that
-/// do, and of equal ones the latest. What is cheap to make again of these and of inputs is not kept.
+/// What to keep of a step so that no contraction of its prelude has to be computed again: the fewest bytes
+/// that do, and of equal ones the latest. What is cheap to compute from these and from inputs is not kept.
 ///
-/// The entries that contractions of the prelude reach form a network, with the bytes of their results as capacities,
-/// between the contractions and what depends on the state or is a result of the step: this is its minimum cut (Ford and
-/// Fulkerson 1956), as `PyTorch` has it between a forward and a backward pass (`functorch`'s partitioner).
+/// This is a minimum cut (Ford and Fulkerson 1956), such as `PyTorch` computes between a forward and a
+/// backward pass (`functorch`'s partitioner). The network has the entries that contractions of the prelude
+/// lead to, with the bytes of their results as capacities. Its sources are these contractions. Its sinks
+/// are what depends on the state, and the results of the step.
 pub(super) fn results<'t>(tape: &'t Tape, outs: &[Var<'t>], state: &[Var<'t>]) -> Vec<Var<'t>> {
     let count = tape.len();
-    // For every entry the ends of an edge that is as wide as its bytes, then the source and the sink.
+    // Two nodes for every entry: the ends of an edge with the bytes of its result as capacity. Then the
+    // source and the sink.
     let (before, behind) = (|id| 2 * id, |id| 2 * id + 1);
     let (source, sink) = (2 * count, 2 * count + 1);
     let mut network = Network::new(2 * count + 2);

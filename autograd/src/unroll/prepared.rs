@@ -45,8 +45,9 @@ pub(super) struct Prepared {
     pub(super) starts: Vec<Option<Place>>,
     pub(super) learned: Vec<ArraySpec>,
     pub(super) given: Vec<ArraySpec>,
-    /// Arrays that are computed, and their gradients: of no size where the meta-gradient does not flow.
+    /// Arrays that are computed.
     pub(super) own: Vec<ArraySpec>,
+    /// Their gradients; empty where the meta-gradient does not flow.
     pub(super) own_gradients: Vec<ArraySpec>,
     pub(super) prepare: Option<Bound<Source>>,
     pub(super) unprepare: Option<Bound<Source>>,
@@ -157,8 +158,8 @@ impl Prepared {
         })
     }
 
-    /// Inputs for the arrays that are seen, but for those cut in the other way: rows of outer losses in a step, rows
-    /// of steps in an outer loss.
+    /// Inputs for the arrays that are seen, except for those cut as `other` says: a step does not see rows
+    /// of outer losses, nor an outer loss rows of steps.
     pub(super) fn inputs<'t>(&self, tape: &'t Tape, other: Slice) -> Result<Vec<Option<Var<'t>>>> {
         let input = |seen: &Seen| {
             let spec = &seen.spec;
@@ -218,8 +219,8 @@ impl<'a, 't> Places<'a, 't> {
         }
     }
 
-    /// Where an array lies. What steps see under two names, and the meta-gradient flows through, is copied, so that each
-    /// has a gradient of its own.
+    /// Where an array lies. If steps see it under two names and the meta-gradient flows through it, it is
+    /// copied for the second name, so that each has a gradient of its own.
     fn place(&mut self, var: Var<'t>) -> Place {
         let own = self.recorded.place(var);
         let twice = self.known.contains_key(&var.id) && self.learned[var.id];
@@ -328,7 +329,7 @@ impl<'a, 't> Places<'a, 't> {
         let mut wanted = Vec::new();
         for ((i, _), gradient) in learned.iter().zip(tape.vjp(&seeds, &wrt)?) {
             let key = Source::Gradient(Place::Learned(*i), Slice::Whole);
-            // The gradient that the steps have left there may be all.
+            // If the steps have already left the whole gradient there, nothing remains to be computed.
             let unchanged = given.iter().any(|&(var, at)| (var, at) == (gradient, key));
             if !unchanged && !is_zero(gradient) {
                 wanted.push((gradient, key));

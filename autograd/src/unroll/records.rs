@@ -24,7 +24,7 @@ pub(super) fn record_bytes(specs: &[ArraySpec]) -> usize {
     specs.iter().map(room).fold(0, usize::saturating_add)
 }
 
-/// Bytes of so many records of these arrays.
+/// Bytes of `count` records of these arrays.
 ///
 /// # Errors
 /// If there are more than any memory has.
@@ -44,7 +44,7 @@ fn room(spec: &ArraySpec) -> usize {
 }
 
 impl Records {
-    /// `count` records in memory of at least [so many bytes](bytes_of).
+    /// `count` records in a buffer that has room for them: see [`bytes_of`].
     pub(super) fn new(specs: Vec<ArraySpec>, count: usize, buffer: Buffer) -> Self {
         let stride = record_bytes(&specs);
         let mut next = 0_usize;

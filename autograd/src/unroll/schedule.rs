@@ -16,7 +16,8 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Schedule {
     pub(super) snapshots: Snapshots,
-    /// The length of a stretch whose activations are stored while it is reversed; 0: none are stored.
+    /// The number of steps of a stretch whose activations are stored while it is reversed; 0 if none are
+    /// stored.
     pub(super) kept: usize,
     /// Whether reruns of a step are given the stored results of its prelude.
     pub(super) prelude: bool,
@@ -53,8 +54,8 @@ impl Schedule {
         Self::of(Snapshots::Never { hundredths })
     }
 
-    /// `…-kept-Q`: the same over stretches of `stretch` steps. The activations of the stretch that is being reversed are
-    /// stored, which spares 2 F a step.
+    /// `…-kept-Q`: the same over stretches of `stretch` steps. The activations of the stretch that is being
+    /// reversed are stored, which saves 2 F a step.
     #[must_use]
     pub fn with_activations(self, stretch: usize) -> Self {
         Self {
@@ -63,9 +64,10 @@ impl Schedule {
         }
     }
 
-    /// `…-prelude`: the *prelude* of a step is everything that does not depend on the learner; in a GTN, making the
-    /// images. The results that contractions of the prelude lead to are stored, in the fewest bytes, the first time a step
-    /// runs, if it will have to run again: then the generator does not. Memory grows with T by that much.
+    /// `…-prelude`: the *prelude* of a step is everything that does not depend on the learner; in a GTN,
+    /// making the images. If a step will have to run again, its first run stores what the contractions of
+    /// its prelude lead to, where that takes the fewest bytes. Then the generator need not run again.
+    /// Memory grows with T by that much.
     #[must_use]
     pub fn with_prelude(self) -> Self {
         let again = self.snapshots != Snapshots::Every(1) && self.kept != usize::MAX;
@@ -147,9 +149,10 @@ pub enum Policy {
     /// `lean`: the schedule that minimises work² × memory, so that half the memory is worth 1.4 times the work. Of the
     /// schedules within 3 % of the minimum it is that with the least work.
     Lean,
-    /// `budget-BYTES`, or as in `budget-64MiB`: the schedule with the least work (FLOPs) whose buffers stay below
-    /// that many bytes, with steps in [segments](crate::Horizon::segments) where nothing else fits or that spares work.
-    /// [`Unroll::schedule`](crate::Unroll::schedule) says which it is.
+    /// `budget-BYTES`, or as in `budget-64MiB`: the schedule with the least work (FLOPs) whose buffers stay
+    /// below that many bytes. Steps are cut into [segments](crate::Horizon::segments) where nothing else
+    /// fits, or where that saves work. [`Unroll::schedule`](crate::Unroll::schedule) says which schedule it
+    /// is.
     Budget(usize),
     /// `window-W`: the gradient through the last W steps only, as if the state before them were given: not the exact
     /// meta-gradient. Their states are stored: 11 F for each of them, 3 F for one before.
@@ -174,7 +177,7 @@ const NAMES: &str = "store-all, per-step, every-K, binomial-C, binomial-C-kept-Q
                      auto, lean, budget-BYTES (or KiB, MiB, GiB: budget-64MiB), window-W, or reversible-B, with numbers \
                      ≥ 1 (B may be less)";
 
-/// The end of the names of schedules that store what preludes make.
+/// How the names of schedules end that store the results of preludes.
 const PRELUDE: &str = "-prelude";
 
 impl fmt::Display for Policy {

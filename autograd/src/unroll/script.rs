@@ -1,13 +1,14 @@
 //! The order of work of a schedule: which step is advanced from which state, and when each is reversed.
 //!
-//! All schedules are one walk. A stack of snapshots reaches towards the end of what is still to be reversed;
-//! as long as the way from the last of them to that end is longer than a stretch, another one is taken, at
-//! a distance that the [`Snapshots`] decide; a stretch is reversed at once.
+//! All schedules are one walk with a stack of snapshots. If more steps than one stretch lie between the
+//! last snapshot and the end of what is still to be reversed, another snapshot is taken; [`Snapshots`]
+//! decide how far ahead. Otherwise that stretch is reversed at once, and the last snapshot leaves the
+//! stack.
 //!
-//! Snapshots may lie away from the device. The lowest on the stack are needed last, so it is those.
+//! Snapshots may lie away from the device. Those are the lowest on the stack, because they are needed last.
 //!
-//! Steps that are advanced again may keep what their preludes make (`prelude.rs`). The first sweep knows which
-//! those are.
+//! Steps that are advanced again may keep the results of their preludes (`prelude.rs`). The first sweep
+//! knows which steps those are.
 
 use super::binomial;
 use std::convert::Infallible;
@@ -67,10 +68,10 @@ pub(super) enum Advance {
 pub(super) enum Snapshots {
     /// Before every k-th step, and before every step of the k that are reversed.
     Every(usize),
-    /// At most so many at a time, that of the start among them, where they save the most work.
+    /// At most this many at a time, including that of the start, where they save the most work.
     Binomial(usize),
-    /// Nowhere: every state is found from the one after it. There is room for the bits that are lost, in
-    /// hundredths of a bit for every parameter and step.
+    /// Nowhere: every state is recomputed from the one after it. The room for bits that are lost is given
+    /// in hundredths of a bit for every parameter and step.
     Never { hundredths: usize },
 }
 
@@ -82,8 +83,8 @@ pub(super) struct Script {
     /// The first step that is reversed: 0, unless the gradient is truncated.
     pub(super) begin: usize,
     pub(super) snapshots: Snapshots,
-    /// The length of a stretch whose activations are kept while it is reversed; 0 if none are: then every
-    /// step is computed again as it is reversed.
+    /// The number of steps of a stretch whose activations are kept while it is reversed. If it is 0, none
+    /// are kept, and every step is computed again as it is reversed.
     pub(super) kept: usize,
     /// Whether reruns of a step are given the stored results of its prelude.
     pub(super) prelude: bool,
@@ -124,9 +125,11 @@ pub(super) struct Count {
     pub(super) reversals: u64,
     /// Advances that are given what the prelude made.
     pub(super) given: u64,
-    /// Records of state, of kept activations, and of what preludes made.
+    /// Records of state.
     pub(super) states: usize,
+    /// Records of kept activations.
     pub(super) kept: usize,
+    /// Records of results of preludes.
     pub(super) preludes: usize,
     /// Snapshots that lie away from the device.
     pub(super) away: usize,
@@ -189,7 +192,8 @@ impl Script {
         Ok(())
     }
 
-    /// What the walk takes, without walking; unless snapshots lie away, or stretches do not fit between them.
+    /// What the walk takes, by formulas. Only if snapshots lie away, or stretches may not fit between
+    /// snapshots, it walks.
     pub(super) fn count(&self) -> Count {
         let reversed = self.steps - self.begin;
         if self.kept > 0 && matches!(self.snapshots, Snapshots::Every(_)) {
@@ -263,9 +267,9 @@ impl Script {
         self.kept.max(1)
     }
 
-    /// How a step is advanced on the way to a snapshot before step `to`. On the first sweep all steps are
-    /// advanced; those of the stretch before a snapshot will be again only as they are reversed, the others
-    /// before that, too.
+    /// How a step is advanced on the way to a snapshot before step `to`. The first sweep advances all
+    /// steps. The steps of the last stretch before `to` will run only once more, when they are reversed.
+    /// Those before that stretch will also be advanced again, so the results of their preludes are kept.
     fn how(&self, step: usize, to: usize, first: bool, skipped: usize) -> Advance {
         match (self.prelude, first) {
             (true, false) => Advance::GivenPrelude(step - skipped),
@@ -345,8 +349,8 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
         record
     }
 
-    /// Copies a snapshot away as another is to be put on top of it, if its place is one of those, and it was
-    /// not done before.
+    /// Copies a snapshot away before another is put on top of it, if its place lies away and there is no
+    /// copy yet.
     fn put_away(&mut self, place: usize, state: usize, snapshot: &mut Snapshot) -> Result<(), E> {
         if place < self.script.away && !snapshot.away {
             (self.visit)(Action::PutAway { place, state })?;
@@ -428,8 +432,9 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
         Ok(record)
     }
 
-    /// All steps between two records, and back by undoing them. What a step starts from that cannot be found
-    /// again is kept; the start is given, for it may have more places than a state in fixed point.
+    /// Advances all steps between two records, and undoes them on the way back. What undoing a step cannot
+    /// recover is kept. The start is not recovered but given again: its floats may have more digits than a
+    /// state in fixed point.
     fn there_and_back(&mut self) -> Result<(), E> {
         let steps = self.script.steps;
         let record = |step: usize| step % 2;
@@ -468,8 +473,9 @@ impl<E, O: Fn(usize) -> bool, V: FnMut(Action) -> Result<(), E>> Walk<O, V> {
         let kept = |step: usize| keep.then_some(step - at);
         let mut states = vec![record];
         for step in at..end {
-            // Without activations to keep there is one step here; it is advanced for the last outer loss.
-            // Of the others the state after it is the one that the reversal before set out from.
+            // Without kept activations the stretch is one step. The last step of all is advanced here, for
+            // the outer loss. For any other step, the state after it is there: the reversal before set out
+            // from it.
             let how = kept(step).map_or(Advance::Plain, Advance::Keep);
             let after = match self.after.take() {
                 Some(after) => after,

@@ -25,7 +25,7 @@ pub(super) fn stash_specs(weights: &[ArraySpec]) -> Vec<ArraySpec> {
     weights.iter().map(word).collect()
 }
 
-/// How many words of 32 bits there is room for, with so many hundredths for every parameter and step.
+/// How many words of 32 bits there is room for under a schedule.
 pub(super) fn stash_words(schedule: Schedule, steps: usize) -> usize {
     match schedule.snapshots {
         Snapshots::Never { hundredths } => hundredths.saturating_mul(steps).div_ceil(3200),
@@ -71,7 +71,8 @@ impl Stash {
         Ok(())
     }
 
-    /// The most that the bits of the given start can be: all its arrays have come the same way.
+    /// The greatest number that the lost bits of the start can be, which each array in fixed point stores.
+    /// It is the same in all arrays that come from one training.
     fn most_at_start(&self, start: &Records) -> Result<u64> {
         let mut most = None;
         for field in self.fields() {

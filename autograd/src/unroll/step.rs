@@ -56,9 +56,9 @@ pub(super) struct StepVars<'t> {
 /// A recorded step.
 pub(super) struct Forward<'t> {
     pub(super) vars: StepVars<'t>,
-    /// Inputs that stand for the state, where that is not the state before the step: the state after it, which is
-    /// undone, and the buffers before it, which are stored.
+    /// Inputs for the state after the step, if the step is undone to find the state before it; else none.
     pub(super) after: Vec<Var<'t>>,
+    /// Inputs for the buffers before the step, which are stored if the step is undone; else none.
     pub(super) stored: Vec<Var<'t>>,
     pub(super) loss: Var<'t>,
     pub(super) new_state: Vec<Var<'t>>,
@@ -72,18 +72,19 @@ struct Link<'t> {
     arguments: Vec<Var<'t>>,
     /// ∇ of the loss (and of the new buffers along `seeds`) with respect to the arguments.
     gradients: Vec<Var<'t>>,
-    /// Zeros in place of the cotangents of the new buffers.
+    /// Perturbations that stand for the cotangents of the new buffers.
     seeds: Vec<Var<'t>>,
-    /// Zeros added to the gradients of θ on their way to the optimiser.
+    /// Perturbations added to the gradients of θ on their way to the optimiser. Their cotangents are those
+    /// of the gradients.
     bumps: Vec<Var<'t>>,
 }
 
-/// How a step knows the state that it starts from.
+/// Where a step gets the state that it starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// It is given.
     Given,
-    /// It is found again from the state after the step, which is given: the step is undone.
+    /// It is recomputed from the state after the step, which is given: the step is undone.
     Undone,
 }
 

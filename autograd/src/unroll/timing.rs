@@ -25,7 +25,7 @@ pub struct TimedRun {
 
 impl Unroll {
     /// As [`Unroll::gradient`], with every launch timed: the runs of plans, in their order. The numbers are
-    /// those of [`Unroll::gradient`]; on a GPU the time is not, for it is launched kernel by kernel.
+    /// the same. On a GPU the total time is not, because kernels are launched one by one.
     pub fn timed_gradient(&mut self, values: &Values) -> Result<(Losses, Vec<TimedRun>)> {
         *self.timed.get_mut() = Some(Vec::new());
         let losses = self.gradient(values);

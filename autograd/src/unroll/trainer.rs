@@ -93,8 +93,9 @@ impl Trainer {
         self.steps
     }
 
-    /// Trains. `observe` gets the learner before the first step and after each, with the number of steps done. Gives the
-    /// inner loss at every step. Nobody but `observe` waits for a GPU before the last step.
+    /// Trains. `observe` gets the learner before the first step and after each, with the number of steps
+    /// done. Gives the inner loss at every step. Unless `observe` does, the host does not wait for a GPU
+    /// before the last step.
     ///
     /// # Errors
     /// If a value is missing or has another type or shape, `observe` fails, or an inner loss was not finite: it names the

@@ -21,7 +21,7 @@ pub struct Scope<'t> {
     buffers: Vec<Var<'t>>,
     /// Which names were read.
     read: Vec<Cell<bool>>,
-    /// The first name that was asked for and is not there. It is reported when the closure is done.
+    /// The first name that was asked for and does not exist. It is reported when the closure returns.
     missing: RefCell<Option<String>>,
     nothing: Var<'t>,
 }
@@ -143,8 +143,8 @@ type OuterFn<'f> = dyn for<'t> Fn(&Scope<'t>) -> Result<Var<'t>> + 'f;
 type PrepareFn<'f> = dyn for<'t> Fn(&Scope<'t>) -> Result<Vec<Var<'t>>> + 'f;
 type HyperFn<'f> = dyn for<'t> Fn(&Scope<'t>, usize) -> Result<Var<'t>> + 'f;
 
-/// An array as a [`Training`] is told of it: by its description, or by a name and the array itself, whose numbers are then
-/// among the [values](crate::Unroll::values).
+/// An array that is declared to a [`Training`]: by its description, or by a name and the array itself. Then
+/// its numbers are among the [values](crate::Unroll::values).
 #[derive(Clone, Debug)]
 pub struct Declared<'f> {
     spec: ArraySpec,
@@ -378,7 +378,7 @@ impl<'f> Training<'f> {
         self.optimizer
     }
 
-    /// Refuses what no training can be.
+    /// Refuses a training that cannot be run.
     pub(super) fn check(&self) -> Result<()> {
         let refuse = |reason: String| Err(Error::Setting(format!("training: {reason}")));
         if self.weights.is_empty() {

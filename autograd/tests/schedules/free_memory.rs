@@ -6,7 +6,7 @@ fn planned(horizon: &Horizon) -> Planned {
     Planned::new(&CASE.training(), horizon).unwrap()
 }
 
-/// The choice where so many bytes are free.
+/// The choice where `free` bytes are free.
 fn auto(free: usize) -> Planned {
     planned(&CASE.horizon(Policy::Auto).free_bytes(free))
 }

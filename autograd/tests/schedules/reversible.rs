@@ -197,7 +197,8 @@ fn what_cannot_be_undone_is_refused() {
     assert!(matches!(error, Error::NotFinite { step: 2, .. }), "{error}");
 }
 
-/// Rates may differ by weight and be prepared; the momentum is one for all, for it says which bits are lost.
+/// Rates may differ by weight and be prepared. The momentum is one for all, because it says which bits are
+/// lost.
 #[test]
 fn rates_differ_by_weight_and_momenta_do_not() {
     let device = Device::cpu(Some(1)).unwrap();

@@ -12,7 +12,7 @@ use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
 const FORMAT: &str = "npz";
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// Bytes; numpy itself refuses headers of more than 10,000.
+/// The longest `.npy` header that is read, in bytes. numpy itself refuses more than 10,000.
 const LONGEST_HEADER: u64 = 1 << 16;
 
 /// Reads all arrays of an npz file, compressed or not. Integers of 8 (signed), 16 and 64 bits become [`DType::I32`],
@@ -57,7 +57,7 @@ pub fn write_npz(path: impl AsRef<Path>, arrays: &Arrays) -> Result<(), FileErro
 fn write(file: &mut File, arrays: &Arrays) -> ZipResult<()> {
     let mut zip = ZipWriter::new(BufWriter::new(file));
     for (name, array) in arrays {
-        // Floats hardly compress; and no time of day, so that equal input gives equal bytes.
+        // No compression: floats hardly compress. No timestamp: equal input gives equal bytes.
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .last_modified_time(DateTime::default())
@@ -94,7 +94,7 @@ pub(super) fn read(file: impl Read + Seek) -> Result<Arrays, Fault> {
     Ok(arrays)
 }
 
-/// A zip error; those of the system keep their own words.
+/// A zip error as a fault. Errors of the operating system keep their own message.
 fn explain(error: ZipError) -> Fault {
     match error {
         ZipError::Io(e) if e.raw_os_error().is_some() => Fault::Read(e),
@@ -133,7 +133,8 @@ fn header(array: &Array) -> Vec<u8> {
     .concat()
 }
 
-/// The array of one `.npy` file of so many bytes. They are unpacked only as far as its header and its shape allow.
+/// Decodes one `.npy` file that says it unpacks to `bytes` bytes. The size is compared with the shape
+/// before the numbers are unpacked, so a small archive cannot fill the memory.
 fn decode(name: &str, mut file: impl Read, bytes: u64) -> Decoded {
     let damaged = |e| Fault::format(FORMAT, &e);
     let Some((start, text)) = split(&mut file).map_err(damaged)? else {
@@ -182,7 +183,7 @@ fn decode(name: &str, mut file: impl Read, bytes: u64) -> Decoded {
     Ok(array.permute(&axes).expect("a reversal is a permutation"))
 }
 
-/// How many bytes the start of a `.npy` file takes, and the text of the header in it.
+/// Reads the start of a `.npy` file: gives its length in bytes, and the text of the header in it.
 fn split(file: &mut impl Read) -> io::Result<Option<(u64, String)>> {
     let mut read = |count: u64| {
         let mut bytes = Vec::new();
@@ -209,8 +210,8 @@ fn split(file: &mut impl Read) -> io::Result<Option<(u64, String)>> {
     Ok(text.map(|text| (start.len() as u64 + digits + length, text)))
 }
 
-/// Element type, whether column-major, and shape out of a `.npy` header's dictionary, a literal of Python: strings
-/// have either quotes, and integers of Python 2 end with an L.
+/// Parses the header of a `.npy` file, a Python dictionary literal: element type, whether column-major,
+/// shape. Strings have single or double quotes. Integers written by Python 2 end with an L.
 fn parse(text: &str) -> Option<(&str, bool, Vec<usize>)> {
     let value = |key: &str| {
         let [one, two] = ['\'', '"'].map(|quote| text.split_once(&format!("{quote}{key}{quote}")));

@@ -52,8 +52,8 @@ pub fn write_safetensors(
     write_atomically(path, |file| file.write_all(&bytes)).map_err(|e| Fault::Write(e).at(path))
 }
 
-/// The bytes of a safetensors file. The crate's own writer puts metadata in the order of a hash
-/// map, another one in every run; here equal input gives equal bytes.
+/// The bytes of a safetensors file. Equal input gives equal bytes. The `safetensors` crate's own writer
+/// does not promise that: it puts metadata in the order of a hash map.
 ///
 /// # Errors
 /// [`Fault::Name`] if an array has the reserved name `__metadata__`.
@@ -92,7 +92,7 @@ pub fn safetensors_bytes(arrays: &Arrays, metadata: &Metadata) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-/// Reads what [`safetensors_bytes`] made, or any other file's bytes; see [`read_safetensors`].
+/// Reads the bytes of a safetensors file, such as [`safetensors_bytes`] makes; see [`read_safetensors`].
 ///
 /// # Errors
 /// [`Fault`], as for a file.
@@ -144,7 +144,7 @@ fn header(bytes: &[u8]) -> Option<&[u8]> {
     rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)
 }
 
-/// A name that the header has twice; the crate keeps one of the two.
+/// A name that the header contains twice. The `safetensors` crate would silently keep one of the two.
 fn twice(bytes: &[u8]) -> Option<String> {
     let Names(names) = serde_json::from_slice(header(bytes)?).ok()?;
     let mut seen = HashSet::new();
