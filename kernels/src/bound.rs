@@ -1,4 +1,4 @@
-//! Steps that were checked, and the memory of those that run: what backends know of a program.
+//! Checked steps, and the memory that they run on: all that backends know of a program.
 
 use crate::memory::{View, overlap};
 use crate::{Kernel, StoreKind};
@@ -30,8 +30,8 @@ pub struct Step {
     pub kernel: Kernel,
     /// What it reads.
     pub inputs: Vec<Operand>,
-    /// What it writes. Outputs must not overlap each other, the workspace or the inputs, but for one
-    /// case: see [`StoreKind::Full`].
+    /// What it writes. Outputs must not overlap each other, the workspace or the inputs. There is one
+    /// exception: see [`StoreKind::Full`].
     pub outputs: Vec<Operand>,
     /// Where its [`Kernel::workspace`] lies, if it needs any: at a multiple of 8 bytes of its slot.
     pub workspace: Option<Operand>,
@@ -52,7 +52,7 @@ pub(crate) struct Array {
     pub(crate) slot: usize,
     pub(crate) offset: usize,
     pub(crate) bytes: usize,
-    /// What its address is a multiple of.
+    /// Bytes that its address must be a multiple of.
     pub(crate) alignment: usize,
 }
 
@@ -109,7 +109,7 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// For a kernel that was checked, and needs that many bytes of workspace.
+    /// For a kernel that was checked, and needs `workspace` bytes of workspace.
     pub(crate) fn new(slots: &[Slot], step: &Step, workspace: usize) -> Result<Self, String> {
         let Step { kernel, .. } = step;
         let inputs = arrays(slots, "input", &step.inputs, &kernel.inputs())?;
@@ -255,7 +255,7 @@ pub(crate) struct Raw {
     pub(crate) bytes: usize,
 }
 
-// SAFETY: a plain address; whoever makes references from it answers for them.
+// SAFETY: a plain address. Who makes references from it (`slice`, `slice_mut`) promises that they are sound.
 unsafe impl Send for Raw {}
 // SAFETY: as above.
 unsafe impl Sync for Raw {}

@@ -28,8 +28,8 @@ enum Engine {
 impl Device {
     /// The processor, with that many threads (all cores if `None`). Results do not depend on the number.
     ///
-    /// Programs may run on one device from several threads at once, and share its threads: then a run may return
-    /// only when another one is over. [`Cpu::new`] also takes a level of vector instructions.
+    /// Programs may run on one device from several threads at once. They share the device's threads, so a run
+    /// may return only when another one is over. [`Cpu::new`] also takes a level of vector instructions.
     pub fn cpu(threads: Option<usize>) -> Result<Self, DeviceError> {
         Ok(Cpu::new(threads, None)?.into())
     }
@@ -80,12 +80,12 @@ impl Device {
         }
     }
 
-    /// Waits for all work queued so far. Nobody needs it but for timing: reading waits by itself.
+    /// Waits for all work queued so far. Only timing needs it: reading waits by itself.
     pub fn wait(&self) -> Result<(), DeviceError> {
         self.as_cuda().map_or(Ok(()), Cuda::wait)
     }
 
-    /// Bytes that are free now: of a GPU's memory, or as [`host_free_bytes`]. `None` if nobody says.
+    /// Bytes that are free now: of a GPU's memory, or as [`host_free_bytes`] counts. `None` if unknown.
     pub fn free_bytes(&self) -> Option<usize> {
         match &self.0.engine {
             Engine::Cpu(_) => host_free_bytes(),
@@ -133,7 +133,7 @@ impl Device {
         })
     }
 
-    /// Does work on the processor's threads, if it has any.
+    /// Does work on the threads of the CPU device; for a GPU, on the calling thread.
     fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.0.engine {
             Engine::Cpu(cpu) => cpu.install(work),
@@ -141,12 +141,12 @@ impl Device {
         }
     }
 
-    /// Whose memory it works on, if not the host's.
+    /// The GPU whose memory it works on; `None` if it works on the host's.
     pub(crate) fn gpu(&self) -> Option<&dyn Gpu> {
         self.as_cuda().map(|cuda| cuda as &dyn Gpu)
     }
 
-    /// What a program becomes on it.
+    /// Makes a program ready to run on it.
     pub(crate) fn prepare(
         &self,
         slots: usize,
@@ -240,9 +240,9 @@ fn addresses(views: &[View<'_>]) -> Vec<u64> {
     views.iter().map(|view| view.address() as u64).collect()
 }
 
-/// Memory of a device. As on a GPU nobody holds references into it: it is written and read by copies,
-/// and by programs. A buffer is `Send` but not `Sync`: copies and programs that reach it through
-/// `&Buffer` stay on one thread at a time.
+/// Memory of a device. Nobody holds references into it, on the host as on a GPU: copies and programs write
+/// and read it. A buffer is `Send` but not `Sync`: copies and programs that reach it through `&Buffer` stay
+/// on one thread at a time.
 pub struct Buffer {
     memory: Storage,
     bytes: usize,
@@ -290,7 +290,7 @@ impl Buffer {
         self.view(offset, bytes).zero()
     }
 
-    /// Copies bytes from a buffer of the same device, without a way round by the host.
+    /// Copies bytes from a buffer of the same device, without a detour through the host.
     ///
     /// # Panics
     /// If they do not fit, or overlap, or the buffer is on another device.

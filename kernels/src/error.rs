@@ -22,7 +22,7 @@ pub enum DeviceError {
     Simd {
         /// The level asked for.
         wanted: Simd,
-        /// The best that it has.
+        /// The best level that the processor has.
         detected: Simd,
     },
     /// There is no usable CUDA device.
@@ -36,7 +36,7 @@ pub enum DeviceError {
         /// The driver's code, and what to do.
         reason: String,
     },
-    /// A kernel met an index outside of its array; found when a result was read.
+    /// A kernel met an index outside its array. A CUDA device reports it when a result is read.
     #[error("{0}")]
     Fault(String),
     /// The threads could not be started.

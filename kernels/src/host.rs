@@ -3,8 +3,9 @@
 use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
 
-/// Bytes of host memory that a program can take without swapping, and without being ended for it: what Linux calls available,
-/// and no more than the limits of its control groups leave (containers, Slurm, systemd). Elsewhere unknown.
+/// Bytes of host memory that this process can take without swapping and without being killed for it. That is
+/// what Linux calls available, capped by the limits of the process's control groups (containers, Slurm,
+/// systemd). `None` where it is unknown, as on other systems.
 pub fn host_free_bytes() -> Option<usize> {
     let text = read_to_string("/proc/meminfo").ok()?;
     let mut lines = text.lines();
@@ -21,7 +22,8 @@ pub fn host_free_bytes() -> Option<usize> {
 struct Names {
     limit: &'static str,
     used: &'static str,
-    /// The line of `memory.stat` with what a lack of memory takes back first: pages of files, unused of late.
+    /// The line of `memory.stat` that counts cached file pages not used lately. The kernel reclaims these
+    /// first, so they count as free.
     cache: &'static str,
 }
 
@@ -37,7 +39,8 @@ const SECOND: Names = Names {
     cache: "inactive_file ",
 };
 
-/// The least that a process' groups leave, and the groups that those are in, given what `/proc/self/cgroup` says. `None` if none has a limit.
+/// The fewest bytes that any control group of the process leaves, ancestors included. `groups` is what
+/// `/proc/self/cgroup` says, `root` where the groups are mounted. `None` if no group has a limit.
 fn left_by_groups(root: &Path, groups: &str) -> Option<usize> {
     let of_line = |line: &str| -> Option<usize> {
         let (_, rest) = line.split_once(':')?;

@@ -56,7 +56,8 @@ impl Kernel {
         }
     }
 
-    /// A contraction that is added to its result; `None` of other kernels.
+    /// The same contraction, added to its result instead of replacing it. `None` for all but single
+    /// contractions.
     pub fn added(&self) -> Option<Self> {
         let accumulate = true;
         match *self {
@@ -66,7 +67,7 @@ impl Kernel {
         }
     }
 
-    /// Two of a contraction and their sum; `None` of other kernels.
+    /// The sum of two such contractions as one kernel. `None` for all but single contractions.
     pub fn paired(&self) -> Option<Self> {
         match *self {
             Self::MatMul(spec) => Some(Self::MatMulPair(Pair(spec))),
@@ -80,11 +81,12 @@ impl Kernel {
         self.spec().name()
     }
 
-    /// Refuses what makes no sense, and what no memory could satisfy; says why. [`Program::new`](crate::Program::new)
-    /// asks; all but the name may be asked afterwards only.
+    /// Refuses parameters that make no sense, and arrays that no memory could hold.
+    /// [`Program::new`](crate::Program::new) calls it. Only [`Kernel::name`] may be called on a kernel that
+    /// has not passed.
     ///
     /// # Errors
-    /// In one line.
+    /// One line that says what is wrong.
     pub fn check(&self) -> Result<(), String> {
         self.spec().check()?;
         let mut sizes = self.spec().extents().into_iter();
@@ -94,7 +96,7 @@ impl Kernel {
         })
     }
 
-    /// Whether it has nothing to write, nor an index to look at.
+    /// Whether there is nothing to do: no output has an element, and there are no indices to check.
     pub(crate) fn is_idle(&self) -> bool {
         let empty = self.outputs().iter().all(|&(_, count)| count == 0);
         empty && !matches!(self, Self::Rows(_))

@@ -6,8 +6,8 @@
 //!
 //! CUDA devices are the feature `cuda`, on by default; without it, opening one is an error.
 //!
-//! Modules use those above them only: `spec` and `kernel` (what kernels are), `memory`, `bound` (steps whose
-//! arrays were checked), `cpu` and `cuda`, `device`, `program`.
+//! Each module uses only those listed before it: `spec` and `kernel` (what kernels are), `memory`, `bound`
+//! (steps whose arrays were checked), `cpu` and `cuda`, `device`, `program`.
 
 // The tests in here share helpers with those in `tests/`, which know the crate by its name.
 #[cfg(test)]

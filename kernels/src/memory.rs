@@ -1,4 +1,4 @@
-//! Host memory, zeroed, of which pages that nobody touches take no room; and views of memory of any device.
+//! Zeroed host memory whose untouched pages take no room, and views of the memory of any device.
 
 use crate::DeviceError;
 use memmap2::MmapMut;
@@ -7,10 +7,11 @@ use std::fmt;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-/// Alignment of all memory: a cache line, and the widest vector.
+/// Alignment of all memory, in bytes: a cache line, which is also the widest vector.
 const ALIGNMENT: usize = 64;
 
-/// Bytes from which memory is taken from the system page by page: two of Linux's huge pages.
+/// Bytes from which memory is mapped from the system, so that it can have huge pages. It is the size of two
+/// of Linux's huge pages.
 const LARGE: usize = 4 << 20;
 
 /// Memory that is initialised and aligned to a cache line.
@@ -26,7 +27,7 @@ enum Held {
     Block { base: NonNull<u8>, layout: Layout },
 }
 
-// SAFETY: it owns what it points to.
+// SAFETY: it alone owns its memory, and neither a block nor a mapping belongs to a thread.
 unsafe impl Send for HostMemory {}
 
 impl HostMemory {
@@ -47,17 +48,17 @@ impl HostMemory {
         let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         let skip = base.align_offset(ALIGNMENT);
         debug_assert!(skip < ALIGNMENT, "bytes can be aligned to anything");
-        // SAFETY: there are `ALIGNMENT` bytes more than wanted.
+        // SAFETY: the block has `ALIGNMENT` bytes more than wanted, and `skip` is less than that.
         let start = unsafe { base.add(skip) };
         let held = Held::Block { base, layout };
         Some(Self { start, held })
     }
 
-    /// In huge pages where the system has them: a training's memory is touched first in 2 MiB at a time, not 4 KiB.
+    /// Maps memory, in huge pages where the system has them: a first touch then takes 2 MiB, not 4 KiB.
     fn pages(bytes: usize) -> Option<Self> {
         let mut pages = MmapMut::map_anon(bytes).ok()?;
         #[cfg(target_os = "linux")]
-        // Without huge pages it is slower, and nothing else.
+        // If the system refuses huge pages, memory is only slower.
         pages.advise(memmap2::Advice::HugePage).ok();
         let start = NonNull::new(pages.as_mut_ptr())?;
         let held = Held::Pages(pages);
@@ -78,7 +79,7 @@ impl Drop for Held {
     }
 }
 
-/// What copies need of the GPU that a view is on. Addresses and sizes were checked.
+/// What copies need from the GPU that a view is on. Callers have checked addresses and sizes.
 pub(crate) trait Gpu {
     /// Copies from the host; `source` is free again when this returns.
     fn write(&self, to: u64, source: &[u8]) -> Result<(), DeviceError>;
@@ -97,12 +98,12 @@ pub struct View<'a> {
     /// In host memory, or an address of the GPU.
     start: *mut u8,
     bytes: usize,
-    /// Where it is, if not on the host.
+    /// The GPU that holds it; `None` if it is host memory.
     gpu: Option<&'a dyn Gpu>,
 }
 
 impl<'a> View<'a> {
-    /// The start of as many bytes, which live for `'a`.
+    /// A view of `bytes` bytes from `start` on, which must live for `'a`.
     pub(crate) fn new(start: *mut u8, bytes: usize, gpu: Option<&'a dyn Gpu>) -> Self {
         Self { start, bytes, gpu }
     }
@@ -138,13 +139,14 @@ impl<'a> View<'a> {
         if let Some(gpu) = to.gpu {
             return gpu.write(to.address() as u64, source);
         }
-        // SAFETY: the range was checked; nobody holds references into a buffer, so they are apart.
+        // SAFETY: `part` checked the range. Nobody holds references into a buffer, so `source` lies outside
+        // it.
         unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), to.start, source.len()) };
         Ok(())
     }
 
-    /// Copies bytes from its start to the host, when all work queued before is done. Reports what kernels found
-    /// wrong.
+    /// Copies bytes from its start to the host, when all work queued before is done. Reports what kernels
+    /// found wrong.
     ///
     /// # Panics
     /// If they are more than the view has.
@@ -158,7 +160,7 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    /// Copies all bytes of a view of the same size on the same device, without a way round by the host.
+    /// Copies all bytes of a view of the same size on the same device, without a detour through the host.
     ///
     /// # Panics
     /// If sizes differ, or the views overlap, or are on two devices.
@@ -186,7 +188,7 @@ impl<'a> View<'a> {
         if let Some(gpu) = self.gpu {
             return gpu.zero(self.address() as u64, self.bytes);
         }
-        // SAFETY: its own range.
+        // SAFETY: the view lies inside its buffer, and nobody holds references into a buffer.
         unsafe { std::ptr::write_bytes(self.start, 0, self.bytes) };
         Ok(())
     }

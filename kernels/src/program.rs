@@ -41,11 +41,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug)]
 pub struct Program {
     slots: Vec<Slot>,
-    /// For each slot, what its view's address is a multiple of: the size of the largest element in it.
+    /// For each slot, the bytes that its view's address must be a multiple of: the size of its largest
+    /// element.
     alignments: Vec<usize>,
     steps: Vec<Step>,
     bound: Vec<Bound>,
-    /// What the device made of it that it ran on last.
+    /// What the last device made of it, for the next run on that device.
     ready: Mutex<Option<Arc<Ready>>>,
 }
 
@@ -87,9 +88,10 @@ impl Program {
         self.ready(device).map(|_| ())
     }
 
-    /// Runs the steps in order, on one view per slot: of the slot's size or larger, starting at a multiple
-    /// of its largest element (4 bytes if all of its arrays are f32, so a view may be any row of a larger
-    /// array; 8 for workspace). The view of a writable slot must not overlap any other.
+    /// Runs the steps in order, on one view per slot. A view is as large as its slot or larger. It starts at
+    /// a multiple of the size of the slot's largest element: 4 bytes if all arrays are f32, so that a view
+    /// may be any row of a larger array; 8 bytes for a workspace. The view of a writable slot must not
+    /// overlap any other.
     ///
     /// A program that is not ready for the device is made so first, see [`Program::prepare`]. On a CUDA
     /// device the run is queued, and this returns before it is done; what goes wrong in it is reported by the

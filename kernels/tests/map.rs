@@ -145,8 +145,8 @@ fn check(map: &Map) {
     check_unfused(map, &inputs, &outputs);
 }
 
-/// Sums in f64 are the reference. A sum of n terms rounds n times, each by at most half of epsilon of the sum of magnitudes; of
-/// long sums chains have 32 additions, and there are a few levels of them: no more than 64.
+/// Sums in f64 are the reference. A sum of n terms rounds n times, each by at most half of epsilon of the sum
+/// of magnitudes. A long sum has chains of 32 additions, and there are a few levels of them: no more than 64.
 fn check_sum(map: &Map, flags: &[bool], dtype: DType, values: &[f64], output: &[u8]) {
     let kept = |point: &[usize]| {
         let axes = (0..flags.len()).filter(|&axis| !flags[axis]);

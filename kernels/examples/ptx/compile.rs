@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) const FLAGS: [&str; 2] = ["--std=c++17", "--fmad=false"];
 
-/// The architecture that a source is compiled for, and the machines that its PTX becomes code of.
+/// The architecture that a source is compiled for, and the machines that ptxas makes code of its PTX for.
 pub(crate) fn architecture(name: &str) -> (&'static str, &'static [&'static str]) {
     if name.contains("wgmma") {
         ("compute_90a", &["sm_90a"])
@@ -42,7 +42,7 @@ pub(crate) fn name(path: &Path) -> String {
         .into_owned()
 }
 
-/// By the NVRTC that the library path leads to.
+/// Compiles a source with the NVRTC that the library path leads to.
 pub(crate) fn compile(source: &Path) -> Result<String, Box<dyn Error>> {
     let folder = source.parent().unwrap_or(Path::new("."));
     let mut options: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();

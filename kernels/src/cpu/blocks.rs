@@ -1,7 +1,8 @@
-//! How a matrix product is cut: into blocks of C for the threads, and stretches of the inner index for the caches.
+//! How a matrix product is cut: into blocks of C for the threads, and into stretches of the inner index for
+//! the caches.
 //!
-//! An element of C is the same sum however it is cut, for stretches have whole chains (`microkernel.rs`): so all of
-//! this may depend on the number of threads.
+//! However it is cut, an element of C is the same sum, because a stretch holds whole chains
+//! (`microkernel.rs`). So the cut may depend on the number of threads.
 
 use super::microkernel::{CHAIN, Element, Engine};
 use super::panels::packed_count;
@@ -9,17 +10,20 @@ use super::parallel::PIECES;
 use crate::MatMul;
 use crate::spec::Spec;
 
-/// Bytes of a block of B, and of one of C if it is visited several times. The micro-kernel is as fast with B in
-/// the second-level cache as with B in the first (measured), so this is a fourth of a second-level cache.
+/// Bytes of a block of B, and of a block of C that several stretches add to. It is a quarter of a
+/// second-level cache: with B there, the micro-kernel is as fast as with B in the first-level cache
+/// (measured).
 const BLOCK_BYTES: usize = 1 << 18;
 
-/// Terms whose chains are summed up in one go: of more, such sums are added up in turn, whole stretches each.
+/// Terms whose chains are added up in one sum. A longer inner index has several such sums, each of whole
+/// stretches, which are added up in turn.
 pub(super) const LONG: usize = 256 * CHAIN;
 
-/// Columns of a block of B that suffice, for A is read again only after so many; and those that it has at least.
+/// The fewest and the most columns of a block of B that the length of a stretch is chosen for. More are not
+/// needed: A is read again only once for all of them.
 const BLOCK_COLUMNS: [usize; 2] = [64, 256];
 
-/// What it costs to transpose an element, in multiplications in one place of a vector register.
+/// Cost of transposing an element of B, in multiplications of one lane of a vector register.
 const TRANSPOSING: usize = 6;
 
 /// FLOPs (about 2 µs) below which a piece of work is not cut further.
@@ -28,12 +32,12 @@ const PIECE_FLOPS: u64 = 1 << 18;
 /// How a product is cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blocks {
-    /// Whether Cᵀ = Bᵀ·Aᵀ is computed: then A, B and C stand for these below.
+    /// Whether Cᵀ = Bᵀ·Aᵀ is computed. Then A, B and C stand for Bᵀ, Aᵀ and Cᵀ below.
     pub(super) swap: bool,
     /// Rows and columns of C.
     pub(super) size: [usize; 2],
     pub(super) depth: usize,
-    /// How much of the inner index is done at once.
+    /// Length of a stretch: inner indices that are done at once.
     pub(super) stretch: usize,
     /// Rows and columns of a block of C.
     pub(super) block: [usize; 2],
@@ -42,7 +46,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// For the sum of so many `products`, and so many threads.
+    /// Cuts the sum of `products` products of this shape for `workers` threads.
     pub(super) fn new<T: Element>(
         engine: &Engine<T>,
         spec: &MatMul,
@@ -74,7 +78,7 @@ impl Blocks {
         blocks
     }
 
-    /// Rows and columns of the blocks, if B is transposed or not.
+    /// Rows and columns of a block. `turns` says whether B is transposed when it is packed.
     fn cut<T: Element>(
         &self,
         engine: &Engine<T>,
@@ -87,7 +91,8 @@ impl Blocks {
         let panels = self.size[1].div_ceil(width).max(1);
         let workers = workers.div_ceil(spec.batch.max(1));
         let down = |across: usize| workers.div_ceil(across).min(tiles);
-        // A block for every thread. Per step of the inner index, that which has the most to do does:
+        // First a block for every thread, so that the busiest thread has the least work. Its work per inner
+        // index:
         let cost = |across: usize| {
             let rounds = (across * down(across)).div_ceil(workers);
             let rows = tiles.div_ceil(down(across)) * height;
@@ -100,14 +105,15 @@ impl Blocks {
         let choices = fewest..=workers.min(panels).max(fewest);
         let mut across = choices.min_by_key(|&across| cost(across)).unwrap_or(1);
         let mut down = down(across);
-        // Then more of them than threads, for one may come late or be interrupted.
+        // Then more blocks than threads, because a thread may come late or be interrupted.
         if self.depth > self.stretch {
-            // More columns, for rows would pack B again; but what is added to again and again must stay in the cache.
+            // More blocks across, because those below each other pack B again. But a block of C that every
+            // stretch adds to must stay in the cache.
             if workers > 1 {
                 across = across.max((PIECES / 2 * workers / down).min(panels));
             }
             let bytes = tiles.div_ceil(down) * height * panels.div_ceil(across) * panel_bytes;
-            // Of long sums there are two.
+            // For a long sum there are two such blocks: see `memory`.
             let room = BLOCK_BYTES >> u32::from(self.is_long());
             down *= (bytes / self.stretch).div_ceil(room);
         } else {
@@ -120,13 +126,13 @@ impl Blocks {
         ]
     }
 
-    /// Whether sums are formed away from C: those over several stretches must be complete before they are added or
-    /// transposed.
+    /// Whether sums are formed in scratch memory, not in C. Sums over several stretches must be complete
+    /// before they are added to C or transposed.
     pub(super) fn are_aside(&self, accumulate: bool) -> bool {
         self.is_long() || self.depth > self.stretch && (accumulate || self.swap)
     }
 
-    /// Whether there are several sums of [`LONG`] terms.
+    /// Whether the inner index takes several sums of [`LONG`] terms.
     pub(super) fn is_long(&self) -> bool {
         self.depth > LONG
     }
@@ -136,7 +142,7 @@ impl Blocks {
         [0, 1].map(|axis| self.size[axis].div_ceil(self.block[axis]))
     }
 
-    /// Elements of a packed block of B, and of sums aside.
+    /// Elements of scratch memory: for a packed block of B, and for sums that are not formed in C.
     pub(super) fn memory<T: Element>(&self, engine: &Engine<T>) -> [usize; 2] {
         let sums = self.block[0] * self.block[1] * if self.is_long() { 2 } else { 1 };
         [

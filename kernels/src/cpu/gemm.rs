@@ -1,6 +1,7 @@
 //! Matrix products.
 //!
-//! The micro-kernel reads A where it is, and B too, unless its rows are not contiguous, or alias.
+//! The micro-kernel reads A where it lies. It reads B so, too, if B's rows are contiguous and do not compete
+//! for cache sets; otherwise B is packed first.
 
 use std::ops::Range;
 
@@ -13,13 +14,13 @@ use crate::bound::Raw;
 use crate::spec::Spec;
 use crate::{Float, MatMul};
 
-/// Rows of B that are a multiple of so many bytes apart compete for the same places of the first-level cache,
+/// Bytes: rows of B that are a multiple of this apart compete for the same sets of the first-level cache.
 const ALIAS_BYTES: usize = 1 << 12;
 
-/// which hold so many of them.
+/// Rows that those sets hold. A stretch with more of such rows is packed.
 const ALIAS_ROWS: usize = 64;
 
-/// The sum of products of such A and B, each formed whole.
+/// Writes to `c` the sum of the products of these A and B, each formed whole.
 pub(crate) fn matmul(spec: &MatMul, products: &[[Raw; 2]], c: Raw) {
     typed!(spec.float, T => matmul_of(&T::engine(), spec, products, c));
 }
@@ -51,7 +52,8 @@ fn matmul_of<T: Element>(engine: &Engine<T>, spec: &MatMul, products: &[[Raw; 2]
                     let accumulate = spec.accumulate || at > 0;
                     let packed = packed.wrapping_add(at * packed_count);
                     let (a, b, c) = (a.from(i, 0), b.from(0, j), c.from(i, j));
-                    // SAFETY: the program has checked the sizes, and no other piece has these elements of c.
+                    // SAFETY: the program has checked the sizes. No other piece has these elements of c, and
+                    // the scratch memory is this thread's.
                     unsafe { block.product(a, b, c, accumulate, packed) };
                 }
                 last = piece / down;
@@ -61,7 +63,7 @@ fn matmul_of<T: Element>(engine: &Engine<T>, spec: &MatMul, products: &[[Raw; 2]
     share(spec.batch * down * across, workers, &work);
 }
 
-/// A, B and C of one of the batch, or the transposes of B, A and C.
+/// A, B and C of one of the batch; with `swap`, the transposes of B, A and C.
 fn matrices<T: Element>(
     spec: &MatMul,
     swap: bool,
@@ -97,7 +99,8 @@ impl<T: Element> Block<'_, T> {
     /// `c = a·b` or `c += a·b`, the block only.
     ///
     /// # Safety
-    /// The matrices must be valid memory, c exclusively, as must the block's memory.
+    /// `a` and `b` must be readable. `c`, `packed` and the block's sums must be writable, and used by nobody
+    /// else.
     unsafe fn product(
         &self,
         a: Matrix<T>,
@@ -201,7 +204,7 @@ impl<T: Element> Block<'_, T> {
         } else if columns.is_multiple_of(self.engine.lanes) {
             columns
         } else {
-            // A part of a vector would reach out of the array.
+            // Vectors are loaded whole: the last one might reach out of the array.
             columns / width * width
         }
     }

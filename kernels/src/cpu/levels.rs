@@ -1,5 +1,5 @@
-//! Runs the tests of this crate's own modules again at every lower level of vector instructions that this machine has, each
-//! by a process that knows of no more.
+//! Runs the unit tests of this crate again at every lower level of vector instructions that this machine has.
+//! Each level has a process of its own, which detects no better one.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -5,7 +5,7 @@ use super::simd::{Simd, hold};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
 use std::slice;
 
-/// Bytes of code that hold a kernel, with what follows it.
+/// Bytes that are decoded from the start of a kernel: more than a kernel has.
 const CODE: usize = 3000;
 
 /// Instructions of the longest innermost loop, roughly.
@@ -87,7 +87,8 @@ fn sums_of_products_stay_in_registers() {
         );
         return;
     }
-    // All that the processor has; but at the baseline, without fused multiplications, six rows need more registers than there are.
+    // The levels that fuse multiplications and additions. At the baseline, which does not, six rows need more
+    // registers than there are.
     let levels = [Simd::Avx2, Simd::Avx512].into_iter();
     for level in levels.filter(|&level| level <= Simd::detected()) {
         hold(level);

@@ -44,7 +44,7 @@ pub(crate) trait Real:
     const TAU: Self;
     /// ln 2 in two parts; whole multiples of the first, up to the largest exponent, are exact.
     const LN2: [Self; 2];
-    /// Beyond these eˣ is infinite, or zero.
+    /// Above the first, eˣ is infinite; below the second, it is zero.
     const EXP: [Self; 2];
     /// Beyond this tanh x is one.
     const TANH: Self;
@@ -68,7 +68,7 @@ pub(crate) trait Real:
     fn to_f64(self) -> f64;
     /// The nearest, ties to even.
     fn from_i64(x: i64) -> Self;
-    /// An f32 that rounds on to a shorter type as the number itself would.
+    /// An f32, rounded to odd, that then rounds to a shorter type as the number itself would.
     fn to_f32_odd(self) -> f32;
     fn sqrt(self) -> Self;
     fn abs(self) -> Self;
@@ -79,7 +79,7 @@ pub(crate) trait Real:
     fn split(self) -> (Self, Self);
     /// (k mod 4, r) with self = k·π/2 + r, k whole and |r| ≤ π/4, for |self| < [`super::special::FAR`].
     fn quarters(self) -> (Self, Self);
-    /// The same for finite numbers from there on: Payne and Hanek 1983.
+    /// The same for finite numbers of that size or more: Payne and Hanek 1983.
     fn far_quarters(self) -> (Self, Self);
     /// Uniform in [0, 1), from the first [`Real::WORDS`].
     fn uniform(words: [u32; 2]) -> Self;
@@ -203,7 +203,8 @@ real!(f64, u64, mantissa: 52, bias: 1023, {
 
     #[inline(always)]
     fn to_f32_odd(self) -> f32 {
-        // What is not exact goes to the neighbour whose last bit is set: no tie can arise.
+        // Rounded to odd: what is not exact goes to the neighbour whose last bit is set, so that no tie can
+        // arise.
         let near = self as f32;
         let bits = near.to_bits();
         let up = f64::from(near).abs() < self.abs();

@@ -1,4 +1,4 @@
-//! Matrices in memory, and turning them over, a square block in registers at a time.
+//! Matrices in memory, and their transposition, a square block in registers at a time.
 
 /// A matrix in memory: its first element, and elements from a row, or from a column, to the next.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ impl<T: Copy> Matrix<T> {
         self.at.wrapping_add(row * self.row + col * self.col)
     }
 
-    /// The same from this element on.
+    /// The part of the matrix from this element on.
     pub(super) fn from(self, row: usize, col: usize) -> Self {
         Self {
             at: self.element(row, col),
@@ -31,7 +31,7 @@ impl<T: Copy> Matrix<T> {
     }
 }
 
-/// An element whose blocks can be turned over in registers.
+/// An element type whose blocks can be transposed in registers.
 pub(super) trait Turn: Copy {
     /// A block with rows and columns exchanged.
     #[inline(always)]
@@ -40,8 +40,8 @@ pub(super) trait Turn: Copy {
     }
 }
 
-/// Writes the columns of a matrix of `[rows, columns]` as rows; both have contiguous rows. All of the matrix must be
-/// readable, and the result writable.
+/// Writes the columns of a matrix of `[rows, columns]` as rows. Both matrices have contiguous rows. All of
+/// the first must be readable, and all of the second writable.
 pub(super) type Transpose<T> = unsafe fn([usize; 2], Matrix<T>, Matrix<T>);
 
 /// In blocks of 4×4, on any processor.
@@ -53,7 +53,8 @@ pub(super) unsafe fn by_fours<T: Turn>(size: [usize; 2], from: Matrix<T>, to: Ma
     let [whole_rows, whole_columns] = size.map(|side| side / 4 * 4);
     // SAFETY: what the caller promises.
     unsafe {
-        // So much at a time that what is written stays in the first-level cache until its lines are full.
+        // 64 columns at a time: the lines that are written then stay in the first-level cache until they are
+        // full.
         for stretch in (0..whole_columns).step_by(64) {
             for i in (0..whole_rows).step_by(4) {
                 for j in (stretch..whole_columns.min(stretch + 64)).step_by(4) {
@@ -118,7 +119,7 @@ pub(super) mod x86 {
             for j in (0..columns).step_by(SIDE) {
                 let along = mask(columns - j);
                 let mut block = [_mm512_setzero_ps(); SIDE];
-                // Loops of a fixed length, for then the block stays in registers.
+                // Loops of a fixed length let the compiler keep the block in registers.
                 // SAFETY: what the caller promises; elements that a mask leaves out are not touched.
                 unsafe {
                     if across == u16::MAX && along == u16::MAX {

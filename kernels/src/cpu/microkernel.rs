@@ -3,8 +3,8 @@
 //!
 //! Each step loads a row of B once, and multiplies it by one element of each row of A (an outer product,
 //! as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). An element of C
-//! is a sum of chains of fused multiply-adds in the order of the inner index, each of about [`CHAIN`] terms:
-//! where they end follows from the walk alone. So its bits depend neither on the tile that it is part of nor on
+//! is a sum of chains of fused multiply-adds in the order of the inner index, each of about [`CHAIN`] terms.
+//! Where chains end follows from the walk alone. So the bits of an element depend neither on its tile nor on
 //! the width of the registers.
 
 use std::mem::MaybeUninit;
@@ -20,9 +20,9 @@ pub(super) const MAX_ROWS: usize = 8;
 /// Most columns that a tile has on any machine.
 pub(super) const MAX_COLUMNS: usize = 32;
 
-/// Terms from which a chain ends with the round of the innermost loop, and is added to the sum of those before.
-/// The error of a sum grows with the length of its longest chain. Half as many would cost another 0.4 % of the
-/// instructions, for a chain's end takes about as long as three terms.
+/// Terms from which a chain ends, at the end of a round of the innermost loop: its sum is added to that of
+/// the chains before. The rounding error of a sum grows with the length of its longest chain. Ending one
+/// takes about as long as three terms, so half of this would cost another 0.4 % of the instructions.
 pub(super) const CHAIN: usize = 256;
 
 /// How the inner index walks along a row of A: three nested loops, the innermost last.
@@ -45,7 +45,7 @@ impl Walk {
         }
     }
 
-    /// In equal steps.
+    /// Walks through `depth` elements that are `step` apart.
     pub(super) fn line(depth: usize, step: usize) -> Self {
         Self {
             counts: [1, depth.div_ceil(CHAIN), CHAIN],
@@ -78,7 +78,7 @@ pub(super) struct Tile<T> {
     /// First row of C, and elements from row to row.
     pub(super) c: *mut T,
     pub(super) c_row: usize,
-    /// Columns of C that exist. B has whole vectors.
+    /// Columns of C that exist. B can be read up to the next whole vector.
     pub(super) columns: usize,
     pub(super) mode: Mode,
 }
@@ -86,7 +86,8 @@ pub(super) struct Tile<T> {
 /// Computes a tile. All memory that the tile describes must be valid, C exclusively.
 pub(super) type Kernel<T> = unsafe fn(&Tile<T>);
 
-/// Copies a number of rows, as wide as a full tile, from rows that are so many elements apart to others.
+/// Copies rows as wide as a full tile. Arguments: how many; the first row, and elements from row to row; the
+/// same of the copy.
 type CopyRows<T> = unsafe fn(usize, *const T, usize, *mut T, usize);
 
 /// The kernels of one instruction set, for one element type.
@@ -94,7 +95,7 @@ type CopyRows<T> = unsafe fn(usize, *const T, usize, *mut T, usize);
 pub(super) struct Engine<T: 'static> {
     /// Elements of a vector register.
     pub(super) lanes: usize,
-    /// By rows less one, for tiles of one and of two vectors' width.
+    /// Indexed by rows − 1, then by the width of the tile: one vector, or two.
     kernels: &'static [[Kernel<T>; 2]],
     copy: CopyRows<T>,
     transpose: Transpose<T>,
@@ -116,7 +117,8 @@ impl<T> Engine<T> {
         self.kernels[rows - 1][usize::from(columns > self.lanes)]
     }
 
-    /// Copies rows of [`Engine::columns`] elements; both they and the copies are so many elements apart.
+    /// Copies rows of [`Engine::columns`] elements. `steps` are the elements from row to row, in the source
+    /// and in the copy.
     ///
     /// # Safety
     /// The rows must be readable, and the copies writable.
@@ -141,7 +143,7 @@ pub(super) trait Element: Turn + Default + AddAssign + Send + Sync + 'static {
     fn engine() -> Engine<Self>;
 }
 
-/// Memory for another of the same type.
+/// Uninitialised memory for another value of the same type.
 #[inline(always)]
 fn room_for<V>(_: &V) -> MaybeUninit<V> {
     MaybeUninit::uninit()
@@ -157,8 +159,9 @@ macro_rules! kernel {
             // SAFETY: the caller vouches for the tile's memory and for the instruction set.
             unsafe {
                 let mut acc = [[$splat(0.0); VECTORS]; ROWS];
-                // The sum of the chains that are complete, if there are any. It has to lie in memory: in registers, which the
-                // compiler would choose, it takes the room of `acc`, and products take up to three times as long.
+                // The sum of the chains that are complete, if there are any. It must lie in memory. The
+                // compiler would choose registers, which `acc` needs: products would take up to three times
+                // as long.
                 let mut memory = room_for(&acc);
                 let sum = std::hint::black_box(memory.as_mut_ptr());
                 let mut is_sum = tile.mode == Mode::Continue;
@@ -268,7 +271,7 @@ mod x86 {
             #[inline]
             #[target_feature(enable = $feature)]
             fn $name(mut vector: $Vector) -> $Vector {
-                // SAFETY: no instruction.
+                // SAFETY: the assembly has no instruction.
                 unsafe { asm!("/* {0} */", inout($register) vector, options(nomem, nostack, preserves_flags)) }
                 vector
             }
@@ -336,14 +339,16 @@ mod x86 {
         settle_avx2_f64
     );
 
-    // A vector as it is. What follows has it from here and not from the loop before, in which the compiler would
-    // otherwise store every sum at every step for the sake of what comes after: five rows took twice the time of six.
+    // A vector as it is, passed through empty assembly. What follows the loop then uses the result of that.
+    // Otherwise the compiler would store every sum in every round of the loop for the sake of what follows:
+    // five rows took twice the time of six.
     settle!("avx512f", settle_avx512_f32, __m512, zmm_reg);
     settle!("avx512f", settle_avx512_f64, __m512d, zmm_reg);
     settle!("avx2", settle_avx2_f32, __m256, ymm_reg);
     settle!("avx2", settle_avx2_f64, __m256d, ymm_reg);
 
-    // The first `count` elements of a vector, fewer than it has; others are zero, and their memory is not touched.
+    // Loads and stores of the first `count` elements of a vector, fewer than it has. Other lanes load as
+    // zero, and their memory is not touched. Callers promise that the memory of these elements is valid.
 
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -451,6 +456,8 @@ mod portable {
         ($module:ident, $T:ty, $lanes:literal) => {
             mod $module {
                 pub(super) type Vector = [$T; $lanes];
+
+                // Callers promise that the memory of a vector, or of `count` elements, is valid.
 
                 #[inline(always)]
                 pub(super) unsafe fn load(from: *const $T) -> Vector {

@@ -1,6 +1,6 @@
 //! The processor: every kernel, on all cores.
 
-/// What an expression is with `T` as the type of a float.
+/// Evaluates an expression in which `T` is the Rust type of a float.
 macro_rules! typed {
     ($float:expr, $T:ident => $body:expr) => {
         match $float {
@@ -51,8 +51,9 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// That many threads (all cores if `None`) with vector instructions of a level (the best if `None`). Results do not
-    /// depend on the number, and as [`Simd`] says on the level. A [`Device`](crate::Device) is made of it by `into`.
+    /// Starts that many threads (as many as there are cores if `None`) with vector instructions of that level
+    /// (the best if `None`). Results do not depend on the number of threads; how they depend on the level,
+    /// [`Simd`] says. `into` makes a [`Device`](crate::Device) of it.
     ///
     /// # Errors
     /// If the processor does not have the level, or the threads cannot be started.
@@ -92,9 +93,9 @@ impl Cpu {
         self.simd
     }
 
-    /// Multiplies and adds f32 numbers in registers, on all threads at once and as fast as they can, and returns
-    /// the number of floating-point operations: a benchmark's ceiling. A thread does some hundred operations a
-    /// round.
+    /// Multiplies and adds f32 numbers in registers, on all threads at once and as fast as they can: the
+    /// ceiling of a benchmark. Returns the number of floating-point operations. A thread does some hundred of
+    /// them a round.
     pub fn multiply_add(&self, rounds: u64) -> u64 {
         self.pool
             .broadcast(|_| peak::multiply_add(rounds))
@@ -115,8 +116,8 @@ impl fmt::Debug for Cpu {
 }
 
 impl Kernel {
-    /// Bytes of workspace that the processor needs for it: a program gives them, see [`Step::workspace`]. Depends on
-    /// the shapes only. A CUDA device has scratch memory of its own.
+    /// Bytes of workspace that the CPU needs for it, which the program provides: see [`Step::workspace`].
+    /// Depends on the shapes only. A CUDA device has scratch memory of its own.
     pub fn workspace(&self) -> usize {
         match self {
             kernel if kernel.is_idle() => 0,
@@ -179,8 +180,8 @@ impl Ready {
     }
 }
 
-/// A kernel made ready to run: everything that follows from its shapes is decided. Errors come from indices in
-/// memory that point outside.
+/// A kernel made ready to run: everything that follows from its shapes is decided. Running it fails only
+/// where an index in memory points outside.
 struct Compiled(Box<Run>);
 
 type Run = dyn Fn(&Arrays<'_>) -> Result<(), String> + Send + Sync;

@@ -1,5 +1,6 @@
 //! The driver around the micro-kernel: B cut into panels as wide as a tile, C walked tile by tile.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::matrix::Matrix;
@@ -8,16 +9,17 @@ use super::parallel::{Pieces, share};
 use super::scratch as thread;
 use super::simd::{prefetch_read, prefetch_write};
 
-/// Panels of B that stay in the second-level cache while the rows of A pass by.
+/// Bytes of the panels of B that stay in the second-level cache while all rows of A pass by. A larger group
+/// reads A less often, as long as it fits.
 const GROUP_BYTES: usize = 3 << 18;
 
-/// Rows of B that are asked for before they are copied.
+/// How many rows ahead packing prefetches B.
 const AHEAD: usize = 8;
 
 /// Below this many FLOPs (about 10 µs) a thread hand-off costs more than it saves.
 const PARALLEL_FLOPS: u64 = 1 << 21;
 
-/// How many threads share so many FLOPs.
+/// How many threads share a job of so many FLOPs.
 pub(super) fn workers(flops: u64) -> usize {
     if flops < PARALLEL_FLOPS {
         1
@@ -41,7 +43,7 @@ pub(super) mod aligned {
     /// Bytes of a cache line.
     pub(crate) const LINE: usize = 64;
 
-    /// Bytes that hold so many aligned ones.
+    /// Bytes of memory in which so many aligned ones find room.
     pub(crate) fn space(bytes: usize) -> usize {
         if bytes == 0 {
             0
@@ -55,8 +57,8 @@ pub(super) mod aligned {
     }
 }
 
-/// Calls `body` with this thread's scratch memory, cut into parts of so many elements. What is in them
-/// is anything. Every part starts on a cache line.
+/// Calls `body` with this thread's scratch memory, cut into parts of so many elements. Their contents are
+/// arbitrary. Every part starts on a cache line.
 pub(super) fn scratch<T: Element, const PARTS: usize>(
     counts: [usize; PARTS],
     body: impl FnOnce([*mut T; PARTS]),
@@ -74,7 +76,8 @@ pub(super) fn scratch<T: Element, const PARTS: usize>(
     if needed <= thread::BYTES {
         thread::with(cut);
     } else {
-        // Only a convolution that needs so much for a single row of an image comes here.
+        // Only a convolution comes here, one that needs so much for a single row of its result. It allocates
+        // at every run.
         let mut memory = vec![0_u8; aligned::space(needed)];
         cut(aligned::start(memory.as_mut_ptr()));
     }
@@ -90,7 +93,7 @@ impl<T> Shared<T> {
     }
 }
 
-// SAFETY: only an address.
+// SAFETY: only an address. Whoever makes references from it answers for them.
 unsafe impl<T> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Shared<T> {}
@@ -108,11 +111,13 @@ pub(super) struct Panels<T> {
     pub(super) columns: usize,
 }
 
-/// Whether so many rows, so many bytes apart, put each other out of the first-level cache: 64 sets of 8 lines at least.
+/// Whether so many rows, so many bytes apart, evict each other from a first-level cache of 64 sets of 8
+/// lines.
 pub(super) fn compete(rows: usize, bytes: usize) -> bool {
     const SETS: usize = 64;
     let lines = bytes / aligned::LINE;
-    // Lines 2ⁿ apart come back to a set after 64/2ⁿ rows; rows that share lines, or lie an odd number apart, take all sets.
+    // Rows 2ⁿ lines apart come back to a set after 64/2ⁿ rows. Rows that share lines, or lie an odd number of
+    // lines apart, use all sets.
     let step = if bytes.is_multiple_of(aligned::LINE) {
         1 << lines.trailing_zeros()
     } else {
@@ -181,7 +186,7 @@ pub(super) unsafe fn pack<T: Element>(
 }
 
 /// The product of `rows` rows with B, tile by tile, into C. `fill(range, addresses)` writes the addresses of
-/// a range of rows of A; they are asked for in ascending order, over again for each group of panels.
+/// a range of rows of A. It is called in ascending order, and again for each group of panels.
 ///
 /// # Safety
 /// All that is described must be valid memory, C exclusively.
@@ -198,7 +203,6 @@ pub(super) unsafe fn sweep<T: Element>(
     let panel_bytes = walk.depth * width * size_of::<T>();
     let group = (GROUP_BYTES / panel_bytes.max(1)).max(1);
     let (panels, tiles) = (b.columns.div_ceil(width), rows.div_ceil(engine.rows()));
-    let mut edge = [T::default(); MAX_ROWS * MAX_COLUMNS];
     for group in (0..panels)
         .step_by(group)
         .map(|first| first..panels.min(first + group))
@@ -226,13 +230,11 @@ pub(super) unsafe fn sweep<T: Element>(
                 // SAFETY: what the caller promises.
                 unsafe {
                     if c.col == 1 {
-                        // What other work has put out of the cache comes back while the tile is computed.
+                        // Other work may have evicted C: it comes back while the tile is computed.
                         (0..range.len()).for_each(|i| prefetch_row(c.element(i, 0), tile.columns));
                         tile.c = c.at;
                         engine.kernel(range.len(), tile.columns)(&tile);
                     } else {
-                        tile.c = edge.as_mut_ptr();
-                        tile.c_row = width;
                         beside(engine, &tile, c, [range.len(), tile.columns]);
                     }
                 }
@@ -248,22 +250,16 @@ fn prefetch_row<T>(row: *mut T, columns: usize) {
     }
 }
 
-/// A tile that is stored transposed: computed in the tile's own memory, then copied.
+/// A tile whose rows are not contiguous in C: computed aside, then copied into C.
 ///
 /// # Safety
 /// As for [`sweep`].
 unsafe fn beside<T: Element>(engine: &Engine<T>, tile: &Tile<T>, c: Matrix<T>, size: [usize; 2]) {
-    let own = Matrix {
-        at: tile.c,
-        row: tile.c_row,
-        col: 1,
-    };
-    let mut buffer = [T::default(); MAX_ROWS * MAX_COLUMNS];
-    let turned = Matrix {
-        at: buffer.as_mut_ptr(),
-        row: MAX_ROWS,
-        col: 1,
-    };
+    // Not filled with zeros: that would take as long as a short tile's products.
+    let mut tiles = [const { MaybeUninit::<[T; MAX_ROWS * MAX_COLUMNS]>::uninit() }; 2];
+    let [own, turned] = tiles.each_mut().map(|tile| tile.as_mut_ptr().cast::<T>());
+    let [own, turned] =
+        [(own, MAX_COLUMNS), (turned, MAX_ROWS)].map(|(at, row)| Matrix { at, row, col: 1 });
     let pairs = || {
         let places = (0..size[1]).flat_map(move |j| (0..size[0]).map(move |i| (i, j)));
         places.map(move |(i, j)| (c.element(i, j), own.element(i, j)))
@@ -278,7 +274,13 @@ unsafe fn beside<T: Element>(engine: &Engine<T>, tile: &Tile<T>, c: Matrix<T>, s
         } else {
             tile.mode
         };
-        engine.kernel(size[0], size[1])(&Tile { mode, ..*tile });
+        let own_tile = Tile {
+            c: own.at,
+            c_row: own.row,
+            mode,
+            ..*tile
+        };
+        engine.kernel(size[0], size[1])(&own_tile);
         match tile.mode {
             Mode::Add if c.row == 1 => {
                 engine.transpose(size, own, turned);

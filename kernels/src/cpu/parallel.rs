@@ -58,7 +58,8 @@ pub(crate) fn ranges(range: Range<usize>, work: usize, visit: &(impl Fn(Range<us
     });
 }
 
-/// Pieces of a worker: so many that one that comes late, or is interrupted, can leave some to the others.
+/// Pieces per worker. If one worker comes late or is interrupted, the others do some of its pieces. More
+/// pieces balance better, at one atomic addition each.
 pub(crate) const PIECES: usize = 8;
 
 /// Most parts that [`share`] cuts the pieces of a job into.
@@ -72,8 +73,8 @@ struct Share {
     end: usize,
 }
 
-/// The pieces of a job that a worker gets, as it asks for them: those of its own share in ascending order, then what
-/// the others have left.
+/// The pieces of a job that a worker gets, as it asks for them: those of its own share in ascending order, then
+/// what the others have left.
 #[derive(Debug)]
 pub(crate) struct Pieces<'a> {
     shares: &'a [Share],
@@ -87,7 +88,7 @@ impl Iterator for Pieces<'_> {
     fn next(&mut self) -> Option<usize> {
         while self.finished < self.shares.len() {
             let share = &self.shares[self.at];
-            // What is written to the pieces is seen by others after the join.
+            // Relaxed is enough: what a piece writes is seen by others after the join.
             let piece = share.next.fetch_add(1, Ordering::Relaxed);
             if piece < share.end {
                 return Some(piece);
@@ -99,9 +100,9 @@ impl Iterator for Pieces<'_> {
     }
 }
 
-/// Deals `count` pieces out to as many workers, each on a thread of its own if one is free. A worker begins at the same
-/// piece in every call of these numbers, so it often meets what its thread has in the cache; a piece costs one atomic
-/// addition, and a worker that comes when all is done costs nothing.
+/// Deals `count` pieces out to `workers` workers, each on a thread of its own if one is free. A worker begins
+/// at the same piece in every call with these numbers, so it often finds its data in its thread's cache. A
+/// piece costs one atomic addition. A worker that comes when all is done costs nothing.
 pub(crate) fn share(count: usize, workers: usize, work: &(impl Fn(Pieces<'_>) + Sync)) {
     let workers = workers.min(count).max(1);
     let used = workers.min(SHARES);
@@ -149,8 +150,8 @@ fn join(left: impl FnOnce() + Send, right: impl FnOnce() + Send) {
     rayon::join(|| working(left), || working(right));
 }
 
-/// Does `work` on the current pool, of which other threads stay awake for it. By itself a thread sleeps after some
-/// 15 µs without work, and many launches are over before it is awake again.
+/// Does `work` on the current pool, and keeps other threads of the pool awake meanwhile. By itself a thread
+/// sleeps after some 15 µs without work, and many launches are over before it is awake again.
 pub(crate) fn awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     let others = (rayon::current_num_threads() - 1).min(COMPANY);
     let done = AtomicBool::new(false);
@@ -174,9 +175,10 @@ fn with_company<R: Send>(others: usize, done: &AtomicBool, work: impl FnOnce() -
     work()
 }
 
-/// Takes part in what there is to do until all is done.
+/// Helps with whatever there is to do until `done` is set.
 fn linger(done: &AtomicBool) {
-    // A thread that is here while it waits for a part of its work would be waited for in turn.
+    // This thread waits for a part of a job of its own. If it lingered here, that job would have to wait for
+    // it.
     if WORKING.get() {
         return;
     }

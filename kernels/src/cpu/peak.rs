@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-/// Sums that are added to in turn: enough to hide the latency of an addition on all known processors.
+/// Independent sums: enough to hide the latency of a multiply-add on all known processors.
 const SUMS: usize = 12;
 
 /// Adds to every sum `rounds` times, with the widest instructions of the device; gives the floating-point

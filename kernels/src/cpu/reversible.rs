@@ -46,7 +46,7 @@ impl State {
         std::array::from_fn(|plane| self.plane_mut(plane, range))
     }
 
-    /// The greatest number that the bits can be.
+    /// The greatest value that lost bits can have.
     fn most(self) -> u64 {
         let words = self.plane(0, &(6 * self.count..6 * self.count + 2));
         join(words[0], words[1])
@@ -61,13 +61,13 @@ impl State {
 /// How many parameters are computed side by side. Nothing branches there, so that they share vectors.
 const LANES: usize = 32;
 
-/// Numbers of some parameters, in units of the last place.
+/// The numbers of a few parameters, in fixed point.
 #[derive(Clone, Copy)]
 struct Block {
     theta: [i64; LANES],
     u: [i64; LANES],
     bits: [u64; LANES],
-    /// All ones where there are such numbers, else zero.
+    /// All ones where a parameter has numbers, else zero.
     sound: [u64; LANES],
 }
 
@@ -129,7 +129,8 @@ impl Block {
         }
     }
 
-    /// What a step starts from: bits without those that are taken out; where nothing was stored, floats.
+    /// Prepares a step: shifts out the lost bits that are taken out, and takes the numbers of parameters that
+    /// have not started from floats.
     #[inline(always)]
     fn start<T: Real>(&mut self, theta: &[T], u: &[T], shift: u32) {
         let mut set = u64::MAX;
@@ -160,7 +161,7 @@ impl Block {
     }
 }
 
-/// The nearest number of fixed point; 0 out of range, and whether it is not.
+/// The nearest fixed-point number, and a mask of ones; zeros for both if `x` is out of range.
 #[inline(always)]
 fn fixed<T: Real>(x: T) -> (i64, u64) {
     let x = x.to_f64();
@@ -170,7 +171,7 @@ fn fixed<T: Real>(x: T) -> (i64, u64) {
     } else {
         0.0
     };
-    // SAFETY: it is a number below 2⁶¹. (A checked conversion is not done in vectors.)
+    // SAFETY: it is a number of at most 2⁶¹, so it fits. (A checked conversion is not done in vectors.)
     let x = unsafe { x.round_ties_even().to_int_unchecked() };
     (x, mask(whole))
 }
@@ -314,7 +315,8 @@ multiversion! {
     /// weight before.
     fn look<T: Real>(from: State, lr: Option<T>, velocity: bool, out: Raw, range: Range<usize>) {
         let planes = from.planes(&range);
-        // SAFETY: `Program` checked that there is a number per parameter; every thread has a range of its own.
+        // SAFETY: `Program` checked that there is a number per parameter. Every thread has a range of its
+        // own.
         let out = unsafe { std::slice::from_raw_parts_mut(out.element::<T>(range.start), range.len()) };
         for at in (0..range.len()).step_by(LANES) {
             let mut block = Block::load(&planes, at);

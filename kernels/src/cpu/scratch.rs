@@ -15,7 +15,8 @@ pub(crate) fn reserve() {
     with(|_| ());
 }
 
-/// Lends this thread's scratch: [`BYTES`] initialised bytes, aligned to 64. `work` must not lend it again.
+/// Lends this thread's scratch: [`BYTES`] initialised bytes, aligned to 64. Panics if `work` borrows it
+/// again.
 pub(super) fn with<R>(work: impl FnOnce(*mut u8) -> R) -> R {
     SCRATCH.with_borrow_mut(|scratch| work(scratch.pointer()))
 }

@@ -27,7 +27,8 @@ impl PadPlan {
         for (axis, out) in pad.out_extents().into_iter().enumerate().rev() {
             let (extent, before) = (pad.extents[axis], pad.before[axis]);
             match axes.last_mut() {
-                // The axis inside has no border: steps of this one are longer steps of that one.
+                // The next axis inwards has no border: a step of this one is several steps of that one, so
+                // they are merged.
                 Some(inner) if inner.before == 0 && inner.extent * inner.output == output => {
                     inner.before = before * inner.extent;
                     inner.extent *= extent;
@@ -124,7 +125,8 @@ pub(crate) fn take<T: Real>(take: &Take, arrays: &Arrays<'_>) {
         n, inner, index, ..
     } = take;
     let (long, picked) = (n * inner, index.len() * inner);
-    // Rows that follow each other are one run of elements: all of an image's row but its border.
+    // Indices that follow each other pick one run of elements. Where an image is reflected at its border,
+    // that is all of a row but the border.
     let runs = || {
         let runs = index.chunk_by(|&at, &next| at + 1 == next);
         runs.map(|run| (run[0] as usize * inner, run.len() * inner))

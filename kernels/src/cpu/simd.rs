@@ -7,9 +7,9 @@ use strum::Display;
 
 /// Levels of vector instructions that loops are compiled for, from the least to the best.
 ///
-/// Element-wise values, their sums, moves and picks have the same bits at every level; products and convolutions at all
-/// that fuse a multiplication with an addition, as [`Simd::Baseline`] of x86-64 does not: there each product is rounded
-/// before it is added, in the same order.
+/// Element-wise values, their sums, moves and picks have the same bits at every level. Products and
+/// convolutions have the same bits at all levels that fuse a multiplication with an addition.
+/// [`Simd::Baseline`] of x86-64 does not: it rounds each product before it adds it, in the same order.
 #[derive(Clone, Copy, Debug, Display, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[strum(serialize_all = "lowercase")]
 pub enum Simd {
@@ -48,11 +48,12 @@ impl Simd {
     }
 }
 
-/// Names the variable that says in tests what the best level is that a process may find, by its index.
+/// Environment variable with which a test limits the level that a process detects: an index into
+/// [`Simd::ALL`].
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(super) const LIMIT: &str = "KERNELS_TEST_LIMIT";
 
-/// What [`LIMIT`] says, the best if nothing.
+/// The level that [`LIMIT`] names; the best if it is not set.
 #[cfg(all(test, target_arch = "x86_64"))]
 fn limit() -> Simd {
     let Ok(limit) = std::env::var(LIMIT) else {
@@ -66,7 +67,7 @@ thread_local! {
     static LEVEL: Cell<Option<Simd>> = const { Cell::new(None) };
 }
 
-/// Says what the device has whose thread this is.
+/// Sets the level of the device that this thread works for.
 ///
 /// # Panics
 /// If the processor has less: it would meet instructions that it does not know.
@@ -81,7 +82,8 @@ pub(crate) fn level() -> Simd {
     LEVEL.get().unwrap_or_else(Simd::detected)
 }
 
-/// Bits of a vector register of this thread's device; 256 where they are fewer, as two make one.
+/// Bits of a vector in loops for this thread's device: 512 with AVX-512, else 256. At the baseline two
+/// registers make such a vector.
 pub(crate) fn register_bits() -> usize {
     #[cfg(target_arch = "x86_64")]
     if level() == Simd::Avx512 {
@@ -90,7 +92,7 @@ pub(crate) fn register_bits() -> usize {
     256
 }
 
-/// Asks for memory that is read soon. Any address will do.
+/// Prefetches memory that is read soon. The address need not be valid.
 #[inline(always)]
 pub(crate) fn prefetch_read(start: *const u8, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -100,7 +102,7 @@ pub(crate) fn prefetch_read(start: *const u8, bytes: usize) {
     }
 }
 
-/// Asks for memory that is written to soon. Any address will do.
+/// Prefetches memory that is written to soon. The address need not be valid.
 #[inline(always)]
 pub(crate) fn prefetch_write(start: *const u8, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -110,9 +112,9 @@ pub(crate) fn prefetch_write(start: *const u8, bytes: usize) {
     }
 }
 
-/// A function whose loops are compiled once per [`Simd`]; that of [`level`] is called. What it calls in those loops
-/// must be `#[inline(always)]`, or it would stay at the baseline. Numbers that it is generic in follow the types,
-/// after a semicolon.
+/// A function whose loops are compiled once for each [`Simd`]. A call runs the version for [`level`]. What it
+/// calls in those loops must be `#[inline(always)]`, or it would be compiled for the baseline. Constants that
+/// it is generic in follow the types, after a semicolon.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$($T:ident: $Bound:path),+ $(; $($N:ident),+)?>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
@@ -143,9 +145,10 @@ macro_rules! multiversion {
 }
 pub(crate) use multiversion;
 
-/// A block for every stretch of channels that fills so many bits of vectors, 512 if nothing is said, then for those that fill
-/// 256, and then for single channels. It sees the first as `$first`, and the constant `$W` of them. Loops over so many become
-/// single instructions, where those over any number are unrolled to be faster for more channels than there mostly are.
+/// Runs a block for one strip of channels after another: of 16 channels where vectors have 512 bits (which is
+/// assumed if `$bits` is not given) and elements have 4 bytes, then of 8, then of single channels. The block
+/// sees the first channel as `$first`, and the number of channels as the constant `$W`. Loops over a constant
+/// number become single instructions. Others would be unrolled for more channels than there mostly are.
 macro_rules! strips {
     ($T:ty, $channels:expr, $first:ident, $W:ident => $body:block) => {
         strips!($T, 512, $channels, $first, $W => $body)
@@ -176,7 +179,7 @@ pub(crate) use strips;
 mod tests {
     use crate::{Cpu, Simd};
 
-    /// Tested for lack by the runs of all tests at lower levels.
+    /// Levels are lacking when this test runs again at a lower level, in a process that detects no more.
     #[test]
     fn levels_that_the_processor_lacks_are_refused() {
         for level in Simd::ALL {

@@ -1,8 +1,8 @@
-//! Functions beside exponentials and logarithms: what is near 1 or 0 without cancellation, slopes that saturate,
-//! sine and cosine, the error function, powers.
+//! Functions beside exponentials and logarithms: what is near 1 or 0 without cancellation, slopes that
+//! saturate, sine and cosine, the error function, powers.
 //!
-//! Straight lines of code as in `math.rs`, but for sines of great numbers. Errors (`tests/functions.rs`): log1p,
-//! expm1, sin, cos 2 ulp, softplus and slopes 4 ulp, erf 2 ulp, erfc 8 ulp, powers 3 ulp.
+//! Code without branches, as in `math.rs`, except for sines of great numbers. Errors (`tests/functions.rs`):
+//! log1p, expm1, sin, cos 2 ulp, softplus and slopes 4 ulp, erf 2 ulp, erfc 8 ulp, powers 3 ulp.
 
 #![expect(
     clippy::needless_bitwise_bool,
@@ -50,7 +50,7 @@ pub(crate) fn strong_mul<T: Real>(x: T, y: T) -> T {
 pub(crate) fn log1p<T: Real>(x: T) -> T {
     let u = T::ONE + x;
     let y = log(u) + (x - (u - T::ONE)) / u;
-    // Where there is no correction: u is 0 or infinite. And x = −0 is to stay so.
+    // No correction where u is 0 or infinite: it would be NaN. And −0 stays −0.
     let plain = if u == T::ZERO { -T::INFINITY } else { x };
     let plainly = (u == T::ZERO) | (u == T::INFINITY) | (x == T::ZERO);
     if plainly { plain } else { y }
@@ -59,7 +59,7 @@ pub(crate) fn log1p<T: Real>(x: T) -> T {
 /// eˣ − 1 = 2ᵏ·(eʳ − 1) + (2ᵏ − 1)
 #[inline(always)]
 pub(crate) fn expm1<T: Real>(x: T) -> T {
-    // Beyond this the 1 is lost, as it would be.
+    // Above `limit` the 1 is lost in rounding; below −2 · `limit` only the −1 is left.
     let limit = T::TANH + T::TANH;
     let near = if x > limit { limit } else { x };
     let near = if near < -limit - limit {
@@ -134,8 +134,9 @@ const TWO_OVER_PI: [u64; 20] = [
     0x5603_3046_FC7B_6BAB,
 ];
 
-/// 192 of these digits. Of m·2ᵉ·2/π, m whole, the product of m and the digits from e + 62 on has all that is left
-/// modulo 4, from its highest bit but 190 on.
+/// 192 of these digits, from digit `at` on. Let x = m·2ᵉ with a whole m, and `at` = e + 62. Earlier digits
+/// add only multiples of 4 to x·2/π. So the product of m and the result, modulo 2¹⁹², is x·2/π modulo 4 in
+/// units of 2⁻¹⁹⁰.
 pub(super) fn two_over_pi(at: usize) -> [u64; 3] {
     let (word, bit) = (at / 64, at % 64);
     [0, 1, 2].map(|i| {
@@ -151,7 +152,7 @@ pub(super) fn modulo_4(k: f64) -> f64 {
     k - nearest(k * 0.25) * 4.0
 }
 
-/// What was found for |x|, for x.
+/// Turns the result for |x| into that for x.
 pub(super) fn mirrored<T: Real>([k, r]: [T; 2], x: T) -> (T, T) {
     if x < T::ZERO { (-k, -r) } else { (k, r) }
 }
@@ -206,10 +207,10 @@ pub(crate) fn far_cos<T: Real>(x: T) -> T {
     }
 }
 
-/// Fractions of polynomials that approximate the error function, after the freely distributable `s_erf.c` of Sun
-/// Microsystems (1993). On [0, 0.84375] (erf x − x)/x of x²; on [0.84375, 1.25] erf x − [`ERF_1`] of |x| − 1;
-/// beyond it, up to 1/0.35 and from there to 28, ln(x·eˣ²⁺⁰·⁵⁶²⁵·erfc x) of 1/x².
+/// Two polynomials, numerator and denominator, that approximate a part of the error function. They are those
+/// of the freely distributable `s_erf.c` of Sun Microsystems (1993).
 type Fraction = [&'static [f64]; 2];
+/// (erf x − x)/x as a function of x², for x in [0, 0.84375].
 const NEAR_0: Fraction = [
     &[
         0.128_379_167_095_512_56,
@@ -227,6 +228,7 @@ const NEAR_0: Fraction = [
         -3.960_228_278_775_368e-6,
     ],
 ];
+/// erf x − [`ERF_1`] as a function of |x| − 1, for |x| in [0.84375, 1.25].
 const NEAR_1: Fraction = [
     &[
         -0.002_362_118_560_752_659_4,
@@ -247,6 +249,7 @@ const NEAR_1: Fraction = [
         0.011_984_499_846_799_107,
     ],
 ];
+/// ln(x·eˣ²⁺⁰·⁵⁶²⁵·erfc x) as a function of 1/x², for x from 1.25 to 1/0.35.
 const TAIL: Fraction = [
     &[
         -0.009_864_944_034_847_148,
@@ -270,6 +273,7 @@ const TAIL: Fraction = [
         -0.060_424_415_214_858_1,
     ],
 ];
+/// As [`TAIL`], for x from 1/0.35 to 28.
 const FAR_TAIL: Fraction = [
     &[
         -0.009_864_942_924_700_1,
@@ -382,7 +386,8 @@ fn long_log<T: Real>(x: T) -> [T; 2] {
     [sum, low - (sum - high)]
 }
 
-/// xʸ for x ≥ 0 or a whole y, else NaN; x⁰ = 1ʸ = 1, also of NaN. By e^(y·ln |x|), the exponent in two parts.
+/// xʸ; NaN for a finite x < 0 if y is not a whole number; x⁰ = 1ʸ = 1, also of NaN. Computed as e^(y·ln |x|),
+/// the exponent in two parts.
 #[inline(always)]
 pub(crate) fn pow<T: Real>(x: T, y: T) -> T {
     let a = x.abs();

@@ -1,7 +1,8 @@
 //! Pooling windows: vector loops over the channels of a pixel, images shared between threads.
 //!
-//! These loops are plain `for`s: closures in them might not be inlined, and then not be vectorised. Most are over strips
-//! of channels, which stay in registers from pixel to pixel, so that they run at the speed of the memory.
+//! These loops are plain `for`s: closures in them might not be inlined, and then not be vectorised. Most
+//! loops run over strips of channels, which stay in registers from pixel to pixel, so that they are as fast
+//! as the memory.
 
 use super::math::{Real, beats};
 use super::parallel;
@@ -92,8 +93,8 @@ impl Inside {
     }
 }
 
-/// The block with the window and its part inside; the usual windows, of 2×2 and of 3×3 pixels, have blocks of their own if
-/// all of them is inside, which `$whole` says.
+/// Runs the block with the window and its part inside. If all of a window of 2×2 or 3×3 pixels lies inside,
+/// which is usual, a copy of the block knows its size at compile time. `$whole` says whether that is so.
 macro_rules! usual {
     ($window:ident, $inside:ident, $whole:ident => $body:block) => {
         if $inside.is_whole::<2>($window) {
@@ -158,7 +159,7 @@ fn strip<T: Copy, const W: usize>(from: &[T], first: usize) -> [T; W] {
     *strip.expect("so many channels")
 }
 
-/// Writes one.
+/// Writes a stretch of channels.
 #[inline(always)]
 fn put<T: Copy, const W: usize>(strip: [T; W], to: &mut [T], first: usize) {
     to[first..][..W].copy_from_slice(&strip);
@@ -224,7 +225,7 @@ multiversion! {
     /// Whether all picks lie inside.
     fn scatter<T: Real>(window: &Window, y: &[T], picks: &[u8], x: &mut [T]) -> bool {
         let mut sound = are_offsets(window, picks);
-        // Pixels of one window only are written once, without being read.
+        // If windows do not overlap, every pixel is written once, without being read.
         let disjoint = is_disjoint(window);
         if !(disjoint && is_tiled(window)) {
             x.fill(T::ZERO);

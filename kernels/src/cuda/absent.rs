@@ -1,4 +1,5 @@
-//! The CUDA device of a build without the feature `cuda`: there is none, so nothing here is ever called but `open`.
+//! The CUDA device of a build without the feature `cuda`: there is none. Only `count` and `open` can be
+//! called, because no `Cuda` can exist.
 
 use super::{CudaFacts, Precision};
 use crate::bound::{Bound, Lap, Step};

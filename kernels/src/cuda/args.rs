@@ -1,9 +1,10 @@
-//! Parameters of device functions. Here and in [`super::lower`] stand the structs of `cu/`, with the same names,
-//! fields and order; both sides assert their sizes.
+//! Parameters of device functions. Here and in [`super::lower`] stand the structs of `cu/`, with the same
+//! names, fields and order; both sides assert their sizes.
 
 use bytemuck::{Pod, Zeroable};
 
-/// Bytes that an array's slot number is shifted by, and so the most bytes of a slot.
+/// Bits by which an array's slot number is shifted: its offset has those below, so a slot has fewer than 2⁴⁸
+/// bytes.
 const SLOT_BITS: u32 = 48;
 
 /// An array as kernels get it: its slot in the upper 16 bits, its offset in the others.
@@ -21,7 +22,7 @@ pub(super) fn word(x: usize) -> u32 {
     x as u32
 }
 
-/// Division by a constant of dividends below 2³¹: `common.cuh`.
+/// Divides numbers below 2³¹ by a constant, with a multiplication and a shift: see `common.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[expect(clippy::struct_field_names, reason = "as on the device")]

@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Words that kernels report what is wrong in: fault, step, value, position, limit.
 const FAULT_WORDS: usize = 5;
 
-/// Runs of a program after which its graph gets kernels of its own, in which maps of different code share launches. The
-/// driver takes a second or two for those of a learner; a run saves some 12 µs by them (set-up B on an H200). A learner that is
-/// trained again and again has that many runs after a minute; one of the 64 that the preset `mnist` draws from has 1,000.
+/// Runs of a program after which its graph gets kernels of its own, in which maps of different code share
+/// launches. The driver takes a second or two to compile those of a learner; a run saves some 12 µs by them
+/// (set-up B on an H200). A learner that is trained again and again has that many runs after a minute; one of
+/// the 64 that the preset `mnist` draws from has 1,000.
 const JOIN_AFTER: u32 = 2000;
 
 /// A GPU with one stream, on which everything happens in order.
@@ -24,7 +25,7 @@ pub struct Cuda {
     pub(super) context: Arc<CudaContext>,
     pub(super) stream: Arc<CudaStream>,
     pub(super) precision: Precision,
-    /// Whether warpgroups multiply (wgmma): on tensor cores of capability 9.0, no less and no more.
+    /// Whether warpgroups multiply (wgmma): on tensor cores of exactly capability 9.0.
     pub(super) wgmma: bool,
     modules: Mutex<Modules>,
     spare: Mutex<Spare>,
@@ -43,7 +44,8 @@ impl Cuda {
         probe::count().unwrap_or(0)
     }
 
-    /// Opens a device by its number, and makes sure that it computes: see [`Device::cuda`](crate::Device::cuda).
+    /// Opens a device by its number, and makes sure that it computes: see
+    /// [`Device::cuda`](crate::Device::cuda).
     pub fn open(ordinal: usize, precision: Precision) -> Result<Self, DeviceError> {
         let (context, stream) = probe::open(ordinal)?;
         let capability = context.compute_capability();
@@ -73,8 +75,8 @@ impl Cuda {
         self
     }
 
-    /// Joins all launches of a program that it can after that many runs, instead of 2,000. For tests and measurements: results
-    /// have the same bits.
+    /// Joins all launches of a program that it can after that many runs, instead of 2,000. For tests and
+    /// measurements: results have the same bits.
     pub fn joins_after(mut self, runs: u32) -> Self {
         self.join_after = runs;
         self
@@ -96,7 +98,8 @@ impl Cuda {
         if let Some(address) = self.spare().take(bytes) {
             return Ok(address);
         }
-        // SAFETY: plain memory; whoever asked for it says when it is freed.
+        // SAFETY: the context is bound. The caller owns the memory, writes to it before it reads, and frees
+        // it.
         let take = || unsafe { result::malloc_sync(bytes.max(1)) };
         let out = DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY);
         let taken = take().or_else(|error| {
@@ -120,10 +123,12 @@ impl Cuda {
         }
     }
 
-    /// Gives memory back: it is kept for whoever wants as much, or is the driver's again when all work queued before is done.
+    /// Gives memory back. It is kept for whoever wants as much, or goes back to the driver when all work
+    /// queued before is done.
     ///
     /// # Safety
-    /// It came from [`Cuda::allocate`] with as many bytes, and nobody uses it afterwards but work that is queued already.
+    /// It came from [`Cuda::allocate`] with as many bytes, and nobody uses it afterwards but work that is
+    /// queued already.
     pub(super) unsafe fn free(&self, address: u64, bytes: usize) {
         if !self.spare().keep(address, bytes) {
             // SAFETY: the caller's promise.
@@ -135,7 +140,7 @@ impl Cuda {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives to the driver what nobody holds.
+    /// Gives the spare memory back to the driver.
     fn release_spare(&self) {
         let spare = self.spare().take_all();
         for address in spare {

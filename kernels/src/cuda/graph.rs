@@ -29,11 +29,11 @@ impl Drop for Growing {
 }
 
 impl Graph {
-    /// Of nodes whose launches find the table of slots at that address.
+    /// The graph of these nodes, whose launches find the table of slots at the address `slots`.
     pub(super) fn new(cuda: &Arc<Cuda>, nodes: &[Node], slots: u64) -> Result<Self, DeviceError> {
         cuda.bind()?;
         let mut graph = ptr::null_mut();
-        // SAFETY: it writes a handle.
+        // SAFETY: the context is bound, and the call writes one handle.
         checked(unsafe { sys::cuGraphCreate(&raw mut graph, 0) })?;
         let graph = Growing(graph);
         // The last launch of each node; of one without launches, those that it waits for.
@@ -46,7 +46,7 @@ impl Graph {
             last.push(before);
         }
         let mut ready = ptr::null_mut();
-        // SAFETY: the graph lives; it writes a handle.
+        // SAFETY: the graph lives, and the call writes one handle.
         checked(unsafe { sys::cuGraphInstantiateWithFlags(&raw mut ready, graph.0, 0) })?;
         let graph = Self {
             ready,

@@ -1,31 +1,38 @@
-//! Which launches of a program become one in its graph: small maps of steps that need not wait for each other, side by
-//! side; and those that wait for each other, where each is for one block anyway, in turn.
+//! Which launches of a program become one launch in its graph. Small maps whose steps need not wait for each
+//! other run side by side. Maps that wait for each other run in turn on one block, if one block is enough for
+//! each.
 //!
-//! Those of the same code at first, which learners of other widths have as well. Any, when a program has run so often that
-//! kernels of its own pay: of those a learner of other widths shares four fifths.
+//! At first only maps of the same code are joined: learners of other widths have that code, too. When a
+//! program has run so often that kernels of its own pay, any maps are joined. Of these kernels, a learner of
+//! another width shares four fifths.
 //!
-//! Small launches take about as long as it takes to begin one, and a graph that forks for them waits at both ends. No
-//! launch is joined to one by which the program would take longer, by a count of how long launches take.
+//! A small launch takes about as long as it takes to begin one, and a graph that forks for it waits at both
+//! ends. Nothing is joined if the program would then take longer, by an estimate of how long launches take.
 
 use super::lower::{JOINED, Launch, PARAMETERS};
 use super::times::Times;
 use std::collections::BTreeSet;
 
-/// Blocks of a map from which on it is left alone: two on each multiprocessor of a large device.
+/// Most blocks of a map that is joined to others: two for each multiprocessor of a large device.
 const FULL: u32 = 264;
 
-/// Steps of a program, at most: counting takes the square of them for every launch that is joined, so some 10 ms for 300 steps and
-/// two seconds for 4,000, which learners that come once would pay for nothing.
+/// Most steps of a program whose maps are joined. Every joined launch costs a count that grows with the
+/// square of the steps: some 10 ms in all for 300 steps and two seconds for 4,000. Learners that come once
+/// would pay that for nothing.
 const MOST_STEPS: usize = 300;
 
-/// Blocks of a map that one block may do instead. Two take it about as long as a launch of their own would.
+/// Most blocks of a map that one block may do in turn. Two take it about as long as a launch of their own
+/// would.
 const IN_TURN: u32 = 2;
 
-/// About how long launches take, in microseconds on an H200: to begin one, a small map for its first block and for each
-/// block that follows in turn, anything else. An estimate, to tell what others wait for from what may wait.
+/// Microseconds on an H200, about, to begin a launch. This and the next three tell only which launches others
+/// wait for and which may wait.
 const BEGIN: u32 = 1;
+/// Microseconds, about, that a small map takes: for its first block.
 const FIRST: u32 = 2;
+/// Microseconds, about, that it takes for each block that follows in turn.
 const AGAIN: u32 = 1;
+/// Microseconds, about, that any other launch takes.
 const LARGE: u32 = 10;
 
 /// Which maps share launches.
@@ -44,8 +51,8 @@ pub(super) struct Node {
     pub(super) waits: Vec<usize>,
 }
 
-/// The nodes of a program. `ends` says for each step how many launches there are up to its end, `waits` which earlier
-/// steps it waits for.
+/// The nodes of a program. `ends` says for each step how many launches there are up to its end, `waits` for
+/// which earlier steps it waits.
 pub(super) fn nodes(
     launches: &[Launch],
     ends: &[usize],
@@ -89,7 +96,7 @@ impl<'a> Small<'a> {
     }
 }
 
-/// Steps that are one launch, or one step.
+/// Steps that become one node: small maps that share a launch, or a single step of any kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Group {
     /// Side by side; the steps of each in turn.
@@ -206,8 +213,8 @@ impl Merging<'_> {
         begin + BEGIN + work <= times.ends[then].min(due.unwrap_or(u32::MAX))
     }
 
-    /// Lets small maps that do not wait for each other begin together: with others of the same code if there are, and
-    /// with those that begin at about the same time.
+    /// Lets small maps that do not wait for each other begin together: preferably with others of the same
+    /// code, then with those that begin at about the same time.
     fn join_side_by_side(&mut self) {
         for step in 0..self.groups.len() {
             let may = (0..step).filter(|&other| self.may_accompany(other, step));
@@ -249,7 +256,7 @@ impl Merging<'_> {
         pairs.any(|(a, b)| code(a) == code(b))
     }
 
-    /// Adds the strands of a group to an earlier one, and lets everybody know.
+    /// Adds the strands of a group to an earlier one, and lets others wait for that one instead.
     fn join(&mut self, to: usize, from: usize) -> &mut Group {
         let taken = self.groups[from].take().expect("it has not joined another");
         for group in self.groups.iter_mut().flatten() {

@@ -1,8 +1,8 @@
 //! NVIDIA GPUs, through the CUDA driver library, which is opened when a device is asked for.
 //!
-//! `lower` turns a checked program into launches, `order` says which wait for which, `merge` which become one, `graph` makes a
-//! CUDA graph of them, and `ready` replays it; `device` has the device itself. All types of the driver's bindings stay in this
-//! module. Without the feature `cuda` only `absent` is compiled.
+//! `lower` turns a checked program into launches, `order` says which wait for which, `merge` which become
+//! one, `graph` makes a CUDA graph of them, and `ready` replays it; `device` has the device itself. All types
+//! of the driver's bindings stay in this module. Without the feature `cuda` only `absent` is compiled.
 
 #[cfg(not(feature = "cuda"))]
 mod absent;

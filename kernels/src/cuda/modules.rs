@@ -86,8 +86,8 @@ impl Modules {
         self.maps.get(maps).cloned()
     }
 
-    /// Compiles the code of maps that was not loaded before, all of it as one module. The driver takes some ten
-    /// milliseconds for a kernel, and finds it again on disk in the next process.
+    /// Compiles the code of maps that was not loaded before, all of it as one module. The driver takes some
+    /// ten milliseconds for a kernel, and finds it again on disk in the next process.
     pub(super) fn load_maps<'a>(
         &mut self,
         context: &Arc<CudaContext>,
@@ -134,8 +134,8 @@ fn load(context: &Arc<CudaContext>, ptx: &str) -> Result<Arc<CudaModule>, Device
         .map_err(|error| with_log(ptx, failed("loading of kernels", error)))
 }
 
-/// The error with the first lines of what the driver's compiler says about the PTX: it is asked once more, for
-/// the bindings do not ask. The context is that of the call that failed.
+/// The error with the first lines of what the driver's compiler says about the PTX. The driver is asked
+/// again, because the bindings do not ask for these lines. The context is that of the call that failed.
 fn with_log(ptx: &str, error: DeviceError) -> DeviceError {
     use sys::CUjit_option::{CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
     let mut log = [0_u8; 2048];

@@ -28,9 +28,9 @@ impl Touched {
     }
 }
 
-/// For each step the earlier ones that it waits for: only those that no other of them waits for.
+/// For each step, the earlier steps that it waits for, without those that one of the others waits for anyway.
 ///
-/// O(n²) comparisons of steps, most of them of two bits.
+/// O(n²) comparisons of steps, most of which only look at one bit.
 pub(super) fn dependencies(steps: &[Touched]) -> Vec<Vec<usize>> {
     let words = steps.len().div_ceil(64);
     // Bit j of row i: step j is done before step i begins.

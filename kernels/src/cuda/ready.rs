@@ -30,11 +30,11 @@ const MOST_SLOTS: usize = (1 << 16) - OWN_SLOTS;
 /// Shared memory beyond which a function must be told so.
 const PLAIN_SHARED: u32 = 48 << 10;
 
-/// Parameters by value, of room for those of any kernel. The driver copies what the kernel declares.
+/// Parameters by value, with room for those of any kernel. The driver copies as much as the kernel declares.
 #[repr(C, align(8))]
 pub(super) struct Parameters([u8; 4096]);
 
-// SAFETY: plain bytes, for kernels whose structs are plain words.
+// SAFETY: plain bytes, for kernels whose structs of parameters are plain words.
 unsafe impl DeviceRepr for Parameters {}
 
 impl Parameters {

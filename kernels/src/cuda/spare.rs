@@ -1,7 +1,8 @@
 //! Memory of a GPU that nobody holds, for whoever wants as much next.
 //!
-//! The driver's own giving and taking waits for the device. A block that comes back here may be given away at once: all that the
-//! device does to it is queued on one stream, the new owner's work after the old one's.
+//! The driver waits for the device whenever it gives or takes memory. A block that comes back here may be
+//! given away at once: all that the device does to it is queued on one stream, the new owner's work after the
+//! old one's.
 
 use std::collections::BTreeMap;
 

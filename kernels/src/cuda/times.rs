@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// By node. A node that is no more has a place, which says nothing.
+/// All vectors are by node. A node that was joined to another keeps its place, where numbers mean nothing.
 #[derive(Default)]
 pub(super) struct Times {
     /// Each after those that it waits for.
@@ -11,14 +11,16 @@ pub(super) struct Times {
     before: Vec<Vec<u64>>,
     /// Those that wait for it.
     pub(super) followers: Vec<Vec<usize>>,
-    /// How long it takes; its earliest begin; its latest end, if the graph is not to take longer.
+    /// How long it takes, in the unit of the lengths that were given.
     pub(super) lengths: Vec<u32>,
+    /// Its earliest begin.
     pub(super) begins: Vec<u32>,
+    /// Its latest end, if the graph is not to take longer.
     pub(super) ends: Vec<u32>,
 }
 
 impl Times {
-    /// Of nodes that wait for others and take so long; of none that is no more.
+    /// The times of nodes that wait for others and take so long. `None` is a node that was joined to another.
     ///
     /// O(nodes · edges / 64).
     pub(super) fn new(waits: Vec<Option<&BTreeSet<usize>>>, lengths: Vec<u32>) -> Self {

@@ -1,4 +1,4 @@
-//! The index of the greatest.
+//! The index of the greatest element.
 
 use super::{Spec, product};
 use crate::Float;

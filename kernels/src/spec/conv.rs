@@ -92,7 +92,8 @@ impl Spec for Conv {
         let ([kh, kw], pad) = (self.window, self.pad);
         let padded = [self.h + pad[0] + pad[1], self.w + pad[2] + pad[3]];
         vec![
-            // Of all multiplications, places of vector registers that stay empty counted.
+            // The multiplications. 16 more channels leave room for lanes of vector registers that stay empty,
+            // which the costs in `cpu/conv` count, too.
             vec![
                 batch,
                 n,
@@ -129,8 +130,9 @@ impl Spec for Conv {
         vec![(self.float.into(), count)]
     }
 
-    /// Multiply-adds times two, as the definition has them, zeros of the padding counted. The processor transforms
-    /// windows of 3×3 where that pays, and then does fewer: FLOP/s of these may be more than it can do.
+    /// Twice the multiply-adds of the definition, those with zeros of the padding included. The CPU
+    /// transforms 3×3 windows where that pays, and then does fewer. So a rate in these FLOPs may exceed the
+    /// CPU's peak.
     fn flops(&self) -> u64 {
         let [kh, kw] = self.window;
         product(&[2, self.counts()[2], kh, kw, self.c]) as u64

@@ -78,7 +78,7 @@ impl Map {
         product(&self.extents)
     }
 
-    /// Which values some store needs.
+    /// Which values the stores need, directly or through other values.
     pub fn needed(&self) -> Vec<bool> {
         let mut needed = vec![false; self.code.len()];
         let stored = self.stores.iter().map(|store| store.value);
@@ -195,14 +195,15 @@ impl Load {
         steps.fold(1, usize::saturating_add)
     }
 
-    /// The span if no extent were 0, and the greatest stride: no index that is counted with them is beyond.
+    /// The larger of the greatest stride and the span with every extent at least 1. No index that is computed
+    /// from these strides is greater, also where an extent is 0.
     fn reach(&self, extents: &[usize]) -> usize {
         let extents: Vec<usize> = extents.iter().map(|&n| n.max(1)).collect();
         let strides = self.strides.iter().copied();
         strides.fold(self.span(&extents), usize::max)
     }
 
-    /// Elements that are read, if no two points that differ along an axis with a stride meet.
+    /// Elements that are read, if points that differ along an axis with a stride never read the same one.
     fn distinct(&self, extents: &[usize]) -> usize {
         let along = extents
             .iter()
@@ -258,7 +259,7 @@ impl Instr {
         operands.into_iter().take(count)
     }
 
-    /// Time that a point takes, in additions; a visit of an element in memory takes five.
+    /// Time per point, in units of an addition. Moving an element to or from memory takes five.
     pub(crate) fn cost(&self) -> usize {
         match *self {
             Self::Load(_) => 5,
@@ -277,7 +278,7 @@ impl Instr {
         }
     }
 
-    /// The same on other values.
+    /// The same instruction, with its operands renumbered.
     #[must_use]
     pub fn with_operands(self, to: impl Fn(usize) -> usize) -> Self {
         match self {
@@ -337,7 +338,8 @@ pub enum Unary {
 }
 
 impl Unary {
-    /// Time that an element takes, in additions: a rough count of the instructions of the CPU's vector loops.
+    /// Time per element, in units of an addition: a rough count of the instructions of the CPU's vector
+    /// loops.
     pub fn cost(self) -> usize {
         match self {
             Self::Exp | Self::Log | Self::Tanh | Self::Sigmoid => 10,
@@ -371,7 +373,7 @@ pub enum Binary {
     StrongMul,
     /// x / y
     Div,
-    /// xʸ for x ≥ 0 or a whole y, else NaN
+    /// xʸ; NaN for a finite x < 0 if y is not a whole number
     Pow,
     /// The greater; NaN if either is.
     Max,

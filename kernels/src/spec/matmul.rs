@@ -56,7 +56,8 @@ impl Spec for MatMul {
 
 /// Two contractions of equal shapes and their sum, A₁·B₁ + A₂·B₂: the tangent of a product. Each is formed
 /// whole, then they are added with one rounding per element, so the bits are those of a product followed by
-/// one that accumulates. Inputs: A₁, B₁, A₂, B₂. The specification is that of one, which must not accumulate.
+/// one that accumulates. Inputs: A₁, B₁, A₂, B₂. The field describes one of the two, which must not
+/// accumulate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pair<S>(pub S);
 

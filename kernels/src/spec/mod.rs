@@ -26,18 +26,18 @@ pub use window::{Window, WindowKind};
 
 use tensor::DType;
 
-/// What every kernel says of itself. All but its name may be asked once `check` found it sound.
+/// What every kernel says of itself. Only `name` may be called before `check` has passed.
 pub(crate) trait Spec {
     /// A word for print-outs.
     fn name(&self) -> &'static str;
 
-    /// Refuses what no memory could satisfy.
+    /// Refuses parameters that make no sense.
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
 
-    /// Extents of its arrays and of the points that it visits: each is checked as a [`tensor::Shape`], so that
-    /// no product of some of them overflows.
+    /// Extents of its arrays, and of the points that it visits. `Kernel::check` checks each list as a
+    /// [`tensor::Shape`], so that no product of some of them overflows.
     fn extents(&self) -> Vec<Vec<usize>>;
 
     /// Type and least number of elements of every input.
@@ -63,7 +63,7 @@ pub(crate) fn bytes(arrays: &[(DType, usize)]) -> u64 {
     arrays.iter().map(size).fold(0, u64::saturating_add)
 }
 
-/// The product, or `usize::MAX` where it is greater: no memory is that large, so bounds are still refused.
+/// The product, saturated at `usize::MAX`. No slot is that large, so a saturated size is still refused.
 pub(crate) fn product(extents: &[usize]) -> usize {
     if extents.contains(&0) {
         0

@@ -1,23 +1,24 @@
 //! Momentum whose steps can be undone exactly: D. Maclaurin, D. Duvenaud, R. Adams, «Gradient-based
 //! hyperparameter optimization through reversible learning», ICML 2015 (arXiv 1502.03492).
 //!
-//! Weights and velocities are whole multiples of 2⁻⁴⁶, so what is added can be subtracted. To multiply a
-//! velocity by γ < 1 loses log₂(1/γ) bits; they are kept. The paper's algorithm 3 divides first and takes what
-//! fills the gap from the kept bits, which moves the velocity by up to the denominator. Here the product comes
-//! first, so that it is exact to the last place, and the kept bits only say how it is rounded.
+//! Weights and velocities are whole multiples of 2⁻⁴⁶, so what is added can be subtracted. Multiplying a
+//! velocity by γ < 1 loses log₂(1/γ) bits; they are kept. The paper's algorithm 3 divides first and fills the
+//! gap from the kept bits, which moves the velocity by up to the denominator. Here the product comes first,
+//! so that it is exact to the last place, and the kept bits only say how it is rounded.
 
 use super::Spec;
 use crate::Float;
 use tensor::DType;
 
-/// A step of momentum, what undoes it, or a look at its numbers. Three numbers belong to each of `count`
-/// parameters: weight, velocity, and the bits that multiplications lost. The state is u32
-/// \[[`Reversible::words`]\]: low and high words of all weights, of all velocities and of all bits, then two
-/// words with the greatest number that the bits can be. Zeros are the state of a start: the numbers are then
-/// taken from floats.
+/// A step of momentum, its inverse, or a look at its numbers. Each of `count` parameters has three numbers:
+/// weight, velocity, and the bits that multiplications lost. The state is u32 \[[`Reversible::words`]\]: low
+/// and high words of all weights, of all velocities and of all lost bits, then two words with the greatest
+/// value that lost bits can have. A parameter whose words are zeros has not started: its numbers are taken
+/// from floats.
 ///
-/// A number that is not below [`Reversible::RANGE`] cannot be held, nor does a momentum outside of \[0, 1\] do:
-/// then the parameter's words become zeros, and its floats NaN from there on.
+/// Weights and velocities must be below [`Reversible::RANGE`] in magnitude, and the momentum in \[0, 1\].
+/// Otherwise the parameter's words become zeros, and its floats NaN. It stays NaN if the next
+/// [`ReversibleKind::Advance`] is given these floats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reversible {
     /// Element type of floats: of parameters, and of the rate and the momentum, which are one number each.
@@ -31,25 +32,26 @@ pub struct Reversible {
 /// What a [`Reversible`] kernel does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReversibleKind {
-    /// (state, θ, u, g, rate, momentum) → state: u′ = momentum·u + g, θ′ = θ − rate·u′. θ and u matter at the
-    /// start only.
+    /// (state, θ, u, g, rate, momentum) → state: u′ = momentum·u + g, θ′ = θ − rate·u′. θ and u are only used
+    /// for parameters that have not started.
     Advance,
-    /// (state after, g, rate, momentum) → state before: its exact inverse, but for bits that were taken out.
+    /// (state after, g, rate, momentum) → state before: the exact inverse, but without the words of lost bits
+    /// that were taken out, which the caller keeps (see [`Ratio::grow`]).
     Undo,
     /// (state) → θ.
     Weight,
-    /// (state after, rate) → θ before: it is known before the gradient there is.
+    /// (state after, rate) → θ before, which is known before the gradient there is computed.
     WeightBefore,
     /// (state) → u.
     Velocity,
 }
 
 impl Reversible {
-    /// Numbers must be less than this.
+    /// Weights and velocities must be less than this in magnitude.
     pub const RANGE: f64 = 32768.0;
-    /// One, in units of the last place.
+    /// The number 1 in fixed point.
     pub(crate) const ONE: u64 = 1 << 46;
-    /// Added to a weight in memory, so that none is zero there.
+    /// Added to a weight in memory, so that the words of a parameter that has started are never zeros.
     pub(crate) const SET: u64 = 1 << 62;
 
     /// Words of the state of that many parameters.
@@ -64,7 +66,7 @@ impl Spec for Reversible {
     }
 
     fn extents(&self) -> Vec<Vec<usize>> {
-        // Six words of state for each, of four bytes: three times as many as an f64 has.
+        // The state has 6·count + 2 words, which is at most 8·count.
         vec![vec![self.count, 8]]
     }
 
@@ -97,11 +99,11 @@ pub struct Ratio {
 
 /// Binary places of a [`Ratio`]: as many as an f32 in [½, 1) has.
 const BITS: u32 = 24;
-/// The last of its denominator's remainders.
+/// The greatest remainder of a division by 2²⁴: a mask of the low bits.
 const REST: u64 = (1 << BITS) - 1;
 
 impl Ratio {
-    /// Nothing is lost.
+    /// A momentum of 1, which loses nothing.
     pub(crate) const ONE: Self = Self {
         n: 1 << BITS,
         reciprocal: u64::MAX >> BITS,
@@ -119,8 +121,9 @@ impl Ratio {
         })
     }
 
-    /// Before bits of at most `most` grow by a multiplication: whether 32 of them must be taken out, for the
-    /// rest to fit 64 when it is done; and the most that they then are.
+    /// How lost bits grow by a multiplication, if they are at most `most` before it. Returns whether 32 of
+    /// them must be taken out first, so that the rest fits 64 bits afterwards, and the greatest value that
+    /// they then have.
     pub fn grow(self, most: u64) -> (bool, u64) {
         let full = self.divide(most).0 >> (64 - BITS) > 0;
         let left = if full { most >> 32 } else { most };

@@ -5,8 +5,8 @@ use crate::Float;
 use std::sync::Arc;
 use tensor::DType;
 
-/// `[outer, n, inner]` → `[outer, index.len(), inner]` by constant indices along the middle axis; its
-/// adjoint sums back. Reflected and repeated borders are of this kind.
+/// `[outer, n, inner]` → `[outer, index.len(), inner]` by constant indices along the middle axis; its adjoint
+/// sums back. Borders that reflect or repeat an image are made so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Take {
     /// Element type.

@@ -16,7 +16,8 @@ pub enum WindowKind {
     Scatter,
 }
 
-/// Pooling windows over images x \[n, h, w, c\] giving \[n, `out_h()`, `out_w()`, c\]. At most 255 pixels a window.
+/// Pooling windows over images x \[n, h, w, c\] giving \[n, `out_h()`, `out_w()`, c\]. At most 255 pixels a
+/// window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Window {
     /// Element type of x and y.
@@ -119,7 +120,7 @@ pub(super) fn windows(extent: usize, borders: &[usize], window: usize, step: usi
     padded.saturating_sub(window) / step.max(1) + 1
 }
 
-/// Windows of some images must see pixels.
+/// Refuses an image without pixels, unless one of `counts` is zero.
 pub(super) fn check_image([h, w]: [usize; 2], counts: &[usize]) -> Result<(), String> {
     if counts.contains(&0) || (h > 0 && w > 0) {
         return Ok(());

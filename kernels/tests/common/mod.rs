@@ -84,7 +84,7 @@ impl Layout {
         self.run_shifted(device, 0, inputs)
     }
 
-    /// As `run`, on views that start that many elements behind an address for vectors.
+    /// As `run`, on views that start that many elements after an address that is aligned for vectors.
     pub(crate) fn run_shifted(
         self,
         device: &Device,
@@ -124,7 +124,7 @@ impl Layout {
         outputs.iter().zip(&sizes).map(read).collect()
     }
 
-    /// Of each slot the size of its largest element.
+    /// The size of the largest element of each slot.
     fn element_sizes(&self) -> Vec<usize> {
         let Step {
             kernel,
@@ -254,7 +254,7 @@ fn add<T: Pod + std::ops::Add<Output = T>>(x: &[u8], y: &[u8]) -> Vec<T> {
     pairs.map(|(x, y)| x + y).collect()
 }
 
-/// Numbers in (-2, 2) that look random, some of them special.
+/// Numbers in [-2, 2) that look random.
 pub(crate) fn noise(count: usize, seed: u64) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut draw = || {

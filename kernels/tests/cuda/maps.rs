@@ -109,10 +109,11 @@ fn code() -> impl Strategy<Value = Choices> {
     prop::collection::vec((any::<u8>(), any::<u16>(), any::<u16>()), 1..24)
 }
 
-/// Loads of a map's numbers from memory that only a map of hundreds of arrays has.
+/// Addresses of arrays in the code of a map (`ld.global.nc.u64`) that only a map of hundreds of arrays has.
 const HUNDREDS: usize = 500;
 
-/// The code of maps is PTX that the stand-in runs; that a device's compiler takes it, and without spills, is seen here.
+/// The code of maps is PTX that the stand-in runs. Here is seen that a device's compiler takes it, without
+/// spills.
 #[test]
 fn the_code_of_maps_becomes_machine_code() {
     let (Some(device), Ok(ptxas)) = (StandIn::build(), compilers::ptxas()) else {
@@ -337,8 +338,8 @@ fn program(maps: Vec<Map>, regions: usize, mut choose: impl FnMut(usize) -> usiz
     Program::new(vec![slot], steps).unwrap()
 }
 
-/// Graphs, in which launches of maps are joined, give what launches of each map give, bit for bit: with joins of the same
-/// code, then with all.
+/// Graphs, in which launches of maps are joined, give what launches of each map give, bit for bit: with joins
+/// of the same code, then with all.
 fn joined_as_alone(program: &Program) {
     let bytes = program.slots()[0].bytes;
     let start = f32s(bytes / 4, 5);

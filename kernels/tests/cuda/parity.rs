@@ -20,8 +20,8 @@ fn kernels_agree_with_the_processor() {
     };
     let launched = concat!(env!("CARGO_TARGET_TMPDIR"), "/launched");
     let _ = std::fs::remove_file(launched);
-    // Tensor cores of a warpgroup, and of a warp: there, products are all that differs. Only in products do warps have work of
-    // their own.
+    // On tensor cores of a warpgroup, and of a warp: there, only products differ. Only in products do warps
+    // have work of their own.
     let products = ["parity_matmul", "parity_conv", "parity_tiles"];
     for (capability, order, tests) in [
         ("9", "forward", &["parity"][..]),
@@ -103,7 +103,7 @@ pub(super) fn run_on(device: &Device, kernel: &Kernel, inputs: &[Vec<u8>]) -> Ve
     run_shifted(device, 0, kernel, inputs)
 }
 
-/// On views that start that many elements behind an address for vectors.
+/// As [`run_on`], on views that start that many elements after an address that is aligned for vectors.
 fn run_shifted(
     device: &Device,
     elements: usize,
@@ -123,8 +123,9 @@ pub(super) fn same(kernel: &Kernel, inputs: &[Vec<u8>]) {
     }
 }
 
-/// Gives every NaN in the results of a kernel the same bits. IEEE 754 leaves sign and payload of a NaN to the machine: arithmetic
-/// on an NVIDIA GPU gives 0x7FFFFFFF (0x7FFF in 16 bits), on x86-64 the operand's NaN or 0xFFC00000.
+/// Gives every NaN in the results of a kernel the same bits. IEEE 754 leaves sign and payload of a NaN to the
+/// machine: arithmetic on an NVIDIA GPU gives 0x7FFFFFFF (0x7FFF in 16 bits), on x86-64 the operand's NaN or
+/// 0xFFC00000.
 pub(super) fn with_one_nan(kernel: &Kernel, mut results: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     fn replace<T: bytemuck::Pod>(result: &mut [u8], nan: T, is_nan: impl Fn(T) -> bool) {
         for bytes in result.chunks_exact_mut(size_of::<T>()) {
@@ -321,8 +322,8 @@ fn check_conv(spec: Conv) {
     }
 }
 
-/// Images of few channels: bands of a row and of several, columns of the weight in one group and in more, channels of y
-/// that are no multiple of 4 or of 16, strides, and what does not fit shared memory.
+/// Images of few channels: bands of a row and of several, columns of the weight in one group and in more,
+/// channels of y that are no multiple of 4 or of 16, strides, and what does not fit shared memory.
 #[test]
 #[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_few() {
@@ -376,8 +377,8 @@ fn parity_few() {
     }
 }
 
-/// So many products that the device splits none of their sums: chains of 256 terms keep digits that one of 1,024 loses,
-/// which is off by 9.7e-6.
+/// So many products that the device splits none of their sums. Chains of 256 terms keep digits that a chain
+/// of 1,024 loses: that is off by 9.7e-6.
 #[test]
 #[ignore = "an ordinary test runs it in a child process on a CUDA device: see `stand_in`"]
 fn parity_long_sums() {

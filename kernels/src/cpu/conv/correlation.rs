@@ -118,20 +118,20 @@ impl Correlation {
             + channel * self.filter.result
     }
 
-    /// Elements of a row of a band that are read.
+    /// Elements of a row of a band: those that some window reads.
     pub(super) fn covered(&self) -> usize {
         ((self.result[1] - 1) * self.stride[1] + self.window[1]) * self.source[2]
     }
 
-    /// Elements from a row of a band to the next. Rows a multiple of 512 bytes apart would compete for a few sets of the
-    /// first-level cache; with a line between them they do not.
+    /// Elements from a row of a band to the next. Rows a multiple of 512 bytes apart would compete for a few
+    /// sets of the first-level cache; a cache line between them prevents that.
     pub(super) fn band_row<T>(&self) -> usize {
         let covered = self.covered();
         let competes = (covered * size_of::<T>()).is_multiple_of(512);
         covered + usize::from(competes) * aligned::LINE / size_of::<T>()
     }
 
-    /// Elements of the band under so many rows of the result.
+    /// Elements of a band: the rows of the source under so many rows of the result.
     pub(super) fn band<T>(&self, rows: usize) -> usize {
         self.band_rows(rows) * self.band_row::<T>()
     }
@@ -183,11 +183,12 @@ impl Correlation {
         row(start + 1 - self.window[0] as isize)..row(end)
     }
 
-    /// Adds the patches of a row of the result, each a row of a matrix, to the places that they have in the
-    /// source; `band` are the rows of it that are there.
+    /// Adds the patches of row `row` of the result to the places that they have in the source (col2im).
+    /// `patches` has a patch in each of its rows. `to` are the rows `band` of the source.
     ///
     /// # Safety
-    /// The patches must be readable, a pixel's channels side by side, and `to` be those rows.
+    /// The patches must be readable, a pixel's channels side by side. `to` must be those rows, which nobody
+    /// else may use.
     pub(super) unsafe fn paste<T: Element>(
         &self,
         row: usize,
@@ -216,7 +217,7 @@ impl Correlation {
             let to = to.wrapping_add(((y - band.start) * w + x) * c);
             let from = patches.from(begin, (tap_y * kw + tap_x) * c);
             let (count, step) = (end - begin, self.stride[1]);
-            // SAFETY: within the patches, and within the band.
+            // SAFETY: the pixels `begin..end` lie within the patches and, at these places, within the band.
             unsafe {
                 if c == 1 && step == 1 && from.row == 1 {
                     add(slice::from_raw_parts(from.at, count), to);
@@ -232,7 +233,7 @@ impl Correlation {
 }
 
 /// # Safety
-/// There must be as many elements.
+/// `to` must have as many elements as `values`, which nobody else may use.
 unsafe fn add<T: Element>(values: &[T], to: *mut T) {
     // SAFETY: what the caller promises.
     let to = unsafe { slice::from_raw_parts_mut(to, values.len()) };

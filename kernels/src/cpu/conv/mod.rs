@@ -1,10 +1,10 @@
-//! Convolutions as matrix products whose matrix of patches is never written down.
+//! Convolutions as matrix products, whose matrix of patches (im2col) is never written down.
 //!
 //! A padded copy of a band of an image has the patches in it already: each is a few rows of the window,
 //! contiguous in memory. So the micro-kernel reads them where they are, and only the band is copied.
 //!
-//! Windows of 3×3 with steps of 1 take fewer multiplications where there are channels enough: see [`winograd`]. Results of
-//! one channel fill vectors with the pixels of a row: see [`planar`].
+//! Windows of 3×3 with steps of 1 take fewer multiplications where there are channels enough: see
+//! [`winograd`]. Results of one channel fill vectors with the pixels of a row: see [`planar`].
 
 mod correlation;
 mod phases;
@@ -44,7 +44,8 @@ enum Form {
     Gather(Phases),
     /// Every pixel of the result, times the filter, is added to a patch of the source.
     Scatter(Correlation),
-    /// For a result of one channel: every row of the source, as planes, times a row of the filter is added to rows of the result.
+    /// For a result of one channel: every row of the source, as planes, times a row of the filter is added to
+    /// rows of the result.
     Planar(Correlation),
     /// Tiles of the result are found from transformed tiles of the source.
     Tiled(Tiling),
@@ -74,7 +75,8 @@ impl Sides {
 }
 
 impl Form {
-    /// The form that takes the fewest places of vector registers, empty ones counted.
+    /// The form that takes the fewest lanes of vector registers, empty ones counted. It follows from the
+    /// shape alone.
     fn of(spec: &Conv) -> Self {
         let (forward, backward) = (Correlation::forward(spec), Correlation::backward(spec));
         let both = spec.stride == [1, 1];
@@ -83,7 +85,7 @@ impl Form {
         let places = |columns: usize| columns.next_multiple_of(16);
         let pixels = |c: &Correlation| c.result[0] * c.result[1];
         let gather = |c: &Correlation| pixels(c) * c.patch() * places(c.result[2]);
-        // An addition to memory costs about as much as eight places.
+        // An addition to memory costs about as much as eight lanes.
         let scatter =
             |c: &Correlation| pixels(c) * (c.result[2] * places(c.patch()) + 8 * c.patch());
         let tiled = |c: &Correlation| {
@@ -137,7 +139,7 @@ fn rows_at_once(images: usize, rows: usize, bytes: usize) -> usize {
     at_once
 }
 
-/// Bytes of scratch memory: those of a convolution for each of the batch.
+/// Bytes of workspace: what one convolution works in, for each of the batch.
 pub(crate) fn workspace(spec: &Conv) -> usize {
     let one = bytes_of_one(spec, &Form::of(spec));
     let before = spec.batch.saturating_sub(1) * one.next_multiple_of(aligned::LINE);
@@ -151,7 +153,7 @@ fn bytes_of_one(spec: &Conv, form: &Form) -> usize {
         _ if spec.counts().contains(&0) => 0,
         Form::Gather(phases) => phases.count() * panels(phases.patch(), phases.result[2]),
         Form::Scatter(c) => panels(c.result[2], c.patch()),
-        Form::Planar(_) => 0,
+        Form::Planar(c) => c.patch(),
         Form::Tiled(tiling) => tiling.filter_count(),
         Form::Weight(c, _) => weight::groups(c, spec.float)[0] * c.patch() * c.result[2],
         Form::TiledWeight(tiling, _) => {
@@ -197,7 +199,8 @@ fn run<T: Element + Real>(spec: &Conv, form: &Form, inputs: [Raw; 2], out: Raw, 
             out,
             workspace: Shared(workspace.at().wrapping_add(index * room).cast()),
         };
-        // SAFETY: the program has checked all sizes.
+        // SAFETY: the program has checked all sizes. Each of the batch has its own part of the result and of
+        // the workspace.
         unsafe {
             match form {
                 Form::Gather(phases) => job.gather(phases, &first, &second),
@@ -252,13 +255,14 @@ impl<T: Element> Job<T> {
             let result = self.out.at().wrapping_add(image * height * width * out);
             let image = source.at().wrapping_add(image * spec.source_count());
             scratch([spec.band::<T>(at_once)], |[band]: [*mut T; 1]| {
-                // SAFETY: an image and its band.
+                // SAFETY: an image of the source; the scratch memory has room for its band.
                 unsafe { spec.cut(image, first..rows.min(first + at_once), band) };
                 for index in 0..phases.count() {
                     let phase = phases.phase(index);
                     let [rows, columns, _] = phase.part.result;
                     let count = rows.min(first + at_once).saturating_sub(first);
-                    // Pixels at equal distances: all of them, or a row.
+                    // Pixels of the result at equal distances are computed together: all of a single phase,
+                    // else a row of one.
                     let (lines, length) = if phases.is_whole() {
                         (1, count * columns)
                     } else {
@@ -352,7 +356,7 @@ impl<T: Element> Job<T> {
         let at_once = rows_at_once(spec.images, height, width * c * size_of::<T>());
         let bands = height.div_ceil(at_once);
         let chunk = (BAND_BYTES / (columns * distance * size_of::<T>())).clamp(1, rows);
-        // A single channel is pasted pixels at a time, which then are to be neighbours.
+        // Of a single channel, `paste` adds several pixels at a time, which must be neighbours for that.
         let steps = if c == 1 {
             [1, chunk * columns]
         } else {
@@ -382,7 +386,8 @@ impl<T: Element> Job<T> {
                         col: steps[1],
                     };
                     let (pixels, walk) = (rows.len() * columns, Walk::line(out, 1));
-                    // SAFETY: pixels of the result, and memory as below.
+                    // SAFETY: pixels of the result, the scratch memory, and rows of the source that are ours
+                    // (see below).
                     unsafe {
                         sweep(
                             &self.engine,
@@ -404,11 +409,11 @@ impl<T: Element> Job<T> {
         });
     }
 
-    /// Lets `sum` add up a stretch of the result from zero, with scratch memory for so many elements; then adds it to what is
-    /// there, if that is asked for.
+    /// Lets `sum` add up a stretch of the result from zero, with scratch memory for `room` elements. Then
+    /// adds the stretch to what is there, if the convolution accumulates.
     ///
     /// # Safety
-    /// The stretch must be nobody else's.
+    /// `target` must have `count` elements, which nobody else may use.
     unsafe fn sum_up(
         &self,
         target: *mut T,

@@ -7,8 +7,8 @@
 //! pixel is written once.
 //!
 //! Phases of 2×2 taps are not computed by Winograd's tiles. Counted for 7×7 pixels of y: F(2×2, 2×2) and
-//! F(3×3, 2×2) leave 144 of 196 products, which the transforms bring to a gain of a quarter at most; F(4×4, 2×2)
-//! leaves 100, with three times the rounding errors.
+//! F(3×3, 2×2) leave 144 of 196 products, but the transforms cost so much that the gain is a quarter at most.
+//! F(4×4, 2×2) leaves 100, with three times the rounding errors.
 
 use super::correlation::{Correlation, Filter};
 use crate::Conv;

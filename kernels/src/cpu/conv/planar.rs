@@ -1,9 +1,9 @@
 //! Correlations whose result has a single channel.
 //!
 //! Vectors over the channels of the result would have one place filled of sixteen. Here they run along the pixels of a row. A
-//! row of the source is turned over into planes, one for each channel, with zeros at both ends. Every row of the
-//! window takes it to another row of the result: weights \[window rows, channels\] times planes \[channels, pixels\], for each
-//! column of the window a product, which reads the planes a pixel further on.
+//! row of the source is transposed into planes, one for each channel, with zeros at both ends. For each column of the window
+//! there is a copy of the planes, moved by as many pixels. Then every row of the window takes the source's row to another row of
+//! the result by one product: weights \[window rows, window columns · channels\] times planes \[window columns · channels, pixels\].
 
 use std::ops::Range;
 
@@ -14,15 +14,26 @@ use crate::cpu::matrix::Matrix;
 use crate::cpu::microkernel::{Element, MAX_COLUMNS, MAX_ROWS, Mode, Walk};
 use crate::cpu::panels::{Panels, Shared, for_each, sweep};
 
-/// Elements from a plane to the next.
+/// Elements of a plane, with the zeros at its ends.
 fn plane(c: &Correlation) -> usize {
-    c.window[1] - 1 + c.result[1].next_multiple_of(MAX_COLUMNS)
+    c.window[1] - 1 + moved(c)
 }
 
-/// Places of vector registers that such a form takes, if it does for the correlation: products, and to turn a row over.
+/// Elements of a plane that was moved: the pixels that a column of the window sees.
+fn moved(c: &Correlation) -> usize {
+    c.result[1].next_multiple_of(MAX_COLUMNS)
+}
+
+/// Elements of all planes of a row, and of their copies.
+fn room(c: &Correlation) -> [usize; 2] {
+    let channels = c.source[2];
+    [channels * plane(c), c.window[1] * channels * moved(c)]
+}
+
+/// Places of vector registers that such a form takes, if it does for the correlation: products, and to transpose a row.
 pub(super) fn places(c: &Correlation, float: Float) -> Option<usize> {
     let ([_, width, channels], [height, _, one]) = (c.source, c.result);
-    let fits = plane(c) * channels * float.size() <= BAND_BYTES;
+    let fits = room(c).iter().sum::<usize>() * float.size() <= BAND_BYTES;
     let products = c.result[1].next_multiple_of(16) * c.patch();
     (one == 1 && c.stride == [1, 1] && fits).then(|| height * (products + 4 * width * channels))
 }
@@ -48,7 +59,8 @@ impl<T: Element> Job<T> {
     /// As for the other forms.
     pub(super) unsafe fn planar(&self, spec: &Correlation, source: &Shared<T>, filter: &Shared<T>) {
         let ([_, w, c], [height, width, _]) = (spec.source, spec.result);
-        let next = plane(spec);
+        self.line_up_filter(spec, filter);
+        let (sizes, next) = (room(spec), plane(spec));
         let at_once = rows_at_once(spec.images, height, width * size_of::<T>());
         let bands = height.div_ceil(at_once);
         for_each(spec.images * bands, self.flops, |piece| {
@@ -56,32 +68,42 @@ impl<T: Element> Job<T> {
             let band = top..height.min(top + at_once);
             let target = self.out.at().wrapping_add((image * height + top) * width);
             let image = source.at().wrapping_add(image * spec.source_count());
-            let sum = |planes: *mut T, to: *mut T| {
+            let sum = |memory: *mut T, to: *mut T| {
                 // SAFETY: the scratch memory; zero bits are the number zero.
-                unsafe { planes.write_bytes(0, c * next) };
+                unsafe { memory.write_bytes(0, sizes[0]) };
                 let planes = Matrix {
-                    at: planes,
+                    at: memory,
                     row: next,
                     col: 1,
                 };
+                let copies = memory.wrapping_add(sizes[0]);
                 for row in spec.seen(&band) {
-                    // SAFETY: a row of the source, the planes, the filter, and rows of the result that are ours alone.
+                    // SAFETY: a row of the source, the scratch memory, and rows of the result that are ours alone.
                     unsafe {
-                        self.turn_over(spec, image.wrapping_add(row * w * c), planes);
-                        self.add_row(spec, row, planes, filter, &band, to);
+                        self.transpose_row(spec, image.wrapping_add(row * w * c), planes);
+                        self.copy_planes(spec, planes, copies);
+                        self.add_row(spec, row, copies, &band, to);
                     }
                 }
             };
             // SAFETY: those rows of the result are ours alone.
-            unsafe { self.sum_up(target, band.len() * width, c * next, sum) };
+            unsafe { self.sum_up(target, band.len() * width, sizes[0] + sizes[1], sum) };
         });
+    }
+
+    /// Writes the weights into the workspace in the order of a patch: tap by tap, channel by channel.
+    fn line_up_filter(&self, spec: &Correlation, filter: &Shared<T>) {
+        for i in 0..spec.patch() {
+            // SAFETY: a weight, and its place in the workspace, which has room for a patch.
+            unsafe { *self.workspace.at().add(i) = *filter.at().add(spec.weight(i, 0)) };
+        }
     }
 
     /// Writes a row of the source, as far as windows see it, into planes whose ends are zero.
     ///
     /// # Safety
     /// The row must be readable, and the planes have room.
-    unsafe fn turn_over(&self, spec: &Correlation, row: *mut T, planes: Matrix<T>) {
+    unsafe fn transpose_row(&self, spec: &Correlation, row: *mut T, planes: Matrix<T>) {
         let [_, w, c] = spec.source;
         let left = spec.pad[1].max(0) as usize;
         let skipped = spec.pad[1].min(0).unsigned_abs().min(w);
@@ -96,21 +118,35 @@ impl<T: Element> Job<T> {
         unsafe { (self.engine).transpose([inside, c], pixels, planes.from(0, left)) };
     }
 
-    /// Adds what a row of the source, in planes, is to all rows of a band of the result that see it.
+    /// Copies the planes for each column of the window: those that a column sees further to the right begin there.
     ///
     /// # Safety
-    /// The planes and the filter must be readable, and `to` be that band.
+    /// The planes must be readable, and the copies have room.
+    unsafe fn copy_planes(&self, spec: &Correlation, planes: Matrix<T>, copies: *mut T) {
+        let (channels, length) = (spec.source[2], moved(spec));
+        for column in 0..spec.window[1] {
+            let copy = copies.wrapping_add(column * channels * length);
+            for first in (0..length).step_by(self.engine.columns()) {
+                let ends = [planes.element(0, column + first), copy.wrapping_add(first)];
+                // SAFETY: what the caller promises.
+                unsafe { self.engine.copy(channels, ends, [planes.row, length]) };
+            }
+        }
+    }
+
+    /// Adds what a row of the source, in copied planes, is to all rows of a band of the result that see it.
+    ///
+    /// # Safety
+    /// The copies and the workspace must be readable, and `to` be that band.
     unsafe fn add_row(
         &self,
         spec: &Correlation,
         row: usize,
-        planes: Matrix<T>,
-        filter: &Shared<T>,
+        copies: *mut T,
         band: &Range<usize>,
         to: *mut T,
     ) {
-        let ([_, width, _], [_, columns]) = (spec.result, spec.window);
-        let (channels, lowest) = (spec.source[2], row as isize + spec.pad[0]);
+        let (width, lowest) = (spec.result[1], row as isize + spec.pad[0]);
         let seeing = spec.seeing(row);
         let rows = seeing.start.max(band.start)..seeing.end.min(band.end);
         let target = Matrix {
@@ -118,33 +154,21 @@ impl<T: Element> Job<T> {
             row: width,
             col: 1,
         };
-        let walk = Walk::line(channels, spec.filter.source);
-        for column in 0..columns {
-            let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
-                for (address, i) in addresses.iter_mut().zip(range) {
-                    let down = (lowest - (rows.start + i) as isize) as usize;
-                    let weight = spec.weight((down * columns + column) * channels, 0);
-                    *address = filter.at().wrapping_add(weight);
-                }
-            };
-            let panels = Panels {
-                at: Shared(planes.element(0, column)),
-                row: planes.row,
-                next: self.engine.columns(),
-                columns: width,
-            };
-            // SAFETY: what the caller promises.
-            unsafe {
-                sweep(
-                    &self.engine,
-                    rows.len(),
-                    walk,
-                    fill,
-                    &panels,
-                    target,
-                    Mode::Add,
-                );
+        let depth = spec.window[1] * spec.source[2];
+        let fill = |range: Range<usize>, addresses: &mut [*const T; MAX_ROWS]| {
+            for (address, i) in addresses.iter_mut().zip(range) {
+                let down = (lowest - (rows.start + i) as isize) as usize;
+                *address = self.workspace.at().wrapping_add(down * depth);
             }
-        }
+        };
+        let panels = Panels {
+            at: Shared(copies),
+            row: moved(spec),
+            next: self.engine.columns(),
+            columns: width,
+        };
+        let (walk, mode) = (Walk::line(depth, 1), Mode::Add);
+        // SAFETY: what the caller promises.
+        unsafe { sweep(&self.engine, rows.len(), walk, fill, &panels, target, mode) };
     }
 }

@@ -209,7 +209,7 @@ fn convolutions_of_many_blocks() {
     });
 }
 
-/// Windows of three with steps of one, which are tiled from about twelve channels on.
+/// Windows of three with steps of one, which are computed in tiles from about twelve channels on.
 fn tiled(n: usize, image: [usize; 2], channels: [usize; 2], pad: [usize; 4]) -> Conv {
     let spec = Conv {
         pad,
@@ -250,7 +250,7 @@ fn tiles_of_many_blocks() {
     });
 }
 
-/// The error of a form in f32, root of its mean square, in ulps of that of the results.
+/// The root mean square of a form's errors in f32, divided by that of the results, in units of ε.
 fn error(spec: &Conv, form: &Form) -> f64 {
     let ([first, second], count) = (arguments(spec), result_count(spec));
     let (mut first, mut second) = (encode(&first, spec.float), encode(&second, spec.float));
@@ -265,8 +265,8 @@ fn error(spec: &Conv, form: &Form) -> f64 {
     (errors / square(&mut want.iter().copied())).sqrt() / f64::from(f32::EPSILON)
 }
 
-/// The sum of all products is as long as a patch is, or as an image has pixels; the sums over tiles are shorter, 16
-/// for 4 results, and what the transforms add rounds no more than that saves.
+/// A direct sum has as many terms as a patch has elements, or an image pixels. Sums over tiles are shorter:
+/// 16 products for 4 results. The transforms round, too, but no more than that saves.
 #[test]
 fn tiles_are_about_as_exact_as_sums_of_all_products() {
     for kind in [ConvKind::Forward, ConvKind::Input, ConvKind::Weight] {

@@ -11,14 +11,14 @@ use crate::cpu::matrix::Matrix;
 use crate::cpu::microkernel::{Element, MAX_COLUMNS, MAX_ROWS};
 use crate::cpu::panels::aligned;
 
-/// Matrix products that the transforms leave.
+/// Matrix products that the transforms leave: one for each point of a tile.
 pub(super) const PRODUCTS: usize = POINTS * POINTS;
 
 /// Bytes of the transformed tiles that are worked on at once: what fits into the second-level cache beside
 /// the filter or the sums.
 const BLOCK_BYTES: usize = 3 << 17;
 
-/// Bytes of the sums of a weight gradient that stay there while tiles pass by.
+/// Bytes of the sums of a weight gradient that stay in the second-level cache while tiles pass by.
 const SUM_BYTES: usize = 1 << 18;
 
 /// Tiles of a block, at least: the rows of the micro-kernel, below which it waits for the filter.
@@ -48,12 +48,12 @@ impl Tiling {
         })
     }
 
-    /// Places of vector registers that an image takes.
+    /// Lanes of vector registers that an image takes: the unit in which forms are compared.
     pub(super) fn places(&self) -> usize {
         let [c, out] = [self.part.source[2], self.part.result[2]];
         let whole = |channels: usize| channels.next_multiple_of(16);
-        // What is read and written for a point costs about as much as so many products, and the filter's transform
-        // as those of so many tiles (measured).
+        // Measured: reading and writing a channel of a tile costs about as much as 7 products, and the
+        // transform of the filter as much as the products of 6 tiles.
         let around = 7 * (whole(c) + whole(out));
         let (tiles, images) = (self.grid[0] * self.grid[1], self.part.images.max(1));
         let products = (tiles * images + 6) * c * whole(out) / images;
@@ -71,18 +71,19 @@ impl Tiling {
     pub(super) fn groups(&self, float: Float) -> [usize; 2] {
         let [c, out] = [self.part.source[2], self.part.result[2]];
         let bytes = self.part.patch() * out * float.size();
-        // To bring a group's sums back costs as much as some tiles of it.
+        // Transforming a group's sums back costs as much as some tiles, so a group has many.
         let groups = (PARTIAL_BYTES / bytes).min(self.count() / (4 * FEWEST));
         let most = SUM_BYTES / (PRODUCTS * out * float.size());
         [groups.clamp(1, PIECES), c.div_ceil(c.div_ceil(most))]
     }
 
-    /// Tiles that are worked on at once, when each has so many channels at a point.
+    /// Tiles that are worked on at once, when a point of each has so many channels.
     pub(super) fn at_once<T>(channels: usize) -> usize {
         BLOCK_BYTES / (PRODUCTS * channels * size_of::<T>())
     }
 
-    /// About what these tiles cover of an array of so many elements to an image; to be asked for in so many parts.
+    /// About the memory that these tiles cover in an array of `image` elements per image, to be prefetched in
+    /// `parts` parts.
     pub(super) fn memory<T>(
         &self,
         tiles: &Range<usize>,
@@ -114,7 +115,8 @@ impl Tiling {
         (row / down, [row % down, column].map(|i| i * RESULTS))
     }
 
-    /// Where the pixels of the source under a tile are, from this channel on; those outside are at `outside`.
+    /// The addresses of the pixels of the source under a tile, in an array that begins at `source`. Those
+    /// outside of the image are at `outside`.
     pub(super) fn source<T>(
         &self,
         tile: usize,
@@ -127,7 +129,7 @@ impl Tiling {
         pixels(corner, self.part.source, image, outside)
     }
 
-    /// The same of the results.
+    /// The addresses of the pixels of the result in a tile, likewise.
     pub(super) fn result<T>(
         &self,
         tile: usize,
@@ -170,13 +172,14 @@ pub(super) struct Planes<T> {
 }
 
 impl<T: Element> Planes<T> {
-    /// Of so many rows, at this address.
+    /// Planes of so many rows, at this address.
     pub(super) fn new(at: *mut T, rows: usize, row: usize) -> Self {
         let plane = Self::count(rows, row) / PRODUCTS;
         Self { at, row, plane }
     }
 
-    /// Elements of all. A row is written at all points in turn, which must not fall into one set of the cache.
+    /// Elements of all planes. A row is written at all points in turn, so their addresses must not fall into
+    /// one set of the cache.
     pub(super) fn count(rows: usize, row: usize) -> usize {
         let bytes = (rows * row * size_of::<T>()).next_multiple_of(PAGE) + aligned::LINE;
         PRODUCTS * (bytes / size_of::<T>())
@@ -196,7 +199,7 @@ impl<T: Element> Planes<T> {
     }
 }
 
-/// Memory that is asked for part by part while products are computed, as those leave the bus idle.
+/// Memory to prefetch part by part while products are computed, which leave the memory bus idle.
 pub(super) struct Memory {
     at: *const u8,
     bytes: usize,
@@ -212,7 +215,7 @@ impl Memory {
     }
 }
 
-/// A range cut into so many parts: one of them.
+/// Part `index` of a range that is cut into `parts` parts.
 pub(super) fn part(range: &Range<usize>, index: usize, parts: usize) -> Range<usize> {
     let cut = |index| range.start + index * range.len() / parts;
     cut(index)..cut(index + 1)

@@ -65,7 +65,7 @@ impl<T: Real, const W: usize> Mul<T> for Lanes<T, W> {
     }
 }
 
-/// A matrix of so many columns and rows that numbers along an axis are multiplied with.
+/// A transform along one axis: the product with a matrix of `TO` rows and `FROM` columns.
 pub(super) trait Transform<const FROM: usize, const TO: usize> {
     fn apply<T: Real, const W: usize>(x: [Lanes<T, W>; FROM]) -> [Lanes<T, W>; TO];
 }
@@ -122,7 +122,8 @@ impl Transform<POINTS, TAPS> for FilterBack {
     }
 }
 
-/// A tile before and after: a stretch of channels of its pixels, each of which is somewhere, and of its points.
+/// A tile before and after a transform: some channels of its pixels, each at an address of its own, and of
+/// its points.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a, T, const N: usize> {
     pub(super) pixels: &'a [[*mut T; N]; N],
@@ -140,10 +141,10 @@ impl<T: Real, const N: usize> Tile<'_, T, N> {
         open::<T, F, N>(self);
     }
 
-    /// From points to pixels, to replace what is there or to be added to it.
+    /// From points to pixels. With `add`, adds to what is there instead of replacing it.
     ///
     /// # Safety
-    /// As above.
+    /// As for [`Tile::open`].
     pub(super) unsafe fn close<F: Transform<POINTS, N>>(&self, add: bool) {
         close::<T, F, N>(self, add);
     }
@@ -169,10 +170,10 @@ impl<T: Real, const N: usize> Tile<'_, T, N> {
     }
 }
 
-/// Transforms `W` channels of a square.
+/// Transforms `W` channels of a square along both axes.
 ///
 /// # Safety
-/// They must be there.
+/// All addresses must be valid for `W` elements.
 #[inline(always)]
 unsafe fn along_both<
     F: Transform<FROM, TO>,
@@ -216,9 +217,10 @@ unsafe fn along_both<
 multiversion! {
     /// Only [`Tile::open`] calls it, whose caller vouches for the memory.
     fn open<T: Real, F: Transform<N, POINTS>; N>(tile: &Tile<'_, T, N>) {
-        // A tile's sixteen numbers of all channels are worked on at once: of twice as many, most would lie on the stack.
+        // Strips as wide as a register: a strip's sixteen points then stay in registers. Of wider ones, most
+        // would lie on the stack.
         strips!(T, register_bits(), tile.channels, first, W => {
-            // SAFETY: these channels are there.
+            // SAFETY: these are channels of the tile, for all of which the caller of `Tile::open` vouches.
             unsafe { tile.open_strip::<F, W>(first) }
         });
     }
@@ -228,7 +230,7 @@ multiversion! {
     /// Only [`Tile::close`] calls it, whose caller vouches for the memory.
     fn close<T: Real, F: Transform<POINTS, N>; N>(tile: &Tile<'_, T, N>, add: bool) {
         strips!(T, register_bits(), tile.channels, first, W => {
-            // SAFETY: as above.
+            // SAFETY: as above, with `Tile::close`.
             unsafe { tile.close_strip::<F, W>(first, add) }
         });
     }

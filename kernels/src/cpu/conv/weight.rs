@@ -10,13 +10,14 @@ use crate::cpu::matrix::Matrix;
 use crate::cpu::microkernel::{Element, MAX_ROWS, Mode, Walk};
 use crate::cpu::panels::{Panels, Shared, compete, for_each, pack, packed_count, scratch, sweep};
 
-/// Bytes of all partial sums of a weight gradient, roughly.
+/// Bytes of all partial sums of a weight gradient, roughly: more allow more groups, but are added up at the
+/// end.
 pub(super) const PARTIAL_BYTES: usize = 1 << 22;
 
 /// Pixels that a weight gradient sums over at once, roughly.
 const PIXELS: usize = 1024;
 
-/// Elements of a patch that pixels which compete for the cache are packed for.
+/// Elements of a patch from which it pays to pack pixels that compete for the cache.
 const WORTH_PACKING: usize = 64;
 
 /// Groups of images whose weight gradients are summed separately, and elements of the patches that are
@@ -48,7 +49,8 @@ impl<T: Element> Job<T> {
         let covered = spec.covered() * size_of::<T>();
         let at_once = rows_at_once(PIECES, rows, spec.stride[0] * covered);
         let band_count = spec.band::<T>(at_once);
-        // Several whole images, if they are small: sums over few pixels would cost more to keep than to make.
+        // Several whole images, if they are small: to load and store sums of few pixels would cost more than
+        // to compute them.
         let together = BAND_BYTES / (spec.band_rows(at_once) * covered);
         let together = together.min(PIXELS / (rows * width));
         let together = if at_once < rows { 1 } else { together.max(1) };
@@ -104,7 +106,8 @@ impl<T: Element> Job<T> {
                             *address = band.wrapping_add(y * row + x);
                         }
                     };
-                    // SAFETY: images of both arrays, and this piece's part of the workspace.
+                    // SAFETY: images of both arrays, this thread's scratch memory, and this piece's part of
+                    // the workspace.
                     unsafe {
                         for (i, image) in images.enumerate() {
                             let image = source.at().add(image * spec.source_count());
@@ -140,11 +143,12 @@ impl<T: Element> Job<T> {
         unsafe { self.add_up(spec, groups) };
     }
 
-    /// Adds up the partial sums of the groups, which lie in the workspace, each as elements of a patch by channels
-    /// of the result, and writes them to where the weights are.
+    /// Adds up the partial sums of the groups, and writes the totals to where the weights are. The partial
+    /// sums lie in the workspace: group by group, the elements of a patch, each with the channels of the
+    /// result.
     ///
     /// # Safety
-    /// As for a weight gradient.
+    /// As for [`Self::weight`], and nobody else may use the result and the workspace.
     pub(super) unsafe fn add_up(&self, spec: &Correlation, groups: usize) {
         let out = spec.result[2];
         let additions = groups * spec.patch() * out;

@@ -83,7 +83,8 @@ impl<T: Element + Real> Job<T> {
         }
     }
 
-    /// A panel's columns, and as many channels of the source, at a time.
+    /// Transforms and packs the filter: the columns of one panel and as many channels of the source at a
+    /// time.
     unsafe fn transform_filter(&self, spec: &Correlation, filter: &Shared<T>) {
         let width = self.engine.columns();
         let [(c, rows), (out, panels)] =
@@ -174,7 +175,8 @@ impl<T: Element + Real> Job<T> {
                     next: self.engine.columns(),
                     columns: out,
                 };
-                // SAFETY: all that is outside of the arrays.
+                // SAFETY: the scratch memory has `edge` elements here. They stand for the pixels outside of
+                // the arrays.
                 unsafe { slice::from_raw_parts_mut(zeros, edge).fill(T::ZERO) };
                 let blocks = group.len().div_ceil(rows);
                 for block in 0..blocks {
@@ -193,7 +195,7 @@ impl<T: Element + Real> Job<T> {
                         Mode::Continue
                     };
                     let walk = Walk::line(tiles.len(), width);
-                    // SAFETY: pixels of the arrays, and the scratch memory.
+                    // SAFETY: pixels of the arrays, and this thread's scratch memory.
                     unsafe {
                         open::<Source, T, POINTS>(tiles.clone(), pixels, &v, channels);
                         open::<ResultsBack, T, RESULTS>(tiles, results, &d, out);
@@ -211,7 +213,7 @@ impl<T: Element + Real> Job<T> {
                         points: sums.tile(channel),
                         channels: out,
                     };
-                    // SAFETY: this piece's part of the workspace.
+                    // SAFETY: the sums in the scratch memory, and this piece's part of the workspace.
                     unsafe { tile.close::<FilterBack>(false) };
                 }
             });
@@ -220,12 +222,17 @@ impl<T: Element + Real> Job<T> {
         unsafe { self.add_up(spec, groups) };
     }
 
-    /// How often [`Job::products`] of so many rows asks, at least.
+    /// How often, at least, [`Job::products`] of so many rows calls `ask`: once for each tile.
     fn parts(&self, rows: usize) -> usize {
         PRODUCTS * rows.div_ceil(self.engine.rows())
     }
 
-    /// The products of all points, of so many rows of A, which are walked along. Meanwhile it asks for memory.
+    /// The products at all points: of `rows` rows of A, along each of which the walk leads. Calls `ask`
+    /// before each tile, to prefetch memory meanwhile.
+    ///
+    /// # Safety
+    /// What the walk reaches from the rows of A, and the panels of B, must be readable. `c` must have `rows` rows,
+    /// which nobody else may use.
     unsafe fn products(
         &self,
         (rows, walk): (usize, Walk),
@@ -250,6 +257,9 @@ impl<T: Element + Real> Job<T> {
 }
 
 /// Transforms tiles into the rows of planes.
+///
+/// # Safety
+/// There must be so many channels at all pixels, and in a row of the planes for each tile.
 unsafe fn open<F: Transform<N, POINTS>, T: Element + Real, const N: usize>(
     tiles: Range<usize>,
     pixels: impl Fn(usize) -> [[*mut T; N]; N],

@@ -2,7 +2,7 @@
 
 use super::tiling::Tiling;
 
-/// Axes that cannot be merged; more are refused.
+/// Most axes of an access that are left after merging; maps with more are refused.
 pub(super) const MAX_AXES: usize = 12;
 
 /// A strided view of the iteration space, its axes merged as far as possible.
@@ -31,7 +31,7 @@ pub(super) struct Run {
 pub(super) struct Repeats {
     /// Points until it begins again.
     pub(super) period: usize,
-    /// From each multiple of so many points on it is another one; `None` if it is always the same.
+    /// At every multiple of so many points, another pattern begins. `None` if it is always the same.
     pub(super) points: Option<usize>,
 }
 
@@ -79,7 +79,7 @@ impl Access {
         self.axes.len() <= MAX_AXES
     }
 
-    /// After that many points the same elements are read again, if so.
+    /// The points after which the same elements are read again; `None` if they are not.
     pub(super) fn period(&self) -> Option<usize> {
         let (outermost, inner) = self.axes.split_first()?;
         (outermost.stride == 0).then(|| inner.iter().map(|axis| axis.extent).product())
@@ -110,7 +110,7 @@ impl Access {
         offset + point * outermost.stride
     }
 
-    /// The extent of the last axis, where elements do not simply follow each other.
+    /// The extent of the last axis, if there are others and its elements are equal or neighbours.
     pub(super) fn row(&self) -> Option<usize> {
         let (last, outer) = self.axes.split_last()?;
         (!outer.is_empty() && last.stride <= 1).then_some(last.extent)

@@ -88,7 +88,7 @@ pub(super) unsafe fn read<T: Real>(dtype: DType, input: Raw, runs: Runs<'_>, out
 }
 
 multiversion! {
-    /// The safe face of [`read`], under the same conditions.
+    /// [`read`] for one element type. Only `read` calls it, whose caller vouches for the memory.
     fn read_runs<S: Element, T: Real>(input: Raw, runs: Runs<'_>, out: &mut [T]) {
         let input = input.element::<S>(0).cast_const();
         let mut rest = out;
@@ -114,7 +114,7 @@ multiversion! {
 
 #[inline(always)]
 fn load_all<S: Element, T: Real>(from: &[S], to: &mut [T]) {
-    // Rows are often short: whole vectors first, without the ado of a general copy.
+    // Rows are often short: whole vectors first, without the overhead of a general copy.
     let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<16>(), to.as_chunks_mut::<16>());
     for (to, from) in to.iter_mut().zip(from) {
         for lane in 0..16 {

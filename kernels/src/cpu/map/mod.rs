@@ -1,9 +1,9 @@
 //! Fused element-wise programs, evaluated block by block.
 //!
 //! A [`Plan`] cuts the points into blocks ([`Tiling`]) and gives every value a *cell*. For each block the
-//! instructions run in order, each a loop over the block ([`ops`]) from cells to a cell; blocks have [`BLOCK`]
-//! points at most, so that the registers of all cells together stay in the first cache. Inputs are read where they
-//! lie if they can be ([`access`]), and sums are taken in a fixed order ([`sum`]).
+//! instructions run in order, each a loop over the block ([`ops`]) from cells to a cell. Blocks have
+//! [`BLOCK`] points at most, so that the registers of all cells together stay in the first-level cache.
+//! Inputs are read where they lie if they can be ([`access`]), and sums are taken in a fixed order ([`sum`]).
 //!
 //! Where the processor allows it, chains of instructions are one loop of machine code each ([`compiled`]), with the
 //! same bits. If a chain is all of a map, blocks are longer, for there is nothing to keep.
@@ -30,17 +30,18 @@ use std::ops::Range;
 use tensor::DType;
 use tiling::Tiling;
 
-/// Points that are evaluated together. A register of f32 takes 2 KiB, so that twenty fit the first cache.
+/// Points of a block. A register of f32 takes 2 KiB, so that twenty of them fit the first-level cache.
 const BLOCK: usize = 512;
 
-/// Points that loops do at once; a block's last step may be partly junk.
+/// Points of a step of the interpreter's loops. The last step of a block may compute junk beyond its end.
 const STEP: usize = 128;
 
-/// Most cells.
+/// Most cells of a plan: as many registers of f64 as a thread's scratch memory holds.
 const CELLS: usize = scratch::BYTES / (BLOCK * size_of::<f64>());
 
 impl Map {
-    /// Bytes of workspace that the processor needs for partial sums: see [`Kernel::workspace`](crate::Kernel::workspace).
+    /// Bytes of workspace that the CPU needs for partial sums: see
+    /// [`Kernel::workspace`](crate::Kernel::workspace).
     pub fn workspace(&self) -> usize {
         if self.points() == 0 || !self.stores.iter().any(crate::Store::is_sum) {
             return 0;
@@ -147,7 +148,8 @@ impl<'a, T: Real> Machine<'a, T> {
         }
     }
 
-    /// Writing to memory that is not in cache first reads it: that, too, is to go on while we compute.
+    /// Prefetches outputs. Writing to memory that is not in the cache first reads it; that, too, is to happen
+    /// while the block is computed.
     fn prefetch_outputs(&self, start: usize, count: usize) {
         for output in &self.plan.full {
             let (size, memory) = (
@@ -160,7 +162,7 @@ impl<'a, T: Real> Machine<'a, T> {
 
     fn act(&mut self, action: &Action, start: usize, count: usize) {
         let steps = count.next_multiple_of(STEP);
-        // SAFETY: no operand of an action has its cell.
+        // SAFETY: only this action writes to this cell now, and none of its operands has that cell.
         let out = || unsafe { self.register(action.cell, steps) };
         let arg = |cell| self.arg(cell, steps);
         let scalar = match action.op {
@@ -215,8 +217,8 @@ impl<'a, T: Real> Machine<'a, T> {
         } else {
             (runs, out)
         };
-        // SAFETY: `Program` checked that all the load reaches lies in the input. Nobody writes to that part
-        // of it before this block is stored.
+        // SAFETY: `Program` checked that all that the load reaches lies in the input, and is aligned. Nobody
+        // writes to this block's part of it before the block is stored.
         unsafe { element::read(dtype, input, runs, out) };
         if scalar {
             self.cells[cell] = Cell::Scalar(out[0]);

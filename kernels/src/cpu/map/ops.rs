@@ -82,7 +82,7 @@ multiversion! {
     }
 }
 
-/// Whether [`record`] knows it.
+/// Whether [`record`] can express it in instructions.
 pub(super) fn has_instructions(op: Op) -> bool {
     match op {
         Op::Unary(f, _) => matches!(
@@ -244,7 +244,8 @@ fn each1<T: Real>(x: Arg<'_, T>, out: &mut [T], f: impl Fn(T) -> T) -> Option<T>
     None
 }
 
-/// As [`each1`], for a function of which `near` knows no more than what is not far: the few others are done after it.
+/// As [`each1`], for a function that `near` knows only where [`special::is_far`] is false. The few far points
+/// are done afterwards.
 #[inline(always)]
 fn near_and_far<T: Real>(
     x: Arg<'_, T>,

@@ -41,15 +41,16 @@ pub(super) struct Read {
 /// Where a read leaves what it read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In its cell's register: a store may write over the input before another has written the value elsewhere.
+    /// Copied to its cell's register: it is stored as it is, and a store before that may write over the
+    /// input.
     Copied,
-    /// In the input, if a block is whole steps of it: loops of the interpreter go on to the end of a step.
+    /// Left in the input, if a block is whole steps: loops of the interpreter go on to the end of a step.
     Steps,
-    /// In the input, if the block's elements follow each other.
+    /// Left in the input, if the block's elements follow each other.
     Whole,
-    /// In the input: a chain walks through it.
+    /// Left in the input: a chain walks through it.
     There,
-    /// As [`Place::Whole`], but for one row of a chain: it is the same in all rows of a unit.
+    /// As [`Place::Whole`], but one row of a chain is read for all rows of a unit, in which it is the same.
     Row,
 }
 
@@ -74,7 +75,7 @@ pub(super) enum Op {
     Unary(Unary, usize),
     Binary(Binary, usize, usize),
     Select(usize, usize, usize),
-    /// Compiled code for many cells at once; that of the action means nothing.
+    /// Compiled code that computes many cells. The cell of the action is not used.
     Chain(usize),
 }
 
@@ -131,8 +132,8 @@ impl Plan {
         }
     }
 
-    /// Without machine code. If all is to stay `apart`, every value has a cell of its own, and what is done once
-    /// are numbers only.
+    /// The plan without machine code. With `apart`, which compilation needs, every value has a cell of its
+    /// own, and only what is equal for all points is done once.
     fn lower(map: &Map, apart: bool) -> Result<Self, String> {
         let mut plan = Self {
             float: map.float,
@@ -200,7 +201,7 @@ impl Plan {
 /// Numbers of cells, given out and taken back.
 #[derive(Default)]
 struct Cells {
-    /// None are taken back.
+    /// Cells are never taken back.
     apart: bool,
     free: Vec<usize>,
     count: usize,

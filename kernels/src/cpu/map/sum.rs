@@ -9,7 +9,7 @@ use crate::bound::{Arrays, Raw};
 use crate::cpu::math::Real;
 use crate::cpu::simd::multiversion;
 
-/// Sums of so few numbers are taken in one vector.
+/// Sums of at most so many numbers are taken in one vector.
 const SHORT: usize = 16;
 
 impl<'a, T: Real> Machine<'a, T> {
@@ -195,7 +195,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Adds the last rows to all before, and all that lie side by side: to the first `width`.
+    /// Adds the recent rows to all before. Then folds the rows that lie side by side in `all` onto its first
+    /// `width` elements.
     fn fold_rows<T: Real>(recent: &[T], all: &mut [T], width: usize) {
         add(all, recent);
         match all.first_chunk::<LANES>() {
@@ -206,7 +207,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Sums of [reduce, inner] over the first, one after another.
+    /// Sums of [reduce, inner] over the first axis, one after another.
     fn small_sums<T: Real>(values: &[T], reduce: usize, inner: usize, lanes: &mut [T], out: &mut [T]) {
         if inner == 1 {
             if reduce <= SHORT {
@@ -216,7 +217,8 @@ multiversion! {
             }
             return;
         }
-        // As many rows side by side as fit the lanes. Lanes without a row would add zeros: left out.
+        // As many rows side by side as fit the lanes. Lanes without a row are left out: they would only add
+        // zeros.
         let fold = if inner < LANES { 1 << (LANES / inner).ilog2() } else { 1 };
         let lanes = &mut lanes[..inner * reduce.next_power_of_two().min(fold)];
         for (values, out) in values.chunks_exact(reduce * inner).zip(out.chunks_exact_mut(inner)) {
@@ -228,7 +230,8 @@ multiversion! {
     }
 }
 
-/// [`small_sums`] of a few numbers each, as over classes: one vector per sum, rid of what lies behind.
+/// [`small_sums`] of a few numbers each, as over classes: one vector per sum, in which the lanes behind the
+/// numbers are set to zero.
 #[inline(always)]
 fn short_sums<T: Real>(values: &[T], reduce: usize, out: &mut [T]) {
     for (i, out) in out.iter_mut().enumerate() {
@@ -250,7 +253,8 @@ fn short_sums<T: Real>(values: &[T], reduce: usize, out: &mut [T]) {
     }
 }
 
-/// [`small_sums`] of numbers that follow each other. Lanes without any add zeros: no sum is −0.
+/// [`small_sums`] of numbers that follow each other. Lanes without numbers add +0, which changes no sum: none
+/// is −0.
 #[inline(always)]
 fn plain_sums<T: Real>(values: &[T], reduce: usize, out: &mut [T]) {
     for (values, out) in values.chunks_exact(reduce).zip(out) {
@@ -310,7 +314,7 @@ multiversion! {
     }
 }
 
-/// Folds `lanes` upon its first `width` elements, of which it has a power of two times as many.
+/// Folds `lanes` onto its first `width` elements. Its length is `width` times a power of two.
 #[inline(always)]
 fn halve<T: Real>(lanes: &mut [T], width: usize) {
     let mut length = lanes.len();

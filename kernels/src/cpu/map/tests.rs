@@ -90,8 +90,8 @@ fn update() -> Map {
     }
 }
 
-/// Images [5, 196, 4 groups, 4 channels] times what there is per image and channel, per image and group, and per
-/// channel: all of it, and sums over pixels.
+/// Images [5, 196, 4 groups, 4 channels] times what there is per image and channel, per image and group, and
+/// per channel: all of it, and sums over pixels.
 fn groups() -> Map {
     let load = |strides: [usize; 4]| Load {
         dtype: tensor::DType::F32,
@@ -161,8 +161,8 @@ fn common_maps_are_one_chain() {
     }
 }
 
-/// A polynomial of [3, 100] numbers with more coefficients, of all kinds, than there are registers: constants, a number
-/// for all points, and one for every row.
+/// A polynomial of [3, 100] numbers with more coefficients than there are registers. They are of all kinds:
+/// constants, a number for all points, and one for every row.
 fn polynomial() -> Map {
     let load = |strides: [usize; 2]| Load {
         dtype: tensor::DType::F32,

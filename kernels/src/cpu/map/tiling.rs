@@ -1,7 +1,7 @@
 //! How the points of a map are cut into blocks, and in which order its sums are taken.
 //!
-//! With sums all of this is a function of the extents and the flags only, so that neither threads nor the
-//! rest of the map have a say in the order of additions.
+//! With sums, all of this is a function of the extents and the flags only. So neither threads nor the rest of
+//! the map change the order of additions.
 
 use super::access::Access;
 use super::{BLOCK, STEP};
@@ -10,14 +10,14 @@ use crate::{Instr, Load, Map, StoreKind};
 /// Lanes that one long sum is dealt to.
 pub(super) const LANES: usize = 64;
 
-/// Rows that are added one after another before they are added to all rows before: rounding errors then grow
-/// like those of two much shorter sums.
+/// Rows that are added one after another before their sum is added to that of all rows before. Rounding
+/// errors then grow like those of two much shorter sums.
 pub(super) const DEPTH: usize = 32;
 
-/// Points of a block that needs no registers.
+/// Points of a block of a plan that needs no registers.
 const LONG: usize = 1 << 12;
 
-/// Points of a chunk of rows that is summed apart, at least.
+/// Points of a chunk of rows that is summed separately, at least.
 const CHUNK: usize = 1 << 15;
 
 /// Units that sums are cut into at most.
@@ -195,7 +195,7 @@ impl Tiling {
         match self.sums {
             Sums::None => Some(Self::even(self.groups, self.group_rows, self.inner, LONG)),
             Sums::Rows { fold } if self.inner <= self.block => {
-                // As many blocks as are added up before their sums are added to those of all before.
+                // As many blocks as are added up before their sum is added to that of all before.
                 let block = self.block_rows * self.inner;
                 let blocks = DEPTH.div_ceil(block.div_ceil(self.inner * fold));
                 Some(Self {
@@ -327,8 +327,8 @@ fn turns(extents: &[usize], flags: &[bool]) -> Vec<(usize, bool)> {
     turns
 }
 
-/// Rows along which all loads (and axis indices) move evenly, or which hold what they repeat, and how many of them
-/// follow each other at equal distances.
+/// `[rows, inner]`. Along a row of `inner` points all loads and axis indices move evenly, or the row holds
+/// whole periods of what repeats. So many such `rows` follow each other at equal distances.
 fn even_rows(map: &Map) -> [usize; 2] {
     let extents = &map.extents;
     let period = map.loads.iter().filter_map(|load| {

@@ -1,5 +1,5 @@
-//! How a product is cut into the tiles of blocks, and its inner index into splits: a function of its sizes alone,
-//! so that the order of its sums is one, too.
+//! How a product is cut into the tiles of blocks, and its inner index into splits. This is a function of the
+//! product's sizes alone, and so the order of its sums is one, too.
 
 use crate::{Conv, ConvKind, MatMul};
 
@@ -12,8 +12,8 @@ const DEPTH: usize = 128;
 /// Bytes of all partial sums of a product, at most: see `SCRATCH_BYTES`.
 const PARTIAL_BYTES: usize = 12 << 20;
 
-/// C [m, n] of an inner index of k, `batch` times. Its rows fall into classes of at most `rows`, each with an inner
-/// index of its own.
+/// The product C \[m, n\] with an inner index of k, `batch` times. The rows of C fall into classes of at most
+/// `rows`, each with an inner index of its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Product {
     pub(super) batch: usize,
@@ -51,7 +51,8 @@ impl Product {
         }
     }
 
-    /// Pixels of x by the positions that reach them: with steps of 2, one in four of a window does.
+    /// A class has the pixels of x that the same window positions reach: with steps of 2, one in four of a
+    /// window's positions.
     fn of_classes(conv: &Conv) -> Self {
         let extents = [conv.h, conv.w];
         let along = |of: fn(usize, usize, usize) -> usize| {
@@ -74,18 +75,19 @@ impl Product {
     }
 }
 
-/// A tile of C, and the cycles that its kernels take in tf32: before a block multiplies and after; for 16 inner
-/// indices, if one block is on a multiprocessor, two, ….
+/// A tile of C, and the cycles that its kernels take in tf32.
 #[derive(Debug)]
 pub(super) struct Tile {
     name: &'static str,
     extents: [usize; 2],
+    /// Cycles that a block takes before it multiplies and afterwards.
     block: usize,
+    /// Cycles for 16 inner indices, if one block is on a multiprocessor, if two are, and so on.
     cycles: &'static [usize],
 }
 
-/// Tiles of `mma.sync`, and of exact f32. A block alone waits for memory. Several take what a multiprocessor gets of A and B, 19 bytes in a cycle (measured on
-/// an H200).
+/// Tiles of `mma.sync`, and of exact f32. A block alone waits for memory. Several take as long as a
+/// multiprocessor takes to get their A and B, at 19 bytes in a cycle (measured on an H200).
 pub(super) const MMA_TILES: &[Tile] = &[
     Tile {
         name: "large",
@@ -107,8 +109,8 @@ pub(super) const MMA_TILES: &[Tile] = &[
     },
 ];
 
-/// Tiles of warpgroups (`gemm_wgmma.cuh`). Fitted to what 11 products of layers took on an H200, 5 to 1,400 us: the tile
-/// that comes out is the fastest of four or within a tenth of it.
+/// Tiles of warpgroups (`gemm_wgmma.cuh`). Their cycles were fitted to what 11 products of layers took on an
+/// H200, 5 to 1,400 µs: the tile that comes out is the fastest of four or within a tenth of it.
 pub(super) const WGMMA_TILES: &[Tile] = &[
     Tile {
         name: "large",
@@ -136,9 +138,9 @@ pub(super) const WGMMA_TILES: &[Tile] = &[
     },
 ];
 
-/// Cycles that the adding of partial sums takes beside their bytes, and bytes of partial sums per cycle, which are
-/// written and read.
+/// Cycles that adding up partial sums takes, beside the time for their bytes.
 const COMBINE_CYCLES: usize = 4500;
+/// Bytes of partial sums that are written and read again in a cycle.
 const COMBINE_BYTES: usize = 650;
 
 /// What a launch of a product is: its tiles, and splits of the inner index, of so many each.
@@ -185,7 +187,7 @@ impl Cut {
         }
     }
 
-    /// The busiest multiprocessor's, which takes its blocks together as far as they fit.
+    /// The cycles of the busiest multiprocessor, which takes its blocks together as far as they fit.
     fn cycles(&self, product: &Product, tile: &Tile) -> usize {
         let step = tile.cycles;
         let blocks = product.batch * product.classes * self.tiles[0] * self.tiles[1] * self.splits;
@@ -202,8 +204,9 @@ impl Cut {
         full + together(busiest % step.len()) + combine
     }
 
-    /// For the transpose of a convolution with respect to the weight, if its images have few channels: tiles of
-    /// 64 by 16 (`gemm_few.cu`). None if tiles of 64 columns would do as well, or if there is little to add up.
+    /// The cut for a convolution's transpose with respect to the weight, if its images have few channels:
+    /// tiles of 64 by 16 (`gemm_few.cu`). `None` if tiles of 64 columns would do as well, or if there is
+    /// little to add up.
     pub(super) fn few(product: &Product) -> Option<Self> {
         const MOST_COLUMNS: usize = 32;
         // A thread adds up every sixteenth: 256 terms.
@@ -248,7 +251,8 @@ mod tests {
         assert!(splits > 16, "{splits}");
     }
 
-    /// Small tiles or splits where large tiles would leave most of the device idle, as one does that has 49 blocks.
+    /// Small tiles or splits, where a product has so few large tiles (49, for one of these) that most of the
+    /// device would be idle.
     #[test]
     fn products_of_layers_fill_the_device() {
         for sizes in [

@@ -14,7 +14,7 @@ const BLOCKS: usize = 264;
 /// Bytes of shared memory of a block, at most: two fit a multiprocessor of any device.
 const MOST_SHARED: usize = 48 << 10;
 
-/// Bytes of a channel's row of 16 numbers of the weight, with what keeps banks apart.
+/// Bytes of a channel's row of 16 numbers of the weight, padded so that rows begin in different banks.
 const ROW_BYTES: usize = 4 * 20;
 
 #[repr(C)]
@@ -43,7 +43,7 @@ struct Bands {
     rows: usize,
     depth: usize,
     columns: usize,
-    /// How far columns of parts are from each other: quads of lanes write to different banks.
+    /// Elements from a column of parts to the next: such that quads of lanes write to different banks.
     stride: usize,
 }
 

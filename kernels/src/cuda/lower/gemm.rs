@@ -84,7 +84,8 @@ impl Lowering<'_> {
         self.product(name, product, cut, spec.accumulate, None)
     }
 
-    /// The tiles that there are kernels for; with respect to a convolution's weight, none of the largest by warpgroups.
+    /// The tiles that there are kernels for. The largest tile of warpgroups has none with respect to a
+    /// convolution's weight.
     fn tiles(&self, weight: bool) -> &'static [Tile] {
         if self.wgmma {
             &WGMMA_TILES[usize::from(weight)..]
@@ -135,7 +136,7 @@ impl Lowering<'_> {
         if batch * m * n == 0 {
             return Ok(vec![]);
         }
-        // One, or the two of a pair; a block has both of them where nothing is split.
+        // One product, or the two of a pair. Where nothing is split, a block computes both.
         let products = self.bound.inputs.len() / 2;
         let second = 2 * (products - 1);
         let [parts, rounds] = if cut.splits > 1 {
@@ -172,7 +173,7 @@ impl Lowering<'_> {
             rows: word(rows),
             geometry: conv.map_or(Geometry::zeroed(), geometry),
         };
-        // Of warpgroups: two threads for a row, 128 for B.
+        // Kernels of warpgroups have two threads for each row of the tile, and 128 that bring B.
         let (cores, on_cores) = if self.wgmma {
             ("_wgmma", 2 * word(cut.rows) + 128)
         } else {

@@ -16,15 +16,15 @@ use bytemuck::Pod;
 use std::sync::Arc;
 use tensor::DType;
 
-/// Scratch memory of the device, for the partial sums of kernels that run side by side. Most that one takes: two
-/// products of a pair, 12 MiB each (`cut.rs`); or the sums of a map, 66 KiB for each (`map/mod.rs`).
+/// Bytes of scratch memory of the device, for the partial sums of kernels that run side by side. One takes at
+/// most the two products of a pair, 12 MiB each (`cut.rs`), or 66 KiB for each sum of a map (`map/mod.rs`).
 pub(super) const SCRATCH_BYTES: usize = 64 << 20;
 
-/// Counters of blocks, behind them: many times what a launch takes (`map/mod.rs`).
+/// Counters of blocks, which lie behind the scratch memory: many times what a launch takes (`map/mod.rs`).
 pub(super) const COUNTERS: usize = 16 << 10;
 
-/// Scratch memory as it is given out, piece after piece and round again: steps that have pieces of their own need not
-/// wait for each other.
+/// Scratch memory as it is given out, piece after piece and round again: steps that have pieces of their own
+/// need not wait for each other.
 pub(super) struct Scratch {
     slot: usize,
     /// Bytes of partial sums, and counters, that were given out in this round.
@@ -35,7 +35,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// In that slot: [`SCRATCH_BYTES`], then [`COUNTERS`].
+    /// The scratch memory in that slot: [`SCRATCH_BYTES`], then [`COUNTERS`] words.
     pub(super) fn new(slot: usize) -> Self {
         Self {
             slot,

@@ -148,7 +148,7 @@ struct Bordered {
     stride: usize,
 }
 
-/// Axes innermost first; an axis without a border is one with the next axis outwards.
+/// Axes innermost first. An axis without a border is merged with the next axis outwards.
 fn bordered(pad: &Pad) -> Vec<Bordered> {
     let mut axes: Vec<Bordered> = Vec::new();
     let mut stride = 1;

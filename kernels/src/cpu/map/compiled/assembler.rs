@@ -1,5 +1,5 @@
-//! The few instructions of x86-64 that compiled loops are made of, as bytes: those on general registers; those on vectors are
-//! in [`vectors`](super::vectors).
+//! The few instructions of x86-64 that compiled loops are made of, as bytes: those on general registers.
+//! Those on vectors are in [`vectors`](super::vectors).
 //!
 //! Encodings after Intel's «Software Developer's Manual», volume 2: prefixes VEX in section 2.3, EVEX in 2.7.
 
@@ -28,12 +28,12 @@ pub(super) enum If {
     NotZero = 5,
 }
 
-/// A jump, or an address, whose aim is to be set: the end of the distance to it.
+/// A jump, or an address, whose target is still to be set: the position behind its 32-bit distance.
 #[must_use]
 pub(super) struct Jump(usize);
 
 impl Jump {
-    /// Of the instruction that was written last.
+    /// That of the instruction that was written last.
     pub(super) fn here(asm: &Assembler) -> Self {
         Self(asm.here())
     }
@@ -44,7 +44,7 @@ pub(super) struct Assembler {
     code: Vec<u8>,
     pub(super) float: Float,
     pub(super) prefix: Prefix,
-    /// Addresses of the zeros in the table of masks.
+    /// Instructions that take the address of the zeros in the table of masks.
     pub(super) zeros: Vec<Jump>,
 }
 
@@ -63,7 +63,7 @@ impl Assembler {
         self.code
     }
 
-    /// The logarithm of the bytes of an element.
+    /// log₂ of the bytes of an element.
     pub(super) fn shift(&self) -> u8 {
         match self.float {
             Float::F32 => 2,
@@ -71,7 +71,7 @@ impl Assembler {
         }
     }
 
-    /// Here, to jump to.
+    /// The current position, to jump to.
     pub(super) fn here(&self) -> usize {
         self.code.len()
     }
@@ -114,7 +114,7 @@ impl Assembler {
         self.bytes(&number.to_le_bytes());
     }
 
-    /// rsi shifted to the left.
+    /// Shifts rsi to the left.
     pub(super) fn scale_rsi(&mut self, by: u8) {
         self.bytes(&[0x48, 0xC1, 0xE6, by]);
     }
@@ -123,7 +123,7 @@ impl Assembler {
         self.bytes(&[0x31, 0xC0]);
     }
 
-    /// Takes rcx off rsi: the rest of rsi, `most` at most.
+    /// rcx = min(rsi, `most`), and rsi −= rcx.
     pub(super) fn take_rcx(&mut self, most: u32) {
         self.byte_and_number(0xB9, most);
         self.bytes(&[0x48, 0x39, 0xCE]); // cmp rsi, rcx
@@ -155,7 +155,7 @@ impl Assembler {
         self.code[end - 4..end].copy_from_slice(&distance.to_le_bytes());
     }
 
-    /// Returns; other code finds vector registers as it likes them.
+    /// Returns, with the upper parts of vector registers cleared, as other code expects them.
     pub(super) fn leave(&mut self) {
         self.bytes(&[0xC5, 0xF8, 0x77, 0xC3]); // vzeroupper; ret
     }

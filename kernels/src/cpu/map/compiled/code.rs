@@ -8,7 +8,8 @@ use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-/// A compiled loop: of the pointers of its streams, which it moves, and the number of points, one at least.
+/// A compiled loop. It takes the pointers of its streams, some of which it moves in place, and the number of
+/// points, one at least.
 #[cfg(target_arch = "x86_64")]
 type Function = unsafe extern "sysv64" fn(*mut *mut u8, usize);
 #[cfg(not(target_arch = "x86_64"))]
@@ -63,7 +64,7 @@ const POINTERS: [Gpr; 10] = [
     RBP,
 ];
 
-/// Of these, those that belong to the caller.
+/// Those of them that a function must give back as they were (System V).
 const SAVED: [Gpr; 6] = [Gpr(12), Gpr(13), Gpr(14), Gpr(15), RBX, RBP];
 
 /// Bytes of a row that is walked through without a loop, at most: four vectors of AVX-512, eight of AVX2.
@@ -77,7 +78,7 @@ enum Pace {
     Point,
 }
 
-/// What stays in registers beside values of points. Where that is too much, less is tried.
+/// What stays in registers beside the values of points. If registers do not suffice, the next one is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keep {
     /// Sums, from row to row, and what [`Keep::Numbers`] keeps.
@@ -94,7 +95,8 @@ struct Compiler<'a> {
     /// Bytes of a vector.
     width: usize,
     pace: Vec<Pace>,
-    /// The last value that uses each; the number of values if it is sunk, or is needed in the next row, too.
+    /// The last value that uses each one. The number of values if it goes to a sink, or is needed in the next
+    /// row, too.
     last: Vec<usize>,
     /// The register of each value that was computed.
     registers: Vec<Option<Register>>,
@@ -102,7 +104,7 @@ struct Compiler<'a> {
     keep: Keep,
     /// The values that are fetched wherever they are used.
     fetched: Vec<bool>,
-    /// What is added to, by the vector of a row, and by sink.
+    /// Registers of sums, by the vector of a row and the sink.
     sums: BTreeMap<(usize, usize), Register>,
 }
 
@@ -124,7 +126,8 @@ impl<'a> Compiler<'a> {
         }
         let sunk = body.sinks.iter().map(|sink| sink.value);
         sunk.for_each(|x| last[x] = body.values.len());
-        // What is sunk is computed before stores, which may write over it.
+        // A value that goes to a sink is computed before stores, which may write over the memory that it is
+        // fetched from.
         let fetched = |at: usize| {
             let number = matches!(body.values[at], Instr::Const(_) | Instr::Load { .. });
             keep == Keep::Computed
@@ -299,8 +302,9 @@ impl<'a> Compiler<'a> {
         Some(())
     }
 
-    /// A vector of points: what changes from point to point, and what becomes of it. Stores come last: they may
-    /// write over what is read. Sums of the vector of this number are in registers.
+    /// A vector of points: computes what changes from point to point, then stores it or adds it to sums.
+    /// Stores come last, because they may write over what is read. With `vector`, the sums of that vector are
+    /// in registers.
     fn points(&mut self, lanes: Lanes, vector: Option<usize>) -> Option<()> {
         self.compute(Pace::Point, lanes)?;
         for (sink, &Sink { value, stream, add }) in self.body.sinks.iter().enumerate() {

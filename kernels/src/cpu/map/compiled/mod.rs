@@ -81,7 +81,7 @@ enum Instr {
         stream: usize,
         walk: Walk,
     },
-    /// A number of type f64, by its bits: zeros differ.
+    /// A constant, by the bits of an f64: 0 and −0 differ.
     Const(u64),
     Sqrt(usize),
     Arithmetic(Opcode, usize, usize),
@@ -152,7 +152,7 @@ impl Loop {
         self.choose(test, [x, y], truth)
     }
 
-    /// The number of a value, equal ones once.
+    /// The number of a value. Equal values have one number.
     fn value(&mut self, instr: Instr) -> usize {
         self.values
             .iter()
@@ -200,7 +200,7 @@ impl<T: Real> Machine<'_, T> {
                 }
                 Stream::Output(operand) => {
                     let output = self.arrays.output(operand).element::<T>(start).cast();
-                    // Writing to memory that is not in cache first reads it.
+                    // The chain writes to the output itself.
                     output
                 }
                 Stream::Sum(sum) => self.recent(sum).cast(),

@@ -11,10 +11,11 @@ use crate::cpu::map::tiling::{LANES, Sums, Tiling, gcd};
 use crate::cpu::map::{BLOCK, CELLS, ops};
 use crate::cpu::simd::Simd;
 
-/// Shorter rows are not worth a walk by rows.
+/// Points of a row below which a walk by rows is not worth it.
 const SHORT: usize = 8;
 
-/// What a point costs, of what it costs the interpreter, if all is one chain: measured on maps in the second cache.
+/// Cost of a point in a map that is one chain, as a part of what it costs the interpreter: measured on maps
+/// in the second-level cache.
 const FASTER: f64 = 0.3;
 
 /// The plan with chains, if the level has them. In `plan`, every value must have a cell of its own.

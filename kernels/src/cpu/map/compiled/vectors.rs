@@ -63,11 +63,12 @@ const REST: u8 = 1;
 /// Where a comparison holds.
 const HOLDS: u8 = 2;
 
-/// What stands for them with VEX.
+/// The vector registers that stand for these masks with VEX.
 const REST_VECTOR: Register = Register(15);
 const HOLDS_VECTOR: Register = Register(14);
 
-/// An instruction on vectors: its map and byte; how it tells f32 and f64 apart; its operands are the caller's matter.
+/// An instruction on vectors: its opcode map and byte, and how it tells f32 and f64 apart. Which operands it
+/// takes, callers know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cpu::map) struct Opcode {
     map: u8,
@@ -123,7 +124,7 @@ impl Opcode {
     }
 }
 
-/// A comparison that quiet NaN does not disturb.
+/// A comparison that raises no exception for a quiet NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(in crate::cpu::map) enum Test {
@@ -225,7 +226,7 @@ impl Assembler {
         }
     }
 
-    /// Lets [`Lanes::Rest`] be as many lanes as rcx has bytes, fewer than a vector; changes rcx and rdx.
+    /// Sets up [`Lanes::Rest`] for rcx bytes, which are fewer than a vector. Changes rcx and rdx.
     pub(super) fn rest_of_rcx(&mut self) {
         match self.prefix {
             Prefix::Evex => {
@@ -236,7 +237,7 @@ impl Assembler {
                 self.bytes(&[0xC5, 0xF8, 0x92, 0xC2 | REST << 3]); // kmovw k, edx
             }
             Prefix::Vex => {
-                // So many bytes before the zeros of the table there are ones.
+                // The mask is loaded from rcx bytes before the zeros of the table, where there are ones.
                 self.bytes(&[0x48, 0x8D, 0x15, 0, 0, 0, 0]); // lea rdx, [rip + distance]
                 self.zeros.push(Jump::here(self));
                 self.minus(RDX, RCX);

@@ -1,4 +1,5 @@
-//! Maps that share a launch: side by side, each on blocks of its own; or in turn, on one block for all.
+//! Maps that share a launch. A launch has *strands* side by side, each on blocks of its own. A strand is one
+//! map, or several maps in turn on a single block.
 //!
 //! ```text
 //! strand = the one that the block belongs to      // where it ends, its numbers and its code are parameters
@@ -6,7 +7,8 @@
 //!     for (block of part) what that block does in the map's own launch
 //! ```
 //!
-//! So results have the bits that they have alone. Strands of equal shapes share their code, however many they are.
+//! So results have the bits that they have in launches of their own. Strands of equal shapes share their
+//! code, however many they are.
 
 use super::numbers::{Numbers, Start};
 use super::ptx::{Kind, Reg, Text};
@@ -19,7 +21,8 @@ use std::sync::Arc;
 /// Maps of a launch, at most: more take longer to compile, for each new combination.
 pub(in crate::cuda) const JOINED: usize = 8;
 
-/// Bytes of parameters that tell of a strand: the end of its blocks, where its numbers are, and which code it has.
+/// Bytes of parameters that describe a strand: the end of its blocks, where its numbers are, and which code
+/// it has.
 const ENTRY: usize = 12;
 
 /// The maps of a launch: all that its code depends on.
@@ -33,7 +36,7 @@ pub(in crate::cuda) enum Maps {
 impl Launch {
     /// Joins launches of one map each: strands side by side, the maps of each in turn.
     pub(in crate::cuda) fn joined(mut strands: Vec<Vec<&Self>>) -> Self {
-        // The same code, in whichever order a program has them.
+        // Sorted, so that the code is the same in whichever order a program has these strands.
         strands.sort_by_key(|strand| names(strand));
         let mut codes = strands.clone();
         codes.dedup_by_key(|strand| names(strand));
@@ -132,8 +135,8 @@ impl Maps {
     }
 }
 
-/// Writes the way from a block of the launch to its strand, and what each strand does. Returns the bytes of the parameters
-/// of as many strands as there may be.
+/// Writes the way from a block of the launch to its strand, and what each strand does. Returns the bytes of
+/// the parameters of as many strands as there may be.
 fn write_strands(text: &mut Text, strands: &[Vec<Shape>], of_launch: Reg) -> usize {
     let numbers = text.value(Kind::B64, "mov.u64", "numbers");
     let entry = text.value(Kind::B64, "mov.u64", "numbers");

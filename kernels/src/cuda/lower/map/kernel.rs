@@ -10,10 +10,11 @@
 //! Values live in registers. Arithmetic is that of the processor, operation for operation, so element-wise
 //! results have its bits. FLOPs: one per instruction and point. Bytes: every input and output once.
 //!
-//! Sums: the points are [kept, reduced]. A block has `lanes` × (256 / lanes) threads; a thread adds the points
-//! lane, lane + lanes, … of its block's chunk, one after another; then lanes are added in halves. Where blocks
-//! share a sum, each writes its part, and the last one that is done adds the parts of all in the same manner.
-//! Lanes and chunks follow from the extents and flags alone, so the order of additions does, too.
+//! Sums: the points are [kept, reduced]. A block has `lanes` × (256 / lanes) threads. A thread adds the
+//! points lane, lane + lanes, … of its block's chunk, one after another; then lanes are added in halves.
+//! Where blocks share a sum, each writes its part, and the last one that is done adds the parts of all in the
+//! same manner. Lanes and chunks follow from the extents and flags alone, so the order of additions does,
+//! too.
 
 use super::numbers::{By, Reader, Start};
 use super::ptx::{Kind, Label, Reg, Text};
@@ -22,11 +23,11 @@ use super::{THREADS, values};
 use crate::{Float, Instr};
 use tensor::DType;
 
-/// A view, with the strides that are parameters.
+/// The registers of a view: where it begins, and those of its strides that are parameters.
 pub(super) struct Seen {
     /// Address of the first element; of an index along an axis, none.
     pub(super) base: Option<Reg>,
-    /// Elements from there to the first of a thread's kept point, if `base` is none.
+    /// For an index along an axis: its value at the thread's kept point.
     pub(super) start: Option<Reg>,
     pub(super) kept: Vec<Option<Reg>>,
     reduced: Vec<Option<Reg>>,
@@ -53,7 +54,7 @@ pub(super) struct Writer<'a> {
     pub(super) numbers: Reader,
     /// The number of the block among those of the map.
     pub(super) block: Reg,
-    /// What comes after the map.
+    /// The end of the map, to jump to.
     pub(super) end: Label,
     /// Division by the extents of all axes but the outermost.
     kept_by: Vec<By>,
@@ -69,8 +70,8 @@ pub(super) struct Writer<'a> {
 }
 
 impl Shape {
-    /// Writes what a block does, the one of this number; the map's numbers lie in the launch's parameters from `numbers` on.
-    /// Returns how many bytes they take. All threads of the block come to the end.
+    /// Writes what block number `block` does. The map's numbers lie in the launch's parameters from `numbers`
+    /// on. Returns how many bytes they take. All threads of the block come to the end.
     pub(super) fn write(&self, text: &mut Text, block: Reg, numbers: Start) -> usize {
         let numbers = Reader::new(text, numbers, self.table);
         let end = text.label();
@@ -162,8 +163,9 @@ impl Writer<'_> {
         }
     }
 
-    /// The indices of a thread's points in the reduced run, or of one in the kept run. Of four points from a
-    /// multiple of four on, whose outer indices are equal, only the first one's are looked at.
+    /// The indices of a thread's points in the reduced run, or of one in the kept run. If the points are four
+    /// from a multiple of four on, their outer indices are equal, and only those of the first one are
+    /// computed.
     pub(super) fn indices(&mut self, points: &[Reg], kept: bool) -> Vec<Index> {
         let by = if kept {
             &self.kept_by
@@ -236,7 +238,7 @@ impl Writer<'_> {
         let mut offsets = vec![first];
         match (form, first) {
             (Form::Even(Stride::Zero), _) => {}
-            // Of neighbours that share their outer indices.
+            // Neighbours that share their outer indices share the element.
             (Form::Axes(own), _) if self.quads() && own[0] == Stride::Zero => {}
             (Form::Axes(_), Some(first)) if self.quads() => {
                 offsets.extend((1..points.len()).map(|i| {

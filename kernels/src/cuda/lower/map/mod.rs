@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// Threads of a block: also the most that share a sum.
 const THREADS: usize = 256;
 
-/// Blocks that sums are shared out to, about: four on each multiprocessor of a large device.
+/// Blocks among which sums are divided, about: four for each multiprocessor of a large device.
 const BLOCKS: usize = 528;
 
 /// Bytes of parameters that a launch takes beside the table of slots.
@@ -34,11 +34,13 @@ pub(in crate::cuda) const PARAMETERS: usize = 4096 - 8;
 struct Sums {
     kept: usize,
     reduce: usize,
-    /// Threads that share a sum, a power of two; whether the summed axes hold the innermost one.
+    /// Threads that share a sum, a power of two.
     lanes: usize,
+    /// Whether the summed axes hold the innermost one.
     lanes_inner: bool,
-    /// Points of a sum that a block adds, and blocks that share a sum.
+    /// Points of a sum that a block adds.
     chunk: usize,
+    /// Blocks that share a sum.
     chunks: usize,
 }
 
@@ -88,7 +90,8 @@ impl Sums {
     }
 }
 
-/// Whether anything is done that copies of integers in f64 do not need.
+/// Whether a map in f64 that has this instruction is refused. Moving integers, for which f64 is exact, needs
+/// none of these.
 fn computes(instr: &Instr) -> bool {
     match instr {
         Instr::Unary(f, _) => !matches!(f, Unary::PowI(_) | Unary::Neg | Unary::Sign),

@@ -8,7 +8,7 @@ use tensor::DType;
 /// Values that may be live at once if a thread is to have four points of each in registers.
 const MOST_LIVE: usize = 24;
 
-/// Points below which a thread has one: a large device is not full otherwise.
+/// Points below which a thread has one point, not four: a large device would not be full otherwise.
 const FEW: usize = 1 << 16;
 
 /// A stride as code tells it apart.
@@ -59,8 +59,9 @@ pub(crate) struct Shape {
     /// The instructions that are needed; those of loads and indices have the number of their view.
     pub(crate) code: Vec<Instr>,
     pub(crate) views: Vec<ViewShape>,
-    /// Axes of the kept and of the reduced points, where a view needs them apart; else none.
+    /// Axes of the kept points, if a view needs them apart; else 0.
     pub(crate) kept_axes: usize,
+    /// Axes of the reduced points, likewise.
     pub(crate) reduced_axes: usize,
     /// Element-wise stores, then sums.
     pub(crate) stores: Vec<StoreShape>,

@@ -7,7 +7,7 @@ use super::{THREADS, values};
 use crate::{Float, Instr};
 use tensor::DType;
 
-/// Sums whose lanes are added together: as many as fit 40 KiB of shared memory.
+/// Sums whose lanes are added together: as many as fit 40 KiB of shared memory, at 4 bytes for each thread.
 pub(super) const ROUND: usize = 40;
 
 /// Parts of a sum that are on their way at once when a block adds them.
@@ -16,18 +16,23 @@ const PARTS: usize = 8;
 /// The sizes of the sums, and where a thread stands among them.
 struct Place {
     thread: Reg,
-    /// Of the kept points: how many, the thread's own or the last one, whether the own one exists.
+    /// How many kept points there are.
     kept_count: Reg,
+    /// The thread's kept point, or the last one if it has none.
     kept: Reg,
+    /// Whether the thread has a kept point.
     exists: Reg,
-    /// Threads that share a sum, and which of them this one is.
+    /// Threads that share a sum.
     lanes: Reg,
+    /// Which of them this thread is.
     lane: Reg,
     /// Bytes of shared memory from a lane to the next.
     apart: Reg,
-    /// The block among those that have the same kept points, and those among each other.
+    /// The number of the block among those that share its sums.
     chunk: Reg,
+    /// How many blocks share a sum.
     chunks: Reg,
+    /// The number of the block's kept points among those of all blocks.
     block: Reg,
     /// The reduced points of the block.
     begin: Reg,
@@ -151,7 +156,7 @@ impl Writer<'_> {
             points.push(next);
         }
         for next in &mut points[1..] {
-            // One that does not exist is the first one again, and counts for nothing.
+            // A point that does not exist is replaced by the first one, and counts for nothing.
             let exists = self.text.flag("lt.u32", *next, at.end);
             let operands = format!("{next}, {first}, {exists}");
             *next = self.text.value(Kind::B32, "selp.b32", operands);
@@ -354,7 +359,7 @@ impl Writer<'_> {
             text = &mut self.text;
             for (address, &total) in places.into_iter().zip(totals) {
                 let part = text.register(Kind::F32);
-                // Past the first-level cache, which other blocks do not write to.
+                // Past the first-level cache, which does not see what other blocks write.
                 text.line(format_args!(
                     "@{exists} ld.global.cg.f32 {part}, [{address}]"
                 ));
