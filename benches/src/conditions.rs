@@ -1,4 +1,4 @@
-//! Where, on how many threads and how often a benchmark computes; flags as other processes take them.
+//! The conditions of a benchmark: device, threads and repeats; and how they are passed on to other processes.
 
 use gtn::cli::Machine;
 use gtn::device::SimdChoice;
@@ -31,8 +31,8 @@ impl Conditions {
         flag(command, "--repeats", &self.repeats);
     }
 
-    /// Passes them on to a peer's program, which knows no GPU takes a number of threads, and
-    /// is held to the same vector instructions.
+    /// Passes them on to a peer's program. It computes on the processor only, so it gets no device; it takes
+    /// a number of threads, and is held to the same vector instructions.
     pub(super) fn pass_to_peer(&self, command: &mut Command) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         flag(command, "--threads", &self.machine.threads.unwrap_or(cores));
@@ -43,7 +43,7 @@ impl Conditions {
     }
 }
 
-/// Variables that hold `PyTorch`, oneDNN and XLA to the vector instructions of a level.
+/// Environment variables that limit `PyTorch`, oneDNN and XLA to the vector instructions of a level.
 fn held_to(simd: SimdChoice) -> Vec<(&'static str, &'static str)> {
     let [aten, onednn, xla] = match simd {
         SimdChoice::Avx512 => return Vec::new(),

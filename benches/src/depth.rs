@@ -82,7 +82,7 @@ impl Deep {
             .outer(|s| loss(s.weights(), s["x_outer"], s["y_outer"]))
     }
 
-    /// Numbers that any program can make, scaled so that activations keep their size.
+    /// Starting values that any program can reproduce, scaled so that activations keep their size.
     fn load(self, device: &Device) -> Result<Values> {
         check_values(device, &self.training())?;
         let mut values = Values::zeros(device, &[])?;
@@ -176,7 +176,8 @@ pub(super) const NAMES: [&str; 4] = [
 ];
 
 impl DepthArgs {
-    /// Those asked for, or all: the leanest first, for the process's memory of one hides that of a leaner one.
+    /// The columns asked for, or all. The leanest comes first: memory that a process once took would hide
+    /// what a leaner column takes after it.
     pub(super) fn columns(&self) -> Vec<u8> {
         if self.columns.is_empty() {
             vec![4, 3, 2, 1]
@@ -206,7 +207,8 @@ impl DepthArgs {
 
     fn measure(&self, device: &Device, values: &Values, column: u8) -> Result<Column> {
         let horizon = self.horizon(column);
-        // What planning takes from the system is not counted, as other engines' compilation is not.
+        // Plans once before measuring, so that memory taken for planning is not counted. For other engines,
+        // compilation is not counted either.
         Forecast::new(&self.deep().training(), &horizon)?;
         let (resident, held) = (Resident::reset(), device.held_bytes());
         device.reset_peak();

@@ -1,6 +1,6 @@
-//! `benches kernels`: how fast kernels are by themselves, in the shapes of set-up B, and which share that is
-//! of what the device was measured to do: of its arithmetic (on the processor multiply-adds in registers, on a
-//! GPU a large matrix product), or of a copy or sum of as many bytes, which then lie in the same cache.
+//! `benches kernels`: how fast single kernels are, in the shapes of set-up B, and what share of the device's
+//! measured peak that is. The peak is of arithmetic (on the processor multiply-adds in registers, on a GPU a
+//! large matrix product) or of memory (a copy or sum of as many bytes, which then lie in the same cache).
 //!
 //! FLOPs are those of the definition. The processor computes 3×3 convolutions with fewer multiplications (Winograd's,
 //! at most 2.25 times fewer), so their share may exceed 100 %.
@@ -30,7 +30,7 @@ pub struct KernelsArgs {
     machine: Machine,
 }
 
-/// Bytes that lie in no cache.
+/// A size that no cache holds.
 const BEYOND_CACHES: u64 = 1 << 30;
 
 /// How fast one kernel is.
@@ -40,7 +40,7 @@ struct Row {
     seconds: f64,
     gflops: f64,
     gbytes: f64,
-    /// Of the ceiling in FLOP/s or in bytes/s, whichever is nearer.
+    /// The share of the peak in FLOP/s or in bytes/s, whichever is greater.
     share: f64,
     /// Seconds of the same in another engine.
     beside: Option<f64>,
@@ -61,7 +61,7 @@ pub struct Single {
 }
 
 impl Single {
-    /// Its arrays hold random numbers: a GPU is faster with zeros, which take less power.
+    /// Its arrays hold random numbers: zeros take less power, so a GPU would be faster with them.
     ///
     /// # Errors
     /// If the kernel makes no sense, or there is not enough memory.
@@ -69,7 +69,7 @@ impl Single {
         Self::repeated(device, kernel, 1)
     }
 
-    /// With the kernel so many times, always on the same arrays.
+    /// A program that runs the kernel `times` times on the same arrays.
     fn repeated(device: &Device, kernel: &Kernel, times: usize) -> Result<Self> {
         let (inputs, outputs) = (kernel.inputs(), kernel.outputs());
         let sizes = inputs.iter().chain(&outputs).map(|(t, n)| t.size() * n);
@@ -89,7 +89,7 @@ impl Single {
         let mut buffers = Vec::new();
         for &bytes in &sizes {
             let buffer = device.alloc(bytes)?;
-            // Pages that were never written to are all one page, and reading them is too fast.
+            // The system maps all pages that were never written to one page, which would be read too fast.
             buffer.zero(0, bytes)?;
             buffers.push(buffer);
         }
@@ -118,8 +118,8 @@ impl Single {
         timed(device, || self.run(device))
     }
 
-    /// Seconds that the kernel takes among others like it, without what a program's run takes beside: the median
-    /// of laps over about so many seconds.
+    /// Seconds that the kernel takes, without the overhead of a program's run: the median of laps over about
+    /// `seconds` seconds of runs.
     ///
     /// # Errors
     /// If the device fails.
@@ -138,8 +138,8 @@ impl Single {
     }
 }
 
-/// Puts random numbers into a buffer: floats from -1 to 1, integers below 4, the places in a window of 2×2. They repeat every
-/// 2¹⁸ numbers.
+/// Fills a buffer with random numbers: floats from -1 to 1, and integers below 4, which are places in a 2×2
+/// window. They repeat every 2¹⁸ numbers.
 fn fill(buffer: &Buffer, dtype: DType) -> Result<()> {
     const DISTINCT: usize = 1 << 18;
     let range = if dtype.is_float() {
@@ -268,7 +268,7 @@ fn pair(kernel: Kernel) -> Kernel {
     kernel.paired().unwrap_or(kernel)
 }
 
-/// What a batch norm ends with: scale, shift, leaky rectifier.
+/// The end of a batch norm: scale, shift, leaky rectifier.
 fn normalise(pixels: usize, c: usize) -> Kernel {
     let code = vec![
         Instr::Load(0),
@@ -355,7 +355,7 @@ fn all(n: usize) -> Vec<(&'static str, Kernel)> {
     ]
 }
 
-/// The most FLOP/s that were seen.
+/// The peak FLOP/s, measured.
 fn peak_flops(device: &Device) -> Result<f64> {
     const ROUNDS: u64 = 1 << 16;
     if let Some(cpu) = device.as_cpu() {
@@ -370,7 +370,7 @@ fn peak_flops(device: &Device) -> Result<f64> {
     Ok(square.flops() as f64 / Single::new(device, &square)?.time(device)?)
 }
 
-/// The most bytes/s that were seen of kernels that move about so many.
+/// The peak bytes/s, measured on kernels that move about `bytes` bytes.
 fn peak_bytes(device: &Device, bytes: u64) -> Result<f64> {
     let count = (bytes as usize / 8).max(1);
     let mut most = 0.0_f64;
@@ -381,7 +381,7 @@ fn peak_bytes(device: &Device, bytes: u64) -> Result<f64> {
     Ok(most)
 }
 
-/// Floating-point operations that the definition takes, but for those on a convolution's border of zeros.
+/// Floating-point operations by the definition, without those on a convolution's border of zeros.
 fn work(kernel: &Kernel) -> f64 {
     let (Kernel::Conv(conv) | Kernel::ConvPair(Pair(conv))) = kernel else {
         return kernel.flops() as f64;

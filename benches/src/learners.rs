@@ -23,14 +23,14 @@ pub struct LearnersArgs {
     machine: Machine,
 }
 
-/// Of these runs the fastest counts.
+/// How often each is measured; the fastest counts.
 const RUNS: usize = 3;
 
 #[derive(Serialize)]
 struct Report {
     command: &'static str,
     learners: Vec<Row>,
-    /// Seconds of all plans for one of all meta-gradients.
+    /// Seconds of all plans divided by seconds of all meta-gradients.
     plan_share: f64,
 }
 

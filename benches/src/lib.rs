@@ -1,5 +1,6 @@
-//! The measuring instruments: time and memory of meta-gradients and of single kernels, plans, profiles, and sweeps
-//! beside other engines. The program is `cargo run -p benches --release`; what criterion runs stands beside this folder.
+//! The measuring instruments: time and memory of meta-gradients and of single kernels, plans, profiles, and
+//! sweeps beside other engines. The program is `cargo run -p benches --release`. The criterion benchmarks are
+//! in the folder above.
 
 mod conditions;
 mod depth;

@@ -1,4 +1,4 @@
-//! `benches meta-grad`: the meta-gradient of a fixed set-up, timed, measured and comparable with other
+//! `benches meta-grad`: time and memory of the meta-gradient of a fixed set-up, comparable with other
 //! engines.
 
 use crate::conditions::{Conditions, flag, or};
@@ -224,8 +224,8 @@ struct Report {
     cotangent_norms: Option<Vec<f64>>,
 }
 
-/// A training, ready to run, and the seconds that it took until then: to record, differentiate and plan, to compile, and
-/// to take the memory.
+/// Makes a training ready to run, and gives the seconds that this took: to record, differentiate, plan and
+/// compile, and to allocate memory.
 pub(super) fn planned(
     device: &Device,
     training: &Training<'_>,
@@ -236,7 +236,7 @@ pub(super) fn planned(
     Ok((begin.elapsed().as_secs_f64(), unroll))
 }
 
-/// Seconds of every repeat but the first, which warms up; the meta-loss.
+/// Sorted seconds of every repeat except the first, which warms up; and the meta-loss.
 pub(super) fn timed(repeats: u64, unroll: &mut Unroll, values: &Values) -> Result<(Vec<f64>, f64)> {
     let mut seconds = Vec::new();
     let mut loss = 0.0;
@@ -252,7 +252,7 @@ pub(super) fn timed(repeats: u64, unroll: &mut Unroll, values: &Values) -> Resul
     Ok((seconds, loss))
 }
 
-/// The length of a gradient, and the hash of its bits.
+/// The norm of a gradient, and a hash of its bits.
 fn fingerprint(gradient: &Arrays) -> (f64, String) {
     let mut hash = Sha256::new();
     gradient
@@ -267,14 +267,14 @@ fn fingerprint(gradient: &Arrays) -> (f64, String) {
     )
 }
 
-/// The lengths of cotangents along one more meta-gradient.
+/// The norms of the cotangents, from one more meta-gradient.
 fn cotangents(unroll: &mut Unroll, values: &Values) -> Result<CotangentNorms> {
     unroll.watch_cotangents(true);
     unroll.gradient(values)?;
     Ok(unroll.cotangent_norms().cloned().unwrap_or_default())
 }
 
-/// Lines of cotangent norms that are printed at most; between them steps are left out.
+/// About how many lines of cotangent norms are printed; steps between them are left out.
 const LINES: usize = 20;
 
 fn show_cotangents(norms: &CotangentNorms) {

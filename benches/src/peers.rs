@@ -22,7 +22,7 @@ struct Line {
     min_s: f64,
     peak_mb: f64,
     loss: f64,
-    /// Of what it was measured, and more.
+    /// What was measured, and other fields.
     #[serde(flatten)]
     of: Map<String, Value>,
 }
@@ -34,7 +34,7 @@ impl Line {
         self.of.get("T").is_some_and(Value::is_u64) && wanted.iter().all(same)
     }
 
-    /// The number of inner steps is what it says, if it does.
+    /// As a point. If the line has a number of inner steps, that is used.
     fn point(self, mut sizes: Sizes) -> Point {
         if let Some(steps) = self.of.get("T").and_then(Value::as_u64) {
             sizes.insert("steps", steps as usize);

@@ -17,10 +17,10 @@ pub struct PlanArgs {
     subject: SubjectArgs,
 }
 
-/// Arrays that are named of those that hold a peak.
+/// How many of the arrays alive at the peak are named.
 const NAMED: usize = 3;
 
-/// Inner steps that are run to measure the phases.
+/// Inner steps of the short trainings that measure the phases.
 const STEPS: usize = 3;
 
 #[derive(Serialize)]
@@ -61,7 +61,7 @@ struct Held {
 #[derive(Serialize)]
 struct Row {
     schedule: String,
-    /// For a budget, `auto` and `lean`, what was chosen for it.
+    /// The schedule that was chosen, if it was a budget, `auto` or `lean`.
     chosen: String,
     bytes: usize,
     evaluations: u64,
@@ -194,7 +194,7 @@ fn candidates(steps: usize, asked: Policy) -> Vec<Policy> {
     all
 }
 
-/// Budgets between the least and the most, evenly in their logarithms, in round numbers.
+/// Three budgets between the least and the most memory, evenly spaced by logarithm and rounded.
 fn budgets(least: usize, most: usize) -> Vec<Policy> {
     let ratio = most as f64 / least as f64;
     let budget = |quarter: i32| {
@@ -240,7 +240,7 @@ fn table(device: &Device, subject: &Subject, asked: &Planned) -> Result<Vec<Row>
     };
     let fixed = candidates(horizon.steps(), asked).into_iter();
     let mut rows = fixed.map(row).collect::<Result<Vec<_>>>()?;
-    // Without a prelude there is nothing of it to keep.
+    // Drops schedules that planning changed: a training without a prelude cannot keep one.
     rows.retain(|row| row.chosen == row.schedule);
     let bytes = || rows.iter().map(|row| row.bytes);
     let (least, most) = (bytes().min().unwrap_or(0), bytes().max().unwrap_or(0));
@@ -277,12 +277,12 @@ fn show_table(rows: &[Row], asked: &str) {
 
 const KEPT: &str = "inner step, kept";
 
-/// Seconds of one run of each phase: the least along a few short trainings, with activations kept or not.
+/// Seconds of one run of each phase: the least over a few short trainings, with activations kept or not.
 fn measured(device: &Device, subject: &Subject, keep: bool) -> Result<BTreeMap<&'static str, f64>> {
     let training = subject.training();
     let schedule = if keep {
-        // The first step is advanced without activations, again given its prelude, and then with them: all phases
-        // run.
+        // With this schedule every phase runs: the first step is advanced without activations, then from its
+        // prelude, and then with activations.
         Schedule::binomial(1).with_activations(1).with_prelude()
     } else {
         Schedule::binomial(1).with_prelude()

@@ -34,7 +34,7 @@ impl DataKind {
 
 const CLASSES: usize = 10;
 
-/// Images of the outer loss whose activations are alive at once: what an inner step has, or some more.
+/// Images of the outer loss whose activations are alive at once: about as many as in an inner batch.
 const OUTER_PIECE: usize = 128;
 
 /// A set-up with its sizes, ready to be trained.
@@ -59,14 +59,14 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The name of what the steps train on.
+    /// The name of the array that the steps train on.
     fn input(&self) -> &'static str {
         if self.data == DataKind::Gen { "z" } else { "x" }
     }
 
-    /// The training loop of `benchmarks`: momentum SGD on synthetic data, one outer loss at the end; of
-    /// several learners their mean. The outer loss takes statistics of its own batch: nothing reads what a step leaves,
-    /// so there are no buffers.
+    /// The benchmarks' training loop: momentum SGD on synthetic data, with one outer loss at the end, which
+    /// is the mean over learners. The outer loss normalises by its own batch, so statistics of inner steps
+    /// are not needed and there are no buffers.
     pub fn training(&self) -> Training<'_> {
         let (dtype, batch, rows, steps) = (self.dtype, self.batch, self.rows, self.steps);
         let array = |name: &str, shape: &[usize]| ArraySpec::new(name, dtype, shape);
@@ -178,7 +178,8 @@ impl Problem {
         Ok(arrays)
     }
 
-    /// Puts starting values on a device. They are those of the first learner; others are drawn.
+    /// Puts starting values on a device. The given weights are for the first learner; those of others are
+    /// drawn.
     pub fn load(&self, device: &Device, arrays: &Arrays) -> Result<Values> {
         let training = self.training();
         let find = |name: &str| -> Result<Array> {
@@ -262,8 +263,8 @@ fn logits<'t>(learner: &Learner, theta: &[Var<'t>], images: Var<'t>) -> autograd
     Ok(learner.logits(theta, images, Statistics::Batch)?.0)
 }
 
-/// The mean of a mean loss over all images, at most `piece` of them at a time, so that activations take
-/// memory for so many only. The loss must not look from one image to another, as batch norm does.
+/// The mean loss over all images, computed for at most `piece` of them at a time, so that activations take
+/// memory for no more. The loss of an image must not depend on other images, as it does under batch norm.
 fn mean_over_pieces<'t>(
     images: Var<'t>,
     classes: Var<'t>,

@@ -1,7 +1,8 @@
-//! The record of a sweep: points measured by processes of their own, as a table, as curves, and whole with the
-//! conditions.
+//! The record of a sweep: points as a CSV table, as curves, and as JSON with the conditions. Each point is
+//! measured in a process of its own.
 //!
-//! What a process has taken of the system, it does not give back, so a second measurement in it would not show.
+//! A process does not give all of its memory back to the system, so a second measurement in the same process
+//! would not show what it takes.
 
 use gtn::cli::{Machine, Outcome, say};
 use gtn::draw::curves::{self, Chart, Scale, Series};
@@ -32,14 +33,14 @@ pub(super) type Sizes = BTreeMap<&'static str, usize>;
 pub(super) struct Point {
     pub(super) engine: String,
     pub(super) mode: String,
-    /// Empty for engines whose mode says it.
+    /// Empty for engines whose mode implies it.
     pub(super) schedule: String,
     #[serde(flatten)]
     pub(super) sizes: Sizes,
     pub(super) threads: usize,
     pub(super) median_s: f64,
     pub(super) min_s: f64,
-    /// What the process took of the system beyond what it had before.
+    /// Resident memory of the process, beyond what it had before the measurement.
     pub(super) process_bytes: u64,
     /// What the engine itself counted.
     pub(super) engine_bytes: Option<u64>,
@@ -51,7 +52,7 @@ pub(super) struct Subject {
     /// Name of the files.
     pub(super) name: String,
     pub(super) title: String,
-    /// The size that is varied, and what it is called below a picture.
+    /// The size that is varied, and its label on the axis.
     pub(super) axis: (&'static str, &'static str),
 }
 
@@ -75,7 +76,7 @@ struct Whole<'a> {
 }
 
 impl Point {
-    /// One of this engine: what a command of this program found.
+    /// A point of this engine, from the JSON object of a command of this program.
     pub(super) fn ours(
         [mode, schedule]: [String; 2],
         sizes: Sizes,
@@ -114,7 +115,7 @@ impl Point {
 }
 
 impl Record {
-    /// An empty one, once its folder is there: better to fail before measuring than after.
+    /// An empty record. Makes its folder first, so that a failure comes before the measurements.
     pub(super) fn new(subject: Subject, args: &RecordArgs) -> Result<Self> {
         std::fs::create_dir_all(&args.out)
             .map_err(|e| Error::file("make the folder", &args.out, &e))?;

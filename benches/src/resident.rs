@@ -1,11 +1,13 @@
 //! The process's resident memory, as Linux counts it.
 
-/// glibc's name for the size, in bytes, from which an allocation is a mapping of its own. Where it is set it stays, so that
-/// what is freed goes back to the system at once; otherwise glibc raises it as large blocks are freed.
+/// glibc's variable for the size, in bytes, from which an allocation is a mapping of its own. A mapping goes
+/// back to the system as soon as it is freed. If the variable is not set, glibc raises the size as large
+/// blocks are freed.
 const THRESHOLD: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
 
-/// Starts this program again with large allocations as mappings, if it was not yet. Without that, arrays that were freed
-/// before a measurement stay resident, and memory taken in it that comes from there is not seen: up to all of an arena.
+/// Restarts this program with large allocations as mappings, unless that is done already. Otherwise arrays
+/// that were freed before a measurement stay resident. The measurement reuses their memory and does not count
+/// it, which may hide a whole arena.
 pub fn give_back() {
     #[cfg(unix)]
     if std::env::var_os(THRESHOLD.0).is_none()
@@ -14,7 +16,7 @@ pub fn give_back() {
         use std::os::unix::process::CommandExt;
         let mut again = std::process::Command::new(program);
         again.args(std::env::args_os().skip(1));
-        // It returns only if that fails; then the numbers are those of this process.
+        // `exec` returns only if it fails. Then this process measures as it is.
         let _ = again.env(THRESHOLD.0, THRESHOLD.1).exec();
     }
 }
@@ -27,7 +29,8 @@ pub(super) struct Resident {
 impl Resident {
     /// Starts measuring the peak from here.
     pub(super) fn reset() -> Self {
-        // Where the mark cannot be reset, the peak since the process began is reported: never too little.
+        // If the high-water mark cannot be reset, the peak is that since the process began, which is never
+        // too little.
         let _ = std::fs::write("/proc/self/clear_refs", "5");
         Self {
             before: status("VmRSS:"),

@@ -172,8 +172,8 @@ impl Widths {
     }
 }
 
-/// Rectifier and bias keep the order of numbers, so pooling may come before them: the same function with
-/// a quarter of their work. Batch norm may turn the order round, so it comes before the pooling.
+/// Rectifier and bias keep the order of numbers, so pooling may come first: it is the same function, with a
+/// quarter of the work for both. Batch norm may reverse the order, so it comes before the pooling.
 fn conv(filters: usize, bn: bool) -> String {
     if bn {
         format!("conv {filters} | batch | max 2 | leaky")

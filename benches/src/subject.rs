@@ -1,4 +1,4 @@
-//! What `benches plan` and `benches profile` look at: a set-up of the benchmark, or what `gtn train` would do.
+//! What `benches plan` and `benches profile` analyse: a set-up of the benchmark, or a run of `gtn train`.
 
 use crate::Problem;
 use crate::meta_grad::SetupArgs;
@@ -50,7 +50,7 @@ impl SubjectArgs {
         }
     }
 
-    /// Of the settings of a training, those of the engine are for a set-up as well.
+    /// A fixed set-up. Of the settings of a training, it takes only those of the engine.
     fn of_setup(&self, setup: &SetupArgs) -> Result<Subject> {
         let Settings {
             preset,
@@ -77,7 +77,7 @@ impl SubjectArgs {
         })
     }
 
-    /// With the widest learner that may be drawn.
+    /// A training with the widest learner that may be drawn.
     fn of_run(&self) -> Result<Subject> {
         if self.steps.is_some() {
             let error = Error::usage("--steps is for a set-up (--setup NAME)");
@@ -86,7 +86,7 @@ impl SubjectArgs {
         let config = self.settings.resolve()?;
         let problem = data::Problem::MNIST;
         let makers = Makers::of(&config, problem)?;
-        // Of the family whose learner takes the most work.
+        // The learner that takes the most work, among the widest of each family.
         let widest = config.widest(problem)?.into_iter();
         let learner = widest.max_by_key(Learner::multiply_adds);
         let learner = learner.ok_or_else(|| Error::usage("a population without learners"))?;
@@ -149,13 +149,13 @@ fn any(spec: &ArraySpec, seed: u64) -> Array {
         "lr" => Array::full(dtype, shape, 0.02),
         "momentum" => Array::full(dtype, shape, 0.5),
         "log_lr" | "log_momentum" => Array::full(dtype, shape, -4.0),
-        // Rows of other arrays: every array has a first.
+        // Integers are row numbers of other arrays. Every array has row 0.
         _ if !dtype.is_float() => Array::zeros(dtype, shape),
         _ => Array::normal(dtype, shape, 0.1, seed),
     }
 }
 
-/// Rows of one class after another.
+/// One-hot rows that go through the classes in turn.
 fn one_hot(shape: &Shape) -> Array {
     let classes = shape.last().copied().unwrap_or(1);
     let hot = |i: usize| f64::from(u8::from(i % classes == i / classes % classes));

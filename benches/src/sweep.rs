@@ -122,7 +122,7 @@ fn peer(args: &SweepArgs, words: &str, steps: usize) -> Result<Point> {
     peers::run((words, "gtn"), &args.conditions, pass, sizes)
 }
 
-/// Refuses what would take more memory than the system has free: it would be ended, or swap.
+/// Refuses a measurement that needs more memory than the system has free: it would be killed, or swap.
 fn fits(args: &SweepArgs, problem: &Problem, mode: ModeName, schedule: Policy) -> Result<()> {
     if args.conditions.machine.device == DeviceChoice::Cuda {
         return Ok(());

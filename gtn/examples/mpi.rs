@@ -1,4 +1,4 @@
-//! The program `gtn` for several ranks, under a name of its own: so tests build it beside the one without MPI.
+//! The program `gtn` with MPI. It has a name of its own, so that tests can build it beside the one without.
 
 fn main() -> std::process::ExitCode {
     gtn::cli::main()

@@ -1,7 +1,8 @@
-//! What the sum of an outer step's meta-gradients takes between the ranks of a launcher: the terms of the cost model in
-//! docs/many-machines.md.
+//! Measures how long it takes to sum an outer step's meta-gradients over ranks: the terms of the cost model
+//! in docs/many-machines.md.
 //!
-//! `mpirun -n 4 target/release/examples/sum_over_ranks 250000 2500000`: numbers (4 bytes each) in a meta-gradient.
+//! `mpirun -n 4 target/release/examples/sum_over_ranks 250000 2500000`: the arguments are the sizes of
+//! meta-gradients, in numbers of 4 bytes.
 
 use gtn::error::{Error, Result};
 use gtn::ranks::Ranks;

@@ -69,8 +69,8 @@ impl From<SimdChoice> for Simd {
     }
 }
 
-/// The device, and a line that says which it is and why. Of several GPUs it is that of the `ordinal`, which goes round: a
-/// launcher may show every process no GPU but its own.
+/// The device, and a line that says which it is and why. Of several GPUs it is number `ordinal`, modulo their
+/// count: a launcher may show each process only its own GPU.
 ///
 /// # Errors
 /// If it was asked for by name and cannot be had.
@@ -112,8 +112,8 @@ pub(crate) fn size(bytes: f64) -> String {
     }
 }
 
-/// Bytes that are free for each of so many `ranks` on this machine, where that is known: each has a GPU of its own, and they
-/// share the host's memory.
+/// Free bytes for each of `ranks` processes on this machine, or `None` if unknown. Each process has a GPU of
+/// its own; the host's memory is shared evenly.
 pub fn free_bytes(device: &Device, ranks: usize) -> Option<usize> {
     let ranks = device.as_cpu().map_or(1, |_| ranks);
     Some(device.free_bytes()? / ranks)

@@ -1,11 +1,12 @@
-//! What can go wrong: one line that says what and where, and another that says what to do, where there is something.
+//! Errors. One line says what went wrong and where; a second line, where there is one, says what to do about
+//! it.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::path::Path;
 
-/// What a library function gives.
+/// What a library function returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Where an error comes from.
@@ -68,8 +69,8 @@ impl Error {
         Self::new(ErrorKind::Engine, message)
     }
 
-    /// A file cannot be read or written; the system's words without its number, and without the name of an
-    /// unfinished file that stands behind it.
+    /// A file cannot be read or written. The reason is the system's own text up to its error number: behind
+    /// the number stands the name of a temporary file, which tells the user nothing.
     pub fn file(what: &str, path: &Path, error: &io::Error) -> Self {
         let reason = error.to_string();
         let reason = reason.split(" (os error").next().unwrap_or_default();
@@ -108,7 +109,7 @@ impl Error {
         self.kind
     }
 
-    /// What the program ends with: 2 if it was called wrongly, else 1.
+    /// The program's exit code: 2 if it was called wrongly, else 1.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             ErrorKind::Usage => 2,
@@ -150,7 +151,7 @@ of_engine!(
     tensor::ArrayError
 );
 
-/// Of clap's text what stands before the usage is the message, and a tip, if there is one, the hint.
+/// The message is clap's text up to the usage line. A tip in that text becomes the hint.
 impl From<clap::Error> for Error {
     fn from(error: clap::Error) -> Self {
         use clap::error::ErrorKind::{InvalidValue, ValueValidation};
@@ -173,7 +174,8 @@ impl From<clap::Error> for Error {
     }
 }
 
-/// Text without line ends, and without control characters, which a file may hold to play tricks on a terminal.
+/// Text on one line, with control characters escaped: a hostile file may use them to play tricks on a
+/// terminal.
 fn one_line(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut shown = String::with_capacity(line.len());

@@ -1,7 +1,8 @@
 //! Trains one network on all real images, for use.
 //!
-//! Each step is a gradient on a batch and a move of an optimiser; images come in another order in every epoch, changed at random.
-//! At the end the statistics of norms over batches are means over many batches, with the trained weights.
+//! Each step takes the gradient on a batch and applies an optimiser. Images are augmented, and reshuffled in
+//! every epoch. At the end the statistics of batch norms are replaced by means over many batches, with the
+//! trained weights.
 
 use crate::data::{Dataset, Problem, Split};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,10 +21,10 @@ use tensor::Arrays;
 
 /// Batches whose statistics are averaged at the end.
 const AVERAGED: u64 = 50;
-/// The longest gradient, as in the paper; longer ones are made so long.
+/// Gradients are clipped to this global norm, as in DARTS (Liu, Simonyan and Yang 2019, arXiv 1806.09055).
 const CLIP: f64 = 5.0;
 
-/// Where an array of a step lies.
+/// The arrays that a step reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     Weight(usize),
@@ -31,20 +32,20 @@ enum Key {
     Gradient(usize),
     Images,
     Classes,
-    /// Keys of what the network drops (0), and its auxiliary head (1).
+    /// Dropout keys of the network (0) and of its auxiliary head (1).
     Dropped(usize),
     Loss,
 }
 
-/// More logits, made of what comes out of a layer half way, whose loss counts in training only: so gradients reach the layers before
-/// it on a shorter way (Szegedy et al. 2015, arXiv 1409.4842).
+/// An auxiliary classifier on the output of a layer inside the network. Its loss counts in training only, and
+/// gives the layers before it a shorter path for gradients (Szegedy et al. 2015, arXiv 1409.4842).
 #[derive(Clone, Debug)]
 pub struct Auxiliary {
-    /// What makes them.
+    /// The layers of the head.
     head: Learner,
-    /// After which of the network's layers.
+    /// Place of the network's layer that it reads.
     layer: usize,
-    /// What its loss is multiplied with.
+    /// The weight of its loss.
     weight: f64,
 }
 
@@ -90,7 +91,7 @@ impl Auxiliary {
 /// Images in a batch, unless another number is asked for.
 pub const BATCH: usize = 128;
 
-/// How weights move, unless it is said otherwise.
+/// The default recipe.
 pub const RECIPE: Recipe = Recipe {
     optimizer: Optimizer::AdamW,
     lr: OptimizerChoice(Optimizer::AdamW).usual_lr(),
@@ -107,7 +108,7 @@ pub struct Fit<'a> {
     epochs: u64,
     /// Names of weights, those of an auxiliary head after the network's own, and of buffers.
     names: [Vec<String>; 2],
-    /// How many weights are the network's own.
+    /// How many weights belong to the network itself.
     own: usize,
     weights: Values,
     gradients: Values,
@@ -121,7 +122,8 @@ pub struct Fit<'a> {
 }
 
 impl<'a> Fit<'a> {
-    /// Before the first step. The settings say the seed, how images are changed, and by `inner_batch` how many are in a batch.
+    /// A training before its first step. Of the settings it uses the seed, the augmentation, and
+    /// `inner_batch` as the batch size.
     ///
     /// # Errors
     /// If there is not enough memory, or fewer images than in a batch.
@@ -243,7 +245,8 @@ impl<'a> Fit<'a> {
         })
     }
 
-    /// Steps of an epoch; images that fill no batch come in other epochs.
+    /// Steps of an epoch. Images that do not fill a last batch are left out; which they are changes from
+    /// epoch to epoch.
     pub fn steps_of_epoch(&self) -> u64 {
         (self.data.train.len() / self.config.inner_batch) as u64
     }
@@ -253,7 +256,8 @@ impl<'a> Fit<'a> {
         self.step / self.steps_of_epoch()
     }
 
-    /// Trains for an epoch; gives the mean loss. `watch` may stop it by `false`: then there is none, and the epoch is lost.
+    /// Trains for an epoch and gives the mean loss. `watch` may stop it by returning `false`: then the result
+    /// is `None`, and the epoch is lost.
     ///
     /// # Errors
     /// If the loss or the gradient is not finite.
@@ -350,7 +354,8 @@ impl<'a> Fit<'a> {
         Ok(())
     }
 
-    /// How it does on images, with the statistics of the last batch or their means.
+    /// Evaluates the network on all images of a split, with the batch statistics as they are: of the last
+    /// batch, or averaged.
     ///
     /// # Errors
     /// If it gives NaN for any.
@@ -402,7 +407,7 @@ impl<'a> Fit<'a> {
         Ok([weights, buffers])
     }
 
-    /// All that it takes to go on, by name.
+    /// Everything that is needed to resume, by name.
     ///
     /// # Errors
     /// If the device fails.
@@ -420,7 +425,7 @@ impl<'a> Fit<'a> {
         Ok(arrays)
     }
 
-    /// Goes on where [`Fit::arrays`] were taken.
+    /// Resumes from where [`Fit::arrays`] were taken.
     ///
     /// # Errors
     /// With the name of an array that is missing or has another shape.
@@ -448,7 +453,7 @@ impl<'a> Fit<'a> {
     }
 }
 
-/// Where arrays lie.
+/// Views of arrays by name.
 fn views<'v>(values: &'v Values, names: &[String]) -> Vec<View<'v>> {
     names.iter().map(|name| values.view(name)).collect()
 }

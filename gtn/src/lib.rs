@@ -1,8 +1,9 @@
 //! Generative Teaching Networks: a generator learns to make data on which fresh learners learn fast.
 //!
-//! [`outer`] is the outer loop, [`eval`] says whether it worked, [`export`] takes it to other frameworks, [`search`] ranks networks by it, [`mod@fit`] trains one for use,
-//! [`study`] sets variants of a run beside each other, [`run`] holds a run's settings and files, [`cli`]
-//! is the program around all.
+//! [`outer`] is the outer loop, and [`eval`] measures how well its data teaches. [`search`] ranks networks by
+//! a short training on that data, [`mod@fit`] trains one network for use, and [`export`] hands results to
+//! other frameworks. [`study`] compares variants of a run. [`run`] holds a run's settings and files, and
+//! [`cli`] is the command line over all of these.
 
 pub mod cli;
 pub mod data;

@@ -5,14 +5,15 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use tensor::Array;
 
-/// What random numbers are for. The numbers are part of the results: they stay as they are.
+/// What random numbers are for. The discriminants go into the generator's key, so changing one changes
+/// results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Draw {
     /// Starting weights of the generator.
     Generator = 1,
     /// Noise vectors.
     Noise = 2,
-    /// Labels of a curriculum that is drawn anew.
+    /// Labels of a curriculum that draws new ones for every training.
     Labels = 3,
     /// The order of a shuffled curriculum.
     Order = 4,
@@ -22,15 +23,15 @@ pub enum Draw {
     Learner = 6,
     /// Real images of outer losses.
     OuterBatch = 7,
-    /// Real images that teach.
+    /// Real images that learners train on.
     RealBatch = 8,
-    /// Which images of a data set without a test part become one.
+    /// Which images become the test set of a data set that has none.
     TestSplit = 9,
-    /// Which training images of a data set validate.
+    /// Which training images are held out for validation.
     ValidationSplit = 10,
-    /// How real images are changed that teach.
+    /// Augmentation of the real images that learners train on.
     Augment = 11,
-    /// How real images of outer losses are changed.
+    /// Augmentation of the real images of outer losses.
     OuterAugment = 12,
     /// Which networks of a search space are held out or ranked.
     Split = 13,
@@ -38,13 +39,13 @@ pub enum Draw {
     Search = 14,
     /// Which real images a baseline is given, once for all learners.
     Choice = 15,
-    /// What learners drop in training.
+    /// Dropout in learners.
     Dropout = 16,
     /// Which training images have known classes in a semi-supervised run.
     Labelled = 17,
-    /// Starting weights of the network that names images.
+    /// Starting weights of the network that labels images in a semi-supervised run.
     Labeller = 18,
-    /// Settings of a study.
+    /// Settings that a study draws.
     Study = 19,
     /// Starting weights of an auxiliary head.
     Auxiliary = 20,
@@ -76,7 +77,7 @@ pub(crate) fn draw_images(seed: u64, number: u64, images: usize, count: usize) -
     (0..images).map(|_| rng.random_range(0..count)).collect()
 }
 
-/// Keys of what a learner drops at each of some steps of the training number `number`: u32 \[steps, 4\].
+/// Dropout keys for each of `steps` steps of the training number `number`: u32 \[steps, 4\].
 pub(crate) fn dropout_keys(seed: u64, number: u64, steps: usize) -> Array {
     let rng = &mut rng(seed, Draw::Dropout, number, 0);
     let words: Vec<u32> = (0..4 * steps).map(|_| rng.random()).collect();

@@ -6,7 +6,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Settings take a kilobyte and the largest tables two megabytes; a device has no end.
+/// Far above any real file: settings take a kilobyte, and the largest tables two megabytes. Without a limit,
+/// reading a device such as `/dev/zero` would never end.
 const LARGEST_FILE: u64 = 1 << 26;
 
 /// Reads a text file.

@@ -34,7 +34,7 @@ struct Timed {
     runs: Vec<TimedRun>,
 }
 
-/// What some launches took together.
+/// Totals over some launches.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Sum {
     launches: u64,
@@ -43,11 +43,11 @@ struct Sum {
     bytes: u64,
 }
 
-/// A kind of kernel, or of time.
+/// Totals of a kind of kernel, or of the time between launches.
 #[derive(Debug, Serialize)]
 struct Part {
     kind: &'static str,
-    /// Of the whole meta-gradient's time.
+    /// The share of the whole meta-gradient's time.
     share: f64,
     gflops: f64,
     gbytes: f64,
@@ -85,10 +85,10 @@ struct Report {
     device: String,
     threads: usize,
     schedule: String,
-    /// Of a meta-gradient as it is otherwise, and with every launch timed: the least of the repeats.
+    /// Seconds of a normal meta-gradient, and of one with every launch timed: the least of the repeats.
     seconds: f64,
     timed_seconds: f64,
-    /// By kind of kernel, and last what is between launches: their shares add up to one.
+    /// By kind of kernel, and last the time between launches. The shares add up to one.
     kinds: Vec<Part>,
     phases: Vec<PhaseTime>,
     outside_contractions: f64,
@@ -141,8 +141,8 @@ pub(super) fn run(args: &ProfileArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The least seconds of a meta-gradient, and the fastest of those with every launch timed. The two take turns, so
-/// that a machine's moods meet both.
+/// The least seconds of a meta-gradient, and the fastest one with every launch timed. The two take turns, so
+/// that changes in the machine's speed affect both alike.
 fn measure(
     device: &Device,
     unroll: &mut Unroll,
@@ -196,8 +196,8 @@ impl Sum {
     }
 }
 
-/// What the launches of some runs took by kind, and what of those runs' `time` was between launches, as shares of
-/// `whole` seconds.
+/// Totals of the launches of some runs by kind, and the part of the runs' `time` between launches. Shares are
+/// of `whole` seconds.
 fn kinds<'a>(
     runs: impl IntoIterator<Item = &'a TimedRun>,
     phases: &[Phase<'_>],
@@ -270,7 +270,7 @@ fn extents(kernel: &Kernel) -> Option<String> {
     }
 }
 
-/// Every shape of contraction, and how fast it is by itself; the one that takes the most time first.
+/// Every shape of contraction, and how fast it is by itself. The one that takes the most time comes first.
 fn contractions(device: &Device, timed: &Timed, phases: &[Phase<'_>]) -> Result<Vec<Contraction>> {
     let mut shapes: Vec<(&Kernel, Sum)> = Vec::new();
     let all = timed.runs.iter().flat_map(|run| launches(run, phases));

@@ -38,7 +38,7 @@ pub(crate) fn moved([x, speed, angle, turn]: State, right: bool) -> State {
     let (sin, cos) = angle.sin_cos();
     let force = if right { FORCE } else { -FORCE };
     let both = CART + POLE;
-    // As if the pole stood still on the cart; then the pole's own acceleration takes its share.
+    // The cart's acceleration without the pole's angular acceleration, whose share is subtracted below.
     let push = (force + POLE * HALF_LENGTH * turn * turn * sin) / both;
     let inertia = HALF_LENGTH * (4.0 / 3.0 - POLE * cos * cos / both);
     let turning = (GRAVITY * sin - cos * push) / inertia;
@@ -56,7 +56,7 @@ pub(crate) fn failed([x, _, angle, _]: State) -> bool {
     !(x.abs() <= FARTHEST && angle.abs() <= STEEPEST)
 }
 
-/// What a policy sees of a state: its numbers by about the greatest that there are.
+/// What a policy sees of a state: its numbers, each divided by about the greatest value it takes.
 pub(crate) fn observed([x, speed, angle, turn]: State) -> [f32; 4] {
     [x / FARTHEST, speed / 2.0, angle / STEEPEST, turn / 2.0].map(|number| number as f32)
 }

@@ -12,7 +12,7 @@ const DISCOUNT: f64 = 0.99;
 /// λ of the generalised advantage estimate (Schulman et al. 2015, arXiv 1506.02438): 1 waits for all rewards, 0 trusts the
 /// critic after one.
 const LAMBDA: f64 = 0.95;
-/// The reward of a step: so the value of a pole that never falls is 1.
+/// The reward of a step. With this discount, the value of a pole that never falls is 1.
 const REWARD: f64 = 1.0 - DISCOUNT;
 /// Advantages are divided by their deviation, but by no less than this: where no pole falls they are noise, which
 /// should not grow to the size of a lesson.
@@ -40,7 +40,7 @@ impl Episode {
     }
 }
 
-/// Lets policies play, so many episodes together.
+/// Lets policies play, several episodes at once.
 #[derive(Debug)]
 pub(crate) struct Stage {
     acting: Task<Key>,
@@ -105,7 +105,7 @@ impl Stage {
     }
 }
 
-/// Judges episodes: makes the rows of the outer loss of them.
+/// Turns episodes into the rows that the outer loss reads.
 #[derive(Debug)]
 pub(crate) struct Judge {
     judging: Task<Key>,
@@ -232,8 +232,9 @@ fn estimates(values: &[f64], fell: bool) -> Vec<f64> {
     advantages
 }
 
-/// Makes the mean of some advantages 0 and their deviation 1, or less where it is below [`LEAST_SCALE`]. A critic that knows
-/// nothing yet would praise all actions otherwise, and policies would soon push to one side only.
+/// Normalises advantages to mean 0 and standard deviation 1, or less than 1 if the deviation is below
+/// [`LEAST_SCALE`]. Without this, a critic that knows nothing yet would praise all actions, and policies
+/// would soon push to one side only.
 fn scale(advantages: &mut [f64]) {
     let n = advantages.len() as f64;
     let mean = advantages.iter().sum::<f64>() / n;

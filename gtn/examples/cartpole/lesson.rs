@@ -1,4 +1,5 @@
-//! What is recorded: a generator makes one batch, a policy takes one step on it, and an actor-critic loss looks at the result.
+//! The training as it is recorded: a generator makes one batch, a policy takes one step on it, and an
+//! actor-critic loss judges the result.
 
 use autograd::prelude::*;
 use autograd::{Declared, Task};
@@ -30,7 +31,7 @@ pub(crate) struct Lesson {
     pub(crate) critic: Learner,
 }
 
-/// Where an array of a network at work lies.
+/// The arrays that a forward pass reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     Weight(usize),
@@ -197,7 +198,7 @@ mod tests {
     use rand::rngs::ChaCha8Rng;
 
     const TRANSITIONS: usize = 6;
-    /// Of central differences.
+    /// Step of central differences.
     const STEP: f64 = 1e-5;
 
     /// Numbers of all arrays of a small lesson, in f64.

@@ -49,7 +49,7 @@ struct Cli {
 const BATCH: [usize; 2] = [512, 64];
 /// New policies that are examined at the end.
 const EXAMINED: u64 = 64;
-/// Outer steps that a line and a point of the curve sum up.
+/// Outer steps that are averaged for a line of output and a point of the curve.
 const PERIOD: u64 = 25;
 
 fn main() -> ExitCode {

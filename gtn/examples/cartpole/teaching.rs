@@ -1,4 +1,4 @@
-//! The outer loop: a new policy learns, plays, and the meta-gradient moves what taught it.
+//! The outer loop: a new policy learns and plays, and the meta-gradient moves what taught it.
 
 use crate::episodes::{Episode, Judge, Stage, rows};
 use crate::lesson::Lesson;
@@ -11,7 +11,7 @@ const EPISODES: usize = 8;
 const RATE: f64 = 0.5;
 /// Adam's rate at the first outer step; it falls evenly to a twentieth.
 const OUTER_RATE: f64 = 3e-3;
-/// The meta-gradient is no longer than this: a longer one is scaled.
+/// The meta-gradient is clipped to this norm.
 const LONGEST: f64 = 1.0;
 /// Examined policies are counted from here, so that no outer step has seen them.
 const UNSEEN: u64 = 1 << 32;
@@ -34,7 +34,7 @@ pub(crate) struct Teaching<'a> {
 pub(crate) struct Examined {
     pub(crate) untrained: f64,
     pub(crate) trained: f64,
-    /// Of the worst policy, trained.
+    /// The mean return of the worst policy, after its step.
     pub(crate) worst: f64,
     /// Trained, if episodes are cut after [`OLD_LIMIT`] steps.
     pub(crate) cut: f64,

@@ -143,7 +143,7 @@ impl<'a, R: Serialize> Evaluated<'a, R> {
         }
     }
 
-    /// After so many seconds in all.
+    /// Adds the seconds that the whole command took.
     pub(super) fn after(self, seconds: f64) -> Self {
         Self {
             seconds: Some(seconds),
@@ -218,14 +218,14 @@ pub(super) fn same_settings(
     ranks.same("other settings", ErrorKind::Usage, settings)
 }
 
-/// Refuses ranks that read other images, or others that validate or test.
+/// Refuses ranks that read other images, or split them differently.
 pub(super) fn same_data(ranks: &Ranks, data: &Dataset) -> Result<()> {
     let splits = [&data.train, &data.validation, &data.test];
     let splits = || splits.map(|split| (&split.images, &split.labels));
     ranks.same("other data", ErrorKind::Data, || Ok(fingerprint(&splits())))
 }
 
-/// Refuses ranks whose runs are not at the same point, or that computed something else up to it.
+/// Refuses ranks whose runs are not at the same outer step, or have learned something different up to it.
 pub(super) fn same_state(ranks: &Ranks, trainer: &MetaTrainer) -> Result<()> {
     let step = trainer.outer_step();
     let what = format!("learned something else by outer step {step}");
@@ -282,7 +282,7 @@ pub(super) struct Run<'a> {
     pub(super) rivals: &'a Rivals,
 }
 
-/// Learners that are evaluated: their name and widths, and their structures by number.
+/// Learners that are evaluated: name and widths, and a function that gives the learner of a number.
 type Structures<'a> = ([&'a str; 2], &'a dyn Fn(u64) -> autograd::Result<Learner>);
 
 impl Run<'_> {
@@ -344,7 +344,7 @@ impl Run<'_> {
             draw,
         };
         let watch = || {
-            // The others are about as far.
+            // Other ranks have done about as many trainings as this one.
             progress.1 += ranks.count() as u64;
             progress.0.at(progress.1, "");
             !stop::asked()
@@ -353,8 +353,8 @@ impl Run<'_> {
     }
 }
 
-/// The learners of a suite, all of them before the first is trained: one that does not fit the images would cost the
-/// results of those before it.
+/// Builds all learners of a suite before the first is trained. Otherwise one that does not fit the images
+/// would end the evaluation and lose the results before it.
 fn learners(suite: &Suite, Problem { image, classes }: Problem) -> Result<Vec<Learner>> {
     let learner = |(name, network): &(String, Network)| {
         let place = format!("suite {}, {name}", suite.name);

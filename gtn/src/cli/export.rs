@@ -140,7 +140,8 @@ fn fit(args: &ExportArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// A fit has one network and no checkpoints: who asks for another would get what was not asked for.
+/// A fit has one network and no choice of checkpoints, so flags that choose among them are an error instead
+/// of being ignored.
 fn refuse_flags_of_runs(args: &ExportArgs) -> Result<()> {
     let others = args.others.changes();
     let checkpoint = args.checkpoint.map(|_| "checkpoint");

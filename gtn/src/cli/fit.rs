@@ -77,7 +77,7 @@ pub(super) struct FitArgs {
     files: Files,
 }
 
-/// How an epoch went.
+/// The results of an epoch.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Passage {
     epoch: u64,
@@ -200,7 +200,8 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Refuses a folder of something else: `gtn export` of a run would find the network of a fit in it.
+/// Refuses a folder that holds something else. If it held a run, `gtn export` would find the fit's network
+/// there and export that.
 fn check_folder(folder: &Path) -> Result<()> {
     if !folder.is_dir() || folder.join(CHECKPOINT).is_file() || is_empty(folder)? {
         return Ok(());
@@ -210,7 +211,8 @@ fn check_folder(folder: &Path) -> Result<()> {
     Err(error.hint("--out names another folder"))
 }
 
-/// Goes on with what is in the folder, if there is something of these settings; gives the epochs that are done.
+/// Resumes from the checkpoint in the folder, if there is one with these settings. Gives the epochs that are
+/// done.
 fn resume(args: &FitArgs, fit: &mut Fit<'_>, settings: &str) -> Result<Vec<Passage>> {
     let path = args.out.join(CHECKPOINT);
     if !path.exists() {
@@ -247,7 +249,7 @@ mod tests {
         let folder = dir.path();
         check_folder(&folder.join("none")).unwrap();
         check_folder(folder).unwrap();
-        // What is left of one that was killed before its first checkpoint.
+        // What a fit leaves behind that was killed before its first checkpoint.
         std::fs::write(folder.join(".unfinished-x"), "half").unwrap();
         check_folder(folder).unwrap();
         std::fs::write(folder.join("config.toml"), "seed = 1").unwrap();

@@ -42,7 +42,7 @@ fn image(text: &str) -> Result<[usize; 3], String> {
     })
 }
 
-/// A learner for machines.
+/// A learner in the JSON output.
 #[derive(Serialize)]
 struct Entry<'a> {
     name: &'a str,

@@ -144,7 +144,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The error of a device that cannot be had.
+/// The error of a device that cannot be used.
 fn refuse(error: DeviceError) -> Error {
     match error {
         DeviceError::Simd { wanted, detected } => Error::usage(error)
@@ -163,7 +163,7 @@ impl Machine {
         self.device_of(&Ranks::alone())
     }
 
-    /// The device of this rank: of several GPUs its own, of processors that ranks share its part.
+    /// The device of this rank: its own GPU if there are several, or its share of the processor's cores.
     ///
     /// # Errors
     /// As [`Machine::device`].
@@ -237,7 +237,7 @@ impl Files {
             .and_then(|card| card.place)
             .filter(|place| place.exists());
         let place = Place::new(self.data_dir.as_deref(), remembered.as_deref());
-        // Of a run's path --data-dir says where that is now.
+        // If a run's data set was given by its path, --data-dir says where it is now.
         let moved = run.and(self.data_dir.clone().or(remembered));
         let choice = match (&config.dataset, moved) {
             (DatasetChoice::At(_), Some(place)) => &DatasetChoice::At(place),
@@ -249,10 +249,11 @@ impl Files {
     }
 }
 
-/// Whether another rank speaks for all.
+/// Whether another rank writes the output for all.
 static SILENT: AtomicBool = AtomicBool::new(false);
 
-/// When the minutes are over that a user gives. More than a clock can count have no end.
+/// The end of the user's time limit in minutes; `None` if there is no limit, or one beyond what a clock can
+/// count.
 pub(super) fn end_after(begin: Instant, minutes: Option<f64>) -> Option<Instant> {
     let span = Duration::try_from_secs_f64(60.0 * minutes?).ok()?;
     begin.checked_add(span)
@@ -262,35 +263,36 @@ fn is_silent() -> bool {
     SILENT.load(Ordering::Relaxed)
 }
 
-/// Writes human text. A reader that went away, or a full disk, is no reason to end a training.
+/// Writes human text to standard error. Failures are ignored: a closed pipe or a full disk must not end a
+/// training.
 pub fn say(text: &str) {
     if !is_silent() {
         let _ = writeln!(stderr(), "{text}");
     }
 }
 
-/// Writes what a command was asked for: a table, a report. As [`say`], but to standard output.
+/// Writes a command's result, such as a table, to standard output. Ignores failures, as [`say`] does.
 pub fn show(text: &str) {
     if !is_silent() {
         let _ = writeln!(stdout(), "{text}");
     }
 }
 
-/// Runs a command that several ranks can share. The first speaks for all.
+/// Runs a command that several ranks can share. Only the first rank writes output.
 fn together(run: impl FnOnce(&Ranks) -> Result<Outcome>) -> Result<Outcome> {
     let ranks = Ranks::join()?;
     SILENT.store(!ranks.is_first(), Ordering::Relaxed);
     let outcome = ranks.same_program().and_then(|()| run(&ranks));
     let outcome = ranks.part(outcome);
     if let Err(error) = &outcome {
-        // While the ranks are still together: a launcher ends all of them as soon as one has left with an error.
+        // Said before the ranks part, because a launcher ends all of them as soon as one exits with an error.
         say(&error.lines());
         SILENT.store(true, Ordering::Relaxed);
     }
     outcome
 }
 
-/// The code of [`Outcome::Broke`].
+/// The exit code of [`Outcome::Broke`].
 const BROKE: u8 = 3;
 
 /// How a command ended, other than by an error.
@@ -300,7 +302,8 @@ pub enum Outcome {
     Done,
     /// The user stopped it.
     Interrupted,
-    /// Numbers of a run ran away, as the study that began it learns by the code 3; everybody else gets the error.
+    /// Numbers of a run ran away. Only a run that a study started ends so: exit code 3 tells the study.
+    /// Otherwise the run ends with the error.
     Broke,
 }
 
@@ -350,7 +353,7 @@ fn man(folder: &Path) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Takes -3 for a value that is out of range, and not for a flag.
+/// Makes clap parse -3 as a value, which is then refused as out of range, and not as an unknown flag.
 fn numbers_may_be_negative(command: Command) -> Command {
     let command = command.mut_args(|arg| {
         let takes_values = arg.get_action().takes_values();
@@ -364,7 +367,7 @@ fn fail(error: &Error) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-/// Help and version as clap has them; of an error only what is wrong, and a hint.
+/// Prints help and version as clap does. Of an error, prints only what is wrong and a hint.
 fn usage(error: clap::Error) -> ExitCode {
     if matches!(
         error.kind(),

@@ -13,7 +13,8 @@ use std::path::Path;
 /// Columns of the sheet of samples.
 const COLUMNS: usize = 16;
 
-/// Draws every synthetic image of a training until they come again, and a sheet of some by class and step.
+/// Draws the synthetic images of a training, up to where they repeat, and a sheet of samples by class and
+/// step.
 pub(super) fn draw_lesson(
     folder: &Path,
     trainer: &MetaTrainer,

@@ -1,4 +1,4 @@
-//! How far a command is: a bar on a terminal, a line now and then elsewhere.
+//! Progress of a command: a bar on a terminal, and a line every ten seconds elsewhere.
 
 use super::{is_silent, say};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,7 +18,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Of `total` steps, `done` of which are done already.
+    /// Progress over `total` steps, of which `done` are done already.
     pub(super) fn new(what: &'static str, total: u64, done: u64) -> Self {
         let bar = (stderr().is_terminal() && !is_silent()).then(|| {
             let style = ProgressStyle::with_template(

@@ -128,7 +128,7 @@ fn read(path: &Path) -> Result<String> {
     read_to_string(path).map_err(|error| Error::file("read", path, &error))
 }
 
-/// A run's evaluation, if it came to one.
+/// A run's evaluation, if it has one.
 fn evaluation(run: &Path) -> Result<Option<Report>> {
     if !run.join(CONFIG).exists() {
         return Err(Error::run(format!(

@@ -15,7 +15,7 @@ const ONE_REQUEST: Duration = Duration::from_secs(1);
 
 /// Listens for the signals from now on.
 pub(super) fn listen() -> Result<()> {
-    // A command may be a part of another.
+    // One command may run another, which listens, too.
     if LISTENS.swap(true, Ordering::Relaxed) {
         return Ok(());
     }
@@ -27,16 +27,16 @@ pub(super) fn listen() -> Result<()> {
     ctrlc::set_handler(handler).map_err(Error::run)
 }
 
-/// The end of standard input is a request, too.
+/// From now on the end of standard input is a request to stop, too.
 pub(super) fn when_input_ends() {
     std::thread::spawn(|| {
-        // An input that cannot be read has ended.
+        // An input that cannot be read counts as ended.
         let _ = copy(&mut stdin(), &mut sink());
         ask();
     });
 }
 
-/// The same, where another rank was asked.
+/// Records a request, such as one that another rank got.
 pub(super) fn ask() {
     ASKED.get_or_init(Instant::now);
 }

@@ -14,11 +14,11 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Where studies go if nobody says otherwise.
+/// The default folder of studies.
 const STUDIES: &str = "studies";
 /// Runs that broke, in a study's folder.
 const BROKEN: &str = "broken.jsonl";
-/// Between two looks at a run.
+/// Between two checks of a run.
 const PAUSE: Duration = Duration::from_millis(30);
 
 /// Settings of `gtn study`.
@@ -46,7 +46,7 @@ struct Report<'a> {
     variants: Vec<Summary>,
 }
 
-/// A study on its way.
+/// A running study.
 struct Work<'a> {
     args: &'a StudyArgs,
     study: &'a Study,
@@ -112,7 +112,7 @@ impl Work<'_> {
                 continue;
             }
             if !looked {
-                // What is missing here would break every run.
+                // If the data set is missing, every run would fail, so it is loaded once up front.
                 self.args.files.data(&run.config, None)?;
                 looked = true;
             }
@@ -133,7 +133,7 @@ impl Work<'_> {
                     let run = run.name.clone();
                     self.broken.append(Broke { run, reason })?;
                 }
-                // Done, stopped as it was asked, or ended by a signal.
+                // Done, stopped on request, or ended by a signal.
                 Some(0 | 130) | None => {}
                 Some(_) => {
                     let error =
@@ -152,7 +152,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What there is of a run that has ended.
+    /// The result of a run that has ended.
     fn found(&self, run: &Run) -> Result<Option<Found>> {
         let broke = self
             .broken
@@ -162,8 +162,8 @@ impl Work<'_> {
         Found::read(&self.folder.join(&run.name), broke)
     }
 
-    /// Trains a run in a process of its own, which also ends when this one does: then its standard input ends.
-    /// None if the user wants to stop before it begins.
+    /// Trains a run in a process of its own. If this process ends, the run's standard input ends, and the run
+    /// ends, too. `None` if the user wants to stop before it begins.
     fn train_one(&self, run: &Run) -> Result<Option<ExitStatus>> {
         let folder = self.folder.join(&run.name);
         wait_until_free(&folder)?;
@@ -201,7 +201,7 @@ impl Work<'_> {
         }
     }
 
-    /// What a run says.
+    /// The file with a run's output.
     fn log(&self, run: &Run) -> PathBuf {
         self.folder.join(format!("{}.log", run.name))
     }

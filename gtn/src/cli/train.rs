@@ -31,7 +31,7 @@ use std::time::Instant;
 use tensor::read_safetensors;
 use toml::Table;
 
-/// Where runs go if nobody says otherwise.
+/// The default folder of runs.
 const RUNS: &str = "runs";
 
 /// Settings of `gtn train`.
@@ -79,14 +79,14 @@ struct Metrics<'a> {
     changed: Table,
 }
 
-/// A run on its way.
+/// A running training.
 struct Run {
-    /// What the first rank writes to.
+    /// The run's folder, which only the first rank has.
     folder: Option<RunFolder>,
     /// Where the first rank writes metrics for `TensorBoard`.
     events: Option<Events>,
     trainer: MetaTrainer,
-    /// Settings that are other than in its last checkpoint.
+    /// Settings that differ from its last checkpoint.
     changed: Table,
     /// The validation that was best so far.
     best: Option<Best>,
@@ -115,7 +115,7 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     if let Some(run) = &args.resume {
         card::adopt(run, &mut data)?;
     } else {
-        // What `auto` turned out to be: a resumed run goes on with that.
+        // Stores what `auto` turned out to be, so that a resumed run uses the same data.
         config.dataset = data.choice.clone();
     }
     eval::same_data(ranks, &data)?;
@@ -201,7 +201,7 @@ fn settings(args: &TrainArgs) -> Result<Config> {
     }
 }
 
-/// The networks whose order is taught, if any is; a resumed run has its own copy of their accuracies.
+/// The networks whose order is taught, if it is. A resumed run reads its own copy of their accuracies.
 fn ranking(config: &Config, resumed: Option<&Path>) -> Result<Option<Ranking>> {
     let population = config.population();
     // A run that was killed before it wrote its copy reads the table again.
@@ -214,7 +214,7 @@ fn ranking(config: &Config, resumed: Option<&Path>) -> Result<Option<Ranking>> {
     }
 }
 
-/// A run, new or as its last checkpoint has it.
+/// A new run, or one that resumes from its last checkpoint.
 fn open(
     args: &TrainArgs,
     device: &Device,
@@ -255,7 +255,7 @@ fn open(
         folder.write_config(&config.to_toml())?;
         card::write(&folder, card)?;
         say(&format!("Run: {}", folder.path().display()));
-        // What ends the run before its first step leaves something to resume.
+        // Saved at once, so that a run which ends before its first step can be resumed.
         checkpoint::save(
             &mut folder,
             &run.trainer,
@@ -284,7 +284,7 @@ fn resume(
         changed,
         best: checkpoint::best(&checkpoint)?,
     };
-    // Now all have read what the first is about to change.
+    // After this all ranks have read the files that the first is about to change.
     eval::same_state(ranks, &run.trainer)?;
     if ranks.is_first() {
         let outer_step = run.trainer.outer_step();
@@ -294,7 +294,7 @@ fn resume(
             "Going on after outer step {outer_step} of {run_folder}"
         ));
         if run.best.is_some_and(|best| best.outer_step == outer_step) {
-            // The run may have been ended between the two.
+            // The run may have been killed after it saved this checkpoint and before it kept it as the best.
             folder.keep_best()?;
         }
         for odd in folder.odd() {
@@ -310,7 +310,7 @@ fn resume(
     Ok(run)
 }
 
-/// Refuses an end that lies behind the run: its settings would contradict its checkpoint.
+/// Refuses an end before the step that the run has reached: its settings would contradict its checkpoint.
 fn check_outer_steps(config: &Config, done: u64) -> Result<()> {
     let wanted = config.outer_steps;
     if wanted >= done {
@@ -320,7 +320,8 @@ fn check_outer_steps(config: &Config, done: u64) -> Result<()> {
     Err(Error::usage(problem).hint(format!("{done} ends it where it is, and more go on")))
 }
 
-/// The outer loop, with checkpoints, until all its steps are done or its time is over; `false` if the user stopped it.
+/// The outer loop with validation and checkpoints, until all steps are done, time is over or patience runs
+/// out. `false` if the user stopped it.
 fn train(
     run: &mut Run,
     device: &Device,
@@ -369,7 +370,7 @@ fn train(
             let found = trainer.finite_arrays();
             arrays = Some(found.map_err(|error| broken(folder, done, error))?);
         }
-        // Said once, and again when it turns into another.
+        // Each kind of trouble is said once, and again only after another kind.
         let trouble = trainer
             .trouble()
             .filter(|trouble| warned != Some(discriminant(trouble)));
@@ -436,8 +437,9 @@ fn say_best(best: &Best, tired: bool) {
     }
 }
 
-/// Adds to the error of a run that broke after `outer_step` outer steps from where and how it can go on. If that is
-/// where its last checkpoint is, the one before takes its place: from the last, the run would break again at once.
+/// Adds a hint to the error of a run that broke after `outer_step` outer steps: from where it can go on, and
+/// how. If its last checkpoint is of that very step, the run would break again at once. Then the checkpoint
+/// before takes its place.
 fn broken(folder: &mut RunFolder, outer_step: u64, error: Error) -> Error {
     if error.kind() != ErrorKind::NotFinite {
         return error;
@@ -458,7 +460,8 @@ fn broken(folder: &mut RunFolder, outer_step: u64, error: Error) -> Error {
     ))
 }
 
-/// The mean accuracy of fresh learners on some validation images; one that runs away has none right, as in an evaluation.
+/// The mean accuracy of fresh learners on some validation images. A learner that runs away counts as 0, as in
+/// an evaluation.
 fn validate(
     device: &Device,
     config: &Config,
@@ -469,7 +472,8 @@ fn validate(
     let (problem, rule) = (data.problem(), Inner::of(config).rule);
     let mut sum = 0.0;
     for i in 0..config.validate_learners as u64 {
-        // Others than those of 2³² outer steps, of other validations, and of evaluations.
+        // A training number that differs from those of 2³² outer steps, of other validations, and of
+        // evaluations.
         let number = report::FRESH - trainer.outer_step() - (i << 32);
         let mut taught = TrainingData::taught(device, config, trainer.teacher(), data, number)?;
         let (_, learner) = config.drawn(problem, number, 0)?;

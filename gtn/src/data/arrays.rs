@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 use tensor::{Array, Arrays, read_npz, read_safetensors};
 
-/// What such a file holds, or the only one in a folder.
+/// Reads such a file, or the only one in a folder.
 pub(super) fn read(path: &Path, _: Want) -> Option<Result<Found>> {
     let npz = only(path, "npz");
     let file = npz.clone().or_else(|| only(path, "safetensors"))?;

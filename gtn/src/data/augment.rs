@@ -26,8 +26,9 @@ fn pixels() -> impl TypedValueParser<Value = usize> {
 }
 
 impl Augment {
-    /// Changes normalised images of `shape` (rows, columns, channels), `black` being such a pixel. An image takes as many
-    /// random numbers as the settings say, whatever they are.
+    /// Changes normalised images of `shape` (rows, columns, channels); `black` is a black pixel after
+    /// normalisation. Every image draws its shift, flip and cut in the same order, even those that the
+    /// settings switch off.
     pub fn apply(
         self,
         images: &mut [f32],

@@ -43,7 +43,7 @@ impl Named {
         Self::Cifar100,
     ];
 
-    /// As it is asked for.
+    /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mnist => "mnist",
@@ -53,7 +53,7 @@ impl Named {
         }
     }
 
-    /// As it is called.
+    /// Its proper name, for people to read.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Mnist => "MNIST",

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// The files of a version.
+/// The files of one published version.
 #[derive(Debug)]
 struct Layout {
     set: Named,
@@ -110,7 +110,7 @@ const LARGEST: u64 = 256 << 20;
 /// The files of an archive or folder, by name.
 type Parts = BTreeMap<String, Vec<u8>>;
 
-/// What a file or folder holds, or a folder in it that is called as its archive unpacks to.
+/// Reads an archive or its unpacked folder, or a folder that contains either under its published name.
 pub(super) fn read(path: &Path, _: Want) -> Option<Result<Found>> {
     LAYOUTS.iter().find_map(|layout| layout.read(path))
 }
@@ -122,7 +122,7 @@ pub(super) fn read_named(set: Named, folders: &[PathBuf]) -> Option<Result<Found
     folders.find_map(|folder| layouts().find_map(|layout| layout.read(folder)))
 }
 
-/// The file of a named data set that an error speaks of.
+/// The file name that an error gives where a named data set is missing.
 pub(super) fn file_of(set: Named) -> &'static str {
     let layout = LAYOUTS.iter().find(|layout| layout.set == set);
     layout.map_or("", |layout| layout.archive)
@@ -177,7 +177,8 @@ impl Layout {
             error.hint("fetch the file again")
         };
         let file = BufReader::new(File::open(archive).map_err(damaged)?);
-        // No archive of these unpacks to more: one that does ends too early.
+        // None of these archives unpacks to more. A larger one is cut off here, and the reader below reports
+        // it as damaged.
         let bytes = GzDecoder::new(file).take(4 * LARGEST);
         let mut parts = Parts::new();
         for entry in tar::Archive::new(bytes).entries().map_err(damaged)? {

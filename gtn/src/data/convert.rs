@@ -5,7 +5,7 @@ use image::imageops::{FilterType, resize};
 use image::{ImageBuffer, Luma, Pixel, Rgb};
 
 impl Want {
-    /// What becomes of an image's size and channels.
+    /// The size and channels of an image after conversion.
     pub(super) fn shape(self, [rows, columns, channels]: [usize; 3]) -> [usize; 3] {
         let channels = match self.channels {
             Channels::AsIs => channels,
@@ -51,7 +51,7 @@ impl Want {
     }
 }
 
-/// As bright as the eye sees it (ITU-R BT.601).
+/// Luma: brightness as the eye perceives it (ITU-R BT.601).
 fn luminance([r, g, b]: [u8; 3]) -> u8 {
     let [r, g, b] = [r, g, b].map(u32::from);
     ((299 * r + 587 * g + 114 * b + 500) / 1000) as u8

@@ -5,7 +5,8 @@ use crate::seeds::{Draw, rng};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-/// Images of a class that are looked at, at most: an image of 784 bytes more is 0.05 ms for each that is chosen.
+/// How many images of a class are considered at most. Another image of 784 bytes costs about 0.2 µs for each
+/// image that is chosen.
 const CANDIDATES: usize = 10_000;
 
 /// How images are chosen.
@@ -13,9 +14,9 @@ const CANDIDATES: usize = 10_000;
 pub enum Choice {
     /// Uniformly, none twice.
     Random,
-    /// Each as far as can be from those before it: the greedy k-centre, whose greatest distance from an image to a chosen
-    /// one is at most twice the least possible (Gonzalez 1985; Sener and Savarese, arXiv 1708.00489). Distances are those
-    /// between pixels; the first image is drawn.
+    /// Each as far as possible from those before it: greedy k-centre. The greatest distance from any image to
+    /// its nearest chosen one is then at most twice the optimum (Gonzalez 1985; Sener and Savarese, arXiv
+    /// 1708.00489). Distances are Euclidean between pixels; the first image is drawn.
     KCentre,
 }
 
@@ -67,10 +68,10 @@ impl Choice {
     }
 }
 
-/// The numbers of images, each the farthest from those before; of equally far ones the first.
+/// Indices of images, each the farthest from those chosen before it; on a tie, the first.
 fn k_centre(images: &[(usize, &[u8])], first: usize, wanted: usize) -> Vec<usize> {
-    // Of every image the distance to the nearest that is chosen. One that is chosen comes never again, also where another
-    // has the same pixels.
+    // For every image the squared distance to the nearest chosen one; `None` once it is chosen itself. So no
+    // image is chosen twice, even when only duplicates are left.
     let mut nearest = vec![Some(u64::MAX); images.len()];
     let (mut chosen, mut next) = (Vec::new(), first);
     while chosen.len() < wanted {

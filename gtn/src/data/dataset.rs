@@ -66,14 +66,14 @@ impl Split {
         &self.images[i * size..][..size]
     }
 
-    /// The numbers of `count` images (all, if there are fewer), evenly from the first to the last, so that a split in the order of its
-    /// classes gives of each as many.
+    /// Indices of `count` images (of all, if there are fewer), evenly spaced from the first to the last. So a
+    /// split that is sorted by class gives as many of each class.
     pub(crate) fn spread(&self, count: usize) -> Vec<usize> {
         let count = count.min(self.len());
         (0..count).map(|i| i * self.len() / count).collect()
     }
 
-    /// The images whose number is wanted.
+    /// The images whose index is `wanted`.
     pub(super) fn part(&self, wanted: impl Fn(usize) -> bool) -> Self {
         let mut part = Self::default();
         for i in (0..self.len()).filter(|&i| wanted(i)) {
@@ -92,10 +92,10 @@ impl Split {
     }
 }
 
-/// What a run keeps of its data set.
+/// What a run records about its data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Card {
-    /// A word for tables and folders.
+    /// A short name, for tables and folder names.
     pub name: String,
     /// The folder or file that it was read from, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,9 +114,9 @@ pub struct Card {
 /// A data set, read or made.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// How to ask for it again; never `Auto`.
+    /// The choice that loads it again; never `Auto`.
     pub choice: DatasetChoice,
-    /// What a run keeps of it.
+    /// What a run records about it.
     pub card: Card,
     /// What learners of real data train on.
     pub train: Split,
@@ -134,7 +134,7 @@ impl Dataset {
         self.card.problem
     }
 
-    /// A black pixel as a learner takes it.
+    /// A black pixel after normalisation.
     pub fn black(&self) -> Vec<f32> {
         let Card { mean, std, .. } = &self.card;
         mean.iter()
@@ -143,7 +143,7 @@ impl Dataset {
             .collect()
     }
 
-    /// The chosen images of one of the splits as a learner takes them, `(p / 255 - mean) / std` by channel:
+    /// The chosen images of one of the splits, normalised for a learner: `(p / 255 - mean) / std` by channel,
     /// \[n, rows, columns, channels\] for n indices.
     ///
     /// ```
@@ -155,7 +155,7 @@ impl Dataset {
     /// ```
     pub fn normalised(&self, split: &Split, indices: &[usize]) -> Vec<f32> {
         let Card { mean, std, .. } = &self.card;
-        // 256 divisions for each channel instead of one per pixel.
+        // A table takes 256 divisions per channel, instead of one per pixel.
         let table = |(mean, std)| -> [f32; 256] {
             std::array::from_fn(|p| (p as f32 / 255.0 - mean) / std)
         };

@@ -54,7 +54,7 @@ pub(super) fn read(path: &Path, want: Want) -> Option<Result<Found>> {
     Some(found())
 }
 
-/// Folders but hidden ones.
+/// Subfolders that are not hidden.
 fn subfolders(folder: &Path) -> Vec<PathBuf> {
     let mut folders = idx::entries(folder);
     folders.retain(|entry| entry.is_dir() && !name(entry).starts_with('.'));
@@ -81,13 +81,13 @@ fn name(path: &Path) -> String {
 
 struct Reader {
     want: Want,
-    /// The first image, and its rows, columns and channels as they are wanted: the others must have the same.
+    /// The first image, and its rows, columns and channels after conversion: all others must have the same.
     first: Option<(PathBuf, [usize; 3])>,
     class_names: Vec<String>,
 }
 
 impl Reader {
-    /// The images in the folders of a part, a class after the other.
+    /// The images in the folders of a part, one class after another.
     fn split(&mut self, part: &Path) -> Result<Split> {
         let mut files = Vec::new();
         for folder in subfolders(part) {
@@ -116,7 +116,7 @@ impl Reader {
         Ok(split)
     }
 
-    /// An image as it is wanted.
+    /// Reads an image, and converts its size and channels as asked.
     fn image(&mut self, file: &Path) -> Result<Vec<u8>> {
         let read = ImageReader::open(file).and_then(ImageReader::with_guessed_format);
         let unreadable = |e: &dyn std::fmt::Display| Error::data(format!("unreadable image: {e}"));

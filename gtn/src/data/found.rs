@@ -1,4 +1,5 @@
-//! From what a reader found to a data set: images as they are wanted, checks, splits, statistics.
+//! Turns what a reader found into a data set: converts the images, checks them, splits them, and computes
+//! statistics.
 
 use super::dataset::mean_and_std;
 use super::{Card, Dataset, DatasetChoice, Problem, Split, Want};
@@ -17,40 +18,40 @@ const MOST_CLASSES: usize = 1000;
 /// What a reader found.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// A word for tables and folders.
+    /// A short name, for tables and folder names.
     pub(super) name: String,
     /// The file or folder that it was read from.
     pub(super) place: PathBuf,
     /// Rows, columns and channels of the images.
     pub(super) image: [usize; 3],
-    /// The class of each label.
+    /// The name of the class of each label.
     pub(super) class_names: Vec<String>,
     /// Images to train on.
     pub(super) train: Split,
-    /// Images to validate with; where there are none, some of those to train on.
+    /// Validation images; without them some training images are held out.
     pub(super) validation: Option<Split>,
-    /// Images to test with; where there are none, some of those to train on.
+    /// Test images; without them some training images are held out.
     pub(super) test: Option<Split>,
-    /// Published mean and standard deviation of the images as they are.
+    /// Published mean and standard deviation of the images before any conversion.
     pub(super) statistics: Option<(Vec<f32>, Vec<f32>)>,
-    /// How the images to validate with are taken from those to train on.
+    /// How validation images are held out of the training images.
     pub(super) held_out: HeldOut,
 }
 
-/// Which images are held out.
+/// How images are held out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeldOut {
-    /// The last of so many equal parts.
+    /// The last 1/N of the images, for this N.
     Last(usize),
-    /// One of so many of every class, drawn by the seed.
+    /// A random 1/N of every class, for this N, drawn by the seed.
     Drawn(usize),
 }
 
 impl Found {
-    /// Makes a data set of it, and says what has to be said.
+    /// Makes a data set of it; `why` says why this one, for the data set's `origin`.
     ///
     /// # Errors
-    /// If its images are of no use, with where they are.
+    /// If its images cannot be used; the error says where they are.
     pub(super) fn dataset(
         self,
         choice: DatasetChoice,
@@ -119,7 +120,8 @@ impl Found {
     }
 }
 
-/// By what each channel is divided: a channel that never changes stays 0, and says nothing of an image.
+/// What each channel is divided by: its standard deviation, or 1 for a channel that never changes. After the
+/// mean is subtracted, such a channel is 0 everywhere.
 fn divisors(std: Vec<f32>) -> Result<Vec<f32>> {
     if std.iter().all(|&spread| spread == 0.0) {
         return Err(Error::data("all training images have one colour"));
@@ -128,7 +130,8 @@ fn divisors(std: Vec<f32>) -> Result<Vec<f32>> {
     Ok(std.into_iter().map(or_one).collect())
 }
 
-/// What is left to train on, and the images that are given for another part or else held out of these.
+/// The training images that are left, and the images of another part: those given, or else some held out of
+/// the training images.
 fn given_or_drawn(
     train: Split,
     given: Option<Split>,
@@ -142,7 +145,7 @@ fn given_or_drawn(
     }
 }
 
-/// The name of a data set that is read from there: that of the file or folder, without what stands for its kind.
+/// The name of a data set that is read from `path`: that of the file or folder, without a file extension.
 pub(super) fn name_of(path: &Path) -> String {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let stem = if absolute.is_dir() {
@@ -202,7 +205,7 @@ pub(super) struct Labelled<L> {
 }
 
 impl<L: Ord + Display> Labelled<L> {
-    /// With the numbers of classes, which are labels in order.
+    /// Replaces labels by class numbers: the places of labels in sorted order.
     fn numbered(self, classes: &BTreeMap<&L, u16>) -> Result<Split> {
         let number = |(i, label)| {
             classes.get(label).copied().ok_or_else(|| {
@@ -219,7 +222,7 @@ impl<L: Ord + Display> Labelled<L> {
 }
 
 impl Found {
-    /// Images of that size whose classes are the labels of the training images, in order.
+    /// Images of that size. Their classes are the labels of the training images, sorted.
     ///
     /// # Errors
     /// If a test image has a label that no training image has.

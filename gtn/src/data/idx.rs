@@ -26,7 +26,7 @@ const MOST_ELEMENTS: u64 = 1 << 20;
 /// Room taken before anything has been read: enough for all of MNIST, whatever a header claims.
 const FIRST_ALLOCATION: u64 = 48 << 20;
 
-/// What a file that begins with `magic` is.
+/// Describes a file by its magic number.
 fn what(magic: u32) -> &'static str {
     match magic {
         IMAGES => "images",
@@ -39,9 +39,10 @@ fn what(magic: u32) -> &'static str {
     }
 }
 
-/// Images and their labels from two files, each named without `.gz`: with their rows and columns.
+/// Reads images and their labels from two files, each named without `.gz`. Also gives rows and columns.
 ///
-/// If `known`, they must have these, and labels below that number of classes.
+/// If `known` is given, images must have these rows and columns, and labels must be below that number of
+/// classes.
 pub fn read_labelled(
     images: &Path,
     labels: &Path,
@@ -66,8 +67,9 @@ pub fn read_labelled(
     Ok((split, size))
 }
 
-/// The file of that name, in any case, with dots or underscores for dashes, with or without `.gz`, and perhaps in a
-/// folder of such a name: so archives are unpacked. Of several, the one that is not packed and is called as asked.
+/// Finds a file by its name. Case does not matter, nor do dots or underscores in place of dashes, nor `.gz`.
+/// The file may also lie in a folder of such a name, which is how some tools unpack archives. Of several
+/// matches an unpacked file comes first, and then the one with exactly that name.
 pub fn find(path: &Path) -> Result<PathBuf> {
     let wanted = path.file_name().map(plain);
     let alike = |folder: &Path| {
@@ -86,7 +88,7 @@ pub fn find(path: &Path) -> Result<PathBuf> {
         .ok_or_else(|| Error::data("no such file, with or without .gz").at(path.display()))
 }
 
-/// What lies in a folder, in order; nothing, if it is none.
+/// The entries of a folder, sorted; none if it is not a folder.
 pub fn entries(folder: &Path) -> Vec<PathBuf> {
     // An empty path is the current folder.
     let shown = Some(folder).filter(|path| !path.as_os_str().is_empty());
@@ -102,7 +104,7 @@ fn is_gzip(path: &Path) -> bool {
         .is_some_and(|end| end.eq_ignore_ascii_case("gz"))
 }
 
-/// A name as all its spellings have it.
+/// The form that all spellings of a file name share: lower case, dashes, no `.gz`.
 pub fn plain(name: &OsStr) -> String {
     let name = name.to_string_lossy().to_lowercase();
     name.strip_suffix(".gz")
@@ -145,7 +147,7 @@ pub fn read_labels(path: &Path, classes: Option<u8>) -> Result<Vec<u8>> {
     })
 }
 
-/// A file's bytes, unpacked where needed; what went wrong depends on which it was.
+/// A file's bytes, unpacked if it is gzipped. Error messages depend on whether it is.
 struct Source {
     bytes: Box<dyn Read>,
     gzipped: bool,
@@ -160,7 +162,7 @@ impl Source {
         Ok(bytes)
     }
 
-    /// Reads on and keeps nothing; how many bytes there were, at most `limit`.
+    /// Reads at most `limit` bytes and drops them. Gives how many there were.
     fn skip(&mut self, limit: u64) -> Result<u64> {
         let read = io::copy(&mut (&mut self.bytes).take(limit), &mut io::sink());
         read.map_err(|error| self.broken(&error))
@@ -246,7 +248,7 @@ fn body(file: &mut Source, header: u64, count: u64, size: u64) -> Result<Vec<u8>
     if (bytes.len() as u64) < total {
         return Err(truncated(expected, header + bytes.len() as u64));
     }
-    // Also what makes the unpacker reach, and check, the checksum at the end.
+    // This read also takes the unpacker to the checksum at the end, which it verifies.
     if !file.read(1)?.is_empty() {
         let problem = format!("goes on after the {expected} bytes that its header announces");
         return Err(Error::data(problem));

@@ -25,7 +25,7 @@ pub(super) struct Published {
     class_names: [&'static str; 10],
     pub(super) mean: f32,
     pub(super) std: f32,
-    /// How its training labels begin: the two sets share file names and sizes, not these.
+    /// Its first training labels. The two sets share file names and sizes, so only these tell them apart.
     pub(super) first_labels: [u8; 10],
 }
 

@@ -36,7 +36,7 @@ use mnist::{DIGITS, FASHION_MNIST, MNIST};
 use place::seen;
 use std::path::Path;
 
-/// What looks at a path and reads what it knows there; nothing, if it is something else.
+/// Reads a data set at a path if it is of the reader's format; otherwise gives `None`.
 type Reader = fn(&Path, Want) -> Option<Result<Found>>;
 
 const READERS: [Reader; 5] = [
@@ -49,9 +49,10 @@ const READERS: [Reader; 5] = [
 
 /// Loads the chosen data set.
 ///
-/// The files of one with a name are looked for in a place: directly, in a subfolder of the set's name, and in a
-/// subfolder `raw` of these, as torchvision has it. `seed` decides the embedded set's images, and which images are held out of a
-/// set that does not say. A folder that holds some of the files and not all is an error.
+/// The files of one with a name are looked for in a place: directly, in a subfolder of the set's name, and in
+/// a subfolder `raw` of these, as torchvision has it. `seed` decides the embedded set's images, and which
+/// images are held out of a set without published splits. A folder that holds some of the files and not all
+/// is an error.
 ///
 /// # Errors
 /// If the set is nowhere, or a file of it is missing, damaged or of another kind, or its images are of no use.
@@ -151,7 +152,7 @@ impl Dataset {
         }
     }
 
-    /// With other images, as they are wanted.
+    /// Converts all images as asked, and computes their statistics anew.
     fn converted(mut self, want: Want) -> Self {
         let from = self.card.problem.image;
         if want.shape(from) != from {

@@ -1,4 +1,5 @@
-//! Of Python's pickles those shapes that CIFAR's files have: dictionaries of lists and of numpy's arrays of bytes.
+//! Reads as much of Python's pickle format as CIFAR's files need: dictionaries of lists and of numpy's byte
+//! arrays.
 
 use crate::error::{Error, Result};
 use serde_pickle::{DeOptions, HashableValue, Value};
@@ -7,7 +8,7 @@ use std::fmt::Display;
 
 type Dictionary = BTreeMap<HashableValue, Value>;
 
-/// The labels under that key, and the bytes of the array `data`, which has rows of that many.
+/// The labels under the key `labels`, and the bytes of the array `data`, whose rows have `row` bytes.
 pub(super) fn batch(pickle: &[u8], labels: &str, row: usize) -> Result<(Vec<i64>, Vec<u8>)> {
     let dictionary = dictionary(pickle)?;
     let labels = list(&dictionary, labels)?.iter().map(|label| match label {
@@ -38,7 +39,8 @@ pub(super) fn names(pickle: &[u8], key: &str) -> Result<Vec<String>> {
 }
 
 fn dictionary(pickle: &[u8]) -> Result<Dictionary> {
-    // An array is an object whose state is what was saved of it: no code of Python is needed.
+    // A numpy array is pickled as an object and its state. Keeping the state is enough: no Python code has to
+    // run.
     let options = DeOptions::new()
         .replace_unresolved_globals()
         .keep_restore_state();

@@ -5,7 +5,7 @@ use crate::error::Error;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// A folder, and who named it.
+/// A folder, and what named it.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub(super) folder: PathBuf,
@@ -13,7 +13,7 @@ pub struct Place {
     pub(super) by: Option<&'static str>,
 }
 
-/// The names that a message lists; a folder may hold thousands.
+/// How many names a message lists; a folder may hold thousands.
 const LISTED: usize = 12;
 
 impl Place {
@@ -57,7 +57,7 @@ impl Place {
         folders
     }
 
-    /// The error that a data set is not there, with what is there.
+    /// The error for a data set that is not there. It lists what is.
     pub(super) fn nothing(&self, set: Named, file: &str) -> Error {
         let (title, subfolder) = (set.title(), set.name());
         let Some(by) = self.by else {
@@ -72,7 +72,7 @@ impl Place {
     }
 }
 
-/// What is in a folder, in some words.
+/// Describes the contents of a folder in a few words.
 pub(super) fn seen(folder: &Path) -> String {
     if !folder.is_dir() {
         let file = folder.exists();

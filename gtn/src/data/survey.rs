@@ -28,9 +28,9 @@ pub struct Survey {
     pub mean: Vec<f32>,
     /// For each channel, the standard deviation of the training pixels divided by 255; 1 where they are all the same.
     pub std: Vec<f32>,
-    /// Test images that are also among those to train on or to validate with.
+    /// Test images that also occur among training or validation images.
     pub test_images_seen: usize,
-    /// Images to train on that are there more than once, counted without the first.
+    /// Training images that are copies of earlier ones.
     pub repeated: usize,
     /// Images whose pixels are all the same.
     pub blank: usize,
@@ -38,7 +38,7 @@ pub struct Survey {
     pub odd: Vec<String>,
 }
 
-/// The largest class has so many times the images of the smallest before that is odd.
+/// Classes count as uneven if the largest has this many times the images of the smallest.
 const UNEVEN: usize = 10;
 
 impl Survey {

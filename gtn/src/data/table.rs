@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use csv::{ReaderBuilder, StringRecord};
 use std::path::{Path, PathBuf};
 
-/// A file; or of a folder the only one, or two of whose names one has `train` in it and the other `test`.
+/// Reads a CSV file, the only one in a folder, or two in a folder: one with `train` in its name, the other
+/// with `test`.
 pub(super) fn read(path: &Path, _: Want) -> Option<Result<Found>> {
     let files = match only(path, "csv") {
         Some(file) => (file, None),
@@ -45,7 +46,7 @@ fn found(path: &Path, (train, test): (PathBuf, Option<PathBuf>)) -> Result<Found
         test_rows = Some(rows);
     }
     let placed = |found: Result<Found>| found.map_err(|error| error.at(path.display()));
-    // Labels that are all numbers are in the order of numbers, others in that of words.
+    // If all labels are numbers, classes are in numeric order, otherwise in alphabetical order.
     let all = train_rows
         .labels
         .iter()
@@ -74,7 +75,7 @@ fn numbers(rows: Labelled<String>) -> Labelled<i64> {
     }
 }
 
-/// Images, and how many pixels each has; without a headline, if the first row is one.
+/// Images, and how many pixels each has. A header in the first row is skipped.
 fn rows(file: &Path) -> Result<(Labelled<String>, usize)> {
     // A pixel takes two bytes of text or more.
     check_memory(file.metadata().map_or(0.0, |file| file.len() as f64 / 2.0))?;
@@ -94,7 +95,7 @@ fn rows(file: &Path) -> Result<(Labelled<String>, usize)> {
         images.extend(image(&record).map_err(|e| e.at(format!("row {}", row + 2)))?);
         labels.push(record[0].to_owned());
     }
-    // What the first row is shows only beside the others.
+    // Only a comparison with the other rows shows whether the first is a header.
     if !is_headline(&first, &labels) {
         images.splice(0..0, image(&first).map_err(|e| e.at("row 1"))?);
         labels.insert(0, first[0].to_owned());
@@ -105,8 +106,9 @@ fn rows(file: &Path) -> Result<(Labelled<String>, usize)> {
     Ok((Labelled { images, labels }, first.len() - 1))
 }
 
-/// Whether the first row names columns: by words; by numbers, as pandas does where nobody gave names; or by a word over
-/// labels that are numbers.
+/// Whether the first row is a header. It is if its second field is a word. It is also one if its first field
+/// is a word and the others count from 0 or 1, which is how pandas names columns, or if its first field is a
+/// word and all labels below are numbers.
 fn is_headline(first: &StringRecord, other_labels: &[String]) -> bool {
     let is_number = |field: &str| field.parse::<f64>().is_ok();
     if first.get(1).is_some_and(|field| !is_number(field)) {

@@ -128,7 +128,7 @@ fn says_where_it_looked() {
     );
 }
 
-/// How people call a file.
+/// How people rename a file.
 type Rename<'a> = &'a dyn Fn(&str) -> String;
 
 #[test]

@@ -1,4 +1,5 @@
-//! Numbers of several groups as an SVG file, a column of points for each, such as the accuracies of a variant's runs.
+//! Numbers in groups as an SVG file, a column of points for each group: the accuracies of each variant's
+//! runs, for instance.
 
 use super::curves::{Area, COLOURS, Drawn, at, span};
 use crate::error::{Error, Result};
@@ -7,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
 
-/// Pixels of a column: of few, of many; and what is beside them all.
+/// Width of a column in pixels if there are few, and if there are more; and the width beside all columns.
 const WIDTHS: [u32; 2] = [190, 90];
 const BESIDE: u32 = 110;
 const FEW: usize = 6;
@@ -78,7 +79,8 @@ impl Columns {
         WIDTHS[usize::from(self.columns.len() > FEW)]
     }
 
-    /// A name in lines that fit a column, as far as its words do; of few columns it is one line.
+    /// A name broken into lines that fit the column, if its words do. Up to [`FEW`] columns have room for one
+    /// line.
     fn lines(&self, name: &str) -> Vec<String> {
         let most = (self.width() / LETTER) as usize;
         let mut lines: Vec<String> = Vec::new();
@@ -166,8 +168,8 @@ impl Columns {
     }
 }
 
-/// Where points of a column stand beside its middle, the first in it, so that equal ones are seen: the golden ratio spreads
-/// any number of them evenly.
+/// Horizontal offsets of a column's points, so that equal values do not cover each other. The first is 0;
+/// multiples of the golden ratio spread any number of points evenly.
 fn beside(count: usize) -> impl Iterator<Item = f64> {
     const GOLDEN: f64 = 0.618_033_988_749_895;
     (0..count).map(|i| 0.5 * ((0.5 + i as f64 * GOLDEN).fract() - 0.5))

@@ -15,7 +15,7 @@ const SIZE: (u32, u32) = (760, 440);
 /// Pixels of a line of text.
 const LINE: i32 = 17;
 
-/// Colours that also the colour-blind tell apart (Okabe and Ito, "Color Universal Design", 2008).
+/// Colours that colour-blind people can tell apart, too (Okabe and Ito, "Color Universal Design", 2008).
 pub(super) const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -25,7 +25,7 @@ pub(super) const COLOURS: [RGBColor; 6] = [
     RGBColor(86, 180, 233),
 ];
 
-/// One place of a curve.
+/// One point of a curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Point {
     x: f64,
@@ -45,7 +45,7 @@ pub struct Series {
 impl Series {
     /// The mean of several runs in a band from their least to their greatest value.
     ///
-    /// Each run has a value for each of `xs`; what it lacks, or what is not finite, is left out.
+    /// Each run has a value for each of `xs`. Values that are missing or not finite are left out.
     pub fn of_runs<R: AsRef<[f64]>>(name: &str, xs: &[f64], runs: &[R]) -> Self {
         let points = xs.iter().enumerate().filter_map(|(i, &x)| {
             let values = runs.iter().filter_map(|run| run.as_ref().get(i));
@@ -62,7 +62,7 @@ impl Series {
         }
     }
 
-    /// How the learners of a way learned, which is one of the report's.
+    /// The learning curves of one of the report's ways.
     pub fn of_way(name: &str, report: &Report, way: &Way) -> Self {
         let steps: Vec<f64> = report.looks(way).iter().map(|&step| step as f64).collect();
         Self::of_runs(name, &steps, &way.curves)
@@ -73,7 +73,7 @@ impl Series {
         Self::of_runs(name, xs, &[values])
     }
 
-    /// Where it stands on axes of a scale.
+    /// The series in the coordinates of a scale.
     fn placed(&self, scale: Scale) -> Self {
         let fits = |p: &&Point| scale == Scale::Linear || (p.x > 0.0 && p.low > 0.0);
         let placed = |p: &Point| Point {
@@ -105,23 +105,23 @@ pub struct Chart {
     pub x: String,
     /// What the vertical axis measures.
     pub y: String,
-    /// How both axes run.
+    /// The scale of both axes.
     pub scale: Scale,
     /// The curves.
     pub series: Vec<Series>,
 }
 
-/// How axes run.
+/// The scale of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     /// Evenly.
     Linear,
-    /// By powers of two; what is not above zero is left out.
+    /// By powers of two; values that are not above zero are left out.
     Logarithmic,
 }
 
 impl Scale {
-    /// Where on its axis a value stands.
+    /// The coordinate of a value.
     fn place(self, value: f64) -> f64 {
         match self {
             Self::Linear => value,
@@ -129,7 +129,7 @@ impl Scale {
         }
     }
 
-    /// The value at a place.
+    /// The label for a coordinate.
     fn label(self, place: f64) -> String {
         match self {
             // Steps are whole numbers: "5000", and not "5000.0".
@@ -247,7 +247,7 @@ impl Chart {
                 .y_label_formatter(&label);
         }
         mesh.draw()?;
-        // Bands first: none covers a curve.
+        // Bands go first, so that none covers a curve.
         for (i, series) in series.iter().enumerate().filter(|(_, s)| s.runs > 1) {
             let points = &series.points;
             let above = points.iter().map(|p| (p.x, p.high));
@@ -261,7 +261,7 @@ impl Chart {
             let colour = COLOURS[i % COLOURS.len()];
             let pen = colour.stroke_width(2);
             let line = points.iter().map(|p| (p.x, p.mean));
-            // A line needs two places: a single one is drawn as a dot.
+            // A line needs two points: a single one is drawn as a dot.
             let dot = if points.len() == 1 { 3 } else { 0 };
             // When all colours are taken, they come again in dashes.
             let (drawn, length) = if i < COLOURS.len() || points.len() == 1 {
@@ -293,7 +293,7 @@ impl Chart {
         7 * letters.max().unwrap_or(0) as u32
     }
 
-    /// To the right, where the curves do not end.
+    /// To the right, away from the ends of the curves.
     fn legend_position(&self, ys: &Range<f64>) -> SeriesLabelPosition {
         let ends = self.series.iter().filter_map(|series| series.points.last());
         let middle = f64::midpoint(ys.start, ys.end);
@@ -340,8 +340,8 @@ fn name_ends<'a>(
     Ok(())
 }
 
-/// Places of lines of text near those that are wanted, which ascend: groups that would overlap are spread around
-/// their middle.
+/// Places for lines of text near the wanted ones, which ascend. Lines that would overlap form a group, which
+/// is spread around its middle.
 fn apart(wanted: &[i32]) -> Vec<i32> {
     // Groups by the sum of their wanted places and the number of lines.
     let mut groups: Vec<(i32, i32)> = Vec::new();

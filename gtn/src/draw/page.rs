@@ -15,7 +15,7 @@ pub struct Page<'a> {
     pub name: &'a str,
     /// Its settings, as TOML.
     pub settings: &'a str,
-    /// How to make it again.
+    /// The command that makes it again.
     pub command: &'a str,
     /// The lines of its metrics.
     pub metrics: &'a [Value],

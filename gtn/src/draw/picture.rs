@@ -136,7 +136,7 @@ impl<'a> ImageGrid<'a> {
 
 /// From -2 to 2 black to white.
 fn shade(value: f32) -> u8 {
-    // A cast from float stops at 0 and 255, and makes what is no number black.
+    // A cast from float saturates at 0 and 255, and turns NaN into 0, which is black.
     ((value + 2.0) / 4.0 * 255.0).round() as u8
 }
 

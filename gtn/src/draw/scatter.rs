@@ -22,7 +22,7 @@ pub struct Scatter {
     pub y: String,
     /// The points.
     pub points: Vec<(f64, f64)>,
-    /// Points that a line goes through, such as those that no other is better than.
+    /// Points that are joined by a line, such as a Pareto front.
     pub line: Vec<(f64, f64)>,
 }
 
@@ -57,7 +57,8 @@ pub fn write(path: &Path, panels: &[Scatter]) -> Result<()> {
     write_atomically(path, |file| file.write_all(svg.as_bytes()))
 }
 
-/// Of points over costs those that no other is at once cheaper and higher than, from the cheapest on.
+/// The Pareto front of points (cost, value): those that no other point beats in both. Ordered from the
+/// cheapest on.
 pub fn front(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut points = points.to_vec();
     points.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));

@@ -12,20 +12,21 @@ use autograd::prelude::*;
 use autograd::{State, Task};
 use kernels::View;
 
-/// Images in one run of the plan that counts.
+/// Batch size of the plan that counts.
 const BATCH: usize = 500;
 
 /// Labelled images on the device, for counting.
 #[derive(Debug)]
 pub struct TestSet {
-    /// In batches: images `x`, `labels`, how many the last learner named rightly, `correct`, for how many it gave NaN,
-    /// `broken`, and the sum of its cross-entropies over [`BATCH`], `loss`.
+    /// In batches: images `x` and `labels`; and for the last learner how many were right, `correct`, for how
+    /// many it gave NaN, `broken`, and the sum of its cross-entropies divided by [`BATCH`], `loss`.
     batches: Values,
     count: usize,
 }
 
 impl TestSet {
-    /// So many images of a split (all, if it has fewer), evenly spread over it: a split may be in the order of its classes.
+    /// `count` images of a split (all, if it has fewer), spread evenly over it, because a split may be sorted
+    /// by class.
     ///
     /// # Errors
     /// If there is not enough memory.
@@ -49,7 +50,7 @@ impl TestSet {
             let mut images = data.normalised(split, chosen);
             images.resize(BATCH * h * w * c, 0.0);
             let mut labels: Vec<i32> = chosen.iter().map(|&i| i32::from(split.labels[i])).collect();
-            // No class: never counted.
+            // Padding has no class and is never counted.
             labels.resize(BATCH, -1);
             batches.set_row("x", batch, &Array::new([BATCH, h, w, c], images)?)?;
             batches.set_row("labels", batch, &Array::new([BATCH], labels)?)?;
@@ -58,7 +59,7 @@ impl TestSet {
     }
 }
 
-/// Where an array of the plan that counts lies.
+/// The arrays that the plan reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     Weight(usize),
@@ -70,7 +71,7 @@ enum Key {
     Loss,
 }
 
-/// Counts how many images learners of one structure name rightly, and sums their losses.
+/// Counts how many images learners of one structure classify correctly, and sums their losses.
 #[derive(Debug)]
 pub(crate) struct Evaluator(Task<Key>);
 
@@ -96,7 +97,7 @@ impl Evaluator {
         given.extend([(x, Key::Images), (labels, Key::Labels)]);
         let (logits, _) = learner.logits(&weights, x, Statistics::Stored(&buffers))?;
         let [correct, broken] = count_correct(logits, labels)?;
-        // The label of no class is a row of zeros, whose loss is 0.
+        // The label of padding becomes a row of zeros, whose loss is 0.
         let loss = logits.cross_entropy(labels.one_hot(problem.classes, F32)?)?;
         let found = [
             (correct, Key::Correct),
@@ -106,7 +107,7 @@ impl Evaluator {
         Ok(Self(Task::new(device, &given, &found)?))
     }
 
-    /// The fraction of the test set's images that a learner names rightly after a step.
+    /// A learner's accuracy on the test set after a step, as a fraction.
     ///
     /// # Errors
     /// As [`Evaluator::of_state`].
@@ -164,13 +165,13 @@ impl Evaluator {
 pub struct Mark {
     /// Inner steps done.
     pub step: usize,
-    /// The fraction of images that it names rightly.
+    /// The fraction of images that it classifies correctly.
     pub accuracy: f64,
     /// The mean cross-entropy.
     pub loss: f64,
 }
 
-/// What was seen of a training.
+/// The record of a training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Course {
     /// The inner loss at every step.
@@ -183,7 +184,7 @@ pub struct Course {
 #[derive(Debug)]
 pub struct Trainee {
     trainer: Trainer,
-    /// The learner's weights before the first step, and the keys of what it drops.
+    /// The learner's weights before the first step, and its dropout keys.
     start: Vec<(String, Array)>,
     evaluator: Evaluator,
 }
@@ -219,7 +220,7 @@ impl Trainee {
         })
     }
 
-    /// Begins from now on with the start of the training number `number`.
+    /// From now on trains from the start of the training number `number`.
     ///
     /// # Errors
     /// None for the learner that it was made of.
@@ -228,7 +229,7 @@ impl Trainee {
         Ok(())
     }
 
-    /// Trains from the start, and looks at the learner after some steps.
+    /// Trains from the start, and evaluates the learner after some steps.
     ///
     /// # Errors
     /// If the training runs away, or the device fails.
@@ -251,8 +252,8 @@ impl Trainee {
         Ok(Course { losses, marks })
     }
 
-    /// Trains from the same start every time. Gives the accuracy on the test set after the last step; and on `along`, if
-    /// given, along the way: after at most 33 of the steps, evenly.
+    /// Trains from the same start every time. Gives the accuracy on the test set after the last step. If
+    /// `along` is given, also gives accuracies on it along the way: at up to 33 evenly spaced points.
     ///
     /// # Errors
     /// If the training runs away, or the device fails.
@@ -280,15 +281,16 @@ impl Trainee {
     }
 }
 
-/// After which of so many inner steps an evaluation looks at a learner for its curve: after the last, and at
-/// most 32 times before, evenly from the start (0). A look takes the forward passes of 1,000 images, which is more than a small step does.
+/// The steps after which an evaluation measures a learner for its curve: the last, and at most 32 before it,
+/// evenly spaced from 0. They are few because a measurement passes 1,000 images through the learner, which is
+/// more work than a small step.
 pub(crate) fn looks(steps: usize) -> Vec<usize> {
     let every = steps.div_ceil(32).max(1);
     let before = (0..steps).step_by(every);
     before.chain([steps]).collect()
 }
 
-/// A learner's weights before its training, by name, and the keys of what it drops.
+/// A learner's weights before its training, by name, and its dropout keys.
 fn start(
     learner: &Learner,
     (seed, number): (u64, u64),

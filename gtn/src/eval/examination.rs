@@ -1,4 +1,4 @@
-//! What an evaluation works with.
+//! The inputs of an evaluation.
 
 use crate::data::Dataset;
 use crate::eval::evaluate::{TestSet, Trainee};
@@ -17,7 +17,7 @@ use autograd::prelude::*;
 pub struct Examination<'a> {
     /// Where it computes.
     pub device: &'a Device,
-    /// Those who share the work.
+    /// The ranks that share the work.
     pub ranks: &'a Ranks,
     /// Settings of the run; with the number of learners.
     pub config: &'a Config,
@@ -25,11 +25,11 @@ pub struct Examination<'a> {
     pub teacher: &'a Teacher,
     /// Real images.
     pub data: &'a Dataset,
-    /// Validation images, which decide.
+    /// Validation images, on which choices such as learning rates are made.
     pub glance: &'a TestSet,
     /// Test images, which are for the report only.
     pub test: &'a TestSet,
-    /// What the learners are called, and their widths.
+    /// Name and widths of the learners, for the report.
     pub learner: [&'a str; 2],
     /// The structure of the learner of that number.
     pub draw: &'a dyn Fn(u64) -> Result<Learner>,

@@ -1,4 +1,5 @@
-//! Evaluation: fresh learners taught by the generator, and others by real images in the best ways that trials find.
+//! Evaluation: fresh learners taught by the generator, beside baselines: learners taught by real images, with
+//! tuned hyper-parameters.
 
 pub mod evaluate;
 pub mod examination;

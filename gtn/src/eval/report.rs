@@ -36,7 +36,8 @@ pub struct Report {
     pub widths: String,
     pub dataset: String,
     pub test_images: usize,
-    /// After which inner steps the curves look of ways that have the run's; of a report from before it had them, after all.
+    /// The inner steps at which the curves have points, for ways with the run's number of steps. A report
+    /// from before this field has points after every step.
     #[serde(default)]
     pub curve_steps: Vec<usize>,
     /// The way of the run, then those of the baselines.
@@ -58,7 +59,7 @@ pub struct Strongest {
     pub real_momentum: Option<f64>,
 }
 
-/// One way to teach, and what became of its learners.
+/// One way to teach, and the results of its learners.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Way {
     /// Who teaches: "taught by the GTN", "real images, adam", "real images, k-centre, adam".
@@ -71,7 +72,7 @@ pub struct Way {
     recipe: Option<Recipe>,
     /// What was tuned, as a sentence.
     pub tuned: Option<String>,
-    /// The accuracy of every learner on the test images; 0 of one that ran away.
+    /// The accuracy of every learner on the test images; 0 for one that ran away.
     pub accuracies: Vec<f64>,
     /// How many ran away: a number became infinite or NaN.
     pub runaways: usize,
@@ -86,7 +87,7 @@ pub const GLANCE: usize = 1000;
 /// Training numbers of evaluations start here, beyond all outer steps.
 pub const FRESH: u64 = 1 << 40;
 
-/// How the names of ways begin in which real images teach.
+/// Prefix of the names of ways in which real images teach.
 const REAL: &str = "real images, ";
 const LEARNED: &str = "learned rates";
 
@@ -114,7 +115,7 @@ impl Way {
         Spread::of(&self.accuracies).min
     }
 
-    /// Takes what became of a learner; that it ran away is a result, too.
+    /// Adds the result of a learner; `None` if it ran away, which is a result, too.
     fn add(&mut self, found: Option<(f64, Vec<f64>)>) {
         self.runaways += usize::from(found.is_none());
         let (accuracy, curve) = found.unwrap_or_default();
@@ -123,7 +124,7 @@ impl Way {
         self.interval = Spread::of(&self.accuracies).interval;
     }
 
-    /// Trains all its learners, each with an optimiser and what teaches it, and says whether they were.
+    /// Trains all its learners by `rule`, each on its `lesson`. False if the user stopped it.
     fn train(
         &mut self,
         examination: &Examination<'_>,
@@ -151,8 +152,8 @@ impl Way {
     }
 }
 
-/// Trains `config.learners` fresh learners in every way, which the ranks share. `watch` hears of each training of this rank,
-/// and may stop all by `false`: then there is no report.
+/// Trains `config.learners` fresh learners in every way; the ranks share them. `watch` is called after each
+/// training of this rank, and stops the evaluation by returning `false`: then there is no report.
 ///
 /// # Errors
 /// If there is not enough memory.
@@ -206,7 +207,7 @@ pub fn evaluate(
     Ok(Some(Report::new(examination, ways)))
 }
 
-/// What the run makes of learners, perhaps with a share of its rates that is tuned first.
+/// Learners taught by the run, perhaps with a share of its learned rates that is tuned first.
 fn taught_way(
     examination: &Examination<'_>,
     name: String,
@@ -229,7 +230,7 @@ fn taught_way(
     Ok(trained.then_some(way))
 }
 
-/// What real images make of learners under each optimiser, whose numbers are tuned first.
+/// Learners taught by real images under each optimiser, with tuned hyper-parameters.
 fn tuned_ways(
     examination: &Examination<'_>,
     images: &RealImages,
@@ -246,7 +247,7 @@ fn tuned_ways(
     Ok(Some(ways))
 }
 
-/// The same under one of them.
+/// The same under one optimiser.
 fn tuned_way(
     examination: &Examination<'_>,
     (images, called): (&RealImages, &str),
@@ -292,7 +293,7 @@ const STUDENT: [f64; 30] = [
 ];
 
 impl Spread {
-    /// Of at least one number; the standard deviation is that of a sample (0 of one number).
+    /// For at least one number. The standard deviation is that of a sample, and 0 for a single number.
     pub(crate) fn of(numbers: &[f64]) -> Self {
         let n = numbers.len() as f64;
         let mean = numbers.iter().sum::<f64>() / n;
@@ -311,7 +312,7 @@ impl Spread {
 }
 
 impl Report {
-    /// That of a run, if it came to one.
+    /// The report of a run, if it has one.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -332,7 +333,7 @@ impl Report {
         Ok(Some(report))
     }
 
-    /// After which inner steps the curves of a way look.
+    /// The inner steps at which the curves of a way have points.
     pub fn looks(&self, way: &Way) -> Vec<usize> {
         if way.steps == self.inner_steps {
             self.curve_steps.clone()
@@ -341,7 +342,8 @@ impl Report {
         }
     }
 
-    /// In how many steps real images teach as well as the run, in words; none if they were given no other number of steps.
+    /// A sentence on how many steps real images need to teach as well as the run. `None` if no baseline had
+    /// another number of steps.
     pub fn equal_steps(&self) -> Option<String> {
         let real = &self.ways[1..];
         real.iter().find(|way| way.steps != self.inner_steps)?;
@@ -404,7 +406,7 @@ impl Report {
         Some(self.gtn_accuracy_mean - strongest.real_accuracy_mean)
     }
 
-    /// The small table that says whether it teaches.
+    /// The table for the terminal: whether the run teaches.
     pub fn table(&self) -> String {
         let Self {
             test_images,

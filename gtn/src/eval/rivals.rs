@@ -1,4 +1,4 @@
-//! What a run's images are compared with: which real images, and how they teach.
+//! Baselines of a run: which real images teach, and how.
 
 use crate::data::Dataset;
 use crate::data::coreset::Choice;
@@ -30,14 +30,15 @@ pub enum Baselines {
 pub enum RealImages {
     /// Drawn anew for every learner.
     Fresh,
-    /// The same, out of those of a semi-supervised run whose classes are known: their numbers.
+    /// As `Fresh`, but only out of the labelled images of a semi-supervised run, whose indices are given.
     Labelled(Vec<usize>),
-    /// The same for all, in one order, again and again: what they are called, and the numbers of as many as the run makes.
+    /// The same images for all learners, in one order, epoch after epoch: a name, and the indices of as many
+    /// images as the run makes.
     Chosen(&'static str, Vec<usize>),
 }
 
 impl RealImages {
-    /// Those that are drawn anew for every learner, out of all whose classes the run knows.
+    /// Images that are drawn anew for every learner, out of all whose classes the run knows.
     pub fn drawn(config: &Config, data: &Dataset) -> Self {
         match config.curriculum {
             Curriculum::SemiSupervised => Self::Labelled(Known::of(config, &data.train).labelled),
@@ -45,7 +46,7 @@ impl RealImages {
         }
     }
 
-    /// How a way is called in which they teach: "k-centre, " before the optimiser.
+    /// The part of a way's name that stands before the optimiser, such as "k-centre, ".
     pub(super) fn prefix(&self) -> String {
         match self {
             Self::Fresh => String::new(),
@@ -54,7 +55,7 @@ impl RealImages {
         }
     }
 
-    /// The numbers of the images for a training, in the order in which they come.
+    /// The indices of the images for a training, in order.
     pub(super) fn numbers(&self, config: &Config, data: &Dataset, training: u64) -> Vec<usize> {
         match self {
             Self::Fresh => {
@@ -117,19 +118,20 @@ impl LearnedRates {
 /// All that a run is compared with, and how.
 #[derive(Debug, Default)]
 pub struct Rivals {
-    /// The run's own rates are tuned for each network, too, by their share.
+    /// Whether the run's own rates are tuned for each network as well: multiplied by the best share.
     pub tune_rates: bool,
     /// Which real images teach, under optimisers that are tuned.
     pub images: Vec<RealImages>,
-    /// Trainings of so many steps each on real images that are drawn anew: how long must they be to teach as well?
+    /// Further baselines with these numbers of inner steps, on real images that are drawn anew. They show how
+    /// long real images need to teach as well.
     pub steps: Vec<usize>,
     /// Rates that were learned for fresh real images.
     pub learned: Option<LearnedRates>,
 }
 
 impl Rivals {
-    /// Chooses the images of baselines. Those of a semi-supervised run know as many classes as the run; all of them
-    /// know all.
+    /// Chooses the images of baselines. For a semi-supervised run they are its labelled images;
+    /// [`Baselines::All`] adds all images with their classes.
     pub fn new(baselines: Baselines, config: &Config, data: &Dataset) -> Self {
         let count = config.example_count();
         let chosen = |name, choice: Choice| {

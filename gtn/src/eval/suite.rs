@@ -9,9 +9,9 @@ use std::fmt::Write;
 pub struct SuiteReport {
     /// One for every structure, in the order of the suite.
     pub suite: Vec<Entry>,
-    /// The least of the mean accuracies that the run led to.
+    /// The lowest mean accuracy of learners that the run taught.
     pub worst_gtn: f64,
-    /// The least of mean accuracy minus that of the strongest baseline; none without baselines.
+    /// The smallest margin: mean accuracy minus that of the strongest baseline. `None` without baselines.
     pub worst_margin: Option<f64>,
 }
 
@@ -26,7 +26,7 @@ pub struct Entry {
 }
 
 impl SuiteReport {
-    /// Of at least one structure.
+    /// For at least one structure.
     pub fn new(suite: Vec<Entry>) -> Self {
         let means = suite.iter().map(|entry| entry.report.gtn_accuracy_mean);
         let margins = suite.iter().filter_map(|entry| entry.report.margin());

@@ -22,7 +22,7 @@ pub type Hyper = [(&'static str, Array)];
 pub struct TrainingData {
     /// Images `x` and one-hot classes `y` \[T, B, …\], and hyper-parameters \[T\].
     pub(super) values: Values,
-    /// The classes, \[T, B\]; where a network makes them, the likeliest.
+    /// The classes, \[T, B\]; of labels that a network makes, the most probable class.
     pub labels: Vec<u16>,
 }
 
@@ -157,7 +157,7 @@ impl TrainingData {
         Self::of_images(device, config, data, (&chosen, number), hyper)
     }
 
-    /// Chosen training images, changed at random as the training number `number` has them.
+    /// Chosen training images, augmented as in the training number `number`.
     ///
     /// # Errors
     /// If there are other than T·B, or not enough memory.
@@ -184,7 +184,7 @@ impl TrainingData {
         Ok(Self { values, labels })
     }
 
-    /// The same with a share of the learning rates.
+    /// The same data with the learning rates multiplied by a share.
     ///
     /// # Errors
     /// If the device fails.
@@ -215,7 +215,7 @@ impl TrainingData {
         has.then(|| self.values.get("z")).transpose()
     }
 
-    /// The same from what [`TrainingData::arrays`] gave, on a device.
+    /// Restores on a device what [`TrainingData::arrays`] gave.
     ///
     /// # Errors
     /// If there is not enough memory.

@@ -1,4 +1,5 @@
-//! How real images teach best, and how much of a run's rates a network wants: found by trials on validation images.
+//! Tunes hyper-parameters by accuracy on validation images: those of baselines, and the share of a run's
+//! learned rates that suits a network.
 
 use crate::error;
 use crate::eval::evaluate::Trainee;
@@ -22,11 +23,11 @@ pub struct Recipe {
     pub lr: f64,
     /// The momentum, or Adam's β₁.
     pub momentum: f64,
-    /// How the rate goes over the steps.
+    /// The learning rate schedule.
     pub cycle: Cycle,
 }
 
-/// How a learning rate goes over the steps.
+/// The learning rate schedule over the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cycle {
@@ -89,8 +90,9 @@ impl fmt::Display for Recipe {
     }
 }
 
-/// The optimisers of the baselines, each with the highest learning rate to try; the others are halves, fifths, … of it. Muon is what
-/// the records of few steps use (Jordan 2024), and the strongest here for deep networks.
+/// The optimisers of the baselines, each with the highest learning rate to try; the other rates are a half, a
+/// fifth, … of it. Muon holds the records for training in few steps (Jordan 2024), and is the strongest here
+/// for deep networks.
 pub const BASELINES: [(Optimizer, f64); 3] = [
     (Optimizer::Momentum, 1.0),
     (Optimizer::Adam, 0.05),
@@ -102,8 +104,9 @@ const RATES: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0];
 const MOMENTA: [f64; 3] = [0.0, 0.5, 0.9];
 const CYCLES: [Cycle; 2] = [Cycle::Constant, Cycle::OneCycle];
 
-/// Every choice is tried on the first learner, the best 12 on the next two as well, the best 4 of these on five more. A
-/// large rate may teach a few learners by luck and ruin the next, so the few must not decide.
+/// Successive halving. Every choice is tried on the first learner, the best 12 on the next two, and the best
+/// 4 of these on five more; each round is judged by its own learners only. A large rate may teach a few
+/// learners by luck and ruin the next, so a few learners must not decide.
 const ROUNDS: [(usize, std::ops::Range<u64>); 3] = [(12, 0..1), (4, 1..3), (1, 3..8)];
 const LEARNERS: u64 = 8;
 
@@ -154,8 +157,8 @@ pub fn tuned(
     )
 }
 
-/// The share of the rates that a run has learned with which its learners are best on validation images: a network that no
-/// training drew may want others, as each has its own on real images.
+/// The share of a run's learned rates with which learners do best on validation images. A network that
+/// meta-training never drew may need other rates, as every network does on real images.
 ///
 /// # Errors
 /// If there is not enough memory.
@@ -169,8 +172,9 @@ pub fn tuned_share(
     best(examination, (rule, SHARES.to_vec()), lesson, first, watch)
 }
 
-/// The choice with which learners are best on validation images after their lesson. Learners and their lessons are
-/// numbered from `first`; the ranks share the choices of a round. `watch` may stop it by `false`: then there is none.
+/// The choice with which learners do best on validation images after their lesson. Learners and lessons are
+/// numbered from `first`; the ranks share the choices of a round. `watch` may stop the search by returning
+/// `false`: then the result is `None`.
 ///
 /// # Errors
 /// If there is not enough memory.
@@ -205,7 +209,7 @@ fn best<C: Copy>(
     Ok(Some(choices[0].0))
 }
 
-/// 0 if the training runs away.
+/// Accuracy on validation images after a training; 0 if it runs away.
 fn accuracy(
     examination: &Examination<'_>,
     trainee: &mut Trainee,

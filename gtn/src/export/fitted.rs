@@ -1,4 +1,4 @@
-//! What `gtn fit` made, in the forms that others read.
+//! Exports a network that `gtn fit` trained, in formats for other programs.
 
 use super::Format;
 use super::onnx::Trained;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::path::Path;
 use tensor::{Array, Arrays, Metadata, read_safetensors, safetensors_bytes, write_npz};
 
-/// The file that has all of it.
+/// The file with the network and its settings.
 pub const NETWORK: &str = "network.safetensors";
 const SETTINGS: &str = "settings";
 
@@ -29,10 +29,10 @@ pub struct Fitted {
 }
 
 impl Fitted {
-    /// Of the settings of a fit, and its arrays by name.
+    /// Builds the network from the settings of a fit and its arrays by name.
     ///
     /// # Errors
-    /// If they are something else.
+    /// If they are not those of a fit.
     pub fn new(settings: &Value, arrays: &Arrays) -> Result<Self> {
         let lacks = |what: &str| Error::run(format!("its settings have no {what}"));
         let network = settings["network"]
@@ -91,7 +91,7 @@ impl Fitted {
         }
     }
 
-    /// Writes it into a folder that is there: without a format for PyTorch and as ONNX.
+    /// Writes it into an existing folder. Without a format it writes two: for PyTorch, and ONNX.
     ///
     /// # Errors
     /// If the format is one of images, or a file cannot be written.

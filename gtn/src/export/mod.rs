@@ -1,4 +1,5 @@
-//! Out to where people work: the synthetic batches of a run, and programs in PyTorch and JAX that train on them.
+//! Export to other frameworks: the synthetic batches of a run, and programs in PyTorch and JAX that train on
+//! them.
 
 pub mod fitted;
 pub mod onnx;
@@ -37,7 +38,7 @@ pub enum Format {
 pub struct Export<'a> {
     /// The batches that a run teaches.
     pub lesson: &'a TrainingData,
-    /// The data set, whose test images go along.
+    /// The data set, whose test images are exported, too.
     pub data: &'a Dataset,
     /// What the programs are written for.
     pub program: Program<'a>,
@@ -48,10 +49,10 @@ pub struct Export<'a> {
 }
 
 impl Export<'_> {
-    /// Refuses a format that it does not have.
+    /// Refuses a format that this export cannot have.
     ///
     /// # Errors
-    /// As [`Export::write`] would, before there is a folder.
+    /// The same as of [`Export::write`], but before a folder is made.
     pub fn check(&self, format: Format) -> Result<()> {
         match format {
             Format::Onnx if self.generator.is_none() => Err(Error::run("the run has no generator")),
@@ -63,7 +64,7 @@ impl Export<'_> {
         }
     }
 
-    /// Writes it into a folder that is there.
+    /// Writes it into an existing folder.
     ///
     /// # Errors
     /// If it does not have that format, or a file cannot be written.
@@ -138,8 +139,9 @@ impl Export<'_> {
     }
 }
 
-/// A folder for each class, below the one that was asked for whatever a data set calls its classes. Names that are folders
-/// already stay; others that would be one folder with them, or among themselves, get a number.
+/// A folder name for each class. Class names of a data set could lead out of the export's folder, so unsafe
+/// characters are replaced. Safe names stay as they are. A changed name that collides with another gets a
+/// number.
 fn folder_names(classes: &[String]) -> Vec<String> {
     let safe: Vec<String> = classes.iter().map(|class| folder_name(class)).collect();
     let both = || classes.iter().zip(&safe);
@@ -155,7 +157,7 @@ fn folder_names(classes: &[String]) -> Vec<String> {
     both().map(own).collect()
 }
 
-/// The name without what leads to another folder or hides one.
+/// The name without characters that lead to another folder or hide the folder.
 fn folder_name(class: &str) -> String {
     let visible = class.trim_start_matches('.');
     let dots = class.len() - visible.len();
@@ -168,7 +170,7 @@ fn folder_name(class: &str) -> String {
     }
 }
 
-/// The name, with the first number that makes it another than those taken.
+/// The name, or the name with the first number that makes it unique.
 fn free(name: &str, taken: &mut HashSet<String>) -> String {
     let (mut free, mut number) = (name.to_owned(), 1);
     while !taken.insert(free.clone()) {

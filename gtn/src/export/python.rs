@@ -26,7 +26,7 @@ pub struct Program<'a> {
     pub rate_groups: &'a [RateGroup],
     /// For every channel, the mean of the training pixels divided by 255; and their standard deviation.
     pub statistics: [&'a [f32]; 2],
-    /// Where it comes from, for a comment.
+    /// Where it comes from, for a comment in the program.
     pub origin: String,
 }
 
@@ -85,7 +85,7 @@ impl Program<'_> {
 /// Two functions: the state of a weight before the first step, and a step.
 fn update(optimizer: Optimizer) -> String {
     let (like, decay) = match optimizer {
-        // Fixed point is for going back; the steps are those of momentum.
+        // Its fixed-point arithmetic serves only to undo steps; the steps themselves are those of momentum.
         Optimizer::ReversibleMomentum => (Optimizer::Momentum, ""),
         Optimizer::AdamW => (Optimizer::Adam, " + h[\"weight_decay\"] * theta"),
         other => (other, ""),

@@ -29,7 +29,7 @@ impl Network {
         }
     }
 
-    /// The same without a look at what the last layer gives.
+    /// The same without a check of the shape that the last layer gives.
     pub(super) fn unchecked(&self, image: [usize; 3], classes: usize) -> Result<Learner> {
         let mut builder = Builder {
             network: self,
@@ -64,9 +64,9 @@ struct Builder<'a> {
     params: Vec<ParamSpec>,
     buffers: Vec<ParamSpec>,
     described: Vec<Described>,
-    /// Whether a layer drops numbers.
+    /// Whether any layer is a dropout.
     drops: bool,
-    /// How many convolutions, dense layers and others have names.
+    /// How many names convolutions, dense layers and other layers have taken so far.
     counts: [usize; 3],
     /// The name of the last weights.
     owner: Option<String>,
@@ -129,7 +129,7 @@ impl Builder<'_> {
             return Err(misfit(number, layer, input));
         };
         let adds = matches!(layer, Layer::Add(_));
-        // Of branches side by side the last axis may differ.
+        // Branches side by side may differ in their last axis.
         let axes = first.len() - usize::from(!adds);
         let alike =
             |other: &Vec<usize>| other.len() == first.len() && other[..axes] == first[..axes];
@@ -298,7 +298,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The name that a bias or normalisation goes by: of the last weights, if they have no such parameter yet.
+    /// The name for a bias or normalisation: that of the last weights, if they have no such parameter yet.
     fn owner(&mut self, role: &str) -> String {
         let free = self.owner.clone().filter(|owner| {
             let name = format!("{owner}.{role}");
@@ -324,7 +324,8 @@ impl Builder<'_> {
 /// A layer with all numbers that it left open, the shape after it, and its multiply-adds.
 type Built = (Layer, Vec<usize>, usize);
 
-/// Windows over an image; none if there is no room, or if one lies in the border.
+/// How many windows there are along rows and columns. `None` if there is no room, or if a window would lie in
+/// the border only.
 fn fits(window: &Window, image: [usize; 2]) -> Option<[usize; 2]> {
     let (count, [rows, columns], pad) = (window.count(image)?, window.reach(), window.pad);
     let inside =

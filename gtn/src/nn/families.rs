@@ -18,11 +18,11 @@ use rand::{Rng, RngExt};
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
-    /// How it is called.
+    /// Its name.
     pub name: String,
     /// The text of a [`Network`] with open places: `w1`, `w2`, …, `depth`, `norm` or `norm_or_bias`, and `act`.
     pub text: String,
-    /// The widths that it is known with.
+    /// Its usual widths: the published ones, if there are any.
     pub usual: Vec<usize>,
     /// For each width a range to draw from.
     pub widths: Widths,
@@ -42,7 +42,7 @@ impl Family {
     /// A family of a user's own, by its text.
     ///
     /// # Errors
-    /// If the text is none of a network.
+    /// If the text does not describe a network.
     pub fn of_text(text: &str) -> Result<Self> {
         // Any number will do to see whether the text makes sense.
         let usual = vec![64; widths_in(text)];
@@ -87,7 +87,7 @@ impl Family {
     /// Draws a network.
     ///
     /// # Errors
-    /// If the text is none of a network.
+    /// If the text does not describe a network.
     pub fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> Result<Drawn> {
         let widths = self.widths.sample(rng);
         let [least, most] = self.depth;
@@ -109,7 +109,7 @@ impl Family {
     /// The network in the middle of all ranges, with the first choices.
     ///
     /// # Errors
-    /// If the text is none of a network.
+    /// If the text does not describe a network.
     pub fn middle(&self) -> Result<Drawn> {
         self.first(
             self.widths.middle(),
@@ -121,7 +121,7 @@ impl Family {
     /// The network at the upper end of all ranges, which takes the most memory.
     ///
     /// # Errors
-    /// If the text is none of a network.
+    /// If the text does not describe a network.
     pub fn widest(&self) -> Result<Drawn> {
         self.first(self.widths.widest(), self.depth[1], self.norms[0])
     }

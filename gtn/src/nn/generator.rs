@@ -1,4 +1,4 @@
-//! The generator: noise and a class to an image that teaches.
+//! The generator, which turns noise and a class into an image that teaches.
 
 use super::layers::{
     Border, LEAK, batch_norm, dense, kernel, moments, upsample_conv, upsampling_kernel,
@@ -8,7 +8,7 @@ use super::network::Start;
 use super::{Feed, ParamSpec};
 use autograd::{Error, Result, Var};
 
-/// Which generator: they differ where the published one and the usual building blocks differ.
+/// Which generator: the published one, or one of the usual building blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Variant {
     /// As published (Such et al. 2020): mirrored borders, images in ±2, the second batch norm over features,
@@ -33,7 +33,7 @@ pub struct GeneratorConfig {
     pub labels: bool,
     /// Width of the first layer.
     pub hidden: usize,
-    /// Channels of the small images but the last, and of the last: that of half the image's size.
+    /// Channels of the small images: of all but the last, then of the last, which has half the image's size.
     pub channels: [usize; 2],
     /// Height, width and channels of the image.
     pub image: [usize; 3],
@@ -67,9 +67,10 @@ impl Default for GeneratorConfig {
 /// Its forward pass comes in two halves: [`prepare`](Self::prepare) does what depends on the weights only,
 /// once for all inner steps; [`images`](Self::images) does the rest at each.
 ///
-/// Images of up to 44 pixels have these two stages; larger ones have more, so that the smallest image has no more than 11
-/// pixels: 64 three, from 8; 224 five, from 7. Height and width that are no multiples of 2 to the number of stages are cut out of the
-/// middle of the next larger ones that are.
+/// Images with sides of up to 44 pixels have these two stages. Larger images have more, so that the smallest
+/// image has sides of 11 pixels at most: 64 pixels take three stages from 8, and 224 take five from 7. If
+/// height or width is not a multiple of 2 to the number of stages, a larger image is made and the middle is
+/// cut out.
 ///
 /// ```
 /// use autograd::Tape;
@@ -214,13 +215,13 @@ impl Generator {
         Ok([images, logits.softmax()?])
     }
 
-    /// What the first layer makes of its input.
+    /// The output of the first layer, normalised.
     fn features<'t>(&self, feed: &mut Feed<'_, 't>, input: Var<'t>) -> Result<Var<'t>> {
         let x = self.dense(feed, input)?;
         norm(feed, x)
     }
 
-    /// What the others make of that.
+    /// The images that the other layers make of these features.
     fn images_of<'t>(&self, feed: &mut Feed<'_, 't>, features: Var<'t>) -> Result<Var<'t>> {
         let x = self.dense(feed, features)?;
         let mut x = match self.config.variant {
@@ -283,7 +284,7 @@ impl Generator {
         x + bias
     }
 
-    /// Each convolution has one kernel in the place of direction and gain.
+    /// Each convolution has one kernel in place of two parameters, direction and gain.
     fn prepared_count(&self) -> usize {
         self.params.len() - self.stages
     }

@@ -117,7 +117,7 @@ pub fn init<R: Rng + ?Sized>(specs: &[ParamSpec], dtype: DType, rng: &mut R) -> 
 fn weights<R: Rng + ?Sized>(shape: &Shape, start: Start, rng: &mut R) -> Vec<f64> {
     let (count, units) = (shape.count(), shape[0]);
     let fan_in = count / units;
-    // Every input is seen by all units, through as many weights as a window has pixels.
+    // For fan-out: every input goes to all units, through as many weights each as a window has pixels.
     let pixels: usize = shape[1..]
         .split_last()
         .map_or(1, |(_, window)| window.iter().product());
@@ -138,13 +138,13 @@ fn uniform<R: Rng + ?Sized>(count: usize, bound: f64, rng: &mut R) -> Vec<f64> {
     (0..count).map(|_| between.sample(rng)).collect()
 }
 
-/// Orthonormal rows, or columns where there are more rows, of a length.
+/// Orthogonal rows, or orthogonal columns if there are more rows than columns, all of that length.
 fn orthogonal<R: Rng + ?Sized>([rows, columns]: [usize; 2], length: f64, rng: &mut R) -> Vec<f64> {
     let (few, many) = (rows.min(columns), rows.max(columns));
     let mut vectors: Vec<Vec<f64>> = Vec::with_capacity(few);
     for _ in 0..few {
         let mut vector = normal(many, 1.0, rng);
-        // Twice is enough (Giraud et al. 2005).
+        // Gram-Schmidt. Two passes are enough for full precision (Giraud et al. 2005).
         for other in vectors.iter().chain(&vectors) {
             let along: f64 = vector.iter().zip(other).map(|(a, b)| a * b).sum();
             vector

@@ -44,7 +44,7 @@ pub fn dense<'t>(x: Var<'t>, v: Var<'t>, scale: Var<'t>) -> Result<Var<'t>> {
     }
 }
 
-/// What there is per channel, \[c\] or \[K, c\], as it stretches along activations of channels like that.
+/// Numbers per channel, \[c\] or \[K, c\], in a shape that broadcasts over the activations `x`.
 pub fn per_channel<'t>(p: Var<'t>, x: Var<'t>) -> Result<Var<'t>> {
     let &[learners, channels] = &*p.shape() else {
         return Ok(p);
@@ -69,14 +69,15 @@ pub fn moments(x: Var<'_>, first: usize) -> Result<Moments<'_>> {
     x.moments(&(first..x.shape().len() - 1).collect::<Vec<_>>())
 }
 
-/// Batch norm (Ioffe and Szegedy 2015): the affine map `gamma`·x + `beta` of what is shifted and scaled per
-/// channel by these moments.
+/// Batch norm (Ioffe and Szegedy 2015): normalises every channel by these moments, then applies the affine
+/// map `gamma`·x + `beta`.
 pub fn batch_norm<'t>(moments: &Moments<'t>, [gamma, beta]: [Var<'t>; 2]) -> Result<Var<'t>> {
     let x = moments.centered;
     normalized(moments, [per_channel(gamma, x)?, per_channel(beta, x)?])
 }
 
-/// The normalised array, scaled and shifted: the scale is multiplied with 1/deviation first, where there is less of both.
+/// The normalised array, scaled and shifted. Scale and 1/deviation are multiplied first, because both are
+/// smaller than the array.
 fn normalized<'t>(moments: &Moments<'t>, [scale, shift]: [Var<'t>; 2]) -> Result<Var<'t>> {
     let scale = (scale * moments.inverse_deviation(BATCH_NORM_EPS)?)?;
     (moments.centered * scale)? + shift

@@ -56,7 +56,7 @@ pub struct Described {
     pub number: String,
     /// The layer as text; of branches the word alone.
     pub layer: String,
-    /// Of one example after it.
+    /// The shape of one example after the layer.
     pub shape: Vec<usize>,
     /// Its parameters.
     pub parameters: usize,
@@ -90,7 +90,7 @@ impl Learner {
         &self.layers
     }
 
-    /// How many numbers its parameters are.
+    /// The number of its parameters.
     pub fn parameter_count(&self) -> usize {
         self.params.iter().map(|param| param.shape.count()).sum()
     }
@@ -100,7 +100,7 @@ impl Learner {
         self.layers.iter().map(|layer| layer.multiply_adds).sum()
     }
 
-    /// Whether a result depends on the other images of its batch.
+    /// Whether the logits of an image depend on the other images of its batch.
     pub fn norms_over_batches(&self) -> bool {
         !self.buffers.is_empty()
     }
@@ -141,7 +141,8 @@ impl Learner {
         Ok((last.flat()?.x, pass.buffers))
     }
 
-    /// As [`Learner::logits`] of one learner, and between them what comes out of a layer, by its place among [`Learner::layers`].
+    /// As [`Learner::logits`], for one learner. The second result is the output of a layer, which is given by
+    /// its place among [`Learner::layers`].
     ///
     /// # Panics
     /// If it has no such layer.
@@ -156,8 +157,9 @@ impl Learner {
         Ok((last.flat()?.x, pass.results[layer], pass.buffers))
     }
 
-    /// The place among [`Learner::layers`] of the last that makes images of those sizes smaller, where a third of the network is still to
-    /// come in the usual networks of three stages. Of layers in branches and graphs the outermost count; none, if all images have one size.
+    /// The place among [`Learner::layers`] of the last layer that makes images of that size smaller. In the
+    /// usual network of three stages, a third of the layers come after it. Outer layers go before layers in
+    /// branches and graphs. `None` if no layer makes them smaller.
     pub fn last_reduction(&self, [h, w, _]: [usize; 3]) -> Option<usize> {
         let area = |layer: &Described| match layer.shape[..] {
             [h, w, _] => Some(h * w),
@@ -217,8 +219,8 @@ impl Learner {
         Ok((last, pass))
     }
 
-    /// K, if the parameters have a first axis for several learners: then all must have it, and stored
-    /// statistics, too.
+    /// K, if the parameters have a first axis for several learners. Then all parameters must have it, and
+    /// stored statistics, too.
     fn several(&self, params: &[Var<'_>], statistics: Statistics<'_, '_>) -> Result<Option<usize>> {
         let learners = match (params.first().map(Var::shape), self.params.first()) {
             (Some(shape), Some(spec)) if shape.len() > spec.shape.len() => shape[0],
@@ -242,13 +244,13 @@ impl Learner {
     }
 }
 
-/// One way through the layers: parameters are taken in their order, and buffers made.
+/// One forward pass: it takes parameters in their order and collects buffers.
 struct Pass<'a, 't> {
     weight_norm: bool,
     params: Feed<'a, 't>,
     /// Statistics to normalise by; without them those of the batch.
     stored: Option<Feed<'a, 't>>,
-    /// Of what is dropped, if anything is.
+    /// The random key of dropout, if anything is dropped.
     key: Option<Var<'t>>,
     /// How many layers have dropped something.
     draws: u32,
@@ -411,7 +413,8 @@ impl<'a, 't> Pass<'a, 't> {
         }
     }
 
-    /// Drops with a probability, in training, what has the same place on the first so many axes.
+    /// In training, drops with probability `rate`. Numbers with equal places on the first `axes` axes are
+    /// dropped together.
     fn dropped(&mut self, rate: f64, now: Activations<'t>, axes: usize) -> Result<Activations<'t>> {
         let Some(key) = self.key else {
             return Ok(now);

@@ -35,7 +35,7 @@ pub enum Learners {
 /// The built-in populations.
 const POPULATIONS: [(&str, &str); 1] = [("mixed", include_str!("mixed.toml"))];
 
-/// What is in a file of learners, and in nothing else.
+/// A text that occurs in every file of learners, and in no other setting.
 const ENTRY: &str = "[[learner]]";
 
 impl Learners {
@@ -55,7 +55,7 @@ impl Learners {
         }
     }
 
-    /// How a table calls it.
+    /// Its name in tables.
     pub fn name(&self) -> String {
         match self {
             Self::Family(family) => family.name.clone(),

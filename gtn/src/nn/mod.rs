@@ -41,7 +41,7 @@ struct Feed<'a, 't> {
 }
 
 impl<'a, 't> Feed<'a, 't> {
-    /// As many variables as there should be, or an error that says so.
+    /// Checks that there are as many variables as wanted.
     fn new(of: &'static str, vars: &'a [Var<'t>], wanted: usize) -> Result<Self> {
         if vars.len() == wanted {
             return Ok(Self { of, rest: vars });

@@ -37,7 +37,7 @@ impl Source {
     /// Draws a network.
     ///
     /// # Errors
-    /// If a text is none of a network.
+    /// If a text does not describe a network.
     pub fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> autograd::Result<Drawn> {
         match self {
             Self::Family(family) => family.draw(rng),
@@ -48,7 +48,7 @@ impl Source {
     /// The network in the middle of all ranges, with the first choices; of a space the largest.
     ///
     /// # Errors
-    /// If a text is none of a network.
+    /// If a text does not describe a network.
     pub fn middle(&self) -> autograd::Result<Drawn> {
         match self {
             Self::Family(family) => family.middle(),
@@ -59,7 +59,7 @@ impl Source {
     /// The network that takes the most memory.
     ///
     /// # Errors
-    /// If a text is none of a network.
+    /// If a text does not describe a network.
     pub fn widest(&self) -> autograd::Result<Drawn> {
         match self {
             Self::Family(family) => family.widest(),
@@ -169,7 +169,7 @@ impl Population {
         )
     }
 
-    /// Its space, if it is nothing else.
+    /// Its space, if that is its only member.
     pub fn space(&self) -> Option<&Space> {
         match &self.0[..] {
             [
@@ -190,7 +190,7 @@ impl Population {
     /// Draws a learner. Where there is a single family, random numbers are drawn for its own choices only.
     ///
     /// # Errors
-    /// If a text is none of a network.
+    /// If a text does not describe a network.
     pub fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> autograd::Result<Drawn> {
         let Some((last, others)) = self.0.split_last() else {
             return Err(autograd::Error::Setting(
@@ -352,7 +352,7 @@ fn change<T: FromStr<Err: Display>>(
     Ok(())
 }
 
-/// Layers of a repeated part.
+/// The most repetitions of a repeated part.
 const DEEPEST: usize = 100;
 
 fn depth_range(text: &str) -> Result<[usize; 2], String> {

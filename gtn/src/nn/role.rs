@@ -1,4 +1,5 @@
-//! What a parameter does in a learner, and how many inputs it weighs: what its learning rate should depend on.
+//! What a parameter does in a learner, and how many inputs it weighs. Its learning rate should depend on
+//! both.
 
 use super::{Init, ParamSpec};
 
@@ -10,7 +11,7 @@ pub enum Role {
     Head,
     /// Weights whose results are normalised.
     Normed,
-    /// Weights whose results are not normalised, or freed of their mean only.
+    /// Weights whose results are not normalised, or only have their mean removed.
     Plain,
     /// Biases, gains and other numbers of which each channel has one.
     Vector,
@@ -28,7 +29,8 @@ impl Role {
 pub struct RateGroup {
     /// What it does.
     pub role: Role,
-    /// Of weights the units, and the inputs of each. A network's start has no part in it, so plans fit all starts.
+    /// For weights, the number of units and of inputs of each. It does not depend on how the weights start,
+    /// so a plan serves every initialisation.
     pub size: Option<[usize; 2]>,
 }
 

@@ -42,8 +42,8 @@ impl Suite {
         built_in.map(|(name, text)| Self::from_toml(name, text))
     }
 
-    /// The suite of a name, or in a TOML file of a user's own. Of ranges the middle counts, of several choices the first, of a
-    /// space its largest network.
+    /// The suite of a name, or in a TOML file of a user's own. A range counts as its middle, several choices
+    /// as the first, and a space as its largest network.
     ///
     /// # Errors
     /// If there is no such suite or file, or a network in it makes no sense.

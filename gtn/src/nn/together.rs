@@ -11,8 +11,8 @@ use super::windows::{average_pool, depthwise_conv, dilated, grouped_conv};
 use autograd::{ConvOptions, Error, Moments, Result, Var};
 use tensor::Array;
 
-/// The parameters of K learners of one structure, each with its own, as those of all: a first axis of K is
-/// before the others. Those of a single learner stay as they are.
+/// Stacks the parameters of K learners of one structure along a new first axis of K. The parameters of a
+/// single learner stay as they are.
 ///
 /// # Errors
 /// If the learners' parameters differ in number, shape or type.
@@ -54,7 +54,7 @@ enum Axis {
     First,
 }
 
-/// What a layer takes and gives.
+/// The input or output of a layer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Activations<'t> {
     pub(super) x: Var<'t>,
@@ -73,13 +73,13 @@ impl<'t> Activations<'t> {
         }
     }
 
-    /// After something that leaves the axes as they are.
+    /// The output of a function that leaves the axes as they are.
     pub(super) fn with(self, x: Var<'t>) -> Self {
         Self { x, ..self }
     }
 
-    /// A parameter, of K learners where there are several, in the form that fits the activations: those of all
-    /// side by side, as long as the activations have no axis of learners of their own.
+    /// A parameter in the shape that fits the activations. If K learners are not on an axis of their own
+    /// there, their parameters stand side by side.
     pub(super) fn fit(self, p: Var<'t>) -> Result<Var<'t>> {
         let shape = p.shape();
         match (self.learners, self.axis) {
@@ -90,7 +90,7 @@ impl<'t> Activations<'t> {
         }
     }
 
-    /// Undoes [`Self::fit`] for what there is per channel.
+    /// Undoes [`Self::fit`] for numbers per channel.
     fn unfit(self, statistic: Var<'t>) -> Result<Var<'t>> {
         let channels = statistic.shape().count();
         match self.learners {
@@ -143,7 +143,7 @@ impl<'t> Activations<'t> {
         Self { x, axis, ..self }
     }
 
-    /// With an axis of learners, where there are several: before parameters of each meet images that all see.
+    /// Gives images that all learners see an axis of learners, before the parameters of each apply to them.
     pub(super) fn own(self) -> Result<Self> {
         let (Axis::None, Some(learners)) = (self.axis, self.learners) else {
             return Ok(self);
@@ -210,7 +210,7 @@ impl<'t> Activations<'t> {
         if self.axis != Axis::First {
             return Ok(self.with(pool(self.x)?));
         }
-        // Windows do not look at other images: those of all learners are as good as those of one.
+        // Windows stay within an image, so the images of all learners can be treated as one batch.
         let pooled = pool(
             self.x
                 .reshape([&[shape[0] * shape[1]], &shape[2..]].concat())?,
@@ -254,8 +254,8 @@ impl<'t> Activations<'t> {
     }
 }
 
-/// Branches with the axis of learners at one place, and as vectors if one is a vector. With `channels` all have it at the
-/// channels, where it may stay.
+/// Brings branches into one form: the axis of learners in one place, and all as vectors if one is a vector.
+/// With `channels`, all have it beside the channels already, where it may stay.
 fn aligned<'t>(branches: &[Activations<'t>], channels: bool) -> Result<Vec<Activations<'t>>> {
     let rank = |b: &Activations<'_>| b.x.shape().len() - b.first();
     let same_rank = branches

@@ -5,9 +5,9 @@ use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
 
-/// A range of widths for each of the places that a learner's family has for them, both ends included; or none. Of a range in steps
-/// only every so many widths are drawn: few structures, whose plans come back, and multiples of 8, which CUDA kernels copy 16
-/// bytes at a time.
+/// A range of widths for each place that a learner's family has for one, both ends included; or none. A range
+/// may have a step: then there are fewer structures, so their plans can be kept. Multiples of 8 also let CUDA
+/// kernels copy 16 bytes at a time.
 ///
 /// ```
 /// use gtn::nn::widths::Widths;

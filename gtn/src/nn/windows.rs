@@ -1,5 +1,5 @@
-//! Windows over images, composed of what the engine has: convolutions that are grouped, depthwise or dilated, and the
-//! mean of a window.
+//! Windows over images, built from the engine's own operations: grouped, depthwise and dilated convolutions,
+//! and the mean of a window.
 //!
 //! Images may have axes before \[n, h, w, c\], as of learners; weights have the same axes before their own.
 
@@ -39,7 +39,7 @@ pub(super) fn grouped_conv<'t>(
     let learners: usize = images[..lead].iter().product();
     let channels = images[lead + 3] / groups;
     let split = [&images[..lead + 3], &[groups, channels]].concat();
-    // The axis of groups to the place before the examples.
+    // Moves the axis of groups in front of the axis of examples.
     let mut axes: Vec<usize> = (0..split.len()).collect();
     axes[lead..lead + 4].rotate_right(1);
     let apart = x.reshape(split)?.permute(&axes)?;
@@ -56,9 +56,9 @@ pub(super) fn grouped_conv<'t>(
         .reshape([&images[..lead], &pixels, &[groups * out]].concat())
 }
 
-/// Channels that a depthwise convolution takes together. More of them are fewer and larger products, of which all but one in
-/// so many terms are zero; 32 is fastest on two Zen 5 cores for 16 to 48 channels, and takes a quarter of the memory that a sum
-/// over shifted images takes.
+/// Channels that a depthwise convolution takes together, as one dense block. Larger blocks make fewer and
+/// larger products, but all except one in `BLOCK` of their terms are zero. 32 is fastest on two Zen 5 cores
+/// for 16 to 48 channels, and takes a quarter of the memory of a sum over shifted images.
 const BLOCK: usize = 32;
 
 /// Convolution of every channel of images \[…, n, h, w, c\] with a window of its own, of weights \[…, c, kh, kw, 1\]: a grouped
@@ -129,8 +129,8 @@ impl Window {
     }
 }
 
-/// Images with a border, whose rows and columns are cut into steps of the window: \[…, rows, step, columns, step, c\].
-/// What one tap of all windows sees is a box of that.
+/// Images with a border, reshaped so that rows and columns are cut into steps of the window: \[…, rows, step,
+/// columns, step, c\]. One tap of all windows is then a plain slice.
 struct Views<'t, 'w> {
     steps: Var<'t>,
     window: &'w Window,

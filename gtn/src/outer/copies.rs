@@ -1,7 +1,8 @@
-//! Copies of real images, which a teacher may begin with in the place of noise.
+//! Copies of real images, with which a teacher may begin instead of noise.
 //!
-//! Images of noise teach nothing, and it takes a thousand outer steps until they teach deep learners as well as real ones. A teacher that
-//! begins with real images is there at once, as in most of dataset distillation (Zhao, Mopuri and Bilen 2021, arXiv 2006.05929).
+//! Images of noise teach nothing at first: it takes a thousand outer steps until they teach deep learners as
+//! well as real images do. A teacher that begins with real images teaches as well from the start. Most of
+//! dataset distillation begins so (Zhao, Mopuri and Bilen 2021, arXiv 2006.05929).
 
 use crate::data::Dataset;
 use crate::data::coreset::Choice;
@@ -15,15 +16,16 @@ use autograd::Task;
 use autograd::prelude::*;
 use std::f64::consts::FRAC_PI_2;
 
-/// How often a generator sees every image that it learns to make, and Adam's rate at the first, which falls to 0 as a cosine.
+/// Epochs in which a generator learns to make the copies, and Adam's initial learning rate, which falls to 0
+/// along a cosine.
 const PASSES: usize = 30;
 const RATE: f64 = 0.01;
 /// Copies are darker than white: where a tanh is nearly 1, a pixel would hardly move.
 const BRIGHTEST: f64 = 0.93 * PIXEL_RANGE;
 
 impl Teacher {
-    /// Makes the images real ones of their classes, drawn out of the training images: learned pixels are set, and a generator learns to
-    /// make them of its noise.
+    /// Makes the synthetic images copies of real training images of their classes. Learned pixels are set to
+    /// the copies; a generator is trained to make them from its noise.
     ///
     /// # Errors
     /// If a class has no training image, or the device fails.
@@ -58,8 +60,8 @@ impl Teacher {
         Ok(self.values.set("pixels", &table)?)
     }
 
-    /// Trains a generator, and its noise, until it makes images of so many pixels and one-hot classes: the mean square of the difference,
-    /// batch by batch, as it makes them for learners; the first images fill up the last batch.
+    /// Trains a generator and its noise to make these pixels and one-hot classes. The loss is the mean
+    /// squared error, in the batches that learners get; the first images fill up the last batch.
     fn learn_to_make(
         &self,
         device: &Device,
@@ -106,7 +108,7 @@ impl Teacher {
     }
 }
 
-/// Where an array of a step of copying lies.
+/// The arrays that one training step reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     Given(usize),
@@ -114,8 +116,8 @@ enum Key {
     Gradient(usize),
 }
 
-/// The gradient, in what is learned, of the difference between the images that are given and those that a generator makes of the given
-/// rows of noise and classes.
+/// The gradient, with respect to all that is learned, of the difference between given images and those that a
+/// generator makes. It makes them of the given classes and of the noise in the given rows.
 fn copying(
     device: &Device,
     generator: &Generator,

@@ -1,4 +1,4 @@
-//! Curricula: in which order a learner sees what noise and which classes.
+//! Curricula: which noise and classes a learner sees, and in what order.
 
 use crate::seeds::{Draw, rng};
 use clap::ValueEnum;
@@ -81,7 +81,7 @@ impl Curriculum {
         !matches!(self, Self::RealData | Self::SemiSupervised)
     }
 
-    /// Whether something is learned of every example, such as its noise.
+    /// Whether every example has parameters of its own that are learned, such as its noise.
     pub fn learns_examples(self) -> bool {
         self.generates() && self != Self::NoCurriculum
     }
@@ -95,8 +95,8 @@ impl Curriculum {
         }
     }
 
-    /// For every place in the training of outer step `outer_step`, T·B in all, the number of the example
-    /// that stands there. Fewer `examples` come again when all have come; batches that come in any order are whole.
+    /// For each of the T·B places in the training of outer step `outer_step`, the number of the example
+    /// there. If there are fewer `examples`, they come again, epoch after epoch. Shuffled batches stay whole.
     pub fn order(
         self,
         [steps, batch]: [usize; 2],
@@ -189,7 +189,7 @@ mod tests {
             }
             assert_ne!(passes[0], passes[1], "{curriculum:?}");
         }
-        // Each batch is all that there is.
+        // Here one batch has all examples.
         assert_eq!(order(Curriculum::ShuffledBatch, 4), [0, 1, 2, 3].repeat(5));
     }
 

@@ -17,7 +17,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Growth(Option<Way>);
 
-/// From which number on, and after how many outer steps all inner steps are reached.
+/// The number of inner steps at the start, and after how many outer steps all of them are reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Way {
     from: usize,

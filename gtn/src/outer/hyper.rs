@@ -1,4 +1,4 @@
-//! Hyper-parameters of the inner steps: whose they are, and which of them the outer loop learns.
+//! Hyper-parameters of the inner steps: which optimiser has which, and which of them the outer loop learns.
 
 use crate::outer::rule::is_adaptive;
 use crate::run::values::name_of;
@@ -14,9 +14,9 @@ use std::str::FromStr;
 pub struct OptimizerChoice(pub Optimizer);
 
 impl OptimizerChoice {
-    /// A learning rate that suits small learners: about 0.2 where a step is as long as the gradient, and 0.005 where a
-    /// step has about the length of the rate in every weight; of Lion, whose steps have it in all, a fifth of that. Muon's is
-    /// how far a step moves the outputs of a layer.
+    /// A learning rate that suits small learners. It is 0.2 where a step is in proportion to the gradient,
+    /// and 0.005 where each weight moves by about the rate. Lion takes a fifth of that, because its weights
+    /// move by exactly the rate. Muon's rate is how far a step moves the outputs of a layer.
     pub const fn usual_lr(self) -> f64 {
         match self.0 {
             Optimizer::Lion => 0.001,
@@ -159,8 +159,9 @@ pub struct Hyper {
 }
 
 impl Hyper {
-    /// What is learned in its place. Decays of means must stay between 0 and 1, so their logits are learned; of all others
-    /// the logarithms, so that they stay positive and move by factors.
+    /// The name of the array that is learned in its place. Decays of running means must stay between 0 and 1,
+    /// so their logits are learned. Of all others the logarithms are learned, so they stay positive and
+    /// change by factors.
     pub(super) fn array(self) -> String {
         let scale = if self.is_decay() { "logit" } else { "log" };
         format!("{scale}_{}", self.name)

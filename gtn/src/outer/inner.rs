@@ -1,4 +1,5 @@
-//! The optimiser of the inner steps, as settings ask for it, and the arrays that are learned of it.
+//! The optimiser of the inner steps, as the settings ask for it, and the arrays that hold its learned
+//! hyper-parameters.
 
 use crate::error;
 use crate::outer::hyper::{Hyper, Learned};
@@ -62,7 +63,7 @@ impl Inner {
         all.filter(|hyper| hyper.learned != Learned::Fixed)
     }
 
-    /// The array that is learned of a hyper-parameter.
+    /// The array in which a hyper-parameter is learned.
     fn spec(&self, hyper: Hyper, steps: usize, dtype: DType) -> ArraySpec {
         let shape = self.rule.shape(hyper.name);
         let shape = match hyper.learned {
@@ -100,7 +101,7 @@ impl Inner {
     ) -> Training<'f> {
         for &hyper in &self.hyper {
             let (array, shape) = (hyper.array(), self.rule.shape(hyper.name));
-            // Rates of roles that are the same at every step are one row, which all steps take.
+            // Rates by role that are the same at every step are a single row, which all steps share.
             let row = [&[1], shape].concat();
             training = match hyper.learned {
                 Learned::Fixed if shape.is_empty() => training.hyper(hyper.name, move |s, _| {
@@ -121,7 +122,7 @@ impl Inner {
                 ),
             };
             if hyper.learned == Learned::PerStep || !shape.is_empty() {
-                // For trainings of fewer steps with the same arrays, too.
+                // Then trainings of fewer steps can use the same arrays.
                 training = training.per_step([hyper.name]);
             }
         }
@@ -148,7 +149,7 @@ impl Inner {
         self.hyper.iter().map(numbers).collect()
     }
 
-    /// What no setting by itself can be checked for.
+    /// Refuses a learned hyper-parameter whose start has no logarithm or logit.
     pub(crate) fn check(&self) -> error::Result<()> {
         let undefined = self
             .learned()

@@ -1,4 +1,4 @@
-//! Training images by whether their classes are known.
+//! Which training images count as labelled in a semi-supervised run.
 
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -7,18 +7,18 @@ use crate::run::config::Config;
 use crate::seeds::{Draw, draw_images, rng};
 use rand::seq::SliceRandom;
 
-/// Numbers of training images: those whose classes a run may know, and the others.
+/// Indices of training images: those whose classes a run may know, and the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// As many of each class as there are, or nearly.
+    /// Equally many of each class, up to one, as far as classes have so many.
     pub labelled: Vec<usize>,
     /// All others.
     pub others: Vec<usize>,
 }
 
 impl Known {
-    /// Draws the labelled images of a semi-supervised run: class after class one, as long as it has some. At least one
-    /// image stays without.
+    /// Draws the labelled images of a semi-supervised run: one of each class in turn, as long as the class
+    /// has any left. At least one image stays unlabelled.
     pub fn of(config: &Config, train: &Split) -> Self {
         let mut order: Vec<usize> = (0..train.len()).collect();
         order.shuffle(&mut rng(config.seed, Draw::Labelled, 0, 0));
@@ -49,7 +49,7 @@ pub(crate) fn drawn_of(list: &[usize], seed: u64, number: u64, count: usize) -> 
     places.into_iter().map(|place| list[place]).collect()
 }
 
-/// Refuses a semi-supervised run in which no image would be without its class.
+/// Refuses a semi-supervised run in which every image would be labelled.
 ///
 /// # Errors
 /// If so.

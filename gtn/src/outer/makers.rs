@@ -6,13 +6,13 @@ use crate::outer::curriculum::Curriculum;
 use crate::run::config::Config;
 use autograd::prelude::*;
 
-/// What makes images, and what names real ones.
+/// The generator of images, and the labeller of real ones.
 #[derive(Clone, Debug)]
 pub struct Makers {
-    /// The network that makes the images, of no use where real images teach.
+    /// The network that makes the images; not used if real images teach.
     pub generator: Generator,
-    /// The network that names unlabelled images, where those teach: one of the learners' first family, in the middle of its
-    /// widths.
+    /// The network that labels images in a semi-supervised run: the learners' first family, in the middle of
+    /// its widths.
     pub labeller: Option<Learner>,
 }
 
@@ -35,7 +35,7 @@ impl Makers {
     }
 }
 
-/// The soft classes \[n, classes\] that a labeller gives images. Its norms are over these images.
+/// The soft labels \[n, classes\] that a labeller gives images. Its batch norms are over these images.
 pub fn named<'t>(labeller: &Learner, weights: &[Var<'t>], images: Var<'t>) -> Result<Var<'t>> {
     let (logits, _) = labeller.logits(weights, images, Statistics::Batch)?;
     logits.softmax()

@@ -3,11 +3,12 @@
 use autograd::Task;
 use autograd::prelude::*;
 
-/// The mean of the meta-gradients of learners of several structures, which come one after another.
+/// The mean of the meta-gradients of learners of several structures, added one after another.
 #[derive(Debug)]
 pub(super) struct Mean {
     names: Vec<String>,
-    /// The first gradient times its share; and a sum plus another.
+    /// Two tasks: the first gradient times its share; and the sum so far plus another gradient times its
+    /// share.
     tasks: [Task<Key>; 2],
     share: Values,
     /// The sum so far, and room for the next.
@@ -16,7 +17,7 @@ pub(super) struct Mean {
     kept: Vec<Values>,
 }
 
-/// Where an array of the mean lies.
+/// The arrays that these tasks read and write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     Share,
@@ -26,7 +27,7 @@ enum Key {
 }
 
 impl Mean {
-    /// Of gradients with respect to these arrays.
+    /// The mean of gradients with respect to these arrays.
     pub(super) fn new(device: &Device, learned: &[ArraySpec]) -> Result<Self> {
         let task = |more: bool| {
             let tape = Tape::new();
@@ -60,7 +61,7 @@ impl Mean {
         })
     }
 
-    /// Adds a gradient times its share of the learners; the `first` begins anew.
+    /// Adds a gradient times its share of the learners. The `first` one starts a new sum.
     pub(super) fn add(&mut self, gradients: &Values, share: f64, first: bool) -> Result<()> {
         let [before, after] = &self.sums;
         self.run(gradients, share, (!first).then_some(before), after)?;
@@ -77,7 +78,7 @@ impl Mean {
         self.run(gradients, 1.0, None, &self.kept[number])
     }
 
-    /// Adds the gradients that were kept of a lot, times their shares.
+    /// Sums the gradients that were kept, times their shares.
     pub(super) fn add_kept(&mut self, shares: &[f64]) -> Result<()> {
         let kept = std::mem::take(&mut self.kept);
         for (i, (gradients, &share)) in kept.iter().zip(shares).enumerate() {
@@ -110,7 +111,7 @@ impl Mean {
         &self.sums[0]
     }
 
-    /// Its numbers, array after array.
+    /// All numbers of the mean, array after array.
     pub(super) fn numbers(&self) -> Result<Vec<f32>> {
         let mut numbers = Vec::new();
         for name in &self.names {
@@ -120,7 +121,7 @@ impl Mean {
         Ok(numbers)
     }
 
-    /// Puts other numbers in its place.
+    /// Replaces all numbers of the mean.
     pub(super) fn set_numbers(&self, mut numbers: &[f32]) -> Result<()> {
         for spec in self.sums[0].specs() {
             let (own, others) = numbers.split_at(spec.shape.count());

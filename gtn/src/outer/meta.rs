@@ -36,9 +36,10 @@ pub struct Step {
     /// The norm of the meta-gradient.
     #[serde(deserialize_with = "number_or_nan")]
     pub gradient_norm: f64,
-    /// The widths of this step's learners, in places of their family; of several structures those of all.
+    /// The widths of this step's learners, in the order of their family's places; with several structures,
+    /// those of all of them.
     pub widths: Vec<usize>,
-    /// Of a population the families of this step's learners, one for each structure.
+    /// For a population: the families of this step's learners, one for each structure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub families: Vec<String>,
     /// Inner steps, where they [grow](crate::outer::growth::Growth).
@@ -54,7 +55,8 @@ fn number_or_nan<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64,
 }
 
 impl Step {
-    /// Adds learners of one structure, with their share of the step's; they have no losses if their training ran away.
+    /// Adds learners of one structure, which are a `share` of the step's learners. They have no losses if
+    /// their training ran away.
     fn add(&mut self, losses: Option<&Losses>, class: &Class, share: f64) {
         let last = |losses: &[f64]| *losses.last().expect("there is at least one step");
         let [meta, real, inner] = losses.map_or([f64::NAN; 3], |losses| {
@@ -95,24 +97,24 @@ pub struct MetaTrainer {
     known: Option<Known>,
     /// The networks whose order is taught, if any is.
     ranking: Option<Ranking>,
-    /// The learners of the lot that comes next, drawn while a GPU works on another.
+    /// The learners of the next lot, drawn while a GPU works on this one.
     next: Option<(Lot, Vec<Class>)>,
-    /// Those who train the lots of an outer step.
+    /// The ranks that train the lots of an outer step.
     ranks: Ranks,
     outer_step: u64,
-    /// Trainings that ran away, one after another up to now.
+    /// How many outer steps in a row have run away by now.
     runaways: usize,
     watch: bool,
 }
 
-/// So many trainings that run away one after another end a run, also one that leaves them out.
+/// This many outer steps in a row that run away end a run, even one that leaves them out.
 const RUNAWAYS: usize = 10;
 
 /// A lot of learners: its outer step, and its number there.
 type Lot = (u64, usize);
 
 impl MetaTrainer {
-    /// Before the first outer step.
+    /// A trainer before its first outer step.
     ///
     /// # Errors
     /// If there is not enough memory.
@@ -138,7 +140,7 @@ impl MetaTrainer {
         })
     }
 
-    /// Shares the learners of an outer step with other ranks, who have trainers in the same state.
+    /// Shares the learners of an outer step with other ranks, whose trainers are in the same state.
     ///
     /// # Errors
     /// If there are more ranks than [lots](Config::lots) of learners.
@@ -159,8 +161,8 @@ impl MetaTrainer {
         Ok(self)
     }
 
-    /// Draws learners from these networks, if there are any, and also teaches the order of those of a lot; see
-    /// [`rank_weight`](Config::rank_weight).
+    /// With a ranking, learners are drawn from its networks, and the order of a lot's learners is taught as
+    /// well; see [`rank_weight`](Config::rank_weight).
     #[must_use]
     pub fn ranking(self, ranking: Option<Ranking>) -> Self {
         Self { ranking, ..self }
@@ -197,8 +199,8 @@ impl MetaTrainer {
     /// before anything is changed.
     ///
     /// # Errors
-    /// If a number is not finite, and such trainings are not left out, or ten came one after another: then nothing was changed.
-    /// Or if the engine fails.
+    /// If a number is not finite, unless such trainings are left out and this is not the tenth in a row; then
+    /// nothing was changed. Or if the engine fails.
     pub fn step(&mut self, data: &Dataset) -> error::Result<Step> {
         self.give_data(data)?;
         let mut step = match self.config.lots().len() {
@@ -253,7 +255,8 @@ impl MetaTrainer {
         Ok(step)
     }
 
-    /// Adds the gradients of a lot, each as far as the learners' mean loss and the loss of their order move with its own.
+    /// Combines the gradients of a lot. The weight of each is the slope of the whole loss, mean and order,
+    /// with respect to that learner's loss.
     fn rank(&mut self, classes: &[Class], found: &[(Option<Losses>, f64)]) -> Result<Order> {
         let ranking = self.ranking.as_ref();
         let mean = |losses: &Losses| losses.total() / losses.outer.len() as f64;
@@ -278,7 +281,8 @@ impl MetaTrainer {
         Ok(order)
     }
 
-    /// Trains all lots, those of this rank here. The meta-gradient is the sum of their parts, first to last.
+    /// Trains all lots, each on its rank. The meta-gradient is the sum of their parts, from the first lot to
+    /// the last.
     fn train_lots(&mut self, lots: usize) -> error::Result<Step> {
         let ranks = self.ranks.clone();
         let length = self.learned().iter().map(|spec| spec.shape.count()).sum();
@@ -316,7 +320,7 @@ impl MetaTrainer {
         }
     }
 
-    /// The mean of several meta-gradients; its memory is taken when the first comes.
+    /// The mean of several meta-gradients. Its memory is allocated on first use.
     fn mean(&mut self) -> Result<&mut Mean> {
         if self.mean.is_none() {
             self.mean = Some(Mean::new(&self.device, &self.learned())?);
@@ -328,7 +332,8 @@ impl MetaTrainer {
         learned(&self.config, self.teacher.problem, &self.teacher.makers)
     }
 
-    /// Computes the meta-gradient of learners, which is with the pupil then. Nobody waits.
+    /// Queues the meta-gradient of learners, without waiting for it. It ends up in the pupil that is
+    /// returned.
     fn queue_gradient(&mut self, class: &Class) -> Result<Pupil> {
         let Teacher {
             makers, problem, ..
@@ -379,7 +384,7 @@ impl MetaTrainer {
     ) -> Result<()> {
         let draw = (augment, self.outer_step);
         let arrays = real_batches(&self.config, data, chosen, batches, draw)?;
-        // The classes of images that a labeller names stay away.
+        // Images for a labeller come without their classes.
         let named = augment != Draw::Augment || self.teacher.makers.labeller.is_none();
         for (spec, array) in batches.iter().zip(&arrays).take(1 + usize::from(named)) {
             self.teacher.values.set(&spec.name, array)?;
@@ -406,7 +411,7 @@ impl MetaTrainer {
         Ok(())
     }
 
-    /// The lot that this rank trains after another.
+    /// The lot that this rank trains after lot `lot`.
     fn following(&self, lot: usize) -> Lot {
         let next = lot + self.ranks.count();
         if next < self.config.lots().len() {
@@ -441,7 +446,7 @@ impl MetaTrainer {
         }
     }
 
-    /// The losses of a meta-gradient, when it is done; none of a training that ran away and is left out.
+    /// Waits for the losses of a meta-gradient. `None` for a training that ran away and is left out.
     fn losses(&self, pupil: &Pupil) -> error::Result<Option<Losses>> {
         match pupil.unroll.losses() {
             Ok(losses) => Ok(Some(losses)),
@@ -454,7 +459,7 @@ impl MetaTrainer {
         }
     }
 
-    /// Whether the meta-gradient of a step is one to follow.
+    /// Whether the meta-gradient of a step is to be followed, or left out.
     fn follows(&mut self, step: &Step) -> error::Result<bool> {
         let most = self.config.leave_out;
         if step.meta_loss.is_finite() && step.gradient_norm.is_finite() {

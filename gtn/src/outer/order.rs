@@ -1,5 +1,5 @@
-//! The order of an outer step's learners by their meta-losses, beside that of accuracies that are known: a teacher whose
-//! learners shall be ranked learns it, too.
+//! Compares the order of an outer step's learners by meta-loss with their order by known accuracies. A
+//! teacher that is meant for ranking learns to bring the two together.
 //!
 //! That is a supervised teacher: it has been shown how good networks are when they are fully trained.
 
@@ -12,10 +12,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// A difference of two learners' mean losses, in nats, from which on their pair counts as clearly ordered.
+/// The scale of the pairwise loss, in nats: two learners whose mean losses differ by more are clearly
+/// ordered.
 const CLEAR: f64 = 0.1;
 
-/// Where the accuracies of a space's networks stand: in a file, whose column may be named after a comma; or nowhere.
+/// The file with the accuracies of a space's networks, and perhaps the name of its column after a comma; or
+/// none.
 ///
 /// ```
 /// use gtn::outer::order::RankBy;
@@ -36,7 +38,7 @@ impl RankBy {
     /// Reads the accuracies of that space's networks, if there is a file: from it, or from a run's `copy`.
     ///
     /// # Errors
-    /// As [`Truth::read`], or if all that it has but one are held out.
+    /// As [`Truth::read`], or if its networks that are not held out all have the same accuracy.
     pub fn read(&self, copy: Option<&Path>, space: &Space) -> Result<Option<Ranking>> {
         let Some((path, column)) = &self.0 else {
             return Ok(None);
@@ -135,7 +137,7 @@ pub(super) struct Ranked {
     pub(super) loss: f64,
     /// Its accuracy, if it is known.
     pub(super) accuracy: Option<f64>,
-    /// How many of the step's learners are of it.
+    /// How many of the step's learners have this network.
     pub(super) learners: usize,
 }
 
@@ -148,20 +150,22 @@ impl Ranked {
     }
 }
 
-/// How far learners stand in the order of their accuracies. Only pairs whose accuracies are known and differ count.
+/// How well learners are in the order of their accuracies. Only pairs with known and different accuracies
+/// count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     /// How many there are.
     pub pairs: usize,
     /// Those of them in which the more accurate learner has the lower loss.
     pub right: usize,
-    /// The sum of their losses: 0.1 · ln(1 + exp(d / 0.1)), where d is what the more accurate learner has more
-    /// of mean loss (Burges et al. 2005, `RankNet`).
+    /// The sum of the pairs' losses: 0.1 · ln(1 + exp(d / 0.1)), where d is the mean loss of the more
+    /// accurate learner minus that of the other (Burges et al. 2005, `RankNet`).
     pub loss: f64,
 }
 
 impl Order {
-    /// Of networks, and the gradient of the mean of the pairs' losses with respect to each one's loss, all zero if there is no pair.
+    /// The order of some networks; and the gradient of the mean pair loss with respect to each network's
+    /// loss, all zero if there is no pair.
     pub(super) fn of(networks: &[Ranked]) -> (Self, Vec<f64>) {
         let (mut order, mut slopes) = (Self::default(), vec![0.0; networks.len()]);
         for (i, better) in networks.iter().enumerate() {
@@ -173,7 +177,7 @@ impl Order {
                 let excess = (better.loss - worse.loss) / CLEAR;
                 order.pairs += pairs;
                 order.right += if excess < 0.0 { pairs } else { 0 };
-                // ln(1 + exp x), which does not run over.
+                // ln(1 + exp x), in a form that does not overflow.
                 let loss = CLEAR * (excess.max(0.0) + (-excess.abs()).exp().ln_1p());
                 order.loss += pairs as f64 * loss;
                 let slope = pairs as f64 / (1.0 + (-excess).exp());

@@ -14,8 +14,9 @@ use autograd::prelude::*;
 use std::ops::Range;
 use std::thread::JoinHandle;
 
-/// Structures whose plans are kept, at most: a plan is a megabyte of programs or two, without the memory that they work in. Beside a
-/// GPU, whose work a new plan takes as long as, there are more: the preset `mnist` has 64.
+/// How many structures keep their plans. A plan takes a megabyte or two for its programs; their working
+/// memory comes on top. With a GPU more are kept, since a new plan takes as long there as the work itself:
+/// the preset `mnist` has 64 structures.
 const KEPT: usize = 32;
 const KEPT_BESIDE_GPU: usize = 64;
 
@@ -24,12 +25,12 @@ const KEPT_BESIDE_GPU: usize = 64;
 pub(super) struct Class {
     pub(super) drawn: Drawn,
     learner: Learner,
-    /// Their weights, those of several with a first axis.
+    /// Their weights, with a first axis for the learners if there are several.
     pub(super) theta: Vec<Array>,
     pub(super) extent: Extent,
 }
 
-/// How much a training is.
+/// The size of a training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Extent {
     /// Learners that are trained at once.
@@ -38,8 +39,9 @@ pub(super) struct Extent {
     pub(super) steps: usize,
 }
 
-/// Draws learners of an outer step by their numbers: of several families each its own structure, of one family all the same. Those
-/// of one structure are a class, if they can be [stacked](Config::most_stacked).
+/// Draws learners of an outer step by their numbers. If the population is mixed, each has a structure of its
+/// own; otherwise all have the same. Learners of one structure form a class, as far as they can be
+/// [stacked](Config::most_stacked).
 pub(super) fn draw(
     config: &Config,
     problem: Problem,
@@ -106,7 +108,7 @@ impl Class {
     }
 }
 
-/// What plans are made for: learners of one structure, so many at once, and so many steps.
+/// What a plan is made for: a structure, how many learners train at once, and for how many steps.
 #[derive(Clone, Debug, PartialEq)]
 struct Subject {
     structure: Network,
@@ -127,14 +129,15 @@ impl Pupil {
     }
 }
 
-/// The training that was used last, and the plans of others, for structures that come back.
+/// The last training with its memory, and the plans of earlier ones, for structures that come back.
 #[derive(Debug)]
 pub(super) struct Pupils {
     device: Device,
-    /// Bytes that are free for them, known before they take any: later their own memory would not count.
+    /// Free bytes before any training took some. Asked later, the memory that they hold themselves would be
+    /// missing.
     free: Option<usize>,
     last: Option<Pupil>,
-    /// The last used last.
+    /// In order of use, the most recent last.
     kept: Vec<(Subject, Planned)>,
     ahead: Option<Ahead>,
 }
@@ -170,7 +173,8 @@ impl Sources {
         Planned::new(&training, &horizon.free_bytes(self.free))
     }
 
-    /// Plans trainings, and makes the plans ready, until one fails: whoever needs that meets the error himself.
+    /// Plans trainings and prepares the plans, up to the first failure. Whoever needs the failed one plans it
+    /// again and gets the error.
     fn plan_all(&self, classes: Vec<(Learner, Extent)>) -> Vec<Planned> {
         let plan = |(learner, extent): (Learner, Extent)| {
             let planned = self.plan(&learner, extent).ok()?;
@@ -182,7 +186,7 @@ impl Sources {
 }
 
 impl Pupils {
-    /// Of one of so many `ranks` on this machine.
+    /// For one of `ranks` processes on this machine.
     pub(super) fn new(device: &Device, ranks: usize) -> Self {
         Self {
             device: device.clone(),
@@ -237,8 +241,9 @@ impl Pupils {
         Ok(Pupil { subject, unroll })
     }
 
-    /// Takes memory for the first training. On a GPU it is that of the widest learner and all steps, in which the others find room: to
-    /// take memory there holds the work up. The processor takes pages when they are touched.
+    /// Allocates memory for the first training. On a GPU it is enough for the widest learner and all steps,
+    /// so later trainings fit in, because an allocation there stalls the work. On a processor pages are taken
+    /// only when they are touched.
     fn first(&self, planned: Planned, class: &Class, sources: &Sources) -> Result<Unroll> {
         let widest = sources.config.widest(sources.problem)?;
         let extent = Extent {
@@ -256,8 +261,8 @@ impl Pupils {
         }
     }
 
-    /// Plans the trainings that come next on a thread of its own, while a GPU works on `busy`. The processor has no time to
-    /// spare.
+    /// Plans the next trainings on a thread of its own, while a GPU works on `busy`. On a processor this
+    /// would only take time from the training.
     pub(super) fn plan_ahead(
         &mut self,
         next: &[Class],
@@ -295,7 +300,8 @@ impl Pupils {
         let Some(Ahead { subjects, planning }) = self.ahead.take() else {
             return;
         };
-        // A thread that panicked planned nothing: its work is done again where a panic is seen.
+        // A thread that panicked planned nothing. The main thread then plans again, where a panic is
+        // reported.
         let planned = planning.join().unwrap_or_default();
         self.kept.extend(subjects.into_iter().zip(planned));
     }
@@ -321,7 +327,7 @@ impl Pupils {
     }
 }
 
-/// No thread is left that works with the device.
+/// Waits for the planning thread, so that none is left that uses the device.
 impl Drop for Pupils {
     fn drop(&mut self) {
         self.keep_ahead();

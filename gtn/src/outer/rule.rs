@@ -23,7 +23,7 @@ pub enum Rates {
 pub struct Rule {
     /// What moves the weights.
     pub optimizer: Optimizer,
-    /// Whose rate is which.
+    /// How the rate is shared.
     pub rates: Rates,
 }
 
@@ -34,7 +34,7 @@ impl From<Optimizer> for Rule {
     }
 }
 
-/// Whether a step has about the length of the rate in every number, however long the gradient is.
+/// Whether a step moves every weight by about the rate, whatever the size of the gradient.
 pub const fn is_adaptive(optimizer: Optimizer) -> bool {
     matches!(
         optimizer,
@@ -42,7 +42,8 @@ pub const fn is_adaptive(optimizer: Optimizer) -> bool {
     )
 }
 
-/// Whether a meta-gradient reaches a hyper-parameter: Lion's decays stand before a sign.
+/// Whether a meta-gradient reaches a hyper-parameter. It does not reach Lion's decays, which act inside a
+/// sign.
 pub fn is_reached(optimizer: Optimizer, name: &str) -> bool {
     optimizer != Optimizer::Lion || !name.starts_with("beta")
 }
@@ -57,18 +58,24 @@ impl Rule {
         }
     }
 
-    /// The place of each weight's rate among those of the roles, and its factor; none where all have one.
+    /// For each weight the place of its rate among those of the roles, and its factor; `None` if all weights
+    /// share one rate.
     pub fn shares(self, rate_groups: &[RateGroup]) -> Option<Vec<(usize, f64)>> {
         let share = |group: &RateGroup| (group.role as usize, self.factor(group));
         (self.rates == Rates::Role).then(|| rate_groups.iter().map(share).collect())
     }
 
-    /// What the rate is multiplied with. A step whose numbers have the size of the rate moves layers of all widths by the same part
-    /// of themselves if that is √(200 / inputs), of 200 inputs ten times the root mean square of Kaiming's start (as the relative
-    /// steps of Adafactor: Shazeer and Stern 2018, arXiv 1804.04235, section 8). Muon's has singular values of 1, and more where
-    /// there are more units than inputs; with √(units / inputs) everywhere it moves outputs by the rate where inputs are of size 1 (the
-    /// norm of Yang, Simon and Bernstein 2023, arXiv 2310.17813). Else a head of 2,000 inputs would move its logits six times as far
-    /// as one of 48 after a global mean.
+    /// The factor on the learning rate of a weight.
+    ///
+    /// Adaptive optimisers move every number by about the rate. With √(200 / inputs) layers of all widths
+    /// then move by the same part of themselves: the factor is ten times the root mean square of Kaiming's
+    /// initial weights (as the relative steps of Adafactor: Shazeer and Stern 2018, arXiv 1804.04235, section
+    /// 8). Without it, a head of 2,000 inputs would move its logits six times as far as one of 48 inputs
+    /// after a global mean.
+    ///
+    /// A step of Muon has singular values of 1, or √(units / inputs) where there are more units than inputs.
+    /// With √(units / inputs) for every shape, it moves outputs by the rate if inputs are of size 1 (the norm
+    /// of Yang, Simon and Bernstein 2023, arXiv 2310.17813).
     fn factor(self, group: &RateGroup) -> f64 {
         let Some([units, inputs]) = group.size.map(|size| size.map(|n| n as f64)) else {
             return 1.0;

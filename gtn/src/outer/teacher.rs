@@ -15,10 +15,11 @@ use autograd::prelude::*;
 pub struct Teacher {
     /// What the learners learn.
     pub problem: Problem,
-    /// The networks that make the images, or name them.
+    /// The networks that make images, or label them.
     pub makers: Makers,
-    /// The parameters of those that are of use, the hyper-parameters that are learned, and the tables of what is learned
-    /// of every example ([`tables`](crate::outer::training::Lesson::tables)); and what a training is given beside them.
+    /// All that is learned: parameters of the networks in use, hyper-parameters, and tables with a row for
+    /// each example ([`tables`](crate::outer::training::Lesson::tables)). Also what a training is given
+    /// beside these.
     pub values: Values,
 }
 
@@ -83,14 +84,14 @@ impl Teacher {
         Inner::of(config).values(&self.values, config.inner_steps)
     }
 
-    /// The classes of the training number `number` in the order in which they come: T·B. Where distributions over classes are
-    /// learned, those that they began with.
+    /// The classes of the training number `number` in the order of the training, T·B of them. Where soft
+    /// labels are learned, these are the classes that they began with.
     pub fn labels(&self, config: &Config, number: u64) -> Vec<u16> {
         let labels = labels(config, self.problem, number);
         order(config, number).iter().map(|&i| labels[i]).collect()
     }
 
-    /// Those classes as distributions: \[T, B, classes\].
+    /// The labels as distributions over classes: \[T, B, classes\].
     ///
     /// # Errors
     /// If the device fails.
@@ -106,7 +107,7 @@ impl Teacher {
         Ok(Array::new(shape, rows)?)
     }
 
-    /// The images of the training number `number` where their pixels are learned: \[T, B, rows, columns, channels\].
+    /// The images of the training number `number`, if pixels are learned: \[T, B, rows, columns, channels\].
     ///
     /// # Errors
     /// If the device fails.
@@ -118,7 +119,7 @@ impl Teacher {
         Ok(Array::new(shape, pixels)?)
     }
 
-    /// The noise of the training number `number` in that order: \[T, B, noise\].
+    /// The noise of the training number `number` in the order of the training: \[T, B, noise\].
     ///
     /// # Errors
     /// If the device fails.
@@ -154,7 +155,7 @@ impl Teacher {
             .collect())
     }
 
-    /// Makes ready for the training number `number`: what is drawn for it.
+    /// Draws what the training number `number` needs: labels, order and noise.
     pub(crate) fn fill(&mut self, config: &Config, number: u64) -> Result<()> {
         if config.labels == LabelsChoice::Fixed {
             self.values.set("y", &self.classes(config, number)?)?;
@@ -172,12 +173,12 @@ impl Teacher {
     }
 }
 
-/// A pixel of what is learned of it.
+/// The pixel that a learned number stands for.
 fn pixel(learned: f32) -> f32 {
     (learned * PIXEL_SPEED as f32).tanh() * PIXEL_RANGE as f32
 }
 
-/// What is learned of a pixel that is so bright: [`pixel`] undone.
+/// The learned number that stands for a pixel: the inverse of [`pixel`].
 pub(super) fn learned_of(pixel: f32) -> f32 {
     (pixel / PIXEL_RANGE as f32).atanh() / PIXEL_SPEED as f32
 }
@@ -187,7 +188,8 @@ fn set(values: &mut Values, specs: &[ArraySpec], arrays: &[Array]) -> Result<()>
     values.set_all(specs.iter().map(|spec| spec.name.as_str()).zip(arrays))
 }
 
-/// The share of its class in a learned distribution at the start, and its spread of noise and pixels.
+/// At the start: the probability of an image's own class in a soft label, and the standard deviation of noise
+/// and pixels.
 const FIRST_SHARE: f32 = 0.9;
 const FIRST_SPREAD: f32 = 0.3;
 
@@ -226,7 +228,7 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
     powers.into_iter().map(|power| power / sum).collect()
 }
 
-/// For every place in a training, T·B in all, the number of the example that stands there.
+/// For each of the T·B places in a training, the number of the example there.
 fn order(config: &Config, number: u64) -> Vec<usize> {
     let sizes = [config.inner_steps, config.inner_batch];
     let examples = config.example_count();

@@ -10,7 +10,7 @@ use crate::run::config::Config;
 use crate::seeds::{Draw, rng};
 use autograd::prelude::*;
 
-/// The keys of what learners drop in training, u32 \[T, 4\].
+/// The name of the dropout keys, u32 \[T, 4\].
 pub const DROPPED: &str = "dropped";
 
 /// The sizes of a training.
@@ -22,7 +22,7 @@ pub struct Sizes {
     pub steps: usize,
     /// Images of an inner step.
     pub batch: usize,
-    /// Examples of which something is learned; the T·B places of a training take them in turn.
+    /// Examples with learned parameters of their own; the T·B places of a training take them in turn.
     pub examples: usize,
     /// Learners that are trained at once on the same batches. Their weights and buffers have a first axis for them, if
     /// there is more than one.
@@ -59,7 +59,7 @@ impl Sizes {
         self.batches(["x", "y"], self.steps, self.batch)
     }
 
-    /// The key at every step of what a learner drops, if it drops anything.
+    /// The dropout keys of all steps, if the learner has dropout.
     pub fn dropped(self, learner: &Learner) -> Option<ArraySpec> {
         let spec = ArraySpec::new(DROPPED, U32, [self.steps, 4]);
         learner.drops().then_some(spec)
@@ -122,8 +122,8 @@ pub struct Lesson<'a> {
 /// The greatest size of a synthetic pixel: it is this times a tanh, as a generator's.
 pub const PIXEL_RANGE: f64 = 2.0;
 
-/// How many times as fast as other learned numbers pixels move: an outer step of Adam with the rate 0.01 moves the logarithms of learning
-/// rates by 0.01, and what is before the tanh of a pixel by 0.05.
+/// How many times faster pixels move than other learned numbers. An outer step of Adam with the rate 0.01
+/// moves the logarithm of a learning rate by 0.01, and the argument of a pixel's tanh by 0.05.
 pub const PIXEL_SPEED: f64 = 5.0;
 
 impl Lesson<'_> {
@@ -133,8 +133,9 @@ impl Lesson<'_> {
             .is_some_and(|generator| generator.config().labels)
     }
 
-    /// The arrays with a row for each of the N examples that are learned (T·B of them, or fewer that come again): some of noise `z` and the logarithm of its spread
-    /// `log_spread` \[N, noise\], `pixels` \[N, rows·columns·channels\], a [`PIXEL_SPEED`]th of what is before their tanh,
+    /// The learned arrays with a row for each of the N examples (T·B, or fewer that come again). Which there
+    /// are depends on the lesson: noise `z` and the logarithm of its spread `log_spread`, both \[N, noise\];
+    /// `pixels` \[N, rows·columns·channels\], which [`PIXEL_SPEED`] scales to the arguments of their tanh;
     /// `label_logits` \[N, classes\].
     pub fn tables(&self, sizes: Sizes) -> Vec<ArraySpec> {
         let table = |name, width: usize| ArraySpec::new(name, sizes.dtype, [sizes.examples, width]);
@@ -155,7 +156,8 @@ impl Lesson<'_> {
         tables
     }
 
-    /// What is drawn for every training: `noise` \[T·B, noise\] for a generator with other than learned noise.
+    /// The array that is drawn for every training: `noise` \[T·B, noise\], if there is a generator whose
+    /// noise is not simply learned.
     pub fn draws(&self, sizes: Sizes) -> Option<ArraySpec> {
         let generator = self.generator.filter(|_| self.noise != Noise::Learned)?;
         let shape = [sizes.steps * sizes.batch, generator.config().noise];
@@ -163,8 +165,9 @@ impl Lesson<'_> {
     }
 }
 
-/// A learner taught by what is learned. Steps take the examples that `order` \[T·B\] names out of the learned
-/// [tables](Lesson::tables); classes that are neither learned nor made are given, `y` \[T, B, classes\].
+/// A learner taught by what is learned. `order` \[T·B\] says which examples of the learned
+/// [tables](Lesson::tables) each step takes. Classes are given as `y` \[T, B, classes\], unless they are
+/// learned or made.
 pub fn by_lesson<'a>(
     lesson: Lesson<'a>,
     learner: &'a Learner,
@@ -237,8 +240,8 @@ pub fn by_lesson<'a>(
     })
 }
 
-/// A learner taught by images `x` \[T, B, …\] with classes `y`; which they are, and with what hyper-parameters, is for the
-/// caller to say.
+/// A learner taught by images `x` \[T, B, …\] with classes `y`. The caller declares these and the
+/// hyper-parameters.
 pub fn by_images(learner: &Learner, sizes: Sizes, rule: Rule) -> Training<'_> {
     sizes
         .learner(learner, rule)
@@ -246,7 +249,7 @@ pub fn by_images(learner: &Learner, sizes: Sizes, rule: Rule) -> Training<'_> {
         .loss_and_buffers(|s| inner_loss(learner, s, [s["x"], s["y"]]))
 }
 
-/// A learner taught by given images `x` \[T, B, …\], whose classes a labeller gives them, which is learned.
+/// A learner taught by given images `x` \[T, B, …\], with labels from a labeller that is learned.
 pub fn by_labeller<'a>(
     labeller: &'a Learner,
     learner: &'a Learner,
@@ -281,8 +284,8 @@ fn inner_loss<'t>(
     Ok((sum_of_losses(logits, classes)?, buffers))
 }
 
-/// Adds the outer loss: cross-entropy on real images `x_real` \[N, B, …\] with classes `y_real`, with the means that the
-/// last synthetic batch left; of several learners it is the mean.
+/// Adds the outer loss: cross-entropy on real images `x_real` \[N, B, …\] with classes `y_real`, averaged
+/// over learners. Batch norms use the statistics of the last synthetic batch.
 pub fn with_real_loss<'a>(training: Training<'a>, learner: &'a Learner) -> Training<'a> {
     training.per_outer(["x_real", "y_real"]).outer(|s| {
         let statistics = Statistics::Stored(s.buffers());
@@ -295,7 +298,7 @@ pub fn with_real_loss<'a>(training: Training<'a>, learner: &'a Learner) -> Train
 /// `number`.
 ///
 /// # Errors
-/// If other than as many images are chosen.
+/// If more or fewer images are chosen than the batches hold.
 pub fn real_batches(
     config: &Config,
     data: &Dataset,
@@ -346,7 +349,8 @@ pub fn training<'a>(
     with_real_loss(training.given(real_loss_batches(config, problem)), learner)
 }
 
-/// The sum of the learners' losses, on whatever one of them has: so each follows its own gradient.
+/// The sum of the learners' losses. The gradient for one learner's weights is then that of its own loss
+/// alone.
 pub fn sum_of_losses<'t>(logits: Var<'t>, classes: Var<'t>) -> Result<Var<'t>> {
     logits.cross_entropy(classes)?.sum_all()
 }

@@ -1,4 +1,4 @@
-//! A program without MPI: there never is another rank.
+//! A program that was built without MPI: there is only one rank.
 
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use std::sync::atomic::AtomicU64;
 pub(super) enum World {}
 
 impl World {
-    /// Nobody; refused where a launcher started several processes, which would all do the same.
+    /// There is no world. If a launcher started several processes this is an error, since all would do the
+    /// same work.
     pub(super) fn join(launched: Option<usize>) -> Result<Option<Self>> {
         match launched {
             Some(count @ 2..) => {

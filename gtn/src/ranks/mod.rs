@@ -1,8 +1,8 @@
-//! The processes that work on one run together, its ranks: who this one is, and what they tell each other.
+//! Ranks: the processes that work on one run together, and how they communicate.
 //!
-//! There are several where an MPI launcher started a program that was built with the feature `mpi`; else there is one.
-//! What a run computes depends on its settings and never on how many ranks there are: work is dealt out by number, and
-//! what comes back is put together in the order of those numbers.
+//! There are several where an MPI launcher started a program that was built with the feature `mpi`; else
+//! there is one. What a run computes depends on its settings and never on the number of ranks. Pieces of work
+//! are dealt out by number, and results are combined in the order of those numbers.
 
 #[cfg(not(feature = "mpi"))]
 #[path = "alone.rs"]
@@ -34,12 +34,12 @@ pub struct Ranks(Rc<Rank>);
 #[derive(Debug)]
 struct Rank {
     world: Option<World>,
-    /// Everybody, by number; one if there is no world.
+    /// All ranks by number; only this one if there is no world.
     all: Vec<Hello>,
     number: usize,
-    /// Whether an error was agreed on: everybody is on the way out.
+    /// Whether all ranks have agreed on an error and are about to exit.
     failed: Cell<bool>,
-    /// The outer step that a watch names when another rank is lost; 0 outside of a training.
+    /// The current outer step, for the message about a lost rank; 0 outside of a training.
     step: Arc<AtomicU64>,
 }
 
@@ -53,7 +53,8 @@ struct Hello {
 }
 
 impl Hello {
-    /// What Linux says of this process; elsewhere all ranks seem to be on one machine, unwatched.
+    /// What Linux says about this process. On other systems all ranks appear to be on one machine, and none
+    /// is watched.
     fn new() -> Self {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let status = read("/proc/self/status");
@@ -67,7 +68,7 @@ impl Hello {
     }
 }
 
-/// A number that tells values apart, by the same program.
+/// A hash to compare values by. Ranks can compare it only if they run the same program.
 pub fn fingerprint(value: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
@@ -86,11 +87,11 @@ impl Ranks {
         }))
     }
 
-    /// Meets the processes that a launcher started together with this one, and from then on watches those of this machine:
-    /// should one of them be lost, a line says so and the program ends.
+    /// Meets the processes that a launcher started together with this one. From then on watches those on this
+    /// machine: if one is lost, the program says so and ends.
     ///
     /// # Errors
-    /// If there are some and this program was built without MPI, or with another one.
+    /// If there are several and this program was built without MPI, or with a different MPI.
     pub fn join() -> Result<Self> {
         let launched = LAUNCHED.iter().find_map(|name| std::env::var(name).ok());
         let launched = launched.and_then(|count| count.parse().ok());
@@ -150,16 +151,16 @@ impl Ranks {
         self.neighbours().filter(shared).count()
     }
 
-    /// Says at which outer step this rank is, for the line about a rank that is lost; 0 where it is at none.
+    /// Tells at which outer step this rank is, for the message about a lost rank; 0 outside of a training.
     pub fn at_step(&self, step: u64) {
         self.0.step.store(step, Ordering::Relaxed);
     }
 
-    /// Everybody's values, in the order of ranks. All wait for all.
+    /// The values of all ranks, in order. Every rank waits for all others.
     ///
     /// # Errors
-    /// If a rank comes with an error: that is everybody's error, with the rank's number before it. So a rank may leave by
-    /// `?` wherever it is, as long as [`Ranks::part`] is where it ends.
+    /// If any rank passes an error: all ranks get it, with that rank's number in front. So a rank may leave
+    /// by `?` anywhere, as long as it ends in [`Ranks::part`].
     pub fn gather<T: Serialize + DeserializeOwned>(&self, own: Result<T>) -> Result<Vec<T>> {
         self.0.gather(own)
     }
@@ -172,7 +173,8 @@ impl Ranks {
         Ok(self.gather(Ok(yes))?.into_iter().all(|yes| yes))
     }
 
-    /// Refuses a rank that runs another program than the first: sums in another order, say.
+    /// Refuses ranks that run a different program from the first: it might sum in another order, for
+    /// instance.
     ///
     /// # Errors
     /// If one does. Or as [`Ranks::gather`].
@@ -185,10 +187,10 @@ impl Ranks {
         self.same("another program", ErrorKind::Run, program)
     }
 
-    /// Refuses a rank that comes with something else than the first.
+    /// Refuses ranks whose value differs from that of the first.
     ///
     /// # Errors
-    /// Of that kind if one does: it has `what`. Or as [`Ranks::gather`].
+    /// An error of that kind if one differs; `what` says in what. Or as [`Ranks::gather`].
     pub fn same<T>(
         &self,
         what: &str,
@@ -210,8 +212,9 @@ impl Ranks {
         Err(Error::new(kind, message).hint("all ranks need the same program, settings and data"))
     }
 
-    /// Deals out pieces of work by number, `count` in all: piece i to rank i modulo their number. Gives what became of all
-    /// of them, in order; none if one of them was stopped (by `None`).
+    /// Deals out `count` pieces of work: piece i goes to rank i modulo the number of ranks. Gives the results
+    /// of all pieces, in order; `None` if the work on any piece was stopped, which it says by returning
+    /// `None`.
     ///
     /// # Errors
     /// As [`Ranks::gather`].
@@ -234,7 +237,7 @@ impl Ranks {
         OrderedSum::new(self.0.world.as_ref(), self.count(), length)
     }
 
-    /// The end of what a rank does: an error goes to all others, wherever they are.
+    /// Ends the joint work of the ranks. An error goes to all others, wherever they are.
     ///
     /// # Errors
     /// If one rank has one.
@@ -262,7 +265,8 @@ impl Rank {
         };
         let said = serde_json::to_vec(&own).map_err(Error::engine)?;
         let all = world.gather(&said);
-        // A rank on its way out is where others do not expect it: what comes beside an error is of any type.
+        // A rank that leaves with an error calls this from another place than the others, so their values may
+        // be of another type.
         for (number, said) in all.iter().enumerate() {
             if let Err(error) = heard::<Result<IgnoredAny>>(said)? {
                 self.failed.set(true);

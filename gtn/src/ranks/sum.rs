@@ -4,14 +4,15 @@ use super::world::World;
 
 /// A sum of arrays that come by number, 0, 1, 2, …, from rank 0, 1, …, 0, 1, …: each is added to the sum of those before it.
 ///
-/// Each rank sums a part of the places: it is sent that part of every array, and at the end everybody gets all parts. With
-/// an array from each rank that moves as many bytes as an all-reduce does whose order is free.
+/// Each rank sums one part of the array's places. It gets that part of every array, and at the end all ranks
+/// get all parts. With one array from each rank, this moves as many bytes as an all-reduce in arbitrary
+/// order.
 #[derive(Debug)]
 pub struct OrderedSum<'w> {
     world: Option<&'w World>,
     count: usize,
     length: usize,
-    /// The sum so far at the places of this rank, the last of which may be beyond the array.
+    /// The sum so far at the places of this rank. The last places may be padding beyond the array.
     part: Vec<f32>,
 }
 

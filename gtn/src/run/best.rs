@@ -22,7 +22,7 @@ pub struct Best {
 }
 
 impl Best {
-    /// Looks at another validation; says whether it is the best now. Of equal ones the first counts.
+    /// Takes in another validation, and says whether it is the new best. On a tie the earlier one stays.
     pub fn see(best: &mut Option<Self>, outer_step: u64, accuracy: f64) -> bool {
         match best {
             Some(known) if accuracy <= known.accuracy => {
@@ -40,11 +40,11 @@ impl Best {
         }
     }
 
-    /// What a checkpoint says of it.
+    /// The entries that a checkpoint stores for it.
     pub(super) fn entries(self) -> [(String, String); 3] {
         [
             (STEP, self.outer_step.to_string()),
-            // The shortest text that is read as the same number.
+            // The shortest decimal text that parses back to the same bits.
             (ACCURACY, self.accuracy.to_string()),
             (WAITED, self.waited.to_string()),
         ]

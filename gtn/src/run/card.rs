@@ -1,4 +1,4 @@
-//! What a run keeps of its data set, in its folder: where that was, its name, sizes and statistics.
+//! What a run records about its data set, in its folder: path, name, sizes and statistics.
 
 use super::run_folder::{DATA, RunFolder};
 use crate::data::{Card, Dataset, Problem};
@@ -15,7 +15,7 @@ pub fn write(folder: &RunFolder, card: &Card) -> Result<()> {
     folder.write(DATA, |file| file.write_all(text.as_bytes()))
 }
 
-/// Reads it; there is none in the folders of version 0.1.0, which knew images as MNIST's only.
+/// Reads it. Folders of version 0.1.0 have none, because that version read only images of MNIST's size.
 ///
 /// # Errors
 /// If it cannot be read, or is something else.

@@ -13,7 +13,7 @@ use toml::Table;
 
 const CONFIG: &str = "config";
 const OUTER_STEP: &str = "outer_step";
-/// Where it is not 0.
+/// Written only where it is not 0.
 const RUNAWAYS: &str = "runaways";
 
 /// Saves the state of a trainer, its [`MetaTrainer::finite_arrays`], in its run folder, and which validation was best so far.
@@ -46,11 +46,12 @@ pub fn best(path: &Path) -> Result<Option<Best>> {
     Ok(Best::in_checkpoint(&about))
 }
 
-/// The trainer of a run with these settings, as a checkpoint has it, and the settings that are changed since then (see
-/// [`Config::changes`]).
+/// Restores a run's trainer from a checkpoint, with the settings `config`. Also gives the settings that
+/// differ from the checkpoint's own (see [`Config::changes`]).
 ///
 /// # Errors
-/// If the file is damaged, of settings that cannot be changed into these, or holds numbers that are not finite.
+/// If the file is damaged or holds numbers that are not finite, or if a run may not change the checkpoint's
+/// settings to these.
 pub fn load(
     path: &Path,
     device: &Device,

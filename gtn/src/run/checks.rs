@@ -1,4 +1,4 @@
-//! What no setting by itself can be checked for.
+//! Checks that involve more than one setting.
 
 use super::config::Config;
 use super::values::name_of;
@@ -20,7 +20,7 @@ impl Config {
         self.check_widths()
     }
 
-    /// Refuses inner steps that would shrink.
+    /// Refuses a `--grow-steps` that begins with more inner steps than it ends with.
     fn check_growth(&self) -> Result<()> {
         let all = self.inner_steps;
         let Some(from) = self.grow_steps.first().filter(|&from| from > all) else {
@@ -30,7 +30,7 @@ impl Config {
         Err(Error::usage(message).hint(format!("--inner-steps {from}, or fewer at the start")))
     }
 
-    /// Refuses optimisers where they are of no use.
+    /// Refuses optimisers where they cannot work.
     fn check_optimizers(&self) -> Result<()> {
         let (inner, outer) = (self.inner_optimizer.0, self.outer_optimizer.0);
         if inner == Optimizer::Lion && self.curriculum != Curriculum::RealData {
@@ -46,7 +46,7 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses labels of a generator where there is none.
+    /// Refuses labels from a generator where there is no generator.
     fn check_labels(&self) -> Result<()> {
         let generates = self.curriculum.generates() && self.images == ImagesChoice::Generator;
         if self.labels != LabelsChoice::Generator || generates {
@@ -56,7 +56,7 @@ impl Config {
         Err(Error::usage(message).hint("--images generator, and a curriculum of synthetic images"))
     }
 
-    /// Refuses to learn something of every image where images are new at every step.
+    /// Refuses to learn pixels or labels image by image in a curriculum with new images at every step.
     fn check_examples(&self) -> Result<()> {
         let pixels = self.images == ImagesChoice::Pixels;
         let real = self.start_images == StartImages::Real;
@@ -85,7 +85,7 @@ impl Config {
         )))
     }
 
-    /// Refuses examples that no training would see, or that are none.
+    /// Refuses a number of examples that does not suit the curriculum, or is more than a training sees.
     fn check_passes(&self) -> Result<()> {
         let [steps, batch] = [self.inner_steps, self.inner_batch];
         let (examples, places) = (self.examples, steps.saturating_mul(batch));
@@ -140,7 +140,7 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses other widths than there are layers with widths.
+    /// Refuses a number of widths that differs from the learner's number of layers with widths.
     fn check_widths(&self) -> Result<()> {
         let own = self.learner.widths();
         let [places, given] = [own.layers(), self.widths.layers()];

@@ -288,10 +288,10 @@ impl Config {
         Table::try_from(self).expect("settings are plain values")
     }
 
-    /// The first setting in which two differ and which a run cannot change: its name and both values.
+    /// The first setting that differs and that a run may not change: its name and both values.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let (ours, theirs) = (self.table(), other.table());
-        // Pairs that are ranked are of one lot.
+        // `--rank-by` forms pairs within a lot only, so there the size of lots changes results.
         let lots_count = self.rank_by.path().is_some();
         let changeable =
             |key: &str| CHANGEABLE.contains(&key) && !(lots_count && key == "learners_at_once");
@@ -301,7 +301,7 @@ impl Config {
         Some(format!("{key} is {value} here and {} there", theirs[key]))
     }
 
-    /// The settings that a run changed on its way, from another set to this one: their names, and both values.
+    /// The settings that differ from an earlier set: their names, each with the old and the new value.
     pub fn changes(&self, before: &Self) -> Table {
         let before = before.table();
         let ours = self.table().into_iter();
@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn settings_of_older_runs_are_understood() {
         let mut old = Config::preset(Preset::Quick).to_toml();
-        // So the present version writes them; earlier ones lacked some.
+        // As the present version writes them; earlier versions lacked some of these settings.
         assert_eq!(old.lines().count(), 55);
         for line in [
             "generator_channels = [16, 8]",

@@ -12,13 +12,15 @@ use autograd::Horizon;
 use autograd::optim::Optimizer;
 use std::ops::Range;
 
-/// Draws until a network fits the images, at most.
+/// How many networks are drawn, at most, until one fits the images.
 const DRAWS: usize = 1000;
 
-/// The first of some networks whose learner fits the images: of a user's own space a few may be too deep for them.
+/// Draws networks until one has a learner that fits the images. Some networks of a user's own space may be
+/// too deep for small images.
 ///
 /// # Errors
-/// If none of a thousand fits: that of the last, with its name. Or if a text is none of a network.
+/// If none of a thousand fits: the error of the last, with its name. Or if a drawn text does not describe a
+/// network.
 pub(crate) fn fitting(
     problem: Problem,
     mut draw: impl FnMut() -> autograd::Result<Drawn>,
@@ -65,7 +67,8 @@ impl Config {
         }
     }
 
-    /// Draws the network of an outer step or evaluation and its learner, by the step's number and, where a step draws several, its own.
+    /// Draws a network and builds its learner. `step` is the number of the outer step or evaluation; `number`
+    /// tells the draws of one step apart.
     ///
     /// # Errors
     /// If none of a thousand draws fits the images.
@@ -80,7 +83,7 @@ impl Config {
         fitting(problem, || population.draw(rng))
     }
 
-    /// The widest learner of each family, which take the most memory.
+    /// The widest learner of each family: the one that takes the most memory.
     ///
     /// # Errors
     /// If one does not fit the images.
@@ -91,7 +94,9 @@ impl Config {
         population.members().iter().map(widest).collect()
     }
 
-    /// What teaches, with the generator of these settings; see [`Curriculum::generates`](crate::outer::curriculum::Curriculum::generates).
+    /// What teaches the learners, if the images are synthetic
+    /// ([`Curriculum::generates`](crate::outer::curriculum::Curriculum::generates)). `generator` is that of
+    /// these settings.
     pub fn lesson<'a>(&self, generator: &'a Generator) -> Lesson<'a> {
         Lesson {
             generator: (self.images == ImagesChoice::Generator).then_some(generator),
@@ -100,15 +105,15 @@ impl Config {
         }
     }
 
-    /// The lots of an outer step's learners, by their numbers: each lot is trained at once, as far as its learners have one
-    /// structure.
+    /// Splits the learners of an outer step into lots, by number. Learners of a lot that have one structure
+    /// train at once.
     pub fn lots(&self) -> Vec<Range<usize>> {
         let (all, most) = (self.learners_per_step, self.most_at_once());
         let lot = |first| first..all.min(first + most);
         (0..all).step_by(most).map(lot).collect()
     }
 
-    /// Learners in a lot, at most.
+    /// The most learners in a lot.
     pub fn most_at_once(&self) -> usize {
         match self.learners_at_once {
             0 => self.learners_per_step,
@@ -124,7 +129,8 @@ impl Config {
         }
     }
 
-    /// Learners of one structure that share their kernels, at most. Muon has matrices of one learner.
+    /// The most learners of one structure that share their kernels. Muon orthogonalises the matrices of one
+    /// learner at a time.
     pub fn most_stacked(&self) -> usize {
         match self.inner_optimizer.0 {
             Optimizer::Muon => 1,
@@ -132,7 +138,8 @@ impl Config {
         }
     }
 
-    /// Meta-gradients that wait until the order of a lot's learners is known.
+    /// How many meta-gradients are kept until the order of a lot's learners is known: their weights depend on
+    /// it.
     pub fn waiting(&self) -> usize {
         self.rank_by.path().map_or(0, |_| self.most_at_once())
     }
@@ -142,7 +149,7 @@ impl Config {
         self.horizon_of(self.inner_steps)
     }
 
-    /// The same of a training of so many steps.
+    /// The same for a training of `steps` inner steps.
     pub fn horizon_of(&self, steps: usize) -> Horizon {
         Horizon::new(steps)
             .outer_at(|step| self.outer_at(step, steps))
@@ -156,7 +163,7 @@ impl Config {
         self.grow_steps.steps(self.inner_steps, outer_step)
     }
 
-    /// Whether the meta-loss has a term after that inner step, counted from 1, of a training of so many.
+    /// Whether the meta-loss has a term after inner step `step`, counted from 1, of a training of `steps`.
     pub fn outer_at(&self, step: usize, steps: usize) -> bool {
         step.is_multiple_of(self.outer_every) || step == steps
     }

@@ -116,7 +116,7 @@ impl Events {
             step: step as i64,
             what: Some(what),
         };
-        // One call for the whole record: readers see records as they come.
+        // One call for the whole record, so that a reader never sees half of one.
         let written = self.file.write_all(&record(&event.encode_to_vec()));
         written.map_err(|error| Error::file("write", &self.path, &error))
     }
@@ -127,14 +127,15 @@ fn now() -> f64 {
     since.map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// Bytes as a record of `TensorFlow`: their number, and both with a checksum.
+/// Bytes as a record of `TensorFlow`: their length and its checksum, then the bytes and theirs.
 fn record(bytes: &[u8]) -> Vec<u8> {
     let length = (bytes.len() as u64).to_le_bytes();
     let parts: [&[u8]; 4] = [&length, &checksum(&length), bytes, &checksum(bytes)];
     parts.concat()
 }
 
-/// CRC-32C, turned and shifted, since a checksum of what has checksums in it would be weak.
+/// The masked CRC-32C of such records. It is rotated and offset, because a CRC over data that holds CRCs is
+/// weak.
 fn checksum(bytes: &[u8]) -> [u8; 4] {
     let sum = Crc::<u32>::new(&CRC_32_ISCSI).checksum(bytes);
     sum.rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()

@@ -1,4 +1,4 @@
-//! Records on the disk: a line of JSON for each, appended as soon as it is there.
+//! Records on disk: a line of JSON for each, appended as soon as it exists.
 
 use super::run_folder::{make_folder, write_atomically};
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-/// What stands in a line.
+/// The contents of a line.
 pub trait Record: Serialize + DeserializeOwned {
     /// What it is a record of.
     fn key(&self) -> String;
@@ -66,7 +66,7 @@ impl<R: Record> Ledger<R> {
         })
     }
 
-    /// What is there.
+    /// All records, in the order of the file.
     pub fn entries(&self) -> &[R] {
         &self.entries
     }
@@ -104,7 +104,7 @@ impl<R: Record> Ledger<R> {
     }
 }
 
-/// The lines of a file, without a last one that has no end, which is cut off.
+/// The complete lines of a file. A last line without a line end is removed from the file.
 fn whole_lines(file: &File) -> std::io::Result<Vec<Vec<u8>>> {
     let mut reader = BufReader::new(file);
     let (mut lines, mut line, mut end) = (Vec::new(), Vec::new(), 0);

@@ -14,11 +14,11 @@ use std::fmt;
 /// What an outer step takes, with the learner that takes the most.
 #[derive(Clone, Copy, Debug)]
 pub struct Fit {
-    /// What is kept between the sweeps; for `auto`, `lean` or a budget, what was chosen.
+    /// The schedule; for `auto`, `lean` or a budget, the one that was chosen.
     schedule: Schedule,
-    /// Bytes in all.
+    /// Total bytes.
     bytes: f64,
-    /// Those of them that are no matter of the schedule.
+    /// The part of them that is the same under every schedule.
     beside: f64,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for Fit {
 }
 
 /// Refuses settings that take more memory than the device has free, where that is known, and says which
-/// schedule would fit. The machine's memory is for as many `ranks`.
+/// schedule would fit. `ranks` processes share the machine's memory.
 ///
 /// # Errors
 /// If they do, or if the networks cannot be planned.
@@ -48,7 +48,7 @@ pub fn check(
     if wanted <= free {
         return Ok(Some(fit));
     }
-    // In round numbers, for users to type.
+    // Rounded down, so that a user can type it.
     let spare = (free - fit.beside).max(0.0) as usize;
     let unit = if spare >> 20 > 0 { 20 } else { 10 };
     let budget = Policy::Budget(spare >> unit << unit);
@@ -93,7 +93,8 @@ fn estimate(config: &Config, horizon: &Horizon, problem: Problem) -> autograd::R
     for learner in config.widest(problem)? {
         let training = training(config, problem, &makers, &learner);
         let planned = Planned::new(&training, horizon)?;
-        // Beside the driver's memory there are the values that it is given, and the outer optimiser.
+        // The forecast covers the unrolled training. Values that it is given and the outer optimiser's state
+        // come on top.
         let bytes = |spec: &ArraySpec| spec.bytes() as f64;
         let given: f64 = training.given_specs().map(bytes).sum();
         let start: f64 = training.weight_specs().iter().map(bytes).sum();

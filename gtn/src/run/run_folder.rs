@@ -1,8 +1,8 @@
 //! A run's folder: its configuration, its metrics, its last checkpoint.
 //!
-//! Every file but the growing `metrics.jsonl` is written beside its final name and then renamed,
-//! so whatever happens meanwhile (a full disk, a killed process, no current), the folder holds the
-//! old file or the new one and never half of one.
+//! Every file but the growing `metrics.jsonl` is written beside its final name and then renamed, so whatever
+//! happens meanwhile (a full disk, a killed process, a power cut), the folder holds the old file or the new
+//! one and never half of one.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -25,7 +25,7 @@ pub const ACCURACIES: &str = "accuracies.csv";
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 /// The checkpoint whose learners were best on validation images.
 pub const BEST: &str = "best.safetensors";
-/// The checkpoint before the last, for a run that broke after the last.
+/// The checkpoint before the last, to go back to if numbers run away right after the last.
 pub const PREVIOUS: &str = "previous.safetensors";
 
 /// The evaluation, as JSON.
@@ -66,7 +66,7 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
         .unwrap_or(Path::new("."));
     let mut builder = Builder::new();
     builder.prefix(UNFINISHED);
-    // Otherwise temporary files are for their owner's eyes only, and so would the result be.
+    // By default only the owner may read a temporary file, and the renamed file would keep that.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let file = builder.tempfile_in(folder)?;
@@ -88,7 +88,7 @@ pub struct RunFolder {
     path: PathBuf,
     metrics: File,
     last_checkpoint: Option<Saved>,
-    /// What a resumed run found odd in its metrics.
+    /// Damage that a resumed run found in its metrics.
     odd: Vec<String>,
 }
 
@@ -107,15 +107,15 @@ struct Line<'a, M> {
     metrics: &'a M,
 }
 
-/// What has to be known of a line in order to keep or drop it.
+/// The part of a line that decides whether it is kept.
 #[derive(Deserialize)]
 struct Step {
     outer_step: u64,
 }
 
 impl RunFolder {
-    /// Makes the folder `path` for a new run. It may exist if it is empty, or if the run in it was ended before its first
-    /// checkpoint.
+    /// Makes the folder `path` for a new run. It may exist if it is empty, or if the run in it ended before
+    /// its first checkpoint.
     pub fn create(path: &Path) -> Result<Self> {
         make_folder(path)?;
         let bare = is_bare(path).map_err(|e| Error::file("read", path, &e))?;
@@ -168,8 +168,8 @@ impl RunFolder {
 
     /// Opens the folder of a run that goes on from its checkpoint, of outer step `outer_step`.
     ///
-    /// Metrics of later outer steps, which the run will come to again, are dropped, and so is a
-    /// last line that was cut off in writing. What else is odd is in [`RunFolder::odd`].
+    /// Metrics of later outer steps are dropped, since the run will write them again, and so is a last line
+    /// that was cut off in writing. [`RunFolder::odd`] lists other damage.
     pub fn resume(path: &Path, outer_step: u64) -> Result<Self> {
         Self::checkpoint_in(path)?;
         let metrics = path.join(METRICS);
@@ -187,7 +187,7 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// What is odd in the metrics of a resumed run, a sentence each.
+    /// Damage in the metrics of a resumed run, a sentence for each.
     pub fn odd(&self) -> &[String] {
         &self.odd
     }
@@ -212,13 +212,13 @@ impl RunFolder {
         })
     }
 
-    /// Lines are in the order of their outer steps, so what to drop is the file's end, after the last line that is not of
-    /// a later step. A broken line before it stays, since only the end of a file can go in one move; which they are is
-    /// returned.
+    /// Drops the lines of later outer steps. Lines are in the order of their outer steps, so these are the
+    /// end of the file, which can be cut off in one move. A damaged line further up therefore stays. Returns
+    /// a sentence for each of those.
     fn drop_metrics_after(&self, outer_step: u64) -> io::Result<Vec<String>> {
         let mut lines = BufReader::new(&self.metrics);
         let (mut line, mut keep, mut end, mut number) = (Vec::new(), 0, 0, 0);
-        // Lines that are odd, if they stay; and those of later steps, with what is after them.
+        // Numbers of damaged lines that stay; and of lines that go unless a line to keep follows them.
         let (mut odd, mut later) = (Vec::new(), Vec::new());
         while lines.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
             number += 1;
@@ -281,8 +281,8 @@ impl RunFolder {
         write_atomically(&self.path.join(name), write).map_err(|error| self.failed(error))
     }
 
-    /// Replaces the checkpoint by that of `outer_step`, and keeps the last one as the previous; should that fail, the
-    /// last one stays.
+    /// Replaces the checkpoint by that of `outer_step`, and keeps the one before as the previous. If that
+    /// fails, the last checkpoint stays as it was.
     pub fn save_checkpoint(
         &mut self,
         outer_step: u64,
@@ -302,14 +302,14 @@ impl RunFolder {
         self.last_checkpoint = Some(Saved { outer_step, bytes });
     }
 
-    /// The last checkpoint is the best: it stays when others come.
+    /// Keeps the last checkpoint as the best one, so that later ones do not replace it.
     pub fn keep_best(&self) -> Result<()> {
         let kept = self.keep_last_as(BEST);
         kept.map_err(|e| self.failed(Error::file("write", &self.path.join(BEST), &e)))
     }
 
-    /// Gives the last checkpoint a second name, which is all that the renaming of the next one leaves it. Some file
-    /// systems have no second names: then a copy.
+    /// Gives the last checkpoint a second name by a hard link, or by a copy where the file system has no
+    /// links. The next checkpoint takes over the first name, and the old file lives on under the second.
     fn keep_last_as(&self, name: &str) -> io::Result<()> {
         let last = self.path.join(CHECKPOINT);
         if !last.exists() {
@@ -322,11 +322,12 @@ impl RunFolder {
             fs::copy(&last, &unfinished)?;
         }
         fs::rename(&unfinished, kept)?;
-        // POSIX: where both are names of one file already, as after a kill right here, renaming does nothing.
+        // By POSIX, renaming does nothing if both are already names of one file, as after a kill right here.
         remove_if_there(&unfinished)
     }
 
-    /// Makes the previous checkpoint the last one, where there is one: the run broke right after the last.
+    /// Makes the previous checkpoint the last one again; false if there is none. For a run that broke right
+    /// after its last checkpoint.
     pub fn step_back(&mut self) -> Result<bool> {
         let [last, previous] = [CHECKPOINT, PREVIOUS].map(|name| self.path.join(name));
         if !previous.exists() {
@@ -339,7 +340,7 @@ impl RunFolder {
 
     /// Appends a line with the outer step and the fields of `metrics`, a struct or a map.
     ///
-    /// What is not finite becomes `null`: JSON has no word for it.
+    /// Numbers that are not finite become `null`: JSON cannot write them.
     pub fn append_metrics(&mut self, outer_step: u64, metrics: &impl Serialize) -> Result<()> {
         let line = Line {
             outer_step,
@@ -348,7 +349,7 @@ impl RunFolder {
         let mut line = serde_json::to_vec(&line)
             .map_err(|e| Error::run(format!("metrics are not an object of JSON: {e}")))?;
         line.push(b'\n');
-        // One call for the whole line, nothing kept back: readers see lines as they come.
+        // One unbuffered call for the whole line, so that readers see each line at once.
         let written = self.metrics.write_all(&line);
         written.map_err(|e| self.failed(Error::file("write", &self.path.join(METRICS), &e)))
     }
@@ -379,7 +380,8 @@ fn is_unfinished(entry: &fs::DirEntry) -> bool {
     entry.file_name().to_string_lossy().starts_with(UNFINISHED)
 }
 
-/// Whether the folder holds no more than a run writes before its first checkpoint: metrics without a line come first.
+/// Whether the folder holds no more than a run writes before its first checkpoint. An empty metrics file is
+/// the first of these, so without one the files belong to something else.
 fn is_bare(path: &Path) -> io::Result<bool> {
     let begun = fs::metadata(path.join(METRICS)).is_ok_and(|file| file.len() == 0);
     for entry in fs::read_dir(path)? {

@@ -1,4 +1,5 @@
-//! Settings as text: from a preset, a TOML file and flags, laid over each other and then parsed, once, as flags.
+//! Settings as text. Those of a preset, a TOML file and flags are laid over each other, and the result is
+//! parsed once, as flags.
 
 use super::config::{Config, Preset};
 use crate::error::{Error, ErrorKind, Result};
@@ -41,7 +42,8 @@ impl Settings {
     }
 }
 
-/// Some settings by name, as text. As a group of flags: those that the user gave.
+/// Some settings by name, as text. Flattened into a command, it holds the settings that the user gave as
+/// flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides(BTreeMap<String, String>);
 
@@ -86,9 +88,9 @@ impl Overrides {
         self
     }
 
-    /// Puts other values over these. Another learner has other layers, so it comes with its own widths, and with its own
-    /// norm, if it is known with another one; another inner optimiser has steps of another length, so it comes with its own
-    /// rate.
+    /// Puts other values over these. Another learner has other layers, so it brings its own widths; it also
+    /// brings its own norm, if its family has a different one. Another inner optimiser takes steps of another
+    /// length, so it brings its own learning rate.
     pub fn change(&mut self, upper: Self) {
         if let Some((now, other)) =
             self.replaced(&upper, "learner", |text| text.parse::<Learners>().ok())
@@ -107,7 +109,7 @@ impl Overrides {
         self.0.extend(upper.0);
     }
 
-    /// A choice and another one that replaces it, if it does.
+    /// The choice here and the different one that `upper` replaces it with, if it does.
     fn replaced<T: Default + PartialEq>(
         &self,
         upper: &Self,
@@ -149,7 +151,7 @@ impl Overrides {
 }
 
 impl Preset {
-    /// Where it differs from the defaults.
+    /// The settings in which it differs from the defaults.
     pub(crate) fn values(self) -> Overrides {
         let text = match self {
             Self::Quick => "",

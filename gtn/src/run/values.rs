@@ -24,7 +24,7 @@ pub fn count_or_none() -> impl TypedValueParser<Value = usize> {
     range.map(|count| count as usize)
 }
 
-/// Learners that are trained one after another.
+/// A small number of learners, which train one after another.
 pub(crate) fn few() -> impl TypedValueParser<Value = usize> {
     let range = RangedU64ValueParser::<u64>::new().range(1..=64);
     range.map(|count| count as usize)
@@ -35,7 +35,7 @@ pub(crate) fn natural(least: u64) -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(least..=i64::MAX as u64)
 }
 
-/// A number that is used as an f32, and has to make sense as that.
+/// A number that will be used as an f32, so it is its f32 value that has to fit.
 fn number(text: &str, fits: fn(f32) -> bool, wanted: &str) -> Result<f64, String> {
     let number: Option<f64> = text.parse().ok();
     let number = number.filter(|&number| (number as f32).is_finite() && fits(number as f32));
@@ -59,7 +59,8 @@ pub(crate) fn below_one(text: &str) -> Result<f64, String> {
     )
 }
 
-/// Between 0 and 1, as what is learned by its logarithm and must not grow without end.
+/// Strictly between 0 and 1, such as a momentum: its logarithm is learned, which 0 does not have, and from 1
+/// on velocities grow without bound.
 pub(crate) fn between(text: &str) -> Result<f64, String> {
     number(
         text,
@@ -68,7 +69,7 @@ pub(crate) fn between(text: &str) -> Result<f64, String> {
     )
 }
 
-/// With all 24 bits: what is smaller moves nothing.
+/// A normal f32, with all 24 bits of its significand: a subnormal rate is too small to move anything.
 fn is_positive(x: f32) -> bool {
     x >= f32::MIN_POSITIVE
 }

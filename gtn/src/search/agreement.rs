@@ -93,14 +93,14 @@ fn sort_counting(numbers: &mut [f64]) -> u64 {
     count
 }
 
-/// The numbers from the greatest to the least; equal ones in their order.
+/// Indices of the numbers from greatest to least; ties stay in their order.
 pub fn best_first(numbers: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..numbers.len()).collect();
     order.sort_by(|&a, &b| numbers[b].total_cmp(&numbers[a]));
     order
 }
 
-/// ρ among the fraction that is greatest by `by`.
+/// Spearman's ρ within the top fraction by `by`.
 fn among_top(by: &[f64], estimate: &[f64], truth: &[f64], fraction: f64) -> f64 {
     let count = (by.len() as f64 * fraction) as usize;
     let top = &best_first(by)[..count];
@@ -112,8 +112,8 @@ fn among_top(by: &[f64], estimate: &[f64], truth: &[f64], fraction: f64) -> f64 
     }
 }
 
-/// The discounted gain of the tenth that an estimate puts first over the greatest possible (Järvelin and Kekäläinen 2002),
-/// with gains 2^accuracy, accuracies in percent.
+/// nDCG (Järvelin and Kekäläinen 2002): the discounted gain of the tenth that an estimate ranks first,
+/// divided by the greatest possible. The gain of a network is 2^accuracy, with accuracy in percent.
 fn ndcg(estimate: &[f64], truth: &[f64]) -> f64 {
     let best = truth.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let count = truth.len().div_ceil(10);
@@ -126,7 +126,8 @@ fn ndcg(estimate: &[f64], truth: &[f64]) -> f64 {
     gain(best_first(estimate)) / gain(best_first(truth))
 }
 
-/// How well an estimate orders networks; with each number the interval in which 95 % of bootstrap samples have it.
+/// How well an estimate orders networks. Each number comes with the interval that holds it in 95 % of
+/// bootstrap samples.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the names are the words")]
 pub struct Agreement {
@@ -158,11 +159,13 @@ fn statistics(estimate: &[f64], truth: &[f64]) -> [f64; 6] {
     ]
 }
 
-/// Numbers that the bootstrap draws in all; from 100 to 1,000 samples, fewer of larger tables, whose intervals are narrow.
+/// Numbers that the bootstrap draws in all. That makes 100 to 1,000 samples: fewer for larger tables, whose
+/// intervals are narrow anyway.
 const DRAWS: usize = 2_000_000;
 
 impl Agreement {
-    /// Of an estimate with the truth, accuracies in percent. The same seed draws the same samples for every estimate.
+    /// Compares an estimate with the true accuracies, in percent. A seed draws the same bootstrap samples for
+    /// every estimate.
     pub fn of(estimate: &[f64], truth: &[f64], seed: u64) -> Self {
         let count = truth.len();
         let samples = (DRAWS / count.max(1)).clamp(100, 1000);

@@ -26,15 +26,15 @@ pub struct Correlation {
     order: Vec<String>,
 }
 
-/// How an estimator orders them, and what that takes.
+/// How well an estimator orders them, and what it costs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// Correlations.
     #[serde(flatten)]
     pub agreement: Agreement,
-    /// Mean time, with planning.
+    /// Mean seconds, planning included.
     pub seconds_per_network: f64,
-    /// Mean time for building, recording and planning.
+    /// Mean seconds for building, recording and planning.
     pub planning_seconds_per_network: f64,
     /// Networks without an estimate, which count as the worst.
     pub failed: usize,
@@ -56,8 +56,8 @@ pub struct Found {
 const SEARCHES: u64 = 20;
 
 impl Correlation {
-    /// Of networks with known accuracies in percent. With `compare` also what searches would have found, each among another
-    /// half of the networks.
+    /// For networks with known accuracies, in percent. With `compare`, also what searches would have found;
+    /// each sees a different half of the networks.
     pub fn new(
         table: &Table,
         truth: &[f64],
@@ -77,7 +77,7 @@ impl Correlation {
         };
         let mut found = BTreeMap::new();
         if compare {
-            // All are equal for chance: the order in which they were drawn decides.
+            // A random search has equal estimates, so the order of the draw decides.
             found.insert(
                 "random".to_owned(),
                 search(&vec![0.0; truth.len()], truth, seed),
@@ -164,7 +164,7 @@ impl Correlation {
     }
 }
 
-/// What searches find that see another half of the networks each.
+/// What searches find, each among a different half of the networks.
 fn search(estimates: &[f64], truth: &[f64], seed: u64) -> Found {
     let (mut first, mut five) = (Vec::new(), Vec::new());
     for number in 0..SEARCHES {

@@ -49,16 +49,16 @@ pub struct Teaching {
     pub steps: Option<usize>,
 }
 
-/// What a training is judged by; more is better.
+/// A measure of a training; more is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// The validation accuracy after the last step.
     Accuracy,
     /// The mean of the validation accuracies after every quarter of the steps.
     Area,
-    /// Less the validation loss after the last step.
+    /// The negative validation loss after the last step.
     Loss,
-    /// Less the sum of the training losses, which Ru et al. (2021) call training speed.
+    /// The negative sum of the training losses, which Ru et al. (2021) call training speed.
     Speed,
 }
 
@@ -66,7 +66,7 @@ impl Measure {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Accuracy, Self::Area, Self::Loss, Self::Speed];
 
-    /// What stands after the name of a training.
+    /// The suffix of a column, after the name of a training.
     fn suffix(self) -> &'static str {
         match self {
             Self::Accuracy => "",
@@ -112,10 +112,10 @@ impl Teaching {
     }
 }
 
-/// What stands before the epochs in the column of a fit.
+/// Prefix of the column of a fit, before its epochs.
 const FIT: &str = "fit@";
 
-/// The column of measured times, which is none to rank by.
+/// The column of measured times, which cannot be ranked by.
 pub(super) const LATENCY: &str = "latency_ms";
 
 /// Columns that are counted from the network.
@@ -133,7 +133,7 @@ impl Source {
         }
     }
 
-    /// What a column needs; nothing where it is counted.
+    /// The source of a column; `None` if it is counted from the network.
     pub(super) fn of_column(column: &str) -> Option<Self> {
         match column {
             "synflow" => Some(Self::Synflow),
@@ -157,7 +157,7 @@ impl Estimator {
         sources.into_iter().collect()
     }
 
-    /// The same after so many steps, where it does not name a number itself.
+    /// The same estimator after `steps` steps, in all terms that do not name a number of steps themselves.
     #[must_use]
     pub fn after(&self, steps: usize) -> Self {
         let term = |(column, weight): &(String, f64)| match Teaching::of_column(column) {

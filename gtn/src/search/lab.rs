@@ -26,7 +26,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 use tensor::Arrays;
 
-/// Images that an evaluation takes at once.
+/// Images in a batch of an evaluation.
 const EVALUATED: usize = 500;
 
 /// Everything that a network is judged with.
@@ -38,7 +38,7 @@ pub struct Lab<'a> {
     pub space: &'a Space,
     /// Real images.
     pub data: &'a Dataset,
-    /// Learners that are trained of every network, whose numbers are averaged.
+    /// Learners that are trained for every network; their results are averaged.
     pub seeds: usize,
     /// Validation images that judge.
     pub images: usize,
@@ -48,7 +48,7 @@ pub struct Lab<'a> {
     pub stopped: fn() -> bool,
     /// How real images teach, for every number of steps.
     pub recipes: HashMap<usize, Recipe>,
-    /// The batches that the run teaches, for every number of steps and learner.
+    /// The run's synthetic batches, for every number of steps and every learner.
     lessons: HashMap<usize, Vec<Arrays>>,
 }
 
@@ -103,7 +103,7 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// Makes the batches of a run's lessons, once for all networks.
+    /// Makes the run's synthetic batches, once for all networks.
     ///
     /// # Errors
     /// If the run has fewer steps, or there is not enough memory.
@@ -153,8 +153,8 @@ impl<'a> Lab<'a> {
         Ok((learner, structure))
     }
 
-    /// Computes tasks on some threads, and gives every result as it comes to `done`, which may end all by `false`. Results do
-    /// not depend on the number of threads; their order does.
+    /// Computes tasks on several threads. Passes every result to `done` as it comes, which may stop the work
+    /// by returning `false`. Results do not depend on the number of threads, but their order does.
     ///
     /// # Errors
     /// Those of `done`, or if a device cannot be had.
@@ -171,7 +171,7 @@ impl<'a> Lab<'a> {
             for _ in 0..workers.clamp(1, tasks.len().max(1)) {
                 let (send, next, stop) = (send.clone(), &next, &stop);
                 scope.spawn(move || {
-                    // A GPU is shared; of a processor each has a thread.
+                    // A GPU is shared by all workers; on a processor each worker has one thread.
                     let own = match device.as_cpu() {
                         Some(cpu) if workers > 1 => {
                             Cpu::new(Some(1), Some(cpu.simd())).map(Device::from)
@@ -239,7 +239,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Computes a source; none if the user wants to stop meanwhile. What goes wrong with a network is a result, too.
+    /// Computes a source; `None` if the user asks to stop meanwhile. An error of a network is a result, too.
     fn entry(&mut self, task: &Task) -> Option<Entry> {
         let begin = Instant::now();
         let mut planning = 0.0;
@@ -261,7 +261,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// By column; no column if the user wants to stop.
+    /// Values by column; no column if the user asks to stop.
     fn values(&mut self, task: &Task, planning: &mut f64) -> Result<BTreeMap<String, f64>> {
         let begin = Instant::now();
         let (learner, _) = self.lab.learner(&task.code)?;
@@ -324,15 +324,15 @@ impl<'a> Bench<'a> {
         Ok(Some(fit.judge(&self.device, &data.validation)?.accuracy))
     }
 
-    /// Refuses a learner whose training would take more memory than is free, by a count that leaves small things out.
+    /// Refuses a learner whose training would take more memory than is free, by a rough count.
     fn check_memory(&self, learner: &Learner) -> Result<()> {
         let layers = learner
             .layers()
             .iter()
             .map(|layer| layer.shape.iter().product::<usize>());
         let (all, largest) = (layers.clone().sum::<usize>(), layers.max().unwrap_or(0));
-        // Activations of a batch for the backward pass, two layers of an evaluation's batch, weights with their start, state
-        // and gradients.
+        // Counts all activations of a batch, for the backward pass; the two largest of an evaluation's batch;
+        // and weights with their start values, optimiser state and gradients.
         let numbers = self.lab.config.inner_batch * all
             + 2 * EVALUATED * largest
             + 6 * learner.parameter_count();
@@ -414,7 +414,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// The measures of a training; the area too, if it was looked at along the way.
+/// The measures of a training; the area only if the learner was evaluated along the way.
 fn measures(course: &Course, area: bool) -> Vec<(Measure, f64)> {
     let last = course.marks.last().expect("the last step is looked at");
     let mut found = vec![

@@ -1,4 +1,4 @@
-//! Results on the disk: a line of JSON for each, appended as soon as it is there.
+//! Results on disk: a line of JSON for each, appended as soon as it exists.
 
 use super::estimator::Source;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,10 +20,10 @@ pub struct Entry {
     pub network: String,
     /// The source's name.
     pub source: String,
-    /// What came of it.
+    /// The result.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// Seconds that it took, those for planning among them.
+    /// Seconds that it took, planning included.
     pub seconds: f64,
     /// Seconds for building, recording and planning.
     pub planning: f64,
@@ -53,7 +53,7 @@ pub enum Outcome {
 pub type Ledger = ledger::Ledger<Entry>;
 
 impl Ledger {
-    /// Opens a folder, made where there is none, whose results are those of some settings.
+    /// Opens a folder, which is made if there is none. Its results must be of these settings.
     ///
     /// # Errors
     /// If the folder has results of other settings, or another process writes to it.

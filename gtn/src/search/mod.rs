@@ -1,8 +1,9 @@
 //! Architecture search: networks of a space ranked by estimates that take seconds, and whether the ranking is right.
 //!
-//! An [`Estimator`] is a sum of ranks of columns; a [`Source`] is what has to be computed for a column: a training on a run's
-//! images or on real ones, or a pass. A [`Lab`] computes sources for many networks at once, a [`Ledger`] keeps every result as it
-//! comes, and [`correlate`] compares estimates with accuracies that are known.
+//! An [`Estimator`] is a sum of ranks of columns. A [`Source`] is what has to be computed for a column: a
+//! training, on a run's images or on real ones, or a single pass. A [`Lab`] computes sources for many
+//! networks at once, a [`Ledger`] keeps every result as it comes, and [`correlate`] compares estimates with
+//! accuracies that are known.
 
 pub mod agreement;
 pub mod correlate;

@@ -8,8 +8,8 @@ use autograd::prelude::*;
 use autograd::{Plan, Task};
 use std::time::Instant;
 
-/// The logarithm of synaptic flow (Tanaka et al. 2020, arXiv 2006.05467): Σ |θ · ∂R/∂θ| with R the sum of the logits that a
-/// network without norms and with |θ| for parameters gives an image of ones.
+/// The logarithm of synaptic flow (Tanaka et al. 2020, arXiv 2006.05467): Σ |θ · ∂R/∂θ|. R is the sum of the
+/// logits for an image of ones, of the network without norms and with |θ| as parameters.
 ///
 /// # Errors
 /// If the network cannot be built or computed.
@@ -51,7 +51,7 @@ pub fn synflow(
     let plan = Plan::new(&[tape.sum_of(&flows)?])?;
     let given: Vec<_> = vars.iter().copied().zip(&theta).collect();
     let flow = plan.run(device, &given)?[0].to_f64_vec()[0];
-    // Nothing flows through a network without a way.
+    // Nothing flows through a network whose output does not depend on its input.
     Ok(flow.max(f64::MIN_POSITIVE).ln())
 }
 
@@ -110,7 +110,7 @@ pub fn naswot(device: &Device, learner: &Learner, data: &Dataset, seed: u64) -> 
     Ok(log_determinant(kernel, count))
 }
 
-/// Runs before and while time is measured.
+/// Runs to warm up, and runs that are timed.
 const WARM: usize = 3;
 const TIMED: usize = 15;
 
@@ -190,7 +190,8 @@ fn add_agreements(kernel: &mut [f64], images: usize, activations: &[f32]) {
     }
 }
 
-/// log |det| of a square matrix, by elimination; of a singular one that of the least positive number.
+/// log |det| of a square matrix, by elimination. For a singular matrix it is the logarithm of the least
+/// positive number.
 fn log_determinant(mut matrix: Vec<f64>, n: usize) -> f64 {
     let mut sum = 0.0;
     for k in 0..n {

@@ -25,16 +25,16 @@ pub enum Strategy {
     Halving,
 }
 
-/// Networks that live at once, mutants of a round, and those of which the best becomes a parent.
+/// Size of the population, mutants per round, and size of the tournament whose best becomes a parent.
 const POPULATION: usize = 20;
 const CHILDREN: usize = 4;
 const TOURNAMENT: usize = 5;
-/// Mutants that are tried for a new one before a network is drawn.
+/// Mutants to try for a new network before one is drawn at random.
 const TRIES: usize = 20;
-/// Parts of the steps of the rounds of halving.
+/// Each round of halving trains for the inner steps divided by one of these.
 const PARTS: [usize; 4] = [8, 4, 2, 1];
 
-/// What is computed next: networks, and the part of the steps that they are trained for.
+/// What is computed next: networks, and the number that their inner steps are divided by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Round {
     /// The networks, each once.
@@ -61,7 +61,8 @@ pub struct Proposals<'a> {
 }
 
 impl Proposals<'_> {
-    /// The next round, after all `rounds`; none when all is done. `table` has the networks of some rounds, with results.
+    /// The next round after `rounds`; `None` when all are done. `table` gives the results of networks of
+    /// earlier rounds.
     ///
     /// # Errors
     /// Those of `table`.
@@ -112,7 +113,7 @@ impl Proposals<'_> {
         }
     }
 
-    /// The parts of the steps that networks are trained for.
+    /// The divisors of the inner steps, round by round.
     pub fn parts(&self) -> &'static [usize] {
         match self.strategy {
             Strategy::Halving => &PARTS,
@@ -120,7 +121,7 @@ impl Proposals<'_> {
         }
     }
 
-    /// How often a network is tried in all.
+    /// How many trainings of networks there are in all.
     pub fn trainings(&self) -> usize {
         let rounds = self.parts().len() as u32;
         (0..rounds)
@@ -128,7 +129,7 @@ impl Proposals<'_> {
             .sum()
     }
 
-    /// What networks are ranked by after a part of the steps.
+    /// The estimator after the inner steps divided by `part`.
     pub fn estimator_of(&self, part: usize) -> Estimator {
         match part {
             1 => self.estimator.clone(),
@@ -153,7 +154,7 @@ impl Proposals<'_> {
         codes
     }
 
-    /// Mutants that were not tried, nor another that computes the same.
+    /// Mutants that have not been tried yet, and compute the same as none that has.
     fn children(&self, all: &[Code], alive: &[Code], estimates: &[f64], count: usize) -> Vec<Code> {
         let mut seen: HashSet<String> = all.iter().map(|code| self.space.twin(code)).collect();
         let mut children = Vec::new();

@@ -1,4 +1,4 @@
-//! What is known of a network without training it: counts.
+//! What is known about a network without training it: counts.
 
 use crate::nn::Learner;
 use crate::nn::network::Layer;
@@ -10,16 +10,16 @@ pub struct Structure {
     pub params: usize,
     /// Multiply-adds of a forward pass of one image.
     pub macs: usize,
-    /// Activations on the longest way from the image to the classes.
+    /// Activations on the longest path from the image to the classes.
     pub depth: usize,
     /// Convolutions.
     pub convs: usize,
-    /// Convolutions on the longest way from the image to the classes; 0 if there is no way.
+    /// Convolutions on the longest path from the image to the classes; 0 if there is no path.
     pub path: usize,
 }
 
 impl Structure {
-    /// Counts.
+    /// Counts a learner's layers and parameters.
     pub fn of(learner: &Learner) -> Self {
         let layers = &learner.network().layers;
         let longest = |counts: fn(&Layer) -> bool| {
@@ -50,14 +50,15 @@ fn is_conv(layer: &Layer) -> bool {
     matches!(layer, Layer::Conv { .. } | Layer::Depthwise { .. })
 }
 
-/// Follows the ways through a network.
+/// Follows the paths through a network.
 struct Walk<'a> {
     counts: fn(&Layer) -> bool,
     nodes: Vec<(&'a str, Option<usize>)>,
 }
 
 impl<'a> Walk<'a> {
-    /// The most layers that count on a way to the end, after `before`; none where zeros come in.
+    /// The most counted layers on a path through `layers`, added to `before`. `None` if only zeros reach the
+    /// end.
     fn longest(&mut self, layers: &'a [Layer], before: Option<usize>) -> Option<usize> {
         layers.iter().fold(before, |before, layer| match layer {
             Layer::Add(branches) | Layer::Concat(branches) => {

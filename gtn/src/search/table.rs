@@ -33,7 +33,7 @@ pub struct Cost {
 }
 
 impl Table {
-    /// Of networks in an order, with those results that are theirs.
+    /// A table of these networks, in this order, with the results among `entries` that are theirs.
     pub fn new(networks: Vec<(String, Option<Structure>)>, entries: &[Entry]) -> Self {
         let (networks, structures): (Vec<_>, Vec<_>) = networks.into_iter().unzip();
         let at: HashMap<&str, usize> = networks
@@ -74,7 +74,7 @@ impl Table {
         }
     }
 
-    /// A column: for each network a number, more being better; the least of all where there is none.
+    /// A column: a number for each network, more being better; −∞ for a network without one.
     pub fn column(&self, name: &str) -> Vec<f64> {
         let count = |count: fn(&Structure) -> usize| -> Vec<f64> {
             let one = |structure: &Option<Structure>| {
@@ -98,7 +98,7 @@ impl Table {
         }
     }
 
-    /// The sum of weighted ranks; the least of all for a network that lacks one of the columns.
+    /// The sum of weighted ranks; −∞ for a network that lacks one of the columns.
     fn sum(&self, terms: &[(&str, f64)]) -> Vec<f64> {
         let mut sums = vec![0.0; self.networks.len()];
         for (column, weight) in terms {
@@ -138,7 +138,7 @@ impl Table {
             .collect()
     }
 
-    /// What an estimator takes for a network.
+    /// The cost of an estimator for a network.
     pub fn cost(&self, estimator: &Estimator) -> Cost {
         estimator
             .sources()
@@ -203,7 +203,7 @@ impl Table {
 mod tests {
     use super::*;
 
-    /// However many parameters it has.
+    /// Even one with the most parameters.
     #[test]
     fn a_network_that_fails_has_no_sum_of_ranks() {
         let structure = |params| Structure {

@@ -1,4 +1,5 @@
-//! How real images teach the networks of a space best: found once, on networks of the space that are not ranked.
+//! How real images teach the networks of a space best: found once, on networks of the space that are not held
+//! out.
 
 use super::lab::Lab;
 use crate::error::{Error, Result};
@@ -15,13 +16,13 @@ use autograd::prelude::Optimizer;
 use kernels::Device;
 use serde_json::{Value, json};
 
-/// Where the numbers of the learners start that recipes are compared on.
+/// The number of the first learner on which recipes are compared.
 const FIRST: u64 = FRESH / 4;
 /// Learners that decide between the best recipes of two optimisers.
 const FINALISTS: usize = 8;
 
-/// The recipe with which networks of the space are best on validation images after so many steps on real ones. The ranks share
-/// the trials. `watch` may stop it by `false`: then there is none.
+/// The recipe with which networks of the space do best on validation images, after `steps` steps on real
+/// images. The ranks share the trials. `watch` may stop them by returning `false`: then the result is `None`.
 ///
 /// # Errors
 /// If there is not enough memory.

@@ -1,6 +1,6 @@
-//! Whether a device computes what the processor does: single operations with their derivatives, plans, a
-//! whole meta-gradient, outer steps; graphs against launches, a run against its repetition, and memory
-//! against its forecast.
+//! Checks whether a device computes what the processor does: single operations with their derivatives, a
+//! whole meta-gradient, and outer steps. Also compares graphs with single launches, runs with their
+//! repetition, and memory with its forecast.
 
 mod primitives;
 mod whole;
@@ -10,21 +10,21 @@ use crate::error::Result;
 use kernels::Device;
 use tensor::Array;
 
-/// What was found by one check.
+/// The result of one check.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Check {
     /// What was compared.
     pub name: String,
-    /// Whether it is as it should be.
+    /// Whether it passed.
     pub passed: bool,
-    /// The numbers behind that.
+    /// The measured numbers.
     pub found: String,
 }
 
-/// Runs everything; `report` gets every check as it is done.
+/// Runs all checks; `report` gets each as it is done.
 ///
 /// # Errors
-/// If a device fails; a wrong result is no error here, but a check that did not pass.
+/// If a device fails. A wrong result is not an error here, but a check that did not pass.
 pub fn run(
     device: &Device,
     precision: PrecisionChoice,
@@ -40,11 +40,11 @@ pub fn run(
     Ok(checks)
 }
 
-/// The largest number, and the largest difference.
+/// The largest absolute value expected, and the largest difference.
 fn differences(found: &Array, expected: &Array) -> [f64; 2] {
     let (x, y) = (found.to_f64_vec(), expected.to_f64_vec());
     let most = |numbers: &mut dyn Iterator<Item = f64>| {
-        // What is no number is the largest.
+        // NaN counts as the largest.
         numbers.fold(0.0, |most: f64, x| {
             if x.is_nan() {
                 f64::INFINITY

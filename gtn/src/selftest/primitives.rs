@@ -32,7 +32,7 @@ const fn case(
     }
 }
 
-/// As many inputs as a case declares.
+/// A case's inputs, as many as it declares.
 fn declared<'t, const N: usize>(inputs: &[Var<'t>]) -> [Var<'t>; N] {
     *inputs.first_chunk().expect("as many as declared")
 }
@@ -228,7 +228,7 @@ pub(super) fn array(spec: &ArraySpec, seed: usize) -> Array {
     } else {
         [0.0, 10.0]
     };
-    // By way of f32: the same number in f32 and f64.
+    // Drawn in f32, so that f32 and f64 get the same numbers.
     let numbers = Array::uniform(DType::F32, spec.shape.clone(), range, seed as u64);
     numbers.cast(spec.dtype)
 }

@@ -35,14 +35,14 @@ pub(super) fn run(
     outer_steps(device, precision, note)
 }
 
-/// The learner: a smooth one. Where a rectifier or a maximum decides by numbers that differ by a rounding, its gradient jumps,
-/// and what six steps make of that is no longer a matter of tolerances: with `base_fc`, products in tf32 changed a
-/// meta-gradient by 8 times its largest number. With this one tf32 changes it by 1.5e-2, bf16 by 0.13, fp32 by 4e-6, and a gradient of
-/// weights that is 1 % too large by 4e-3. Maxima and rectifiers are among the single operations, and in the learners of the outer
-/// steps.
+/// The learner, which has to be smooth. Where a rectifier or a maximum compares numbers that differ by
+/// rounding only, its gradient jumps, and after six steps no tolerance fits: with `base_fc`, products in tf32
+/// changed a meta-gradient by 8 times its largest number. Of this learner tf32 changes it by 1.5e-2, bf16 by
+/// 0.13 and fp32 by 4e-6; a gradient of weights that is 1 % too large changes it by 4e-3. Maxima and
+/// rectifiers are tested among the single operations, and in the learners of the outer steps.
 const LEARNER: &str = "lenet";
 
-/// A small GTN with batch norm, in any element type, that trains some learners at once.
+/// A small GTN with batch norm, in any element type, that trains several learners at once.
 struct Small {
     generator: Generator,
     learner: Learner,
@@ -90,7 +90,7 @@ impl Small {
         with_real_loss(alone.given(real), &self.learner)
     }
 
-    /// The same numbers in every element type, but for their rounding.
+    /// The same numbers in every element type, up to rounding.
     fn values(&self, device: &Device, training: &Training<'_>) -> Result<Values> {
         let draw = |network, seed| {
             let rng = &mut ChaCha8Rng::seed_from_u64(seed);
@@ -202,7 +202,7 @@ fn meta_gradient(
     Ok(())
 }
 
-/// What the device says it gave, against what was forecast.
+/// Compares the memory that the device says it gave with the forecast.
 fn memory(device: &Device, peak: usize, forecast: usize) -> Result<Check> {
     let free = || -> Result<Option<usize>> {
         Ok(device
@@ -223,7 +223,7 @@ fn memory(device: &Device, peak: usize, forecast: usize) -> Result<Check> {
         (Some(before), Some(after)) => before.saturating_sub(after),
         _ => held + own,
     };
-    // The device rounds what it gives, and has the programs to keep.
+    // The device may round allocations up, and it also keeps the programs.
     let sound = held == forecast && peak >= forecast && taken <= held + own + PROGRAMS;
     Ok(Check {
         name: "memory".into(),

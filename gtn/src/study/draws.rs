@@ -23,10 +23,10 @@ fn one() -> u64 {
     1
 }
 
-/// From what a setting is drawn.
+/// What a setting is drawn from.
 #[derive(Clone, Debug, PartialEq)]
 enum Range {
-    /// Between two numbers, their logarithms evenly; whole numbers if both are whole.
+    /// Between two numbers, log-uniformly; whole numbers if both ends are whole.
     Between { from: f64, to: f64, whole: bool },
     /// One of these.
     Among(Vec<Value>),
@@ -117,7 +117,7 @@ mod tests {
             .map(|draw| draw["lr"].as_float().unwrap())
             .collect();
         assert!(lrs.iter().all(|lr| (0.001..=0.1).contains(lr)));
-        // Half of them are below the middle of the decades, give or take four standard deviations.
+        // Half of them are below the geometric mean, give or take four standard deviations.
         let below = lrs.iter().filter(|&&lr| lr < 0.01).count();
         assert!((160..=240).contains(&below), "{below}");
         let sizes: Vec<i64> = all

@@ -1,4 +1,4 @@
-//! What became of a run of a study.
+//! The result of a run of a study.
 
 use crate::error::Result;
 use crate::eval::report::Report;
@@ -39,7 +39,7 @@ pub enum Outcome {
     Broke(String),
 }
 
-/// What is there of a run.
+/// What a run's folder tells.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     /// How it ended.
@@ -51,7 +51,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// Of a run's folder, with the reason why it broke if it did; none if it has not ended.
+    /// Reads a run's folder; `broke` has the reason if the run broke. `None` if it has not ended.
     ///
     /// # Errors
     /// If a file cannot be read.

@@ -1,6 +1,7 @@
 //! Studies: variants of a run beside each other, such as curricula, or settings drawn at random with and without a norm.
 //!
-//! A [`Study`] is read from a TOML file and names its runs; [`Found`] is what became of one, and a [`Table`] sums them up.
+//! A [`Study`] is read from a TOML file and names its runs. [`Found`] is the result of one, and a [`Table`]
+//! sums them up.
 
 mod draws;
 mod found;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use toml::{Spanned, Table, Value};
 
-/// Runs of a study, beyond which it is a mistake.
+/// The most runs of a study; more are a mistake.
 const MOST: u64 = 10_000;
 
 /// A file that describes a study.
@@ -38,7 +38,7 @@ pub struct Study {
     pub variants: Vec<String>,
     /// Settings that are drawn.
     pub drawn: Vec<String>,
-    /// All runs: the first of each variant, the second of each, and so on.
+    /// All runs: first of every variant the first, then of every variant the second, and so on.
     pub runs: Vec<Run>,
 }
 
@@ -67,7 +67,7 @@ impl Study {
         Self::from_toml(&path.display().to_string(), &stem, &text::read(path)?)
     }
 
-    /// The study that a text describes; without a title it has another.
+    /// The study that a text describes. If the text has no title, `title` is used.
     ///
     /// # Errors
     /// If a name in it is unknown, or the settings of a run make no sense; it names the origin.
@@ -76,7 +76,7 @@ impl Study {
         file.study(origin, title)
     }
 
-    /// Writes the settings of every run into a folder, unless a run has other ones there.
+    /// Writes the settings of every run into a folder. Refuses to if a run has different settings there.
     ///
     /// # Errors
     /// If one has, or a file cannot be written.
@@ -98,7 +98,7 @@ impl Run {
         format!("{}.toml", self.name)
     }
 
-    /// Refuses settings that are others than those in a folder, if it has some.
+    /// Refuses settings that differ from those in a folder, if there are any.
     fn compare(&self, folder: &Path) -> Result<()> {
         let path = folder.join(self.settings());
         if !path.exists() {

@@ -8,14 +8,15 @@ use crate::eval::report::Spread;
 use serde::Serialize;
 use std::fmt::Write;
 
-/// A study, and what became of its runs, as far as they have ended.
+/// A study, and the results of its runs that have ended.
 #[derive(Debug)]
 pub struct Table<'a> {
     study: &'a Study,
     found: Vec<Option<Found>>,
 }
 
-/// A variant's runs. Accuracies are means of a run's learners on the test images; of runs that broke there are none.
+/// A variant's runs. The accuracy of a run is the mean of its learners on the test images; runs that broke
+/// have none.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the names are the words")]
 pub struct Summary {
@@ -30,7 +31,7 @@ pub struct Summary {
 }
 
 impl<'a> Table<'a> {
-    /// Of a study and what there is of each of its runs.
+    /// A table of a study, with the result of each of its runs, if it has ended.
     pub fn new(study: &'a Study, found: Vec<Option<Found>>) -> Self {
         Self { study, found }
     }
@@ -67,7 +68,7 @@ impl<'a> Table<'a> {
                     .map(|spread| spread.std),
                 accuracy_worst: spread.as_ref().map(|spread| spread.min),
                 accuracy_best: accuracies.iter().copied().reduce(f64::max),
-                // `sum` makes −0 of nothing.
+                // Not `sum`, which gives −0 for an empty list.
                 minutes: own.iter().fold(0.0, |sum, found| sum + found.seconds) / 60.0,
             }
         };

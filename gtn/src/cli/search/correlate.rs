@@ -85,9 +85,10 @@ struct Report<'a> {
     space: String,
     truth: &'a Path,
     column: &'a str,
-    /// Networks of the sample that the run may have drawn in its meta-training.
+    /// Networks of the sample that are not held out, so the run may have drawn them in meta-training.
     not_held_out: usize,
-    /// Whether the run was taught the order of other networks by their accuracies, on which its estimates depend then.
+    /// Whether the run was taught the order of networks by known accuracies. Its estimates are supervised
+    /// then.
     supervised: bool,
     #[serde(flatten)]
     correlation: &'a Correlation,
@@ -192,7 +193,7 @@ fn sampled(args: &CorrelateArgs, space: &Space, truth: &Truth) -> Result<Vec<Cod
     Ok(codes)
 }
 
-/// How many networks a population may draw of those of a space.
+/// How many of these networks a population may draw.
 fn may_be_drawn(population: &Population, space: &Space, codes: &[Code]) -> usize {
     let draws = |code: &&Code| {
         population
@@ -206,7 +207,7 @@ fn may_be_drawn(population: &Population, space: &Space, codes: &[Code]) -> usize
     codes.iter().filter(draws).count()
 }
 
-/// A table of counts.
+/// A table of counts alone, which needs no run.
 fn counted(args: &CorrelateArgs, space: &Space, codes: &[Code]) -> Result<Table> {
     let mut sources = args.estimators.iter().flat_map(Estimator::sources);
     if let Some(source) = sources.next() {
@@ -225,7 +226,8 @@ fn counted(args: &CorrelateArgs, space: &Space, codes: &[Code]) -> Result<Table>
     ))
 }
 
-/// Computes what is not there yet. None if the user wants to stop, and on other ranks than the first, which has all results.
+/// Computes the results that are missing. `None` if the user wants to stop, and on every rank except the
+/// first, which keeps all results.
 fn computed(
     args: &CorrelateArgs,
     run: &Path,
@@ -253,7 +255,7 @@ fn computed(
     Ok(table.flatten().map(|table| (table, Some(folder))))
 }
 
-/// All results of those networks, old and new; none if the user wants to stop.
+/// All results of these networks, old and new; `None` if the user wants to stop.
 fn complete(
     crew: &Crew<'_>,
     mut ledger: Ledger,

@@ -1,4 +1,4 @@
-//! Who computes: the workers of this rank and those of all others, which the first rank tells what to do.
+//! The workers of all ranks. The first rank tells the others what to compute.
 
 use super::super::stop;
 use crate::error::{ErrorKind, Result};
@@ -8,11 +8,11 @@ use kernels::Device;
 use serde_json::json;
 use std::path::Path;
 
-/// Tasks of every worker between two meetings of the ranks: the more there are, the less they wait for whoever has the largest
-/// networks, and the more a kill loses.
+/// Tasks of every worker between two exchanges of the ranks. With more, ranks wait less for the one with the
+/// largest networks, but a killed process loses more results.
 const EACH: usize = 4;
 
-/// All who compute. The first rank has the results and decides what comes next; each has a lab of its own.
+/// All workers. The first rank keeps the results and decides what comes next. Each rank has a lab of its own.
 pub(super) struct Crew<'a> {
     pub(super) lab: &'a Lab<'a>,
     pub(super) device: &'a Device,
@@ -22,7 +22,8 @@ pub(super) struct Crew<'a> {
 }
 
 impl Crew<'_> {
-    /// Computes tasks, and gives every result to `done`, which may end all by `false`. For the first rank.
+    /// For the first rank: computes tasks, and passes every result to `done`, which may stop the work by
+    /// returning `false`.
     ///
     /// # Errors
     /// Those of `done`, or of any rank.
@@ -47,7 +48,7 @@ impl Crew<'_> {
         Ok(())
     }
 
-    /// Computes what the first rank says, until it lets go. For the others.
+    /// For the other ranks: computes what the first rank asks for, until it lets them go.
     ///
     /// # Errors
     /// Those of any rank.
@@ -62,7 +63,7 @@ impl Crew<'_> {
         }
     }
 
-    /// Lets the others go.
+    /// Lets the other ranks go.
     ///
     /// # Errors
     /// Those of any rank.
@@ -71,7 +72,7 @@ impl Crew<'_> {
         Ok(())
     }
 
-    /// Everybody's results of a lot, whose tasks are dealt out by number.
+    /// Deals out a lot of tasks by number, and gives the results of all ranks.
     fn share(&self, lot: &[Task]) -> Result<Vec<Entry>> {
         let own = lot.iter().skip(self.ranks.number());
         let own: Vec<Task> = own.step_by(self.ranks.count()).cloned().collect();
@@ -88,7 +89,8 @@ impl Crew<'_> {
     }
 }
 
-/// The results in a folder, which the first rank keeps: of a run after so many outer steps, and of how the lab judges.
+/// Opens the results in a folder, on the first rank only. They belong to a run after `outer_step` outer
+/// steps, and to the settings of the lab.
 ///
 /// # Errors
 /// If the results there, or another rank, are of other settings.

@@ -62,7 +62,7 @@ pub(super) fn run(args: &FindArgs, ranks: &Ranks) -> Result<Outcome> {
             say_stopped(&out);
             return Ok(false);
         }
-        // One after another: what else runs would be measured, too.
+        // One after another, because work beside it would slow down what is measured.
         if !search.latencies(|tasks, done| crew.lab.run(crew.device, 1, tasks, done))? {
             return Ok(false);
         }

@@ -1,4 +1,4 @@
-//! A search on its way: rounds of networks, what is said meanwhile, and what is written at the end.
+//! A running search: its rounds of networks, its messages, and the files that it writes at the end.
 
 use super::super::progress::Progress;
 use super::super::{say, show, stop};
@@ -16,14 +16,15 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Between two looks for the best network.
+/// Between two updates of the best network on the progress bar.
 const GLIMPSE: Duration = Duration::from_secs(1);
-/// Networks whose latency is measured, one after another, which takes some 30 ms each.
+/// How many of the best networks have their latency measured. They come one after another, and each takes
+/// some 30 ms.
 const TIMED: usize = 200;
 /// Between two tables of the best networks.
 const PAUSE: Duration = Duration::from_secs(20);
 
-/// A network for machines.
+/// A network in the JSON output.
 #[derive(Debug, Serialize)]
 struct Best {
     network: String,
@@ -40,26 +41,26 @@ struct Best {
 struct Ranking {
     table: Table,
     estimates: Vec<f64>,
-    /// Validation accuracies of those that were trained on all images, as the search asks for.
+    /// Validation accuracies of those that this search asked to train on all training images.
     fitted: Vec<Option<f64>>,
     latencies: Vec<Option<f64>>,
     /// Best first.
     order: Vec<usize>,
 }
 
-/// A search on its way.
+/// A running search.
 pub(super) struct Search<'a> {
     args: &'a FindArgs,
     lab: &'a Lab<'a>,
     proposals: &'a Proposals<'a>,
     ledger: RefCell<Ledger>,
-    /// Counts of networks, for which they have to be built.
+    /// Counts of networks. They are kept, because a network has to be built to be counted.
     structures: RefCell<HashMap<Code, Option<Structure>>>,
     rounds: Vec<Round>,
     ends: Option<Instant>,
 }
 
-/// Computes tasks, and gives the results to a function.
+/// A function that takes each result as it comes. It may stop the work by returning `false`.
 pub(super) type Done<'d> = &'d mut dyn FnMut(Entry) -> Result<bool>;
 
 impl<'a> Search<'a> {
@@ -171,7 +172,7 @@ impl<'a> Search<'a> {
         self.of_best(self.args.fit, (self.fit(), "Fit"), compute)
     }
 
-    /// What they are trained for.
+    /// The source of these trainings.
     fn fit(&self) -> Source {
         Source::Fit(self.args.fit_epochs)
     }
@@ -184,7 +185,7 @@ impl<'a> Search<'a> {
         self.of_best(TIMED, (Source::Latency, "Latency"), compute)
     }
 
-    /// A source of so many of the best networks.
+    /// Computes a source for the best `count` networks; false if the user wants to stop.
     fn of_best(
         &self,
         count: usize,
@@ -251,15 +252,16 @@ impl<'a> Search<'a> {
         tried
     }
 
-    /// All networks: of halving those of the last round first, and the first by their estimates, as many as are trained on all
-    /// images, by their accuracies then. What else was trained in the folder does not count.
+    /// Ranks all networks. Under successive halving, later rounds come first. Within a round the estimate
+    /// decides. The first `--fit` networks are then ordered by their accuracies after training on all images.
+    /// Fits that earlier commands left in the folder do not count beyond these.
     fn ranking(&self) -> Ranking {
         let tried = self.tried();
         let codes: Vec<Code> = tried.iter().map(|(code, _)| code.clone()).collect();
         let table = self.table(&codes);
         let halves = self.args.strategy == Strategy::Halving;
         let whole = table.estimates(self.proposals.estimator);
-        // Among those of its round, as the round was cut.
+        // The estimate among the networks of the same round, since that is how rounds were cut.
         let of_round = |round: &Round| -> HashMap<String, f64> {
             let table = self.table(&round.codes);
             let estimates = table.estimates(&self.proposals.estimator_of(round.part));
@@ -350,7 +352,7 @@ impl<'a> Search<'a> {
         format!("{}:{code}", self.lab.space.name())
     }
 
-    /// The tables and pictures of a search that ended.
+    /// Writes the tables and pictures of a search that has ended.
     pub(super) fn report(&self, out: &Path) -> Result<()> {
         let found = self.ranking();
         let Ranking { table, order, .. } = &found;
@@ -404,7 +406,7 @@ impl<'a> Search<'a> {
         self.args.work.machine.print(&report)
     }
 
-    /// Estimates over what networks cost, with a line through those that no other is better and cheaper than.
+    /// Estimates over costs of networks, with the Pareto front as a line.
     fn panels(&self, found: &Ranking) -> Vec<Scatter> {
         let of = |count: fn(&Structure) -> usize| -> Vec<Option<f64>> {
             found

@@ -19,13 +19,13 @@ const SPACE: &str = "nasbench201,channels=8,cells=1";
 /// Outer steps of its teacher.
 const OUTER_STEPS: u64 = 150;
 
-/// Trains a teacher on networks of the space, or goes on with that; none if the user wants to stop.
+/// Trains a teacher on networks of the space, or resumes its training; `None` if the user wants to stop.
 ///
 /// # Errors
-/// If there is one of other settings than those that were given now.
+/// If there is a teacher with other settings than those given now.
 pub(super) fn teacher(args: &FindArgs, out: &Path, ranks: &Ranks) -> Result<Option<PathBuf>> {
     let run = out.join("teacher");
-    // As the first rank sees it: it writes there from now on.
+    // As the first rank sees it, since that rank will write there.
     let there = [REPORT, CHECKPOINT].map(|file| run.join(file).exists());
     let [is_whole, is_begun] = ranks.gather(Ok(there))?[0];
     let file = args.config.as_deref().map(Overrides::read).transpose()?;
@@ -45,7 +45,7 @@ pub(super) fn teacher(args: &FindArgs, out: &Path, ranks: &Ranks) -> Result<Opti
     if !is_begun {
         flags.extend(settings(args, &file));
     }
-    // The other half is left for networks.
+    // The other half of the time is left for the networks.
     flags.extend(
         args.minutes
             .map(|minutes| format!("--minutes={}", minutes / 2.0)),
@@ -79,10 +79,11 @@ fn given(args: &FindArgs) -> Vec<(&'static str, String)> {
     settings.into_iter().filter_map(given).collect()
 }
 
-/// The flags of a new training: what the user gave, over what the file has, over what is usual here.
+/// The flags of a new training: defaults of this command, below settings of the file, below those that the
+/// user gave.
 fn settings(args: &FindArgs, file: &Overrides) -> Vec<String> {
     let given = given(args);
-    // The preset for an order has its own number of steps.
+    // With `--rank-by` the preset `search` is used, which has its own number of steps.
     let steps = args.rank_by.is_none().then(|| OUTER_STEPS.to_string());
     let usual = [
         ("learner", Some(SPACE.to_owned())),
@@ -118,9 +119,9 @@ fn refuse_another(run: &Path, args: &FindArgs, file: &Overrides) -> Result<()> {
     let over = |settings: Overrides, (name, value)| settings.with(name, Some(value));
     let mut settings = Overrides::from_toml("its settings", &there.to_toml())?;
     settings.change(given(args).into_iter().fold(file.clone(), over));
-    // Not checked: these of both need not make sense together.
+    // Parsed without checks across settings: the mixture of old and new need not make sense.
     let mut wanted: Config = settings.parse()?;
-    // As a run writes it: a path from the root, and what was found where nothing was asked for.
+    // In the form that a run stores: an absolute path, and the data set that `auto` turned out to be.
     match &mut wanted.dataset {
         DatasetChoice::At(path) => *path = std::path::absolute(&path).unwrap_or(path.clone()),
         DatasetChoice::Auto => wanted.dataset = there.dataset.clone(),

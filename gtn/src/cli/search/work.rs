@@ -1,5 +1,5 @@
-//! What both commands do before they rank networks: load a run with its data, make what is the same for all networks, and
-//! bring together who computes.
+//! The preparation that both search commands share: load a run with its data, make the lessons and recipes
+//! for all networks, and gather the workers.
 
 use super::super::eval::{same_data, same_state};
 use super::super::progress::Progress;
@@ -63,7 +63,8 @@ impl Work<'_> {
         sources
     }
 
-    /// Has the first rank `lead` the others; none on those, and if the user wants to stop before all is ready.
+    /// Lets the first rank `lead` the others. `None` on the others, and if the user wants to stop before all
+    /// is ready.
     ///
     /// # Errors
     /// If the run, its data or the results in the folder cannot be used, or those of `lead` or of any rank.
@@ -116,7 +117,7 @@ impl Work<'_> {
     }
 }
 
-/// Says that the work was stopped, and how it goes on.
+/// Tells the user that the work was stopped, and how to resume it.
 pub(super) fn say_stopped(folder: &Path) {
     let place = folder.display();
     say(&format!(
@@ -124,7 +125,8 @@ pub(super) fn say_stopped(folder: &Path) {
     ));
 }
 
-/// Lessons and recipes, which are found once and kept in the folder of the results; false if the user wants to stop.
+/// Prepares lessons and recipes. Recipes are tuned once and kept in the folder of the results. False if the
+/// user wants to stop.
 fn prepare(
     lab: &mut Lab<'_>,
     device: &Device,

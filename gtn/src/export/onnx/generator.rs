@@ -7,9 +7,9 @@ use crate::nn::layers::{BATCH_NORM_EPS, LEAK};
 use crate::nn::{Generator, GeneratorConfig, Variant};
 use tensor::Array;
 
-/// The bytes of a model that makes `images` \[n, channels, rows, columns\], normalised as learners take them, of noise `z`
-/// \[n, noise\] and classes `y` \[n, classes\], which are another output of a generator that makes them. Its norms are over the
-/// batch: n is to be that of the run.
+/// The bytes of a model that makes `images` \[n, channels, rows, columns\] of noise `z` \[n, noise\] and
+/// classes `y` \[n, classes\]. If the generator makes labels, `y` is a second output instead. Images are
+/// normalised as learners take them. Norms are over the batch, so n should be the batch size of the run.
 ///
 /// # Errors
 /// If the parameters are not those of [`Generator::params`].
@@ -92,7 +92,7 @@ impl Pass<'_> {
         Ok(self.graph.weighted("Gemm", x, (&weights, bias), turned))
     }
 
-    /// Every pixel as four, a border of one, and a convolution.
+    /// Doubles the image (nearest neighbour), pads it by one pixel, and applies a convolution.
     fn doubled(&mut self, x: &str, biased: bool) -> Result<String> {
         let kernel = self.params.weights(true)?;
         let kernel = kernel.permute(&[0, 3, 1, 2]).map_err(Error::engine)?;
@@ -112,8 +112,8 @@ impl Pass<'_> {
         Ok(graph.weighted("Conv", &padded, (&kernel, bias), vec![]))
     }
 
-    /// Batch norm over some axes by the batch's own statistics, and the leaky rectifier. What there is per channel gets
-    /// axes for the image.
+    /// Batch norm over some axes by the batch's own statistics, and the leaky rectifier. Parameters per
+    /// channel get axes of size 1 for the image.
     fn norm(&mut self, x: &str, over: &[usize], image: &[usize]) -> Result<String> {
         let [gamma, beta] = [self.params.next()?, self.params.next()?];
         let graph = &mut self.graph;

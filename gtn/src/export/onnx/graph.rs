@@ -1,4 +1,4 @@
-//! A graph of ONNX in the making: nodes in order, and the constants that they read.
+//! Builds an ONNX graph: nodes in order, and the constants that they read.
 
 use super::proto::{
     Attribute, Dimension, Extent, FLOAT, Graph, INT64, Model, Node, Opset, Shape, Tensor,
@@ -7,12 +7,12 @@ use super::proto::{
 use prost::Message;
 use tensor::Array;
 
-/// Operations as of ONNX 1.12.
+/// The operator set of ONNX 1.12.
 const OPSET: i64 = 17;
-/// The format's version of that time.
+/// The version of the file format that goes with it.
 const IR: i64 = 8;
 
-/// Nodes and constants. A value goes by its name, which is a number.
+/// Nodes and constants. Values are referred to by name: a kind and a number.
 #[derive(Default)]
 pub(super) struct Builder {
     nodes: Vec<Node>,
@@ -79,7 +79,7 @@ impl Builder {
         self.node(op, &inputs.collect::<Vec<_>>(), attributes)
     }
 
-    /// The bytes of a model with these outputs, each beside the name of the result that it is.
+    /// The bytes of a model with these outputs. Each comes with the name of the result that it gives.
     pub(super) fn model(
         mut self,
         (name, about): (&str, String),

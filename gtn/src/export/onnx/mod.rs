@@ -1,4 +1,4 @@
-//! Networks and generators as ONNX (opset 17): files that need no program of ours.
+//! Networks and generators as ONNX (opset 17): files that run without gtn.
 //!
 //! Images are \[n, channels, rows, columns\] there, as ONNX has them, and n is any number.
 
@@ -15,7 +15,7 @@ pub use network::Trained;
 use crate::error::{Error, Result};
 use tensor::Array;
 
-/// The weights of a unit each, s·v/‖v‖ for direction \[units, …\] and gain \[units\].
+/// Weight norm written out: s·v/‖v‖ for each unit, with directions \[units, …\] and gains \[units\].
 fn weight_normed(v: &Array, s: &Array) -> Result<Array> {
     let (gains, numbers) = (s.to_f64_vec(), v.to_f64_vec());
     let inputs = numbers.len() / gains.len().max(1);

@@ -8,7 +8,7 @@ use crate::nn::layers::BATCH_NORM_EPS;
 use crate::nn::network::{Activation, Layer, Network, Norm, Pool, Window};
 use tensor::Array;
 
-/// A network with all that training made.
+/// A trained network: layers, parameters and statistics.
 #[derive(Debug)]
 pub struct Trained<'a> {
     /// With all numbers: see [`Learner::network`](crate::nn::Learner::network).
@@ -212,7 +212,7 @@ impl<'a> Pass<'a> {
         Ok(Value { name, shape })
     }
 
-    /// An image as a vector, in which channels are fastest.
+    /// An image as a vector, in which channels vary fastest.
     fn flat(&mut self, now: &Value) -> Value {
         if now.shape.len() == 1 {
             return now.clone();
@@ -314,7 +314,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Where a convolution or pooling looks: the border is above, left, below, right there.
+/// The window of a convolution or pooling. ONNX orders pads as above, left, below, right.
 fn seen(window: &Window) -> Vec<Attribute> {
     let [above, below, left, right] = window.pad;
     vec![

@@ -1,4 +1,5 @@
-//! What is written computes what the engine computes: in `onnxruntime`, and for networks in PyTorch, where a Python has them.
+//! Exported files compute what the engine computes: in `onnxruntime`, and networks in PyTorch as well. Tests
+//! are skipped where Python lacks these.
 
 use super::proto::{Extent, Model};
 use super::{Trained, generator};
@@ -59,7 +60,7 @@ fn python(modules: &str) -> Option<String> {
     python
 }
 
-/// Runs a program of Python in a folder; what it prints last is the largest difference.
+/// Runs a Python program in a folder. The program prints the largest difference.
 fn difference(python: &str, folder: &Path, program: &str) -> f64 {
     let output = Command::new(python)
         .args(["-c", program])

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `conv 16 3x3` | convolution; then any of `stride 2`, `pad 1`, `groups 4`, `dilation 2`, `no_bias` |
 //! | `depthwise 3x3` | a convolution of every channel by itself, with the same words |
-//! | `dense 64`, `dense` | dense layer over all of an example, with the classes where there is no width; `no_bias` |
+//! | `dense 64`, `dense` | dense layer over all of an example; without a number it has a unit for each class;
+//! `no_bias` |
 //! | `max 2`, `avg 3 stride 2 pad 1` | the greatest or the mean of every window |
 //! | `mean`, `flatten` | the mean of every channel over the image; an image as a vector |
 //! | `batch`, `mean_only`, `instance`, `group 4`, `layer` | normalisation |
@@ -50,12 +51,13 @@ pub struct Network {
     pub weight_norm: bool,
     /// How weights start.
     pub init: Start,
-    /// What is done, one after another.
+    /// The layers, in order.
     pub layers: Vec<Layer>,
 }
 
 impl Network {
-    /// The same layers with the usual start of weights, on which recordings and plans do not depend.
+    /// The same network with the default initialisation. Networks that differ only in how weights start share
+    /// recordings and plans.
     #[must_use]
     pub fn structure(&self) -> Self {
         Self {
@@ -72,23 +74,23 @@ pub enum Layer {
     Conv {
         /// Channels of the result.
         filters: usize,
-        /// Where it looks.
+        /// Its window.
         window: Window,
-        /// Parts of the channels that do not see each other.
+        /// Groups of channels that are convolved separately.
         groups: usize,
         /// Whether a bias per channel is added.
         bias: bool,
     },
     /// Convolution of every channel with a window of its own.
     Depthwise {
-        /// Where it looks.
+        /// Its window.
         window: Window,
         /// Whether a bias per channel is added.
         bias: bool,
     },
     /// Dense layer over everything but the batch axis.
     Dense {
-        /// Width of the result; of classes, if there is none.
+        /// Width of the result; `None` for as many as there are classes.
         units: Option<usize>,
         /// Whether a bias per unit is added.
         bias: bool,
@@ -103,7 +105,7 @@ pub enum Layer {
     Pool {
         /// Which of the two.
         kind: Pool,
-        /// Where it looks.
+        /// Its window.
         window: Window,
     },
     /// Zeros at random, in training only: with this probability a number is lost, and what stays is divided by its
@@ -123,7 +125,7 @@ pub enum Layer {
     Graph {
         /// In the order in which they are computed; each sees the earlier ones.
         nodes: Vec<Node>,
-        /// What is made of the graph's input and of nodes.
+        /// Layers that compute the result from the graph's input and nodes.
         result: Vec<Layer>,
     },
     /// The result of the node of that name in a graph around it, whatever comes in.
@@ -135,9 +137,9 @@ pub enum Layer {
 /// A part of a graph: layers on the graph's input or, if they begin with [`Layer::Node`], on an earlier node's result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// How others call its result.
+    /// The name by which others refer to its result.
     pub name: String,
-    /// What it does, one after another.
+    /// Its layers, in order.
     pub layers: Vec<Layer>,
 }
 
@@ -150,7 +152,7 @@ pub enum Pool {
     Average,
 }
 
-/// Where a convolution or pooling looks. Numbers are for rows, then columns.
+/// The window of a convolution or pooling. Numbers are for rows, then columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Pixels that it sees.
@@ -159,7 +161,7 @@ pub struct Window {
     pub stride: [usize; 2],
     /// Border above and below, left and right.
     pub pad: [usize; 4],
-    /// From one pixel to the next that it sees.
+    /// Distance from one pixel that it sees to the next.
     pub dilation: [usize; 2],
 }
 

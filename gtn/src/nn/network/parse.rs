@@ -73,9 +73,9 @@ struct Parser<'a> {
     tokens: &'a [&'a str],
     at: usize,
     places: Option<&'a Places>,
-    /// How many were read.
+    /// Layers that were read so far.
     layers: usize,
-    /// How many are open.
+    /// Parentheses that are open.
     branches: usize,
     /// The names that may stand for a result here.
     nodes: Vec<&'a str>,
@@ -130,7 +130,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Layers until something that is none of theirs.
+    /// Reads layers, up to a token that cannot belong to them.
     fn sequence(&mut self) -> Result<Vec<Layer>, String> {
         let mut layers = Vec::new();
         loop {

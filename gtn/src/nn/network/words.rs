@@ -16,14 +16,15 @@ pub enum Norm {
     Batch,
     /// Every channel of every image by itself, by mean and variance.
     Instance,
-    /// Some channels of an image together: so many groups of the same size, or the most below that divide the channels.
+    /// Channels of an image in groups of one size: this many groups, or the next smaller number that divides
+    /// the channels.
     Group(usize),
     /// All channels of an image together.
     Layer,
 }
 
 impl Norm {
-    /// The same for a number of channels, with a number of groups that divides it.
+    /// The same norm with a number of groups that divides `channels`.
     pub(in crate::nn) fn fitting(self, channels: usize) -> Self {
         match self {
             Self::Group(most) => {
@@ -34,7 +35,8 @@ impl Norm {
         }
     }
 
-    /// How many groups of channels it normalises each by itself in an image; none if it is over batches.
+    /// How many groups of channels of an image it normalises separately; `None` if it normalises over
+    /// batches.
     pub(crate) fn groups(self, channels: usize) -> Option<usize> {
         match self {
             Self::None | Self::MeanOnly | Self::Batch => None,
@@ -93,7 +95,7 @@ impl Serialize for Norm {
 pub enum Activation {
     /// x where x > 0, else 0.
     Relu,
-    /// x where x > 0, else so many times x.
+    /// x where x > 0, else the slope times x.
     Leaky(f64),
     /// x·Φ(x), Φ the distribution function of the standard normal.
     Gelu,
@@ -149,8 +151,8 @@ pub struct Start {
     pub scale: f64,
 }
 
-/// The distribution of a layer's first weights, with fan-in and fan-out the numbers of inputs of an output and of outputs
-/// of an input.
+/// The distribution of a layer's first weights. Fan-in is the number of inputs of an output, fan-out the
+/// number of outputs of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// Normal with variance 2 / fan-in (He et al. 2015).

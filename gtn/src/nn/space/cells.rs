@@ -19,12 +19,12 @@ pub(super) fn places() -> Vec<usize> {
     (0..2).flat_map(|_| (0..NODES).flat_map(node)).collect()
 }
 
-/// All nodes on the cell's inputs, so that all are in the result, with the operation of the most work.
+/// Every node reads the cell's inputs only, so all are part of the result; every operation is the costliest.
 pub(super) fn largest() -> Vec<u8> {
     [0, 4, 1, 4].repeat(2 * NODES)
 }
 
-/// A text for all codes of one function: a node's sum has no order.
+/// The same text for all codes of one function: the order of a node's two terms does not matter.
 pub(super) fn function(code: &[u8]) -> String {
     let node = |node: &[u8]| {
         let mut terms = [&node[..2], &node[2..]];
@@ -39,7 +39,7 @@ pub(super) fn text(code: &[u8], options: &Options) -> String {
     let count = options.cells.unwrap_or(1);
     let mut channels = options.channels;
     let mut nodes = vec![format!("stem = conv {} 3x3 no_bias | batch", 3 * channels)];
-    // The two results before a cell, and whether the elder is of twice the size.
+    // The results of the two cells before, and whether the older has twice the height and width.
     let (mut before, mut larger) = (["stem".to_owned(), "stem".to_owned()], false);
     for i in 0..3 * count + 2 {
         let reduces = i == count || i == 2 * count + 1;
@@ -99,7 +99,7 @@ fn cell(
     format!("graph({}; {result})", nodes.join("; "))
 }
 
-/// What stands after the name of the result that goes in.
+/// The text of an operation, to follow the name of its input.
 fn operation(op: u8, channels: usize, stride: usize) -> String {
     let conv = |windows: [&str; 2], strides: [String; 2]| {
         let one = |(window, stride): (&str, &String)| {

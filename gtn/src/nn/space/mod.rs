@@ -61,7 +61,7 @@ enum Kind {
     Own(Arc<Own>),
 }
 
-/// Networks that are never drawn, and their twins.
+/// Networks that are never drawn, and their function texts (see [`Space::twin`]).
 #[derive(Debug, Default, PartialEq)]
 struct HeldOut {
     codes: Vec<Code>,
@@ -72,7 +72,7 @@ impl Space {
     /// The names of the built-in spaces.
     pub const NAMES: [&'static str; 3] = ["nasbench201", "nasbench-macro", "cells"];
 
-    /// Whether a text begins as a space's does.
+    /// Whether a text begins with the name of a built-in space.
     pub fn is_named(text: &str) -> bool {
         let name = text.split([',', ':']).next().unwrap_or_default();
         Self::NAMES.contains(&name)
@@ -106,7 +106,8 @@ impl Space {
         let codes = space.sample(options.held_out)?;
         let twins: HashSet<String> = codes.iter().map(|code| space.twin(code)).collect();
         space.held_out = Arc::new(HeldOut { codes, twins });
-        // Codes are more than functions, so what is left is not their difference.
+        // Several codes may compute one function, so the number that is left cannot be had by subtraction.
+        // Draws show whether any is.
         let rng = &mut rng(options.split, Draw::Split, 0, 3);
         if (0..100_000).all(|_| space.holds_out(&space.any(rng))) {
             let count = space.held_out().len();
@@ -141,7 +142,7 @@ impl Space {
     /// Reads a code.
     ///
     /// # Errors
-    /// If it is none of this space.
+    /// If the text is not a code of this space.
     pub fn code(&self, text: &str) -> Result<Code> {
         let digits: Option<Vec<u8>> = text
             .chars()
@@ -178,7 +179,7 @@ impl Space {
     /// The network of a code.
     ///
     /// # Errors
-    /// If a user's own text makes none of it.
+    /// If a user's own text does not make a network of it.
     pub fn network(&self, code: &Code) -> Result<Network> {
         let (code, options) = (code.choices(), &self.options);
         let text = match &self.kind {
@@ -199,7 +200,7 @@ impl Space {
         }
     }
 
-    /// Draws a network uniformly, those held out excepted.
+    /// Draws a network uniformly from those that are not held out.
     pub fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> Code {
         loop {
             let code = self.any(rng);
@@ -209,7 +210,7 @@ impl Space {
         }
     }
 
-    /// A network, uniformly among all.
+    /// Draws a network uniformly from all, held out or not.
     pub(crate) fn any<R: Rng + ?Sized>(&self, rng: &mut R) -> Code {
         loop {
             let draw = |&choices: &usize| rng.random_range(0..choices) as u8;
@@ -299,7 +300,7 @@ impl Space {
         }
     }
 
-    /// How settings write it: with what is held out, and of a user's own the whole text.
+    /// Its text in settings, which includes what is held out. For a user's own space it is the whole TOML.
     pub fn text(&self) -> String {
         match &self.kind {
             Kind::Own(own) => own.toml.clone(),
@@ -307,7 +308,7 @@ impl Space {
         }
     }
 
-    /// Whether the other one has the same networks, of any sizes; of a user's own the text must be the same.
+    /// Whether both have the same networks, apart from sizes. Two spaces of users must have equal texts.
     pub fn has_networks_of(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
             (Kind::Own(own), Kind::Own(other)) => own.toml == other.toml,

@@ -55,7 +55,7 @@ fn cell(code: &[u8], channels: usize) -> String {
     format!("graph(n1 = {}; n2 = {}; {})", node(1), node(2), node(3))
 }
 
-/// An operation on a node's result; none for the operation of that name.
+/// An operation on a node's result; `None` for the operation "none".
 fn term(from: usize, op: u8, channels: usize) -> Option<String> {
     let conv = |size: &str| format!("relu | conv {channels} {size} no_bias | batch");
     let layers = match op {
@@ -73,8 +73,8 @@ fn term(from: usize, op: u8, channels: usize) -> Option<String> {
     })
 }
 
-/// What a cell computes, as a text that is equal for cells that compute the same: terms are ordered, skipped nodes are those
-/// before, and zeros are left out.
+/// What a cell computes, as a text that is equal for cells that compute the same. Terms are sorted, a skip
+/// becomes the node that it skips from, and zeros are left out.
 pub(super) fn function(code: &[u8]) -> String {
     let mut nodes = vec![vec!["x".to_owned()]];
     for to in 1..4 {

@@ -15,7 +15,8 @@ pub(super) fn places() -> Vec<usize> {
     vec![3; STAGES.iter().sum()]
 }
 
-/// The same network with identities at the end of each stage, but for its first layer, which changes the shape.
+/// The same network with the identities moved to the end of each stage. The first layer stays, because it
+/// changes the shape.
 pub(super) fn usual(code: &[u8]) -> Vec<u8> {
     let (mut usual, mut rest) = (Vec::with_capacity(code.len()), code);
     for layers in STAGES {

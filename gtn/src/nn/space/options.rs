@@ -8,13 +8,13 @@ use std::fmt::Write;
 pub(super) struct Options {
     /// Channels of the first stage.
     pub(super) channels: usize,
-    /// Cells of a stage; none where codes say it.
+    /// Cells of a stage; `None` for spaces whose codes decide it.
     pub(super) cells: Option<usize>,
     /// Whether weights have weight norm.
     pub(super) weight_norm: bool,
     /// The published channels, cells and weight norm.
     pub(super) published: (usize, Option<usize>, bool),
-    /// So many networks of the split are never drawn.
+    /// How many networks of the split are held out: they are never drawn.
     pub(super) held_out: usize,
     /// The number of the split.
     pub(super) split: u64,

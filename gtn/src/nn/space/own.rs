@@ -10,8 +10,9 @@
 //! down = ["max 2", "avg 2"]
 //! ```
 //!
-//! A word of the text that is the name of a choice is replaced by what is chosen, the same everywhere; what is chosen may
-//! have names of choices in it that come later in the alphabet. The name of a family stands for its layers with the widths that it is known with.
+//! A word of the text that names a choice is replaced by what is chosen, everywhere the same. What is chosen
+//! may contain names of choices that come later in the alphabet. The name of a family stands for its layers
+//! with their usual widths.
 
 use super::options::Options;
 use crate::error::{Error, Result};
@@ -22,7 +23,7 @@ use toml::{Table, Value};
 
 /// The line that only a space has.
 pub(super) const SECTION: &str = "[choose]";
-/// Digits of base 36.
+/// As many choices as base 36 has digits.
 const MOST_CHOICES: usize = 36;
 /// Bytes of a text with choices filled in.
 const LONGEST: usize = 1 << 20;
@@ -82,7 +83,8 @@ impl Own {
             .collect()
     }
 
-    /// The text with what is chosen. Each choice is replaced once for all, in the order of their names, so none can hold itself.
+    /// The text with every choice replaced. Each is replaced in one pass, in alphabetical order, so a choice
+    /// that contains its own name does not recurse.
     pub(super) fn text(&self, code: &[u8]) -> String {
         let mut text = self.network.clone();
         for ((name, choices), &chosen) in self.choices.iter().zip(code) {

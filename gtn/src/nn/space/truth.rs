@@ -7,9 +7,9 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// What an accuracy may be called, the first that is there.
+/// Names of a column of accuracies; the first that is there counts.
 const ACCURACIES: [&str; 4] = ["c10_test200", "c10_val200", "mean_acc", "accuracy"];
-/// What the code of a network may be called.
+/// Names of the column with the codes of networks.
 const CODES: [&str; 3] = ["cell", "code", "network"];
 
 /// Accuracies in percent.
@@ -23,8 +23,9 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// Reads a CSV file with a row for each network, or a JSON object with an object for each: the tables of NAS-Bench-201
-    /// and NAS-Bench-Macro, and others of their form. Without a column the first of those that are known is taken.
+    /// Reads a CSV file with a row for each network, or a JSON object with an object for each: the tables of
+    /// NAS-Bench-201 and NAS-Bench-Macro, and others of their form. Without a column it takes the first known
+    /// name.
     ///
     /// # Errors
     /// If the file cannot be read, or names what is no network of the space.

@@ -15,7 +15,7 @@ fn key(number: u32) -> Array {
     Array::new([4], vec![1, 2, 3, number]).unwrap()
 }
 
-/// What becomes of ones: by a key twice, by another, with the batch's statistics, and in evaluation.
+/// The results for ones: twice by one key, by another key, with the batch's statistics, and in evaluation.
 fn outcomes(text: &str, shape: [usize; 4]) -> Vec<Vec<f64>> {
     let [_, rows, columns, channels] = shape;
     let learner = learner(text, [rows, columns, channels]);
@@ -50,7 +50,7 @@ fn numbers_are_dropped_in_training_only_and_by_the_key() {
                 .iter()
                 .all(|&x| x == 0.0 || (x - kept).abs() < 1e-12)
         );
-        // The share of a thousand examples is off by 0.014 (one standard deviation), if they drop out whole.
+        // Of a thousand examples that drop out whole, the share has a standard deviation of 0.014.
         assert!((dropped / 8000.0 - rate).abs() < 0.05, "{text}: {dropped}");
         assert_eq!(found[0], found[1]);
         assert_ne!(found[0], found[2]);

@@ -28,7 +28,7 @@ pub(super) fn joined(arrays: &[Array]) -> Array {
     Array::new([numbers.len()], numbers).unwrap()
 }
 
-/// The parameters in such an array, of a number of learners or, with an empty list, of one.
+/// Splits such an array into parameters: of several learners, or of one if `learners` is empty.
 pub(super) fn split<'t>(
     all: Var<'t>,
     specs: &[ParamSpec],

@@ -12,7 +12,7 @@ use tensor::{Array, DType};
 const EXAMPLES: usize = 6;
 const CLASSES: usize = 3;
 
-/// What the families above do not have: every other kind of layer, before the first weights and after.
+/// Layers that the families below lack: every other kind, before the first weights and after.
 const OTHERS: [&str; 8] = [
     "batch | relu | conv 4 | instance | tanh | avg 3 stride 2 pad 1 | dense",
     "depthwise | conv 4 groups 2 | group 2 | gelu | conv 4 groups 2 dilation 2 | depthwise stride 2 | layer | dense",
@@ -83,8 +83,8 @@ fn results(learner: &Learner, theta: &[Array]) -> Vec<Array> {
     plan.run(&Device::cpu(Some(1)).unwrap(), &given).unwrap()
 }
 
-/// The greatest distance, as a fraction of the greatest number. The floor is for what is zero but for rounding, as the
-/// gradient of a gain before a batch norm.
+/// The greatest distance, as a fraction of the greatest number. The floor is for arrays that are zero up to
+/// rounding, such as the gradient of a gain before a batch norm.
 fn distance(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     let greatest = |numbers: &mut dyn Iterator<Item = f64>| numbers.fold(0.0, f64::max);

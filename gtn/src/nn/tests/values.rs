@@ -1,4 +1,4 @@
-//! Layers against what they say, computed in other ways, in f64.
+//! Layers against their definitions, computed in other ways, in f64.
 
 use super::family;
 use crate::nn::layers::*;
@@ -184,7 +184,7 @@ fn rows_with_nan_are_broken_and_never_right() {
     assert_eq!(results, [[1.0], [2.0]]);
 }
 
-/// The published generator in plain words, but for the layers' own functions.
+/// The published generator written out plainly, apart from the layers' own functions.
 fn plain_images<'t>(p: &[Var<'t>], z: Var<'t>, y: Var<'t>) -> Result<Var<'t>> {
     let weight = |v: Var<'t>, s: Var<'t>| v * weight_scale(v, s)?.reshape([v.shape()[0], 1])?;
     let norm = |x: Var<'t>, affine: &[Var<'t>]| {

@@ -1,4 +1,4 @@
-//! What a checkpoint has of an outer loop.
+//! The state of an outer loop, as a checkpoint stores it.
 
 use super::{MetaTrainer, not_finite};
 use crate::data::Dataset;
@@ -20,7 +20,7 @@ impl MetaTrainer {
     /// As [`MetaTrainer::arrays`], for a checkpoint.
     ///
     /// # Errors
-    /// If a number is not finite: what the last outer step moved is of no use. Or if the device fails.
+    /// If a number is not finite, since a run cannot go on from it. Or if the device fails.
     pub fn finite_arrays(&self) -> error::Result<Arrays> {
         let arrays = self.arrays()?;
         let Some((name, _)) = arrays.iter().find(|(_, array)| !array.all_finite()) else {
@@ -32,7 +32,7 @@ impl MetaTrainer {
         Err(not_finite(step, &what))
     }
 
-    /// Begins with what another run has learned; the outer optimiser begins anew.
+    /// Begins with what another run has learned, and with a fresh outer optimiser.
     ///
     /// # Errors
     /// With the name of an array that is missing, or of another shape.
@@ -57,19 +57,20 @@ impl MetaTrainer {
         Ok(())
     }
 
-    /// Trainings that ran away, one after another up to now: what the next outer step depends on beside the arrays.
+    /// How many outer steps in a row have run away by now. The next outer step depends on it, beside the
+    /// arrays.
     pub fn runaways(&self) -> usize {
         self.runaways
     }
 
-    /// Takes up where so many had run away.
+    /// Continues after this many outer steps in a row that ran away.
     #[must_use]
     pub fn after_runaways(mut self, count: usize) -> Self {
         self.runaways = count;
         self
     }
 
-    /// Takes up where [`MetaTrainer::arrays`] were taken, after `outer_step` outer steps.
+    /// Continues from where [`MetaTrainer::arrays`] were taken, after `outer_step` outer steps.
     ///
     /// # Errors
     /// With the name of an array that is missing, of another shape, or not finite; the trainer is of no

@@ -14,14 +14,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub(super) struct World {
     communicator: SimpleCommunicator,
-    /// Whether losing another rank is an error: until the last meeting.
+    /// Whether losing another rank is an error. It is, until the ranks part.
     watching: Arc<AtomicBool>,
     /// Ends MPI when it is dropped, after the communicator.
     _universe: Universe,
 }
 
 impl World {
-    /// All processes that the launcher started; none where there was no launcher, and nothing is begun then.
+    /// All processes that the launcher started. `None` if there was no launcher; then MPI is not initialised.
     pub(super) fn join(launched: Option<usize>) -> Result<Option<Self>> {
         let Some(count) = launched else {
             return Ok(None);
@@ -89,7 +89,8 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // To end MPI is to wait for all others, who would wait for what this rank does no more.
+        // Finalising MPI waits for all ranks. After a panic the others would wait forever for this one's
+        // messages.
         if std::thread::panicking() {
             self.communicator.abort(101);
         }

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Between two looks. Launchers end the others a second after a loss, so a line about it must come sooner.
+/// Between two checks. A launcher ends the other ranks about a second after a loss, so the message must come
+/// sooner.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long the others are given to see the same loss, so that they do not take the end of this program for another.
+/// How long a rank waits before it exits, so that others see the first loss and do not report this exit as
+/// another one.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Starts a thread that looks after processes by their numbers in Linux's /proc; those not to be seen there are not watched.
+/// Starts a thread that watches processes through Linux's `/proc`. Processes that do not appear there are not
+/// watched.
 ///
 /// When one is lost, the lowest rank that is left says so, and all end: by themselves, if their launcher does not end them.
 pub(super) fn start(

@@ -30,7 +30,7 @@ fn a_run_writes_its_files_and_goes_on_where_its_checkpoint_is() {
                 .unwrap();
         }
     }
-    // What a process leaves that is killed while it writes.
+    // What a process leaves behind if it is killed while it writes.
     run.metrics.write_all(b"{\"outer_step\":5,\"lo").unwrap();
     fs::write(path.join(".unfinished-x"), "half").unwrap();
     drop(run);

@@ -68,7 +68,7 @@ fn growing_runs_are_resumed_bit_for_bit() {
     }
 }
 
-/// What belongs to steps that are not reached keeps its start, and everything else moves as in a shorter run.
+/// Parameters of steps that are not reached keep their start values, and all others move as in a shorter run.
 #[test]
 fn an_outer_step_of_a_growing_run_is_that_of_a_shorter_one() {
     let grown = growing(Curriculum::Full, "2:10");

@@ -80,7 +80,8 @@ fn lots_sum_to_the_same_step_and_are_resumed() {
     assert_eq!(resumed.arrays().unwrap(), lots.arrays().unwrap());
 }
 
-/// Along the gradient of the loss of the learners' order, that loss falls; where no learner is better, their mean counts alone.
+/// A step along the gradient of the order's loss lowers that loss. Where no learner is better than another,
+/// the mean loss counts alone.
 #[test]
 fn the_order_of_learners_is_taught() {
     let table = tempfile::NamedTempFile::new().unwrap();
@@ -110,7 +111,7 @@ fn the_order_of_learners_is_taught() {
     };
     let (order, plain) = moved(begin(0.0, |i| i));
     assert_eq!(order.pairs, 6);
-    // The only network that is better is none of the four.
+    // The only network that is better is not among the four.
     let (order, equal) = moved(begin(1.0, |i| usize::from(i == 0)));
     assert_eq!(order, Order::default());
     assert_eq!(equal, plain);

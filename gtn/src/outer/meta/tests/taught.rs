@@ -9,8 +9,8 @@ fn gradients_of_logarithms_are_slopes() {
     trainer.give_data(&data()).unwrap();
     let pupil = trainer.queue_gradient(&classes[0]).unwrap();
     let gradients = pupil.unroll.gradients().to_arrays().unwrap();
-    // Noise is left out: the meta-loss jumps where a pooling window changes its winner, and in f32 the
-    // points cannot be near enough to miss that. tests/whole_gtn.rs checks it in f64.
+    // Noise is left out: the meta-loss jumps where the maximum of a pooling window changes places, and in f32
+    // the two points cannot be close enough to avoid that. tests/whole_gtn.rs checks it in f64.
     let h = 2e-3;
     for name in ["log_lr", "log_momentum"] {
         let gradient = gradients[name].as_f32().unwrap();
@@ -54,7 +54,7 @@ fn a_teacher_may_begin_with_copies_of_real_images() {
         trainer.begin_with_copies(&data).unwrap();
         let lesson = TrainingData::synthetic(&device, &config, trainer.teacher(), 0).unwrap();
         let made = lesson.images().unwrap();
-        // The copies of a shuffled curriculum come in another order.
+        // A shuffled curriculum has the copies in another order.
         let order = config.curriculum.order([3, 10], 30, config.seed, 0);
         let of = |i: usize| &real[i * 784..][..784];
         let differences = order.iter().flat_map(|&i| of(i)).zip(&made);
@@ -94,7 +94,8 @@ fn copies_take_an_image_of_every_class() {
     assert!(error.to_string().contains("no training image"), "{error}");
 }
 
-/// What a run with each kind of teacher learns moves, goes on bit for bit, and is what evaluation teaches with.
+/// For each kind of teacher: all that is learned moves, a resumed run continues bit for bit, and evaluation
+/// teaches with it.
 #[test]
 fn every_teacher_learns_and_teaches() {
     use crate::eval::training_data::TrainingData;
@@ -161,7 +162,7 @@ fn every_teacher_learns_and_teaches() {
         for (row, &label) in shares.chunks_exact(10).zip(&lesson.labels) {
             assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{row:?}");
             let most = row.iter().copied().fold(0.0, f64::max);
-            // What is learned of an image need not have stayed where it began.
+            // A learned label need not have stayed with its first class.
             let may_move = labels == LabelsChoice::Soft;
             assert!(
                 may_move || row[usize::from(label)] == most,
@@ -239,7 +240,7 @@ fn every_outer_optimizer_moves_what_is_learned() {
         whole.step(&data()).unwrap();
         let prefix = format!("{}.", outer_optimizer.0.name());
         for (name, array) in &first {
-            // The weight norm before a batch norm is of no matter.
+            // The gain of a weight norm before a batch norm has no effect.
             let moves = name.starts_with("learned.") || name.ends_with(".v");
             assert!(!moves || *array != start[name], "{prefix} {name}");
         }
@@ -267,7 +268,8 @@ fn every_outer_optimizer_moves_what_is_learned() {
     }
 }
 
-/// One rate that is not learned is the same for all roles, where the optimiser has no use for the inputs of a weight.
+/// A rate that is not learned is the same for all roles, if the optimiser does not scale it by a weight's
+/// inputs.
 #[test]
 fn a_fixed_rate_is_that_of_every_role() {
     let step = |inner_rates, learn: &str| {
@@ -308,7 +310,8 @@ fn of_real_data_only_the_rates_are_learned() {
     );
 }
 
-/// The labeller is learned with the rates; what it is shown has no class, and what the meta-loss is shown has one.
+/// The labeller is learned along with the rates. It sees images without classes; the meta-loss sees images
+/// with them.
 #[test]
 fn of_unlabelled_images_a_labeller_is_learned() {
     use crate::eval::training_data::TrainingData;
