@@ -2,7 +2,7 @@
 
 use kernels::{Binary, Kernel, Unary};
 use strum::{IntoStaticStr, VariantNames};
-use tensor::DType;
+use tensor::{Array, DType};
 
 /// A primitive operation with its attributes. Shapes of results stand in the node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
@@ -38,11 +38,12 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    /// A constant of this type. The value is rounded if the type is f32, and kept as it is otherwise.
+    /// A constant of this type, as an array of it would hold the value.
     pub(crate) fn constant(value: f64, dtype: DType) -> Self {
         let nearest = match dtype {
+            DType::F64 => value,
             DType::F32 => f64::from(value as f32),
-            _ => value,
+            _ => Array::scalar(value, dtype).to_f64_vec()[0],
         };
         Self::Const(nearest.to_bits())
     }

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tensor::{ArrayError, DType, Shape};
 
 /// The number of an entry of a tape; greater than those of its operands.
@@ -43,15 +44,30 @@ struct Entries {
 /// assert_eq!(gradient.shape(), x.shape());
 /// # Ok::<(), autograd::Error>(())
 /// ```
-#[derive(Default)]
 pub struct Tape {
+    number: u64,
     entries: RefCell<Entries>,
+}
+
+impl Default for Tape {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            entries: RefCell::default(),
+        }
+    }
 }
 
 impl Tape {
     /// An empty tape.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No other tape of the process has this number.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// How many entries it has.

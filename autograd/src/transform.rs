@@ -4,6 +4,7 @@ use crate::error::{Error, Result, refuse};
 use crate::op::Op;
 use crate::rules::{Applied, Rule};
 use crate::tape::{Id, Tape, Var};
+use tensor::DType;
 
 impl Tape {
     /// Gradients of a scalar with respect to some variables; zeros for those that it does not depend on.
@@ -229,7 +230,9 @@ pub(crate) fn add<'t>(a: Var<'t>, b: Var<'t>) -> Result<Var<'t>> {
     match (is_zero(a), is_zero(b)) {
         (true, _) => Ok(b),
         (_, true) => Ok(a),
-        _ => a + b,
+        _ if matches!(a.dtype(), DType::F32 | DType::F64) => a + b,
+        // Two uses of a narrow result: there is no arithmetic in its type.
+        _ => Ok((a.cast(DType::F32) + b.cast(DType::F32))?.cast(a.dtype())),
     }
 }
 
@@ -321,7 +324,7 @@ fn undefined<T>(applied: &Applied<'_>, reason: &str) -> Result<T> {
 
 fn add_to<'t>(sum: &mut Option<Var<'t>>, part: Var<'t>) -> Result<()> {
     *sum = Some(match *sum {
-        Some(sum) => (sum + part)?,
+        Some(sum) => add(sum, part)?,
         None => part,
     });
     Ok(())

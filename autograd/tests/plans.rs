@@ -270,3 +270,45 @@ fn the_peak_is_the_sum_of_what_is_held() {
         }
     }
 }
+
+#[test]
+fn arrays_for_another_tape_are_refused() {
+    let (tape, other) = (Tape::new(), Tape::new());
+    let [x, stranger] = [&tape, &other].map(|tape| tape.input("x", F32, [1]).unwrap());
+    let plan = Plan::new(&[x.exp().unwrap()]).unwrap();
+    let array = Array::zeros(F32, [1]);
+    let found = plan.run(&Device::cpu(Some(1)).unwrap(), &[(stranger, &array)]);
+    let message = found.unwrap_err().to_string();
+    assert!(message.ends_with("which is of another tape"), "{message}");
+}
+
+#[test]
+fn an_axis_that_is_named_twice_counts_once() {
+    let tape = Tape::new();
+    let x = tape.input("x", F64, [2, 3]).unwrap();
+    let means = [&[1, 1][..], &[1]].map(|axes| x.mean_keep(axes).unwrap());
+    assert_eq!(means[0], means[1]);
+}
+
+/// A number of a narrow type is the nearest that the type has, and uses of a narrow result have gradients that add up.
+#[test]
+fn narrow_types_round_constants_and_add_gradients() {
+    let tape = Tape::new();
+    let device = Device::cpu(Some(1)).unwrap();
+    let three = tape.constant(3.9, I32, [1]).cast(F32);
+    let tenth = tape.constant(0.1, BF16, [1]).cast(F32);
+    let x = tape.input("x", F32, [2]).unwrap();
+    let narrow = x.cast(BF16);
+    let [once, again] = [narrow.cast(F32), narrow.reshape([2, 1]).unwrap().cast(F32)];
+    let sum = (once.sum_all().unwrap() * 2.0).unwrap() + again.sum_all().unwrap();
+    let gradient = tape.grad(sum.unwrap(), &[x]).unwrap()[0];
+    let plan = Plan::new(&[three, tenth, gradient]).unwrap();
+    let given = Array::new([2], vec![1.0_f32, -2.0]).unwrap();
+    let found = plan.run(&device, &[(x, &given)]).unwrap();
+    let rounded = Array::scalar(0.1, BF16).to_f64_vec()[0];
+    let whole = Array::scalar(3.9, I32).to_f64_vec()[0];
+    let expected = [vec![whole], vec![rounded], vec![3.0, 3.0]];
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!(found.to_f64_vec(), expected);
+    }
+}

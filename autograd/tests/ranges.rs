@@ -98,3 +98,67 @@ fn cotangents_whose_squares_overflow_are_clipped() {
         }
     }
 }
+
+/// Weights of two types are clipped by one norm: the cotangents are 3 in f32 and 4 in f64, shortened to 1.
+#[test]
+fn cotangents_of_both_types_are_clipped_by_one_norm() {
+    let starts = [("a", F32), ("b", F64)].map(|(name, dtype)| (name, Array::zeros(dtype, [1])));
+    let lrs = [F32, F64].map(|dtype| scalar(0.1, dtype));
+    let [a, b] = &starts;
+    let training = Training::new(Optimizer::Sgd)
+        .learned([("start a", &a.1), ("start b", &b.1)])
+        .given([("lr a", &lrs[0]), ("lr b", &lrs[1])])
+        .weights([(a.0, &a.1), (b.0, &b.1)])
+        .prepare("a", |s| Ok(s["start a"]))
+        .prepare("b", |s| Ok(s["start b"]))
+        .hyper("lr", |s, weight| Ok(s[["lr a", "lr b"][weight]]))
+        .loss(|s| (s["a"] * 0.0)?.sum_all()? + (s["b"].cast(F32) * 0.0)?.sum_all()?)
+        .outer(|s| (s["a"] * 3.0)?.sum_all()? + (s["b"].cast(F32) * 4.0)?.sum_all()?);
+    let device = Device::cpu(Some(1)).unwrap();
+    let mut unroll = Unroll::new(&device, &training, &Horizon::new(2).clip(1.0)).unwrap();
+    let values = unroll.values(&training).unwrap();
+    unroll.gradient(&values).unwrap();
+    for (name, expected) in [("start a", 0.6), ("start b", 0.8)] {
+        let found = unroll.gradients().get(name).unwrap().to_f64_vec()[0];
+        assert!((found - expected).abs() < 1e-6, "{name}: {found}");
+    }
+}
+
+/// The square of a norm is in range where the norm's own unit, squared, is not.
+#[test]
+fn squares_of_norms_stay_in_range() {
+    for (dtype, length) in [
+        (F32, 1e-13),
+        (F32, 2.0_f64.powi(61)),
+        (F64, 1e-130),
+        (F64, 1e140),
+    ] {
+        let tape = Tape::new();
+        let x = tape.input("x", dtype, [1]).unwrap();
+        let square = x.norm().unwrap().powi(2).unwrap();
+        let plan = Plan::new(&[square]).unwrap();
+        let device = Device::cpu(Some(1)).unwrap();
+        let given = Array::new([1], vec![length]).unwrap().cast(dtype);
+        let found = plan.run(&device, &[(x, &given)]).unwrap()[0].to_f64_vec()[0];
+        let expected = length * length;
+        assert!(
+            (found / expected - 1.0).abs() < 1e-6,
+            "{dtype} {length}: {found}"
+        );
+    }
+}
+
+#[test]
+fn a_descent_measures_gradients_whose_squares_leave_the_range() {
+    let device = Device::cpu(Some(1)).unwrap();
+    for (dtype, length) in [(F32, 1e20), (F32, 1e-30), (F64, 1e200), (F64, 1e-200)] {
+        let arrays = [3.0, 4.0].map(|side| scalar(side * length, dtype));
+        let gradients = Values::new(&device, [("a", &arrays[0]), ("b", &arrays[1])]).unwrap();
+        let descent = Descent::new(&gradients, Optimizer::Sgd, &[("lr", 0.1)]).unwrap();
+        let found = descent.norm(&gradients).unwrap();
+        assert!(
+            (found / (5.0 * length) - 1.0).abs() < 1e-6,
+            "{dtype} {length}: {found}"
+        );
+    }
+}

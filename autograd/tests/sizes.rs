@@ -35,13 +35,25 @@ fn shapes_beyond_memory_are_refused_where_they_are_made() {
         let message = refused(found);
         assert!(message.contains(beyond), "{message}");
     }
+    // A constant's shape is checked where it is used.
+    let most = tape.constant(1.0, F32, [2, usize::MAX, 2]);
+    let all = [
+        most.take(0, &[0]),
+        most.argmax(0),
+        tape.concat(&[most, most], 0),
+        most.matmul_with(most, false, true),
+    ];
+    for found in all {
+        let message = refused(found);
+        assert!(message.contains(beyond), "{message}");
+    }
     let column = tape.input("column", F32, [1 << 31, 1]).unwrap();
     let message = refused(column.matmul_with(column, false, true));
     assert!(message.contains(beyond), "{message}");
     let table = tape.input("table", F32, [2, 1 << 40]).unwrap();
     let index = tape.input("index", I32, [1 << 40]).unwrap();
     assert!(refused(table.rows(index)).contains(beyond));
-    assert!(refused(index.one_hot(1 << 40, F32)).contains(beyond));
+    assert!(refused(index.one_hot(1 << 40, F64)).contains(beyond));
     let key = tape.input("key", U32, [4]).unwrap();
     let random = tape.random(key, 0, Distribution::Uniform, F32, [HUGE, HUGE]);
     refused(random);
@@ -68,6 +80,14 @@ fn extents_that_add_up_to_more_are_refused() {
     refused(x.conv2d_transposed(w, steps));
     refused(x.max_pool([1 << 33, 1 << 33], [1, 1], [0; 4]));
     refused(x.max_pool([2, 2], [1, 1], [usize::MAX; 4]));
+    refused(x.max_pool(
+        [usize::MAX, 1],
+        [1, 1],
+        [usize::MAX - 1, usize::MAX - 1, 0, 0],
+    ));
+    let index = tape.input("index", I32, [2]).unwrap();
+    let classes = "one_hot: 16777217 classes: f32 counts to 16777216 exactly";
+    assert_eq!(refused(index.one_hot((1 << 24) + 1, F32)), classes);
     refused(x.slice(&[1, 0, 0, 0], &[usize::MAX, 2, 2, 1]));
     let half = tape.input("half", F32, [1 << 63, 0]);
     refused(half);

@@ -54,7 +54,7 @@ pub enum Fault {
     /// An element type that [`DType`] does not have.
     #[error(
         "array {name:?} has elements of type {}; \
-         only f64, f32, f16, bf16, i64, i32, u32, u8 and bool can be read{}",
+         only f64, f32, f16, bf16, i64, i32, i16, i8, u32, u16, u8 and bool can be read{}",
         dtype.escape_debug(),
         if dtype.starts_with('>') { ", and these are big-endian" } else { "" }
     )]
@@ -133,13 +133,9 @@ impl Stored {
         shape: &[usize],
         held: u64,
     ) -> Result<(), Fault> {
-        // A zero counts as 1 here, so that it cannot hide a large extent: strides would overflow as well.
-        let most = shape.iter().try_fold(self.size(), |bytes, &extent| {
-            bytes.checked_mul(extent.max(1))
-        });
-        let wanted = most.map(|bytes| if shape.contains(&0) { 0 } else { bytes });
-        if wanted.is_none_or(|wanted| wanted as u64 != held) {
-            let shape = Shape::from(shape);
+        let shape = Shape::from(shape);
+        // No overflow: a shape that passes has at most `Shape::MOST` elements.
+        if shape.check().is_err() || (shape.count() * self.size()) as u64 != held {
             let why = format!("array {name:?} of shape {shape} cannot have {held} bytes");
             return Err(Fault::format(format, &why));
         }

@@ -70,7 +70,7 @@ impl<'t> Var<'t> {
         if k != inner {
             return bad();
         }
-        let batch = a[..rank - 2].iter().product();
+        let batch = Shape::from(&a[..rank - 2]).count();
         let shape: Shape = [&a[..rank - 2], &[m, n]].concat().into();
         let spec = MatMul {
             float,
@@ -172,7 +172,7 @@ impl<'t> Var<'t> {
         let spec = Conv {
             float: float_of("conv2d", &[self, weight])?,
             kind,
-            batch: batch.iter().product(),
+            batch: Shape::from(&batch[..]).count(),
             n,
             h,
             w: width,

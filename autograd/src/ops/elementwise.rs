@@ -83,7 +83,8 @@ impl<'t> Var<'t> {
 
     /// The square of √s or |x|, recorded as s or x·x; also of a product with such a factor, and of one that
     /// is reshaped or broadcast. `None` for all else. The second derivatives of s and x·x at 0 are right;
-    /// those through √ and |·| would not be. Looks `back` operations back.
+    /// those through √ and |·| would not be. (a·√s)² is a·(a·s): the square of a norm's unit could be out of range. Looks `back`
+    /// operations back.
     fn square_of_root(self, back: usize) -> Result<Option<Var<'t>>> {
         let Some(back) = back.checked_sub(1) else {
             return Ok(None);
@@ -98,9 +99,9 @@ impl<'t> Var<'t> {
             }
             Op::Binary(Binary::Mul) => {
                 if let Some(square) = arg(0).square_of_root(back)? {
-                    Some(((arg(1) * arg(1))? * square)?)
+                    Some((arg(1) * (arg(1) * square)?)?)
                 } else if let Some(square) = arg(1).square_of_root(back)? {
-                    Some(((arg(0) * arg(0))? * square)?)
+                    Some((arg(0) * (arg(0) * square)?)?)
                 } else {
                     None
                 }

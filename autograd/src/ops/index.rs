@@ -24,7 +24,7 @@ impl<'t> Var<'t> {
         let spec = Rows {
             float,
             rows: x[0],
-            width: x[1..].iter().product(),
+            width: Shape::from(&x[1..]).count(),
             count: picked[0],
             adjoint: false,
         };
@@ -42,9 +42,9 @@ impl<'t> Var<'t> {
         }
         let spec = ArgMax {
             float,
-            outer: shape[..axis].iter().product(),
+            outer: Shape::from(&shape[..axis]).count(),
             n: shape[axis],
-            inner: shape[axis + 1..].iter().product(),
+            inner: Shape::from(&shape[axis + 1..]).count(),
         };
         let (kernel, kept) = (
             Kernel::ArgMax(spec),
@@ -55,6 +55,18 @@ impl<'t> Var<'t> {
 
     /// 1 at each index and 0 elsewhere: indices of any shape, with a last axis of `classes` added.
     pub fn one_hot(self, classes: usize, dtype: DType) -> Result<Var<'t>> {
+        // Indices are compared as floats: beyond this they are not all exact.
+        let exact = if dtype == DType::F64 {
+            1 << 53
+        } else {
+            1 << 24
+        };
+        if classes > exact {
+            return refuse(
+                "one_hot",
+                format!("{classes} classes: {dtype} counts to {exact} exactly"),
+            );
+        }
         let mut shape = self.shape().to_vec();
         let index = self
             .cast(dtype)
@@ -81,7 +93,7 @@ impl<'t> Var<'t> {
             size > 0
                 && before < size
                 && after < size
-                && extent.saturating_add(before + after) >= size
+                && extent.saturating_add(before).saturating_add(after) >= size
         };
         let fits = inside(h, window[0], pad[0], pad[1]) && inside(w, window[1], pad[2], pad[3]);
         if !fits || stride.contains(&0) || window[0].saturating_mul(window[1]) > 255 {

@@ -162,9 +162,9 @@ impl<'t> Var<'t> {
         };
         let take = Take {
             float,
-            outer: shape[..axis].iter().product(),
+            outer: Shape::from(&shape[..axis]).count(),
             n: shape[axis],
-            inner: shape[axis + 1..].iter().product(),
+            inner: Shape::from(&shape[axis + 1..]).count(),
             index: Arc::from(index),
             adjoint: false,
         };
@@ -288,8 +288,8 @@ impl<'t> Var<'t> {
     /// The mean over some axes, which stay with extent 1.
     pub fn mean_keep(self, axes: &[usize]) -> Result<Var<'t>> {
         let shape = self.shape();
-        let extents = axes.iter().map(|&a| shape.get(a).copied().unwrap_or(1));
-        let count = Shape::from(extents.collect::<Vec<_>>()).count();
+        let summed = (0..shape.len()).filter(|axis| axes.contains(axis));
+        let count = Shape::from(summed.map(|axis| shape[axis]).collect::<Vec<_>>()).count();
         self.sum_keep(axes)? / count as f64
     }
 
@@ -335,10 +335,10 @@ impl Tape {
             [] => Ok(*first),
             [only] => Ok(only),
             _ => {
-                let inner = |part: &Var<'t>| part.shape()[axis..].iter().product();
+                let inner = |part: &Var<'t>| Shape::from(&part.shape()[axis..]).count();
                 let kernel = Kernel::Concat(Concat {
                     dtype: first.dtype(),
-                    outer: shape[..axis].iter().product(),
+                    outer: Shape::from(&shape[..axis]).count(),
                     inner: parts.iter().map(inner).collect(),
                 });
                 self.kernel(kernel, &parts, shape, first.dtype())

@@ -16,7 +16,7 @@ enum Key {
     Gradient(usize),
     State(usize),
     Hyper(usize),
-    SquaredNorm,
+    Norm,
 }
 
 /// Moves parameters along their gradients by an [`Optimizer`], on the device where they lie.
@@ -37,14 +37,14 @@ pub struct Descent {
     optimizer: Optimizer,
     parameters: Vec<ArraySpec>,
     update: Task<Key>,
-    squares: Task<Key>,
+    norm: Task<Key>,
     state: Values,
     hyper: Values,
 }
 
 /// A factor on all gradients, beside the optimiser's own hyper-parameters.
 const SCALE: &str = "scale";
-const SQUARED_NORM: &str = "squared norm";
+const NORM: &str = "norm";
 
 impl Descent {
     /// For parameters that have these gradients: names, types and shapes are taken from them. Hyper-parameters that are
@@ -59,11 +59,11 @@ impl Descent {
         };
         let device = gradients.device();
         let names = optimizer.hyper().iter().map(|(name, _)| *name);
-        let names = names.chain([SCALE, SQUARED_NORM]);
+        let names = names.chain([SCALE, NORM]);
         let scalars: Vec<ArraySpec> = names.map(|name| ArraySpec::new(name, dtype, [])).collect();
         let descent = Self {
             update: plan_update(gradients, optimizer, &parameters, dtype)?,
-            squares: plan_squares(gradients, &parameters)?,
+            norm: plan_norm(gradients, &parameters)?,
             state: Values::zeros(device, &state_specs(optimizer, &parameters))?,
             hyper: Values::zeros(device, &scalars)?,
             parameters,
@@ -101,9 +101,9 @@ impl Descent {
     /// If the device fails.
     pub fn measure(&self, gradients: &Values) -> Result<()> {
         let views = self.views(gradients)?;
-        self.squares.run(|key| match key {
+        self.norm.run(|key| match key {
             Key::Gradient(i) => views[i],
-            _ => self.hyper.view(SQUARED_NORM),
+            _ => self.hyper.view(NORM),
         })
     }
 
@@ -112,7 +112,7 @@ impl Descent {
     /// # Errors
     /// If the device fails.
     pub fn measured(&self) -> Result<f64> {
-        Ok(self.hyper.get(SQUARED_NORM)?.to_f64_vec()[0].sqrt())
+        Ok(self.hyper.get(NORM)?.to_f64_vec()[0])
     }
 
     /// The norm of the gradient over all arrays.
@@ -145,7 +145,7 @@ impl Descent {
             Key::Gradient(i) => gradients[i],
             Key::State(i) => self.state.at(i),
             Key::Hyper(i) => self.hyper.at(i),
-            Key::SquaredNorm => self.hyper.view(SQUARED_NORM),
+            Key::Norm => self.hyper.view(NORM),
         })
     }
 
@@ -207,14 +207,14 @@ fn plan_update(
     Task::new(gradients.device(), &given, &wanted)
 }
 
-fn plan_squares(gradients: &Values, parameters: &[ArraySpec]) -> Result<Task<Key>> {
+fn plan_norm(gradients: &Values, parameters: &[ArraySpec]) -> Result<Task<Key>> {
     let tape = Tape::new();
-    let (mut given, mut squares) = (Vec::new(), Vec::new());
-    for (i, spec) in parameters.iter().enumerate() {
-        let gradient = tape.input(&spec.name, spec.dtype, spec.shape.clone())?;
-        given.push((gradient, Key::Gradient(i)));
-        squares.push((gradient * gradient)?.sum_all()?);
-    }
-    let sum = tape.sum_of(&squares)?;
-    Task::new(gradients.device(), &given, &[(sum, Key::SquaredNorm)])
+    let arrays = tape.inputs(parameters)?;
+    let keyed = arrays
+        .iter()
+        .enumerate()
+        .map(|(i, array)| (*array, Key::Gradient(i)));
+    let given: Vec<_> = keyed.collect();
+    let norm = tape.norm_of(&arrays)?;
+    Task::new(gradients.device(), &given, &[(norm, Key::Norm)])
 }

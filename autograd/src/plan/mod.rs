@@ -60,6 +60,8 @@ use tensor::{Array, Shape};
 #[derive(Debug)]
 pub struct Plan {
     program: Program,
+    /// The number of the tape, if there are results.
+    tape: Option<u64>,
     inputs: Vec<ArraySpec>,
     /// For each input: its entry on the tape.
     sources: Vec<Id>,
@@ -150,6 +152,7 @@ impl Plan {
         let program = Program::new(slots, steps)?;
         Ok(Self {
             program,
+            tape: outs.first().map(|out| out.tape().number()),
             inputs,
             sources,
             outputs,
@@ -241,6 +244,14 @@ impl Plan {
     /// Runs on arrays given for inputs of the tape, and gives back all outputs. Inputs that no chosen result needs
     /// may be given, too. For tests and small work: it allocates and copies.
     pub fn run(&self, device: &Device, arrays: &[(Var<'_>, &Array)]) -> Result<Vec<Array>> {
+        if let Some((other, _)) = arrays
+            .iter()
+            .find(|(var, _)| Some(var.tape().number()) != self.tape)
+        {
+            return Err(Error::Plan(format!(
+                "an array was given for {other:?}, which is of another tape"
+            )));
+        }
         let arena = device.alloc(self.arena_bytes)?;
         let mut inputs: Vec<Buffer> = Vec::new();
         let given: HashMap<Id, &Array> =

@@ -33,7 +33,8 @@ impl Places {
     pub(super) fn bytes(&self, away: usize, snapshot: usize) -> [usize; 2] {
         let disk = self.on_disk.min(away);
         let staging = if disk > 0 { UNDER_WAY } else { 0 };
-        [(away - disk + staging) * snapshot, disk * snapshot]
+        let host = (away - disk).saturating_add(staging);
+        [host, disk].map(|count| count.saturating_mul(snapshot))
     }
 }
 
@@ -162,14 +163,23 @@ impl Worker {
         }
     }
 
-    /// Waits for the thread: the place if something was read, and the memory.
-    fn wait(&self) -> Result<(Option<usize>, Vec<u8>)> {
+    /// Waits for the thread: the place if something was read, and the memory. After a failure nothing is under way and all
+    /// memory is spare, so that a later gradient begins as the first did.
+    fn wait(&mut self) -> Result<(Option<usize>, Vec<u8>)> {
         let (place, bytes, how) = self
             .done
             .recv()
             .map_err(|_| self.failed(&"its thread has ended"))?;
-        how.map_err(|error| self.failed(&error))?;
-        Ok((place, bytes))
+        let Err(error) = how else {
+            return Ok((place, bytes));
+        };
+        self.spares.push(bytes);
+        while self.spares.len() < UNDER_WAY
+            && let Ok((_, bytes, _)) = self.done.recv()
+        {
+            self.spares.push(bytes);
+        }
+        Err(self.failed(&error))
     }
 
     fn spare(&mut self) -> Result<Vec<u8>> {
@@ -295,5 +305,10 @@ mod tests {
         let said = written.expect_err("it is read-only").to_string();
         assert!(said.starts_with("snapshots on disk: "), "{said}");
         assert!(said.contains("takes 256 bytes in "), "{said}");
+        // All that was under way is over: later gradients fail alike, and none waits for ever.
+        for _ in 0..3 {
+            let written = (0..4).try_for_each(|place| away.put(place, &states, 0));
+            assert_eq!(written.expect_err("as before").to_string(), said);
+        }
     }
 }

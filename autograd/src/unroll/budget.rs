@@ -110,7 +110,7 @@ impl Family {
     /// work.
     fn best(&self, steps: usize, kept: usize, budget: usize) -> Option<Candidate> {
         let spare = budget.checked_sub(self.cost.bytes)?;
-        let most = most_snapshots(steps, kept).min(spare / self.cost.state);
+        let most = most_snapshots(steps, kept).min(spare / self.cost.state.max(1));
         let mut all = (1..=most).rev().map(|c| self.candidate(steps, c, kept));
         all.find(|&(_, bytes, _)| bytes <= budget)
     }

@@ -7,7 +7,8 @@ use super::training::{Scope, Training};
 use crate::error::Result;
 use crate::plan::Bound;
 use crate::tape::{Tape, Var};
-use crate::transform::is_zero;
+use crate::transform::{add, is_zero};
+use tensor::DType;
 
 /// Variables with the keys of their numbers.
 pub(super) fn numbered<'t>(vars: &[Var<'t>], key: fn(usize) -> Source) -> Vec<(Var<'t>, Source)> {
@@ -105,7 +106,7 @@ pub(super) fn plan_outer(
     given.extend(prepared.keys(&seen));
     let mut wanted = vec![(loss, Source::OuterLoss)];
     for (&i, gradient) in learner.iter().zip(&gradients) {
-        wanted.push(((cotangents[i] + *gradient)?, Source::Cotangent(i)));
+        wanted.push((add(cotangents[i], *gradient)?, Source::Cotangent(i)));
     }
     let mut of_seen = vec![None; seen.len()];
     for (&i, gradient) in learned.iter().zip(&gradients[learner.len()..]) {
@@ -119,13 +120,29 @@ pub(super) fn plan_outer(
 pub(super) fn plan_clip(training: &Training<'_>, norm: f64) -> Result<Bound<Source>> {
     let tape = Tape::new();
     let cotangents = tape.inputs(&training.state_specs().cotangents())?;
-    let length = tape.norm_of(&cotangents)?;
+    // A state may have arrays of integers, which have no cotangents, and floats of both types.
+    let floats = || {
+        cotangents
+            .iter()
+            .enumerate()
+            .filter(|(_, array)| array.dtype().is_float())
+    };
+    let widest = if floats().any(|(_, array)| array.dtype() == DType::F64) {
+        DType::F64
+    } else {
+        DType::F32
+    };
+    let wide: Vec<Var<'_>> = floats().map(|(_, array)| array.cast(widest)).collect();
+    let length = tape.norm_of(&wide)?;
     // At most 1. Exactly 1 where the norm is not above the limit, so such a cotangent keeps its bits.
     let limit = length.constant_like(norm);
     let factor = (limit / length.max(limit)?)?;
     let mut wanted = Vec::new();
-    for (i, &cotangent) in cotangents.iter().enumerate() {
-        wanted.push(((cotangent * factor)?, Source::Cotangent(i)));
+    for (i, &cotangent) in floats() {
+        wanted.push((
+            (cotangent * factor.cast(cotangent.dtype()))?,
+            Source::Cotangent(i),
+        ));
     }
     Bound::new(&numbered(&cotangents, Source::Cotangent), &wanted)
 }

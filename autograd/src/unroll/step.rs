@@ -122,9 +122,7 @@ impl Training<'_> {
             ));
         };
         let (loss, buffers) = scope.checked("inner loss", loss(scope))?;
-        if loss.shape().count() != 1 {
-            return refuse("inner loss", format!("{loss:?} is not one number"));
-        }
+        self.check_loss("inner loss", loss)?;
         let described = |buffer: &Var<'t>| format!("{} {}", buffer.dtype(), buffer.shape());
         let [new, old] = [&buffers[..], scope.buffers()].map(|buffers| {
             let buffers: Vec<String> = buffers.iter().map(described).collect();
@@ -145,10 +143,27 @@ impl Training<'_> {
             ));
         };
         let loss = scope.checked("outer loss", outer(scope))?;
-        if loss.shape().count() != 1 {
-            return refuse("outer loss", format!("{loss:?} is not one number"));
-        }
+        self.check_loss("outer loss", loss)?;
         Ok(loss)
+    }
+
+    /// Refuses a loss that is not one number of the first weight's type: that is how losses are kept.
+    fn check_loss(&self, name: &'static str, loss: Var<'_>) -> Result<()> {
+        let ArraySpec {
+            name: weight,
+            dtype,
+            ..
+        } = &self.weights[0];
+        if loss.shape().count() != 1 {
+            return refuse(name, format!("{loss:?} is not one number"));
+        }
+        if loss.dtype() != *dtype {
+            return refuse(
+                name,
+                format!("{loss:?} is not {dtype} as the weight `{weight}` is: cast it"),
+            );
+        }
+        Ok(())
     }
 
     /// The optimiser's hyper-parameters for every weight, in the order in which it takes them. Where nothing has the name

@@ -385,8 +385,10 @@ impl<'f> Training<'f> {
             return refuse("it has no weights: call `weights`".into());
         }
         let narrow = |spec: &&ArraySpec| !matches!(spec.dtype, DType::F32 | DType::F64);
-        if let Some(ArraySpec { name, dtype, .. }) = self.weights.iter().find(narrow) {
-            return refuse(format!("the weight `{name}` is {dtype}, not f32 or f64"));
+        for (kind, specs) in [("weight", &self.weights), ("buffer", &self.buffers)] {
+            if let Some(ArraySpec { name, dtype, .. }) = specs.iter().find(narrow) {
+                return refuse(format!("the {kind} `{name}` is {dtype}, not f32 or f64"));
+            }
         }
         let learner = self.state_specs().specs;
         if let Some(name) = twice(learner.iter().map(|spec| &spec.name)) {
@@ -395,6 +397,9 @@ impl<'f> Training<'f> {
         let declared = self.learned.iter().chain(&self.given);
         if let Some(name) = twice(declared.map(|entry| &entry.name)) {
             return refuse(format!("`{name}` is declared twice"));
+        }
+        if let Some(name) = twice(self.hyper.iter().map(|(name, _)| name)) {
+            return refuse(format!("the hyper-parameter `{name}` is given twice"));
         }
         let hyper = self.optimizer.hyper();
         for (name, _) in &self.hyper {

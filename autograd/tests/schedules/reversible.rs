@@ -64,6 +64,20 @@ fn words_that_were_taken_out_come_back() {
     }
 }
 
+/// The words of a state have no cotangent to be clipped.
+#[test]
+fn cotangents_are_clipped_under_any_schedule() {
+    let device = Device::cpu(Some(1)).unwrap();
+    let training = training(REVERSIBLE, F32, 6, 6);
+    let values = values_with(&device, &training, &momenta(6));
+    let unclipped = run(&device, &training, &Horizon::new(6), &values);
+    let horizon = Horizon::new(6).clip(1e-3);
+    let expected = run(&device, &training, &horizon, &values);
+    assert_ne!(unclipped.1, expected.1);
+    let undone = horizon.schedule(Schedule::reversible(12.0));
+    assert_eq!(run(&device, &training, &undone, &values), expected);
+}
+
 /// From a state in the middle of a training, with its velocities and bits.
 #[test]
 fn a_training_goes_on_from_a_state() {

@@ -98,6 +98,20 @@ fn trainings_that_cannot_be_are_refused() {
         ),
         (bare(), "training: it has no inner loss: call `loss`"),
         (
+            bare().loss(|s| s["w"].cast(F32).sum_all()),
+            "inner loss: %5 f32 [] is not f64 as the weight `w` is: cast it",
+        ),
+        (
+            bare().buffers([ArraySpec::new("seen", I32, [])]),
+            "training: the buffer `seen` is i32, not f32 or f64",
+        ),
+        (
+            drawn()
+                .hyper("lr", |s, _| Ok(s["centre"]))
+                .hyper("lr", |s, _| Ok(s["centre"])),
+            "training: the hyper-parameter `lr` is given twice",
+        ),
+        (
             drawn().weights([array("w", &[3])]),
             "training: two arrays of the learner are called `w`",
         ),

@@ -133,6 +133,9 @@ fn stored(kind: Kind) -> Option<Stored> {
         Kind::U8 | Kind::BOOL => Stored::As(DType::U8),
         Kind::I32 => Stored::As(DType::I32),
         Kind::U32 => Stored::As(DType::U32),
+        Kind::I8 => Stored::I8,
+        Kind::I16 => Stored::I16,
+        Kind::U16 => Stored::U16,
         Kind::I64 => Stored::I64,
         _ => return None,
     })

@@ -125,11 +125,16 @@ fn numpy_types_without_a_counterpart() {
         error.starts_with("array \"x\" has elements of type >f4; only f64"),
         "{error}"
     );
-    let error = tensors_of("I16", &[2], &[0; 4]).unwrap_err();
+    let error = tensors_of("U64", &[1], &[0; 8]).unwrap_err();
     assert!(
-        error.starts_with("array \"x\" has elements of type I16; only f64"),
+        error.starts_with("array \"x\" has elements of type U64; only f64"),
         "{error}"
     );
+    // No elements, and an extent that no array may have.
+    let error = npz_of("'<f4'", "False", "(0, 1152921504606846976)", &[]).unwrap_err();
+    assert!(error.contains("cannot have 0 bytes"), "{error}");
+    let error = tensors_of("F32", &[0, 1 << 60], &[]).unwrap_err();
+    assert!(error.contains("cannot have 0 bytes"), "{error}");
     assert!(
         npz_of("'|O'", "False", "(1,)", b"pickle")
             .unwrap_err()
@@ -159,6 +164,10 @@ fn what_numpy_reads_is_read() {
     assert_eq!(small("'|i1'", &[0xfd, 7]), array([-3, 7]));
     assert_eq!(small("'<i2'", &[0, 0x80, 7, 0]), array([-32768, 7]));
     assert_eq!(small("'<u2'", &[0, 0x80, 7, 0]), array([32768, 7]));
+    let small = |dtype, bytes| tensors_of(dtype, &[2], bytes).unwrap();
+    assert_eq!(small("I8", &[0xfd, 7]), array([-3, 7]));
+    assert_eq!(small("I16", &[0, 0x80, 7, 0]), array([-32768, 7]));
+    assert_eq!(small("U16", &[0, 0x80, 7, 0]), array([32768, 7]));
 }
 
 #[test]
