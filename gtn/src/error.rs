@@ -20,8 +20,10 @@ pub enum ErrorKind {
     Run,
     /// The numbers of a training run away.
     NotFinite,
-    /// The engine or the device fails.
+    /// The engine fails.
     Engine,
+    /// The device fails, or has too little memory at the moment.
+    Device,
 }
 
 /// An error of the program.
@@ -113,7 +115,11 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             ErrorKind::Usage => 2,
-            ErrorKind::Data | ErrorKind::Run | ErrorKind::NotFinite | ErrorKind::Engine => 1,
+            ErrorKind::Data
+            | ErrorKind::Run
+            | ErrorKind::NotFinite
+            | ErrorKind::Engine
+            | ErrorKind::Device => 1,
         }
     }
 
@@ -134,22 +140,36 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-macro_rules! of_engine {
-    ($($error:ty),*) => {$(
-        impl From<$error> for Error {
-            fn from(error: $error) -> Self {
-                Self::engine(error)
-            }
+impl From<autograd::Error> for Error {
+    fn from(error: autograd::Error) -> Self {
+        match error {
+            autograd::Error::Device(error) => error.into(),
+            autograd::Error::Program(error) => error.into(),
+            error => Self::engine(error),
         }
-    )*};
+    }
 }
 
-of_engine!(
-    autograd::Error,
-    kernels::DeviceError,
-    kernels::ProgramError,
-    tensor::ArrayError
-);
+impl From<kernels::ProgramError> for Error {
+    fn from(error: kernels::ProgramError) -> Self {
+        match error {
+            kernels::ProgramError::Device(error) => error.into(),
+            error => Self::engine(error),
+        }
+    }
+}
+
+impl From<kernels::DeviceError> for Error {
+    fn from(error: kernels::DeviceError) -> Self {
+        Self::new(ErrorKind::Device, error)
+    }
+}
+
+impl From<tensor::ArrayError> for Error {
+    fn from(error: tensor::ArrayError) -> Self {
+        Self::engine(error)
+    }
+}
 
 /// The message is clap's text up to the usage line. A tip in that text becomes the hint.
 impl From<clap::Error> for Error {
@@ -176,7 +196,7 @@ impl From<clap::Error> for Error {
 
 /// Text on one line, with control characters escaped: a hostile file may use them to play tricks on a
 /// terminal.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut shown = String::with_capacity(line.len());
     for c in line.chars() {

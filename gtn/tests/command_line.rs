@@ -124,6 +124,20 @@ fn a_run_from_training_to_samples() {
         "suite large.toml, large: learner, layer 1: `conv 4 40x40 pad 0` does not fit",
     );
 
+    // This one takes terabytes: its images have a million channels.
+    let huge = "[[learner]]\nname = 'huge'\nlayers = 'conv 16384 1x1 | 3 x (concat(input; input; input; input)) | \
+                300 x (max 3x3 stride 1 pad 1) | mean | dense'\n";
+    fs::write(place.path("huge.toml"), format!("{suite}{huge}")).unwrap();
+    let args = "eval run --data-dir data --suite huge.toml --no-baseline";
+    let output = place.output(args);
+    refused(&output, 1, args, "suite huge.toml, huge: ");
+    let table = text(&output.stdout);
+    assert!(
+        table.contains("small") && table.contains("plain"),
+        "{table}"
+    );
+    assert!(text(&output.stderr).contains("Ended after 2 of 3 networks"));
+
     place.run("report run");
     let page = fs::read_to_string(place.path("run/report.html")).unwrap();
     for part in [
@@ -187,7 +201,8 @@ fn what_is_exported_teaches_in_jax() {
     run("export run --to out");
     run("export run --to images --format images");
     run("export run --to tensors --format safetensors");
-    assert!(place.path("images/7/step-000-007.png").exists());
+    let image = place.path("images/7/step-000-007.png");
+    assert_eq!(image::image_dimensions(image).unwrap(), (28, 28));
     assert!(place.path("tensors/data.safetensors").exists());
     assert!(place.path("out/train_torch.py").exists());
     assert!(place.path("out/generator.onnx").exists());

@@ -371,6 +371,32 @@ fn a_colour_that_is_never_there_is_no_fault() {
     trains(&place, "warm.csv", "image = [2, 2, 3]\nclasses = 2");
 }
 
+/// A folder of images is split by the program: with more of them, others are held out for the test.
+#[test]
+fn data_that_has_changed_is_told() {
+    let place = Place::new();
+    let image = |i: usize| photograph(&place.path(&format!("set/{}/{i}.png", i % 2)), i, [4, 5]);
+    (0..24).for_each(image);
+    let tiny = TINY.replace("--dataset mnist", "--dataset set");
+    place.run(&format!(
+        "train {tiny} --outer-steps 1 --no-baseline --out run"
+    ));
+    let eval = || {
+        let output = place.output("eval run --no-baseline");
+        assert!(output.status.success());
+        text(&output.stderr)
+    };
+    assert!(!eval().contains("warning"));
+    (24..40).for_each(image);
+    let said = eval();
+    assert!(
+        said.contains("warning: run had 18 training, 2 validation and 4 test images, and"),
+        "{said}"
+    );
+    place.run("train --resume run --outer-steps 2 --no-baseline");
+    assert!(eval().contains("warning: run had 18 training"));
+}
+
 #[test]
 fn a_run_goes_on_with_data_that_has_moved() {
     let place = Place::new();

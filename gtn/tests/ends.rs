@@ -110,6 +110,31 @@ fn a_run_saves_when_it_is_asked_to_stop() {
 }
 
 #[test]
+fn a_run_that_is_stopped_in_its_evaluation_says_how_it_goes_on() {
+    let place = Place::new();
+    let tiny = TINY.replace("--learners 2", "--learners 1000000");
+    let child = place.start(&format!("{tiny} --data-dir data --out run"));
+    // The pictures come right before the evaluation.
+    wait_for(|| place.path("run/samples.png").exists());
+    signal("INT", child.id());
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    let words = "Stopped after outer step 4. Go on with: gtn train --resume run --data-dir data";
+    assert!(said.contains(words), "{said}");
+    let child = place.start("eval run --data-dir data");
+    sleep(Duration::from_millis(500));
+    signal("INT", child.id());
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(
+        said.ends_with("Stopped before the evaluation ended\n"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_run_does_not_need_a_reader() {
     for closed in 0..20 {
         let place = Place::new();

@@ -226,6 +226,11 @@ fn a_network_that_fails_is_a_line_with_its_reason() {
         "{csv}"
     );
     place.run("learner mine.toml:0");
+    // What takes too much memory now is tried again; what fails by itself is not.
+    assert!(text(&output.stderr).contains("by an error of the device: 1; the same"));
+    let kept = fs::read_to_string(place.path("found/results.jsonl")).unwrap();
+    assert_eq!(kept.lines().count(), 4, "{kept}");
+    assert!(!kept.contains("of memory"), "{kept}");
 }
 
 #[test]

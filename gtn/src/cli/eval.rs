@@ -1,7 +1,7 @@
 //! `gtn eval`
 
 use super::progress::Progress;
-use super::{Files, Machine, Outcome, pictures, show, stop};
+use super::{Files, Machine, Outcome, pictures, say, show, stop};
 use crate::data::{Dataset, Problem};
 use crate::device::PrecisionChoice;
 use crate::error::{Error, ErrorKind, Result};
@@ -153,6 +153,7 @@ impl<'a, R: Serialize> Evaluated<'a, R> {
 }
 
 pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
+    stop::listen()?;
     let config = read_config(&args.run)?;
     let suite = args.suite.as_deref().map(Suite::parse).transpose()?;
     let changes = args.others.changes().with("learners", args.learners);
@@ -162,8 +163,7 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
     let checkpoint = args.checkpoint.of(&args.run)?;
     let problem = card::problem(&args.run)?;
     let (trainer, _) = checkpoint::load(&checkpoint, &device, &config, problem)?;
-    let mut data = args.files.data(&config, Some(&args.run))?;
-    card::adopt(&args.run, &mut data)?;
+    let data = args.files.data(&config, Some(&args.run))?;
     same_data(ranks, &data)?;
     same_state(ranks, &trainer)?;
     let mut rivals = args.baselines.rivals(&changed, &data);
@@ -172,7 +172,6 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
         let learned = learned.map_err(|e| e.at(format!("--against {}", other.display())))?;
         rivals.learned = Some(learned);
     }
-    stop::listen()?;
     let run = Run {
         device: &device,
         ranks,
@@ -192,6 +191,7 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let Some(report) = run.evaluate()? else {
+        say("Stopped before the evaluation ended");
         return Ok(Outcome::Interrupted);
     };
     show(report.table().trim_end());
@@ -299,7 +299,8 @@ impl Run<'_> {
         self.one(([&name, &widths], &draw), &mut progress)
     }
 
-    /// Evaluates every network of a suite.
+    /// Evaluates every network of a suite; `None` if the user wants to stop. What was evaluated before that or
+    /// before an error is shown.
     fn evaluate_suite(&self, suite: &Suite) -> Result<Option<SuiteReport>> {
         let learners = learners(suite, self.data.problem())?;
         let mut progress = self.progress(suite.networks.len() as u64);
@@ -307,11 +308,16 @@ impl Run<'_> {
         for ((name, network), learner) in suite.networks.iter().zip(learners) {
             let draw = |_| Ok(learner.clone());
             let text = network.to_string();
-            let Some(report) = self.one(([&text, ""], &draw), &mut progress)? else {
-                return Ok(None);
-            };
             let name = name.clone();
-            entries.push(Entry { name, report });
+            match self.one(([&text, ""], &draw), &mut progress) {
+                Ok(Some(report)) => entries.push(Entry { name, report }),
+                ended => {
+                    drop(progress);
+                    show_unfinished(suite, entries);
+                    let place = format!("suite {}, {name}", suite.name);
+                    return ended.map(|_| None).map_err(|error| error.at(place));
+                }
+            }
         }
         Ok(Some(SuiteReport::new(entries)))
     }
@@ -351,6 +357,15 @@ impl Run<'_> {
         };
         report::evaluate(&examination, self.rivals, watch)
     }
+}
+
+/// Shows a suite that was not evaluated to its end.
+fn show_unfinished(suite: &Suite, entries: Vec<Entry>) {
+    let (done, all) = (entries.len(), suite.networks.len());
+    if done > 0 {
+        show(SuiteReport::new(entries).table().trim_end());
+    }
+    say(&format!("Ended after {done} of {all} networks"));
 }
 
 /// Builds all learners of a suite before the first is trained. Otherwise one that does not fit the images

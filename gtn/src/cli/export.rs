@@ -64,8 +64,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
     let problem = card::problem(run)?;
     let checkpoint = args.checkpoint.unwrap_or_default().of(run)?;
     let (trainer, _) = checkpoint::load(&checkpoint, &device, &config, problem)?;
-    let mut data = args.files.data(&config, Some(&args.run))?;
-    card::adopt(run, &mut data)?;
+    let data = args.files.data(&config, Some(&args.run))?;
     let source = &population.members()[0].source;
     let learner = source
         .middle()?

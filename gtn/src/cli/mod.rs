@@ -230,7 +230,7 @@ fn handed_on(machine: &Machine, files: &Files) -> Vec<OsString> {
 }
 
 impl Files {
-    /// Loads a run's data set. A run remembers where that was.
+    /// Loads a run's data set. A run remembers where that was, and how it was normalised.
     fn data(&self, config: &Config, run: Option<&Path>) -> Result<Dataset> {
         let card = run.map(card::read).transpose()?.flatten();
         let remembered = card
@@ -243,8 +243,12 @@ impl Files {
             (DatasetChoice::At(_), Some(place)) => &DatasetChoice::At(place),
             (choice, _) => choice,
         };
-        let data = load(choice, config.want, &place, config.seed)?;
+        let mut data = load(choice, config.want, &place, config.seed)?;
         say(&format!("Data: {}", data.origin));
+        let warning = run.map(|run| card::adopt(run, &mut data)).transpose()?;
+        if let Some(warning) = warning.flatten() {
+            say(&format!("warning: {warning}"));
+        }
         Ok(data)
     }
 }

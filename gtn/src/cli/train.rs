@@ -111,10 +111,8 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     let mut config = settings(args)?;
     eval::same_settings(ranks, &config, &args.baselines, args.machine.precision)?;
     let device = args.machine.device_of(ranks)?;
-    let mut data = args.files.data(&config, args.resume.as_deref())?;
-    if let Some(run) = &args.resume {
-        card::adopt(run, &mut data)?;
-    } else {
+    let data = args.files.data(&config, args.resume.as_deref())?;
+    if args.resume.is_none() {
         // Stores what `auto` turned out to be, so that a resumed run uses the same data.
         config.dataset = data.choice.clone();
     }
@@ -145,9 +143,7 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     }
     let ends = end_after(begin, args.minutes);
     if !train(&mut run, &device, &data, ends, ranks)? {
-        if let Some(folder) = &run.folder {
-            say_stopped(args, folder.path(), run.trainer.outer_step());
-        }
+        say_stopped(args, &run);
         return Ok(Outcome::Interrupted);
     }
     let Run {
@@ -165,6 +161,7 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
         rivals: &args.baselines.rivals(&config, &data),
     };
     let Some(report) = evaluated.evaluate()? else {
+        say_stopped(args, &run);
         return Ok(Outcome::Interrupted);
     };
     let Some(folder) = folder else {
@@ -182,12 +179,15 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn say_stopped(args: &TrainArgs, folder: &Path, outer_step: u64) {
+/// Says how a stopped run goes on.
+fn say_stopped(args: &TrainArgs, run: &Run) {
+    let Some(folder) = &run.folder else { return };
     let data_dir = args.files.data_dir.as_ref();
     let data_dir = data_dir.map(|dir| format!(" --data-dir {}", dir.display()));
     say(&format!(
-        "Stopped after outer step {outer_step}. Go on with: gtn train --resume {}{}",
-        folder.display(),
+        "Stopped after outer step {}. Go on with: gtn train --resume {}{}",
+        run.trainer.outer_step(),
+        folder.path().display(),
         data_dir.unwrap_or_default()
     ));
 }

@@ -105,6 +105,9 @@ pub struct Card {
     pub problem: Problem,
     /// A name for each class.
     pub class_names: Vec<String>,
+    /// Numbers of training, validation and test images; older runs have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<[usize; 3]>,
     /// For each channel, the mean of the training pixels divided by 255.
     pub mean: Vec<f32>,
     /// For each channel, the standard deviation of the training pixels divided by 255; 1 where they are all the same.

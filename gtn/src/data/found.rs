@@ -109,6 +109,7 @@ impl Found {
                     classes: self.class_names.len(),
                 },
                 class_names: self.class_names,
+                images: Some([&train, &validation, &test].map(Split::len)),
                 mean,
                 std,
             },

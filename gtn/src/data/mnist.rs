@@ -105,16 +105,27 @@ pub(super) fn read(path: &Path, _: Want) -> Option<Result<Found>> {
     let folder = folder_of(&[path.to_owned()])?;
     Some(
         read_files(&folder, false).and_then(|(train, test, [rows, columns])| {
-            let known = [MNIST, FASHION_MNIST].into_iter();
-            let known = known.filter(|_| [rows, columns] == SIZE.map(|side| side as usize));
-            if let Some(set) = known.into_iter().find(|set| set.begins(&train.labels)) {
-                return Ok(set.found(folder, train, test));
+            let of_size = [rows, columns] == SIZE.map(|side| side as usize);
+            if of_size && has_digits(&train) && has_digits(&test) {
+                let mut known = [MNIST, FASHION_MNIST].into_iter();
+                if let Some(set) = known.find(|set| set.begins(&train.labels)) {
+                    return Ok(set.found(folder, train, test));
+                }
             }
             let labelled = |Split { images, labels }| Labelled { images, labels };
             let image = [rows, columns, 1];
             Found::of_labels(path, image, labelled(train), Some(labelled(test)))
         }),
     )
+}
+
+/// Whether all labels are those of ten classes. Another data set may begin as MNIST does.
+fn has_digits(split: &Split) -> bool {
+    let classes = DIGITS.len();
+    split
+        .labels
+        .iter()
+        .all(|&label| usize::from(label) < classes)
 }
 
 fn read_files(folder: &Path, known: bool) -> Result<(Split, Split, [usize; 2])> {

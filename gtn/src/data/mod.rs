@@ -142,6 +142,7 @@ impl Dataset {
                 place: None,
                 problem: Problem::MNIST,
                 class_names: DIGITS.map(str::to_owned).to_vec(),
+                images: Some(counts),
                 mean,
                 std,
             },

@@ -53,6 +53,30 @@ fn the_last_sixth_of_train_is_validation() {
 }
 
 #[test]
+fn what_begins_as_mnist_and_has_more_classes_is_another_set() {
+    let load = |trained: u8, tested: u8| {
+        let dir = TempDir::new().unwrap();
+        let train = [&MNIST.first_labels[..], &[trained; 20]].concat();
+        write_set(dir.path(), &train.repeat(2));
+        write_split(dir.path(), FILES[2], FILES[3], &[tested]);
+        let choice = DatasetChoice::At(dir.path().to_owned());
+        load_in(&choice, None, 0)
+    };
+    assert_eq!(load(9, 1).unwrap().card.name, "mnist");
+    let data = load(11, 1).unwrap();
+    assert_ne!(data.card.name, "mnist");
+    assert_eq!(
+        data.card.class_names,
+        ["0", "1", "2", "3", "4", "5", "9", "11"]
+    );
+    for split in [&data.train, &data.validation, &data.test] {
+        assert!(split.labels.iter().all(|&label| label < 8));
+    }
+    let error = load(9, 12).unwrap_err().to_string();
+    assert!(error.contains("test image 0 has the label 12"), "{error}");
+}
+
+#[test]
 fn a_subfolder_is_found_and_other_clothes_are_not_digits() {
     let dir = TempDir::new().unwrap();
     let sub = dir.path().join("fashion-mnist");

@@ -101,6 +101,19 @@ impl<'a> ImageGrid<'a> {
         self.draw(&(0..=last).map(row).collect::<Vec<_>>())
     }
 
+    /// One image by its number, without a frame.
+    pub fn single(&self, image: usize) -> Picture {
+        let [height, width, channels] = self.shape;
+        let size = height * width * channels;
+        let values = &self.images[image * size..][..size];
+        Picture {
+            width,
+            height,
+            channels,
+            pixels: values.iter().map(|&value| shade(value)).collect(),
+        }
+    }
+
     /// Puts images, by their number, in rows of equal length.
     fn draw(&self, grid: &[Vec<Option<usize>>]) -> Picture {
         let [rows, columns, channels] = self.shape;
@@ -204,6 +217,13 @@ mod tests {
         assert_eq!(line(&picture, 1), [0, 1, 11, 0, 0, 10, 0, 2, 12, 0]);
         assert_eq!(line(&picture, 3), [0, 5, 15, 0, 3, 13, 0, 4, 14, 0]);
         assert_eq!([0, 2, 4].map(|y| line(&picture, y)), [[0; 10]; 3]);
+    }
+
+    #[test]
+    fn a_single_image_has_no_frame() {
+        let picture = grid(&images()).single(4);
+        assert_eq!((picture.width, picture.height), (2, 1));
+        assert_eq!(picture.pixels, [4, 14]);
     }
 
     #[test]

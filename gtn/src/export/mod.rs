@@ -128,12 +128,13 @@ impl Export<'_> {
         let size = self.data.problem().image;
         let labels = &self.lesson.labels;
         let names = folder_names(&self.data.card.class_names);
-        for (i, image) in images.chunks_exact(size.iter().product()).enumerate() {
-            let folder = folder.join(&names[usize::from(labels[i])]);
+        let grid = ImageGrid::new(&images, labels, self.batch, size)?;
+        for (i, &label) in labels.iter().enumerate() {
+            let folder = folder.join(&names[usize::from(label)]);
             std::fs::create_dir_all(&folder).map_err(|e| Error::file("make", &folder, &e))?;
-            let picture = ImageGrid::new(image, &labels[i..=i], 1, size)?.every_image();
             let [step, place] = [i / self.batch, i % self.batch];
-            picture.write(&folder.join(format!("step-{step:03}-{place:03}.png")))?;
+            let path = folder.join(format!("step-{step:03}-{place:03}.png"));
+            grid.single(i).write(&path)?;
         }
         Ok(())
     }

@@ -43,21 +43,36 @@ pub fn problem(run: &Path) -> Result<Problem> {
     Ok(read(run)?.map_or(Problem::MNIST, |card| card.problem))
 }
 
-/// Normalises a data set as the run had it.
+/// Normalises a data set as the run had it. Gives a warning if the run had other numbers of images: another
+/// folder of images is split in another way.
 ///
 /// # Errors
 /// If its images are of another size than the run's, or its classes of another number.
-pub fn adopt(run: &Path, data: &mut Dataset) -> Result<()> {
+pub fn adopt(run: &Path, data: &mut Dataset) -> Result<Option<String>> {
     let (ours, theirs) = (problem(run)?, data.problem());
     if ours != theirs {
         let problem = format!("the data set has {theirs}, and this run was made for {ours}");
         return Err(Error::data(problem).at(run.display()));
     }
-    if let Some(card) = read(run)? {
-        data.card.mean = card.mean;
-        data.card.std = card.std;
-    }
-    Ok(())
+    let Some(card) = read(run)? else {
+        return Ok(None);
+    };
+    data.card.mean = card.mean;
+    data.card.std = card.std;
+    let (Some(before), Some(now)) = (card.images, data.card.images) else {
+        return Ok(None);
+    };
+    // Also written by a run that goes on, so that the next command warns, too.
+    data.card.images = Some(before);
+    let words = |[train, validation, test]: [usize; 3]| {
+        format!("{train} training, {validation} validation and {test} test images")
+    };
+    Ok((before != now).then(|| {
+        let (run, now, before) = (run.display(), words(now), words(before));
+        format!(
+            "{run} had {before}, and the data set has {now} now: test images may be among those that it was trained on"
+        )
+    }))
 }
 
 #[cfg(test)]
@@ -72,7 +87,7 @@ mod tests {
         assert_eq!(problem(&run).unwrap(), Problem::MNIST);
         let mut data = Dataset::drawn(1, [10, 2, 2]);
         let before = data.card.clone();
-        adopt(&run, &mut data).unwrap();
+        assert_eq!(adopt(&run, &mut data).unwrap(), None);
         assert_eq!(data.card, before);
         let card = Card {
             mean: vec![0.1],
@@ -82,13 +97,24 @@ mod tests {
         };
         write(&folder, &card).unwrap();
         assert_eq!(read(&run).unwrap().unwrap(), card);
-        adopt(&run, &mut data).unwrap();
+        assert_eq!(adopt(&run, &mut data).unwrap(), None);
         assert_eq!((&data.card.mean, &data.card.std), (&card.mean, &card.std));
         data.card.problem.image = [32, 32, 3];
         let error = adopt(&run, &mut data).unwrap_err().to_string();
         let words = "the data set has 10 classes of 32×32 colour images, and this run was made for 10 classes of \
                      28×28 grey images";
         assert!(error.ends_with(words), "{error}");
+        data.card.problem = card.problem;
+        for _ in 0..2 {
+            data.card.images = Some([9, 3, 2]);
+            let warning = adopt(&run, &mut data).unwrap().unwrap();
+            let words = "had 10 training, 2 validation and 2 test images, and the data set has 9 training, 3 ";
+            assert!(warning.contains(words), "{warning}");
+            write(&folder, &data.card).unwrap();
+        }
+        let images = None;
+        write(&folder, &Card { images, ..card }).unwrap();
+        assert_eq!(adopt(&run, &mut data).unwrap(), None, "as older runs");
         std::fs::write(run.join(DATA), "name = 3").unwrap();
         assert!(read(&run).is_err());
     }

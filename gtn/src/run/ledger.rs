@@ -85,9 +85,14 @@ impl<R: Record> Ledger<R> {
         line.push(b'\n');
         let written = self.file.write_all(&line);
         written.map_err(|error| Error::file("write", &self.path, &error))?;
+        self.remember(entry);
+        Ok(())
+    }
+
+    /// Adds a record that is not written: it is known until this process ends.
+    pub fn remember(&mut self, entry: R) {
         self.known.insert(entry.key());
         self.entries.push(entry);
-        Ok(())
     }
 
     /// Writes a file beside the records, whole or not at all.

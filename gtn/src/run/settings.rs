@@ -74,6 +74,7 @@ impl Overrides {
             Some(word) => Ok((name, word)),
             None => Err(Error::usage(format!("{name} is no number, text or list")).at(origin)),
         };
+        let table = underscored(table).map_err(|e| e.at(origin))?;
         let values = Self(table.into_iter().map(word).collect::<Result<_>>()?);
         values.parse::<Config>().map_err(|e| e.at(origin))?;
         Ok(values)
@@ -197,6 +198,19 @@ impl Config {
     }
 }
 
+/// A table of settings with underscores in their names: a file may write them with dashes, as flags are.
+pub(crate) fn underscored(table: Table) -> Result<Table> {
+    let mut named = Table::new();
+    for (name, value) in table {
+        let name = name.replace('-', "_");
+        if named.insert(name.clone(), value).is_some() {
+            let message = format!("{name} is given twice, with dashes and with underscores");
+            return Err(Error::usage(message).hint("leave one of them out"));
+        }
+    }
+    Ok(named)
+}
+
 /// A value as a flag has it.
 pub(crate) fn as_word(value: &Value) -> Option<String> {
     match value {
@@ -273,6 +287,25 @@ mod tests {
         assert_eq!((quick.inner_batch, mnist.inner_batch), (32, 128));
         let longer = mnist.with(&flags(&[("inner_steps", "33")])).unwrap();
         assert_eq!((longer.inner_steps, longer.noise), (33, mnist.noise));
+    }
+
+    #[test]
+    fn names_with_dashes_are_those_with_underscores() {
+        let [dashes, underscores] = ["-", "_"].map(|sign| {
+            let text = "inner-optimizer = 'adam'\nouter-lr = 0.5".replace('-', sign);
+            resolve(&text, &[("outer_batch", "7")]).unwrap()
+        });
+        assert_eq!(dashes, underscores);
+        assert_eq!(dashes.inner_lr, dashes.inner_optimizer.usual_lr());
+        let preset = Config::preset(Preset::Mnist);
+        let file = Overrides::from_toml("file", "outer-lr = 0.5").unwrap();
+        assert_eq!(preset.with(&file).unwrap().outer_lr, 0.5);
+        let error = resolve("outer-lr = 1\nouter_lr = 2", &[]).unwrap_err();
+        let line = error.to_string();
+        assert!(
+            line.contains("settings.toml: outer_lr is given twice"),
+            "{line}"
+        );
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Row {
 
 /// What searches by an estimator would have found: the true accuracy, in percent, of the network that is first by the
 /// estimate, and the greatest true accuracy of the first five; means over searches, with halves of their 95 % intervals.
+/// All searches see halves of the same networks, so an interval is that of resampling this table: it does not say how
+/// other networks would do.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the names are the words")]
 pub struct Found {
@@ -143,7 +145,8 @@ impl Correlation {
         if !self.found.is_empty() {
             let _ = write!(
                 table,
-                "\nFound in {SEARCHES} searches, each among {} networks (accuracy in percent):\n\n",
+                "\nFound in {SEARCHES} searches, each among {} of these networks (accuracy in percent; ± over resamplings \
+                 of this table only):\n\n",
                 self.sample.div_ceil(2)
             );
             for name in std::iter::once("random").chain(self.order.iter().map(String::as_str)) {

@@ -6,7 +6,7 @@ use super::probe::{latency, naswot, synflow};
 use super::structure::Structure;
 use crate::data::Dataset;
 use crate::device::size;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{Course, TestSet, Trainee};
 use crate::eval::report::FRESH;
 use crate::eval::training_data::TrainingData;
@@ -167,8 +167,10 @@ impl<'a> Lab<'a> {
     ) -> Result<()> {
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (send, receive) = mpsc::channel();
+        let at_once = workers.clamp(1, tasks.len().max(1));
+        let share = device.free_bytes().map(|free| free / at_once);
         std::thread::scope(|scope| {
-            for _ in 0..workers.clamp(1, tasks.len().max(1)) {
+            for _ in 0..at_once {
                 let (send, next, stop) = (send.clone(), &next, &stop);
                 scope.spawn(move || {
                     // A GPU is shared by all workers; on a processor each worker has one thread.
@@ -180,7 +182,7 @@ impl<'a> Lab<'a> {
                     };
                     let bench = own
                         .map_err(Error::from)
-                        .and_then(|device| Bench::new(self, device));
+                        .and_then(|device| Bench::new(self, device, share));
                     let mut bench = match bench {
                         Ok(bench) => bench,
                         Err(error) => {
@@ -224,22 +226,26 @@ struct Bench<'a> {
     lab: &'a Lab<'a>,
     device: Device,
     glance: TestSet,
+    /// This thread's share of the memory that was free before any began, in bytes.
+    share: Option<usize>,
     /// Batches on this device.
     lessons: HashMap<(Teaching, u64), TrainingData>,
 }
 
 impl<'a> Bench<'a> {
-    fn new(lab: &'a Lab<'a>, device: Device) -> Result<Self> {
+    fn new(lab: &'a Lab<'a>, device: Device, share: Option<usize>) -> Result<Self> {
         let glance = TestSet::new(&device, lab.data, &lab.data.validation, lab.images)?;
         Ok(Self {
             lab,
             device,
             glance,
+            share,
             lessons: HashMap::new(),
         })
     }
 
-    /// Computes a source; `None` if the user asks to stop meanwhile. An error of a network is a result, too.
+    /// Computes a source; `None` if the user asks to stop meanwhile. An error of a network is a result, too;
+    /// one of the device says nothing about the network.
     fn entry(&mut self, task: &Task) -> Option<Entry> {
         let begin = Instant::now();
         let mut planning = 0.0;
@@ -249,6 +255,9 @@ impl<'a> Bench<'a> {
                 Some((name, _)) => Outcome::Failed(format!("{name} is not finite")),
                 None => Outcome::Values(values),
             },
+            Err(error) if error.kind() == ErrorKind::Device => {
+                Outcome::Postponed(error.to_string())
+            }
             Err(error) => Outcome::Failed(error.to_string()),
         };
         let seconds = begin.elapsed().as_secs_f64();
@@ -324,7 +333,7 @@ impl<'a> Bench<'a> {
         Ok(Some(fit.judge(&self.device, &data.validation)?.accuracy))
     }
 
-    /// Refuses a learner whose training would take more memory than is free, by a rough count.
+    /// Refuses a learner whose training would take more memory than this thread may take, by a rough count.
     fn check_memory(&self, learner: &Learner) -> Result<()> {
         let layers = learner
             .layers()
@@ -337,12 +346,14 @@ impl<'a> Bench<'a> {
             + 2 * EVALUATED * largest
             + 6 * learner.parameter_count();
         let wanted = 4.0 * numbers as f64;
-        match self.device.free_bytes().map(|free| free as f64) {
+        // Memory that other threads hold is not free, but it is theirs: this thread's share stays the same.
+        let free = self.device.free_bytes().into_iter().chain(self.share).min();
+        match free.map(|free| free as f64) {
             Some(free) if wanted > free => {
                 let [wanted, free] = [wanted, free].map(size);
-                Err(Error::engine(format!(
-                    "its training takes about {wanted} of memory, and {free} are free"
-                )))
+                let message =
+                    format!("its training takes about {wanted} of memory, and {free} are free");
+                Err(Error::new(ErrorKind::Device, message))
             }
             _ => Ok(()),
         }

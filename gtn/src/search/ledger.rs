@@ -45,8 +45,10 @@ fn key(network: &str, source: &str) -> String {
 pub enum Outcome {
     /// By column.
     Values(BTreeMap<String, f64>),
-    /// In a sentence.
+    /// Why the network has none, in a sentence.
     Failed(String),
+    /// Why there are none at the moment: too little memory, or an error of the device.
+    Postponed(String),
 }
 
 /// The results of a search.
@@ -61,6 +63,24 @@ impl Ledger {
         let ledger = Self::open_file(folder, RESULTS)?;
         check(folder, settings, ledger.entries().is_empty())?;
         Ok(ledger)
+    }
+
+    /// Adds a result. A postponed one is not written, so the next command tries it again.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn add(&mut self, entry: Entry) -> Result<()> {
+        if matches!(entry.outcome, Outcome::Postponed(_)) {
+            self.remember(entry);
+            return Ok(());
+        }
+        self.append(entry)
+    }
+
+    /// How many results are postponed.
+    pub fn postponed(&self) -> usize {
+        let postponed = |entry: &&Entry| matches!(entry.outcome, Outcome::Postponed(_));
+        self.entries().iter().filter(postponed).count()
     }
 
     /// Whether a source's result for a network is there.
@@ -107,7 +127,7 @@ fn check(folder: &Path, settings: &Value, fresh: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::search::Teaching;
+    use crate::search::{Estimator, Teaching};
 
     fn entry(network: &str) -> Entry {
         let values = BTreeMap::from([("gtn".to_owned(), -2.856_997_773_051_262)]);
@@ -118,6 +138,27 @@ mod tests {
             seconds: 1.5,
             planning: 0.1,
         }
+    }
+
+    #[test]
+    fn a_postponed_result_is_known_until_the_folder_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = "gtn".parse::<Estimator>().unwrap().sources()[0];
+        let open = || Ledger::open(dir.path(), &Value::Null).unwrap();
+        let mut ledger = open();
+        let outcome = Outcome::Postponed("too little memory".to_owned());
+        let postponed = Entry {
+            outcome,
+            ..entry("02")
+        };
+        ledger.add(entry("01")).unwrap();
+        ledger.add(postponed).unwrap();
+        assert!(ledger.has("02", source) && ledger.postponed() == 1);
+        drop(ledger);
+        let mut ledger = open();
+        assert!(ledger.has("01", source) && !ledger.has("02", source));
+        ledger.add(entry("02")).unwrap();
+        assert_eq!(ledger.entries(), [entry("01"), entry("02")]);
     }
 
     #[test]

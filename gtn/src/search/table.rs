@@ -60,7 +60,7 @@ impl Table {
                     let own = own.iter().map(|(name, value)| (name.clone(), *value));
                     values[at].extend(own);
                 }
-                Outcome::Failed(reason) => {
+                Outcome::Failed(reason) | Outcome::Postponed(reason) => {
                     reasons[at].get_or_insert_with(|| format!("{}: {reason}", entry.source));
                 }
             }

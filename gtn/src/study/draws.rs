@@ -1,7 +1,7 @@
 //! Settings that are drawn at random.
 
 use crate::error::{Error, Result};
-use crate::run::settings::as_word;
+use crate::run::settings::{as_word, underscored};
 use crate::seeds::{Draw, rng};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -44,8 +44,8 @@ impl Draws {
                 "{name} is no list, and not as {{ from = 0.001, to = 0.1 }}"
             ))),
         };
-        let ranges: BTreeMap<String, Range> =
-            self.settings.iter().map(range).collect::<Result<_>>()?;
+        let settings = underscored(self.settings.clone())?;
+        let ranges: BTreeMap<String, Range> = settings.iter().map(range).collect::<Result<_>>()?;
         let draw = |number| {
             let one = |(place, (name, range)): (usize, (&String, &Range))| {
                 let rng = &mut rng(self.seed, Draw::Study, number, place as u64);

@@ -268,6 +268,15 @@ mod tests {
     }
 
     #[test]
+    fn names_may_have_dashes() {
+        let text = "preset = 'mnist'\nsettings.inner-steps = 3\n[variants.a]\ninner-optimizer = 'adam'\n\
+                    [draws]\ncount = 2\n[draws.settings]\nouter-lr = [0.1, 0.2]\n";
+        let dashes = study(text).unwrap();
+        assert_eq!(dashes.drawn, ["outer_lr"]);
+        assert_eq!(dashes, study(&text.replace('-', "_")).unwrap());
+    }
+
+    #[test]
     fn what_is_wrong_is_named_in_one_line() {
         for (text, wanted) in [
             ("", "s.toml: line 1: missing field `variants`"),

@@ -4,7 +4,7 @@ use super::super::eval::read_config;
 use super::super::progress::Progress;
 use super::super::{Outcome, say, show, stop};
 use super::crew::Crew;
-use super::work::{Work, WorkArgs, say_stopped};
+use super::work::{Work, WorkArgs, say_postponed, say_stopped};
 use crate::draw::scatter;
 use crate::error::{Error, Result};
 use crate::nn::{Code, Population, Source as Drawn, Space, Truth};
@@ -47,7 +47,7 @@ pub(super) struct CorrelateArgs {
         default_value = "gtn,gtn-loss,gtn-speed,real,params,macs,depth,structure,synflow,naswot,gtn+structure,real+structure"
     )]
     estimators: Vec<Estimator>,
-    /// Also show what searches would have found
+    /// Also show what searches would have found, each among a different half of the sample; ± is over these halves only
     #[arg(long, value_enum, value_name = "WITH")]
     compare: Option<Compare>,
     /// Folder for the results [default: correlate in the run's folder]
@@ -279,7 +279,7 @@ fn complete(
     let keep = |entry: Entry| {
         done += 1;
         progress.at(done, &format!("{} of {}", entry.source, entry.network));
-        ledger.append(entry)?;
+        ledger.add(entry)?;
         Ok(!stop::asked())
     };
     crew.compute(&tasks, keep)?;
@@ -287,6 +287,7 @@ fn complete(
     if stop::asked() {
         return Ok(None);
     }
+    say_postponed(&ledger);
     let network = |code: &Code| {
         let learner = crew.lab.learner(code).ok();
         (code.to_string(), learner.map(|(_, structure)| structure))

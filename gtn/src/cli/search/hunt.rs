@@ -3,6 +3,7 @@
 use super::super::progress::Progress;
 use super::super::{say, show, stop};
 use super::args::FindArgs;
+use super::work::say_postponed;
 use crate::draw::scatter::{self, Scatter};
 use crate::error::{Error, Result};
 use crate::nn::Code;
@@ -119,7 +120,7 @@ impl<'a> Search<'a> {
             let late = || self.ends.is_some_and(|ends| Instant::now() >= ends);
             let mut parts = 0;
             let mut done = |entry| {
-                self.ledger.borrow_mut().append(entry)?;
+                self.ledger.borrow_mut().add(entry)?;
                 parts += 1;
                 if parts % sources.len().max(1) == 0 {
                     count += 1;
@@ -207,7 +208,7 @@ impl<'a> Search<'a> {
             .collect();
         let mut progress = (Progress::new(title, tasks.len() as u64, 0), 0);
         let mut done = |entry| {
-            self.ledger.borrow_mut().append(entry)?;
+            self.ledger.borrow_mut().add(entry)?;
             progress.1 += 1;
             progress.0.at(progress.1, "");
             Ok(!stop::asked())
@@ -395,6 +396,7 @@ impl<'a> Search<'a> {
             order.len(),
             out.display()
         ));
+        say_postponed(&ledger);
         let report = json!({
             "command": "search", "out": out, "space": self.lab.space.name(), "strategy": self.args.strategy,
             "estimator": self.args.estimator.to_string(), "networks": order.len(), "failed": failed, "top": top,

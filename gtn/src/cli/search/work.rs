@@ -109,8 +109,7 @@ impl Work<'_> {
         let Self { run, config, .. } = *self;
         let checkpoint = RunFolder::checkpoint_in(run)?;
         let (trainer, _) = checkpoint::load(&checkpoint, device, config, card::problem(run)?)?;
-        let mut data = args.files.data(config, Some(run))?;
-        card::adopt(run, &mut data)?;
+        let data = args.files.data(config, Some(run))?;
         same_data(ranks, &data)?;
         same_state(ranks, &trainer)?;
         Ok((trainer, data))
@@ -123,6 +122,17 @@ pub(super) fn say_stopped(folder: &Path) {
     say(&format!(
         "Stopped. The same command goes on with what is in {place}"
     ));
+}
+
+/// Says that results are missing which the next command may get.
+pub(super) fn say_postponed(ledger: &Ledger) {
+    match ledger.postponed() {
+        0 => {}
+        count => say(&format!(
+            "warning: results that are missing for want of memory, or by an error of the device: {count}; the same \
+             command tries them again"
+        )),
+    }
 }
 
 /// Prepares lessons and recipes. Recipes are tuned once and kept in the folder of the results. False if the
