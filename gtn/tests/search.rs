@@ -5,6 +5,7 @@
 mod place;
 
 use place::{Place, TINY, json, text, truth};
+use serde_json::Value;
 use std::fs;
 use std::process::Stdio;
 use std::thread::sleep;
@@ -118,7 +119,7 @@ fn a_run_is_taught_the_order_of_networks() {
     );
     let metrics = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
     for line in metrics.lines() {
-        let step: serde_json::Value = serde_json::from_str(line).unwrap();
+        let step: Value = serde_json::from_str(line).unwrap();
         let [pairs, right] = ["pairs", "right"].map(|key| step["order"][key].as_u64().unwrap());
         assert!(right <= pairs && pairs <= 3, "{line}");
     }
@@ -229,6 +230,18 @@ fn counts_need_no_run_and_mistakes_are_named() {
         "learner nasbench201:33413",
         "`33413` is no network of nasbench201",
     );
+    for (args, words) in [
+        (
+            "held-out --widths 3 --norm layer",
+            "--widths is for a family or text, and this is a suite",
+        ),
+        (
+            "mixed --norm layer",
+            "--norm is for a family or text, and this is a population",
+        ),
+    ] {
+        place.fails(2, &format!("learner {args}"), words);
+    }
     let shown = place.run("learner nasbench201:334131 --image 32x32x3");
     // 802,426 parameters, as published.
     assert!(shown.contains("802426 parameters"), "{shown}");
@@ -303,8 +316,20 @@ fn a_network_is_fitted_stopped_and_goes_on() {
     place.fails(
         2,
         &format!("{args} --epochs 4 --out whole"),
-        "a training with other settings",
+        "a training with other settings: epochs is 4 here and 3 there",
     );
+    // The same images in another place.
+    fs::rename(place.path("data"), place.path("moved")).unwrap();
+    let moved = args.replace("--data-dir data", "--data-dir moved");
+    let again = json(&place.run(&format!("{moved} --epochs 3 --out whole")));
+    assert_eq!(again, whole);
+    // What is trained on does not judge.
+    let output = place.output(&format!("{moved} --epochs 1 --with-validation --out all"));
+    let said = text(&output.stdout);
+    assert!(!said.contains("validation images"), "{said}");
+    let found = json(&said);
+    assert_eq!(found["validation_accuracy"], Value::Null);
+    assert_eq!(found["epochs"][0]["validation_accuracy"], Value::Null);
     place.fails(2, &args.replace(":334131", ""), "is more than one network");
     let (arrays, about) =
         tensor::read_safetensors(place.path("whole/network.safetensors")).unwrap();

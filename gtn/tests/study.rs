@@ -114,6 +114,13 @@ fn a_run_that_cannot_be_written_stops_a_study() {
     fs::remove_file(place.path("out/fresh-1")).unwrap();
     place.run(&args("out"));
     assert_eq!(rows(&place, "out").len(), 7);
+    // What the first try said is still there.
+    let log = fs::read_to_string(place.path("out/fresh-1.log")).unwrap();
+    assert!(
+        log.starts_with("Data: ") && log.contains("error: "),
+        "{log}"
+    );
+    assert!(log.contains("The run is in out/fresh-1"), "{log}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::progress::Progress;
 use super::{Files, Machine, Outcome, say, show, stop};
 use crate::data::{Augment, DatasetChoice, Want};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::eval::tuning::{Cycle, Recipe};
 use crate::export::Format;
 use crate::export::fitted::Fitted;
@@ -16,12 +16,18 @@ use crate::run::values::{above_zero, count, natural, not_negative};
 use crate::search::tune;
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tensor::{Metadata, read_safetensors, safetensors_bytes};
 
 const CHECKPOINT: &str = "fit.safetensors";
+/// Held by the process that writes to the folder. The checkpoint cannot be: every epoch has a new file.
+const LOCK: &str = "fit.lock";
+
+/// The setting that checkpoints of older versions lack.
+const IMAGES: &str = "data.images";
 
 /// The auxiliary head of Liu, Simonyan and Yang (2019, arXiv 1806.09055), for 8×8 images.
 const HEAD: &str = "weight_norm off | init pytorch | relu | avg 5 stride 3 pad 0 | conv 128 1x1 no_bias | batch | relu | \
@@ -82,7 +88,20 @@ pub(super) struct FitArgs {
 struct Passage {
     epoch: u64,
     loss: f64,
-    validation_accuracy: f64,
+    /// None where validation images are trained on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation_accuracy: Option<f64>,
+}
+
+impl Passage {
+    fn line(&self) -> String {
+        let accuracy = self
+            .validation_accuracy
+            .map_or_else(String::new, |accuracy| {
+                format!(", accuracy {:.2} %", 100.0 * accuracy)
+            });
+        format!("loss {:.3}{accuracy}", self.loss)
+    }
 }
 
 pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
@@ -122,7 +141,7 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
         .transpose()?;
     let networks = (&learner, auxiliary.as_ref());
     let mut fit = Fit::new(&device, &config, &data, networks, recipe, args.epochs)?;
-    make_folder(&args.out)?;
+    let _lock = lock(&args.out)?;
     let settings = json!({
         "network": learner.network().to_string(), "data": data.card, "seed": args.seed, "batch": args.batch, "epochs": args.epochs,
         "augment": args.augment, "recipe": tune::to_json(&recipe), "with_validation": args.with_validation,
@@ -133,13 +152,7 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
     let mut progress = Progress::new("Step", steps * args.epochs, steps * fit.epoch());
     let mut done = steps * fit.epoch();
     while fit.epoch() < args.epochs {
-        let line = epochs.last().map_or_else(String::new, |last: &Passage| {
-            format!(
-                "loss {:.3}, accuracy {:.2} %",
-                last.loss,
-                100.0 * last.validation_accuracy
-            )
-        });
+        let line = epochs.last().map_or_else(String::new, Passage::line);
         let mut watch = || {
             done += 1;
             progress.at(done, &line);
@@ -156,11 +169,11 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
         if fit.epoch() == args.epochs {
             fit.average_statistics()?;
         }
-        let validation_accuracy = fit.judge(&device, &data.validation)?.accuracy;
+        let judged = (!args.with_validation).then(|| fit.judge(&device, &data.validation));
         epochs.push(Passage {
             epoch: fit.epoch(),
             loss,
-            validation_accuracy,
+            validation_accuracy: judged.transpose()?.map(|mark| mark.accuracy),
         });
         let about = Metadata::from([
             ("settings".to_owned(), settings.to_string()),
@@ -177,16 +190,16 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
     let fitted = Fitted::new(&settings, &fit.network()?)?;
     fitted.write(&args.out, Some(Format::Safetensors))?;
     fitted.write(&args.out, None)?;
-    let last = epochs
-        .last()
-        .map_or(f64::NAN, |last| last.validation_accuracy);
+    let last = epochs.last().and_then(|last| last.validation_accuracy);
+    let validated = last.map_or_else(String::new, |accuracy| {
+        let count = data.validation.len();
+        format!(", {:.2} % of {count} validation images", 100.0 * accuracy)
+    });
     show(&format!(
-        "{}: {:.2} % of {} test images, {:.2} % of {} validation images, {} parameters",
+        "{}: {:.2} % of {} test images{validated}, {} parameters",
         family.name,
         100.0 * test.accuracy,
         data.test.len(),
-        100.0 * last,
-        data.validation.len(),
         learner.parameter_count()
     ));
     say(&format!(
@@ -203,12 +216,28 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
 /// Refuses a folder that holds something else. If it held a run, `gtn export` would find the fit's network
 /// there and export that.
 fn check_folder(folder: &Path) -> Result<()> {
-    if !folder.is_dir() || folder.join(CHECKPOINT).is_file() || is_empty(folder)? {
+    let begun = [CHECKPOINT, LOCK]
+        .iter()
+        .any(|file| folder.join(file).is_file());
+    if !folder.is_dir() || begun || is_empty(folder)? {
         return Ok(());
     }
     let problem = format!("the folder is not empty, and has no {CHECKPOINT} to go on from");
     let error = Error::usage(problem).at(folder.display());
     Err(error.hint("--out names another folder"))
+}
+
+/// Makes the folder, and keeps other processes from writing to it until the file is closed.
+fn lock(folder: &Path) -> Result<File> {
+    make_folder(folder)?;
+    let path = folder.join(LOCK);
+    let file = File::create(&path).map_err(|error| Error::file("write", &path, &error))?;
+    // Some network file systems have no locks: go without.
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        let error = Error::run("another process is writing to this folder");
+        return Err(error.at(folder.display()));
+    }
+    Ok(file)
 }
 
 /// Resumes from the checkpoint in the folder, if there is one with these settings. Gives the epochs that are
@@ -220,10 +249,12 @@ fn resume(args: &FitArgs, fit: &mut Fit<'_>, settings: &str) -> Result<Vec<Passa
     }
     let place = || path.display().to_string();
     let (arrays, about) = read_safetensors(&path).map_err(Error::run)?;
-    if about.get("settings").map(String::as_str) != Some(settings) {
-        let error = Error::run("a training with other settings")
-            .at(place())
-            .of(ErrorKind::Usage);
+    let there = about.get("settings").map(String::as_str);
+    let changes = changes(settings, there.unwrap_or_default());
+    let changes = changes.map_err(|error| Error::run(error).at(place()))?;
+    if !changes.is_empty() {
+        let message = format!("a training with other settings: {}", changes.join(", "));
+        let error = Error::usage(message).at(place());
         return Err(error.hint("--out names another folder"));
     }
     let epochs = about.get("epochs").map(String::as_str).unwrap_or_default();
@@ -239,9 +270,79 @@ fn resume(args: &FitArgs, fit: &mut Fit<'_>, settings: &str) -> Result<Vec<Passa
     Ok(epochs)
 }
 
+/// The settings that differ, in words.
+fn changes(here: &str, there: &str) -> serde_json::Result<Vec<String>> {
+    let (mut here, there) = (by_name(here)?, by_name(there)?);
+    if !there.contains_key(IMAGES) {
+        // A checkpoint of an older version.
+        here.remove(IMAGES);
+    }
+    let other = |name: &String| there.get(name).unwrap_or(&Value::Null);
+    let differs = |(name, value): &(&String, &Value)| other(name) != *value;
+    let differing = here.iter().filter(differs);
+    let words = |(name, value)| format!("{name} is {value} here and {} there", other(name));
+    Ok(differing.map(words).collect())
+}
+
+/// Settings by name, such as `recipe.lr`, without the place of the data set: it may have been moved.
+fn by_name(settings: &str) -> serde_json::Result<Map<String, Value>> {
+    let mut named = Map::new();
+    for (name, value) in serde_json::from_str::<Map<String, Value>>(settings)? {
+        match value {
+            Value::Object(inner) => {
+                let inner = inner.into_iter();
+                named.extend(inner.map(|(part, value)| (format!("{name}.{part}"), value)));
+            }
+            value => {
+                named.insert(name, value);
+            }
+        }
+    }
+    named.remove("data.place");
+    Ok(named)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_process_writes_to_a_folder_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("fit");
+        let held = lock(&folder).unwrap();
+        let error = lock(&folder).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert!(
+            error
+                .to_string()
+                .contains("fit: another process is writing")
+        );
+        drop(held);
+        lock(&folder).unwrap();
+        check_folder(&folder).unwrap();
+    }
+
+    #[test]
+    fn settings_that_differ_are_named_and_the_place_of_the_data_is_none() {
+        let settings = |place: &str, epochs: u64, lr: f64| {
+            let data = json!({ "name": "mnist", "place": place, "images": [5, 1, 1] });
+            json!({ "epochs": epochs, "data": data, "recipe": { "lr": lr } }).to_string()
+        };
+        let here = settings("/a", 2, 0.5);
+        assert!(changes(&here, &settings("/b", 2, 0.5)).unwrap().is_empty());
+        let found = changes(&here, &settings("/a", 1, 0.25)).unwrap();
+        let words = [
+            "epochs is 2 here and 1 there",
+            "recipe.lr is 0.5 here and 0.25 there",
+        ];
+        assert_eq!(found, words);
+        let older = here.replace(",\"images\":[5,1,1]", "");
+        let older = older.replace("\"images\":[5,1,1],", "");
+        assert_ne!(older, here);
+        assert!(changes(&here, &older).unwrap().is_empty());
+        assert!(changes(&here, "").is_err());
+    }
 
     #[test]
     fn a_fit_writes_into_no_folder_of_something_else() {

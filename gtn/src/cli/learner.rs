@@ -94,17 +94,31 @@ fn networks(args: &LearnerArgs) -> Result<Vec<(String, Network)>> {
         return Family::all().iter().map(own).collect();
     };
     if let Some(suite) = Suite::named(text) {
+        refuse_places(args, "a suite")?;
         return Ok(suite?.networks);
     }
     match text.parse()? {
         Learners::Family(family) => Ok(vec![own(&family)?]),
         Learners::Population(population, _) => {
+            refuse_places(args, "a population")?;
             let middle = |member: &crate::nn::Member| {
                 let drawn = member.source.middle()?;
                 Ok((drawn.family, drawn.network))
             };
             population.members().iter().map(middle).collect()
         }
+    }
+}
+
+/// Refuses what is for the places of a family or text: the networks of a suite or population have none.
+fn refuse_places(args: &LearnerArgs, what: &str) -> Result<()> {
+    let norm = args.norm.map(|_| "--norm");
+    match args.widths.as_ref().map(|_| "--widths").or(norm) {
+        Some(flag) => {
+            let problem = format!("{flag} is for a family or text, and this is {what}");
+            Err(Error::usage(problem).hint(format!("leave out {flag}")))
+        }
+        None => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::run::run_folder::{CHECKPOINT, METRICS, write_atomically};
 use crate::study::{Broke, Found, Outcome as End, Run, Study, Summary, Table};
 use clap::Args;
 use serde::Serialize;
-use std::fs::{File, read_to_string};
+use std::fs::{File, OpenOptions, read_to_string};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -124,20 +124,20 @@ impl Work<'_> {
                 words if words.is_empty() => say(&place),
                 words => say(&format!("{place}: {words}")),
             }
-            let Some(status) = self.train_one(run)? else {
+            let Some((status, from)) = self.train_one(run)? else {
                 break;
             };
             match status.code() {
                 Some(code) if code == i32::from(BROKE) => {
-                    let reason = self.reason(run, status);
+                    let reason = self.reason(run, (status, from));
                     let run = run.name.clone();
                     self.broken.append(Broke { run, reason })?;
                 }
                 // Done, stopped on request, or ended by a signal.
                 Some(0 | 130) | None => {}
                 Some(_) => {
-                    let error =
-                        Error::run(format!("run {}: {}", run.name, self.reason(run, status)));
+                    let reason = self.reason(run, (status, from));
+                    let error = Error::run(format!("run {}: {reason}", run.name));
                     let log = self.log(run);
                     return Err(error.hint(format!(
                         "{} has all that it said; the same command goes on",
@@ -163,8 +163,9 @@ impl Work<'_> {
     }
 
     /// Trains a run in a process of its own. If this process ends, the run's standard input ends, and the run
-    /// ends, too. `None` if the user wants to stop before it begins.
-    fn train_one(&self, run: &Run) -> Result<Option<ExitStatus>> {
+    /// ends, too. Also gives the bytes that its log had before. `None` if the user wants to stop before it
+    /// begins.
+    fn train_one(&self, run: &Run) -> Result<Option<(ExitStatus, usize)>> {
         let folder = self.folder.join(&run.name);
         wait_until_free(&folder)?;
         if stop::asked() {
@@ -183,7 +184,9 @@ impl Work<'_> {
         }
         command.args(handed_on(&self.args.machine, &self.args.files));
         let log = self.log(run);
-        let said = File::create(&log).map_err(|error| Error::file("write", &log, &error))?;
+        let opened = OpenOptions::new().create(true).append(true).open(&log);
+        let said = opened.map_err(|error| Error::file("write", &log, &error))?;
+        let from = said.metadata().map_or(0, |file| file.len()) as usize;
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -192,7 +195,7 @@ impl Work<'_> {
         let mut input = child.stdin.take();
         loop {
             if let Some(status) = child.try_wait().map_err(failed)? {
-                return Ok(Some(status));
+                return Ok(Some((status, from)));
             }
             if stop::asked() && input.take().is_some() {
                 say("Stopping: the run saves after its current step");
@@ -206,10 +209,10 @@ impl Work<'_> {
         self.folder.join(format!("{}.log", run.name))
     }
 
-    /// The last error that a run said, without the word `error`.
-    fn reason(&self, run: &Run, status: ExitStatus) -> String {
+    /// The last error that a run said behind so many bytes of its log, without the word `error`.
+    fn reason(&self, run: &Run, (status, from): (ExitStatus, usize)) -> String {
         let said = read_to_string(self.log(run)).unwrap_or_default();
-        let mut lines = said.lines().rev();
+        let mut lines = said.get(from..).unwrap_or_default().lines().rev();
         let error = lines.find_map(|line| line.strip_prefix("error: "));
         error.map_or_else(|| status.to_string(), str::to_owned)
     }

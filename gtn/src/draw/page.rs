@@ -2,7 +2,7 @@
 
 use crate::draw::curves::{self, Chart, Scale, Series};
 use crate::error::Result;
-use crate::eval::report::Report;
+use crate::eval::report::{Report, Way};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -101,6 +101,10 @@ fn evaluation(report: &Report) -> Result<Markup> {
         .map(|way| Series::of_way(&way.name, report, way));
     let curves = curves::svg(&[curves::learning(series.collect())])?;
     let percent = |x: f64| format!("{:.2} %", 100.0 * x);
+    let interval = |way: &Way| match way.accuracies.len() {
+        0 | 1 => "-".to_owned(),
+        _ => percent(way.interval),
+    };
     Ok(html! {
         p {
             "Accuracy on " (report.test_images) " test images of " (report.dataset) " after " (report.inner_steps)
@@ -113,7 +117,7 @@ fn evaluation(report: &Report) -> Result<Markup> {
                 tr {
                     td { (way.name) }
                     td { (percent(way.mean())) }
-                    td { (percent(way.interval)) }
+                    td { (interval(way)) }
                     td { (percent(way.min())) }
                     td { (way.runaways) }
                     td { (way.tuned.as_deref().unwrap_or("")) }

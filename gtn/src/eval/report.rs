@@ -428,8 +428,12 @@ impl Report {
         );
         for way in &self.ways {
             let spread = Spread::of(&way.accuracies);
-            let numbers =
-                [spread.mean, spread.std, spread.min].map(|x| format!("{:>8.2} %", 100.0 * x));
+            let percent = |x: f64| format!("{:>8.2} %", 100.0 * x);
+            let std = match way.accuracies.len() {
+                0 | 1 => format!("{:>10}", "-"),
+                _ => percent(spread.std),
+            };
+            let numbers = [percent(spread.mean), std, percent(spread.min)];
             let _ = write!(table, "  {:<width$}{}", way.name, numbers.concat());
             if way.runaways > 0 {
                 let _ = write!(table, "   {} of {learners} ran away", way.runaways);
@@ -496,7 +500,9 @@ mod tests {
         assert_eq!(said(0.5), "Real images teach as well in 2 steps.");
         assert_eq!(said(0.6), "Real images teach as well in 4 steps, not in 2.");
         assert_eq!(said(0.9), "Real images do not teach as well in 8 steps.");
-        assert!(report(0.9, [0.5; 3]).table().contains(" in 8 steps.\n"));
+        let one = report(0.9, [0.5; 3]);
+        assert!(one.table().contains(" in 8 steps.\n"));
+        assert!(one.table().contains("   90.00 %         -   90.00 %"));
         let mut equal = report(0.9, [0.5; 3]);
         assert_eq!(equal.looks(&equal.ways[3]).len(), 9);
         equal.ways.truncate(2);

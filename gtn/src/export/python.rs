@@ -1,5 +1,6 @@
 //! A network as a Python literal, and the programs that train it.
 
+use crate::error::one_line;
 use crate::nn::network::{Activation, Layer, Network, Node, Norm, Pool, Start, Window};
 use crate::nn::role::RateGroup;
 use crate::outer::rule::Rule;
@@ -26,7 +27,7 @@ pub struct Program<'a> {
     pub rate_groups: &'a [RateGroup],
     /// For every channel, the mean of the training pixels divided by 255; and their standard deviation.
     pub statistics: [&'a [f32]; 2],
-    /// Where it comes from, for a comment in the program.
+    /// Where it comes from, for a comment in the program: a path may have line ends, which do not get there.
     pub origin: String,
 }
 
@@ -67,7 +68,7 @@ impl Program<'_> {
             "# {}\nNETWORK = [\n{}]\nWEIGHT_NORM = {}\nINIT, INIT_SCALE = \"{}\", {}\n\
              # The optimizer is {}. Of rates by role: the place of each weight's rate, and its factor.\n\
              HYPER = {names:?}\nRATES = {:?}\nMEAN, STD = {mean:?}, {std:?}\n",
-            self.origin,
+            one_line(&self.origin),
             layers(&self.network.layers, 1),
             if self.network.weight_norm {
                 "True"
@@ -221,9 +222,10 @@ mod tests {
                     },
                     rate_groups: &learner.rate_groups(),
                     statistics: [&[0.5, 0.5, 0.25], &[0.1, 0.2, 0.3]],
-                    origin: "a test".to_owned(),
+                    origin: "a\n\r\u{c}\u{b}test()\u{85}\0\u{1b}".to_owned(),
                 };
                 let text = program.text(framework);
+                assert!(text.contains("\n# a test() \\u{0}\\u{1b}\n"), "{text}");
                 for open in ["@SETTINGS@", "@OPTIMIZER@", "@DECAY@"] {
                     assert!(!text.contains(open), "{optimizer:?}: {open}");
                 }
