@@ -8,6 +8,7 @@ use crate::record::{Point, Record, RecordArgs, Sizes, Subject, last_line, this_p
 use gtn::cli::Outcome;
 use gtn::error::Result;
 use gtn::run::values::count;
+use serde_json::json;
 use std::process::Command;
 
 /// Settings of `benches depth-sweep`.
@@ -48,16 +49,14 @@ pub(super) fn run(args: &DepthSweepArgs) -> Result<Outcome> {
         let depth = args.with(value);
         let size = format!("{} blocks, width {}", depth.blocks, depth.width);
         for column in depth.columns() {
-            record.take(
-                &format!("gtn column {column}, {size}"),
-                ours(&depth, column),
-            );
+            let name = format!("gtn column {column}, {size}");
+            record.take(&name, ours(&depth, column))?;
         }
         for words in &args.beside {
-            record.take(&format!("{words}, {size}"), peer(&depth, words));
+            record.take(&format!("{words}, {size}"), peer(&depth, words))?;
         }
     }
-    record.write(&args.record, &args.depth.conditions.machine)
+    record.finish(&args.depth.conditions.machine)
 }
 
 impl DepthSweepArgs {
@@ -86,6 +85,7 @@ impl DepthSweepArgs {
             name: format!("deep-{name}"),
             title: format!("Residual perceptron, {rest}, T = {steps}, B = {batch}"),
             axis: (name, axis),
+            settings: json!({ "segments": self.depth.segments }),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! `benches learners`
 
 use crate::meta_grad::planned;
-use crate::subject::any_values;
+use crate::subject::{any_values, problem_of};
 use clap::Args;
 use gtn::cli::{Machine, Outcome, say};
-use gtn::data;
 use gtn::error::Result;
 use gtn::nn::{Network, Suite};
 use gtn::outer::makers::Makers;
@@ -48,7 +47,7 @@ struct Row {
 
 pub(super) fn run(args: &LearnersArgs) -> Result<Outcome> {
     let (config, device) = (args.settings.resolve()?, args.machine.device()?);
-    let problem = data::Problem::MNIST;
+    let problem = problem_of(&config)?;
     let makers = Makers::of(&config, problem)?;
     let mut learners = Vec::new();
     say(&format!(

@@ -13,6 +13,7 @@ use gtn::run::memory::check_values;
 use gtn::run::values::{count_or_none, name_of};
 use kernels::Device;
 use serde::Serialize;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -143,6 +144,51 @@ impl SetupArgs {
             optimizer: self.optimizer.into(),
             setup,
         })
+    }
+
+    /// The settings that differ from the defaults, in words for a file name: `at-once-4`. Those that name the
+    /// set-up and its batches in turn are left out.
+    ///
+    /// # Errors
+    /// If there is no such set-up.
+    pub(super) fn variant(&self) -> Result<Vec<String>> {
+        let own = Setup::parse(&self.setup, self.bn)?.batch;
+        let batch = or(self.batch, own);
+        let words = [
+            (batch != own).then(|| format!("batch-{batch}")),
+            (self.learners > 1).then(|| format!("at-once-{}", self.learners)),
+            self.bn.then(|| "bn".to_owned()),
+            (self.dtype != FloatKind::default()).then(|| name_of(&self.dtype)),
+            (self.optimizer != OptimizerKind::default()).then(|| name_of(&self.optimizer)),
+        ];
+        Ok(words.into_iter().flatten().collect())
+    }
+
+    /// All of them by name, for a record.
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "setup": self.setup, "batches": self.batches, "batch": self.batch, "data": self.data.name(),
+            "optimizer": name_of(&self.optimizer), "at_once": self.learners, "bn": self.bn, "dtype": name_of(&self.dtype),
+        })
+    }
+
+    /// Refuses what peers are not told of.
+    ///
+    /// # Errors
+    /// If that is given.
+    pub(super) fn suit_peers(&self) -> Result<()> {
+        let other = [
+            ("--batches", self.batches > 0),
+            ("--at-once", self.learners > 1),
+            ("--optimizer", self.optimizer != OptimizerKind::default()),
+        ];
+        let Some((flag, _)) = other.into_iter().find(|(_, given)| *given) else {
+            return Ok(());
+        };
+        let why = format!(
+            "peers train one learner by momentum and take every batch once, so {flag} cannot be given"
+        );
+        Err(Error::usage(why).hint("a sweep without --beside and --peers"))
     }
 
     /// Passes them on to another process of this program.

@@ -54,11 +54,14 @@ pub(super) struct Subject {
     pub(super) title: String,
     /// The size that is varied, and its label on the axis.
     pub(super) axis: (&'static str, &'static str),
+    /// What all points have in common, by name.
+    pub(super) settings: Value,
 }
 
 /// Points as they are measured.
 pub(super) struct Record {
     subject: Subject,
+    args: RecordArgs,
     points: Vec<Point>,
     /// Points that were left out, and why.
     left_out: Vec<String>,
@@ -71,6 +74,7 @@ struct Whole<'a> {
     machine: String,
     command: String,
     note: &'a str,
+    settings: &'a Value,
     points: &'a [Point],
     left_out: &'a [String],
 }
@@ -121,13 +125,14 @@ impl Record {
             .map_err(|e| Error::file("make the folder", &args.out, &e))?;
         Ok(Self {
             subject,
+            args: args.clone(),
             points: Vec::new(),
             left_out: Vec::new(),
         })
     }
 
-    /// Adds a measurement and prints it, or says why there is none.
-    pub(super) fn take(&mut self, name: &str, point: Result<Point>) {
+    /// Adds a measurement and prints it, or says why there is none. What there is so far is on the disk then.
+    pub(super) fn take(&mut self, name: &str, point: Result<Point>) -> Result<()> {
         match point {
             Ok(point) => {
                 let (seconds, least, mib) = (point.median_s, point.min_s, point.mib());
@@ -136,42 +141,62 @@ impl Record {
                 say(&format!(
                     "{series}, {axis} {at}: {seconds:.4} s (min {least:.4}), {mib:.1} MiB"
                 ));
-                self.points.push(point);
+                self.extend(vec![point]);
             }
             Err(error) => {
                 say(&format!("{name}: left out: {error}"));
                 self.left_out.push(format!("{name}: {error}"));
             }
         }
+        if self.points.is_empty() {
+            return Ok(());
+        }
+        self.save()
     }
 
-    /// Adds what was measured earlier.
+    /// Adds what was measured, each in its curve.
     pub(super) fn extend(&mut self, points: Vec<Point>) {
         self.points.extend(points);
+        let axis = self.subject.axis.0;
+        let key = |point: &Point| (point.series(), point.sizes[axis]);
+        self.points.sort_by_key(key);
     }
 
-    /// Writes the three files; with `--json` prints the record as well.
-    pub(super) fn write(mut self, args: &RecordArgs, on: &Machine) -> Result<Outcome> {
+    /// Says what was written; with `--json` prints the record as well.
+    pub(super) fn finish(&self, on: &Machine) -> Result<Outcome> {
         if self.points.is_empty() {
             return Err(Error::run("nothing could be measured"));
         }
-        let at = |point: &Point| point.sizes[self.subject.axis.0];
-        let key = |point: &Point| (point.series(), at(point));
-        self.points.sort_by_key(key);
-        let path = |kind: &str| args.out.join(format!("{}.{kind}", self.subject.name));
-        let save = |kind: &str, text: String| {
-            write_atomically(&path(kind), |file| file.write_all(text.as_bytes()))
-        };
-        save("csv", csv(&self.points))?;
-        let whole = Whole {
+        let saved = ["csv", "json", "svg"].map(|kind| self.path(kind).display().to_string());
+        say(&format!("Written: {}", saved.join(", ")));
+        on.print(&self.whole())?;
+        Ok(Outcome::Done)
+    }
+
+    fn path(&self, kind: &str) -> PathBuf {
+        self.args.out.join(format!("{}.{kind}", self.subject.name))
+    }
+
+    fn whole(&self) -> Whole<'_> {
+        Whole {
             title: &self.subject.title,
             date: today(),
             machine: machine(),
             command: command_line(),
-            note: &args.note,
+            note: &self.args.note,
+            settings: &self.subject.settings,
             points: &self.points,
             left_out: &self.left_out,
+        }
+    }
+
+    /// Writes the three files.
+    fn save(&self) -> Result<()> {
+        let whole = self.whole();
+        let save = |kind: &str, text: String| {
+            write_atomically(&self.path(kind), |file| file.write_all(text.as_bytes()))
         };
+        save("csv", csv(&self.points))?;
         save(
             "json",
             serde_json::to_string_pretty(&whole).map_err(Error::run)? + "\n",
@@ -179,11 +204,7 @@ impl Record {
         let (axis, label) = self.subject.axis;
         let label = format!("{label} ({}, {})", whole.machine, whole.date);
         let charts = charts(whole.title, (axis, &label), &self.points);
-        curves::write_named(&path("svg"), &charts)?;
-        let saved = ["csv", "json", "svg"].map(|kind| path(kind).display().to_string());
-        say(&format!("Written: {}", saved.join(", ")));
-        on.print(&whole)?;
-        Ok(Outcome::Done)
+        curves::write_named(&self.path("svg"), &charts)
     }
 }
 

@@ -21,7 +21,7 @@ use tensor::{Array, Shape};
 pub(super) struct SubjectArgs {
     #[command(flatten)]
     setup: Option<SetupArgs>,
-    /// Inner steps T of the set-up; 0 takes its own
+    /// Inner steps T of the set-up [default: its own]
     #[arg(long, value_name = "T", value_parser = count())]
     steps: Option<usize>,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub(super) struct Subject {
 
 enum What {
     Setup(Box<Problem>),
-    Run(Box<(Config, Makers, Learner)>),
+    Run(Box<(Config, data::Problem, Makers, Learner)>),
 }
 
 impl SubjectArgs {
@@ -84,7 +84,7 @@ impl SubjectArgs {
             return Err(error.hint("of a training they are --inner-steps"));
         }
         let config = self.settings.resolve()?;
-        let problem = data::Problem::MNIST;
+        let problem = problem_of(&config)?;
         let makers = Makers::of(&config, problem)?;
         // The learner that takes the most work, among the widest of each family.
         let widest = config.widest(problem)?.into_iter();
@@ -93,7 +93,7 @@ impl SubjectArgs {
         Ok(Subject {
             mode: config.engine.mode.into(),
             horizon: config.horizon(),
-            what: What::Run(Box::new((config, makers, learner))),
+            what: What::Run(Box::new((config, problem, makers, learner))),
         })
     }
 }
@@ -102,7 +102,7 @@ impl Subject {
     pub(super) fn training(&self) -> Training<'_> {
         match &self.what {
             What::Setup(problem) => problem.training(),
-            What::Run(run) => training(&run.0, data::Problem::MNIST, &run.1, &run.2),
+            What::Run(run) => training(&run.0, run.1, &run.2, &run.3),
         }
     }
 
@@ -122,13 +122,25 @@ impl Subject {
                 )
             }
             What::Run(run) => {
-                let config = &run.0;
+                let (config, problem) = (&run.0, run.1);
                 let (learner, widths) = (config.learner.name(), config.widths.widest());
                 let (steps, batch) = (config.inner_steps, config.inner_batch);
-                format!("training of {learner}, widths {widths:?}, T = {steps}, B = {batch}")
+                format!(
+                    "training of {learner}, widths {widths:?}, {problem}, T = {steps}, B = {batch}"
+                )
             }
         }
     }
+}
+
+/// The sizes of the images that a run would train on, and its number of classes: no images are read here.
+pub(super) fn problem_of(config: &Config) -> Result<data::Problem> {
+    config.dataset.problem(config.want).ok_or_else(|| {
+        let dataset = &config.dataset;
+        Error::usage(format!("the images of {dataset} are not looked at here"))
+            .at("--dataset")
+            .hint("a data set that is known by name has known sizes: mnist, cifar-10")
+    })
 }
 
 /// Numbers to train on: the time does not depend on which, as long as nothing runs away.

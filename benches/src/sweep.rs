@@ -7,7 +7,6 @@ use crate::record::{Point, Record, RecordArgs, Subject, last_line, this_program}
 use crate::{Problem, peers};
 use autograd::{ArraySpec, Horizon, Planned, Policy};
 use gtn::cli::Outcome;
-use gtn::device::DeviceChoice;
 use gtn::error::{Error, Result};
 use gtn::run::config::ModeName;
 use gtn::run::values::name_of;
@@ -52,41 +51,61 @@ pub struct SweepArgs {
     /// What peers have written: a file of JSON lines, or a folder of *.jsonl
     #[arg(long, value_name = "PATH")]
     pub peers: Vec<PathBuf>,
-    /// What becomes of it; NAME is set-up and data
+    /// What becomes of it; NAME is set-up and data, and what else differs from the defaults (a-gen-at-once-4)
     #[command(flatten)]
     pub record: RecordArgs,
 }
 
 /// Measures all points, and writes them.
 pub(super) fn run(args: &SweepArgs) -> Result<Outcome> {
-    let (setup, data) = (args.setup.setup.as_str(), args.setup.data.name());
-    let subject = Subject {
-        name: format!("{}-{data}", setup.to_lowercase()),
-        title: format!("Set-up {setup}, {data}"),
-        axis: ("steps", "inner steps T"),
-    };
+    if !args.beside.is_empty() || !args.peers.is_empty() {
+        args.setup.suit_peers()?;
+    }
+    // What `auto` takes decides whose memory is looked at.
+    let on_host = args.conditions.machine.device()?.as_cpu().is_some();
     let earlier = peers::read(&args.peers, &args.setup)?;
-    let mut record = Record::new(subject, &args.record)?;
+    let mut record = Record::new(subject(&args.setup)?, &args.record)?;
     record.extend(earlier);
     for steps in args.steps.iter().map(|&steps| steps as usize) {
         for &mode in &args.modes {
             for &schedule in &args.schedules {
                 let name = format!("gtn {schedule} {}, T = {steps}", name_of(&mode));
-                record.take(&name, ours(args, steps, mode, schedule));
+                record.take(&name, ours(args, steps, (mode, schedule), on_host))?;
             }
         }
         for words in &args.beside {
             let name = format!("{words}, T = {steps}");
-            record.take(&name, peer(args, words, steps));
+            record.take(&name, peer(args, words, steps))?;
         }
     }
-    record.write(&args.record, &args.conditions.machine)
+    record.finish(&args.conditions.machine)
+}
+
+fn subject(args: &SetupArgs) -> Result<Subject> {
+    let (setup, data) = (args.setup.as_str(), args.data.name());
+    let variant = args.variant()?;
+    let first = |first: String| std::iter::once(first).chain(variant.iter().cloned());
+    let name = first(format!("{}-{data}", setup.to_lowercase()));
+    let title = first(format!("Set-up {setup}, {data}"));
+    Ok(Subject {
+        name: name.collect::<Vec<_>>().join("-"),
+        title: title.collect::<Vec<_>>().join(", "),
+        axis: ("steps", "inner steps T"),
+        settings: args.to_json(),
+    })
 }
 
 /// One point of this engine, in a process of its own.
-fn ours(args: &SweepArgs, steps: usize, mode: ModeName, schedule: Policy) -> Result<Point> {
+fn ours(
+    args: &SweepArgs,
+    steps: usize,
+    (mode, schedule): (ModeName, Policy),
+    on_host: bool,
+) -> Result<Point> {
     let problem = args.setup.problem(steps)?;
-    fits(args, &problem, mode, schedule)?;
+    if on_host {
+        fits(&problem, mode, schedule)?;
+    }
     let mut command = this_program()?;
     command.args(["meta-grad", "--json"]);
     args.setup.pass(&mut command);
@@ -103,10 +122,6 @@ fn ours(args: &SweepArgs, steps: usize, mode: ModeName, schedule: Policy) -> Res
 /// One point of a peer.
 fn peer(args: &SweepArgs, words: &str, steps: usize) -> Result<Point> {
     let setup = &args.setup;
-    if setup.batches > 0 {
-        let why = "peers take every batch once, so --batches cannot be given";
-        return Err(Error::usage(why).at("--beside"));
-    }
     let batch = setup.problem(steps)?.batch;
     let pass = |command: &mut Command| {
         flag(command, "--setup", &setup.setup);
@@ -123,10 +138,7 @@ fn peer(args: &SweepArgs, words: &str, steps: usize) -> Result<Point> {
 }
 
 /// Refuses a measurement that needs more memory than the system has free: it would be killed, or swap.
-fn fits(args: &SweepArgs, problem: &Problem, mode: ModeName, schedule: Policy) -> Result<()> {
-    if args.conditions.machine.device == DeviceChoice::Cuda {
-        return Ok(());
-    }
+fn fits(problem: &Problem, mode: ModeName, schedule: Policy) -> Result<()> {
     let free = host_free_bytes();
     let horizon = Horizon::new(problem.steps)
         .schedule(schedule)

@@ -111,6 +111,19 @@ fn a_training_can_be_planned_and_profiled_too() {
         assert_eq!(kept.map(|phase| &phase["runs"]).collect::<Vec<_>>(), [3]);
     }
     assert!(!place.path("runs").exists(), "nothing was begun");
+    let of = |data: &str| {
+        let args = format!("plan --config settings.toml {small} --dataset {data} --json");
+        json(&place.run(&args))
+    };
+    let colour = of("cifar-10");
+    let subject = colour["subject"].as_str().unwrap();
+    assert!(
+        subject.contains("10 classes of 32×32 colour images"),
+        "{subject}"
+    );
+    assert_ne!(colour["bytes"], planned["bytes"]);
+    let grey = of("cifar-10 --resize 28 --channels grey");
+    assert_eq!(grey["bytes"], planned["bytes"]);
 }
 
 fn shares(parts: &Value) -> f64 {
@@ -225,7 +238,11 @@ fn a_sweep_writes_a_table_and_curves() {
     place.write("peers/notes.txt", b"no JSON");
     place.write("said", line("remat", 2).as_bytes());
     // A peer's program finds its file behind --json, at the end.
-    place.write("peer.sh", b"for last; do :; done; cat said > $last");
+    // By then the points before it are on the disk.
+    place.write(
+        "peer.sh",
+        b"for last; do :; done; test -s results/tinymlp-direct.csv && cat said > $last",
+    );
     let mut command = place.command(
         PROGRAM,
         "sweep --setup tinymlp --data direct --steps 2,4 --schedules per-step,store-all --threads 1 --repeats 1 \
@@ -259,6 +276,7 @@ fn a_sweep_writes_a_table_and_curves() {
     let points = record["points"].as_array().unwrap();
     assert_eq!(points.len(), rows.len());
     assert_eq!(record["note"], "quiet");
+    assert_eq!(record["settings"]["at_once"], 1);
     let alone = json(&place.run(&format!(
         "meta-grad {TINY_MLP} --steps 2 --schedule store-all --threads 1 --repeats 1 --json"
     )));
@@ -275,6 +293,26 @@ fn a_sweep_writes_a_table_and_curves() {
     ] {
         assert!(drawn.contains(name), "{name}");
     }
+}
+
+#[test]
+fn a_sweep_of_other_settings_has_another_name() {
+    let place = Place::new();
+    place.run(
+        "sweep --setup tinymlp --data direct --steps 2 --schedules per-step --threads 1 --repeats 1 --out results \
+         --batch 7 --at-once 2 --dtype f64 --optimizer reversible-momentum",
+    );
+    let name = "results/tinymlp-direct-batch-7-at-once-2-f64-reversible-momentum";
+    let record = fs::read(place.path(&format!("{name}.json"))).unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    let settings = &record["settings"];
+    assert_eq!(
+        (&settings["at_once"], &settings["dtype"]),
+        (&2.into(), &"f64".into())
+    );
+    let title = "Set-up tinymlp, direct, batch-7, at-once-2, f64, reversible-momentum";
+    assert_eq!(record["title"], title);
+    assert!(!place.path("results/tinymlp-direct.json").exists());
 }
 
 /// Depth and width each in a record of their own, beside a peer that is run.
@@ -377,6 +415,22 @@ fn measurements_that_make_no_sense_are_refused() {
         ("meta-grad --setup D", "'D' for '--setup"),
         ("sweep --setup tiny", "--steps"),
         ("sweep --steps 2,x", "'x' for '--steps"),
+        (
+            "sweep --setup tinymlp --steps 2 --at-once 2 --beside jax:naive",
+            "so --at-once cannot be given",
+        ),
+        (
+            "sweep --setup tinymlp --steps 2 --batches 1 --beside jax:naive",
+            "so --batches cannot be given",
+        ),
+        (
+            "sweep --setup tinymlp --steps 2 --optimizer reversible-momentum --peers odd.jsonl",
+            "so --optimizer cannot be given",
+        ),
+        (
+            "plan --dataset odd.jsonl",
+            "the images of odd.jsonl are not looked at here",
+        ),
         ("depth-sweep --over depth --values 2", "'depth' for '--over"),
         (
             "depth-sweep --over blocks --values 2,0",

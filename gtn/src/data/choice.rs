@@ -1,5 +1,6 @@
 //! Which data set is asked for, and what its images are made into.
 
+use super::Problem;
 use clap::ValueEnum;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use serde::{Serialize, Serializer};
@@ -53,6 +54,19 @@ impl Named {
         }
     }
 
+    /// The task that it sets, as it is published.
+    fn problem(self) -> Problem {
+        let photographs = |classes| Problem {
+            image: [32, 32, 3],
+            classes,
+        };
+        match self {
+            Self::Mnist | Self::FashionMnist => Problem::MNIST,
+            Self::Cifar10 => photographs(10),
+            Self::Cifar100 => photographs(100),
+        }
+    }
+
     /// Its proper name, for people to read.
     pub(super) fn title(self) -> &'static str {
         match self {
@@ -61,6 +75,19 @@ impl Named {
             Self::Cifar10 => "CIFAR-10",
             Self::Cifar100 => "CIFAR-100",
         }
+    }
+}
+
+impl DatasetChoice {
+    /// The task that it sets, with its images as wanted; `None` of a file or folder, which has to be read for that.
+    pub fn problem(&self, want: Want) -> Option<Problem> {
+        let Problem { image, classes } = match self {
+            Self::Auto | Self::Embedded => Problem::MNIST,
+            Self::Named(named) => named.problem(),
+            Self::At(_) => return None,
+        };
+        let image = want.shape(image);
+        Some(Problem { image, classes })
     }
 }
 
@@ -125,4 +152,25 @@ pub enum Channels {
     Grey,
     /// Three channels: red, green, blue
     Colour,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_of_a_known_set_needs_no_files() {
+        let problem = |name: &str, resize, channels| {
+            let choice: DatasetChoice = name.parse().unwrap();
+            choice.problem(Want { resize, channels })
+        };
+        let as_is = |name| problem(name, 0, Channels::AsIs);
+        for name in ["auto", "embedded", "mnist", "fashion-mnist"] {
+            assert_eq!(as_is(name), Some(Problem::MNIST), "{name}");
+        }
+        let small = problem("cifar-10", 16, Channels::Grey).unwrap();
+        assert_eq!((small.image, small.classes), ([16, 16, 1], 10));
+        assert_eq!(as_is("cifar-100").unwrap().classes, 100);
+        assert_eq!(as_is("some/folder"), None);
+    }
 }
