@@ -96,10 +96,10 @@ impl Kernel {
         })
     }
 
-    /// Whether there is nothing to do: no output has an element, and there are no indices to check.
+    /// Whether there is nothing to do: no output has an element, and there are no rows whose indices would be checked.
     pub(crate) fn is_idle(&self) -> bool {
         let empty = self.outputs().iter().all(|&(_, count)| count == 0);
-        empty && !matches!(self, Self::Rows(_))
+        empty && !matches!(self, Self::Rows(rows) if rows.width > 0)
     }
 
     /// Type and least number of elements of every input.

@@ -196,7 +196,7 @@ macro_rules! kernel {
                             }
                         }
                         at += steps[2];
-                        b = b.add(tile.b_row);
+                        b = b.wrapping_add(tile.b_row);
                     }
                     for i in 0..ROWS {
                         for v in 0..VECTORS {

@@ -68,6 +68,13 @@ impl Cpu {
         }
         let threads =
             threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        // rayon would take 0 for "as many as there are".
+        if threads == 0 {
+            return Err(DeviceError::Threads {
+                threads,
+                reason: "at least 1 is needed".into(),
+            });
+        }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("kernels-{i}"))

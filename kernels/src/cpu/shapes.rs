@@ -128,7 +128,7 @@ pub(crate) fn take<T: Real>(take: &Take, arrays: &Arrays<'_>) {
     // Indices that follow each other pick one run of elements. Where an image is reflected at its border,
     // that is all of a row but the border.
     let runs = || {
-        let runs = index.chunk_by(|&at, &next| at + 1 == next);
+        let runs = index.chunk_by(|&at, &next| at.checked_add(1) == Some(next));
         runs.map(|run| (run[0] as usize * inner, run.len() * inner))
     };
     if *inner == 0 {

@@ -29,6 +29,8 @@ pub struct Cuda {
     pub(super) wgmma: bool,
     modules: Mutex<Modules>,
     spare: Mutex<Spare>,
+    /// Who holds it puts a program's launches into the stream: programs share scratch memory, so none may come between.
+    queue: Mutex<()>,
     /// Whether programs are replayed as graphs, or launched kernel by kernel.
     pub(super) graphs: bool,
     /// Runs of a program after which its graph gets kernels of its own.
@@ -56,6 +58,7 @@ impl Cuda {
             precision,
             modules: Mutex::default(),
             spare: Mutex::default(),
+            queue: Mutex::default(),
             graphs: true,
             join_after: JOIN_AFTER,
             faults: 0,
@@ -80,6 +83,11 @@ impl Cuda {
     pub fn joins_after(mut self, runs: u32) -> Self {
         self.join_after = runs;
         self
+    }
+
+    /// Keeps other programs' launches out of the stream.
+    pub(super) fn queue(&self) -> MutexGuard<'_, ()> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How it multiplies.
@@ -141,7 +149,7 @@ impl Cuda {
     }
 
     /// Gives the spare memory back to the driver.
-    fn release_spare(&self) {
+    pub(super) fn release_spare(&self) {
         let spare = self.spare().take_all();
         for address in spare {
             // SAFETY: allocated, and nobody else knows it any more.

@@ -150,7 +150,7 @@ fn with_log(ptx: &str, error: DeviceError) -> DeviceError {
     };
     let mut module = std::ptr::null_mut();
     // SAFETY: the source ends with a zero, the log is as long as it says, and both outlive the call.
-    let _ = unsafe {
+    let loaded = unsafe {
         sys::cuModuleLoadDataEx(
             &raw mut module,
             source.as_ptr().cast(),
@@ -159,6 +159,10 @@ fn with_log(ptx: &str, error: DeviceError) -> DeviceError {
             values.as_mut_ptr(),
         )
     };
+    if loaded == sys::CUresult::CUDA_SUCCESS {
+        // SAFETY: it was loaded above, and nobody has it.
+        let _ = unsafe { sys::cuModuleUnload(module) };
+    }
     let text = CStr::from_bytes_until_nul(&log).map_or("".into(), CStr::to_string_lossy);
     let said: Vec<&str> = text
         .lines()

@@ -10,7 +10,7 @@ use super::graph::Graph;
 use super::lower::{Launch, Lowering, Scratch, Tables};
 use super::merge::{Join, nodes};
 use super::order::{Touched, dependencies};
-use super::refused::failed;
+use super::refused::{failed, lacks_memory};
 use crate::bound::{Bound, Lap, Step};
 use crate::memory::Gpu;
 use crate::{DeviceError, ProgramError};
@@ -116,14 +116,25 @@ impl Ready {
 
     /// Queues one run on memory at these addresses.
     pub(crate) fn run(&mut self, addresses: &[u64]) -> Result<(), DeviceError> {
-        if self.graph.is_some() && self.runs == self.cuda.join_after {
-            self.make_graph(Join::Any)?;
-        }
+        let joins = self.graph.is_some() && self.runs == self.cuda.join_after;
         self.runs = self.runs.saturating_add(1);
+        if joins {
+            self.join()?;
+        }
+        let _alone = self.cuda.queue();
         self.write_table(addresses)?;
         match &self.graph {
             Some(graph) => graph.launch(),
             None => self.queue_plain(0, self.launches.len()),
+        }
+    }
+
+    /// Joins all launches that it can. Where there is no memory for that, the old graph stays: it does the same.
+    fn join(&mut self) -> Result<(), DeviceError> {
+        self.cuda.release_spare();
+        match self.make_graph(Join::Any) {
+            Err(error) if lacks_memory(&error) => Ok(()),
+            made => made,
         }
     }
 
@@ -137,6 +148,7 @@ impl Ready {
             .collect::<Result<Vec<_>, _>>()?;
         // The graph may have maps joined to others.
         load_maps(&self.cuda, &self.launches)?;
+        let _alone = self.cuda.queue();
         self.write_table(addresses)?;
         self.cuda.wait()?;
         let start = Instant::now();

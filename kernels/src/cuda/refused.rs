@@ -3,6 +3,16 @@
 use crate::DeviceError;
 use cudarc::driver::{DriverError, sys};
 
+/// Whether the driver refused for want of memory.
+pub(super) fn lacks_memory(error: &DeviceError) -> bool {
+    let named = format!("{:?}", sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY);
+    match error {
+        DeviceError::OutOfMemory { .. } => true,
+        DeviceError::Cuda { reason, .. } => reason.starts_with(&named),
+        _ => false,
+    }
+}
+
 /// One line of what the driver refused.
 pub(super) fn failed(what: &'static str, DriverError(code): DriverError) -> DeviceError {
     use sys::CUresult as Code;

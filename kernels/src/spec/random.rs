@@ -33,7 +33,7 @@ impl Spec for Random {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.count / 2 > u32::MAX as usize {
+        if (self.count as u64).div_ceil(2) > 1 << 32 {
             let count = self.count;
             return Err(format!("{count} random numbers under one key; at most 2³³"));
         }

@@ -265,12 +265,19 @@ pub(crate) fn decode(dtype: DType, raw: &[u8]) -> Vec<f64> {
     }
 }
 
-/// Numbers for all inputs of a map.
+/// Zeros, infinities, NaN and a subnormal number of f32.
+const SPECIAL: [f64; 6] = [0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1e-40];
+
+/// Numbers for all inputs of a map, some of them special.
 pub(crate) fn inputs(map: &Map) -> Vec<Vec<u8>> {
     let kernel = Kernel::Map(map.clone());
     let input = |(i, (dtype, count)): (usize, (DType, usize))| {
         let mut values = noise(count, i as u64);
-        if !dtype.is_float() {
+        if dtype.is_float() {
+            let some = values.iter_mut().skip(5).step_by(13);
+            some.zip(SPECIAL.iter().cycle().skip(i))
+                .for_each(|(x, special)| *x = *special);
+        } else {
             values.iter_mut().for_each(|x| *x *= 100.0);
         }
         encode(dtype, &values)

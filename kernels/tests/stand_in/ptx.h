@@ -123,6 +123,11 @@ inline uint16_t to_bfloat(float x) {
     return x != x ? 0x7FFF : uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
+inline float toward_zero(double x) {
+    float nearest = float(x);
+    return std::abs(double(nearest)) > std::abs(x) && !std::isinf(x) ? std::nextafter(nearest, 0.0f) : nearest;
+}
+
 inline const std::map<std::string, Run>& table() {
     typedef uint32_t u;
     typedef uint64_t w;
@@ -138,6 +143,8 @@ inline const std::map<std::string, Run>& table() {
         {"mov.u64", RUN(A(w))}, {"add.u64", RUN(A(w) + B(w))}, {"shr.u64", RUN(A(w) >> B(u))}, {"shl.b64", RUN(A(w) << B(u))},
         {"and.b64", RUN(A(w) & B(w))}, {"cvt.u32.u64", RUN(u(A(w)))},
         {"cvt.f64.f32", RUN(double(A(float)))}, {"cvt.rn.f32.f64", RUN(float(A(double)))},
+        {"cvt.rz.f32.f64", RUN(toward_zero(A(double)))}, {"setp.neu.f64", RUN(A(double) != B(double))},
+        {"or.b32", RUN(A(u) | B(u))},
         {"cvt.f32.f16", RUN(float(A(_Float16)))}, {"cvt.rn.f16.f32", RUN(_Float16(A(float)))},
         {"cvt.rn.bf16.f32", RUN(to_bfloat(A(float)))},
         {"ld.param.u32", load_parameter<u>}, {"ld.param.u64", load_parameter<w>},

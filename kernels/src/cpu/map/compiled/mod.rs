@@ -198,11 +198,8 @@ impl<T: Real> Machine<'_, T> {
                     self.cells[cell] = Cell::Block(register);
                     register.cast()
                 }
-                Stream::Output(operand) => {
-                    let output = self.arrays.output(operand).element::<T>(start).cast();
-                    // The chain writes to the output itself.
-                    output
-                }
+                // The chain writes to the output itself.
+                Stream::Output(operand) => self.arrays.output(operand).element::<T>(start).cast(),
                 Stream::Sum(sum) => self.recent(sum).cast(),
             };
         }

@@ -115,25 +115,33 @@ pub(super) fn store(
             let op = format!("cvt.rzi.u32.{from}");
             ("st.global.u32", text.value(Kind::B32, op, value))
         }
-        DType::BF16 => {
-            let single = single(text);
-            (
-                "st.global.b16",
-                text.value(Kind::B16, "cvt.rn.bf16.f32", single),
-            )
-        }
-        DType::F16 => {
-            let single = single(text);
-            (
-                "st.global.b16",
-                text.value(Kind::B16, "cvt.rn.f16.f32", single),
-            )
+        DType::BF16 | DType::F16 => {
+            let to = if dtype == DType::F16 { "f16" } else { "bf16" };
+            let single = match float {
+                Float::F32 => value,
+                Float::F64 => odd_single(text, value),
+            };
+            let op = format!("cvt.rn.{to}.f32");
+            ("st.global.b16", text.value(Kind::B16, op, single))
         }
     };
     match exists {
         Some(flag) => text.line(format_args!("@{flag} {store} [{place}], {element}")),
         None => text.line(format_args!("{store} [{place}], {element}")),
     }
+}
+
+/// A number of f64 in f32, rounded to odd: what is rounded again is then rounded as if it were the number itself (Boldo and
+/// Melquiond 2008).
+fn odd_single(text: &mut Text, value: Reg) -> Reg {
+    let nearer_zero = text.value(Kind::F32, "cvt.rz.f32.f64", value);
+    let back = text.value(Kind::F64, "cvt.f64.f32", nearer_zero);
+    let is_inexact = text.flag("neu.f64", back, value);
+    let bits = text.value(Kind::B32, "mov.b32", nearer_zero);
+    let odd = text.word("or.b32", bits, 1);
+    let either = format_args!("{odd}, {bits}, {is_inexact}").to_string();
+    let bits = text.value(Kind::B32, "selp.b32", either);
+    text.value(Kind::F32, "mov.b32", bits)
 }
 
 /// What an instruction that works on values makes of its operands.
