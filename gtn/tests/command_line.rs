@@ -418,6 +418,12 @@ fn settings_that_make_no_sense_are_refused() {
     }
     let large = "--inner-steps 1000000 --inner-batch 100000";
     place.fails(1, large, "free; no schedule would fit");
+    let long = TINY.replace(
+        "--inner-batch 10",
+        "--inner-batch 5000 --data-dir data --real-steps 4,1048576",
+    );
+    let words = "--real-steps: the images of 1048576 steps of 5000 take ";
+    place.fails(1, &long, words);
     assert!(!place.path("runs").exists(), "nothing was begun");
 }
 

@@ -7,7 +7,7 @@ mod place;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use image::{GrayImage, RgbImage};
-use place::{Place, TINY, idx, json, text};
+use place::{Place, TINY, idx, json, refused, text};
 use std::fs;
 use std::path::Path;
 use tensor::{Array, Arrays, Metadata, write_npz, write_safetensors};
@@ -51,13 +51,17 @@ fn idx_of_other_sizes_and_labels() {
         let images = all(count, 20 * 13).into_iter();
         let images = idx(2051, &[count as u32, 20, 13], images);
         place.write(&format!("letters/{name}-images.idx3-ubyte"), &images);
-        let labels = idx(2049, &[count as u32], (0..count).map(|i| [3, 7, 9][i % 3]));
+        let labels = idx(
+            2049,
+            &[count as u32],
+            (0..count).map(|i| [3, 7, 255][i % 3]),
+        );
         place.write(&format!("letters/{name}-labels.idx1-ubyte"), &labels);
     }
     trains(
         &place,
         "letters",
-        "image = [20, 13, 1]\nclasses = 3\nclass_names = [\"3\", \"7\", \"9\"]",
+        "image = [20, 13, 1]\nclasses = 3\nclass_names = [\"3\", \"7\", \"255\"]",
     );
 }
 
@@ -272,6 +276,12 @@ fn folders_of_images() {
         "mixed --resize 10 --channels grey",
         "image = [10, 10, 1]",
     );
+    // Names of parts may begin with capitals.
+    fs::rename(place.path("pets/test"), place.path("pets/Test")).unwrap();
+    let surveyed = json(&place.run("data pets --json"));
+    assert_eq!(surveyed["test"], serde_json::json!([24, 24]));
+    fs::rename(place.path("pets/train"), place.path("pets/Train")).unwrap();
+    assert_eq!(json(&place.run("data pets --json")), surveyed);
     let output = place.output("data mixed --resize 10 --picture seen.png");
     assert!(text(&output.stderr).contains("it has no test images: a sixth of each class"));
     assert!(text(&output.stdout).contains("dog"));
@@ -416,6 +426,37 @@ fn a_run_goes_on_with_data_that_has_moved() {
     place.fails(1, other, "the data set has 10 classes of 28×28 grey images, and this run was made for 2 classes of 2×2");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn classes_whose_names_are_no_text_are_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    for class in [b"caf\xe9", b"caf\xe8"] {
+        let folder = place.path("photos").join(OsStr::from_bytes(class));
+        photograph(&folder.join("1.png"), 1, [4, 5]);
+    }
+    place.fails(1, "data photos", "the name of this folder is not UTF-8");
+}
+
+/// An image that does not fit into the memory of the process is refused before it is unpacked.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_image_beyond_the_limit_of_the_process_is_refused() {
+    let place = Place::new();
+    for class in ["a", "b"] {
+        fs::create_dir_all(place.path(&format!("large/{class}"))).unwrap();
+        let grey = GrayImage::from_pixel(9000, 9000, image::Luma([7]));
+        grey.save(place.path(&format!("large/{class}/1.png")))
+            .unwrap();
+    }
+    let limited = format!("ulimit -v 900000; exec {PROGRAM} data large");
+    let mut command = place.command("sh", "-c");
+    let output = command.arg(limited).output().unwrap();
+    let words = "large/a/1.png: images of 927 MiB, and the system gives no such memory";
+    refused(&output, 1, "data large", words);
+}
+
 /// Every fault has one line, which names the place.
 #[test]
 fn data_sets_of_no_use_are_refused() {
@@ -489,9 +530,23 @@ fn data_sets_of_no_use_are_refused() {
             &idx(2049, &[1], [1].into_iter()),
         );
     }
+    // 5,000 arrays, each of which says that it unpacks to 4 GiB.
+    let name = |i: usize| (format!("x{i}"), Array::new([1], vec![1]).unwrap());
+    write_npz(place.path("bomb.npz"), &(0..5000).map(name).collect()).unwrap();
+    let mut bomb = fs::read(place.path("bomb.npz")).unwrap();
+    let entries = bomb
+        .windows(4)
+        .enumerate()
+        .filter(|(_, four)| four == b"PK\x01\x02");
+    for at in entries.map(|(at, _)| at).collect::<Vec<_>>() {
+        bomb[at + 24..at + 28].copy_from_slice(&[0xfe, 0xff, 0xff, 0xff]);
+    }
+    place.write("bomb.npz", &bomb);
     // Elsewhere nobody says how much memory is free.
     if cfg!(target_os = "linux") {
         place.fails(1, "data huge", "images of 3352761.3 GiB, and ");
+        let words = "bomb.npz: it unpacks to 20000.0 GiB, of which a copy is made: images of 40000.0 GiB, and ";
+        place.fails(1, "data bomb.npz", words);
     }
 
     for (data, words) in [

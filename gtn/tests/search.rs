@@ -225,6 +225,18 @@ fn counts_need_no_run_and_mistakes_are_named() {
     let run =
         "search correlate run --truth truth.csv --sample 10 --data-dir data --estimators gtn@3";
     place.fails(2, run, "3 inner steps wanted, and the run teaches 2");
+    fs::create_dir_all(place.path("run/correlate")).unwrap();
+    place.write("run/correlate/recipes.json", b"[]");
+    let words = "run/correlate/recipes.json: no object of recipes";
+    place.fails(1, &run.replace("gtn@3", "real"), words);
+    place.run(&counts.replace("params,structure", "-1*params,structure+-2*params"));
+    let own = "network = 'conv a | relu | mean | dense'\n[choose]\na = [3, 0, 5]\n";
+    place.write("own.toml", own.as_bytes());
+    place.fails(
+        2,
+        "learner own.toml",
+        "own.toml: choice a, `0`: network, at `conv 0`: ",
+    );
     place.fails(
         2,
         "learner nasbench201:33413",

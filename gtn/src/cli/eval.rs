@@ -76,6 +76,19 @@ impl BaselineArgs {
         }
     }
 
+    /// Refuses longer baselines whose images do not fit into memory, before anything is trained.
+    pub(super) fn check(&self, config: &Config, problem: Problem) -> Result<()> {
+        self.real_steps.iter().try_for_each(|&inner_steps| {
+            let longer = Config {
+                inner_steps,
+                ..config.clone()
+            };
+            // Normalised, and on the device, which may be this memory, too.
+            TrainingData::check_memory(&longer, problem, 2)
+                .map_err(|e| e.at("--real-steps").hint("fewer steps take less"))
+        })
+    }
+
     /// The baselines that the user wants.
     pub(super) fn rivals(&self, config: &Config, data: &Dataset) -> Rivals {
         Rivals {
@@ -166,6 +179,7 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
     let data = args.files.data(&config, Some(&args.run))?;
     same_data(ranks, &data)?;
     same_state(ranks, &trainer)?;
+    args.baselines.check(&changed, data.problem())?;
     let mut rivals = args.baselines.rivals(&changed, &data);
     if let Some(other) = &args.against {
         let learned = learned_rates(other, &device, &changed, &data, ranks);

@@ -118,6 +118,7 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
     }
     eval::same_data(ranks, &data)?;
     known::check(&config, &data.train)?;
+    args.baselines.check(&config, data.problem())?;
     let fits = config.widest(data.problem());
     fits.map_err(|e| Error::usage(e).at(format!("--learner {}", config.learner.name())))?;
     let ranking = ranking(&config, args.resume.as_deref())?;

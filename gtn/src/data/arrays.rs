@@ -2,9 +2,13 @@
 
 use super::found::{Found, Labelled, check_memory};
 use super::{Want, idx};
+use crate::device::size;
 use crate::error::{Error, Result};
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use tensor::{Array, Arrays, read_npz, read_safetensors};
+use zip::ZipArchive;
 
 /// Reads such a file, or the only one in a folder.
 pub(super) fn read(path: &Path, _: Want) -> Option<Result<Found>> {
@@ -12,6 +16,9 @@ pub(super) fn read(path: &Path, _: Want) -> Option<Result<Found>> {
     let file = npz.clone().or_else(|| only(path, "safetensors"))?;
     let found = || {
         check_memory(file.metadata().map_or(0.0, |file| file.len() as f64))?;
+        if npz.is_some() {
+            check_unpacked(&file)?;
+        }
         let arrays = match npz {
             Some(_) => read_npz(&file),
             None => read_safetensors(&file).map(|(arrays, _)| arrays),
@@ -19,6 +26,25 @@ pub(super) fn read(path: &Path, _: Want) -> Option<Result<Found>> {
         found(&arrays.map_err(|e| Error::data(e.fault))?, &file)
     };
     Some(found().map_err(|error| error.at(file.display())))
+}
+
+/// Refuses an archive whose arrays do not fit into memory. Their images are copied once. What is no archive, the
+/// reader refuses.
+fn check_unpacked(npz: &Path) -> Result<()> {
+    let archive = File::open(npz)
+        .ok()
+        .map(BufReader::new)
+        .map(ZipArchive::new);
+    let Some(Ok(archive)) = archive else {
+        return Ok(());
+    };
+    let bytes = archive.decompressed_size().unwrap_or_default() as f64;
+    check_memory(2.0 * bytes).map_err(|error| {
+        error.at(format!(
+            "it unpacks to {}, of which a copy is made",
+            size(bytes)
+        ))
+    })
 }
 
 /// The file, if its name ends so; or the only such file in a folder.

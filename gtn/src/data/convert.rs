@@ -1,6 +1,8 @@
 //! Images of another size, or with other channels.
 
+use super::found::check_memory;
 use super::{Channels, Split, Want};
+use crate::error::Result;
 use image::imageops::{FilterType, resize};
 use image::{ImageBuffer, Luma, Pixel, Rgb};
 
@@ -38,14 +40,27 @@ impl Want {
         }
     }
 
+    /// Refuses conversions of so many images whose results do not fit into memory.
+    pub(super) fn check(self, count: usize, from: [usize; 3]) -> Result<()> {
+        let to = self.shape(from);
+        if to == from {
+            return Ok(());
+        }
+        check_memory(to.map(|side| side as f64).iter().product::<f64>() * count as f64)
+    }
+
     /// Makes all images of a split into what is wanted.
     pub(super) fn split(self, split: Split, from: [usize; 3]) -> Split {
         if self.shape(from) == from {
             return split;
         }
-        let images = (0..split.len()).flat_map(|i| self.image(split.image(i), from));
+        let bytes = self.shape(from).iter().product::<usize>();
+        let mut images = Vec::with_capacity(split.len() * bytes);
+        for i in 0..split.len() {
+            images.extend(self.image(split.image(i), from));
+        }
         Split {
-            images: images.collect(),
+            images,
             labels: split.labels,
         }
     }

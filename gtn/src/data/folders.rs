@@ -3,17 +3,17 @@
 use super::found::{Found, HeldOut, check_memory, name_of};
 use super::{Split, Want, idx};
 use crate::error::{Error, Result};
-use image::{DynamicImage, ImageReader};
+use image::ImageReader;
 use std::path::{Path, PathBuf};
+
+/// Pixels of an image for which it is asked whether there is memory. Asking takes as long as to read a small image.
+const LARGE: f64 = 1e6;
 
 const ENDS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 
 /// The images of `path/train` and `path/test`, each with a folder for each class; or of the classes in `path` itself.
 pub(super) fn read(path: &Path, want: Want) -> Option<Result<Found>> {
-    let part = |names: &[&str]| {
-        let mut folders = names.iter().map(|name| path.join(name));
-        folders.find(|folder| folder.is_dir())
-    };
+    let part = |names: &[&str]| names.iter().find_map(|name| part(path, name));
     let train = part(&["train", "training"]);
     let (test, validation) = match train {
         Some(_) => (
@@ -31,7 +31,10 @@ pub(super) fn read(path: &Path, want: Want) -> Option<Result<Found>> {
         let mut reader = Reader {
             want,
             first: None,
-            class_names: classes.iter().map(|class| name(class)).collect(),
+            class_names: classes
+                .iter()
+                .map(|class| class_name(class))
+                .collect::<Result<_>>()?,
         };
         let train = reader.split(&train)?;
         let validation = validation.map(|folder| reader.split(&folder)).transpose()?;
@@ -52,6 +55,25 @@ pub(super) fn read(path: &Path, want: Want) -> Option<Result<Found>> {
         })
     };
     Some(found())
+}
+
+/// The subfolder of that name. Case does not matter, but the folder with exactly that name comes first.
+fn part(path: &Path, wanted: &str) -> Option<PathBuf> {
+    let mut folders = subfolders(path);
+    folders.retain(|folder| name(folder).eq_ignore_ascii_case(wanted));
+    folders
+        .into_iter()
+        .min_by_key(|folder| name(folder) != wanted)
+}
+
+/// The name of a class: that of its folder. Two names that are no UTF-8 would be shown as one.
+fn class_name(folder: &Path) -> Result<String> {
+    let name = folder.file_name().unwrap_or_default().to_str();
+    let odd = || {
+        let error = Error::data("the name of this folder is not UTF-8, and it is to name a class");
+        error.hint("rename the folder").at(folder.display())
+    };
+    name.map(str::to_owned).ok_or_else(odd)
 }
 
 /// Subfolders that are not hidden.
@@ -91,10 +113,11 @@ impl Reader {
     fn split(&mut self, part: &Path) -> Result<Split> {
         let mut files = Vec::new();
         for folder in subfolders(part) {
-            let name = name(&folder);
+            let name = class_name(&folder)?;
             let class = self.class_names.iter().position(|class| *class == name);
             let unknown = || Error::data("no class of the training images").at(folder.display());
             let class = class.ok_or_else(unknown)?;
+            idx::listed(&folder)?;
             let images = images_in(&folder);
             if images.is_empty() {
                 let problem = format!("class {name} has no images: no PNG, JPEG or WebP files");
@@ -118,16 +141,23 @@ impl Reader {
 
     /// Reads an image, and converts its size and channels as asked.
     fn image(&mut self, file: &Path) -> Result<Vec<u8>> {
-        let read = ImageReader::open(file).and_then(ImageReader::with_guessed_format);
         let unreadable = |e: &dyn std::fmt::Display| Error::data(format!("unreadable image: {e}"));
-        let image = read.map_err(|e| unreadable(&e))?.decode();
+        let open = || ImageReader::open(file).and_then(ImageReader::with_guessed_format);
+        let size = open().map_err(|e| unreadable(&e))?.into_dimensions();
+        let (columns, rows) = size.map_err(|e| unreadable(&e))?;
+        let pixels = f64::from(columns) * f64::from(rows);
+        if pixels > LARGE {
+            // Decoded, in 8 bits, and converted; in colour with an alpha channel at most.
+            check_memory(3.0 * 4.0 * pixels)?;
+        }
+        let image = open().map_err(|e| unreadable(&e))?.decode();
         let image = image.map_err(|e| unreadable(&e))?;
-        let (channels, bytes) = match &image {
-            image if image.color().has_color() => (3, image.to_rgb8().into_raw()),
-            DynamicImage::ImageLuma8(grey) => (1, grey.as_raw().clone()),
-            image => (1, image.to_luma8().into_raw()),
+        let (channels, bytes) = if image.color().has_color() {
+            (3, image.into_rgb8().into_raw())
+        } else {
+            (1, image.into_luma8().into_raw())
         };
-        let from = [image.height() as usize, image.width() as usize, channels];
+        let from = [rows as usize, columns as usize, channels];
         let shape = self.want.shape(from);
         let (first, wanted) = self.first.get_or_insert_with(|| (file.to_owned(), shape));
         if *wanted == shape {

@@ -67,6 +67,13 @@ impl Found {
     fn build(self, choice: DatasetChoice, want: Want, seed: u64, why: &str) -> Result<Dataset> {
         check_count(self.class_names.len())?;
         let image = want.shape(self.image);
+        let parts = [
+            Some(&self.train),
+            self.validation.as_ref(),
+            self.test.as_ref(),
+        ];
+        let count = parts.into_iter().flatten().map(Split::len).sum();
+        want.check(count, self.image)?;
         let convert = |split| want.split(split, self.image);
         let drawn = match self.test {
             Some(_) => "",
@@ -250,21 +257,46 @@ impl Found {
     }
 }
 
-/// Refuses what does not fit into the memory that is free, where that is known.
+/// Refuses what does not fit into the memory that is free, where that is known, or that a limit of the process
+/// (`ulimit -v`) leaves: an allocation that fails would abort the program.
 pub(super) fn check_memory(bytes: f64) -> Result<()> {
-    match host_free_bytes().map(|free| free as f64) {
+    let wanted = size(bytes);
+    let problem = match host_free_bytes().map(|free| free as f64) {
         Some(free) if bytes > free => {
-            let (wanted, free) = (size(bytes), size(free));
-            let problem = format!("images of {wanted}, and {free} of memory are free");
-            Err(Error::data(problem).hint("smaller images (--resize N) or fewer take less"))
+            format!("images of {wanted}, and {} of memory are free", size(free))
         }
-        _ => Ok(()),
-    }
+        _ if Vec::<u8>::new().try_reserve_exact(bytes as usize).is_err() => {
+            format!("images of {wanted}, and the system gives no such memory")
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::data(problem).hint("smaller images (--resize N) or fewer take less"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_that_grow_beyond_all_memory_are_refused_before_they_are_made() {
+        // 16 million images of a pixel that shall be of 3 MiB each.
+        let count = 1 << 24;
+        let train = Labelled {
+            images: vec![0; count],
+            labels: (0..count).map(|i| i % 2).collect(),
+        };
+        let found = Found::of_labels(Path::new("large"), [1, 1, 1], train, None).unwrap();
+        let want = Want {
+            resize: 1024,
+            channels: super::super::Channels::Colour,
+        };
+        let made = found.dataset(DatasetChoice::Embedded, want, 1, "it is a test");
+        let error = made.unwrap_err().to_string();
+        assert!(
+            error.starts_with("large: images of 49152.0 GiB, and "),
+            "{error}"
+        );
+    }
 
     #[test]
     fn a_channel_that_never_changes_is_divided_by_one() {

@@ -26,6 +26,9 @@ const MOST_ELEMENTS: u64 = 1 << 20;
 /// Room taken before anything has been read: enough for all of MNIST, whatever a header claims.
 const FIRST_ALLOCATION: u64 = 48 << 20;
 
+/// As many classes as a byte can tell apart.
+pub(super) const ANY_BYTE: u16 = 256;
+
 /// Describes a file by its magic number.
 fn what(magic: u32) -> &'static str {
     match magic {
@@ -46,7 +49,7 @@ fn what(magic: u32) -> &'static str {
 pub fn read_labelled(
     images: &Path,
     labels: &Path,
-    known: Option<([u32; 2], u8)>,
+    known: Option<([u32; 2], u16)>,
 ) -> Result<(Split, [usize; 2])> {
     let images = find(images)?;
     let labels = find(labels)?;
@@ -88,15 +91,27 @@ pub fn find(path: &Path) -> Result<PathBuf> {
         .ok_or_else(|| Error::data("no such file, with or without .gz").at(path.display()))
 }
 
-/// The entries of a folder, sorted; none if it is not a folder.
+/// The entries of a folder, sorted; none if it is not a folder, or cannot be read.
 pub fn entries(folder: &Path) -> Vec<PathBuf> {
+    listed(folder).unwrap_or_default()
+}
+
+/// The entries of a folder, sorted.
+///
+/// # Errors
+/// If it cannot be read.
+pub(super) fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
     // An empty path is the current folder.
     let shown = Some(folder).filter(|path| !path.as_os_str().is_empty());
-    let listed = std::fs::read_dir(shown.unwrap_or(Path::new(".")));
-    let listed = listed.into_iter().flatten().flatten();
-    let mut entries: Vec<PathBuf> = listed.map(|entry| folder.join(entry.file_name())).collect();
+    let read = || -> io::Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(shown.unwrap_or(Path::new(".")))?;
+        entries
+            .map(|entry| Ok(folder.join(entry?.file_name())))
+            .collect()
+    };
+    let mut entries = read().map_err(|error| unreadable(&error).at(folder.display()))?;
     entries.sort();
-    entries
+    Ok(entries)
 }
 
 fn is_gzip(path: &Path) -> bool {
@@ -131,12 +146,12 @@ pub fn read_images(path: &Path, size: Option<[u32; 2]>) -> Result<(Vec<u8>, [usi
 }
 
 /// The labels of a file, which must be below `classes`, if given.
-pub fn read_labels(path: &Path, classes: Option<u8>) -> Result<Vec<u8>> {
+pub fn read_labels(path: &Path, classes: Option<u16>) -> Result<Vec<u8>> {
     in_file(path, |file| {
         let [count] = header(file, LABELS)?;
         let labels = body(file, 8, u64::from(count), 1)?;
-        let classes = classes.unwrap_or(u8::MAX);
-        match labels.iter().position(|&label| label >= classes) {
+        let classes = classes.unwrap_or(ANY_BYTE);
+        match labels.iter().position(|&label| u16::from(label) >= classes) {
             Some(index) => {
                 let (value, last) = (labels[index], classes - 1);
                 let problem = format!("label {index} is {value}; the classes are 0 to {last}");

@@ -137,7 +137,7 @@ fn read_files(folder: &Path, known: bool) -> Result<(Split, Split, [usize; 2])> 
     if test.is_empty() {
         return Err(Error::data("no test images").at(folder.join(FILES[2]).display()));
     }
-    let known = known.unwrap_or((size.map(|side| side as u32), u8::MAX));
+    let known = known.unwrap_or((size.map(|side| side as u32), idx::ANY_BYTE));
     let (train, _) = read(FILES[0], FILES[1], Some(known))?;
     Ok((train, test, size))
 }

@@ -126,7 +126,7 @@ fn at(path: &Path, want: Want, seed: u64) -> Result<Dataset> {
 fn embedded(want: Want, seed: u64, why: &str) -> Result<Dataset> {
     let mut data = Dataset::drawn(seed, [20_000, 2_000, 5_000]);
     data.origin = format!("digits drawn by the program itself, because {why}");
-    Ok(data.converted(want))
+    data.converted(want)
 }
 
 impl Dataset {
@@ -154,8 +154,10 @@ impl Dataset {
     }
 
     /// Converts all images as asked, and computes their statistics anew.
-    fn converted(mut self, want: Want) -> Self {
+    fn converted(mut self, want: Want) -> Result<Self> {
         let from = self.card.problem.image;
+        let counts = [&self.train, &self.validation, &self.test].map(Split::len);
+        want.check(counts.iter().sum(), from)?;
         if want.shape(from) != from {
             for split in [&mut self.train, &mut self.validation, &mut self.test] {
                 *split = want.split(std::mem::take(split), from);
@@ -164,6 +166,6 @@ impl Dataset {
             let channels = self.card.problem.image[2];
             (self.card.mean, self.card.std) = mean_and_std(&self.train.images, channels);
         }
-        self
+        Ok(self)
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use serde_pickle::{DeOptions, HashableValue, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 
 type Dictionary = BTreeMap<HashableValue, Value>;
@@ -38,7 +38,111 @@ pub(super) fn names(pickle: &[u8], key: &str) -> Result<Vec<String>> {
     names.collect()
 }
 
+/// Instructions of a pickle. The longest of CIFAR, a part of CIFAR-100, has some 450,000: three lists of 50,000.
+const MOST_CODES: usize = 1 << 20;
+/// Values that hold others. Python fills lists in parts of 1,000, so the same part has some 200. As many can lie within
+/// each other, and reading them takes stack.
+const MOST_HOLDERS: usize = 1000;
+/// Bytes of a text or number that may be referred to again. Each reference becomes a copy.
+const SHORT: usize = 300;
+
+/// Refuses a pickle that would take far more stack, memory or time to read than it has bytes: a few bytes can make lists
+/// within lists, or copies of copies.
+fn check(pickle: &[u8]) -> Result<()> {
+    let mut rest = pickle;
+    // For every name of a value, whether it is short. The last value can be named if it was just made.
+    let (mut named, mut made) = (HashMap::new(), None);
+    let mut holders = 0;
+    for _ in 0..MOST_CODES {
+        let Some((&code, after)) = rest.split_first() else {
+            return Err(wrong("it is cut off"));
+        };
+        let unknown = || wrong(format!("there is no instruction {code:#04x} in those"));
+        let length = argument(code, after).ok_or_else(unknown)?;
+        let cut = || wrong("it is cut off");
+        let (argument, after) = after.split_at_checked(length).ok_or_else(cut)?;
+        rest = after;
+        holders += usize::from(b"()]}tld\x85\x86\x87\x8f\x91R\x81".contains(&code));
+        match code {
+            b'.' => return Ok(()),
+            b'p' | b'q' | b'r' | 0x94 => {
+                let short = made.take().ok_or_else(|| wrong("a value has two names"))?;
+                let name = name(code, argument).unwrap_or(named.len() as u64);
+                named.insert(name, short);
+            }
+            b'g' | b'h' | b'j' => {
+                let short = name(code, argument).and_then(|name| named.get(&name));
+                if short != Some(&true) {
+                    return Err(wrong("it refers again to what is no short text"));
+                }
+                made = None;
+            }
+            // What a file begins with, and parts of it; the last value stays what it was.
+            0x80 | 0x95 => {}
+            // These change the value before, or give it back.
+            b'a' | b'e' | b's' | b'u' | 0x90 | b'b' | 0x81 | b'(' => made = None,
+            b')' | b']' | b'}' | b't' | b'l' | b'd' | 0x85..=0x87 | 0x8f | 0x91 | b'R' => {
+                made = Some(false);
+            }
+            _ => made = Some(length <= SHORT),
+        }
+        if holders > MOST_HOLDERS {
+            return Err(wrong(format!(
+                "more than {MOST_HOLDERS} lists, tuples and the like"
+            )));
+        }
+    }
+    Err(wrong(format!("more than {MOST_CODES} instructions")))
+}
+
+/// How many bytes belong to an instruction; `None` if CIFAR's files have none such. See `pickletools` of Python.
+fn argument(code: u8, after: &[u8]) -> Option<usize> {
+    let line = |bytes: &[u8]| {
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        end.map_or(bytes.len(), |end| end + 1)
+    };
+    let counted = |width: usize| {
+        let count = after.get(..width)?.iter().rev();
+        let count = count.fold(0usize, |sum, &byte| sum << 8 | usize::from(byte));
+        count.checked_add(width)
+    };
+    match code {
+        b'(' | b')' | b'.' | b'N' | b'R' | b']' | b'}' | b'a'..=b'b' | b'd'..=b'e' | b'l' => {
+            Some(0)
+        }
+        b's'..=b'u' | 0x81 | 0x85..=0x89 | 0x8f..=0x91 | 0x93 | 0x94 => Some(0),
+        b'K' | b'h' | b'q' | 0x80 => Some(1),
+        b'M' => Some(2),
+        b'J' | b'j' | b'r' => Some(4),
+        b'G' | 0x95 => Some(8),
+        b'S' | b'V' => Some(line(after)),
+        // To read a number takes time that grows with the square of its digits.
+        b'F' | b'I' | b'L' | b'g' | b'p' => Some(line(after)).filter(|&length| length <= SHORT),
+        b'c' => {
+            let module = line(after);
+            Some(module + line(&after[module..]))
+        }
+        b'C' | b'U' | 0x8a | 0x8c => counted(1),
+        b'B' | b'T' | b'X' => counted(4),
+        0x8d | 0x8e | 0x96 => counted(8),
+        _ => None,
+    }
+}
+
+/// The name of a value: digits in a line, or bytes of a number; `None` if the instruction has none.
+fn name(code: u8, argument: &[u8]) -> Option<u64> {
+    match code {
+        b'p' | b'g' => std::str::from_utf8(argument).ok()?.trim_end().parse().ok(),
+        0x94 => None,
+        _ => {
+            let bytes = argument.iter().rev();
+            Some(bytes.fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
+        }
+    }
+}
+
 fn dictionary(pickle: &[u8]) -> Result<Dictionary> {
+    check(pickle)?;
     // A numpy array is pickled as an object and its state. Keeping the state is enough: no Python code has to
     // run.
     let options = DeOptions::new()
@@ -94,5 +198,51 @@ fn kind(value: &Value) -> &'static str {
         Value::List(_) | Value::Tuple(_) => "a list",
         Value::Set(_) | Value::FrozenSet(_) => "a set",
         Value::Dict(_) => "a dictionary",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(pickle: &[u8]) -> String {
+        names(pickle, "names").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_would_fill_stack_or_memory_is_refused() {
+        let ends = |begin: &[u8], with: &str| {
+            let said = said(begin);
+            assert!(said.ends_with(with), "{said}");
+        };
+        let nested = |depth| [b"]".repeat(depth), b"a".repeat(depth - 1), b".".to_vec()].concat();
+        ends(&nested(1000), "a list and no dictionary");
+        for deep in [nested(200_000), b"(".repeat(3_000_000)] {
+            ends(&deep, "more than 1000 lists, tuples and the like");
+        }
+        ends(&b"N".repeat(2_000_000), "more than 1048576 instructions");
+        // Each list holds the one before twice.
+        let laughs = b"]q\x00](h\x00h\x00eq\x01.";
+        ends(laughs, "it refers again to what is no short text");
+        ends(b"(lp0\ng0\n.", "it refers again to what is no short text");
+        ends(b"Nq\x00q\x01.", "a value has two names");
+        ends(b"Nq\x00\x80\x02q\x01.", "a value has two names");
+        ends(b"T\xff\xff\xff\x7fabc", "it is cut off");
+        ends(b"N222\x87.", "there is no instruction 0x32 in those");
+        ends(
+            &[b"L", &b"9".repeat(1000)[..], b"\n."].concat(),
+            "no instruction 0x4c in those",
+        );
+    }
+
+    #[test]
+    fn short_texts_may_be_referred_to_again() {
+        let found = names(b"}(U\x05namesq\x00](h\x00h\x00U\x01xeu.", "names").unwrap();
+        assert_eq!(found, ["names", "names", "x"]);
+        // The tenth name is a byte that ends lines elsewhere.
+        let found = names(b"}(U\x05names](U\x01xq\x0aU\x01yq\x0bh\x0aeu.", "names").unwrap();
+        assert_eq!(found, ["x", "y", "x"]);
+        let found = names(b"(dp0\nS'names'\np1\n(lp2\ng1\nas.", "names").unwrap();
+        assert_eq!(found, ["names"]);
     }
 }

@@ -83,7 +83,9 @@ pub(super) fn seen(folder: &Path) -> String {
         }
         .to_owned();
     }
-    let entries = idx::entries(folder);
+    let Ok(entries) = idx::listed(folder) else {
+        return "it cannot be read".to_owned();
+    };
     let names = entries.iter().filter_map(|entry| entry.file_name());
     let names: Vec<_> = names.take(LISTED).map(OsStr::to_string_lossy).collect();
     match entries.len() {

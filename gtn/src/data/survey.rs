@@ -41,6 +41,9 @@ pub struct Survey {
 /// Classes count as uneven if the largest has this many times the images of the smallest.
 const UNEVEN: usize = 10;
 
+/// Characters of the column of names. Longer names push the other columns away.
+const WIDEST: usize = 60;
+
 impl Survey {
     /// Counts and compares all images.
     pub fn of(data: &Dataset) -> Self {
@@ -149,7 +152,7 @@ impl Survey {
             .iter()
             .map(|name| name.chars().count())
             .max();
-        let width = widest.unwrap_or(0).max("class".len());
+        let width = widest.unwrap_or(0).clamp("class".len(), WIDEST);
         let _ = writeln!(
             text,
             "\n  {:<width$} {:>11}{:>11}{:>11}",
@@ -197,6 +200,15 @@ fn other_labels(split: &Split) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_as_long_as_a_page_has_its_line() {
+        let mut data = Dataset::drawn(1, [40, 20, 20]);
+        data.card.class_names[3] = "x".repeat(100_000);
+        let text = Survey::of(&data).text();
+        assert!(text.contains(&format!("  {}           4", "x".repeat(100_000))));
+        assert!(text.contains(&format!("\n  {:<60}           4", "2")));
+    }
 
     #[test]
     fn what_is_odd_is_said() {

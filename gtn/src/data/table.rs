@@ -106,12 +106,14 @@ fn rows(file: &Path) -> Result<(Labelled<String>, usize)> {
     Ok((Labelled { images, labels }, first.len() - 1))
 }
 
-/// Whether the first row is a header. It is if its second field is a word. It is also one if its first field
+/// Whether the first row is a header. It is if most fields after its first are words. It is also one if its first field
 /// is a word and the others count from 0 or 1, which is how pandas names columns, or if its first field is a
 /// word and all labels below are numbers.
 fn is_headline(first: &StringRecord, other_labels: &[String]) -> bool {
     let is_number = |field: &str| field.parse::<f64>().is_ok();
-    if first.get(1).is_some_and(|field| !is_number(field)) {
+    let pixels = first.iter().skip(1);
+    let words = pixels.filter(|field| !is_number(field)).count();
+    if 2 * words >= first.len() {
         return true;
     }
     let counts_from = |least: usize| {
@@ -214,6 +216,8 @@ mod tests {
             assert_eq!(read(text).unwrap().0, labels, "{text}");
         }
         assert_eq!(read("oak,4,3,2,1\n").unwrap().0, ["oak"]);
+        let error = read("1,,9,9,9\n2,1,2,3,4\n").unwrap_err().to_string();
+        assert!(error.starts_with("row 1: field 2 is ``"), "{error}");
         let error = read("0,1,2,3,256\n1,1,2,3,4\n").unwrap_err().to_string();
         assert!(error.starts_with("row 1: field 5 is `256`"), "{error}");
     }

@@ -112,6 +112,26 @@ fn a_part_of_the_files_is_an_error_and_no_reason_to_look_elsewhere() {
     }
 }
 
+/// What is there and cannot be listed is not called empty. A file stands for a folder without permission, which the
+/// superuser can read.
+#[test]
+fn what_cannot_be_listed_is_said() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = idx::listed(&file).unwrap_err().to_string();
+    assert!(error.contains("file: cannot be read: "), "{error}");
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    let wanted = match fs::read_dir(&closed) {
+        Ok(_) => "it is empty",
+        Err(_) => "it cannot be read",
+    };
+    assert_eq!(seen(&closed), wanted);
+}
+
 #[test]
 fn says_where_it_looked() {
     let dir = TempDir::new().unwrap();

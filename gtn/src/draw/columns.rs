@@ -1,7 +1,7 @@
 //! Numbers in groups as an SVG file, a column of points for each group: the accuracies of each variant's
 //! runs, for instance.
 
-use super::curves::{Area, COLOURS, Drawn, at, span};
+use super::curves::{Area, COLOURS, Drawn, at, is_drawable, span};
 use crate::error::{Error, Result};
 use crate::run::run_folder::write_atomically;
 use plotters::prelude::*;
@@ -107,7 +107,7 @@ impl Columns {
 
     fn draw<'a>(&self, area: &Area<'a>) -> Drawn<'a> {
         let values = self.columns.iter().flat_map(|column| &column.values);
-        let mut ys = span(values.copied().filter(|value| value.is_finite()), 0.05);
+        let mut ys = span(values.copied(), 0.05);
         let least = ys.start;
         // Crosses stand below all values.
         let row = least - 0.06 * (ys.end - least);
@@ -135,12 +135,8 @@ impl Columns {
         let bottom = context.plotting_area().get_pixel_range().1.end;
         for (i, column) in self.columns.iter().enumerate() {
             let (colour, middle) = (COLOURS[i % COLOURS.len()], i as f64 + 0.5);
-            let finite = column
-                .values
-                .iter()
-                .copied()
-                .filter(|value| value.is_finite());
-            let values: Vec<f64> = finite.collect();
+            let values = column.values.iter().copied();
+            let values: Vec<f64> = values.filter(|&value| is_drawable(value)).collect();
             let places = beside(values.len()).zip(&values);
             let dot =
                 |(aside, &value)| Circle::new((middle + aside, value), 4, colour.mix(0.6).filled());
@@ -218,6 +214,7 @@ mod tests {
             vec![],
             vec![column("none", &[], 3)],
             vec![column("one", &[0.5], 0)],
+            vec![column("beyond", &[1e308, -1e308, f64::NAN], 1)],
         ] {
             let drawn = svg(&columns(nothing)).unwrap();
             assert!(!drawn.contains("NaN"));

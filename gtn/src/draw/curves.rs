@@ -12,6 +12,9 @@ use std::path::Path;
 /// Pixels of one chart.
 const SIZE: (u32, u32) = (760, 440);
 
+/// The greatest value that is drawn. Near the end of the number range an axis has no end, and drawing none either.
+const MOST: f64 = 1e100;
+
 /// Pixels of a line of text.
 const LINE: i32 = 17;
 
@@ -45,11 +48,15 @@ pub struct Series {
 impl Series {
     /// The mean of several runs in a band from their least to their greatest value.
     ///
-    /// Each run has a value for each of `xs`. Values that are missing or not finite are left out.
+    /// Each run has a value for each of `xs`. Values that are missing, not finite or beyond ±10¹⁰⁰ are left out.
     pub fn of_runs<R: AsRef<[f64]>>(name: &str, xs: &[f64], runs: &[R]) -> Self {
-        let points = xs.iter().enumerate().filter_map(|(i, &x)| {
+        let xs = xs.iter().enumerate().filter(|(_, x)| is_drawable(**x));
+        let points = xs.filter_map(|(i, &x)| {
             let values = runs.iter().filter_map(|run| run.as_ref().get(i));
-            let values: Vec<f64> = values.copied().filter(|value| value.is_finite()).collect();
+            let values: Vec<f64> = values
+                .copied()
+                .filter(|&value| is_drawable(value))
+                .collect();
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             let low = values.iter().copied().reduce(f64::min)?;
             let high = values.iter().copied().reduce(f64::max)?;
@@ -359,16 +366,25 @@ fn apart(wanted: &[i32]) -> Vec<i32> {
     groups.into_iter().flat_map(places).collect()
 }
 
-/// From the least to the greatest value and a share of that beyond, never empty.
+/// Whether a value can be drawn: it is finite, and so are sums and differences of such values.
+pub(super) fn is_drawable(value: f64) -> bool {
+    value.abs() <= MOST
+}
+
+/// From the least to the greatest value and a share of that beyond, never empty. Values that cannot be drawn do not count.
 pub(super) fn span(values: impl Iterator<Item = f64>, beyond: f64) -> Range<f64> {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+    let drawable = values.filter(|&value| is_drawable(value));
+    let (low, high) = drawable.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))
     });
     if low > high {
         return 0.0..1.0;
     }
-    if low == high {
-        return low - 0.5..high + 0.5;
+    // Between numbers that differ in last digits only, the marks of an axis would not be apart.
+    let apart = 1e-9 * low.abs().max(high.abs());
+    if high - low <= apart.max(MOST.recip()) {
+        let half = apart.max(0.5);
+        return low - half..high + half;
     }
     let margin = beyond * (high - low);
     low - margin..high + margin
@@ -486,6 +502,26 @@ mod tests {
         let height = SIZE.1 * 2;
         assert!(drawn.starts_with(&format!("<svg width=\"760\" height=\"{height}\"")));
         assert!(drawn.find("train") < drawn.find("validation"));
+    }
+
+    #[test]
+    fn an_axis_has_an_end_whatever_the_values_are() {
+        for values in [
+            [1e308, -1e308],
+            [f64::MAX, f64::MIN],
+            [1e100, -1e100],
+            [1e17, 1e17 + 16.0],
+            [1e100, 1e100],
+            [0.0, 5e-324],
+        ] {
+            let curve = Series::of_run("s", &[0.0, 1.0], &values);
+            let drawn = svg(&[learning(vec![curve])]).unwrap();
+            assert!(!drawn.contains("NaN"), "{values:?}");
+        }
+        let curve = Series::of_run("s", &[1e308, -1e308, 2.0], &[1.0; 3]);
+        assert_eq!(curve.points.len(), 1);
+        assert_eq!(span([1e308, 2.0, 3.0].into_iter(), 0.0), 2.0..3.0);
+        assert_eq!(span([2.0, 2.0].into_iter(), 0.0), 1.5..2.5);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Points as an SVG file, such as estimates of networks over their accuracies.
 
-use super::curves::{Area, COLOURS, Drawn, span};
+use super::curves::{Area, COLOURS, Drawn, is_drawable, span};
 use crate::error::{Error, Result};
 use crate::run::run_folder::write_atomically;
 use plotters::prelude::*;
@@ -73,8 +73,8 @@ pub fn front(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 
 impl Scatter {
     fn draw<'a>(&self, area: &Area<'a>) -> Drawn<'a> {
-        let finite = |(x, y): &&(f64, f64)| x.is_finite() && y.is_finite();
-        let points: Vec<(f64, f64)> = self.points.iter().filter(finite).copied().collect();
+        let fits = |(x, y): &&(f64, f64)| is_drawable(*x) && is_drawable(*y);
+        let points: Vec<(f64, f64)> = self.points.iter().filter(fits).copied().collect();
         let xs = span(points.iter().map(|point| point.0), 0.04);
         let ys = span(points.iter().map(|point| point.1), 0.04);
         let mut context = ChartBuilder::on(area)
@@ -95,7 +95,7 @@ impl Scatter {
             .draw()?;
         let dot = |&point: &(f64, f64)| Circle::new(point, 2, COLOURS[0].mix(0.6).filled());
         context.draw_series(points.iter().map(dot))?;
-        let line = self.line.iter().filter(finite).copied();
+        let line = self.line.iter().filter(fits).copied();
         context.draw_series(LineSeries::new(line, COLOURS[1].stroke_width(2)))?;
         Ok(())
     }
@@ -104,6 +104,29 @@ impl Scatter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn points_beyond_all_axes_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("points.svg");
+        let points = vec![
+            (1.0, 1e308),
+            (2.0, -1e308),
+            (1e308, 3.0),
+            (1.0, 2.0),
+            (2.0, 3.0),
+        ];
+        let scatter = Scatter {
+            title: String::new(),
+            x: String::new(),
+            y: String::new(),
+            line: points.clone(),
+            points,
+        };
+        write(&path, &[scatter]).unwrap();
+        let drawn = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(drawn.matches("<circle").count(), 2, "{drawn}");
+    }
 
     #[test]
     fn the_front_is_what_no_other_beats() {

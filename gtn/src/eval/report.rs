@@ -87,6 +87,9 @@ pub const GLANCE: usize = 1000;
 /// Training numbers of evaluations start here, beyond all outer steps.
 pub const FRESH: u64 = 1 << 40;
 
+/// The most inner steps that a setting takes.
+const MOST_STEPS: usize = 1 << 20;
+
 /// Prefix of the names of ways in which real images teach.
 const REAL: &str = "real images, ";
 const LEARNED: &str = "learned rates";
@@ -324,6 +327,7 @@ impl Report {
         let text = read_to_string(&path).map_err(|e| error::Error::file("read", &path, &e))?;
         let report = serde_json::from_str(&text);
         let mut report: Self = report.map_err(|e| error::Error::run(e).at(path.display()))?;
+        report.check().map_err(|error| error.at(path.display()))?;
         if report.curve_steps.is_empty() {
             report.curve_steps = (0..=report.inner_steps).collect();
         }
@@ -331,6 +335,23 @@ impl Report {
             way.steps = report.inner_steps;
         }
         Ok(Some(report))
+    }
+
+    /// Refuses what no evaluation writes.
+    fn check(&self) -> error::Result<()> {
+        if self.ways.is_empty() {
+            return Err(error::Error::run("no evaluation: it has no `ways`"));
+        }
+        let steps = self.ways.iter().map(|way| way.steps);
+        match steps
+            .chain([self.inner_steps])
+            .find(|&steps| steps > MOST_STEPS)
+        {
+            Some(steps) => Err(error::Error::run(format!(
+                "no evaluation: {steps} inner steps, and {MOST_STEPS} are the most"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// The inner steps at which the curves of a way have points.
@@ -419,7 +440,7 @@ impl Report {
             ..
         } = self;
         let names = self.ways.iter().map(|way| way.name.chars().count());
-        let width = names.max().unwrap_or(0).max(27);
+        let width = names.max().unwrap_or(0).clamp(27, 100);
         let column = width + 12;
         let mut table = format!(
             "Accuracy on {test_images} test images of {dataset} after {inner_steps} steps of {inner_batch} images, \
@@ -507,6 +528,33 @@ mod tests {
         assert_eq!(equal.looks(&equal.ways[3]).len(), 9);
         equal.ways.truncate(2);
         assert_eq!(equal.equal_steps(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_no_report_is_refused() {
+        let run = tempfile::tempdir().unwrap();
+        let said = |report: &Report| {
+            let text = serde_json::to_string(report).unwrap();
+            std::fs::write(run.path().join(REPORT), text).unwrap();
+            Report::of_run(run.path()).map_err(|error| error.to_string())
+        };
+        let sound = report(0.5, [0.5; 3]);
+        assert!(said(&sound).is_ok());
+        let none = said(&Report {
+            ways: Vec::new(),
+            ..sound.clone()
+        });
+        assert!(
+            none.unwrap_err()
+                .ends_with("report.json: no evaluation: it has no `ways`")
+        );
+        let endless = said(&Report {
+            inner_steps: 1_000_000_000_000_000_000,
+            curve_steps: Vec::new(),
+            ..sound
+        });
+        let wanted = "1000000000000000000 inner steps, and 1048576 are the most";
+        assert!(endless.unwrap_err().ends_with(wanted));
     }
 
     #[test]

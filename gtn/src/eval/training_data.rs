@@ -1,6 +1,8 @@
 //! What a training is given: labelled batches, synthetic or real, with hyper-parameters.
 
-use crate::data::Dataset;
+use crate::data::{Dataset, Problem};
+use crate::device::size;
+use crate::error;
 use crate::eval::rivals::RealImages;
 use crate::nn::Learner;
 use crate::outer::curriculum::{ImagesChoice, LabelsChoice};
@@ -12,6 +14,7 @@ use crate::run::config::Config;
 use crate::seeds::Draw;
 use autograd::Task;
 use autograd::prelude::*;
+use kernels::host_free_bytes;
 use tensor::Arrays;
 
 /// A name and \[T\] numbers for every hyper-parameter of an optimiser; \[T, roles\] of a rate by role.
@@ -142,6 +145,26 @@ impl TrainingData {
         Ok(shares.chunks_exact(classes).map(first_of_most).collect())
     }
 
+    /// Refuses `count` trainings whose images take more of the host's memory than is free, where that is known.
+    ///
+    /// # Errors
+    /// If they do.
+    pub fn check_memory(config: &Config, problem: Problem, count: usize) -> error::Result<()> {
+        let numbers = problem.image_len() + problem.classes;
+        let batches = config.inner_steps as f64 * config.inner_batch as f64;
+        let wanted = count as f64 * batches * numbers as f64 * size_of::<f32>() as f64;
+        match host_free_bytes().map(|free| free as f64) {
+            Some(free) if wanted > free => Err(error::Error::engine(format!(
+                "the images of {} steps of {} take {} of memory, and {} are free",
+                config.inner_steps,
+                config.inner_batch,
+                size(wanted),
+                size(free)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Real images drawn uniformly.
     ///
     /// # Errors
@@ -247,6 +270,22 @@ fn inputs<'t, 's>(tape: &'t Tape, specs: &'s [ArraySpec]) -> Result<Vec<(Var<'t>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_images_than_any_memory_holds_are_refused() {
+        use crate::run::config::Preset;
+        let config = Config {
+            inner_steps: 1 << 20,
+            inner_batch: 1 << 20,
+            ..Config::preset(Preset::Quick)
+        };
+        let error = TrainingData::check_memory(&config, Problem::MNIST, 1).unwrap_err();
+        let wanted = "the images of 1048576 steps of 1048576 take 3252224.0 GiB of memory, and ";
+        assert!(error.to_string().starts_with(wanted), "{error}");
+        let one = Config::preset(Preset::Quick);
+        assert_eq!(TrainingData::check_memory(&one, Problem::MNIST, 1), Ok(()));
+        assert!(TrainingData::check_memory(&one, Problem::MNIST, 1 << 40).is_err());
+    }
 
     #[test]
     fn a_share_of_the_rates_changes_nothing_else() {

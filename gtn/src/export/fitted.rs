@@ -5,7 +5,7 @@ use super::onnx::Trained;
 use super::python::Program;
 use crate::data::Card;
 use crate::error::{Error, Result};
-use crate::nn::{Learner, Network};
+use crate::nn::{Learner, Network, ParamSpec};
 use crate::run::run_folder::write_atomically;
 use crate::search::tune;
 use autograd::optim::Optimizer;
@@ -43,12 +43,15 @@ impl Fitted {
             serde_json::from_value(settings["data"].clone()).map_err(|_| lacks("data"))?;
         let learner = network.learner(card.problem.image, card.problem.classes);
         let learner = learner.map_err(Error::run)?;
-        let named = |specs: &[crate::nn::ParamSpec]| -> Result<Vec<Array>> {
-            let array = |name: &str| match arrays.get(name) {
-                Some(array) => Ok(array.clone()),
-                None => Err(Error::run(format!("array {name} is missing"))),
+        let named = |specs: &[ParamSpec]| -> Result<Vec<Array>> {
+            let array = |spec: &ParamSpec| {
+                let name = &spec.name;
+                let missing = || Error::run(format!("array {name} is missing"));
+                let array = arrays.get(name).ok_or_else(missing)?;
+                check(spec, array).map_err(|error| error.at(format!("array {name}")))?;
+                Ok(array.clone())
             };
-            specs.iter().map(|spec| array(&spec.name)).collect()
+            specs.iter().map(array).collect()
         };
         Ok(Self {
             optimizer: tune::from_json(&settings["recipe"])?.optimizer,
@@ -152,5 +155,65 @@ impl Fitted {
 
     fn origin(&self) -> String {
         format!("gtn fit, {}: {}", self.card.name, self.network())
+    }
+}
+
+/// Refuses an array that cannot be what the network takes.
+fn check(spec: &ParamSpec, array: &Array) -> Result<()> {
+    if *array.shape() != spec.shape {
+        let [wanted, found] = [&spec.shape, array.shape()].map(|shape| format!("{:?}", &shape[..]));
+        return Err(Error::run(format!(
+            "its shape is {found}, and the network needs {wanted}"
+        )));
+    }
+    match array.as_f32() {
+        None => Err(Error::run(format!(
+            "its elements are {}, not f32",
+            array.dtype()
+        ))),
+        Some(numbers) if numbers.iter().any(|number| !number.is_finite()) => {
+            Err(Error::run("a number in it is not finite"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Dataset;
+    use serde_json::json;
+
+    #[test]
+    fn arrays_of_another_network_are_refused() {
+        let card = Dataset::drawn(1, [10, 5, 5]).card;
+        let recipe =
+            json!({ "optimizer": "adam", "lr": 0.1, "momentum": 0.9, "cycle": "constant" });
+        let settings =
+            json!({ "network": "conv 4 | mean | dense", "data": card, "recipe": recipe });
+        let network: Network = "conv 4 | mean | dense".parse().unwrap();
+        let learner = network.learner([28, 28, 1], 10).unwrap();
+        let zeros = |spec: &ParamSpec| {
+            let array = Array::zeros(tensor::DType::F32, spec.shape.clone());
+            (spec.name.clone(), array)
+        };
+        let sound: Arrays = learner.params().iter().map(zeros).collect();
+        assert!(Fitted::new(&settings, &sound).is_ok());
+        let said = |array: Array| {
+            let mut arrays = sound.clone();
+            arrays.insert("c1.b".to_owned(), array);
+            Fitted::new(&settings, &arrays).unwrap_err().to_string()
+        };
+        let f32s = |numbers: Vec<f32>| Array::new([numbers.len()], numbers).unwrap();
+        assert_eq!(
+            said(f32s(vec![0.0; 8])),
+            "array c1.b: its shape is [8], and the network needs [4]"
+        );
+        assert_eq!(
+            said(f32s(vec![f32::NAN; 4])),
+            "array c1.b: a number in it is not finite"
+        );
+        let whole = Array::new([4], vec![1i32; 4]).unwrap();
+        assert_eq!(said(whole), "array c1.b: its elements are i32, not f32");
     }
 }

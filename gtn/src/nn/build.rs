@@ -206,20 +206,21 @@ impl Builder<'_> {
                 let [kh, kw] = window.size;
                 let [h, w] = fits(window, [h, w]).ok_or_else(fit)?;
                 self.weights('c', vec![*filters, kh, kw, c / groups], *bias);
-                let adds = h * w * filters * kh * kw * (c / groups);
+                let adds = product([h, w, *filters, kh, kw, c / groups]);
                 Ok((layer.clone(), vec![h, w, *filters], adds))
             }
             (Layer::Depthwise { window, bias }, &[h, w, c]) => {
                 let [kh, kw] = window.size;
                 let [h, w] = fits(window, [h, w]).ok_or_else(fit)?;
                 self.weights('c', vec![c, kh, kw, 1], *bias);
-                Ok((layer.clone(), vec![h, w, c], h * w * c * kh * kw))
+                Ok((layer.clone(), vec![h, w, c], product([h, w, c, kh, kw])))
             }
             (&Layer::Dense { units, bias }, input) => {
                 let (inputs, width) = (input.iter().product(), units.unwrap_or(self.classes));
                 self.weights('d', vec![width, inputs], bias);
                 let units = Some(width);
-                Ok((Layer::Dense { units, bias }, vec![width], inputs * width))
+                let adds = product([inputs, width]);
+                Ok((Layer::Dense { units, bias }, vec![width], adds))
             }
             (Layer::Pool { window, .. }, &[h, w, c]) => {
                 let [h, w] = fits(window, [h, w]).ok_or_else(fit)?;
@@ -323,6 +324,11 @@ impl Builder<'_> {
 
 /// A layer with all numbers that it left open, the shape after it, and its multiply-adds.
 type Built = (Layer, Vec<usize>, usize);
+
+/// A product of sizes; the greatest number there is if it is beyond that.
+fn product<const N: usize>(sizes: [usize; N]) -> usize {
+    sizes.into_iter().fold(1, usize::saturating_mul)
+}
 
 /// How many windows there are along rows and columns. `None` if there is no room, or if a window would lie in
 /// the border only.

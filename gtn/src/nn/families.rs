@@ -45,7 +45,7 @@ impl Family {
     /// If the text does not describe a network.
     pub fn of_text(text: &str) -> Result<Self> {
         // Any number will do to see whether the text makes sense.
-        let usual = vec![64; widths_in(text)];
+        let usual = vec![64; widths_in(text).map_err(Error::Setting)?];
         let family = Self {
             name: text.split_whitespace().collect::<Vec<_>>().join(" "),
             text: text.to_owned(),
@@ -157,7 +157,8 @@ impl Family {
         init: Option<Start>,
         weight_norm: Option<bool>,
     ) -> Result<Network> {
-        let [wanted, given] = [widths_in(&self.text), places.widths.len()];
+        let wanted = widths_in(&self.text).map_err(Error::Setting)?;
+        let given = places.widths.len();
         if wanted != given {
             let name = &self.name;
             let reason = format!("learner {name}: {wanted} widths wanted, {given} given");

@@ -95,9 +95,10 @@ impl Learner {
         self.params.iter().map(|param| param.shape.count()).sum()
     }
 
-    /// Multiply-adds of its convolutions and products for one example, forward.
+    /// Multiply-adds of its convolutions and products for one example, forward; `usize::MAX` if they are more.
     pub fn multiply_adds(&self) -> usize {
-        self.layers.iter().map(|layer| layer.multiply_adds).sum()
+        let adds = self.layers.iter().map(|layer| layer.multiply_adds);
+        adds.fold(0, usize::saturating_add)
     }
 
     /// Whether the logits of an image depend on the other images of its batch.

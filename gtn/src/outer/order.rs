@@ -107,7 +107,9 @@ impl FromStr for RankBy {
         if text == "none" {
             return Ok(Self(None));
         }
-        Ok(Self(Some(match text.rsplit_once(',') {
+        // A comma may be part of the file's name.
+        let column = text.rsplit_once(',').filter(|_| !Path::new(text).is_file());
+        Ok(Self(Some(match column {
             Some((path, column)) => (path.into(), Some(column.to_owned())),
             None => (text.into(), None),
         })))
@@ -241,6 +243,24 @@ mod tests {
         assert_eq!((slopes[2], slopes[4]), (0.0, 0.0));
         let (order, _) = of(&[1000.0, 0.0]);
         assert_eq!((order.pairs, order.right, order.loss), (1, 0, 1000.0));
+    }
+
+    #[test]
+    fn a_comma_may_be_part_of_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a,b.csv");
+        let parts = |text: String| {
+            let RankBy(found) = text.parse().unwrap();
+            found.unwrap()
+        };
+        let column = || Some("b.csv".to_owned());
+        assert_eq!(
+            parts(path.display().to_string()),
+            (dir.path().join("a"), column())
+        );
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(parts(path.display().to_string()), (path.clone(), None));
+        assert_eq!(parts(format!("{},b.csv", path.display())), (path, column()));
     }
 
     fn ranked(loss: f64, accuracy: Option<f64>, learners: usize) -> Ranked {

@@ -16,18 +16,18 @@ use std::ops::Range;
 const DRAWS: usize = 1000;
 
 /// Draws networks until one has a learner that fits the images. Some networks of a user's own space may be
-/// too deep for small images.
+/// too deep for small images, and some of its choices may not go together.
 ///
 /// # Errors
-/// If none of a thousand fits: the error of the last, with its name. Or if a drawn text does not describe a
-/// network.
+/// If none of a thousand fits: the error of the last, with its name.
 pub(crate) fn fitting(
     problem: Problem,
     mut draw: impl FnMut() -> autograd::Result<Drawn>,
 ) -> autograd::Result<(Drawn, Learner)> {
     for _ in 1..DRAWS {
-        let drawn = draw()?;
-        if let Ok(learner) = drawn.network.learner(problem.image, problem.classes) {
+        if let Ok(drawn) = draw()
+            && let Ok(learner) = drawn.network.learner(problem.image, problem.classes)
+        {
             return Ok((drawn, learner));
         }
     }
@@ -198,6 +198,25 @@ impl Config {
 mod tests {
     use super::*;
     use crate::run::config::Preset;
+
+    #[test]
+    fn what_makes_no_network_is_not_drawn() {
+        let problem = Problem::MNIST;
+        let mut draws = 0;
+        let found = fitting(problem, || {
+            draws += 1;
+            match draws {
+                1 => Err(autograd::Error::Setting("no network".to_owned())),
+                _ => Family::default().middle(),
+            }
+        });
+        assert_eq!((found.is_ok(), draws), (true, 2));
+        let none = || Err(autograd::Error::Setting("no network".to_owned()));
+        assert_eq!(
+            fitting(problem, none).unwrap_err().to_string(),
+            "no network"
+        );
+    }
 
     #[test]
     fn the_outer_rate_falls_along_a_cosine() {

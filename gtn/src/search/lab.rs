@@ -29,6 +29,9 @@ use tensor::Arrays;
 /// Images in a batch of an evaluation.
 const EVALUATED: usize = 500;
 
+/// Lessons that a thread keeps on its device. With more, networks share more of them, and more memory is taken.
+const KEPT: usize = 64;
+
 /// Everything that a network is judged with.
 #[derive(Debug)]
 pub struct Lab<'a> {
@@ -103,7 +106,7 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// Makes the run's synthetic batches, once for all networks.
+    /// Makes the run's synthetic batches, once for all networks; false if the user wants to stop.
     ///
     /// # Errors
     /// If the run has fewer steps, or there is not enough memory.
@@ -112,7 +115,7 @@ impl<'a> Lab<'a> {
         device: &Device,
         teacher: &Teacher,
         teaching: Teaching,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let steps = self.steps(teaching);
         if steps > self.config.inner_steps {
             let error = Error::usage(format!(
@@ -130,13 +133,20 @@ impl<'a> Lab<'a> {
         }
         let config = self.config_of(steps);
         let optimizer = self.config.inner_optimizer.0;
-        let lesson = |number| -> Result<Arrays> {
+        TrainingData::check_memory(&config, self.data.problem(), self.seeds).map_err(|error| {
+            let place = format!("--seeds {}", self.seeds);
+            error.at(place).hint("fewer seeds take less")
+        })?;
+        let mut lessons = Vec::new();
+        for number in self.numbers() {
+            if (self.stopped)() {
+                return Ok(false);
+            }
             let lesson = TrainingData::synthetic(device, &config, teacher, number)?;
-            Ok(lesson.arrays(optimizer)?)
-        };
-        let lessons = self.numbers().map(lesson).collect::<Result<_>>()?;
+            lessons.push(lesson.arrays(optimizer)?);
+        }
         self.lessons.insert(steps, lessons);
-        Ok(())
+        Ok(true)
     }
 
     /// The learner of a code, and its counts.
@@ -385,6 +395,10 @@ impl<'a> Bench<'a> {
             Some(lesson) => lesson,
             None => self.lesson(teaching, number)?,
         };
+        // What every network needs is kept, and not without limit: of many seeds no lesson comes again soon.
+        if self.lessons.len() >= KEPT {
+            self.lessons.clear();
+        }
         let lesson = self.lessons.entry((teaching, number)).or_insert(lesson);
         let quarters: Vec<usize> = (1..=4)
             .map(|quarter| (steps * quarter).div_ceil(4))

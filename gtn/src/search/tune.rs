@@ -2,7 +2,7 @@
 //! out.
 
 use super::lab::Lab;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::TestSet;
 use crate::eval::examination::Examination;
 use crate::eval::report::FRESH;
@@ -15,6 +15,7 @@ use crate::seeds::{Draw, rng};
 use autograd::prelude::Optimizer;
 use kernels::Device;
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// The number of the first learner on which recipes are compared.
 const FIRST: u64 = FRESH / 4;
@@ -86,6 +87,22 @@ pub fn to_json(recipe: &Recipe) -> Value {
     json!({ "optimizer": optimizer.name(), "lr": lr, "momentum": momentum, "cycle": cycle })
 }
 
+/// The recipes of a file, an object by numbers of steps; none if there is no such file.
+///
+/// # Errors
+/// If it cannot be read, or holds something else.
+pub fn known(path: &Path) -> Result<Option<Value>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = crate::text::read(path).map_err(|error| error.of(ErrorKind::Run))?;
+    if let Ok(recipes @ Value::Object(_)) = serde_json::from_str(&text) {
+        return Ok(Some(recipes));
+    }
+    let error = Error::run("no object of recipes").at(path.display());
+    Err(error.hint("without this file they are tuned anew"))
+}
+
 /// Reads it back.
 ///
 /// # Errors
@@ -109,6 +126,23 @@ pub fn from_json(value: &Value) -> Result<Recipe> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_anything_else_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recipes.json");
+        assert_eq!(known(&path), Ok(None));
+        for text in ["[]", "3", "{"] {
+            std::fs::write(&path, text).unwrap();
+            let error = known(&path).unwrap_err().to_string();
+            assert!(
+                error.ends_with("recipes.json: no object of recipes"),
+                "{error}"
+            );
+        }
+        std::fs::write(&path, "{}").unwrap();
+        assert_eq!(known(&path), Ok(Some(json!({}))));
+    }
 
     #[test]
     fn recipes_come_back() {

@@ -46,7 +46,12 @@ pub(super) struct FindArgs {
     #[arg(long, value_name = "N", value_parser = natural(1))]
     pub(super) inner_steps: Option<u64>,
     /// What to rank by, as for `gtn search correlate`
-    #[arg(long, value_name = "NAME", default_value = "gtn+structure")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "gtn+structure",
+        allow_hyphen_values = true
+    )]
     pub(super) estimator: Estimator,
     /// At the end train the best N on all training images; then the most accurate on the validation images is the best [0: none]
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = count_or_none())]

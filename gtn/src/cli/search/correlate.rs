@@ -44,6 +44,7 @@ pub(super) struct CorrelateArgs {
         long,
         value_name = "NAME,…",
         value_delimiter = ',',
+        allow_hyphen_values = true,
         default_value = "gtn,gtn-loss,gtn-speed,real,params,macs,depth,structure,synflow,naswot,gtn+structure,real+structure"
     )]
     estimators: Vec<Estimator>,

@@ -145,17 +145,21 @@ fn prepare(
     sources: &[Source],
 ) -> Result<bool> {
     let path = folder.join(RECIPES);
-    let known: Option<Value> = std::fs::read(&path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let known = ranks.gather(Ok(known))?.swap_remove(0);
-    let mut recipes = known.unwrap_or_else(|| json!({}));
+    let known = if ranks.is_first() {
+        tune::known(&path)
+    } else {
+        Ok(None)
+    };
+    let known = ranks.gather(known)?.swap_remove(0);
+    let mut recipes: Value = known.unwrap_or_else(|| json!({}));
     for &source in sources {
         let Source::Training(teaching @ Teaching { real, .. }) = source else {
             continue;
         };
         if !real {
-            lab.prepare(device, trainer.teacher(), teaching)?;
+            if !lab.prepare(device, trainer.teacher(), teaching)? {
+                return Ok(false);
+            }
             continue;
         }
         let steps = lab.steps(teaching);

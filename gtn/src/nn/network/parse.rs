@@ -50,9 +50,17 @@ pub(in crate::nn) fn parse(text: &str, places: Option<&Places>) -> Result<Networ
 }
 
 /// How many widths a text leaves open: the greatest N of its words `wN`.
-pub(in crate::nn) fn widths_in(text: &str) -> usize {
+///
+/// # Errors
+/// If they are more than a thousand: as many as layers, and each takes memory.
+pub(in crate::nn) fn widths_in(text: &str) -> Result<usize, String> {
     let number = |token: &&str| token.strip_prefix('w')?.parse().ok();
-    tokens(text).iter().filter_map(number).max().unwrap_or(0)
+    match tokens(text).iter().filter_map(number).max().unwrap_or(0) {
+        most @ 0..=MOST_LAYERS => Ok(most),
+        more => Err(format!(
+            "network, at `w{more}`: w1 to w{MOST_LAYERS} are the widths that there may be"
+        )),
+    }
 }
 
 fn tokens(text: &str) -> Vec<&str> {

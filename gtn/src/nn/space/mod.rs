@@ -100,9 +100,13 @@ impl Space {
             places,
             held_out: Arc::default(),
         };
+        let largest = space.largest();
         space
-            .network(&space.largest())
+            .network(&largest)
             .map_err(|error| error.at("its largest network"))?;
+        if let Kind::Own(own) = &space.kind {
+            space.check_choices(own, &largest)?;
+        }
         let codes = space.sample(options.held_out)?;
         let twins: HashSet<String> = codes.iter().map(|code| space.twin(code)).collect();
         space.held_out = Arc::new(HeldOut { codes, twins });
@@ -115,6 +119,19 @@ impl Space {
             return Err(Error::usage(message).hint("a smaller held_out"));
         }
         Ok(space)
+    }
+
+    /// Refuses a choice that makes no network of a sound one. A run would fail at the step that draws it.
+    fn check_choices(&self, own: &Own, sound: &Code) -> Result<()> {
+        for (place, &choices) in self.places.iter().enumerate() {
+            for choice in 0..choices {
+                let mut code = sound.clone();
+                code.0[place] = choice as u8;
+                let network = self.network(&code);
+                network.map_err(|error| error.at(own.choice(place, choice)))?;
+            }
+        }
+        Ok(())
     }
 
     /// How many choices there are at each place of a code.

@@ -25,6 +25,8 @@ use toml::{Table, Value};
 pub(super) const SECTION: &str = "[choose]";
 /// As many choices as base 36 has digits.
 const MOST_CHOICES: usize = 36;
+/// Digits of a code. With more, the check of every choice would take minutes.
+const MOST_PLACES: usize = 100;
 /// Bytes of a text with choices filled in.
 const LONGEST: usize = 1 << 20;
 
@@ -63,6 +65,12 @@ impl Own {
             network: file.network,
             choices: choices.collect::<Result<_>>()?,
         };
+        if own.choices.len() > MOST_PLACES {
+            return Err(Error::usage(format!(
+                "[choose] has {} lists, and {MOST_PLACES} are the most",
+                own.choices.len()
+            )));
+        }
         if own.choices.iter().all(|(_, choices)| choices.len() < 2) {
             return Err(
                 Error::usage("nothing to choose").hint("[choose] has a list for each choice")
@@ -81,6 +89,12 @@ impl Own {
             .iter()
             .map(|(_, choices)| choices.len())
             .collect()
+    }
+
+    /// Names a choice, for errors.
+    pub(super) fn choice(&self, place: usize, choice: usize) -> String {
+        let (name, choices) = &self.choices[place];
+        format!("choice {name}, `{}`", choices[choice])
     }
 
     /// The text with every choice replaced. Each is replaced in one pass, in alphabetical order, so a choice

@@ -213,6 +213,10 @@ fn mistakes_are_named() {
             "own: its largest network: network, at `conv x`: `x` is no number",
         ),
         (
+            "network = \"conv a | relu | mean | dense\"\n[choose]\na = [4, 0, 8]",
+            "own: choice a, `0`: network, at `conv 0`: `0` is no number from 1 to 16384",
+        ),
+        (
             "network = \"conv a\"\n[choose]\na = 3",
             "own: choice a: a list is needed",
         ),

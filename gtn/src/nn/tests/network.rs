@@ -41,6 +41,21 @@ fn text_comes_back() {
 }
 
 #[test]
+fn absurd_sizes_have_the_greatest_count() {
+    let network: Network = "conv 16384 1 | conv 16384 1 | mean | dense"
+        .parse()
+        .unwrap();
+    let learner = network.learner([16384, 16384, 1], 10).unwrap();
+    assert_eq!(learner.layers()[1].multiply_adds, 1 << 56);
+    let network: Network = "conv 16384 3 | conv 16384 301 | mean | dense"
+        .parse()
+        .unwrap();
+    let learner = network.learner([16384, 16384, 1], 10).unwrap();
+    assert_eq!(learner.layers()[1].multiply_adds, usize::MAX);
+    assert_eq!(learner.multiply_adds(), usize::MAX);
+}
+
+#[test]
 fn mistakes_in_a_text_name_the_layer() {
     let deep = "add(".repeat(20);
     for (text, wanted) in [
@@ -268,6 +283,10 @@ fn mistakes_in_a_file_name_the_learner() {
         (
             "[[learner]]\nfamily = 'vgg'\ndepth = '3-2'",
             "depth `3-2`: a number or a range",
+        ),
+        (
+            "[[learner]]\nname = 'a'\nlayers = 'conv w99999999999 | dense'",
+            "learner a: network, at `w99999999999`: w1 to w1000 are the widths",
         ),
         (
             "held_out = ['vgg']\n[[learner]]\nfamily = 'vgg'",
