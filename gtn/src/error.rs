@@ -86,6 +86,15 @@ impl Error {
         self
     }
 
+    /// Adds what the user can do, if there is something.
+    #[must_use]
+    pub fn hint_if(self, hint: Option<impl fmt::Display>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
     /// Adds to the message.
     #[must_use]
     pub fn and(mut self, more: impl fmt::Display) -> Self {

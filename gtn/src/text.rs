@@ -26,6 +26,16 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     read().map_err(|error| Error::file("read", path, &error).of(ErrorKind::Usage))
 }
 
+/// A path as a word of a command line.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:=@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// Parses TOML.
 ///
 /// # Errors
@@ -36,4 +46,21 @@ pub(crate) fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T> {
         let line = before.unwrap_or_default().matches('\n').count() + 1;
         Error::usage(error.message()).at(format!("line {line}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_single_words() {
+        for (path, word) in [
+            ("runs/a-1", "runs/a-1"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("$x", "'$x'"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), word);
+        }
+    }
 }

@@ -246,6 +246,14 @@ fn what_does_not_fit_a_fit_or_a_run_is_refused_and_leaves_nothing() {
         let words = format!("fitted: {name} is for a run");
         place.fails(2, &format!("export fitted --to other {flag}"), &words);
     }
+    let words = "run: a run is there, whose files would be replaced";
+    place.fails(2, "export fitted --to run", words);
+    place.fails(2, "search run --space nasbench201 --out run", words);
+    place.fails(2, "search correlate run --truth none.csv --out run", words);
+    let layers = b"[[learner]]\nlayers = 'conv 4 40x40 pad 0 | mean | dense'\n";
+    place.write("large.toml", layers);
+    let args = "export run --data-dir data --learner large.toml --to other";
+    place.fails(2, args, "layer 1: `conv 4 40x40 pad 0` does not fit");
     for (args, words) in [
         ("fitted --format images", "a trained network has no images"),
         (
@@ -342,7 +350,11 @@ fn checkpoints_that_cannot_be_gone_on_from_are_refused() {
         &format!("{resume} --inner-steps 0"),
         "'0' for '--inner-steps <T>'",
     );
-    place.fails(1, "train --resume none", "no checkpoint.safetensors there");
+    place.fails(
+        1,
+        "train --resume none",
+        "none: no checkpoint.safetensors there",
+    );
     place.fails(1, "eval none", "none is no run");
     place.fails(
         1,
@@ -355,6 +367,18 @@ fn checkpoints_that_cannot_be_gone_on_from_are_refused() {
     fs::write(&checkpoint, &whole[..whole.len() - 5]).unwrap();
     place.fails(1, resume, "cut short");
     place.fails(1, "sample run", "cut short");
+    let said = text(&place.output(resume).stderr);
+    let hint = "hint: previous.safetensors is an earlier checkpoint: after `cp run/previous.safetensors \
+                run/checkpoint.safetensors` the run goes on from it\n";
+    assert!(said.ends_with(hint), "{said}");
+    fs::copy(place.path("run/previous.safetensors"), &checkpoint).unwrap();
+    place.run(resume);
+    let args = format!("{resume} --inner-optimizer adam");
+    place.fails(
+        2,
+        &args,
+        "inner_optimizer is \"adam\" here and \"momentum\" there",
+    );
 
     fs::write(&checkpoint, &whole).unwrap();
     let (mut arrays, about) = read_safetensors(&checkpoint).unwrap();
@@ -412,6 +436,14 @@ fn settings_that_make_no_sense_are_refused() {
         ("--config /dev/zero", "/dev/zero: "),
         ("--config none.toml", "cannot read none.toml"),
         ("--frobnicate", "'--frobnicate'"),
+        (
+            "--dataset embedded --schedule budget-1",
+            "a budget of 1 bytes is too small",
+        ),
+        (
+            "--dataset embedded --schedule reversible-4",
+            "momentum cannot be undone",
+        ),
         ("eval", "<RUN>"),
     ] {
         place.fails(2, args, words);
@@ -475,6 +507,44 @@ fn runs_that_cannot_go_well_end_with_one_line() {
     );
     let words = "outer step 0: the inner loss at inner step";
     place.fails(1, &format!("{TINY} --inner-lr 1e30"), words);
+}
+
+#[test]
+fn the_last_line_is_an_object_that_names_its_command() {
+    let place = Place::new();
+    for args in ["data data --json", "learner linear --json"] {
+        let command = args.split(' ').next().unwrap();
+        assert_eq!(json(&place.run(args))["command"], command);
+    }
+    let found = json(&place.run("selftest --device cpu --threads 2 --json"));
+    assert_eq!(found["command"], "selftest");
+    assert!(
+        found["checks"]
+            .as_array()
+            .is_some_and(|checks| checks.len() > 10)
+    );
+}
+
+/// The classes of a table follow from their names: another name is another order.
+#[test]
+fn a_run_refuses_classes_that_were_renamed() {
+    let place = Place::new();
+    let table = |names: [&str; 2]| {
+        let row = |i: usize| format!("{},{},{},{},{}\n", names[i % 2], i, 255 - i, i % 3, i % 7);
+        let rows: String = (0..80).map(row).collect();
+        place.write("t.csv", format!("label,a,b,c,d\n{rows}").as_bytes());
+    };
+    table(["cat", "dog"]);
+    let tiny = TINY.replace("--dataset mnist", "--dataset t.csv");
+    let tiny = tiny.replace("--widths 2,3,4", "--learner linear");
+    place.run(&format!("{tiny} --no-baseline --out run"));
+    place.run("eval run --no-baseline");
+    table(["zebra", "dog"]);
+    for args in ["eval run", "train --resume run", "export run --to other"] {
+        let words = "class 0 is `dog` in the data set, and was `cat` in this run's";
+        place.fails(1, args, words);
+    }
+    assert!(!place.path("other").exists());
 }
 
 #[test]

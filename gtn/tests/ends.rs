@@ -5,6 +5,7 @@
 
 mod place;
 
+use gtn::study::Found;
 use place::{Place, TINY, json, refused, signal, text};
 use serde_json::Value;
 use std::fs;
@@ -177,6 +178,105 @@ fn a_full_standard_output_is_one_line() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     let wanted = "error: cannot write to standard output: No space left on device\n";
     assert!(said.ends_with(wanted), "{said}");
+    let eval = "eval a --data-dir data --no-baseline";
+    for args in [
+        eval,
+        "learner",
+        "learner --json",
+        "doctor",
+        "--help",
+        "data data",
+    ] {
+        let output = run(args, full().into(), Stdio::piped());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args}: {said}");
+        assert!(said.ends_with(wanted), "{args}: {said}");
+    }
+}
+
+/// File systems of Unix take any bytes, and JSON takes text.
+#[test]
+fn a_folder_whose_name_is_no_text_does_not_lose_the_result() {
+    use std::os::unix::ffi::OsStrExt;
+    let name = std::ffi::OsStr::from_bytes(b"r\xff");
+    let place = Place::new();
+    let found = |args: &str| {
+        let output = place.command(PROGRAM, args).arg(name).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        json(&text(&output.stdout))
+    };
+    let trained = found(&format!(
+        "{TINY} --data-dir data --no-baseline --json --out"
+    ));
+    assert_eq!(trained["run"], "r\u{fffd}");
+    let judged = found("eval --data-dir data --no-baseline --json");
+    assert_eq!(judged["run"], "r\u{fffd}");
+    let drawn = found("sample --json");
+    assert_eq!(drawn["samples"], "r\u{fffd}/samples.png");
+}
+
+/// What a run found after fewer outer steps is not shown as what it is now.
+#[test]
+fn an_evaluation_that_the_run_has_left_behind_is_called_so() {
+    let place = Place::new();
+    place.run(&format!("{TINY} --data-dir data --no-baseline --out run"));
+    let compared = place.run("compare run");
+    assert!(!compared.contains("evaluated after"), "{compared}");
+    assert!(Found::read(&place.path("run"), None).unwrap().is_some());
+    let child = place.start("train --resume run --data-dir data --outer-steps 1000000");
+    wait_for(|| place.steps("run").last().is_some_and(|&step| step > 4));
+    signal("INT", child.id());
+    child.wait_with_output().unwrap();
+    let (step, _) = saved(&place);
+    let words = format!("evaluated after outer step 4 of {step}");
+    let compared = place.run("compare run");
+    assert!(compared.contains(&format!("  ({words})\n")), "{compared}");
+    place.run("report run");
+    let page = fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert!(page.contains(&format!("This run was {words}.")));
+    assert_eq!(Found::read(&place.path("run"), None).unwrap(), None);
+    let table = place.run("eval run --data-dir data --no-baseline");
+    let words = format!("This is the run after outer step {step} of 1000000.\n");
+    assert!(table.ends_with(&words), "{table}");
+}
+
+#[test]
+fn steps_that_are_left_out_are_counted() {
+    let place = Place::new();
+    let args = format!("{TINY} --data-dir data --no-baseline --outer-steps 12 --out run");
+    let output = place.output(&format!("{args} --leave-out 1e-9"));
+    let said = text(&output.stderr);
+    let warning = "warning: outer step 10: it and the 9 before it were left out";
+    assert_eq!(said.matches(warning).count(), 1, "{said}");
+    assert!(
+        said.contains("\nLeft out: 12 of 12 outer steps (--leave-out)\n"),
+        "{said}"
+    );
+}
+
+/// The settings of this process may be at fault, or the checkpoint: both stay.
+#[test]
+fn a_resumed_run_that_breaks_at_once_keeps_its_checkpoint() {
+    let place = Place::new();
+    let often = TINY.replace("--checkpoint-every 2", "--checkpoint-every 1");
+    let wild = "--no-baseline --outer-lr 1e4 --outer-steps 1 --out run";
+    place.run(&format!("{often} --data-dir data {wild}"));
+    let read = |name: &str| fs::read(place.path("run").join(name)).unwrap();
+    let both = || ["checkpoint.safetensors", "previous.safetensors"].map(read);
+    let before = both();
+    let args = "train --resume run --data-dir data --outer-steps 4";
+    let output = place.output(args);
+    refused(&output, 1, args, "is not finite");
+    assert_eq!(both(), before);
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("goes on from its last checkpoint; previous.safetensors is"),
+        "{said}"
+    );
+    let copied = place.path("run/previous.safetensors");
+    fs::copy(copied, place.path("run/checkpoint.safetensors")).unwrap();
+    place.run(&format!("{args} --outer-lr 0.02 --no-baseline"));
+    assert_eq!(place.steps("run"), [1, 2, 3, 4]);
 }
 
 #[test]
@@ -192,8 +292,10 @@ fn a_run_that_ended_before_its_first_checkpoint_is_begun_again() {
         place.write(&format!("run/{name}"), text.as_bytes());
     }
     let resumed = place.output("train --resume run --data-dir data");
-    refused(&resumed, 1, "train --resume run", "holds no run to resume");
-    assert!(text(&resumed.stderr).ends_with("hint: --out run begins it again\n"));
+    let words = "run: no checkpoint.safetensors there";
+    refused(&resumed, 1, "train --resume run", words);
+    let hint = "hint: `gtn train --out run` begins that run again\n";
+    assert!(text(&resumed.stderr).ends_with(hint));
     place.run(&args);
     assert!(!place.path("run/.unfinished-x").exists());
     // A user's own settings are no run.

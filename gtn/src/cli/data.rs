@@ -4,6 +4,7 @@ use super::{Files, Outcome, pictures, print, say, show};
 use crate::data::{DatasetChoice, Place, Survey, Want, load};
 use crate::error::Result;
 use clap::Args;
+use serde::Serialize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -28,6 +29,14 @@ pub(super) struct DataArgs {
     json: bool,
 }
 
+/// The object that the command ends with.
+#[derive(Serialize)]
+struct Surveyed {
+    command: &'static str,
+    #[serde(flatten)]
+    survey: Survey,
+}
+
 pub(super) fn run(args: &DataArgs) -> Result<Outcome> {
     let place = Place::new(args.files.data_dir.as_deref(), None);
     let data = load(&args.dataset, args.want, &place, args.seed)?;
@@ -37,9 +46,10 @@ pub(super) fn run(args: &DataArgs) -> Result<Outcome> {
         say(&format!("Wrote {}", path.display()));
     }
     let survey = Survey::of(&data);
-    show(&survey.text());
+    show(&survey.text())?;
     if args.json {
-        print(&survey)?;
+        let command = "data";
+        print(&Surveyed { command, survey })?;
     }
     Ok(Outcome::Done)
 }

@@ -24,6 +24,7 @@ use crate::run::{card, checkpoint};
 use clap::Args;
 use kernels::Device;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// Other learners than those that a run was trained with.
@@ -132,7 +133,7 @@ pub(super) struct EvalArgs {
 #[derive(Serialize)]
 pub(super) struct Evaluated<'a, R> {
     command: &'static str,
-    run: &'a Path,
+    run: Cow<'a, str>,
     outer_step: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<f64>,
@@ -149,7 +150,7 @@ impl<'a, R: Serialize> Evaluated<'a, R> {
     ) -> Self {
         Self {
             command,
-            run,
+            run: run.to_string_lossy(),
             outer_step,
             seconds: None,
             report,
@@ -199,7 +200,7 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
         let Some(report) = run.evaluate_suite(suite)? else {
             return Ok(Outcome::Interrupted);
         };
-        show(report.table().trim_end());
+        show_table(&report.table(), &trainer)?;
         args.machine
             .print(&Evaluated::new("eval", &args.run, outer_step, &report))?;
         return Ok(Outcome::Done);
@@ -208,7 +209,7 @@ pub(super) fn run(args: &EvalArgs, ranks: &Ranks) -> Result<Outcome> {
         say("Stopped before the evaluation ended");
         return Ok(Outcome::Interrupted);
     };
-    show(report.table().trim_end());
+    show_table(&report.table(), &trainer)?;
     args.machine
         .print(&Evaluated::new("eval", &args.run, outer_step, &report))?;
     Ok(Outcome::Done)
@@ -373,11 +374,24 @@ impl Run<'_> {
     }
 }
 
+/// Shows the table of an evaluation; of a run that has not done all its outer steps also how many it has.
+fn show_table(table: &str, trainer: &MetaTrainer) -> Result<()> {
+    show(table.trim_end())?;
+    let (done, all) = (trainer.outer_step(), trainer.config().outer_steps);
+    if done == all {
+        return Ok(());
+    }
+    show(&format!(
+        "\nThis is the run after outer step {done} of {all}."
+    ))
+}
+
 /// Shows a suite that was not evaluated to its end.
 fn show_unfinished(suite: &Suite, entries: Vec<Entry>) {
     let (done, all) = (entries.len(), suite.networks.len());
     if done > 0 {
-        show(SuiteReport::new(entries).table().trim_end());
+        // What ended the evaluation is said in any case.
+        let _ = show(SuiteReport::new(entries).table().trim_end());
     }
     say(&format!("Ended after {done} of {all} networks"));
 }

@@ -11,11 +11,12 @@ use crate::outer::inner::Inner;
 use crate::outer::teacher::Teacher;
 use crate::run::best::Which;
 use crate::run::config::Config;
-use crate::run::run_folder::make_folder;
+use crate::run::run_folder::{make_folder, refuse_run};
 use crate::run::{card, checkpoint};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// Settings of `gtn export`.
@@ -45,9 +46,9 @@ pub(super) struct ExportArgs {
 #[derive(Serialize)]
 struct Exported<'a> {
     command: &'static str,
-    run: &'a Path,
+    run: Cow<'a, str>,
     outer_step: u64,
-    to: &'a Path,
+    to: Cow<'a, str>,
     format: Format,
     network: String,
 }
@@ -66,10 +67,9 @@ pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
     let (trainer, _) = checkpoint::load(&checkpoint, &device, &config, problem)?;
     let data = args.files.data(&config, Some(&args.run))?;
     let source = &population.members()[0].source;
-    let learner = source
-        .middle()?
-        .network
-        .learner(problem.image, problem.classes)?;
+    let middle = source.middle()?;
+    let learner = middle.network.learner(problem.image, problem.classes);
+    let learner = learner.map_err(|e| Error::usage(e).at(&middle.family))?;
     let lesson = TrainingData::taught(&device, &config, trainer.teacher(), &data, FRESH)?;
     let (outer_step, rule) = (trainer.outer_step(), Inner::of(&config).rule);
     let export = Export {
@@ -93,9 +93,9 @@ pub(super) fn run(args: &ExportArgs) -> Result<Outcome> {
     say(&format!("Wrote {}", args.to.display()));
     args.machine.print(&Exported {
         command: "export",
-        run,
+        run: run.to_string_lossy(),
         outer_step,
-        to: &args.to,
+        to: args.to.to_string_lossy(),
         format,
         network: learner.network().to_string(),
     })?;
@@ -127,6 +127,8 @@ fn generator(config: &Config, teacher: &Teacher, run: &Path) -> Result<Option<Ve
 /// Writes what `gtn fit` made in other forms.
 fn fit(args: &ExportArgs) -> Result<Outcome> {
     refuse_flags_of_runs(args)?;
+    // Beside a run's files, the next export of that run would find the fit's network.
+    refuse_run(&args.to, "--to")?;
     fitted::Fitted::check(args.format)?;
     let fitted = fitted::Fitted::read(&args.run)?;
     make_folder(&args.to)?;
@@ -134,7 +136,7 @@ fn fit(args: &ExportArgs) -> Result<Outcome> {
     written.map_err(|error| error.at(args.to.display()))?;
     say(&format!("Wrote {}", args.to.display()));
     args.machine.print(&json!({
-        "command": "export", "fit": args.run, "to": args.to, "format": args.format, "network": fitted.network(),
+        "command": "export", "fit": args.run.to_string_lossy(), "to": args.to.to_string_lossy(), "format": args.format, "network": fitted.network(),
     }))?;
     Ok(Outcome::Done)
 }

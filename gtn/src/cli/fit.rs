@@ -201,13 +201,13 @@ pub(super) fn run(args: &FitArgs) -> Result<Outcome> {
         100.0 * test.accuracy,
         data.test.len(),
         learner.parameter_count()
-    ));
+    ))?;
     say(&format!(
         "The network is in {}: network.safetensors, network.onnx, and network.py with network.npz for PyTorch",
         args.out.display()
     ));
     args.machine.print(&json!({
-        "command": "fit", "network": family.name, "out": args.out, "test_accuracy": test.accuracy, "test_loss": test.loss,
+        "command": "fit", "network": family.name, "out": args.out.to_string_lossy(), "test_accuracy": test.accuracy, "test_loss": test.loss,
         "validation_accuracy": last, "parameters": learner.parameter_count(), "epochs": epochs,
     }))?;
     Ok(Outcome::Done)

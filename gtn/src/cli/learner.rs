@@ -1,6 +1,6 @@
 //! `gtn learner`
 
-use super::{Outcome, show};
+use super::{Outcome, print, show};
 use crate::error::{Error, Result};
 use crate::nn::widths::Widths;
 use crate::nn::{Family, Learner, Learners, Network, Norm, Suite};
@@ -59,8 +59,8 @@ pub(super) fn run(args: &LearnerArgs) -> Result<Outcome> {
         learners.push((name, learner));
     }
     match &learners[..] {
-        [(name, learner)] => show(layers(name, learner).trim_end()),
-        several => show(summary(several).trim_end()),
+        [(name, learner)] => show(layers(name, learner).trim_end())?,
+        several => show(summary(several).trim_end())?,
     }
     if args.json {
         let entry = |(name, learner): &'_ (String, Learner)| {
@@ -74,7 +74,7 @@ pub(super) fn run(args: &LearnerArgs) -> Result<Outcome> {
             })
         };
         let entries: Vec<_> = learners.iter().map(entry).collect();
-        show(&serde_json::json!({ "command": "learner", "learners": entries }).to_string());
+        print(&serde_json::json!({ "command": "learner", "learners": entries }))?;
     }
     Ok(Outcome::Done)
 }

@@ -29,7 +29,7 @@ use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 use kernels::{Device, DeviceError};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::io::{Write, stderr, stdout};
+use std::io::{self, ErrorKind, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -201,9 +201,7 @@ impl Machine {
 /// Prints one object of JSON, the last line of standard output.
 fn print(result: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(result).map_err(Error::run)?;
-    let mut output = stdout().lock();
-    let written = writeln!(output, "{text}").and_then(|()| output.flush());
-    written.map_err(|e| Error::file("write to", Path::new("standard output"), &e))
+    write_line(&text).map_err(|error| output_failed(&error))
 }
 
 /// The flags with which another `gtn` computes as this one does, from the same data sets.
@@ -275,11 +273,27 @@ pub fn say(text: &str) {
     }
 }
 
-/// Writes a command's result, such as a table, to standard output. Ignores failures, as [`say`] does.
-pub fn show(text: &str) {
-    if !is_silent() {
-        let _ = writeln!(stdout(), "{text}");
+/// Writes a command's result, such as a table, to standard output.
+///
+/// # Errors
+/// If standard output does not take it, unless its reader has gone, as `head` does when it has enough.
+pub fn show(text: &str) -> Result<()> {
+    if is_silent() {
+        return Ok(());
     }
+    match write_line(text) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| output_failed(&error)),
+    }
+}
+
+fn write_line(text: &str) -> io::Result<()> {
+    let mut output = stdout().lock();
+    writeln!(output, "{text}").and_then(|()| output.flush())
+}
+
+fn output_failed(error: &io::Error) -> Error {
+    Error::file("write to", Path::new("standard output"), error)
 }
 
 /// Runs a command that several ranks can share. Only the first rank writes output.
@@ -377,9 +391,10 @@ fn usage(error: clap::Error) -> ExitCode {
         error.kind(),
         clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion
     ) {
-        // Nothing can be done where standard output is closed.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        return match error.print() {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => fail(&output_failed(&error)),
+            _ => ExitCode::SUCCESS,
+        };
     }
     fail(&error.into())
 }

@@ -6,6 +6,7 @@ use crate::draw::page::Page;
 use crate::error::{Error, Result};
 use crate::eval::report::Report;
 use crate::run::run_folder::{CONFIG, metrics, write_atomically};
+use crate::text::quoted;
 use clap::Args;
 use std::fmt::Write;
 use std::fs::read_to_string;
@@ -55,7 +56,7 @@ pub(super) fn report(args: &ReportArgs) -> Result<Outcome> {
     let html = Page {
         name: &name,
         settings: &settings,
-        command: &format!("gtn train --config {}", run.join(CONFIG).display()),
+        command: &format!("gtn train --config {}", quoted(&run.join(CONFIG))),
         metrics: &metrics,
         report: report.as_ref(),
         pictures: &pictures,
@@ -74,10 +75,10 @@ pub(super) fn compare(args: &CompareArgs) -> Result<Outcome> {
         .map(|run| match evaluation(run)? {
             Some(report) => Ok((name_of(run), report)),
             None => Err(Error::run("it has no evaluation").at(run.display()))
-                .map_err(|e| e.hint(format!("gtn train --resume {} finishes it", run.display()))),
+                .map_err(|e| e.hint(format!("gtn train --resume {} finishes it", quoted(run)))),
         })
         .collect::<Result<_>>()?;
-    show(table(&found).trim_end());
+    show(table(&found).trim_end())?;
     if let Some(path) = &args.plot {
         let series = found
             .iter()
@@ -104,9 +105,11 @@ fn table(found: &[(String, Report)]) -> String {
         let margin = report
             .margin()
             .map_or("-".to_owned(), |m| format!("{:+.2}", 100.0 * m));
+        let outdated = report.outdated();
+        let outdated = outdated.map_or_else(String::new, |words| format!("  ({words})"));
         let _ = writeln!(
             table,
-            "{name:<width$}  {:>14} {:>5} {:>5} {:>9} {:>9} {margin:>9}  {} {}",
+            "{name:<width$}  {:>14} {:>5} {:>5} {:>9} {:>9} {margin:>9}  {} {}{outdated}",
             report.dataset,
             report.inner_steps,
             report.inner_batch,

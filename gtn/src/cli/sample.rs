@@ -7,7 +7,8 @@ use crate::run::run_folder::make_folder;
 use crate::run::{card, checkpoint};
 use clap::Args;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::path::PathBuf;
 
 /// Settings of `gtn sample`.
 #[derive(Debug, Args)]
@@ -28,10 +29,10 @@ pub(super) struct SampleArgs {
 #[derive(Serialize)]
 struct Drawn<'a> {
     command: &'static str,
-    run: &'a Path,
+    run: Cow<'a, str>,
     outer_step: u64,
-    curriculum: PathBuf,
-    samples: PathBuf,
+    curriculum: String,
+    samples: String,
 }
 
 pub(super) fn run(args: &SampleArgs) -> Result<Outcome> {
@@ -49,10 +50,10 @@ pub(super) fn run(args: &SampleArgs) -> Result<Outcome> {
     eval::draw(folder, &device, &trainer)?;
     args.machine.print(&Drawn {
         command: "sample",
-        run: &args.run,
+        run: args.run.to_string_lossy(),
         outer_step: trainer.outer_step(),
-        curriculum: folder.join("curriculum.png"),
-        samples: folder.join("samples.png"),
+        curriculum: folder.join("curriculum.png").display().to_string(),
+        samples: folder.join("samples.png").display().to_string(),
     })?;
     Ok(Outcome::Done)
 }

@@ -3,6 +3,7 @@
 use super::{Machine, Outcome, say};
 use crate::error::{Error, Result};
 use crate::selftest;
+use serde_json::json;
 
 /// Settings of `gtn selftest`.
 #[derive(Clone, Debug, clap::Args)]
@@ -18,7 +19,8 @@ pub(super) fn run(args: &SelftestArgs) -> Result<Outcome> {
         let mark = if check.passed { "ok  " } else { "FAIL" };
         say(&format!("{mark} {:<52} {}", check.name, check.found));
     })?;
-    args.machine.print(&checks)?;
+    args.machine
+        .print(&json!({ "command": "selftest", "checks": checks }))?;
     let failed = checks.iter().filter(|check| !check.passed).count();
     if failed > 0 {
         let all = checks.len();

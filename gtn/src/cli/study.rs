@@ -8,6 +8,7 @@ use crate::run::run_folder::{CHECKPOINT, METRICS, write_atomically};
 use crate::study::{Broke, Found, Outcome as End, Run, Study, Summary, Table};
 use clap::Args;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions, read_to_string};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -41,7 +42,7 @@ pub(super) struct StudyArgs {
 struct Report<'a> {
     command: &'static str,
     study: &'a str,
-    out: &'a Path,
+    out: Cow<'a, str>,
     runs: usize,
     variants: Vec<Summary>,
 }
@@ -77,7 +78,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
             .collect::<Result<_>>()?,
     );
     work.write(&table)?;
-    show(table.text().trim_end());
+    show(table.text().trim_end())?;
     let go_on = format!(
         "The same command goes on with what is in {}",
         folder.display()
@@ -96,7 +97,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
     args.machine.print(&Report {
         command: "study",
         study: &study.title,
-        out: folder,
+        out: folder.to_string_lossy(),
         runs: study.runs.len(),
         variants: table.summaries(),
     })?;

@@ -18,10 +18,11 @@ use crate::run::best::Best;
 use crate::run::config::Config;
 use crate::run::events::Events;
 use crate::run::memory;
-use crate::run::run_folder::{ACCURACIES, BEST, REPORT, RunFolder};
+use crate::run::run_folder::{ACCURACIES, BEST, REPORT, RunFolder, earlier_checkpoint};
 use crate::run::settings::Settings;
 use crate::run::values::{above_zero, name_of};
 use crate::run::{card, checkpoint};
+use crate::text::quoted;
 use clap::Args;
 use kernels::Device;
 use serde::Serialize;
@@ -169,14 +170,15 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
         return Ok(Outcome::Done);
     };
     pictures::draw_curves(folder.path(), &report)?;
-    folder.write(REPORT, |file| {
-        Ok(serde_json::to_writer_pretty(file, &report)?)
-    })?;
-    show(report.table().trim_end());
-    say(&format!("The run is in {}", folder.path().display()));
     let seconds = begin.elapsed().as_secs_f64();
     let evaluated = Evaluated::new("train", folder.path(), trainer.outer_step(), &report);
-    args.machine.print(&evaluated.after(seconds))?;
+    let evaluated = evaluated.after(seconds);
+    folder.write(REPORT, |file| {
+        Ok(serde_json::to_writer_pretty(file, &evaluated)?)
+    })?;
+    say(&format!("The run is in {}", folder.path().display()));
+    show(report.table().trim_end())?;
+    args.machine.print(&evaluated)?;
     Ok(Outcome::Done)
 }
 
@@ -184,11 +186,11 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
 fn say_stopped(args: &TrainArgs, run: &Run) {
     let Some(folder) = &run.folder else { return };
     let data_dir = args.files.data_dir.as_ref();
-    let data_dir = data_dir.map(|dir| format!(" --data-dir {}", dir.display()));
+    let data_dir = data_dir.map(|dir| format!(" --data-dir {}", quoted(dir)));
     say(&format!(
         "Stopped after outer step {}. Go on with: gtn train --resume {}{}",
         run.trainer.outer_step(),
-        folder.path().display(),
+        quoted(folder.path()),
         data_dir.unwrap_or_default()
     ));
 }
@@ -254,7 +256,7 @@ fn open(
             None => RunFolder::create_numbered(Path::new(RUNS), dataset, &preset, config.seed)?,
         };
         folder.write_config(&config.to_toml())?;
-        card::write(&folder, card)?;
+        card::write(&folder, card, Some(card::fingerprint(data)))?;
         say(&format!("Run: {}", folder.path().display()));
         // Saved at once, so that a run which ends before its first step can be resumed.
         checkpoint::save(
@@ -305,7 +307,7 @@ fn resume(
             say(&format!("Changed: {name} {values}"));
         }
         folder.write_config(&config.to_toml())?;
-        card::write(&folder, card)?;
+        card::write(&folder, card, card::contents(path)?)?;
         run.folder = Some(folder);
     }
     Ok(run)
@@ -341,7 +343,8 @@ fn train(
     let glance = TestSet::new(device, data, &data.validation, GLANCE)?;
     let mut progress = Progress::new("Outer step", config.outer_steps, trainer.outer_step());
     let mut accuracy = String::new();
-    let mut warned = None;
+    let mut left_out = LeftOut::default();
+    let (begun, mut warned) = (trainer.outer_step(), None);
     let late = || ends.is_some_and(|ends| Instant::now() >= ends);
     let tired = |best: &Option<Best>| {
         let waited = best.as_ref().map_or(0, |best| best.waited);
@@ -358,10 +361,13 @@ fn train(
         let save = due(config.checkpoint_every);
         trainer.watch_cotangents(due(config.validate_every));
         let step = trainer.step(data).map_err(|error| match folder {
-            Some(folder) => broken(folder, done - 1, error),
+            Some(folder) => broken(folder, (begun, done - 1), error),
             None => error,
         })?;
         let seconds = begin.elapsed().as_secs_f64();
+        if let Some(warning) = left_out.see(trainer.left_out(), config.leave_out) {
+            progress.say(&format!("warning: outer step {done}: {warning}"));
+        }
         if save {
             eval::same_state(ranks, trainer)?;
         }
@@ -369,7 +375,7 @@ fn train(
         let mut arrays = None;
         if save || due(config.validate_every) {
             let found = trainer.finite_arrays();
-            arrays = Some(found.map_err(|error| broken(folder, done, error))?);
+            arrays = Some(found.map_err(|error| broken(folder, (begun, done), error))?);
         }
         // Each kind of trouble is said once, and again only after another kind.
         let trouble = trainer
@@ -411,14 +417,53 @@ fn train(
         .filter(|folder| folder.last_checkpoint() != Some(done))
     {
         let arrays = trainer.finite_arrays();
-        let arrays = arrays.map_err(|error| broken(folder, done, error))?;
+        let arrays = arrays.map_err(|error| broken(folder, (begun, done), error))?;
         checkpoint::save(folder, trainer, &arrays, *best)?;
     }
     drop(progress);
+    left_out.say(done - begun);
     if let Some(best) = best {
         say_best(best, tired(&Some(*best)));
     }
     ranks.all(done >= config.outer_steps || !stop::asked())
+}
+
+/// Outer steps in a row that are left out before the user is warned.
+const MANY: u64 = 10;
+
+/// The outer steps of this process that were left out.
+#[derive(Default)]
+struct LeftOut {
+    in_all: u64,
+    in_a_row: u64,
+    warned: bool,
+}
+
+impl LeftOut {
+    /// Counts an outer step. Gives a warning once, when many in a row were left out.
+    fn see(&mut self, left_out: bool, most: f64) -> Option<String> {
+        self.in_all += u64::from(left_out);
+        self.in_a_row = if left_out { self.in_a_row + 1 } else { 0 };
+        if self.warned || self.in_a_row < MANY {
+            return None;
+        }
+        self.warned = true;
+        Some(format!(
+            "it and the {} before it were left out, so nothing was learned: a greater --leave-out than {most} may be \
+             needed (gradient_norm in the metrics says how great)",
+            MANY - 1
+        ))
+    }
+
+    /// Says how many of `steps` there were, if any.
+    fn say(&self, steps: u64) {
+        if self.in_all > 0 {
+            let count = self.in_all;
+            say(&format!(
+                "Left out: {count} of {steps} outer steps (--leave-out)"
+            ));
+        }
+    }
 }
 
 fn say_best(best: &Best, tired: bool) {
@@ -440,13 +485,19 @@ fn say_best(best: &Best, tired: bool) {
 
 /// Adds a hint to the error of a run that broke after `outer_step` outer steps: from where it can go on, and
 /// how. If its last checkpoint is of that very step, the run would break again at once. Then the checkpoint
-/// before takes its place.
-fn broken(folder: &mut RunFolder, outer_step: u64, error: Error) -> Error {
+/// before takes its place; unless this process began there, as the settings that it was given may be at fault.
+fn broken(folder: &mut RunFolder, (begun, outer_step): (u64, u64), error: Error) -> Error {
     if error.kind() != ErrorKind::NotFinite {
         return error;
     }
-    let last = folder.last_checkpoint();
-    if last == Some(outer_step) {
+    let run = quoted(folder.path());
+    let smaller = "with a smaller --outer-lr, or with --clip 1, goes on";
+    if folder.last_checkpoint() == Some(outer_step) {
+        if outer_step == begun && begun > 0 {
+            let mut ways = vec![format!("--resume {run} {smaller} from its last checkpoint")];
+            ways.extend(earlier_checkpoint(folder.path()));
+            return error.hint(ways.join("; "));
+        }
         match folder.step_back() {
             Ok(true) => {}
             Ok(false) => {
@@ -456,8 +507,7 @@ fn broken(folder: &mut RunFolder, outer_step: u64, error: Error) -> Error {
         }
     }
     error.hint(format!(
-        "--resume {} with a smaller --outer-lr, or with --clip 1, goes on from the checkpoint before it broke",
-        folder.path().display()
+        "--resume {run} {smaller} from the checkpoint before it broke"
     ))
 }
 

@@ -1,6 +1,7 @@
 //! What is in a data set, and what is odd about it.
 
 use super::{Dataset, Problem, Split};
+use crate::error::one_line;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
@@ -131,9 +132,10 @@ impl Survey {
         ]
     }
 
-    /// For people.
+    /// For people. Names come from files, and could play tricks on a terminal.
     pub fn text(&self) -> String {
-        let mut text = format!("{}: {}\n", self.name, self.problem);
+        let mut text = format!("{}: {}\n", one_line(&self.name), self.problem);
+        let class_names: Vec<_> = self.class_names.iter().map(|name| one_line(name)).collect();
         for (name, counts) in self.parts() {
             let sum: usize = counts.iter().sum();
             let _ = writeln!(text, "  {name:<11} {sum:>7} images");
@@ -147,18 +149,14 @@ impl Survey {
             text,
             "  mean {mean}, standard deviation {std} of training pixels / 255"
         );
-        let widest = self
-            .class_names
-            .iter()
-            .map(|name| name.chars().count())
-            .max();
+        let widest = class_names.iter().map(|name| name.chars().count()).max();
         let width = widest.unwrap_or(0).clamp("class".len(), WIDEST);
         let _ = writeln!(
             text,
             "\n  {:<width$} {:>11}{:>11}{:>11}",
             "class", "training", "validation", "test"
         );
-        for (i, name) in self.class_names.iter().enumerate() {
+        for (i, name) in class_names.iter().enumerate() {
             let [train, validation, test] = self.parts().map(|(_, counts)| counts[i]);
             let _ = writeln!(
                 text,
@@ -167,7 +165,7 @@ impl Survey {
         }
         text.push('\n');
         for odd in &self.odd {
-            let _ = writeln!(text, "  odd: {odd}");
+            let _ = writeln!(text, "  odd: {}", one_line(odd));
         }
         if self.odd.is_empty() {
             text.push_str("  nothing odd: no copies, no empty classes\n");
@@ -243,5 +241,16 @@ mod tests {
             text.contains("  odd: 1 images are of one colour\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn names_of_classes_do_nothing_to_a_terminal() {
+        let mut data = Dataset::drawn(1, [40, 20, 20]);
+        data.card.class_names[3] = "\x1b[31mred\nline".to_owned();
+        data.validation.labels.fill(0);
+        let text = Survey::of(&data).text();
+        assert!(!text.contains('\x1b'), "{text}");
+        assert!(text.contains("\n  \\u{1b}[31mred line  "), "{text}");
+        assert!(text.contains("2, \\u{1b}[31mred line, 4"), "{text}");
     }
 }

@@ -106,6 +106,7 @@ fn evaluation(report: &Report) -> Result<Markup> {
         _ => percent(way.interval),
     };
     Ok(html! {
+        @if let Some(outdated) = report.outdated() { p.bad { "This run was " (outdated) "." } }
         p {
             "Accuracy on " (report.test_images) " test images of " (report.dataset) " after " (report.inner_steps)
             " steps of " (report.inner_batch) " images, " (report.learners) " fresh learners (" (report.learner) " "

@@ -9,6 +9,7 @@ use crate::eval::tuning::{BASELINES, Recipe, SHARE_TRIALS, TRIALS, tuned, tuned_
 use crate::outer::curriculum::Curriculum;
 use crate::outer::inner::Inner;
 use crate::outer::rule::Rule;
+use crate::run::checkpoint;
 use crate::run::config::Config;
 use crate::run::run_folder::REPORT;
 use autograd::prelude::*;
@@ -42,6 +43,12 @@ pub struct Report {
     pub curve_steps: Vec<usize>,
     /// The way of the run, then those of the baselines.
     pub ways: Vec<Way>,
+    /// After how many outer steps, where it is read from a run's folder; older ones do not say.
+    #[serde(default, skip_serializing)]
+    pub outer_step: Option<u64>,
+    /// How many outer steps the run has done by now, where that is known.
+    #[serde(skip)]
+    pub reached: Option<u64>,
 }
 
 /// The strongest baseline.
@@ -334,7 +341,14 @@ impl Report {
         for way in report.ways.iter_mut().filter(|way| way.steps == 0) {
             way.steps = report.inner_steps;
         }
+        report.reached = checkpoint::last_step(run);
         Ok(Some(report))
+    }
+
+    /// Of a run that has gone on since then, a remark that says so.
+    pub fn outdated(&self) -> Option<String> {
+        let (done, reached) = (self.outer_step?, self.reached?);
+        (done != reached).then(|| format!("evaluated after outer step {done} of {reached}"))
     }
 
     /// Refuses what no evaluation writes.
@@ -418,6 +432,8 @@ impl Report {
             test_images: data.test.len(),
             curve_steps: looks(config.inner_steps),
             ways,
+            outer_step: None,
+            reached: None,
         }
     }
 
@@ -512,6 +528,8 @@ mod tests {
             test_images: 1,
             curve_steps: looks(2),
             ways: ways.map(way).collect(),
+            outer_step: None,
+            reached: None,
         }
     }
 

@@ -104,6 +104,8 @@ pub struct MetaTrainer {
     outer_step: u64,
     /// How many outer steps in a row have run away by now.
     runaways: usize,
+    /// Whether the last outer step was left out.
+    left_out: bool,
     watch: bool,
 }
 
@@ -136,6 +138,7 @@ impl MetaTrainer {
             config: config.clone(),
             outer_step: 0,
             runaways: 0,
+            left_out: false,
             watch: false,
         })
     }
@@ -183,6 +186,11 @@ impl MetaTrainer {
         &self.config
     }
 
+    /// Whether the meta-gradient of the last outer step was [left out](Config::leave_out).
+    pub fn left_out(&self) -> bool {
+        self.left_out
+    }
+
     /// From now on outer steps also measure the cotangents of the learner's weights, or no longer: see
     /// [`Unroll::watch_cotangents`].
     pub fn watch_cotangents(&mut self, watch: bool) {
@@ -211,7 +219,8 @@ impl MetaTrainer {
             self.descent.measure(self.gradients())?;
         }
         step.gradient_norm = self.descent.measured()?;
-        if self.follows(&step)? {
+        self.left_out = !self.follows(&step)?;
+        if !self.left_out {
             self.update(step.gradient_norm)?;
         }
         if !self.config.population().is_mixed() {

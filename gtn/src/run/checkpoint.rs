@@ -2,7 +2,7 @@
 
 use super::best::Best;
 use super::config::Config;
-use super::run_folder::RunFolder;
+use super::run_folder::{self, RunFolder};
 use crate::data::Problem;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outer::meta::MetaTrainer;
@@ -42,8 +42,21 @@ pub fn save(
 /// # Errors
 /// If the file is damaged.
 pub fn best(path: &Path) -> Result<Option<Best>> {
-    let (_, about) = read_safetensors(path).map_err(|e| Error::run(format!("checkpoint {e}")))?;
-    Ok(Best::in_checkpoint(&about))
+    Ok(Best::in_checkpoint(&read(path)?.1))
+}
+
+/// After how many outer steps the last checkpoint of a run was saved; `None` if there is no sound one.
+pub fn last_step(run: &Path) -> Option<u64> {
+    let (_, about) = read(&run.join(run_folder::CHECKPOINT)).ok()?;
+    about.get(OUTER_STEP)?.parse().ok()
+}
+
+/// Reads a checkpoint. If it is damaged, the error says which others there are.
+fn read(path: &Path) -> Result<(Arrays, Metadata)> {
+    read_safetensors(path).map_err(|error| {
+        let run = path.parent().unwrap_or(Path::new("."));
+        Error::run(format!("checkpoint {error}")).hint_if(run_folder::earlier_checkpoint(run))
+    })
 }
 
 /// Restores a run's trainer from a checkpoint, with the settings `config`. Also gives the settings that
@@ -58,8 +71,7 @@ pub fn load(
     config: &Config,
     problem: Problem,
 ) -> Result<(MetaTrainer, Table)> {
-    let (arrays, about) =
-        read_safetensors(path).map_err(|e| Error::run(format!("checkpoint {e}")))?;
+    let (arrays, about) = read(path)?;
     let place = format!("checkpoint {}", path.display());
     let refuse = |reason: String| Error::run(reason).at(&place);
     let entry = |key: &str| {

@@ -86,6 +86,9 @@ const CHANGEABLE: [&str; 20] = [
     "validate_learners",
 ];
 
+/// Settings that bring others of their own, which the user may not have given.
+const LEADING: [&str; 2] = ["inner_optimizer", "learner"];
+
 const RUN: &str = "Run";
 const DATA: &str = "Data";
 const SIZES: &str = "Sizes";
@@ -288,7 +291,8 @@ impl Config {
         Table::try_from(self).expect("settings are plain values")
     }
 
-    /// The first setting that differs and that a run may not change: its name and both values.
+    /// A setting that differs and that a run may not change: its name and both values. One that brings others comes
+    /// before them.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let (ours, theirs) = (self.table(), other.table());
         // `--rank-by` forms pairs within a lot only, so there the size of lots changes results.
@@ -297,7 +301,8 @@ impl Config {
             |key: &str| CHANGEABLE.contains(&key) && !(lots_count && key == "learners_at_once");
         let (key, value) = ours
             .iter()
-            .find(|(key, value)| theirs.get(*key) != Some(value) && !changeable(key))?;
+            .filter(|(key, value)| theirs.get(*key) != Some(value) && !changeable(key))
+            .min_by_key(|(key, _)| !LEADING.contains(&key.as_str()))?;
         Some(format!("{key} is {value} here and {} there", theirs[key]))
     }
 
@@ -315,6 +320,7 @@ impl Config {
 mod tests {
     use super::*;
     use crate::data::Problem;
+    use crate::run::settings::Overrides;
 
     #[test]
     fn presets_are_sound_and_come_back_from_toml() {
@@ -395,5 +401,10 @@ mod tests {
             config.difference(&other).unwrap(),
             "inner_steps is 32 here and 17 there"
         );
+        let given = Overrides::default().with("inner_optimizer", Some("adam"));
+        let adam = config.with(&given).unwrap();
+        let named = "inner_optimizer is \"adam\" here and \"momentum\" there";
+        assert_ne!(adam.inner_lr, config.inner_lr);
+        assert_eq!(adam.difference(&config).unwrap(), named);
     }
 }

@@ -43,7 +43,7 @@ pub fn check(
         return Ok(None);
     };
     let horizon = config.horizon().free_bytes(free);
-    let fit = estimate(config, &horizon, problem)?;
+    let fit = estimate(config, &horizon, problem).map_err(refused)?;
     let (wanted, free) = (fit.bytes, free as f64);
     if wanted <= free {
         return Ok(Some(fit));
@@ -65,6 +65,16 @@ pub fn check(
         )
         },
     )
+}
+
+/// A schedule that the training cannot have is a mistake in the settings.
+fn refused(error: autograd::Error) -> Error {
+    match error {
+        autograd::Error::Setting(why) => {
+            Error::usage(why).hint("--schedule auto chooses one that works")
+        }
+        other => other.into(),
+    }
 }
 
 /// Refuses a training whose values take more memory than the device has free, where that is known.

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::text::quoted;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::Builder;
@@ -27,6 +28,8 @@ pub const CHECKPOINT: &str = "checkpoint.safetensors";
 pub const BEST: &str = "best.safetensors";
 /// The checkpoint before the last, to go back to if numbers run away right after the last.
 pub const PREVIOUS: &str = "previous.safetensors";
+/// A checkpoint right after which numbers ran away, so that the previous one took its place.
+pub const BROKEN: &str = "broken.safetensors";
 
 /// The evaluation, as JSON.
 pub const REPORT: &str = "report.json";
@@ -37,7 +40,7 @@ const UNFINISHED: &str = ".unfinished-";
 /// Writes a whole file, or leaves everything as it was.
 ///
 /// `write` fills a new file in the same folder, which is brought to the disk and only then takes
-/// the name `path`.
+/// the name `path`. Symbolic links are followed and stay.
 ///
 /// ```
 /// use gtn::run::run_folder::write_atomically;
@@ -50,7 +53,7 @@ const UNFINISHED: &str = ".unfinished-";
 /// ```
 ///
 /// # Errors
-/// If the file cannot be written; what was there before is still there.
+/// If the file cannot be written, or `path` is something else than a file; what was there before is still there.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -58,7 +61,21 @@ pub fn write_atomically(
     replace(path, write).map_err(|error| Error::file("write", path, &error))
 }
 
+/// The file behind symbolic links, as a rename would replace the link. It would replace a device, too.
+fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => fs::canonicalize(path),
+        Ok(_) => Err(io::Error::other(
+            "something that is no regular file is there",
+        )),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(_) if path.is_symlink() => Err(io::Error::other("it is a link to what is not there")),
+        Err(_) => Ok(path.to_owned()),
+    }
+}
+
 fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let path = &behind_links(path)?;
     // An empty parent is the current folder.
     let folder = path
         .parent()
@@ -121,10 +138,12 @@ impl RunFolder {
         let bare = is_bare(path).map_err(|e| Error::file("read", path, &e))?;
         if !bare {
             let error = Error::run(format!("{} is not empty", path.display()));
-            return Err(error.hint(format!(
-                "--resume {} goes on with a run there; or name another folder",
-                path.display()
-            )));
+            return Err(error.hint(if path.join(CHECKPOINT).is_file() {
+                let run = quoted(path);
+                format!("--resume {run} goes on with the run there; or name another folder")
+            } else {
+                "--out names another folder".to_owned()
+            }));
         }
         let folder = Self::open(path)?;
         folder.remove_unfinished()?;
@@ -147,20 +166,20 @@ impl RunFolder {
 
     /// The checkpoint of the run in the folder `path`, from which it can go on.
     pub fn checkpoint_in(path: &Path) -> Result<PathBuf> {
-        let (file, folder) = (path.join(CHECKPOINT), path.display());
+        let file = path.join(CHECKPOINT);
         match fs::metadata(&file) {
             Ok(found) if found.is_file() => Ok(file),
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::file("read", &file, &error))
             }
             _ => {
-                let nothing = format!("{folder} holds no run to resume: no {CHECKPOINT} there");
+                let error = Error::run(format!("no {CHECKPOINT} there")).at(path.display());
                 let begun = path.join(CONFIG).is_file() && is_bare(path).unwrap_or(false);
-                let error = Error::run(nothing);
                 Err(if begun {
-                    error.hint(format!("--out {folder} begins it again"))
+                    let run = quoted(path);
+                    error.hint(format!("`gtn train --out {run}` begins that run again"))
                 } else {
-                    error
+                    error.hint_if(earlier_checkpoint(path))
                 })
             }
         }
@@ -327,12 +346,15 @@ impl RunFolder {
     }
 
     /// Makes the previous checkpoint the last one again; false if there is none. For a run that broke right
-    /// after its last checkpoint.
+    /// after its last checkpoint, which is kept as the broken one.
     pub fn step_back(&mut self) -> Result<bool> {
-        let [last, previous] = [CHECKPOINT, PREVIOUS].map(|name| self.path.join(name));
+        let [last, previous, broken] =
+            [CHECKPOINT, PREVIOUS, BROKEN].map(|name| self.path.join(name));
         if !previous.exists() {
             return Ok(false);
         }
+        self.keep_last_as(BROKEN)
+            .map_err(|e| Error::file("write", &broken, &e))?;
         fs::rename(&previous, &last).map_err(|e| Error::file("write", &last, &e))?;
         self.last_checkpoint = None;
         Ok(true)
@@ -369,7 +391,30 @@ impl RunFolder {
     }
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+/// How a run goes on from another checkpoint, where its last one is damaged, gone, or broken; `None` if it has no other.
+pub fn earlier_checkpoint(run: &Path) -> Option<String> {
+    let mut others = [PREVIOUS, BEST].into_iter();
+    let name = others.find(|name| run.join(name).is_file())?;
+    let [from, to] = [name, CHECKPOINT].map(|name| quoted(&run.join(name)));
+    Some(format!(
+        "{name} is an earlier checkpoint: after `cp {from} {to}` the run goes on from it"
+    ))
+}
+
+/// Refuses a folder with a run for the results of another command, which would replace files of the run.
+///
+/// # Errors
+/// Of usage, if there is one; `flag` names another folder.
+pub fn refuse_run(folder: &Path, flag: &str) -> Result<()> {
+    if !folder.join(CONFIG).is_file() {
+        return Ok(());
+    }
+    let error = Error::usage("a run is there, whose files would be replaced").at(folder.display());
+    Err(error.hint(format!("{flag} names another folder")))
+}
+
+/// Removes a file, if there is one.
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

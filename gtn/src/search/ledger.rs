@@ -3,15 +3,17 @@
 use super::estimator::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::ledger::{self, Record};
-use crate::run::run_folder::write_atomically;
+use crate::run::run_folder::{remove_if_there, write_atomically};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The results, in a search's folder.
 const RESULTS: &str = "results.jsonl";
 const SETTINGS: &str = "settings.json";
+/// How real images teach, tuned for these settings.
+pub const RECIPES: &str = "recipes.json";
 
 /// What a source gave for a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,13 +100,11 @@ fn check(folder: &Path, settings: &Value, fresh: bool) -> Result<()> {
     match before {
         Some(before) if before == *settings => Ok(()),
         Some(before) if !fresh => {
-            let ours = settings.as_object().into_iter().flatten();
-            let other = ours
-                .filter(|(key, value)| before[key.as_str()] != **value)
-                .map(|(key, value)| {
-                    format!("{key} is {value} here and {} there", before[key.as_str()])
-                });
-            let difference = other.collect::<Vec<_>>().join(", ");
+            let (here, there) = (by_name(settings), by_name(&before));
+            let other = |name: &String| there.get(name).unwrap_or(&Value::Null);
+            let differing = here.iter().filter(|(name, value)| other(name) != *value);
+            let words = |(name, value)| format!("{name} is {value} here and {} there", other(name));
+            let difference = differing.map(words).collect::<Vec<_>>().join(", ");
             let error = Error::run(format!(
                 "{} has results of other settings: {difference}",
                 folder.display()
@@ -118,10 +118,28 @@ fn check(folder: &Path, settings: &Value, fresh: bool) -> Result<()> {
             folder.display()
         ))),
         _ => {
+            // Those of other settings, whose search ended before its first result.
+            remove_if_there(&folder.join(RECIPES))
+                .map_err(|error| Error::file("remove", &folder.join(RECIPES), &error))?;
             let bytes = serde_json::to_vec_pretty(settings).map_err(Error::run)?;
             write_atomically(&path, |file| file.write_all(&bytes))
         }
     }
+}
+
+/// Settings by name. Those of the run are one text of TOML, and are taken apart.
+fn by_name(settings: &Value) -> Map<String, Value> {
+    let mut named = settings.as_object().cloned().unwrap_or_default();
+    let run = named.get("run").and_then(Value::as_str);
+    let run: Option<Map<String, Value>> = run.and_then(|text| toml::from_str(text).ok());
+    if let Some(run) = run {
+        named.remove("run");
+        named.extend(
+            run.into_iter()
+                .map(|(name, value)| (format!("run.{name}"), value)),
+        );
+    }
+    named
 }
 
 #[cfg(test)]
@@ -209,5 +227,31 @@ mod tests {
                 .ends_with("has results of other settings: steps is 8 here and 16 there"),
             "{other}"
         );
+    }
+
+    #[test]
+    fn of_other_runs_what_differs_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = |lr: f64| {
+            let run = format!("outer_lr = {lr}\nseed = 1\n");
+            serde_json::json!({ "run": run, "seeds": 1 })
+        };
+        let mut ledger = Ledger::open(dir.path(), &settings(0.5)).unwrap();
+        ledger.add(entry("01")).unwrap();
+        drop(ledger);
+        let error = Ledger::open(dir.path(), &settings(0.25)).unwrap_err();
+        let words = "of other settings: run.outer_lr is 0.25 here and 0.5 there";
+        assert!(error.to_string().ends_with(words), "{error}");
+    }
+
+    #[test]
+    fn recipes_of_other_settings_go_with_these() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipes = dir.path().join(RECIPES);
+        for (steps, stay) in [(16, false), (16, true), (8, false)] {
+            std::fs::write(&recipes, "{}").unwrap();
+            Ledger::open(dir.path(), &serde_json::json!({ "steps": steps })).unwrap();
+            assert_eq!(recipes.exists(), stay, "{steps}");
+        }
     }
 }

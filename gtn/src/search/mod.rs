@@ -18,7 +18,7 @@ pub mod tune;
 
 pub use estimator::{Estimator, Measure, Source, Teaching};
 pub use lab::{Lab, Task};
-pub use ledger::{Entry, Ledger, Outcome};
+pub use ledger::{Entry, Ledger, Outcome, RECIPES};
 pub use strategy::{Proposals, Round, Strategy};
 pub use structure::Structure;
 pub use table::{Cost, Table};

@@ -56,7 +56,9 @@ impl Found {
     /// # Errors
     /// If a file cannot be read.
     pub fn read(folder: &Path, broke: Option<&Broke>) -> Result<Option<Self>> {
-        let outcome = match (Report::of_run(folder)?, broke) {
+        // A run that has gone on since its evaluation has not ended.
+        let report = Report::of_run(folder)?.filter(|report| report.outdated().is_none());
+        let outcome = match (report, broke) {
             (Some(report), _) => Outcome::Done {
                 mean: report.gtn_accuracy_mean,
                 min: report.gtn_accuracy_min,

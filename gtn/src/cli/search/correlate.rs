@@ -10,11 +10,13 @@ use crate::error::{Error, Result};
 use crate::nn::{Code, Population, Source as Drawn, Space, Truth};
 use crate::ranks::Ranks;
 use crate::run::config::Config;
+use crate::run::run_folder::{make_folder, refuse_run, write_atomically};
 use crate::search::agreement::best_first;
 use crate::search::correlate::{Correlation, panels};
 use crate::search::{Entry, Estimator, Ledger, Source, Structure, Table, Task};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// Images of CIFAR-10, where no run says what images are.
@@ -82,9 +84,9 @@ fn sample(text: &str) -> Result<Sample, String> {
 #[derive(Serialize)]
 struct Report<'a> {
     command: &'static str,
-    run: Option<&'a Path>,
+    run: Option<Cow<'a, str>>,
     space: String,
-    truth: &'a Path,
+    truth: Cow<'a, str>,
     column: &'a str,
     /// Networks of the sample that are not held out, so the run may have drawn them in meta-training.
     not_held_out: usize,
@@ -96,6 +98,9 @@ struct Report<'a> {
 }
 
 pub(super) fn run(args: &CorrelateArgs, ranks: &Ranks) -> Result<Outcome> {
+    if let Some(folder) = &args.out {
+        refuse_run(folder, "--out")?;
+    }
     let config = args.run.as_deref().map(read_config).transpose()?;
     let population = config.as_ref().map(Config::population);
     let space = space(args, population.as_ref())?;
@@ -128,23 +133,20 @@ pub(super) fn run(args: &CorrelateArgs, ranks: &Ranks) -> Result<Outcome> {
     let accuracies: Vec<f64> = codes.iter().filter_map(|code| truth.of(code)).collect();
     let compare = args.compare == Some(Compare::Random);
     let correlation = Correlation::new(&table, &accuracies, &args.estimators, 0, compare);
-    show(correlation.table().trim_end());
     let report = Report {
         command: "search correlate",
-        run: args.run.as_deref(),
+        run: args.run.as_deref().map(Path::to_string_lossy),
         space: space.name(),
-        truth: &args.truth,
+        truth: args.truth.to_string_lossy(),
         column: &truth.column,
         not_held_out,
         supervised,
         correlation: &correlation,
     };
     if let Some(folder) = folder {
-        crate::run::run_folder::make_folder(&folder)?;
+        make_folder(&folder)?;
         let write = |name: &str, bytes: &[u8]| {
-            crate::run::run_folder::write_atomically(&folder.join(name), |file| {
-                file.write_all(bytes)
-            })
+            write_atomically(&folder.join(name), |file| file.write_all(bytes))
         };
         let estimates = table.estimates(&args.estimators[0]);
         let csv = table.to_csv(&best_first(&estimates), &estimates, str::to_owned)?;
@@ -159,6 +161,7 @@ pub(super) fn run(args: &CorrelateArgs, ranks: &Ranks) -> Result<Outcome> {
         )?;
         say(&format!("The results are in {}", folder.display()));
     }
+    show(correlation.table().trim_end())?;
     args.work.machine.print(&report)?;
     Ok(Outcome::Done)
 }

@@ -8,6 +8,7 @@ use super::teacher::teacher;
 use super::work::{Work, say_stopped};
 use crate::error::{Error, Result};
 use crate::ranks::Ranks;
+use crate::run::run_folder::refuse_run;
 use crate::search::{Estimator, Proposals, Task};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -19,6 +20,7 @@ pub(super) fn run(args: &FindArgs, ranks: &Ranks) -> Result<Outcome> {
         Some(run) => run.join("search"),
         None => PathBuf::from("search"),
     });
+    refuse_run(&out, "--out")?;
     let run = match &args.run {
         Some(run) => run.clone(),
         None => match teacher(args, &out, ranks)? {

@@ -379,7 +379,6 @@ impl<'a> Search<'a> {
             ("network,latency_ms\n".to_owned() + &measured.collect::<String>()).as_bytes(),
         )?;
         scatter::write(&out.join("pareto.svg"), &self.panels(&found))?;
-        show(&self.top(&found));
         let best = |&at: &usize| Best {
             network: self.name(&table.networks[at]),
             estimate: Some(found.estimates[at]).filter(|estimate| estimate.is_finite()),
@@ -398,13 +397,14 @@ impl<'a> Search<'a> {
         ));
         say_postponed(&ledger);
         let report = json!({
-            "command": "search", "out": out, "space": self.lab.space.name(), "strategy": self.args.strategy,
+            "command": "search", "out": out.to_string_lossy(), "space": self.lab.space.name(), "strategy": self.args.strategy,
             "estimator": self.args.estimator.to_string(), "networks": order.len(), "failed": failed, "top": top,
         });
         ledger.write(
             "report.json",
             &serde_json::to_vec_pretty(&report).map_err(Error::run)?,
         )?;
+        show(&self.top(&found))?;
         self.args.work.machine.print(&report)
     }
 

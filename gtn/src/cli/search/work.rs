@@ -16,14 +16,11 @@ use crate::run::config::Config;
 use crate::run::run_folder::{RunFolder, write_atomically};
 use crate::run::values::count;
 use crate::run::{card, checkpoint};
-use crate::search::{Estimator, Lab, Ledger, Source, Teaching, tune};
+use crate::search::{Estimator, Lab, Ledger, RECIPES, Source, Teaching, tune};
 use clap::Args;
 use kernels::Device;
 use serde_json::{Value, json};
 use std::path::Path;
-
-/// How real images teach, in the folder of the results.
-const RECIPES: &str = "recipes.json";
 
 /// How networks are judged, and by whom.
 #[derive(Debug, Args)]

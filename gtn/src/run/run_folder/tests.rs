@@ -76,7 +76,7 @@ fn the_last_two_checkpoints_are_kept() {
     assert_eq!((read(CHECKPOINT), read(PREVIOUS)), (vec![3], vec![2]));
     assert_eq!(names(dir.path()), [CHECKPOINT, METRICS, PREVIOUS]);
     assert!(run.step_back().unwrap());
-    assert_eq!(read(CHECKPOINT), [2]);
+    assert_eq!((read(CHECKPOINT), read(BROKEN)), (vec![2], vec![3]));
     assert!(!run.step_back().unwrap());
     run.save_checkpoint(3, |file| file.write_all(&[4])).unwrap();
     assert_eq!((read(CHECKPOINT), read(PREVIOUS)), (vec![4], vec![2]));
@@ -122,10 +122,23 @@ fn numbers_count_up_and_a_filled_folder_is_refused() {
     let path = root.path().join("a-b-0-1");
     let lines = RunFolder::create(&path).unwrap_err().lines();
     let folder = path.display();
-    let expected = format!("error: {folder} is not empty\nhint: --resume {folder} goes on");
-    assert!(lines.starts_with(&expected), "{lines}");
-    let line = RunFolder::resume(&path, 1).unwrap_err().to_string();
-    assert!(line.ends_with("holds no run to resume: no checkpoint.safetensors there"));
+    let expected = format!("error: {folder} is not empty\nhint: --out names another folder");
+    assert_eq!(lines, expected);
+    let error = RunFolder::resume(&path, 1).unwrap_err();
+    let expected = format!("error: {folder}: no checkpoint.safetensors there");
+    assert_eq!(error.lines(), expected);
+    fs::write(path.join(PREVIOUS), "one").unwrap();
+    let lines = RunFolder::resume(&path, 1).unwrap_err().lines();
+    let hint = format!(
+        "hint: previous.safetensors is an earlier checkpoint: after `cp {folder}/previous.safetensors \
+         {folder}/checkpoint.safetensors` the run goes on from it"
+    );
+    assert!(lines.ends_with(&hint), "{lines}");
+    fs::write(path.join(CHECKPOINT), "two").unwrap();
+    let lines = RunFolder::create(&path).unwrap_err().lines();
+    assert!(lines.contains(&format!(
+        "hint: --resume {folder} goes on with the run there"
+    )));
 }
 
 #[test]
@@ -177,6 +190,45 @@ fn a_folder_that_cannot_be_written_to_is_named() {
         !line.contains(UNFINISHED) && !line.contains("os error"),
         "{line}"
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_and_devices_stay() {
+    use std::os::unix::fs::symlink;
+    let dir = TempDir::new().unwrap();
+    let [file, link, lost] = ["file", "link", "lost"].map(|name| dir.path().join(name));
+    fs::write(&file, "old").unwrap();
+    symlink("file", &link).unwrap();
+    symlink("nowhere", &lost).unwrap();
+    write_atomically(&link, |out| out.write_all(b"new")).unwrap();
+    assert!(link.is_symlink());
+    assert_eq!(fs::read(&file).unwrap(), b"new");
+    let device = PathBuf::from("/dev/null");
+    for (path, why) in [
+        (lost, "it is a link to what is not there"),
+        (device, "something that is no regular file is there"),
+        (
+            dir.path().to_owned(),
+            "something that is no regular file is there",
+        ),
+    ] {
+        let line = write_atomically(&path, |_| Ok(())).unwrap_err().to_string();
+        assert_eq!(line, format!("cannot write {}: {why}", path.display()));
+    }
+}
+
+#[test]
+fn a_folder_with_a_run_is_for_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    refuse_run(dir.path(), "--out").unwrap();
+    RunFolder::create(dir.path())
+        .unwrap()
+        .write_config("")
+        .unwrap();
+    let error = refuse_run(dir.path(), "--to").unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.lines().ends_with("\nhint: --to names another folder"));
 }
 
 #[test]
