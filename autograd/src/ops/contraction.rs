@@ -172,7 +172,7 @@ impl<'t> Var<'t> {
         let spec = Conv {
             float: float_of("conv2d", &[self, weight])?,
             kind,
-            batch: Shape::from(&batch[..]).count(),
+            batch: Shape::from(batch).count(),
             n,
             h,
             w: width,
