@@ -6,7 +6,7 @@ use crate::{Array, DType};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
-use zip::result::{ZipError, ZipResult};
+use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
@@ -51,11 +51,11 @@ pub fn read_npz(path: impl AsRef<Path>) -> Result<Arrays, FileError> {
 /// [`FileError`] if the system refuses.
 pub fn write_npz(path: impl AsRef<Path>, arrays: &Arrays) -> Result<(), FileError> {
     let path = path.as_ref();
-    write_atomically(path, |file| Ok(write(file, arrays)?)).map_err(|e| Fault::Write(e).at(path))
+    write_atomically(path, |file| write(file, arrays)).map_err(|e| Fault::Write(e).at(path))
 }
 
-fn write(file: &mut File, arrays: &Arrays) -> ZipResult<()> {
-    let mut zip = ZipWriter::new(BufWriter::new(file));
+pub(super) fn write(to: impl Write + Seek, arrays: &Arrays) -> io::Result<()> {
+    let mut zip = ZipWriter::new(BufWriter::new(Latch { to, error: None }));
     for (name, array) in arrays {
         // No compression: floats hardly compress. No timestamp: equal input gives equal bytes.
         let options = SimpleFileOptions::default()
@@ -66,8 +66,41 @@ fn write(file: &mut File, arrays: &Arrays) -> ZipResult<()> {
         zip.write_all(&header(array))?;
         zip.write_all(array.bytes())?;
     }
-    zip.finish()?.flush()?;
-    Ok(())
+    let mut buffer = zip.finish()?;
+    buffer.flush()?;
+    buffer.get_mut().error.take().map_or(Ok(()), Err)
+}
+
+/// Keeps the first error, and from then on takes everything. A [`ZipWriter`] that was given an error would try to end the
+/// archive when it is dropped, and print that it cannot.
+struct Latch<W> {
+    to: W,
+    error: Option<io::Error>,
+}
+
+impl<W: Write> Write for Latch<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.error.is_none() {
+            match self.to.write_all(bytes) {
+                Ok(()) => {}
+                Err(error) => self.error = Some(error),
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.error.is_none() {
+            self.error = self.to.flush().err();
+        }
+        Ok(())
+    }
+}
+
+impl<W: Seek> Seek for Latch<W> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.to.seek(to)
+    }
 }
 
 pub(super) fn read(file: impl Read + Seek) -> Result<Arrays, Fault> {

@@ -3,7 +3,7 @@
 use super::*;
 use half::{bf16, f16};
 use proptest::prelude::*;
-use std::io::{Cursor, Write};
+use std::io::{Cursor, ErrorKind, Write};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
@@ -391,5 +391,18 @@ proptest! {
         let _ = npz::read(Cursor::new(npz(&text, &bytes)));
         let header = (text.len() as u64).to_le_bytes();
         let _ = safetensors_from_bytes(&[&header[..], text.as_bytes(), &bytes].concat());
+    }
+}
+
+#[test]
+fn a_device_that_is_full_is_an_error() {
+    let arrays = sample();
+    let mut enough = Cursor::new(Vec::new());
+    npz::write(&mut enough, &arrays).unwrap();
+    let bytes = enough.into_inner();
+    for room in [0, 10, bytes.len() / 2, bytes.len() - 1] {
+        let mut memory = vec![0; room];
+        let error = npz::write(Cursor::new(&mut memory[..]), &arrays).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WriteZero, "{room}");
     }
 }
