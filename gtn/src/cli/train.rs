@@ -6,7 +6,7 @@ use super::{Files, Machine, Outcome, end_after, pictures, say, show, stop};
 use crate::data::{Card, Dataset};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::evaluate::{TestSet, Trainee};
-use crate::eval::report::{self, GLANCE};
+use crate::eval::report::{self, GLANCE, Kept};
 use crate::eval::training_data::TrainingData;
 use crate::outer::curriculum::StartImages;
 use crate::outer::inner::Inner;
@@ -170,15 +170,16 @@ fn train_and_evaluate(args: &TrainArgs, ranks: &Ranks) -> Result<Outcome> {
         return Ok(Outcome::Done);
     };
     pictures::draw_curves(folder.path(), &report)?;
-    let seconds = begin.elapsed().as_secs_f64();
-    let evaluated = Evaluated::new("train", folder.path(), trainer.outer_step(), &report);
-    let evaluated = evaluated.after(seconds);
+    let (outer_step, report) = (trainer.outer_step(), &report);
+    let kept = Kept { outer_step, report };
     folder.write(REPORT, |file| {
-        Ok(serde_json::to_writer_pretty(file, &evaluated)?)
+        Ok(serde_json::to_writer_pretty(file, &kept)?)
     })?;
     say(&format!("The run is in {}", folder.path().display()));
     show(report.table().trim_end())?;
-    args.machine.print(&evaluated)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let evaluated = Evaluated::new("train", folder.path(), outer_step, report);
+    args.machine.print(&evaluated.after(seconds))?;
     Ok(Outcome::Done)
 }
 

@@ -38,11 +38,11 @@ pub(super) fn names(pickle: &[u8], key: &str) -> Result<Vec<String>> {
     names.collect()
 }
 
-/// Instructions of a pickle. The longest of CIFAR, a part of CIFAR-100, has some 450,000: three lists of 50,000.
+/// Instructions of a pickle. The longest of CIFAR, a part of CIFAR-100, has some 450,000: three lists of 50,000. Written by
+/// Python 3 in protocol 2, each file name takes eight.
 const MOST_CODES: usize = 1 << 20;
-/// Values that hold others. Python fills lists in parts of 1,000, so the same part has some 200. As many can lie within
-/// each other, and reading them takes stack.
-const MOST_HOLDERS: usize = 1000;
+/// Values that lie within each other. Reading them takes stack. CIFAR's lie four deep.
+const MOST_DEPTH: usize = 100;
 /// Bytes of a text or number that may be referred to again. Each reference becomes a copy.
 const SHORT: usize = 300;
 
@@ -52,7 +52,7 @@ fn check(pickle: &[u8]) -> Result<()> {
     let mut rest = pickle;
     // For every name of a value, whether it is short. The last value can be named if it was just made.
     let (mut named, mut made) = (HashMap::new(), None);
-    let mut holders = 0;
+    let mut depths = Depths::default();
     for _ in 0..MOST_CODES {
         let Some((&code, after)) = rest.split_first() else {
             return Err(wrong("it is cut off"));
@@ -62,7 +62,12 @@ fn check(pickle: &[u8]) -> Result<()> {
         let cut = || wrong("it is cut off");
         let (argument, after) = after.split_at_checked(length).ok_or_else(cut)?;
         rest = after;
-        holders += usize::from(b"()]}tld\x85\x86\x87\x8f\x91R\x81".contains(&code));
+        let deepest = depths.follow(code);
+        let deepest = deepest.ok_or_else(|| wrong("it takes more values than it has"))?;
+        if deepest > MOST_DEPTH {
+            let reason = format!("more than {MOST_DEPTH} values lie within each other");
+            return Err(wrong(reason));
+        }
         match code {
             b'.' => return Ok(()),
             b'p' | b'q' | b'r' | 0x94 => {
@@ -86,13 +91,80 @@ fn check(pickle: &[u8]) -> Result<()> {
             }
             _ => made = Some(length <= SHORT),
         }
-        if holders > MOST_HOLDERS {
-            return Err(wrong(format!(
-                "more than {MOST_HOLDERS} lists, tuples and the like"
-            )));
-        }
     }
     Err(wrong(format!("more than {MOST_CODES} instructions")))
+}
+
+/// How deep the values that a pickle's reader has on its stack go: 0 for a number, 1 for a list of numbers. `None` is a
+/// mark.
+#[derive(Default)]
+struct Depths {
+    stack: Vec<Option<usize>>,
+    marks: usize,
+}
+
+impl Depths {
+    /// Does what an instruction does. Gives the depth of the last value, or the number of marks if it is greater; `None` if
+    /// the stack has too few values.
+    fn follow(&mut self, code: u8) -> Option<usize> {
+        match code {
+            b'(' => {
+                self.stack.push(None);
+                self.marks += 1;
+            }
+            b'a' | b'b' => self.hold(1)?,
+            b's' => self.hold(2)?,
+            b'e' | b'u' | 0x90 => {
+                let held = self.marked()?;
+                self.deepen(held)?;
+            }
+            b't' | b'l' | b'd' | 0x91 => {
+                let held = self.marked()?;
+                self.stack.push(Some(held + 1));
+            }
+            0x85..=0x87 => self.wrap(usize::from(code) - 0x84)?,
+            b'R' | 0x81 | 0x93 => self.wrap(2)?,
+            b')' | b']' | b'}' | 0x8f => self.stack.push(Some(1)),
+            b'p' | b'q' | b'r' | b'.' | 0x80 | 0x94 | 0x95 => {}
+            _ => self.stack.push(Some(0)),
+        }
+        let last = self.stack.last().copied().flatten();
+        Some(self.marks.max(last.unwrap_or(0)))
+    }
+
+    /// The last values, of which none is a mark, go into the one below.
+    fn hold(&mut self, count: usize) -> Option<()> {
+        let held = self.take(count)?;
+        self.deepen(held)
+    }
+
+    /// The last values become one that holds them.
+    fn wrap(&mut self, count: usize) -> Option<()> {
+        let held = self.take(count)?;
+        self.stack.push(Some(held + 1));
+        Some(())
+    }
+
+    fn deepen(&mut self, held: usize) -> Option<()> {
+        let below = self.stack.last_mut()?.as_mut()?;
+        *below = (*below).max(held + 1);
+        Some(())
+    }
+
+    /// Takes values from the stack: the depth of the deepest.
+    fn take(&mut self, count: usize) -> Option<usize> {
+        let first = self.stack.len().checked_sub(count)?;
+        let mut taken = self.stack.drain(first..);
+        taken.try_fold(0, |deepest, depth| Some(deepest.max(depth?)))
+    }
+
+    /// Takes the values after the last mark, and the mark.
+    fn marked(&mut self) -> Option<usize> {
+        let mark = self.stack.iter().rposition(Option::is_none)?;
+        self.marks -= 1;
+        let taken = self.stack.drain(mark..).flatten();
+        Some(taken.max().unwrap_or(0))
+    }
 }
 
 /// How many bytes belong to an instruction; `None` if CIFAR's files have none such. See `pickletools` of Python.
@@ -216,10 +288,13 @@ mod tests {
             assert!(said.ends_with(with), "{said}");
         };
         let nested = |depth| [b"]".repeat(depth), b"a".repeat(depth - 1), b".".to_vec()].concat();
-        ends(&nested(1000), "a list and no dictionary");
-        for deep in [nested(200_000), b"(".repeat(3_000_000)] {
-            ends(&deep, "more than 1000 lists, tuples and the like");
+        ends(&nested(100), "a list and no dictionary");
+        let tuples = [&b"N"[..], &b"\x85".repeat(200_000), b"."].concat();
+        for deep in [nested(101), nested(200_000), tuples, b"(".repeat(3_000_000)] {
+            ends(&deep, "more than 100 values lie within each other");
         }
+        ends(b"Na.", "it takes more values than it has");
+        ends(b"Nt.", "it takes more values than it has");
         ends(&b"N".repeat(2_000_000), "more than 1048576 instructions");
         // Each list holds the one before twice.
         let laughs = b"]q\x00](h\x00h\x00eq\x01.";
@@ -233,6 +308,14 @@ mod tests {
             &[b"L", &b"9".repeat(1000)[..], b"\n."].concat(),
             "no instruction 0x4c in those",
         );
+    }
+
+    /// Python 3 writes bytes in protocol 2 as calls, each with a tuple.
+    #[test]
+    fn many_values_may_hold_others() {
+        let one = b"c_codecs\nencode\n(X\x01\x00\x00\x00xX\x06\x00\x00\x00latin1tR";
+        let all = [b"}U\x05names](", &one.repeat(5000)[..], b"es."].concat();
+        assert_eq!(names(&all, "names").unwrap(), vec!["x"; 5000]);
     }
 
     #[test]

@@ -51,6 +51,16 @@ pub struct Report {
     pub reached: Option<u64>,
 }
 
+/// A report as the folder of a run keeps it. It says nothing of the folder or of time: equal runs have equal bytes.
+#[derive(Debug, Serialize)]
+pub struct Kept<'a> {
+    /// After how many outer steps.
+    pub outer_step: u64,
+    /// The evaluation.
+    #[serde(flatten)]
+    pub report: &'a Report,
+}
+
 /// The strongest baseline.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the words")]
