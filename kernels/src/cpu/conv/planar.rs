@@ -1,9 +1,10 @@
 //! Correlations whose result has a single channel.
 //!
-//! Vectors over the channels of the result would have one place filled of sixteen. Here they run along the pixels of a row. A
-//! row of the source is transposed into planes, one for each channel, with zeros at both ends. For each column of the window
-//! there is a copy of the planes, moved by as many pixels. Then every row of the window takes the source's row to another row of
-//! the result by one product: weights \[window rows, window columns · channels\] times planes \[window columns · channels, pixels\].
+//! Vectors along the channels of the result would have one lane filled of sixteen. Here they run along the pixels
+//! of a row. A row of the source is transposed into planes, one for each channel, with zeros at both ends. Each
+//! column of the window gets a copy of the planes, moved by as many pixels. So one product gives what the row is to
+//! all rows of the result that see it: weights \[window rows, window columns · channels\] times copies
+//! \[window columns · channels, pixels\].
 
 use std::ops::Range;
 
@@ -30,7 +31,7 @@ fn room(c: &Correlation) -> [usize; 2] {
     [channels * plane(c), c.window[1] * channels * moved(c)]
 }
 
-/// Places of vector registers that such a form takes, if it does for the correlation: products, and to transpose a row.
+/// Lanes that such a form takes, if it does for the correlation: those of products, and to transpose a row.
 pub(super) fn places(c: &Correlation, float: Float) -> Option<usize> {
     let ([_, width, channels], [height, _, one]) = (c.source, c.result);
     let fits = room(c).iter().sum::<usize>() * float.size() <= BAND_BYTES;
@@ -78,7 +79,7 @@ impl<T: Element> Job<T> {
                 };
                 let copies = memory.wrapping_add(sizes[0]);
                 for row in spec.seen(&band) {
-                    // SAFETY: a row of the source, the scratch memory, and rows of the result that are ours alone.
+                    // SAFETY: a row of the source, the scratch memory, and rows of the result that are ours.
                     unsafe {
                         self.transpose_row(spec, image.wrapping_add(row * w * c), planes);
                         self.copy_planes(spec, planes, copies);
@@ -118,7 +119,7 @@ impl<T: Element> Job<T> {
         unsafe { (self.engine).transpose([inside, c], pixels, planes.from(0, left)) };
     }
 
-    /// Copies the planes for each column of the window: those that a column sees further to the right begin there.
+    /// Copies the planes for each column of the window, from the pixel on that the column sees first.
     ///
     /// # Safety
     /// The planes must be readable, and the copies have room.
