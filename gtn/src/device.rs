@@ -1,7 +1,7 @@
 //! Where to compute: the choice, and why.
 
 use clap::ValueEnum;
-use kernels::{Cpu, Cuda, Device, DeviceError, Precision, Simd};
+use kernels::{Cpu, Cuda, Device, DeviceError, Precision, Simd, host_free_bytes};
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -100,6 +100,18 @@ pub fn choose(
         cpu.into(),
         format!("CPU, {threads} thread{s}, {level}{why}"),
     ))
+}
+
+/// Why so many bytes of the host's memory cannot be had, if they cannot: more than are free, where that is known, or than
+/// a limit of the process (`ulimit -v`) leaves. An allocation that fails would abort the program.
+pub(crate) fn lack_of_memory(bytes: f64) -> Option<String> {
+    match host_free_bytes().map(|free| free as f64) {
+        Some(free) if bytes > free => Some(format!("{} of memory are free", size(free))),
+        _ if Vec::<u8>::new().try_reserve_exact(bytes as usize).is_err() => {
+            Some("the system gives no such memory".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// Bytes of memory as people read them.

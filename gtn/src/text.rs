@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -34,6 +35,14 @@ pub(crate) fn quoted(path: &Path) -> String {
         return text;
     }
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// The settings here that are others there, in words.
+pub(crate) fn differences(here: &Map<String, Value>, there: &Map<String, Value>) -> Vec<String> {
+    let other = |name: &String| there.get(name).unwrap_or(&Value::Null);
+    let differing = here.iter().filter(|(name, value)| other(name) != *value);
+    let words = |(name, value)| format!("{name} is {value} here and {} there", other(name));
+    differing.map(words).collect()
 }
 
 /// Parses TOML.

@@ -11,13 +11,14 @@ use crate::fit::{Auxiliary, BATCH, Fit, RECIPE};
 use crate::nn::{Learners, Network};
 use crate::outer::hyper::OptimizerChoice;
 use crate::run::config::{Config, Preset};
-use crate::run::run_folder::{is_empty, make_folder, write_atomically};
+use crate::run::run_folder::{hold, is_empty, make_folder, write_atomically};
 use crate::run::values::{above_zero, count, natural, not_negative};
 use crate::search::tune;
+use crate::text::differences;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tensor::{Metadata, read_safetensors, safetensors_bytes};
@@ -232,11 +233,7 @@ fn lock(folder: &Path) -> Result<File> {
     make_folder(folder)?;
     let path = folder.join(LOCK);
     let file = File::create(&path).map_err(|error| Error::file("write", &path, &error))?;
-    // Some network file systems have no locks: go without.
-    if let Err(TryLockError::WouldBlock) = file.try_lock() {
-        let error = Error::run("another process is writing to this folder");
-        return Err(error.at(folder.display()));
-    }
+    hold(&file, folder, "folder")?;
     Ok(file)
 }
 
@@ -277,11 +274,7 @@ fn changes(here: &str, there: &str) -> serde_json::Result<Vec<String>> {
         // A checkpoint of an older version.
         here.remove(IMAGES);
     }
-    let other = |name: &String| there.get(name).unwrap_or(&Value::Null);
-    let differs = |(name, value): &(&String, &Value)| other(name) != *value;
-    let differing = here.iter().filter(differs);
-    let words = |(name, value)| format!("{name} is {value} here and {} there", other(name));
-    Ok(differing.map(words).collect())
+    Ok(differences(&here, &there))
 }
 
 /// Settings by name, such as `recipe.lr`, without the place of the data set: it may have been moved.

@@ -3,10 +3,9 @@
 
 use super::dataset::mean_and_std;
 use super::{Card, Dataset, DatasetChoice, Problem, Split, Want};
-use crate::device::size;
+use crate::device::{lack_of_memory, size};
 use crate::error::{Error, Result};
 use crate::seeds::{Draw, rng};
-use kernels::host_free_bytes;
 use rand::seq::SliceRandom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -257,19 +256,12 @@ impl Found {
     }
 }
 
-/// Refuses what does not fit into the memory that is free, where that is known, or that a limit of the process
-/// (`ulimit -v`) leaves: an allocation that fails would abort the program.
+/// Refuses images that do not fit into memory.
 pub(super) fn check_memory(bytes: f64) -> Result<()> {
-    let wanted = size(bytes);
-    let problem = match host_free_bytes().map(|free| free as f64) {
-        Some(free) if bytes > free => {
-            format!("images of {wanted}, and {} of memory are free", size(free))
-        }
-        _ if Vec::<u8>::new().try_reserve_exact(bytes as usize).is_err() => {
-            format!("images of {wanted}, and the system gives no such memory")
-        }
-        _ => return Ok(()),
+    let Some(why) = lack_of_memory(bytes) else {
+        return Ok(());
     };
+    let problem = format!("images of {}, and {why}", size(bytes));
     Err(Error::data(problem).hint("smaller images (--resize N) or fewer take less"))
 }
 

@@ -1,7 +1,7 @@
 //! What a training is given: labelled batches, synthetic or real, with hyper-parameters.
 
 use crate::data::{Dataset, Problem};
-use crate::device::size;
+use crate::device::{lack_of_memory, size};
 use crate::error;
 use crate::eval::rivals::RealImages;
 use crate::nn::Learner;
@@ -14,7 +14,6 @@ use crate::run::config::Config;
 use crate::seeds::Draw;
 use autograd::Task;
 use autograd::prelude::*;
-use kernels::host_free_bytes;
 use tensor::Arrays;
 
 /// A name and \[T\] numbers for every hyper-parameter of an optimiser; \[T, roles\] of a rate by role.
@@ -145,7 +144,7 @@ impl TrainingData {
         Ok(shares.chunks_exact(classes).map(first_of_most).collect())
     }
 
-    /// Refuses `count` trainings whose images take more of the host's memory than is free, where that is known.
+    /// Refuses `count` trainings whose images do not fit into the host's memory.
     ///
     /// # Errors
     /// If they do.
@@ -153,16 +152,15 @@ impl TrainingData {
         let numbers = problem.image_len() + problem.classes;
         let batches = config.inner_steps as f64 * config.inner_batch as f64;
         let wanted = count as f64 * batches * numbers as f64 * size_of::<f32>() as f64;
-        match host_free_bytes().map(|free| free as f64) {
-            Some(free) if wanted > free => Err(error::Error::engine(format!(
-                "the images of {} steps of {} take {} of memory, and {} are free",
-                config.inner_steps,
-                config.inner_batch,
-                size(wanted),
-                size(free)
-            ))),
-            _ => Ok(()),
-        }
+        let Some(why) = lack_of_memory(wanted) else {
+            return Ok(());
+        };
+        Err(error::Error::engine(format!(
+            "the images of {} steps of {} take {} of memory, and {why}",
+            config.inner_steps,
+            config.inner_batch,
+            size(wanted)
+        )))
     }
 
     /// Real images drawn uniformly.

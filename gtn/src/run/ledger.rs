@@ -1,11 +1,11 @@
 //! Records on disk: a line of JSON for each, appended as soon as it exists.
 
-use super::run_folder::{make_folder, write_atomically};
+use super::run_folder::{hold, make_folder, write_atomically};
 use crate::error::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -42,10 +42,7 @@ impl<R: Record> Ledger<R> {
             .append(true)
             .open(&path)
             .map_err(failed)?;
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            let error = Error::run("another process is writing to this folder");
-            return Err(error.at(folder.display()));
-        }
+        hold(&file, folder, "folder")?;
         let entries = whole_lines(&file).map_err(failed)?;
         let read = |(number, line): (usize, &Vec<u8>)| {
             serde_json::from_slice(line).map_err(|error| {

@@ -219,10 +219,7 @@ impl RunFolder {
             .append(true)
             .open(&file)
             .map_err(|error| Error::file("write", &file, &error))?;
-        // Held until the process ends. Some network file systems have no locks: go without.
-        if let Err(TryLockError::WouldBlock) = metrics.try_lock() {
-            return Err(Error::run("another process is writing to this run").at(path.display()));
-        }
+        hold(&metrics, path, "run")?;
         Ok(RunFolder {
             path: path.to_owned(),
             metrics,
@@ -411,6 +408,18 @@ pub fn refuse_run(folder: &Path, flag: &str) -> Result<()> {
     }
     let error = Error::usage("a run is there, whose files would be replaced").at(folder.display());
     Err(error.hint(format!("{flag} names another folder")))
+}
+
+/// Keeps other processes from writing to a folder as long as this file of it is open. Some network file systems have
+/// no locks: there, nobody is kept.
+pub(crate) fn hold(file: &File, folder: &Path, what: &str) -> Result<()> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let problem = format!("another process is writing to this {what}");
+            Err(Error::run(problem).at(folder.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes a file, if there is one.

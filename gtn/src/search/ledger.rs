@@ -4,6 +4,7 @@ use super::estimator::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::ledger::{self, Record};
 use crate::run::run_folder::{remove_if_there, write_atomically};
+use crate::text::differences;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -100,11 +101,7 @@ fn check(folder: &Path, settings: &Value, fresh: bool) -> Result<()> {
     match before {
         Some(before) if before == *settings => Ok(()),
         Some(before) if !fresh => {
-            let (here, there) = (by_name(settings), by_name(&before));
-            let other = |name: &String| there.get(name).unwrap_or(&Value::Null);
-            let differing = here.iter().filter(|(name, value)| other(name) != *value);
-            let words = |(name, value)| format!("{name} is {value} here and {} there", other(name));
-            let difference = differing.map(words).collect::<Vec<_>>().join(", ");
+            let difference = differences(&by_name(settings), &by_name(&before)).join(", ");
             let error = Error::run(format!(
                 "{} has results of other settings: {difference}",
                 folder.display()
